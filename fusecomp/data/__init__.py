@@ -1,0 +1,5 @@
+"""Datasets: ids, texts, paths and protocols. They open no picture."""
+
+from fusecomp.data._fashioniq import FashionIQ
+
+__all__ = ["FashionIQ"]

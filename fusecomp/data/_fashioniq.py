@@ -1,0 +1,231 @@
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusecomp.data._captions import CAPTIONS, RANDOM
+from fusecomp.files import read_json
+from fusecomp.records import Task, Triplet
+
+__all__ = ["FashionIQ"]
+
+_SPLITS = ("train", "val", "test")
+_CATEGORIES = ("dress", "shirt", "toptee")
+_GALLERIES = ("original", "val")
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+class FashionIQ:
+    """FashionIQ in its published folder layout; opens no picture.
+
+    ``root`` holds ``captions/cap.CATEGORY.SPLIT.json``, ``image_splits/split.CATEGORY.SPLIT.json``
+    and ``images/ID.png`` (or .jpg). Each category is one task with R@10 and R@50.
+
+    Reference:
+        Wu, Gao, Guo, Al-Halah, Rennie, Grauman, Feris, "Fashion IQ: A new dataset towards
+        retrieving images by natural language feedback", CVPR 2021.
+
+    Args:
+        root: the folder.
+        split: ``"train"``, ``"val"`` or ``"test"`` (whose targets are not public).
+        categories: some of ``"dress"``, ``"shirt"``, ``"toptee"``.
+        captions: how the two captions of a pair become texts:
+
+            - ``"random"`` (train by default): one of "C1 and c2", "C2 and c1", "C1", "C2", a
+              quarter each, a pure function of seed, epoch and row;
+            - ``"both"`` (val and test by default): "C1 and c2", as CLIP4Cir evaluates;
+            - ``"reversed"``: "C2 and c1";
+            - ``"averaged"``: both orders, their features averaged (SEARLE, LinCIR);
+            - ``"alone"``: each caption is a query of its own;
+            - ``"both-orders"``: both orders, each a query of its own.
+        gallery: ``"original"``, the split file (CLIP4Cir and most since), or ``"val"``, only
+            the references and targets of the queries (VAL, CoSMo; easier by 6 to 9 points).
+        exclude_reference: leave each query's reference out of its ranking (TIRG, VAL, ARTEMIS).
+
+    Raises:
+        FileNotFoundError: if an annotation file is missing.
+        ValueError: on an unknown split, category or option, or a broken annotation file.
+
+    Example:
+        >>> FashionIQ("fashionIQ_dataset", split="val").image_ids  # doctest: +SKIP
+        ('B009PMCJLW', 'B0084Y8XIU', ...)
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        categories: Sequence[str] = _CATEGORIES,
+        captions: str | None = None,
+        gallery: str = "original",
+        exclude_reference: bool = False,
+    ) -> None:
+        if captions is None:
+            captions = RANDOM if split == "train" else "both"
+        if isinstance(categories, str):
+            categories = (categories,)
+        _check_option("split", split, _SPLITS)
+        for category in categories:
+            _check_option("category", category, _CATEGORIES)
+        if not categories or len(set(categories)) != len(categories):
+            raise ValueError(f"categories must be distinct, at least one; got {categories!r}")
+        _check_option("captions", captions, CAPTIONS)
+        _check_option("gallery", gallery, _GALLERIES)
+        self.root = Path(root)
+        self.split = split
+        self.categories = tuple(categories)
+        self.captions = captions
+        self.gallery = gallery
+        self.exclude_reference = exclude_reference
+        self._galleries: dict[str, tuple[str, ...]] = {}
+        # The queries that each row may give: all of them, or one drawn for "random".
+        self._rows: dict[str, list[tuple[Triplet, ...]]] = {}
+        for category in self.categories:
+            self._read(category)
+
+    def _read(self, category: str) -> None:
+        split_path = self.root / "image_splits" / f"split.{category}.{self.split}.json"
+        caption_path = self.root / "captions" / f"cap.{category}.{self.split}.json"
+        image_ids = _read_split(split_path)
+        known = set(image_ids)
+        rows = []
+        for number, row in enumerate(_read_list(caption_path)):
+            where = f"{caption_path}, entry {number}"
+            reference, target, pair = _parse(row, where, has_target=self.split != "test")
+            for image_id in (reference, target):
+                if image_id is not None and image_id not in known:
+                    raise ValueError(f"{where}: image {image_id!r} is not in {split_path}")
+            rows.append(
+                tuple(
+                    Triplet(query_id, reference, texts, target)
+                    for query_id, texts in self._queries(f"{category}/{number}", pair)
+                )
+            )
+        self._rows[category] = rows
+        if self.gallery == "val":
+            used = (i for (query, *_) in rows for i in (query.reference_id, query.target_id))
+            image_ids = [image_id for image_id in used if image_id is not None]
+        self._galleries[category] = tuple(dict.fromkeys(image_ids))
+
+    def _queries(self, name: str, pair: tuple[str, str]) -> Iterable[tuple[str, tuple[str, ...]]]:
+        forms = CAPTIONS[self.captions](*pair)
+        if self.captions == RANDOM or len(forms) == 1:
+            return ((name, texts) for texts in forms)
+        return ((f"{name}/{number}", texts) for number, texts in enumerate(forms))
+
+    @cached_property
+    def image_ids(self) -> tuple[str, ...]:
+        """Every image of the galleries, once, in the order of the split files."""
+        return tuple(dict.fromkeys(i for ids in self._galleries.values() for i in ids))
+
+    @property
+    def protocol(self) -> Mapping[str, str]:
+        """The options that make scores comparable or not."""
+        return {
+            "dataset": "FashionIQ",
+            "split": self.split,
+            "gallery": self.gallery,
+            "reference": "excluded" if self.exclude_reference else "kept",
+            "captions": self.captions,
+        }
+
+    def path(self, image_id: str) -> Path:
+        """Where the picture lies, or would lie.
+
+        Raises:
+            ValueError: if the dataset does not know the image.
+        """
+        if image_id not in self._known:
+            raise ValueError(f"unknown image {image_id!r}: not in split {self.split!r}")
+        return self.root / "images" / self._files.get(image_id, f"{image_id}.png")
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.image_ids)
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        folder = self.root / "images"
+        names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+        # Sorted in the order of preference, last one wins: .png before .jpg before .jpeg.
+        found: dict[str, str] = {}
+        for suffix in reversed(_SUFFIXES):
+            found.update({n.removesuffix(suffix): n for n in names if n.endswith(suffix)})
+        return found
+
+    def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
+        """The triplets in the order of the caption files; the texts of "random" by epoch."""
+        return [t for category in self.categories for t in self._drawn(category, epoch, seed)]
+
+    def _drawn(self, category: str, epoch: int, seed: int) -> list[Triplet]:
+        rows = self._rows[category]
+        if self.captions != RANDOM:
+            return [triplet for row in rows for triplet in row]
+        # The category's own stream: a row's text does not depend on which others are loaded.
+        rng = np.random.default_rng([seed, epoch, _CATEGORIES.index(category)])
+        draws = rng.integers(len(rows[0]) if rows else 1, size=len(rows)).tolist()
+        return [row[draw] for row, draw in zip(rows, draws, strict=True)]
+
+    def texts(self) -> list[str]:
+        """Every text that can occur, once."""
+        rows = (row for category in self.categories for row in self._rows[category])
+        return list(dict.fromkeys(text for row in rows for t in row for text in t.texts))
+
+    def tasks(self) -> list[Task]:
+        """One task a category: R@10 and R@50 over its gallery."""
+        return [self._task(category) for category in self.categories]
+
+    def _task(self, category: str) -> Task:
+        queries = self._drawn(category, epoch=0, seed=0)
+        exclude = [(query.reference_id,) for query in queries] if self.exclude_reference else None
+        return Task(category, queries, self._galleries[category], exclude)
+
+    def __len__(self) -> int:
+        per_row = (
+            1 if self.captions == RANDOM else len(row) for r in self._rows.values() for row in r
+        )
+        return sum(per_row)
+
+    def __repr__(self) -> str:
+        return f"FashionIQ({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"
+
+
+def _check_option(name: str, value: str, valid: Iterable[str]) -> None:
+    if value not in valid:
+        raise ValueError(f"unknown {name} {value!r}; valid: {', '.join(map(repr, valid))}")
+
+
+def _read_list(path: Path) -> list[Any]:
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise ValueError(f"{path} must hold a list, got a {type(content).__name__}")
+    return content
+
+
+def _read_split(path: Path) -> list[str]:
+    ids = _read_list(path)
+    for number, image_id in enumerate(ids):
+        if not isinstance(image_id, str) or not image_id:
+            raise ValueError(f"{path}, entry {number}: expected an image id, got {image_id!r}")
+    return ids
+
+
+def _parse(row: Any, where: str, has_target: bool) -> tuple[str, str | None, tuple[str, str]]:
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: expected an object, got {row!r}")
+    for field in ("candidate", "captions", *(("target",) if has_target else ())):
+        if field not in row:
+            raise ValueError(f"{where}: the field {field!r} is missing")
+    captions = row["captions"]
+    if not (
+        isinstance(captions, list)
+        and len(captions) == 2
+        and all(isinstance(caption, str) for caption in captions)
+    ):
+        raise ValueError(f"{where}: captions must be two strings, got {captions!r}")
+    reference, target = row["candidate"], row.get("target")
+    if not isinstance(reference, str) or not isinstance(target, str | None):
+        raise ValueError(f"{where}: candidate and target must be image ids, got {row!r}")
+    return reference, target, (captions[0], captions[1])

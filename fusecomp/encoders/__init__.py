@@ -1,0 +1,10 @@
+"""Encoders: pictures and texts in, features of one width out.
+
+An encoder is any object with ``encode_image`` and ``encode_text``.
+"""
+
+from fusecomp.encoders._cached import CachedEncoder
+from fusecomp.encoders._dual import DualEncoder
+from fusecomp.encoders._partly_cached import PartlyCachedEncoder
+
+__all__ = ["CachedEncoder", "DualEncoder", "PartlyCachedEncoder"]

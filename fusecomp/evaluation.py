@@ -1,0 +1,297 @@
+"""The protocol, run once: queries and gallery -> Ranking -> Evaluation."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fusecomp.encoders import CachedEncoder
+from fusecomp.model import ComposedEncoder
+from fusecomp.modules import device_of, inference
+from fusecomp.protocols import Dataset, Encoder
+from fusecomp.records import Task, Triplet
+from fusecomp.retrieval import rank_targets, recall_at_k
+
+__all__ = ["Evaluation", "Ranking", "TaskRanking", "evaluate", "metric_names", "rank"]
+
+# A subset has so few members that only these are published.
+_SUBSET_KS = (1, 2, 3)
+# Queries fused at once: bounds the hidden activations of a large fusion.
+_FUSE_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskRanking:
+    """What every query of one task found.
+
+    Args:
+        task: the queries (reference, texts, target) and the gallery.
+        indices: int64 [Q, k], positions in ``task.gallery``, best first; -1 where none is left.
+        scores: [Q, k], cosines, for display only.
+        ranks: int64 [Q], the target's place in the whole gallery, from 1; -1 where it cannot be
+            found; None if the task has no targets.
+        subset_indices: int64 [Q, M], the members of each query's subset, best first, or None.
+        subset_ranks: int64 [Q], the target's place among them, or None.
+    """
+
+    task: Task
+    indices: Tensor
+    scores: Tensor
+    ranks: Tensor | None
+    subset_indices: Tensor | None = None
+    subset_ranks: Tensor | None = None
+
+    def top_ids(self) -> list[list[str]]:
+        """The image ids that each query found, best first."""
+        gallery = self.task.gallery
+        return [[gallery[i] for i in row if i >= 0] for row in self.indices.tolist()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranking(Mapping[str, TaskRanking]):
+    """The rankings of a dataset's tasks by name; what reports and metrics are made of.
+
+    Args:
+        tasks: one for each task.
+        protocol: the options of the dataset that make scores comparable or not.
+    """
+
+    tasks: Sequence[TaskRanking]
+    protocol: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> TaskRanking:
+        for ranking in self.tasks:
+            if ranking.task.name == name:
+                return ranking
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (ranking.task.name for ranking in self.tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation(Mapping[str, float]):
+    """Metrics by name, in per cent; prints as a table.
+
+    Args:
+        metrics: such as ``dress/recall@10``, ``mean/recall@10`` and ``mean``.
+        ranking: what they were computed from.
+    """
+
+    metrics: Mapping[str, float]
+    ranking: Ranking
+
+    @property
+    def protocol(self) -> Mapping[str, str]:
+        """The options of the dataset that make scores comparable or not."""
+        return self.ranking.protocol
+
+    @property
+    def headline(self) -> str:
+        """The name of the metric that chooses the best checkpoint by default."""
+        return "mean"
+
+    def __getitem__(self, name: str) -> float:
+        if name not in self.metrics:
+            raise KeyError(f"no metric {name!r}; there are {', '.join(self.metrics)}")
+        return self.metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+    def __str__(self) -> str:
+        cells: dict[str, dict[str, str]] = {}
+        for name, value in self.metrics.items():
+            group, _, metric = name.rpartition("/")
+            cells.setdefault(group, {})[metric] = f"{value:.2f}"
+        metrics = list(dict.fromkeys(metric for row in cells.values() for metric in row))
+        names = max(len(group) for group in cells)
+        lines = [" ".join([" " * names, *(f"{metric:>12}" for metric in metrics)])]
+        for group, row in cells.items():
+            values = (f"{row.get(metric, ''):>12}" for metric in metrics)
+            lines.append(" ".join([f"{group:<{names}}", *values]).rstrip())
+        counts = ", ".join(
+            f"{r.task.name or 'all'}: {len(r.task.queries)} queries in {len(r.task.gallery)}"
+            for r in self.ranking.tasks
+        )
+        protocol = ", ".join(f"{name} {value}" for name, value in self.protocol.items())
+        return "\n".join([*lines, counts, protocol])
+
+
+def evaluate(model: ComposedEncoder, dataset: Dataset, *, workers: int | None = None) -> Evaluation:
+    """Run the dataset's protocol and compute its metrics.
+
+    Args:
+        model: the encoder and fusion; used in evaluation mode.
+        dataset: with known targets.
+        workers: processes that load pictures; None chooses.
+
+    Returns:
+        A mapping of metrics in per cent: ``TASK/recall@k`` for each task, ``mean/recall@k``
+        over several tasks, and ``mean``, the mean of these. Each query counts the same within a
+        task, each task the same in the means.
+
+    Raises:
+        ValueError: if targets are unknown (then use ``rank``), or a feature is not finite.
+        FileNotFoundError: if pictures are missing.
+    """
+    names = metric_names(dataset)
+    ranking = rank(model, dataset, workers=workers)
+    values = {name: value for task in ranking.tasks for name, value in _metrics(task).items()}
+    for metric in _task_metrics(ranking.tasks[0].task):
+        parts = [values[_named(task, metric)] for task in ranking]
+        values[_named(_mean_group(ranking), metric)] = sum(parts) / len(parts)
+    ks = ranking.tasks[0].task.ks
+    recalls = [values[_named(_mean_group(ranking), f"recall@{k}")] for k in ks]
+    values["mean"] = sum(recalls) / len(recalls)
+    return Evaluation({name: values[name] for name in names}, ranking)
+
+
+def metric_names(dataset: Dataset) -> list[str]:
+    """The metrics that ``evaluate`` will give, known without evaluating.
+
+    Raises:
+        ValueError: if the dataset has no task, a task without queries or a query without
+            target, or tasks of different k.
+    """
+    tasks = dataset.tasks()
+    if not tasks:
+        raise ValueError(f"{dataset!r} has no task to evaluate")
+    for task in tasks:
+        if not task.queries:
+            raise ValueError(f"task {task.name!r} has no queries")
+        for query in task.queries:
+            if query.target_id is None:
+                raise ValueError(
+                    f"query {query.query_id!r} has no target, so there is nothing to score; "
+                    "rank(model, dataset) gives the ranking alone"
+                )
+        if _task_metrics(task) != _task_metrics(tasks[0]):
+            raise ValueError("the tasks of a dataset must have the same metrics")
+    names = [task.name for task in tasks]
+    groups = dict.fromkeys([*names, _mean_group(names)])
+    return [_named(g, metric) for g in groups for metric in _task_metrics(tasks[0])] + ["mean"]
+
+
+def _mean_group(names: Iterable[str]) -> str:
+    """Where the means over the tasks stand: a single task without a name is its own mean."""
+    return "mean" if any(names) else ""
+
+
+def _named(group: str, metric: str) -> str:
+    return f"{group}/{metric}" if group else metric
+
+
+def _task_metrics(task: Task) -> list[str]:
+    subset = [f"recall_subset@{k}" for k in _SUBSET_KS] if task.subsets is not None else []
+    return [f"recall@{k}" for k in task.ks] + subset
+
+
+def _metrics(ranking: TaskRanking) -> dict[str, float]:
+    name, values = ranking.task.name, {}
+    if ranking.ranks is not None:
+        for k in ranking.task.ks:
+            values[_named(name, f"recall@{k}")] = recall_at_k(ranking.ranks, k)
+    if ranking.subset_ranks is not None:
+        for k in _SUBSET_KS:
+            values[_named(name, f"recall_subset@{k}")] = recall_at_k(ranking.subset_ranks, k)
+    return values
+
+
+def rank(
+    model: ComposedEncoder, dataset: Dataset, k: int = 50, *, workers: int | None = None
+) -> Ranking:
+    """Rank the galleries of the dataset's tasks for their queries; targets may be unknown.
+
+    Every picture and text is encoded once, or looked up where the encoder is a cached one.
+
+    Args:
+        model: the encoder and fusion; used in evaluation mode.
+        dataset: whose tasks are ranked.
+        k: how many results to keep for each query.
+        workers: processes that load pictures; None chooses.
+
+    Raises:
+        ValueError: if a feature is not finite, or an id is not in a gallery.
+        FileNotFoundError: if pictures are missing.
+    """
+    with inference(model):
+        features = _Features(model.encoder, dataset, workers)
+        tasks = [_rank_task(model, features, task, k) for task in dataset.tasks()]
+    protocol = getattr(dataset, "protocol", {"dataset": type(dataset).__name__})
+    return Ranking(tasks, dict(protocol))
+
+
+class _Features:
+    """Image and text features of a dataset by name, each encoded once."""
+
+    def __init__(self, encoder: Encoder, dataset: Dataset, workers: int | None) -> None:
+        lookup = getattr(encoder, "lookup", {})
+        if not {"image", "text"} <= set(lookup):
+            encoder = CachedEncoder.build(encoder, dataset, workers=workers)
+            lookup = encoder.lookup
+        self._encoder = encoder
+        self._lookup = lookup
+        self.device = device_of(encoder)
+
+    def images(self, image_ids: Sequence[str]) -> Tensor:
+        rows = self._lookup["image"](image_ids).to(self.device)
+        return self._encoder.encode_image(rows)
+
+    def texts(self, texts: Sequence[str]) -> Tensor:
+        rows = self._lookup["text"](texts).to(self.device)
+        return self._encoder.encode_text(rows)
+
+
+def _rank_task(model: ComposedEncoder, features: _Features, task: Task, k: int) -> TaskRanking:
+    gallery = features.images(task.gallery)
+    blocks = (task.queries[i : i + _FUSE_ROWS] for i in range(0, len(task.queries), _FUSE_ROWS))
+    query = torch.cat([_fuse(model, features, block) for block in blocks])
+    place = {image_id: index for index, image_id in enumerate(task.gallery)}
+
+    def indices(rows: Sequence[Sequence[str]]) -> Tensor:
+        return _padded(place, task, rows).to(query.device)
+
+    target_ids = [query.target_id for query in task.queries]
+    targets = indices([() if target is None else (target,) for target in target_ids])[:, 0]
+    known = any(target is not None for target in target_ids)
+    exclude = None if task.exclude is None else indices(task.exclude)
+    scores, found, ranks = rank_targets(query, gallery, targets, k, exclude)
+    result = TaskRanking(task, found.cpu(), scores.cpu(), ranks.cpu() if known else None)
+    if task.subsets is None:
+        return result
+    subsets = indices(task.subsets)
+    size = subsets.shape[1]
+    _, found, ranks = rank_targets(query, gallery, targets, size, exclude, candidates=subsets)
+    subset_ranks = ranks.cpu() if known else None
+    return replace(result, subset_indices=found.cpu(), subset_ranks=subset_ranks)
+
+
+def _fuse(model: ComposedEncoder, features: _Features, queries: Sequence[Triplet]) -> Tensor:
+    image = features.images([query.reference_id for query in queries])
+    text = features.texts([text for query in queries for text in query.texts])
+    counts = torch.tensor([len(query.texts) for query in queries], device=text.device)
+    return model.compose(image, text, counts)
+
+
+def _padded(place: dict[str, int], task: Task, rows: Sequence[Sequence[str]]) -> Tensor:
+    """Gallery indices [Q, M], padded with -1."""
+    width = max(1, *(len(row) for row in rows))
+    padded = []
+    for query, ids in zip(task.queries, rows, strict=True):
+        try:
+            indices = [place[image_id] for image_id in ids]
+        except KeyError as error:
+            raise ValueError(
+                f"query {query.query_id!r}: image {error.args[0]!r} is not in the gallery of "
+                f"task {task.name!r}"
+            ) from None
+        padded.append(indices + [-1] * (width - len(indices)))
+    return torch.tensor(padded, dtype=torch.int64)

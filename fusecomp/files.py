@@ -1,0 +1,107 @@
+"""Files that are whole or absent: written beside and renamed, read with errors that help."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+__all__ = ["open_atomic", "read_json", "read_tensors", "write_json", "write_tensors"]
+
+
+@contextmanager
+def open_atomic(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside ``path`` that takes its place when the block ends well.
+
+    On any error, Ctrl-C and a full disk included, what stood at ``path`` stays untouched.
+
+    Raises:
+        OSError: if writing fails; the message names ``path``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private to the user; the umask decides for ordinary ones.
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"cannot write {path} ({error.strerror}); the old file is untouched"
+        ) from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically. NaN is refused, as JSON has none."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with open_atomic(path) as file:
+        file.write(text.encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is cut off or not JSON; the message names file and place.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no file {path}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); fetch or write it again") from error
+
+
+def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values with ``torch.save``, atomically."""
+    with open_atomic(path) as file:
+        _as_os_error(path, lambda: torch.save(dict(content), file))
+
+
+def _as_os_error(path: Path, write: Callable[[], None]) -> None:
+    # torch's zip writer reports a full disk as a bare RuntimeError.
+    try:
+        write()
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise OSError(None, f"{error}", str(path)) from error
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Read a file written by ``torch.save`` without running any code in it.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is torn, no such file, holds no dict, or holds anything but tensors
+            and plain values (a pickle that would run code is refused, not run).
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no file {path}") from None
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"{path} is not a readable checkpoint: torn, of another format, or holding more "
+            f"than tensors and plain values ({reason})"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected a dict")
+    return content

@@ -1,0 +1,125 @@
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from fusecomp.files import read_tensors, write_tensors
+from fusecomp.similarity import check_pair, normalize
+
+__all__ = ["Combiner"]
+
+
+class Combiner(nn.Module):
+    r"""A learned mixture plus a convex combination of text and image features.
+
+    With t and i the text and image features::
+
+        r     = [dropout(relu(W_t t)); dropout(relu(W_i i))]
+        v     = W_o dropout(relu(W_c r))
+        s     = sigmoid(W_2 dropout(relu(W_1 r)))          one number per query, the gate
+        query = normalize(v + s t + (1 - s) i)
+
+    Reference:
+        Baldrati, Bertini, Uricchio, Del Bimbo, "Conditioned and composed image retrieval
+        combining and partially fine-tuning CLIP-based features", CVPR Workshops 2022,
+        https://github.com/ABaldrati/CLIP4Cir
+
+    Args:
+        dim: D, the width of the features.
+        projection_dim: rows of W_t and of W_i; 4 x dim by default, as published.
+        hidden_dim: rows of W_c and of W_1; 8 x dim by default, as published.
+        dropout: probability, in four places; 0.5 as published.
+
+    Shape:
+        ``fusion(image, text) -> query``, [B, D] each, one floating dtype; the inputs must not
+        be normalised if published weights are to work, the output has unit length.
+
+    Raises:
+        ValueError: if a size is not positive, dropout is outside [0, 1), or the two inputs
+            differ in shape or dtype, are empty, or are not [B, dim].
+
+    Example:
+        >>> import torch
+        >>> combiner = Combiner(dim=8).eval()
+        >>> query = combiner(torch.randn(2, 8), torch.randn(2, 8))
+        >>> query.shape, torch.allclose(query.norm(dim=-1), torch.ones(2))
+        (torch.Size([2, 8]), True)
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        projection_dim: int | None = None,
+        hidden_dim: int | None = None,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        projection_dim = 4 * dim if projection_dim is None else projection_dim
+        hidden_dim = 8 * dim if hidden_dim is None else hidden_dim
+        sizes = {"dim": dim, "projection_dim": projection_dim, "hidden_dim": hidden_dim}
+        for name, size in sizes.items():
+            if size < 1:
+                raise ValueError(f"{name} must be at least 1, got {size}")
+        if not 0.0 <= dropout < 1.0:
+            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        self.dim = dim
+        # The names of the layers are those of the published checkpoints.
+        self.text_projection_layer = nn.Linear(dim, projection_dim)
+        self.image_projection_layer = nn.Linear(dim, projection_dim)
+        self.combiner_layer = nn.Linear(2 * projection_dim, hidden_dim)
+        self.output_layer = nn.Linear(hidden_dim, dim)
+        self.dynamic_scalar = nn.Sequential(
+            nn.Linear(2 * projection_dim, hidden_dim),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_dim, 1),
+            nn.Sigmoid(),
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        """Queries [B, D] of unit length."""
+        joint = self._joint(image, text)
+        mixture = self.output_layer(self.dropout(self.combiner_layer(joint).relu()))
+        gate = self.dynamic_scalar(joint)
+        return normalize(mixture + gate * text + (1 - gate) * image)
+
+    def gate(self, image: Tensor, text: Tensor) -> Tensor:
+        """The convex coefficient s of the text [B, 1], in (0, 1); 1 - s is the image's."""
+        gate: Tensor = self.dynamic_scalar(self._joint(image, text))
+        return gate
+
+    def _joint(self, image: Tensor, text: Tensor) -> Tensor:
+        check_pair(image, text, ("image", "text"))
+        if image.shape[1] != self.dim:
+            raise ValueError(f"this Combiner has dim={self.dim}, got features {list(image.shape)}")
+        projected_text = self.dropout(self.text_projection_layer(text).relu())
+        projected_image = self.dropout(self.image_projection_layer(image).relu())
+        return torch.cat((projected_text, projected_image), dim=-1)
+
+    @classmethod
+    def from_clip4cir(cls, path: str | Path) -> Self:
+        """Build a Combiner from a published checkpoint ``{"epoch": ..., "Combiner": weights}``.
+
+        All sizes are taken from the weights.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if the file is torn, unsafe, or holds no Combiner.
+        """
+        weights = read_tensors(Path(path)).get("Combiner")
+        if not isinstance(weights, dict):
+            raise ValueError(f'{path} holds no "Combiner" weights: not a published checkpoint')
+        try:
+            projection_dim, dim = weights["text_projection_layer.weight"].shape
+            combiner = cls(dim, projection_dim, weights["combiner_layer.weight"].shape[0])
+            combiner.load_state_dict(weights)
+        except (KeyError, ValueError, AttributeError, RuntimeError) as error:
+            raise ValueError(f"{path} holds no complete Combiner: {error}") from error
+        return combiner.to(weights["combiner_layer.weight"].dtype)
+
+    def save_clip4cir(self, path: str | Path, epoch: int = 0) -> None:
+        """Write a checkpoint that the published code loads."""
+        weights = {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
+        write_tensors(Path(path), {"epoch": epoch, "Combiner": weights})

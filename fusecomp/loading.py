@@ -1,0 +1,107 @@
+"""Pictures from paths, in order, in worker processes where that pays."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+__all__ = ["PictureError", "load_pictures", "require_files"]
+
+# Below this many pictures, starting processes costs more than they save.
+_FEW = 512
+_MOST_WORKERS = 16
+
+
+class PictureError(ValueError):
+    """A picture that exists but cannot be read; the message names the file and the reason."""
+
+
+def require_files(paths: Sequence[Path]) -> None:
+    """Raise FileNotFoundError that counts the absent files and names the first ones."""
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        names = ", ".join(str(path) for path in missing[:5])
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(paths)} pictures are missing, the first: {names}. "
+            "Put them there, or leave out the triplets and gallery entries that need them"
+        )
+
+
+def load_pictures(
+    paths: Mapping[int, Path] | Sequence[Path],
+    load: Callable[[Path], Tensor],
+    batches: Sequence[list[int]],
+    workers: int | None = None,
+) -> Iterator[Tensor]:
+    """Yield stacked pictures, one tensor for each list of positions in ``batches``.
+
+    Args:
+        paths: the files, by position.
+        load: path -> tensor; all of one shape; must be picklable if workers start.
+        batches: positions in ``paths``.
+        workers: processes; None chooses by the number of cores and pictures.
+
+    Raises:
+        PictureError: naming the file that ``load`` could not open.
+        ValueError: if two pictures of a batch have different shapes.
+    """
+    if workers is None:
+        few = sum(len(batch) for batch in batches) < _FEW
+        workers = 0 if few else min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+    pictures = _Pictures(paths, load)
+    loader: DataLoader[Any] = DataLoader(
+        pictures,  # type: ignore[arg-type]  # a map of positions, all that a DataLoader needs
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_stack,
+    )
+    yield from loader
+
+
+class _Pictures:
+    def __init__(
+        self, paths: Mapping[int, Path] | Sequence[Path], load: Callable[[Path], Tensor]
+    ) -> None:
+        self.paths = paths
+        self.load = load
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Path, Tensor]:
+        path = self.paths[index]
+        return path, load_picture(path, self.load)
+
+
+def load_picture(path: Path, load: Callable[[Path], Tensor]) -> Tensor:
+    """One loaded picture; raises PictureError that names the file."""
+    try:
+        picture = load(path)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise PictureError(
+            f"cannot read the picture {path} ({type(error).__name__}: {error}); "
+            "replace the file, or leave out what needs it"
+        ) from error
+    if not isinstance(picture, Tensor):
+        raise PictureError(
+            f"load({path}) returned {type(picture).__name__}, expected a tensor; "
+            "end your transform with one that makes tensors"
+        )
+    return picture
+
+
+def _stack(items: list[tuple[Path, Tensor]]) -> Tensor:
+    first_path, first = items[0]
+    for path, picture in items:
+        if picture.shape != first.shape:
+            raise ValueError(
+                f"{path} has shape {list(picture.shape)} and {first_path} {list(first.shape)}: "
+                "load must bring every picture to one shape"
+            )
+    return torch.stack([picture for _, picture in items])

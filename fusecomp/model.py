@@ -1,0 +1,181 @@
+"""The composed encoder: what users train, query, save and load."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from fusecomp.files import read_tensors, write_tensors
+from fusecomp.loading import load_picture, require_files
+from fusecomp.modules import device_of, inference
+from fusecomp.protocols import Encoder, Fusion
+from fusecomp.similarity import normalize, widen
+
+__all__ = ["ComposedEncoder"]
+
+_FORMAT = "fusecomp.model/1"
+_BATCH = 128
+
+
+class ComposedEncoder(nn.Module):
+    """An encoder and a fusion: reference image + text -> one query of unit length.
+
+    Args:
+        encoder: anything with ``encode_image`` and ``encode_text``.
+        fusion: any callable ``fusion(image, text) -> query`` on [B, D] tensors.
+
+    Raises:
+        TypeError: if encoder or fusion lack what they need.
+
+    Example:
+        >>> from fusecomp.encoders import CachedEncoder
+        >>> from fusecomp.fusion import Sum
+        >>> cached = CachedEncoder.from_arrays(
+        ...     ["a", "b"], torch.tensor([[3.0, 0.0], [0.0, 1.0]]),
+        ...     ["is red"], torch.tensor([[0.0, 4.0]]),
+        ... )
+        >>> ComposedEncoder(cached, Sum()).query(["a"], ["is red"])
+        tensor([[0.6000, 0.8000]])
+    """
+
+    def __init__(self, encoder: Encoder, fusion: Fusion) -> None:
+        super().__init__()
+        for method in ("encode_image", "encode_text"):
+            if not callable(getattr(encoder, method, None)):
+                raise TypeError(f"encoder {type(encoder).__name__} has no method {method}")
+        if not callable(fusion):
+            raise TypeError(f"fusion must be callable, got {type(fusion).__name__}")
+        self.encoder = encoder
+        self.fusion = fusion
+
+    def query(self, references: Any, texts: Sequence[str]) -> Tensor:
+        """Queries for a vector index, without gradients and in evaluation mode.
+
+        Args:
+            references: B pictures: a tensor that ``encode_image`` takes, a list of paths, or, if
+                the encoder looks images up, a list of ids.
+            texts: B strings.
+
+        Shape:
+            [B, D], unit length.
+
+        Raises:
+            ValueError: if the numbers differ, or an id is unknown.
+            FileNotFoundError: naming a string that is no file.
+        """
+        if isinstance(texts, str):
+            raise ValueError(f"texts must be a list of strings, got the string {texts!r}")
+        if len(references) != len(texts):
+            raise ValueError(f"{len(references)} references but {len(texts)} texts")
+        with inference(self.encoder, self.fusion):
+            images = self._encode_images(references)
+            features = [
+                self.encoder.encode_text(list(texts[i : i + _BATCH]))
+                for i in range(0, len(texts), _BATCH)
+            ]
+            return self.compose(images, torch.cat(features))
+
+    def gallery(self, images: Any) -> Tensor:
+        """What queries are compared with: image features [N, D] of unit length.
+
+        Args:
+            images: as ``references`` of ``query``.
+        """
+        with inference(self.encoder):
+            return normalize(self._encode_images(images))
+
+    def compose(self, image: Tensor, text: Tensor, text_counts: Tensor | None = None) -> Tensor:
+        """Fuse features; whatever the fusion returns gets unit length. Has gradients.
+
+        Args:
+            image: [B, D].
+            text: [B, D], or [T, D] with text_counts.
+            text_counts: int64 [B], summing to T: how many texts belong to each row, in order;
+                their features are averaged.
+
+        Shape:
+            [B, D].
+        """
+        image, text = widen(image), widen(text)
+        if text_counts is not None and len(text) != len(text_counts):
+            text = _average(text, text_counts)
+        query = self.fusion(image, text)
+        if query.shape != image.shape:
+            raise ValueError(
+                f"the fusion returned {list(query.shape)} for features {list(image.shape)}"
+            )
+        return normalize(query)
+
+    def forward(self, images: Any, texts: Any) -> Tensor:
+        """``compose`` on the features of what ``encode_image`` and ``encode_text`` take."""
+        return self.compose(self.encoder.encode_image(images), self.encoder.encode_text(texts))
+
+    def _encode_images(self, images: Any) -> Tensor:
+        device = device_of(self.encoder)
+        if isinstance(images, Tensor):
+            return self.encoder.encode_image(images.to(device))
+        if isinstance(images, str | Path) or len(images) == 0:
+            raise ValueError(f"expected a non-empty list of pictures, got {images!r}")
+        lookup = getattr(self.encoder, "lookup", {})
+        if "image" in lookup:
+            rows = lookup["image"]([str(image) for image in images])
+            return self.encoder.encode_image(rows.to(device))
+        load = getattr(self.encoder, "load", None)
+        if load is None:
+            raise ValueError(
+                f"{type(self.encoder).__name__} neither loads files nor looks ids up; "
+                f"pass loaded pictures instead of {images[0]!r}"
+            )
+        paths = [Path(image) for image in images]
+        require_files(paths)
+        blocks = []
+        for start in range(0, len(paths), _BATCH):
+            pictures = [load_picture(path, load) for path in paths[start : start + _BATCH]]
+            blocks.append(self.encoder.encode_image(torch.stack(pictures).to(device)))
+        return torch.cat(blocks)
+
+    def save(self, path: str | Path) -> None:
+        """Write all weights, the encoder's included, and a description, atomically."""
+        content = {
+            "format": _FORMAT,
+            "description": self._description(),
+            "weights": {name: tensor.cpu() for name, tensor in self.state_dict().items()},
+        }
+        write_tensors(Path(path), content)
+
+    @classmethod
+    def load(cls, path: str | Path, encoder: Encoder, fusion: Fusion) -> Self:
+        """Read what ``save`` wrote into an encoder and a fusion of the same kind.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if the file is torn, unsafe, of another kind, or does not fit the
+                encoder and fusion given.
+        """
+        content = read_tensors(Path(path))
+        if content.get("format") != _FORMAT or not isinstance(content.get("weights"), dict):
+            raise ValueError(f"{path} is no saved ComposedEncoder ({content.get('format')!r})")
+        model = cls(encoder, fusion)
+        saved, given = content.get("description"), model._description()
+        if saved != given:
+            raise ValueError(f"{path} holds {saved}, but {given} was given to load it into")
+        try:
+            model.load_state_dict(content["weights"])
+        except RuntimeError as error:
+            raise ValueError(f"{path} does not fit the encoder and fusion given: {error}") from None
+        return model
+
+    def _description(self) -> dict[str, str]:
+        parts = {"encoder": self.encoder, "fusion": self.fusion}
+        return {
+            name: type(part).__name__ if isinstance(part, nn.Module) else "callable"
+            for name, part in parts.items()
+        }
+
+
+def _average(features: Tensor, counts: Tensor) -> Tensor:
+    rows = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    total = features.new_zeros(len(counts), features.shape[1]).index_add(0, rows, features)
+    return total / counts.unsqueeze(1)

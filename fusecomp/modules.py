@@ -1,0 +1,44 @@
+"""What must be known of a callable that may or may not be a torch module."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["device_of", "fingerprint", "inference"]
+
+
+def device_of(*parts: Any) -> torch.device:
+    """The device of the first parameter or buffer among the parts; the CPU if they have none."""
+    modules = [part for part in parts if isinstance(part, nn.Module)]
+    tensors = (t for module in modules for t in chain(module.parameters(), module.buffers()))
+    return next((t.device for t in tensors), torch.device("cpu"))
+
+
+@contextmanager
+def inference(*parts: Any) -> Iterator[None]:
+    """Evaluation mode and no gradients inside; each submodule's own mode again afterwards."""
+    modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
+    modes = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+
+
+def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """A hash of names, dtypes, shapes and values: equal for equal weights on any device."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors:
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        data = tensor.detach().cpu().contiguous().flatten()
+        digest.update(data.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,90 @@
+"""The plain records that pass between the floors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["Batch", "Task", "Triplet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Triplet:
+    """One composed query: a reference image, one or more texts, and the target if it is known.
+
+    Args:
+        query_id: names the query; unique within a dataset.
+        reference_id: the image that the texts modify.
+        texts: what is different; the features of several texts are averaged.
+        target_id: the wanted image, or None where it is not public.
+        group: the members of the query's subset (CIRR), or None.
+
+    Raises:
+        ValueError: without a text, or with a plain string in place of a sequence of texts.
+
+    Example:
+        >>> Triplet("dress/0", "B003FGW7MK", ("is solid black",), target_id="B008BHCT58").texts
+        ('is solid black',)
+    """
+
+    query_id: str
+    reference_id: str
+    texts: tuple[str, ...]
+    target_id: str | None = None
+    group: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.texts, str) or not self.texts:
+            raise ValueError(
+                f"query {self.query_id!r}: texts must be a non-empty tuple of strings, "
+                f"got {self.texts!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One ranking problem of a dataset, such as a category of FashionIQ.
+
+    Args:
+        name: stands before its metrics, as in ``dress/recall@10``; may be empty.
+        queries: Q triplets.
+        gallery: the image ids that every query is compared with.
+        exclude: for each query the image ids that are left out of its ranking, or None.
+        subsets: for each query the image ids that are also ranked among themselves, or None.
+        ks: the k of recall@k.
+    """
+
+    name: str
+    queries: Sequence[Triplet]
+    gallery: Sequence[str]
+    exclude: Sequence[Sequence[str]] | None = None
+    subsets: Sequence[Sequence[str]] | None = None
+    ks: tuple[int, ...] = (10, 50)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One training batch of B triplets, as the inputs that an encoder takes.
+
+    Args:
+        reference: input of ``encode_image``: loaded pictures [B, ...], or row numbers [B] where
+            the encoder looks images up.
+        texts: input of ``encode_text``: T >= B strings, or row numbers [T].
+        target: as ``reference``.
+        text_counts: int64 [B]; how many of the T texts belong to each row, in order.
+        target_ids: int64 [B]; positions in ``dataset.image_ids``.
+        reference_ids: int64 [B]; the same.
+        query_ids: B strings, to name rows in messages.
+    """
+
+    reference: Any
+    texts: Any
+    target: Any
+    text_counts: Tensor
+    target_ids: Tensor
+    reference_ids: Tensor
+    query_ids: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.query_ids)

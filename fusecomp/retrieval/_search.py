@@ -1,0 +1,224 @@
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fusecomp.similarity import normalize, widen
+
+__all__ = ["Ranked", "rank_targets", "search"]
+
+# Matrix products of fewer rows may sum in another order; with this many, a query's scores do
+# not depend on its neighbours.
+_LEAST_ROWS = 64
+
+
+class Ranked(NamedTuple):
+    """What ``rank_targets`` returns."""
+
+    scores: Tensor
+    indices: Tensor
+    ranks: Tensor
+
+
+def search(
+    query: Tensor,
+    gallery: Tensor,
+    k: int,
+    exclude: Tensor | None = None,
+    candidates: Tensor | None = None,
+    *,
+    chunk: int = 256,
+) -> tuple[Tensor, Tensor]:
+    """The k gallery rows with the highest cosine to each query, exactly.
+
+    Equal scores are ordered by gallery index. Neither ``chunk`` nor asking one query at a time
+    changes the answer.
+
+    Args:
+        query: [Q, D], any floating dtype; need not be normalised.
+        gallery: [N, D], the same device and dtype.
+        k: how many; may exceed N.
+        exclude: int64 [Q] or [Q, M], gallery indices that a query must not find; -1 is padding.
+        candidates: int64 [Q] or [Q, M], the only indices that a query may find; -1 is padding.
+        chunk: queries scored at once; memory grows with chunk x N.
+
+    Shape:
+        Scores [Q, k] (cosine, float32 at least) and indices int64 [Q, k], best first. Where
+        fewer than k remain, the rest is index -1 with score -inf.
+
+    Raises:
+        ValueError: on tensors that are not [Q, D] and [N, D], empty, of different widths,
+            dtypes or devices, or not finite; on k or chunk below 1; on indices that are not
+            int64 or outside [-1, N).
+
+    Example:
+        >>> gallery = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> search(torch.tensor([[2.0, 0.1]]), gallery, k=2)[1]
+        tensor([[0, 2]])
+    """
+    blocks = [
+        _top(scores, k)
+        for _, scores in _score_blocks(query, gallery, k, exclude, candidates, chunk)
+    ]
+    scores, indices = zip(*blocks, strict=True)
+    return torch.cat(scores), torch.cat(indices)
+
+
+def rank_targets(
+    query: Tensor,
+    gallery: Tensor,
+    targets: Tensor,
+    k: int,
+    exclude: Tensor | None = None,
+    candidates: Tensor | None = None,
+    *,
+    chunk: int = 256,
+) -> Ranked:
+    """As ``search``, and the rank of each query's target in the whole ranking, in one pass.
+
+    Args:
+        query: [Q, D].
+        gallery: [N, D].
+        targets: int64 [Q], gallery indices; -1 where a query has none.
+        k: as in ``search``.
+        exclude: as in ``search``.
+        candidates: as in ``search``.
+        chunk: as in ``search``.
+
+    Shape:
+        Scores [Q, k], indices int64 [Q, k], ranks int64 [Q], counted from 1; -1 where the
+        target cannot be found.
+
+    Raises:
+        ValueError: as ``search``, and if targets do not fit.
+
+    Example:
+        >>> gallery = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> rank_targets(torch.tensor([[2.0, 0.1]]), gallery, torch.tensor([1]), k=1).ranks
+        tensor([3])
+    """
+    _check_indices("targets", targets, len(query), len(gallery))
+    if targets.ndim != 1:
+        raise ValueError(f"targets must be [Q], got {list(targets.shape)}")
+    blocks = []
+    for rows, scores in _score_blocks(query, gallery, k, exclude, candidates, chunk):
+        blocks.append((*_top(scores, k), _ranks(scores, targets[rows])))
+    parts = [torch.cat(part) for part in zip(*blocks, strict=True)]
+    return Ranked(*parts)
+
+
+def _score_blocks(
+    query: Tensor,
+    gallery: Tensor,
+    k: int,
+    exclude: Tensor | None,
+    candidates: Tensor | None,
+    chunk: int,
+) -> Iterator[tuple[slice, Tensor]]:
+    _check_features(query, gallery)
+    for name, number in (("k", k), ("chunk", chunk)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+    for name, indices in (("exclude", exclude), ("candidates", candidates)):
+        if indices is not None:
+            _check_indices(name, indices, len(query), len(gallery))
+    query, gallery = normalize(widen(query)), normalize(widen(gallery))
+    for start in range(0, len(query), chunk):
+        rows = slice(start, min(start + chunk, len(query)))
+        scores = _scores(query[rows], gallery)
+        if candidates is not None:
+            where = _positions(candidates[rows])
+            kept = torch.full_like(scores, -torch.inf)
+            kept[where] = scores[where]
+            scores = kept
+        if exclude is not None:
+            scores[_positions(exclude[rows])] = -torch.inf
+        yield rows, scores
+
+
+def _scores(query: Tensor, gallery: Tensor) -> Tensor:
+    if len(query) >= _LEAST_ROWS:
+        return query @ gallery.T
+    padded = query.new_zeros(_LEAST_ROWS, query.shape[1])
+    padded[: len(query)] = query
+    return (padded @ gallery.T)[: len(query)]
+
+
+def _positions(indices: Tensor) -> tuple[Tensor, Tensor]:
+    """The (row, gallery index) pairs of a padded [B] or [B, M] tensor."""
+    indices = indices.unsqueeze(-1) if indices.ndim == 1 else indices
+    row, column = (indices >= 0).nonzero(as_tuple=True)
+    return row, indices[row, column]
+
+
+def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k best of each row, equal scores by index, padded to k."""
+    size = scores.shape[1]
+    # One more than asked shows whether a tie crosses the border.
+    values, indices = scores.topk(min(k + 1, size), dim=1)
+    values, indices = _order_ties(values, indices)
+    if size > k:
+        crossed = (values[:, k - 1] == values[:, k]) & values[:, k].isfinite()
+        values, indices = values[:, :k].contiguous(), indices[:, :k].contiguous()
+        if crossed.any():
+            ordered = scores[crossed].sort(dim=1, descending=True, stable=True)
+            values[crossed], indices[crossed] = ordered.values[:, :k], ordered.indices[:, :k]
+    else:
+        padding = (0, k - size)
+        values = torch.nn.functional.pad(values, padding, value=-torch.inf)
+        indices = torch.nn.functional.pad(indices, padding, value=-1)
+    return values, indices.masked_fill(values == -torch.inf, -1)
+
+
+def _order_ties(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    if not (values[:, 1:] == values[:, :-1]).any():
+        return values, indices
+    indices, by_index = indices.sort(dim=1)
+    values, by_value = values.gather(1, by_index).sort(dim=1, descending=True, stable=True)
+    return values, indices.gather(1, by_value)
+
+
+def _ranks(scores: Tensor, targets: Tensor) -> Tensor:
+    """1 + the number of entries ahead of the target; -1 where it has no finite score."""
+    own = scores.gather(1, targets.clamp_min(0).unsqueeze(1))
+    ahead = (scores > own).sum(1)
+    tied = (scores == own).sum(1) > 1
+    if tied.any():
+        columns = torch.arange(scores.shape[1], device=scores.device)
+        earlier = columns < targets[tied].unsqueeze(1)
+        ahead[tied] += ((scores[tied] == own[tied]) & earlier).sum(1)
+    found = (targets >= 0) & own.squeeze(1).isfinite()
+    return torch.where(found, ahead + 1, -1)
+
+
+def _check_features(query: Tensor, gallery: Tensor) -> None:
+    for name, features in (("query", query), ("gallery", gallery)):
+        if features.ndim != 2 or features.numel() == 0:
+            raise ValueError(f"{name} must be [rows, D], not empty; got {list(features.shape)}")
+        if not features.is_floating_point():
+            raise ValueError(f"{name} must have a floating dtype, got {features.dtype}")
+        if not features.isfinite().all():
+            row = int((~features.isfinite()).any(1).nonzero()[0])
+            raise ValueError(f"{name} row {row} holds NaN or infinity")
+    for what in ("dtype", "device"):
+        if getattr(query, what) != getattr(gallery, what):
+            raise ValueError(
+                f"query and gallery must share one {what}, got {getattr(query, what)} and "
+                f"{getattr(gallery, what)}"
+            )
+    if query.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            f"query {list(query.shape)} and gallery {list(gallery.shape)} differ in width"
+        )
+
+
+def _check_indices(name: str, indices: Tensor, rows: int, size: int) -> None:
+    if indices.dtype != torch.int64:
+        raise ValueError(f"{name} must be int64, got {indices.dtype}")
+    if indices.ndim not in (1, 2) or len(indices) != rows:
+        raise ValueError(f"{name} must be [{rows}] or [{rows}, M], got {list(indices.shape)}")
+    if indices.numel() and not (int(indices.min()) >= -1 and int(indices.max()) < size):
+        raise ValueError(
+            f"{name} must lie in [-1, {size}), got {int(indices.min())} to {int(indices.max())}"
+        )

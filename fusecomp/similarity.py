@@ -1,0 +1,79 @@
+"""Unit length and cosine, defined once for fusions, losses, search and evaluation."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["cosine", "normalize"]
+
+# A row of zeros keeps a finite gradient, and float32 still resolves the bound.
+_SMALLEST_NORM = 1e-6
+
+
+def normalize(features: Tensor) -> Tensor:
+    """Scale each row to unit length.
+
+    The norm is computed in float32 at least. Rows shorter than 1e-6 are divided by 1e-6, so a
+    row of zeros stays zero and has a finite gradient.
+
+    Args:
+        features: [..., D], a floating dtype.
+
+    Shape:
+        [..., D], the dtype of the input.
+
+    Raises:
+        ValueError: on a dtype that is not floating.
+
+    Example:
+        >>> normalize(torch.tensor([[3.0, 4.0]]))
+        tensor([[0.6000, 0.8000]])
+    """
+    wide = widen(features)
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    return (wide / norm.clamp_min(_SMALLEST_NORM)).to(features.dtype)
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of every row of a with every row of b.
+
+    Args:
+        a: [Q, D].
+        b: [N, D].
+
+    Shape:
+        [Q, N], float32 at least.
+
+    Raises:
+        ValueError: on a dtype that is not floating.
+
+    Example:
+        >>> cosine(torch.tensor([[2.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 1.0]]))
+        tensor([[1., 0.]])
+    """
+    return normalize(widen(a)) @ normalize(widen(b)).T
+
+
+def widen(features: Tensor) -> Tensor:
+    """The features in float32 at least: half types widen, float32 and float64 stay."""
+    if not features.is_floating_point():
+        raise ValueError(f"features must have a floating dtype, got {features.dtype}")
+    if features.dtype in (torch.float16, torch.bfloat16):
+        return features.float()
+    return features
+
+
+def check_pair(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
+    """Raise ValueError unless a and b are two [B, D] tensors of one floating dtype, B >= 1."""
+    for tensor, name in zip((a, b), names, strict=True):
+        if tensor.ndim != 2 or tensor.shape[0] == 0 or tensor.shape[1] == 0:
+            raise ValueError(f"{name} must be [B, D] and not empty, got {list(tensor.shape)}")
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} must have a floating dtype, got {tensor.dtype}")
+    if a.shape != b.shape:
+        raise ValueError(
+            f"{names[0]} {list(a.shape)} and {names[1]} {list(b.shape)} must have the same shape"
+        )
+    if a.dtype != b.dtype:
+        raise ValueError(
+            f"{names[0]} is {a.dtype} and {names[1]} is {b.dtype}: bring both to one dtype"
+        )

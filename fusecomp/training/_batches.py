@@ -1,0 +1,131 @@
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fusecomp.loading import load_pictures, require_files
+from fusecomp.protocols import Dataset, Encoder
+from fusecomp.records import Batch, Triplet
+from fusecomp.training._stage import StageConfig
+
+__all__ = ["batches", "plan"]
+
+# The stream of random numbers that orders batches; datasets have their own.
+_ORDER = 1_000_003
+
+
+def batches(
+    dataset: Dataset, encoder: Encoder, config: StageConfig, epoch: int, start: int = 0
+) -> Iterator[Batch]:
+    """One epoch of shuffled batches, as the inputs that the encoder takes; encodes nothing.
+
+    The order is a pure function of ``config.seed`` and the epoch.
+
+    Args:
+        dataset: its targets must be known.
+        encoder: decides the form of the inputs: row numbers for the sides that it looks up,
+            else pictures opened by ``encoder.load`` and strings.
+        config: ``batch_size``, ``drop_last``, ``seed`` and ``workers`` count.
+        epoch: from 0.
+        start: the number of batches to leave out at the beginning.
+
+    Raises:
+        ValueError: if a target is unknown, or there are too few triplets for a batch.
+        FileNotFoundError: if pictures are missing.
+        PictureError: if one cannot be read.
+
+    Example:
+        >>> for batch in batches(train, encoder, config, epoch=0):  # doctest: +SKIP
+        ...     loss = trainer.step(batch)
+    """
+    triplets = dataset.triplets(epoch, config.seed)
+    rows = plan(len(triplets), config, epoch)[start:]
+    epoch_rows = _EpochInputs(dataset, triplets, getattr(encoder, "lookup", {}))
+    pictures = epoch_rows.pictures(encoder, rows, config.workers)
+    for chosen, (reference, target) in zip(rows, pictures, strict=True):
+        texts, text_counts = epoch_rows.texts(chosen)
+        yield Batch(
+            reference=reference,
+            texts=texts,
+            target=target,
+            text_counts=text_counts,
+            target_ids=epoch_rows.target_ids[chosen],
+            reference_ids=epoch_rows.reference_ids[chosen],
+            query_ids=[triplets[row].query_id for row in chosen.tolist()],
+        )
+
+
+def plan(count: int, config: StageConfig, epoch: int) -> list[Tensor]:
+    """The rows of each batch of an epoch, int64."""
+    order: NDArray[np.int64]
+    order = np.random.default_rng([config.seed, epoch, _ORDER]).permutation(count)
+    parts = list(torch.from_numpy(order).split(config.batch_size)) if count else []
+    if config.drop_last and parts and len(parts[-1]) < config.batch_size:
+        parts.pop()
+    # A single row has no negatives.
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    if not parts or len(parts[-1]) < 2:
+        raise ValueError(
+            f"{count} triplets make no batch of {config.batch_size}"
+            + (" with drop_last=True" if config.drop_last else "")
+        )
+    return parts
+
+
+class _EpochInputs:
+    """The inputs of all triplets of an epoch; strings are resolved to rows once."""
+
+    def __init__(self, dataset: Dataset, triplets: Sequence[Triplet], lookup: Any) -> None:
+        self._dataset = dataset
+        self._lookup = lookup
+        references = [triplet.reference_id for triplet in triplets]
+        targets = []
+        for triplet in triplets:
+            if triplet.target_id is None:
+                raise ValueError(f"query {triplet.query_id!r} has no target to train on")
+            targets.append(triplet.target_id)
+        place = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
+        self.reference_ids = torch.tensor([place[i] for i in references], dtype=torch.int64)
+        self.target_ids = torch.tensor([place[i] for i in targets], dtype=torch.int64)
+        if "image" in lookup:
+            self._reference_rows = lookup["image"](references)
+            self._target_rows = lookup["image"](targets)
+        self._texts = [text for triplet in triplets for text in triplet.texts]
+        self._counts = torch.tensor([len(triplet.texts) for triplet in triplets])
+        self._first = self._counts.cumsum(0) - self._counts
+        self._text_rows = lookup["text"](self._texts) if "text" in lookup else None
+
+    def texts(self, rows: Tensor) -> tuple[Any, Tensor]:
+        """The texts of some triplets, one after another, and how many each has."""
+        counts = self._counts[rows]
+        before = counts.cumsum(0) - counts
+        chosen = torch.arange(int(counts.sum()))
+        chosen += torch.repeat_interleave(self._first[rows] - before, counts)
+        if self._text_rows is not None:
+            return self._text_rows[chosen], counts
+        return [self._texts[index] for index in chosen.tolist()], counts
+
+    def pictures(
+        self, encoder: Encoder, plan: Sequence[Tensor], workers: int | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """References and targets of each batch."""
+        if "image" in self._lookup:
+            for rows in plan:
+                yield self._reference_rows[rows], self._target_rows[rows]
+            return
+        load = getattr(encoder, "load", None)
+        if load is None:
+            raise ValueError(f"{type(encoder).__name__} has no load to read pictures with")
+        wanted = torch.cat([self.reference_ids, self.target_ids]).unique().tolist()
+        paths = {index: self._dataset.path(self._dataset.image_ids[index]) for index in wanted}
+        require_files(list(paths.values()))
+        positions = [
+            torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in plan
+        ]
+        for stacked in load_pictures(paths, load, positions, workers):
+            half = len(stacked) // 2
+            yield stacked[:half], stacked[half:]

@@ -1,0 +1,84 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from fusecomp.files import read_tensors, write_json, write_tensors
+
+__all__ = ["Workdir", "collect", "restore"]
+
+_FORMAT = "fusecomp.training/1"
+
+
+def collect(
+    model: nn.Module, loss: nn.Module | None, learning: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Copies of all that training changes: learning weights, and buffers such as BatchNorm's."""
+    frozen = {name for name, _ in model.named_parameters()} - set(learning)
+    weights = {name: value for name, value in model.state_dict().items() if name not in frozen}
+    return {"model": _copies(weights), "loss": _copies(loss.state_dict()) if loss else {}}
+
+
+def restore(model: nn.Module, loss: nn.Module | None, weights: Mapping[str, Any]) -> None:
+    """Put ``collect``'s copies back."""
+    unknown = model.load_state_dict(weights["model"], strict=False).unexpected_keys
+    if unknown:
+        raise ValueError(f"the checkpoint holds weights that the model lacks: {unknown[:3]}")
+    if loss is not None:
+        loss.load_state_dict(weights["loss"])
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+class Workdir:
+    """The files of one stage: ``config.json``, ``last.pt``, ``best.pt`` and ``log.jsonl``."""
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self.path = path
+        self._identity = dict(identity)
+
+    def load_last(self) -> dict[str, Any] | None:
+        """The state to go on from, or None in a new folder.
+
+        Raises:
+            ValueError: if the folder belongs to another run, naming what differs.
+        """
+        path = self.path / "last.pt"
+        if not path.exists():
+            return None
+        state = self._read(path)
+        saved = state["identity"]
+        for name in sorted(saved.keys() | self._identity.keys()):
+            old, new = saved.get(name), self._identity.get(name)
+            if old != new:
+                raise ValueError(
+                    f"{self.path} belongs to another run: {name} was {old!r} and is now {new!r}. "
+                    "Go on with the old settings, or give another workdir"
+                )
+        return state
+
+    def load_best(self) -> dict[str, Any]:
+        """The best weights and their metrics."""
+        return self._read(self.path / "best.pt")
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        state = read_tensors(path)
+        if state.get("format") != _FORMAT:
+            raise ValueError(f"{path} is no training checkpoint of this version")
+        return state
+
+    def save_config(self, config: Mapping[str, Any]) -> None:
+        """For people; resuming looks at ``last.pt``."""
+        write_json(self.path / "config.json", config)
+
+    def save_best(self, best: Mapping[str, Any]) -> None:
+        """Write ``best.pt``."""
+        write_tensors(self.path / "best.pt", {"format": _FORMAT, **best})
+
+    def save_last(self, state: Mapping[str, Any]) -> None:
+        """Write ``last.pt``."""
+        content = {"format": _FORMAT, "identity": self._identity, **state}
+        write_tensors(self.path / "last.pt", content)

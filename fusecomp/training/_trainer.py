@@ -1,0 +1,371 @@
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusecomp.encoders import PartlyCachedEncoder
+from fusecomp.evaluation import evaluate, metric_names
+from fusecomp.files import open_atomic
+from fusecomp.model import ComposedEncoder
+from fusecomp.modules import device_of, fingerprint
+from fusecomp.progress import progress
+from fusecomp.protocols import Dataset, Encoder, Loss
+from fusecomp.records import Batch
+from fusecomp.training._batches import batches, plan
+from fusecomp.training._checkpoint import Workdir, collect, restore
+from fusecomp.training._learning import frozen_sides, learning_parameters
+from fusecomp.training._stage import StageConfig
+
+__all__ = ["NonFiniteError", "Run", "Trainer", "fit"]
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_ID_KEYWORDS = ("target_ids", "reference_ids")
+
+
+class NonFiniteError(ValueError):
+    """A loss that is NaN or infinite; the message names the rows. Nothing was updated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a training gives.
+
+    Args:
+        model: the trained model, with the best weights (the last ones without validation).
+        metrics: of these weights: ``epoch``, ``loss``, and those of the validation.
+        history: the same for every epoch.
+        path: the workdir, or None.
+        stage1: the first stage's run, if this is the second of two.
+    """
+
+    model: ComposedEncoder
+    metrics: Mapping[str, float]
+    history: Sequence[Mapping[str, float]]
+    path: Path | None
+    stage1: "Run | None" = None
+
+
+class Trainer:
+    """Trains what ``config.train`` names, in place; one loop for every stage.
+
+    ``run()`` does it all. For a loop of your own, feed ``step`` with
+    ``batches(train, trainer.encoder, config, epoch)``.
+
+    Args:
+        model: the encoder and fusion to train, on the device to train on.
+        train: the triplets to learn from.
+        loss: any callable ``loss(query, target) -> scalar``; if it accepts the keywords
+            ``target_ids`` or ``reference_ids`` (int64 [B], positions in ``train.image_ids``),
+            it gets them.
+        config: the settings.
+        validation: is evaluated to pick the best weights; without it the last ones stay.
+        workdir: for checkpoints and the log. The same call again resumes, and ends with the
+            same weights to the bit as a run that never stopped.
+
+    Raises:
+        ValueError: if ``config.train`` names nothing that can learn, the metric is unknown, the
+            triplets make no batch, or the precision does not fit the device.
+    """
+
+    def __init__(
+        self,
+        model: ComposedEncoder,
+        train: Dataset,
+        loss: Loss,
+        config: StageConfig,
+        validation: Dataset | None = None,
+        workdir: str | Path | None = None,
+    ) -> None:
+        self.model = model
+        self.train = train
+        self.loss = loss
+        self.config = config
+        self.validation = validation
+        self.epoch = self.batch = self.steps = 0
+        self._device = device_of(model)
+        self._metric = self._check(config)
+        self._learning = learning_parameters(model, config)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in self._learning)
+        self._set_modes()
+        self._loss_module = loss if isinstance(loss, nn.Module) else None
+        parameters = list(self._learning.values())
+        if self._loss_module is not None:
+            self._loss_module.to(self._device)
+            parameters += list(self._loss_module.parameters())
+        self.optimizer = _optimizer(parameters, config)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "fp16")
+        self._loss_keywords = _accepted_keywords(loss)
+        self._loss_sum = 0.0
+        self._history: list[dict[str, float]] = []
+        self._best: dict[str, Any] | None = None
+        self._workdir = None if workdir is None else Workdir(Path(workdir), self._identity())
+
+    def _check(self, config: StageConfig) -> str | None:
+        """The metric that picks the best weights; early errors."""
+        if config.precision == "fp16" and self._device.type == "cpu":
+            raise ValueError("precision='fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU")
+        self._batches_per_epoch = len(plan(len(self.train), config, epoch=0))
+        if self.validation is None:
+            if config.metric is not None:
+                raise ValueError(f"metric={config.metric!r} needs a validation dataset")
+            return None
+        valid = metric_names(self.validation)
+        if config.metric is not None and config.metric not in valid:
+            raise ValueError(f"unknown metric {config.metric!r}; valid: {', '.join(valid)}")
+        return config.metric
+
+    def _set_modes(self) -> None:
+        """Dropout acts in a fusion that learns; in the encoder only if the config says so."""
+        for part, active in (("encoder", self.config.encoder_mode == "train"), ("fusion", True)):
+            module = getattr(self.model, part)
+            if isinstance(module, nn.Module):
+                module.train(active and any(n.startswith(f"{part}.") for n in self._learning))
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder that ``step`` uses: what does not learn is looked up, computed once here."""
+        encoder: Encoder = self.model.encoder
+        known = getattr(encoder, "lookup", {})
+        sides = [side for side in frozen_sides(self.model, self._learning) if side not in known]
+        in_eval = not (isinstance(encoder, nn.Module) and encoder.training)
+        if not (self.config.cache and in_eval and sides):
+            return encoder
+        datasets = [_TripletsOnly(self.train), *([self.validation] if self.validation else [])]
+        workers = self.config.workers
+        return PartlyCachedEncoder.build(encoder, *datasets, sides=sides, workers=workers)
+
+    def step(self, batch: Batch) -> Tensor:
+        """Encode, fuse, compute the loss, update; the loss without its graph.
+
+        Raises:
+            NonFiniteError: if the loss is NaN or infinite; nothing has been updated.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._randomness():
+            query, target = self._features(batch)
+            ids = {name: getattr(batch, name).to(self._device) for name in self._loss_keywords}
+            loss = self.loss(query, target, **ids)
+            if loss.ndim != 0:
+                raise ValueError(f"the loss must return a scalar, got {list(loss.shape)}")
+            if not loss.isfinite():
+                raise NonFiniteError(_describe_nonfinite(loss, query, target, batch))
+            self._scaler.scale(loss).backward()
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.steps += 1
+        return loss.detach()
+
+    def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        reference, target = (self._moved(i) for i in (batch.reference, batch.target))
+        texts, counts = self._moved(batch.texts), self._moved(batch.text_counts)
+        dtype = _AUTOCAST.get(self.config.precision)
+        with torch.autocast(self._device.type, dtype, enabled=dtype is not None):
+            image = self.encoder.encode_image(reference)
+            text = self.encoder.encode_text(texts)
+            query = self.model.compose(image, text, counts)
+            return query, self.encoder.encode_image(target).to(query.dtype)
+
+    def _moved(self, inputs: Any) -> Any:
+        return inputs.to(self._device) if isinstance(inputs, Tensor) else inputs
+
+    @contextmanager
+    def _randomness(self) -> Iterator[None]:
+        """Random numbers as a function of seed and step; the caller's own stream goes on after."""
+        devices = [] if self._device.type == "cpu" else [self._device]
+        with torch.random.fork_rng(devices, device_type=_accelerator(self._device)):
+            torch.manual_seed(_mixed(self.config.seed, self.steps))
+            yield
+
+    def run(self) -> Run:
+        """Train to the end, or go on from the last checkpoint; then load the best weights."""
+        self._resume()
+        while self.epoch < self.config.epochs:
+            label = f"epoch {self.epoch + 1}/{self.config.epochs}"
+            todo = batches(self.train, self.encoder, self.config, self.epoch, start=self.batch)
+            count = self._batches_per_epoch
+            for batch in progress(todo, count, label, "steps", start=self.batch):
+                self._loss_sum += self.step(batch).item()
+                self.batch += 1
+                if self.config.save_every and self.steps % self.config.save_every == 0:
+                    self._save()
+            self._end_epoch()
+        return self._finish()
+
+    def _end_epoch(self) -> None:
+        self.epoch += 1
+        record = {"epoch": self.epoch, "loss": self._loss_sum / self._batches_per_epoch}
+        due = self.epoch % self.config.eval_every == 0 or self.epoch == self.config.epochs
+        if self.validation is not None and due:
+            view = ComposedEncoder(self.encoder, self.model.fusion)
+            evaluation = evaluate(view, self.validation, workers=self.config.workers)
+            record.update(evaluation)
+            score = evaluation[self._metric or evaluation.headline]
+            if self._best is None or score > self._best["score"]:
+                self._keep_best(score, record)
+        self._history.append(record)
+        self.batch, self._loss_sum = 0, 0.0
+        self._save()
+
+    def _keep_best(self, score: float, metrics: Mapping[str, float]) -> None:
+        weights = collect(self.model, self._loss_module, self._learning)
+        self._best = {"score": score, "metrics": dict(metrics)}
+        if self._workdir is None:
+            self._best["weights"] = weights
+        else:
+            self._workdir.save_best({**self._best, "weights": weights})
+
+    def _save(self) -> None:
+        if self._workdir is None:
+            return
+        self._workdir.save_last(
+            {
+                "epoch": self.epoch,
+                "batch": self.batch,
+                "steps": self.steps,
+                "loss_sum": self._loss_sum,
+                "weights": collect(self.model, self._loss_module, self._learning),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self._scaler.state_dict(),
+                "history": self._history,
+                "best": self._best,
+            }
+        )
+        with open_atomic(self._workdir.path / "log.jsonl") as log:
+            log.writelines(f"{json.dumps(record)}\n".encode() for record in self._history)
+
+    def _resume(self) -> None:
+        if self._workdir is None:
+            return
+        state = self._workdir.load_last()
+        if state is None:
+            self._workdir.save_config(self.config.to_dict())
+            return
+        restore(self.model, self._loss_module, state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.epoch, self.batch, self.steps = state["epoch"], state["batch"], state["steps"]
+        self._loss_sum, self._history = state["loss_sum"], state["history"]
+        self._best = state["best"]
+
+    def _finish(self) -> Run:
+        metrics: Mapping[str, float] = self._history[-1]
+        if self._best is not None:
+            best = self._best if self._workdir is None else self._workdir.load_best()
+            restore(self.model, self._loss_module, best["weights"])
+            metrics = best["metrics"]
+        path = None if self._workdir is None else self._workdir.path
+        return Run(self.model, metrics, tuple(self._history), path)
+
+    def _identity(self) -> dict[str, Any]:
+        """What must be equal for a resumed run to be the same run."""
+        # Persistent buffers may change (BatchNorm's) and are part of the checkpoint.
+        changing = (
+            self._learning.keys()
+            | self.model.state_dict().keys() - dict(self.model.named_parameters()).keys()
+        )
+        tensors = chain(self.model.named_parameters(), self.model.named_buffers())
+        frozen = [(name, tensor) for name, tensor in tensors if name not in changing]
+        data = {"train": self.train, "validation": self.validation}
+        return {
+            **{f"config.{name}": value for name, value in self.config.fixed().items()},
+            **{name: _describe_dataset(dataset) for name, dataset in data.items()},
+            "learning weights": {n: list(p.shape) for n, p in self._learning.items()},
+            "frozen weights": fingerprint(frozen),
+            "loss": str(self.loss) if self._loss_module is not None else "callable",
+        }
+
+
+def fit(
+    model: ComposedEncoder,
+    train: Dataset,
+    loss: Loss,
+    config: StageConfig,
+    validation: Dataset | None = None,
+    workdir: str | Path | None = None,
+) -> Run:
+    """``Trainer(...).run()``: train in place and load the best weights back.
+
+    Args:
+        model: as in ``Trainer``.
+        train: as in ``Trainer``.
+        loss: as in ``Trainer``.
+        config: as in ``Trainer``.
+        validation: as in ``Trainer``.
+        workdir: as in ``Trainer``.
+    """
+    return Trainer(model, train, loss, config, validation, workdir).run()
+
+
+class _TripletsOnly:
+    """A training set without the gallery pictures that no triplet uses: nothing ranks them."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        used = ((t.reference_id, t.target_id) for t in dataset.triplets())
+        self.image_ids = list(dict.fromkeys(i for pair in used for i in pair if i is not None))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dataset, name)
+
+
+def _optimizer(parameters: list[nn.Parameter], config: StageConfig) -> torch.optim.Optimizer:
+    decay = config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, config.lr, weight_decay=decay or 0.0)
+    # The fused kernels are several times faster on CPUs too.
+    adam: dict[str, Any] = {
+        "lr": config.lr,
+        "betas": config.betas,
+        "eps": config.eps,
+        "fused": True,
+    }
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, weight_decay=decay or 0.0, **adam)
+    return torch.optim.AdamW(parameters, weight_decay=0.01 if decay is None else decay, **adam)
+
+
+def _accepted_keywords(loss: Any) -> list[str]:
+    function = loss.forward if isinstance(loss, nn.Module) else loss
+    parameters = inspect.signature(function).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return list(_ID_KEYWORDS)
+    names = {parameter.name for parameter in parameters}
+    return [name for name in _ID_KEYWORDS if name in names]
+
+
+def _describe_nonfinite(loss: Tensor, query: Tensor, target: Tensor, batch: Batch) -> str:
+    bad = ~(query.isfinite().all(1) & target.isfinite().all(1))
+    rows = [batch.query_ids[row] for row in bad.nonzero().flatten().tolist()]
+    where = f"queries {rows[:5]} have features" if rows else "all features are finite, the loss"
+    return (
+        f"the loss is {loss.item()}: {where} that hold NaN or infinity; "
+        "nothing was updated. Look at these rows, or lower the learning rate"
+    )
+
+
+def _describe_dataset(dataset: Dataset | None) -> dict[str, Any] | None:
+    if dataset is None:
+        return None
+    protocol = dict(getattr(dataset, "protocol", {}))
+    return {"triplets": len(dataset), "images": len(dataset.image_ids), **protocol}
+
+
+def _accelerator(device: torch.device) -> str:
+    return "cuda" if device.type == "cpu" else device.type
+
+
+def _mixed(seed: int, step: int) -> int:
+    """One number from two; neighbouring seeds and steps give unrelated streams."""
+    # torch takes 64 bits; the constant is 2^64 / golden ratio, as in splitmix64.
+    mixed = (seed * 0x9E3779B97F4A7C15 + step) & 0xFFFF_FFFF_FFFF_FFFF
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFF_FFFF_FFFF_FFFF
+    return mixed >> 1

@@ -1,0 +1,31 @@
+"""The published settings of CLIP4Cir, for ``TwoStageTrainer(..., **presets.CVPRW2022)``.
+
+Sources: Baldrati et al., CVPR Workshops 2022 (text encoder tuned) and ACM TOMM 2023, arXiv
+2308.11485 (both encoders tuned), with the values of https://github.com/ABaldrati/CLIP4Cir.
+Weight decay acts on all parameters, incomplete batches are dropped, and fp16 autocast needs a
+GPU: elsewhere ``dataclasses.replace(stage, precision="bf16")``.
+"""
+
+from dataclasses import replace
+
+from fusecomp.training._stage import StageConfig
+
+__all__ = ["CVPRW2022", "TOMM2023"]
+
+_STAGE1 = StageConfig(
+    epochs=100,
+    batch_size=128,
+    lr=2e-6,
+    train="text",
+    optimizer="adamw",
+    eps=1e-7,
+    weight_decay=0.01,
+    precision="fp16",
+    drop_last=True,
+)
+_STAGE2 = StageConfig(
+    epochs=300, batch_size=4096, lr=2e-5, optimizer="adam", precision="fp16", drop_last=True
+)
+
+CVPRW2022 = {"stage1": _STAGE1, "stage2": _STAGE2}
+TOMM2023 = {"stage1": replace(_STAGE1, train="both"), "stage2": _STAGE2}
