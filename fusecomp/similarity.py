@@ -29,8 +29,9 @@ def normalize(features: Tensor) -> Tensor:
         tensor([[0.6000, 0.8000]])
     """
     wide = widen(features)
-    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    return (wide / norm.clamp_min(_SMALLEST_NORM)).to(features.dtype)
+    norm: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    unit: Tensor = wide / norm.clamp_min(_SMALLEST_NORM)
+    return unit.to(features.dtype)
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
