@@ -71,7 +71,7 @@ class Combiner(nn.Module):
         self.output_layer = nn.Linear(hidden_dim, dim)
         self.dynamic_scalar = nn.Sequential(
             nn.Linear(2 * projection_dim, hidden_dim),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Dropout(dropout),
             nn.Linear(hidden_dim, 1),
             nn.Sigmoid(),
@@ -81,7 +81,7 @@ class Combiner(nn.Module):
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
         """Queries [B, D] of unit length."""
         joint = self._joint(image, text)
-        mixture = self.output_layer(self.dropout(self.combiner_layer(joint).relu()))
+        mixture = self.output_layer(self.dropout(self.combiner_layer(joint).relu_()))
         gate = self.dynamic_scalar(joint)
         return normalize(mixture + gate * text + (1 - gate) * image)
 
@@ -94,9 +94,10 @@ class Combiner(nn.Module):
         check_pair(image, text, ("image", "text"))
         if image.shape[1] != self.dim:
             raise ValueError(f"this Combiner has dim={self.dim}, got features {list(image.shape)}")
-        projected_text = self.dropout(self.text_projection_layer(text).relu())
-        projected_image = self.dropout(self.image_projection_layer(image).relu())
-        return torch.cat((projected_text, projected_image), dim=-1)
+        # In place, and after the concatenation: one pass over memory for each step.
+        projected = (self.text_projection_layer(text), self.image_projection_layer(image))
+        joint: Tensor = self.dropout(torch.cat(projected, dim=-1).relu_())
+        return joint
 
     @classmethod
     def from_clip4cir(cls, path: str | Path) -> Self:

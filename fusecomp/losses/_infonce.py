@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusecomp.similarity import check_pair, cosine
+from fusecomp.similarity import check_pair, normalize, widen
 
 __all__ = ["InfoNCE"]
 
@@ -52,7 +52,8 @@ class InfoNCE(nn.Module):
         if query.shape[0] < 2:
             raise ValueError("InfoNCE needs at least 2 rows: a single candidate gives no gradient")
         with torch.autocast(query.device.type, enabled=False):
-            logits = cosine(query, target) / self.temperature
+            # As published: the scale goes to the queries, before the product.
+            logits = normalize(widen(query)) / self.temperature @ normalize(widen(target)).T
             labels = torch.arange(len(logits), device=logits.device)
             return F.cross_entropy(logits, labels)
 
