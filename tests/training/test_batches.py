@@ -1,0 +1,148 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from toy import IMAGES, Toy, encoder
+
+import fusecomp as fc
+from fusecomp.loading import PictureError
+from fusecomp.training import batches
+from fusecomp.training._batches import plan
+
+CONFIG = fc.StageConfig(epochs=2, batch_size=4, lr=0.1)
+
+
+@given(st.integers(2, 60), st.integers(2, 20), st.booleans(), st.integers(0, 5), st.integers(0, 5))
+def test_every_row_once_unless_the_last_batch_is_dropped(
+    count: int, size: int, drop_last: bool, seed: int, epoch: int
+) -> None:
+    config = fc.StageConfig(epochs=1, batch_size=size, lr=0.1, drop_last=drop_last, seed=seed)
+    if drop_last and count < size:
+        with pytest.raises(ValueError, match="drop_last"):
+            plan(count, config, epoch)
+        return
+    parts = plan(count, config, epoch)
+    rows = torch.cat(parts).tolist()
+    assert len(set(rows)) == len(rows) == (count - count % size if drop_last else count)
+    assert all(len(part) >= 2 for part in parts)
+    assert [part.tolist() for part in plan(count, config, epoch)] == [p.tolist() for p in parts]
+
+
+def test_epochs_and_seeds_differ() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        return torch.cat(plan(50, replace(CONFIG, seed=seed), epoch)).tolist()
+
+    assert order(0, 0) != order(0, 1)
+    assert order(0, 0) != order(1, 0)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_triplets(count: int) -> None:
+    with pytest.raises(ValueError, match="make no batch"):
+        plan(count, CONFIG, 0)
+
+
+def test_live_inputs_are_pictures_and_strings(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    model = encoder()
+    by_id = {triplet.query_id: triplet for triplet in data.triplets(epoch=1)}
+    seen = []
+    for batch in batches(data, model, CONFIG, epoch=1):
+        for row, query_id in enumerate(batch.query_ids):
+            triplet = by_id[query_id]
+            reference = model.load(data.path(triplet.reference_id))  # type: ignore[misc]
+            assert torch.equal(batch.reference[row], reference)
+            assert data.image_ids[batch.target_ids[row]] == triplet.target_id
+            assert data.image_ids[batch.reference_ids[row]] == triplet.reference_id
+            assert batch.texts[row] == triplet.texts[0]
+        seen += batch.query_ids
+        assert len(batch) == len(batch.query_ids)
+    assert sorted(seen) == sorted(by_id)
+
+
+def test_cached_inputs_give_the_features_of_the_live_ones(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    live = encoder()
+    cached = fc.CachedEncoder.build(live, data)
+    pairs = zip(
+        batches(data, live, CONFIG, epoch=1), batches(data, cached, CONFIG, epoch=1), strict=True
+    )
+    for one, other in pairs:
+        assert one.query_ids == other.query_ids
+        torch.testing.assert_close(live.encode_image(one.target), cached.encode_image(other.target))
+        torch.testing.assert_close(live.encode_text(one.texts), cached.encode_text(other.texts))
+
+
+def test_several_texts_stay_with_their_row(tmp_path: Path) -> None:
+    class Several(Toy):
+        def triplets(self, epoch: int = 0, seed: int = 0) -> list[fc.Triplet]:
+            return [
+                replace(t, texts=tuple(f"word {w}" for w in range(1 + n % 3)))
+                for n, t in enumerate(super().triplets(epoch, seed))
+            ]
+
+    data = Several(tmp_path)
+    texts = {t.query_id: t.texts for t in data.triplets()}
+    for use in (encoder(), fc.CachedEncoder.build(encoder(), data)):
+        names = data.texts()
+        for batch in batches(data, use, CONFIG, epoch=0):
+            flat = batch.texts if isinstance(batch.texts, list) else [names[i] for i in batch.texts]
+            split = batch.text_counts.tolist()
+            for query_id, count in zip(batch.query_ids, split, strict=True):
+                assert tuple(flat[:count]) == texts[query_id]
+                flat = flat[count:]
+            assert not flat
+
+
+def test_start_leaves_out_the_first_batches(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    whole = list(batches(data, encoder(), CONFIG, epoch=0))
+    rest = list(batches(data, encoder(), CONFIG, epoch=0, start=2))
+    assert [b.query_ids for b in rest] == [b.query_ids for b in whole[2:]]
+    assert list(batches(data, encoder(), CONFIG, epoch=0, start=len(whole))) == []
+
+
+@pytest.mark.slow
+def test_worker_processes_change_nothing(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    alone = list(batches(data, encoder(), replace(CONFIG, workers=0), epoch=0))
+    helped = list(batches(data, encoder(), replace(CONFIG, workers=2), epoch=0))
+    for one, other in zip(alone, helped, strict=True):
+        assert torch.equal(one.reference, other.reference)
+        assert torch.equal(one.target, other.target)
+
+
+def test_missing_pictures_are_counted_and_named(tmp_path: Path) -> None:
+    data = Toy(tmp_path, rows=IMAGES)
+    (tmp_path / "3.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of \d+ pictures are missing.*3\.png"):
+        next(batches(data, encoder(), CONFIG, epoch=0))
+
+
+def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+    class Named(Toy):
+        def path(self, image_id: str) -> Path:
+            return self.root / ("broken.png" if image_id == "1" else f"{image_id}.png")
+
+    data = Named(tmp_path)
+    (tmp_path / "broken.png").touch()
+    with pytest.raises(PictureError, match=r"broken\.png"):
+        list(batches(data, encoder(), CONFIG, epoch=0))
+
+
+def test_unknown_targets_cannot_train(tmp_path: Path) -> None:
+    class Hidden(Toy):
+        def triplets(self, epoch: int = 0, seed: int = 0) -> list[fc.Triplet]:
+            return [replace(t, target_id=None) for t in super().triplets(epoch, seed)]
+
+    with pytest.raises(ValueError, match="no target to train on"):
+        next(batches(Hidden(tmp_path), encoder(), CONFIG, epoch=0))
+
+
+def test_an_encoder_without_load_is_named(tmp_path: Path) -> None:
+    blind = fc.DualEncoder(image=lambda x: x, text=lambda x: x)
+    with pytest.raises(ValueError, match="has no load"):
+        next(batches(Toy(tmp_path), blind, CONFIG, epoch=0))

@@ -1,0 +1,272 @@
+import builtins
+import errno
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_trainer import CONFIG, assert_equal_weights, composed
+from toy import DIM, Toy, encoder
+from torch import Tensor, nn
+
+import fusecomp as fc
+from fusecomp.files import read_tensors
+from fusecomp.training import Run
+
+STEPS = 3  # an epoch of 10 rows in batches of 4
+
+
+class Stop(Exception):
+    """An interruption."""
+
+
+class StopAt:
+    """A loss that interrupts training before a given step."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def __call__(self, query: Tensor, target: Tensor) -> Tensor:
+        if self.left == 0:
+            raise Stop
+        self.left -= 1
+        loss: Tensor = fc.InfoNCE()(query, target)
+        return loss
+
+
+def whole(root: Path, workdir: Path | None, config: fc.StageConfig, loss: Any) -> Run:
+    data = Toy(root)
+    model = (
+        composed()
+        if "fusion" in config.train
+        else fc.ComposedEncoder(encoder(dropout=0.5), fc.Sum())
+    )
+    return fc.fit(model, data, loss, config, data, workdir)
+
+
+@pytest.mark.parametrize("save_every", [1, 2, None])
+@pytest.mark.parametrize("train", ["fusion", "text"])
+@pytest.mark.parametrize("stop", range(STEPS, 2 * STEPS + 1))
+def test_stopped_anywhere_and_resumed_equals_never_stopped(
+    tmp_path: Path, stop: int, train: str, save_every: int | None
+) -> None:
+    """Dropout is on; the texts change by epoch; metrics and log count too."""
+    mode = "train" if train == "text" else "eval"
+    config = replace(CONFIG, train=train, save_every=save_every, encoder_mode=mode)
+    straight = whole(tmp_path, tmp_path / "straight", config, lambda q, t: fc.InfoNCE()(q, t))
+    with pytest.raises(Stop):
+        whole(tmp_path, tmp_path / "broken", config, StopAt(stop))
+    resumed = whole(tmp_path, tmp_path / "broken", config, lambda q, t: fc.InfoNCE()(q, t))
+    assert_equal_weights(resumed.model, straight.model)
+    assert resumed.history == straight.history
+    assert resumed.metrics == straight.metrics
+    for name in ("last.pt", "best.pt"):
+        one, other = (read_tensors(tmp_path / run / name) for run in ("straight", "broken"))
+        assert_same(one, other)
+    logs = [(tmp_path / run / "log.jsonl").read_text() for run in ("straight", "broken")]
+    assert logs[0] == logs[1]
+
+
+def assert_same(one: Any, other: Any) -> None:
+    if isinstance(one, Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    else:
+        assert one == other
+
+
+def test_a_workdir_changes_nothing(tmp_path: Path) -> None:
+    runs = [whole(tmp_path, w, CONFIG, fc.InfoNCE()) for w in (None, tmp_path / "run")]
+    assert_equal_weights(runs[0].model, runs[1].model)
+    assert runs[0].history == runs[1].history
+
+
+def test_a_finished_run_is_loaded_not_repeated(tmp_path: Path) -> None:
+    first = whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
+    again = whole(tmp_path, tmp_path / "run", replace(CONFIG, workers=0), fc.InfoNCE())
+    assert_equal_weights(first.model, again.model)
+    assert first.metrics == again.metrics
+    assert again.path == tmp_path / "run"
+    with pytest.raises(Stop):  # a new folder does train
+        whole(tmp_path, tmp_path / "other", CONFIG, StopAt(0))
+
+
+def test_the_files_are_for_people_too(tmp_path: Path) -> None:
+    run = whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
+    assert run.path is not None
+    config = fc.StageConfig.from_json((run.path / "config.json").read_text())
+    assert config == CONFIG
+    lines = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
+    assert lines == [dict(record) for record in run.history]
+    assert not list(run.path.glob(".*"))
+
+
+def test_batchnorm_and_a_loss_with_weights_resume_too(tmp_path: Path) -> None:
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(DIM)
+
+        def forward(self, image: Tensor, text: Tensor) -> Tensor:
+            normed: Tensor = self.norm(image + text)
+            return normed
+
+    class Learned(nn.Module):
+        def __init__(self, stop: int) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+            self.stop = StopAt(stop)
+
+        def forward(self, query: Tensor, target: Tensor) -> Tensor:
+            return self.stop(self.weight * query, target) + (self.weight - 2) ** 2
+
+        def extra_repr(self) -> str:
+            return "learned"
+
+    def run(workdir: Path, stop: int) -> tuple[Run, Learned]:
+        torch.manual_seed(0)
+        data, loss = Toy(tmp_path), Learned(stop)
+        model = fc.ComposedEncoder(encoder(), Normed())
+        config = replace(CONFIG, save_every=1)
+        return fc.fit(model, data, loss, config, data, workdir), loss
+
+    straight, straight_loss = run(tmp_path / "straight", -1)
+    with pytest.raises(Stop):
+        run(tmp_path / "broken", 5)
+    resumed, resumed_loss = run(tmp_path / "broken", -1)
+    assert_equal_weights(straight.model, resumed.model)
+    assert straight_loss.weight.item() == resumed_loss.weight.item() != 1.0
+
+
+# A workdir that belongs to another run.
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 0.06}, "config.lr was 0.05 and is now 0.06"),
+        ({"epochs": 4}, "config.epochs was 3 and is now 4"),
+        ({"seed": 1}, "config.seed"),
+        ({"train": "text"}, "config.train"),
+    ],
+)
+def test_another_config_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    data = Toy(tmp_path)
+    fc.fit(composed(), data, fc.InfoNCE(), CONFIG, data, tmp_path / "run")
+    with pytest.raises(ValueError, match=f"belongs to another run: {message}"):
+        fc.fit(composed(), data, fc.InfoNCE(), replace(CONFIG, **change), data, tmp_path / "run")
+
+
+def test_another_model_loss_or_dataset_is_named(tmp_path: Path) -> None:
+    data, workdir = Toy(tmp_path), tmp_path / "run"
+    fc.fit(composed(), data, fc.InfoNCE(), CONFIG, data, workdir)
+    other_encoder = fc.ComposedEncoder(encoder(seed=1), fc.Combiner(DIM))
+    wider = fc.ComposedEncoder(encoder(), fc.Combiner(DIM, hidden_dim=4))
+    cases: list[tuple[Any, str]] = [
+        ((other_encoder, data, fc.InfoNCE(), CONFIG, data), "frozen weights"),
+        ((wider, data, fc.InfoNCE(), CONFIG, data), "learning weights"),
+        ((composed(), data, fc.InfoNCE(0.1), CONFIG, data), "loss"),
+        ((composed(), Toy(tmp_path, rows=12), fc.InfoNCE(), CONFIG, data), "train"),
+        ((composed(), data, fc.InfoNCE(), CONFIG, None), "validation"),
+    ]
+    for arguments, name in cases:
+        with pytest.raises(ValueError, match=f"belongs to another run: {name}"):
+            fc.fit(*arguments, workdir)
+
+
+def test_other_cached_features_are_another_encoder(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    for seed in (0, 1):
+        cached = fc.CachedEncoder.build(encoder(seed), data)
+        torch.manual_seed(0)
+        model = fc.ComposedEncoder(cached, fc.Combiner(DIM))
+        if seed == 0:
+            fc.fit(model, data, fc.InfoNCE(), CONFIG, data, tmp_path / "run")
+        else:
+            with pytest.raises(ValueError, match="frozen weights"):
+                fc.fit(model, data, fc.InfoNCE(), CONFIG, data, tmp_path / "run")
+
+
+# Bad files.
+
+
+def test_a_torn_checkpoint_is_named(tmp_path: Path) -> None:
+    whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
+    path = tmp_path / "run" / "last.pt"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"last\.pt is not a readable checkpoint"):
+        whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
+
+
+class Hostile:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return builtins.exec, (f"open({str(self.path)!r}, 'w').close()",)
+
+
+@pytest.mark.parametrize("write", ["torch", "pickle"])
+def test_a_hostile_checkpoint_does_not_run(tmp_path: Path, write: str) -> None:
+    path, trace = tmp_path / "run" / "last.pt", tmp_path / "trace"
+    path.parent.mkdir()
+    if write == "torch":
+        torch.save({"format": Hostile(trace)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Hostile(trace)))
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
+    assert not trace.exists()
+
+
+def test_a_checkpoint_of_another_kind_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "last.pt"
+    path.parent.mkdir()
+    torch.save({"epoch": 3}, path)
+    with pytest.raises(ValueError, match="no training checkpoint"):
+        whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
+
+
+# Interrupted while a checkpoint is written.
+
+
+@pytest.mark.parametrize("kind", ["full disk", "ctrl-c"])
+@pytest.mark.parametrize("write", range(1, 5))
+def test_interrupted_while_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, write: int
+) -> None:
+    straight = whole(tmp_path, tmp_path / "straight", CONFIG, fc.InfoNCE())
+    real, calls = torch.save, []
+
+    def failing(content: Any, file: Any) -> None:
+        calls.append(1)
+        if len(calls) == write:
+            file.write(b"half a checkpoint")
+            if kind == "ctrl-c":
+                raise KeyboardInterrupt
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(content, file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", failing)
+        expected = KeyboardInterrupt if kind == "ctrl-c" else OSError
+        with pytest.raises(expected) as caught:
+            whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
+    if kind == "full disk":
+        assert "No space left" in str(caught.value)
+        assert ".pt" in str(caught.value)
+    assert not list((tmp_path / "run").glob(".*partial"))
+    resumed = whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
+    assert_equal_weights(straight.model, resumed.model)
+    assert straight.history == resumed.history

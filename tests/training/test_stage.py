@@ -1,0 +1,98 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusecomp import StageConfig
+from fusecomp.training import presets
+
+VALID: dict[str, Any] = {"epochs": 1, "batch_size": 2, "lr": 0.1}
+
+configs = st.builds(
+    StageConfig,
+    epochs=st.integers(1, 999),
+    batch_size=st.integers(2, 9999),
+    lr=st.floats(0, 1),
+    train=st.one_of(st.just("text"), st.just(("fusion", "encoder.text.*"))),
+    optimizer=st.sampled_from(["adam", "adamw", "sgd"]),
+    weight_decay=st.none() | st.floats(0, 1),
+    metric=st.none() | st.just("mean"),
+    save_every=st.none() | st.integers(1, 9),
+    cache=st.booleans(),
+    seed=st.integers(0, 2**40),
+)
+
+
+@given(configs)
+def test_json_round_trip(config: StageConfig) -> None:
+    assert StageConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", 1.5),
+        ("epochs", True),
+        ("batch_size", 1),
+        ("lr", -1e-3),
+        ("lr", float("nan")),
+        ("lr", float("inf")),
+        ("lr", "fast"),
+        ("betas", (0.9, 1.0)),
+        ("betas", (0.9,)),
+        ("eps", -1.0),
+        ("weight_decay", -0.1),
+        ("optimizer", "adamx"),
+        ("precision", "fp8"),
+        ("encoder_mode", "test"),
+        ("train", ""),
+        ("train", ()),
+        ("train", ("text", 3)),
+        ("metric", 3),
+        ("eval_every", 0),
+        ("save_every", 0),
+        ("seed", -1),
+        ("workers", -1),
+        ("cache", "no"),
+        ("drop_last", 1),
+    ],
+)
+def test_a_value_out_of_range_is_named(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=name):
+        StageConfig(**{**VALID, name: value})
+
+
+def test_zero_is_a_value() -> None:
+    config = StageConfig(**VALID, weight_decay=0.0)
+    assert config.weight_decay == 0.0
+    assert StageConfig.from_json(config.to_json()).weight_decay == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"epochs": 1, "batch_size": 2, "lr": 0.1, "warmup": 3}', "warmup.*valid: epochs"),
+        ('{"epochs": 1}', "batch_size"),
+        ("[1]", "JSON object"),
+        ("{", "Expecting"),
+    ],
+)
+def test_bad_json(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        StageConfig.from_json(text)
+
+
+def test_presets_are_the_published_settings() -> None:
+    for preset, train in ((presets.CVPRW2022, "text"), (presets.TOMM2023, "both")):
+        first, second = preset["stage1"], preset["stage2"]
+        assert (first.epochs, first.batch_size, first.lr) == (100, 128, 2e-6)
+        assert (first.optimizer, first.betas, first.eps) == ("adamw", (0.9, 0.999), 1e-7)
+        assert (first.weight_decay, first.train, first.encoder_mode) == (0.01, train, "eval")
+        assert (second.epochs, second.batch_size, second.lr) == (300, 4096, 2e-5)
+        assert (second.optimizer, second.eps, second.weight_decay) == ("adam", 1e-8, None)
+        assert second.train == "fusion"
+        assert first.drop_last
+        assert second.drop_last
+        assert first.precision == second.precision == "fp16"

@@ -1,0 +1,404 @@
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from toy import DIM, Toy, WordText, encoder
+from torch import Tensor, nn
+
+import fusecomp as fc
+from fusecomp.records import Batch
+from fusecomp.training import NonFiniteError, batches
+
+CONFIG = fc.StageConfig(epochs=3, batch_size=4, lr=0.05, optimizer="adam")
+
+
+def composed(dropout: float = 0.5) -> fc.ComposedEncoder:
+    live = encoder()
+    return fc.ComposedEncoder(live, fc.Combiner(DIM, dropout=dropout))
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def assert_equal_weights(one: nn.Module, other: nn.Module) -> None:
+    assert not changed(weights(one), weights(other))
+
+
+# Parity with the published code.
+
+
+def published_stage2(numbers: Any, **settings: Any) -> tuple[list[float], dict[str, Tensor]]:
+    """Repeat the published 25 steps with the library's own trainer, in float64."""
+    steps, size, dim = numbers["image"].shape
+    rows = steps * size
+    image, text, target = (
+        numbers[name].reshape(rows, dim).astype("float64") for name in ("image", "text", "target")
+    )
+    names = [f"{row}" for row in range(2 * rows)]
+    cached = fc.CachedEncoder.from_arrays(
+        names, np.concatenate([image, target]), names[:rows], text
+    )
+    initial = {
+        name.removeprefix("initial/"): torch.from_numpy(numbers[name]).double()
+        for name in numbers.files
+        if name.startswith("initial/")
+    }
+    projection, hidden = (len(initial[f"{n}_layer.bias"]) for n in ("text_projection", "combiner"))
+    combiner = fc.Combiner(dim, projection, hidden, dropout=0.0).double()
+    combiner.load_state_dict(initial)
+
+    class Rows:
+        image_ids = names
+
+        def triplets(self, epoch: int = 0, seed: int = 0) -> list[fc.Triplet]:
+            return [fc.Triplet(n, n, (n,), names[rows + i]) for i, n in enumerate(names[:rows])]
+
+        def __len__(self) -> int:
+            return rows
+
+    settings = {"epochs": 1, "batch_size": size, "lr": float(numbers["lr"]), **settings}
+    loss = settings.pop("loss", fc.InfoNCE())
+    config = fc.StageConfig(**settings)
+    model = fc.ComposedEncoder(cached, combiner)
+    trainer = fc.Trainer(model, Rows(), loss, config)  # type: ignore[arg-type]
+    losses = []
+    for start in range(0, rows, size):
+        own = torch.arange(start, start + size)
+        ones = torch.ones(size, dtype=torch.int64)
+        batch = Batch(own, own, own + rows, ones, own, own, [names[i] for i in own.tolist()])
+        losses.append(trainer.step(batch).item())
+    return losses, combiner.state_dict()
+
+
+def difference(numbers: Any, losses: list[float], final: dict[str, Tensor]) -> tuple[float, float]:
+    by_loss = np.abs(np.array(losses) / numbers["losses"] - 1).max()
+    by_weight = max(
+        np.abs(tensor.numpy() - numbers[f"final/{name}"]).max() for name, tensor in final.items()
+    )
+    return float(by_loss), float(by_weight)
+
+
+def test_25_published_steps(shared: Callable[[str], Path]) -> None:
+    with np.load(shared("parity/combiner_training.npz")) as numbers:
+        by_loss, by_weight = difference(numbers, *published_stage2(numbers, optimizer="adam"))
+        assert by_loss < 1e-6
+        assert by_weight < 1e-6
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "adamw"},
+        {"optimizer": "adam", "loss": lambda q, t: (fc.InfoNCE()(q, t) + fc.InfoNCE()(t, q)) / 2},
+        {"optimizer": "adam", "lr": 0.0},
+    ],
+    ids=["adamw", "symmetric", "untrained"],
+)
+def test_other_settings_miss_the_published_numbers(
+    shared: Callable[[str], Path], settings: dict[str, Any]
+) -> None:
+    with np.load(shared("parity/combiner_training.npz")) as numbers:
+        _, by_weight = difference(numbers, *published_stage2(numbers, **settings))
+        assert by_weight > 1e-4
+
+
+# What learns.
+
+
+@pytest.mark.parametrize(
+    ("train", "expected"),
+    [
+        ("fusion", {"fusion"}),
+        ("text", {"encoder.text"}),
+        ("image", {"encoder.image"}),
+        ("both", {"encoder.text", "encoder.image"}),
+        (("text", "fusion"), {"encoder.text", "fusion"}),
+        ("encoder.image.bias", {"encoder.image"}),
+    ],
+)
+def test_only_what_is_named_learns(
+    tmp_path: Path, train: str | tuple[str, ...], expected: set[str]
+) -> None:
+    model = composed()
+    before = weights(model)
+    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train))
+    moved = changed(before, weights(model))
+    groups = {"fusion" if n.startswith("fusion") else ".".join(n.split(".")[:2]) for n in moved}
+    assert groups == expected
+    if train == "encoder.image.bias":
+        assert moved == {"encoder.image.bias"}
+    assert {n for n, p in model.named_parameters() if p.requires_grad} >= moved
+
+
+@pytest.mark.parametrize("train", ["text", "encoder.nothing.*", ("fusion", "texts")])
+def test_naming_nothing_raises(tmp_path: Path, train: str | tuple[str, ...]) -> None:
+    cached = fc.CachedEncoder.build(encoder(), Toy(tmp_path))
+    model = fc.ComposedEncoder(cached, fc.Combiner(DIM))
+    with pytest.raises(ValueError, match="towers|nothing that can learn"):
+        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train))
+
+
+def test_the_losses_own_parameters_learn(tmp_path: Path) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(3.0))
+
+        def forward(self, query: Tensor, target: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(
+                self.scale * query @ target.T, torch.arange(len(query))
+            )
+
+    loss = Scaled()
+    fc.fit(composed(), Toy(tmp_path), loss, CONFIG)
+    assert loss.scale.item() != 3.0
+
+
+# The step.
+
+
+def test_a_plain_function_is_a_loss(tmp_path: Path) -> None:
+    run = fc.fit(composed(), Toy(tmp_path), lambda q, t: ((q - t) ** 2).mean(), CONFIG)
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+
+
+@pytest.mark.parametrize("wanted", ["target_ids", "both", "any"])
+def test_a_loss_gets_the_ids_that_it_accepts(tmp_path: Path, wanted: str) -> None:
+    data, seen = Toy(tmp_path), []
+
+    def by_target(query: Tensor, target: Tensor, target_ids: Tensor) -> Tensor:
+        seen.append({"target_ids": target_ids})
+        return (query * target).sum()
+
+    def by_both(q: Tensor, t: Tensor, *, reference_ids: Tensor, target_ids: Tensor) -> Tensor:
+        seen.append({"target_ids": target_ids, "reference_ids": reference_ids})
+        return (q * t).sum()
+
+    def by_any(query: Tensor, target: Tensor, **ids: Tensor) -> Tensor:
+        seen.append(ids)
+        return (query * target).sum()
+
+    loss = {"target_ids": by_target, "both": by_both, "any": by_any}[wanted]
+    trainer = fc.Trainer(composed(), data, loss, CONFIG)
+    batch = next(batches(data, trainer.encoder, CONFIG, epoch=0))
+    trainer.step(batch)
+    assert torch.equal(seen[0]["target_ids"], batch.target_ids)
+    assert set(seen[0]) == (
+        {"target_ids"} | (set() if wanted == "target_ids" else {"reference_ids"})
+    )
+
+
+def test_a_loss_must_be_a_scalar(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"scalar, got \[4\]"):
+        fc.fit(composed(), Toy(tmp_path), lambda q, t: (q * t).sum(1), CONFIG)
+
+
+def test_nan_names_the_rows_and_updates_nothing(tmp_path: Path) -> None:
+    data, model = Toy(tmp_path), composed()
+    trainer = fc.Trainer(model, data, fc.InfoNCE(), replace(CONFIG, cache=False))
+    batch = next(batches(data, trainer.encoder, CONFIG, epoch=0))
+    batch.reference[2] = torch.nan
+    before, state = weights(model), copy.deepcopy(trainer.optimizer.state_dict())
+    with pytest.raises(NonFiniteError, match=rf"\['{batch.query_ids[2]}'\].*nothing was updated"):
+        trainer.step(batch)
+    assert not changed(before, weights(model))
+    assert trainer.optimizer.state_dict() == state
+    assert trainer.steps == 0
+
+
+def test_an_infinite_loss_of_finite_features_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match="all features are finite"):
+        fc.fit(composed(), Toy(tmp_path), lambda q, t: (q * t).sum() / 0, CONFIG)
+
+
+def test_a_step_leaves_the_callers_random_stream_alone(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    trainer = fc.Trainer(composed(), data, fc.InfoNCE(), CONFIG)
+    batch = next(batches(data, trainer.encoder, CONFIG, epoch=0))
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    trainer.step(batch)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_training_does_not_depend_on_the_global_seed(tmp_path: Path) -> None:
+    models = [composed(), composed()]
+    for seed, model in enumerate(models):
+        torch.manual_seed(seed)
+        fc.fit(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+    assert_equal_weights(*models)
+
+
+def test_seeds_matter(tmp_path: Path) -> None:
+    models = [composed(), composed()]
+    for seed, model in enumerate(models):
+        fc.fit(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, seed=seed))
+    assert changed(weights(models[0]), weights(models[1]))
+
+
+def test_an_own_loop_equals_fit(tmp_path: Path) -> None:
+    data, models = Toy(tmp_path), [composed(), composed()]
+    fc.fit(models[0], data, fc.InfoNCE(), CONFIG)
+    trainer = fc.Trainer(models[1], data, fc.InfoNCE(), CONFIG)
+    for epoch in range(CONFIG.epochs):
+        for batch in batches(data, trainer.encoder, CONFIG, epoch):
+            trainer.step(batch)
+    assert_equal_weights(*models)
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("eval", False), ("train", True)])
+def test_the_encoders_mode(tmp_path: Path, mode: str, expected: bool) -> None:
+    live = encoder(dropout=0.5)
+    model = fc.ComposedEncoder(live, fc.Sum())
+    fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train="text", encoder_mode=mode))
+    assert live.text.dropout.training is expected  # type: ignore[attr-defined]
+
+
+def test_a_frozen_fusion_has_no_dropout(tmp_path: Path) -> None:
+    model = composed()
+    fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train="text"))
+    assert not model.fusion.training  # type: ignore[attr-defined]
+
+
+def test_bf16_is_close_to_fp32_and_not_the_same(tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=1, lr=1e-3)
+    losses = [
+        fc.fit(
+            composed(), Toy(tmp_path), fc.InfoNCE(), replace(config, precision=precision)
+        ).metrics["loss"]
+        for precision in ("fp32", "bf16")
+    ]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_the_loss_sees_float32_outside_autocast(tmp_path: Path) -> None:
+    def loss(query: Tensor, target: Tensor) -> Tensor:
+        assert query.dtype == target.dtype == torch.float32
+        assert not torch.is_autocast_enabled("cpu")
+        return fc.InfoNCE()(query, target)
+
+    fc.fit(composed(), Toy(tmp_path), loss, replace(CONFIG, precision="bf16"))
+
+
+def test_fp16_on_a_cpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs a GPU"):
+        fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, precision="fp16"))
+
+
+# Caching.
+
+
+@pytest.mark.parametrize("train", ["fusion", "text", "image", ("text", "fusion")])
+def test_cached_equals_computed(tmp_path: Path, train: str | tuple[str, ...]) -> None:
+    models = [composed(dropout=0.0), composed(dropout=0.0)]
+    data = Toy(tmp_path)
+    for model, cache in zip(models, (True, False), strict=True):
+        config = replace(CONFIG, train=train, cache=cache)
+        fc.fit(model, data, fc.InfoNCE(), config, validation=data)
+    for name, tensor in models[0].state_dict().items():
+        torch.testing.assert_close(tensor, models[1].state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("train", "cached"),
+    [("fusion", {"image", "text"}), ("text", {"image"}), ("image", {"text"}), ("both", set())],
+)
+def test_what_does_not_learn_is_looked_up(tmp_path: Path, train: str, cached: set[str]) -> None:
+    model = composed()
+    trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train))
+    assert set(getattr(trainer.encoder, "lookup", {})) == cached
+    off = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train, cache=False))
+    assert off.encoder is model.encoder
+
+
+def test_each_picture_is_encoded_once(tmp_path: Path) -> None:
+    class Counting(nn.Linear):
+        rows = 0
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            self.rows += len(pictures)
+            return super().forward(pictures)
+
+    image, plain = Counting(4, DIM), encoder()
+    live = fc.DualEncoder(image=image, text=plain.text, load=plain.load)
+    data = Toy(tmp_path)
+    fc.fit(
+        fc.ComposedEncoder(live, fc.Sum()),
+        data,
+        fc.InfoNCE(),
+        replace(CONFIG, train="text"),
+        validation=data,
+    )
+    assert image.rows == len(data.image_ids)
+
+
+def test_a_frozen_tower_in_train_mode_is_not_cached(tmp_path: Path) -> None:
+    config = replace(CONFIG, train="image", encoder_mode="train")
+    live = encoder(dropout=0.5)
+    trainer = fc.Trainer(fc.ComposedEncoder(live, fc.Sum()), Toy(tmp_path), fc.InfoNCE(), config)
+    assert trainer.encoder is live
+
+
+def test_the_run_holds_the_users_own_encoder(tmp_path: Path) -> None:
+    model = composed()
+    live = model.encoder
+    run = fc.fit(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+    assert run.model is model
+    assert run.model.encoder is live
+
+
+# Validation.
+
+
+def test_the_best_weights_come_back(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    for workdir in (None, tmp_path / "run"):
+        config = replace(CONFIG, epochs=8, lr=0.5, metric="recall@1")
+        run = fc.fit(composed(), data, fc.InfoNCE(), config, data, workdir)
+        scores = [record["recall@1"] for record in run.history]
+        assert len(set(scores)) > 1
+        assert run.metrics["recall@1"] == max(scores)
+        assert run.metrics["epoch"] == 1 + scores.index(max(scores))
+        again = fc.evaluate(run.model, data)
+        assert again["recall@1"] == max(scores)
+
+
+def test_without_validation_the_last_weights_stay(tmp_path: Path) -> None:
+    run = fc.fit(composed(), Toy(tmp_path), fc.InfoNCE(), CONFIG)
+    assert run.metrics == run.history[-1]
+    assert set(run.metrics) == {"epoch", "loss"}
+
+
+def test_the_last_epoch_is_always_evaluated(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    run = fc.fit(composed(), data, fc.InfoNCE(), replace(CONFIG, epochs=5, eval_every=2), data)
+    assert [r["epoch"] for r in run.history if "mean" in r] == [2, 4, 5]
+
+
+def test_an_unknown_metric_lists_the_valid_ones(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    with pytest.raises(ValueError, match="recall@7.*valid: recall@1, recall@5, mean"):
+        fc.Trainer(composed(), data, fc.InfoNCE(), replace(CONFIG, metric="recall@7"), data)
+
+
+def test_a_metric_needs_validation(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="validation"):
+        fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, metric="mean"))
+
+
+def test_word_text_is_random_in_train_mode() -> None:
+    """The toy must be able to show a forgotten random state."""
+    text = WordText(0.5).train()
+    assert not torch.equal(text(["word 1"]), text(["word 1"]))

@@ -1,0 +1,76 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from test_resume import Stop, StopAt
+from test_trainer import CONFIG, assert_equal_weights, changed, weights
+from toy import DIM, Toy, encoder
+
+import fusecomp as fc
+from fusecomp.training import Run
+
+
+def two_stage(workdir: Path | None, loss: object = None) -> fc.TwoStageTrainer:
+    torch.manual_seed(0)
+    return fc.TwoStageTrainer(
+        encoder(),
+        fc.Combiner(DIM),
+        loss=loss or fc.InfoNCE(),  # type: ignore[arg-type]
+        stage1=replace(CONFIG, train="text"),
+        stage2=CONFIG,
+        workdir=workdir,
+    )
+
+
+def test_it_is_two_trainers_in_a_row(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    run = two_stage(None).fit(data, data)
+    torch.manual_seed(0)
+    live = encoder()
+    combiner = fc.Combiner(DIM)
+    first = fc.fit(
+        fc.ComposedEncoder(live, fc.Sum()), data, fc.InfoNCE(), replace(CONFIG, train="text"), data
+    )
+    second = fc.fit(fc.ComposedEncoder(live, combiner), data, fc.InfoNCE(), CONFIG, data)
+    assert_equal_weights(run.model, second.model)
+    assert run.history == second.history
+    assert run.stage1 is not None
+    assert run.stage1.history == first.history
+
+
+def test_stage2_leaves_the_encoder_alone(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    trainer = two_stage(None)
+    trainer.stage1 = None
+    before = weights(trainer.encoder)  # type: ignore[arg-type]
+    run = trainer.fit(data, data)
+    assert run.stage1 is None
+    assert not changed(before, weights(trainer.encoder))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stop", [2, 8, 10, 16])
+def test_stopped_in_either_stage_and_resumed(tmp_path: Path, stop: int) -> None:
+    data = Toy(tmp_path)
+
+    def plain(query: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        loss: torch.Tensor = fc.InfoNCE()(query, target)
+        return loss
+
+    straight = two_stage(tmp_path / "straight", plain).fit(data, data)
+    stops = StopAt(stop)
+    with pytest.raises(Stop):
+        two_stage(tmp_path / "run", (stops, stops)).fit(data, data)
+    resumed: Run = two_stage(tmp_path / "run", plain).fit(data, data)
+    assert_equal_weights(straight.model, resumed.model)
+    assert straight.history == resumed.history
+    assert straight.stage1 is not None
+    assert resumed.stage1 is not None
+    assert straight.stage1.metrics == resumed.stage1.metrics
+
+
+def test_each_stage_has_its_own_loss() -> None:
+    one = two_stage(None, fc.InfoNCE())
+    assert one.losses[0] is not one.losses[1]
+    pair = (fc.InfoNCE(0.1), fc.InfoNCE(0.2))
+    assert two_stage(None, pair).losses == pair

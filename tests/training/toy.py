@@ -1,0 +1,74 @@
+"""A toy world for training tests: images are named vectors, texts are words."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import fusecomp as fc
+from fusecomp.records import Task
+
+DIM, IMAGES, WORDS = 6, 24, 5
+
+
+def load(path: Path) -> Tensor:
+    """The picture of a path is drawn from its number."""
+    number = int(path.stem)
+    return torch.randn(4, generator=torch.Generator().manual_seed(number))
+
+
+class WordText(nn.Module):
+    """One vector a word; with dropout, so that forgotten random states show."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(WORDS, DIM)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, texts: Sequence[str]) -> Tensor:
+        words = torch.tensor([int(text.split()[1]) for text in texts])
+        features: Tensor = self.dropout(self.embedding(words))
+        return features
+
+
+def encoder(seed: int = 0, dropout: float = 0.0) -> fc.DualEncoder:
+    torch.manual_seed(seed)
+    return fc.DualEncoder(image=nn.Linear(4, DIM), text=WordText(dropout), load=load)
+
+
+class Toy:
+    """Rows (reference, word, target); the picture files must exist."""
+
+    protocol = {"dataset": "toy"}
+
+    def __init__(self, root: Path, rows: int = 10, start: int = 0) -> None:
+        self.root = root
+        self.image_ids = [str(number) for number in range(IMAGES)]
+        for image_id in self.image_ids:
+            (root / f"{image_id}.png").touch()
+        self._rows = range(start, start + rows)
+
+    def path(self, image_id: str) -> Path:
+        return self.root / f"{image_id}.png"
+
+    def triplets(self, epoch: int = 0, seed: int = 0) -> list[fc.Triplet]:
+        """The word depends on the epoch, as the random captions of FashionIQ do."""
+        return [
+            fc.Triplet(
+                str(row),
+                str(row % IMAGES),
+                (f"word {(row + epoch) % WORDS}",),
+                str((3 * row + 1) % IMAGES),
+            )
+            for row in self._rows
+        ]
+
+    def texts(self) -> list[str]:
+        return [f"word {word}" for word in range(WORDS)]
+
+    def tasks(self) -> list[Task]:
+        return [Task("", self.triplets(), self.image_ids, ks=(1, 5))]
+
+    def __len__(self) -> int:
+        return len(self._rows)
