@@ -3,7 +3,7 @@
 The most used names stand here; the packages hold the rest.
 """
 
-from fusecomp import data, encoders, fusion, losses, retrieval, training
+from fusecomp import data, encoders, fusion, losses, report, retrieval, training
 from fusecomp.encoders import CachedEncoder, DualEncoder
 from fusecomp.evaluation import Evaluation, Ranking, evaluate, rank
 from fusecomp.fusion import Combiner, Sum
@@ -35,6 +35,7 @@ __all__ = [
     "fusion",
     "losses",
     "rank",
+    "report",
     "retrieval",
     "training",
 ]

@@ -251,10 +251,14 @@ class _Features:
 
 
 def _rank_task(model: ComposedEncoder, features: _Features, task: Task, k: int) -> TaskRanking:
+    if not task.queries:
+        raise ValueError(f"task {task.name!r} has no queries")
+    place = {image_id: index for index, image_id in enumerate(task.gallery)}
+    if len(place) != len(task.gallery):
+        raise ValueError(f"the gallery of task {task.name!r} holds an image twice")
     gallery = features.images(task.gallery)
     blocks = (task.queries[i : i + _FUSE_ROWS] for i in range(0, len(task.queries), _FUSE_ROWS))
     query = torch.cat([_fuse(model, features, block) for block in blocks])
-    place = {image_id: index for index, image_id in enumerate(task.gallery)}
 
     def indices(rows: Sequence[Sequence[str]]) -> Tensor:
         return _padded(place, task, rows).to(query.device)

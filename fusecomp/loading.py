@@ -57,9 +57,17 @@ def load_pictures(
         pictures,  # type: ignore[arg-type]  # a map of positions, all that a DataLoader needs
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=_stack,
+        collate_fn=_collate,
     )
-    yield from loader
+    failure = None
+    for batch in loader:
+        if isinstance(batch, ValueError):
+            failure = batch
+            break
+        yield batch
+    # Raised out here, where the worker processes have ended, and with its own message alone.
+    if failure is not None:
+        raise failure
 
 
 class _Pictures:
@@ -72,9 +80,12 @@ class _Pictures:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[Path, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Path, Tensor | PictureError]:
         path = self.paths[index]
-        return path, load_picture(path, self.load)
+        try:
+            return path, load_picture(path, self.load)
+        except PictureError as error:
+            return path, error
 
 
 def load_picture(path: Path, load: Callable[[Path], Tensor]) -> Tensor:
@@ -96,7 +107,20 @@ def load_picture(path: Path, load: Callable[[Path], Tensor]) -> Tensor:
     return picture
 
 
-def _stack(items: list[tuple[Path, Tensor]]) -> Tensor:
+def _collate(items: list[tuple[Path, Tensor | PictureError]]) -> Tensor | ValueError:
+    pictures = []
+    for path, item in items:
+        if isinstance(item, PictureError):
+            return item
+        pictures.append((path, item))
+    try:
+        return stack_pictures(pictures)
+    except ValueError as error:
+        return error
+
+
+def stack_pictures(items: Sequence[tuple[Path, Tensor]]) -> Tensor:
+    """Pictures of one shape as one tensor; raises ValueError that names two of unlike shapes."""
     first_path, first = items[0]
     for path, picture in items:
         if picture.shape != first.shape:

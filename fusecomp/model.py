@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp.files import read_tensors, write_tensors
-from fusecomp.loading import load_picture, require_files
+from fusecomp.loading import load_picture, require_files, stack_pictures
 from fusecomp.modules import device_of, inference
 from fusecomp.protocols import Encoder, Fusion
 from fusecomp.similarity import normalize, widen
@@ -132,8 +132,8 @@ class ComposedEncoder(nn.Module):
         require_files(paths)
         blocks = []
         for start in range(0, len(paths), _BATCH):
-            pictures = [load_picture(path, load) for path in paths[start : start + _BATCH]]
-            blocks.append(self.encoder.encode_image(torch.stack(pictures).to(device)))
+            pictures = [(path, load_picture(path, load)) for path in paths[start : start + _BATCH]]
+            blocks.append(self.encoder.encode_image(stack_pictures(pictures).to(device)))
         return torch.cat(blocks)
 
     def save(self, path: str | Path) -> None:
@@ -163,7 +163,7 @@ class ComposedEncoder(nn.Module):
             raise ValueError(f"{path} holds {saved}, but {given} was given to load it into")
         try:
             model.load_state_dict(content["weights"])
-        except RuntimeError as error:
+        except (RuntimeError, AttributeError) as error:
             raise ValueError(f"{path} does not fit the encoder and fusion given: {error}") from None
         return model
 

@@ -5,15 +5,15 @@ from torch import Tensor
 
 __all__ = ["cosine", "normalize"]
 
-# A row of zeros keeps a finite gradient, and float32 still resolves the bound.
+# Shorter rows have no direction to speak of.
 _SMALLEST_NORM = 1e-6
 
 
 def normalize(features: Tensor) -> Tensor:
     """Scale each row to unit length.
 
-    The norm is computed in float32 at least. Rows shorter than 1e-6 are divided by 1e-6, so a
-    row of zeros stays zero and has a finite gradient.
+    The norm is computed in float32 at least. Rows shorter than 1e-6 become zero and get a
+    gradient of zero.
 
     Args:
         features: [..., D], a floating dtype.
@@ -30,7 +30,8 @@ def normalize(features: Tensor) -> Tensor:
     """
     wide = widen(features)
     norm: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    unit: Tensor = wide / norm.clamp_min(_SMALLEST_NORM)
+    # Dividing by infinity gives such rows a gradient of zero, which half precision can hold too.
+    unit: Tensor = wide / torch.where(norm > _SMALLEST_NORM, norm, torch.inf)
     return unit.to(features.dtype)
 
 
@@ -51,7 +52,8 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
         >>> cosine(torch.tensor([[2.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 1.0]]))
         tensor([[1., 0.]])
     """
-    return normalize(widen(a)) @ normalize(widen(b)).T
+    with torch.autocast(a.device.type, enabled=False):
+        return normalize(widen(a)) @ normalize(widen(b)).T
 
 
 def widen(features: Tensor) -> Tensor:

@@ -226,6 +226,6 @@ def _parse(row: Any, where: str, has_target: bool) -> tuple[str, str | None, tup
     ):
         raise ValueError(f"{where}: captions must be two strings, got {captions!r}")
     reference, target = row["candidate"], row.get("target")
-    if not isinstance(reference, str) or not isinstance(target, str | None):
+    if not isinstance(reference, str) or not isinstance(target, str if has_target else str | None):
         raise ValueError(f"{where}: candidate and target must be image ids, got {row!r}")
     return reference, target, (captions[0], captions[1])

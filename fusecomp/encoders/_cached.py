@@ -2,12 +2,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusecomp.encoders._feature_file import FeatureFile, read_features, write_features
 from fusecomp.encoders._features import SIDES, FeatureTable, compute_table
 from fusecomp.protocols import Dataset, Encoder
+from fusecomp.similarity import widen
 
 __all__ = ["CachedEncoder"]
 
@@ -142,7 +144,7 @@ class CachedEncoder(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write one file in the safetensors layout, atomically."""
-        image, text = (table.features.cpu().numpy() for table in (self.image, self.text))
+        image, text = (_as_numpy(table.features) for table in (self.image, self.text))
         names = list(self.image.rows), list(self.text.rows)
         write_features(Path(path), FeatureFile(names[0], image, names[1], text, self.key))
 
@@ -170,6 +172,11 @@ class CachedEncoder(nn.Module):
         if not self.key:
             raise ValueError("these cached features have no key; pass one to from_arrays")
         return self.key
+
+
+def _as_numpy(features: Tensor) -> NDArray[Any]:
+    # numpy has no bfloat16; float32 holds its values exactly.
+    return (widen(features) if features.dtype == torch.bfloat16 else features).cpu().numpy()
 
 
 def _key_of(encoder: Encoder) -> str:

@@ -85,7 +85,15 @@ def read_features(path: Path) -> FeatureFile:
         )
     except FileNotFoundError:
         raise FileNotFoundError(f"no feature file {path}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OSError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise ValueError(
             f"{path} is torn or no feature file ({error}); delete it and build it again"
         ) from error

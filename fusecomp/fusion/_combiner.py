@@ -116,9 +116,10 @@ class Combiner(nn.Module):
             projection_dim, dim = weights["text_projection_layer.weight"].shape
             combiner = cls(dim, projection_dim, weights["combiner_layer.weight"].shape[0])
             combiner.load_state_dict(weights)
-        except (KeyError, ValueError, AttributeError, RuntimeError) as error:
+            combiner.to(weights["combiner_layer.weight"].dtype)
+        except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise ValueError(f"{path} holds no complete Combiner: {error}") from error
-        return combiner.to(weights["combiner_layer.weight"].dtype)
+        return combiner
 
     def save_clip4cir(self, path: str | Path, epoch: int = 0) -> None:
         """Write a checkpoint that the published code loads."""

@@ -20,7 +20,8 @@ def target_rank(
         int64 [Q]; -1 where the target is not among the ranked.
 
     Raises:
-        ValueError: if ranked and targets differ in length, or only one is a tensor.
+        ValueError: if ranked and targets differ in length, only one is a tensor, or a shape is
+            another.
 
     Example:
         >>> target_rank([["a", "b"], ["c", "d"]], ["b", "x"])
@@ -29,11 +30,18 @@ def target_rank(
     if len(ranked) != len(targets):
         raise ValueError(f"{len(ranked)} rankings but {len(targets)} targets")
     if isinstance(ranked, Tensor) and isinstance(targets, Tensor):
+        if ranked.ndim != 2 or targets.ndim != 1:
+            raise ValueError(
+                f"expected ranked [Q, k] and targets [Q], got {list(ranked.shape)} and "
+                f"{list(targets.shape)}"
+            )
         hit = (ranked == targets.unsqueeze(1)) & (ranked >= 0)
         place = hit.int().argmax(dim=1) if ranked.shape[1] else torch.zeros_like(targets)
         return torch.where(hit.any(dim=1), place + 1, -1)
     if isinstance(ranked, Tensor) or isinstance(targets, Tensor):
         raise ValueError("ranked and targets must both be tensors or both be sequences")
+    if any(isinstance(row, str) for row in ranked):
+        raise ValueError("ranked must hold a sequence of ids for each query, got a string")
     places = [
         list(row).index(target) + 1 if target in row else -1
         for row, target in zip(ranked, targets, strict=True)

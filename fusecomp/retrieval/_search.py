@@ -8,8 +8,8 @@ from fusecomp.similarity import normalize, widen
 
 __all__ = ["Ranked", "rank_targets", "search"]
 
-# Matrix products of fewer rows may sum in another order; with this many, a query's scores do
-# not depend on its neighbours.
+# Matrix products of fewer rows or columns may sum in another order; with this many, a query's
+# scores do not depend on its neighbours, and equal gallery rows get equal scores.
 _LEAST_ROWS = 64
 
 
@@ -33,7 +33,8 @@ def search(
     """The k gallery rows with the highest cosine to each query, exactly.
 
     Equal scores are ordered by gallery index. Neither ``chunk`` nor asking one query at a time
-    changes the answer.
+    changes the answer (in float64, where products are summed in other orders, it may move the
+    last bits of the scores).
 
     Args:
         query: [Q, D], any floating dtype; need not be normalised.
@@ -138,11 +139,14 @@ def _score_blocks(
 
 
 def _scores(query: Tensor, gallery: Tensor) -> Tensor:
-    if len(query) >= _LEAST_ROWS:
-        return query @ gallery.T
-    padded = query.new_zeros(_LEAST_ROWS, query.shape[1])
-    padded[: len(query)] = query
-    return (padded @ gallery.T)[: len(query)]
+    rows, size = len(query), len(gallery)
+    with torch.autocast(query.device.type, enabled=False):
+        return (_padded(query) @ _padded(gallery).T)[:rows, :size].contiguous()
+
+
+def _padded(features: Tensor) -> Tensor:
+    missing = max(0, _LEAST_ROWS - len(features))
+    return torch.nn.functional.pad(features, (0, 0, 0, missing)) if missing else features
 
 
 def _positions(indices: Tensor) -> tuple[Tensor, Tensor]:

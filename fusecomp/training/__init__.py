@@ -1,17 +1,20 @@
 """Training: one loop for every stage, its settings, and the paper's two stages."""
 
 from fusecomp.training import presets
+from fusecomp.training._ablation import Ablation, ablation
 from fusecomp.training._batches import batches
 from fusecomp.training._stage import StageConfig
 from fusecomp.training._trainer import NonFiniteError, Run, Trainer, fit
 from fusecomp.training._two_stage import TwoStageTrainer
 
 __all__ = [
+    "Ablation",
     "NonFiniteError",
     "Run",
     "StageConfig",
     "Trainer",
     "TwoStageTrainer",
+    "ablation",
     "batches",
     "fit",
     "presets",

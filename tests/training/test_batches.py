@@ -49,7 +49,7 @@ def test_live_inputs_are_pictures_and_strings(tmp_path: Path) -> None:
     data = Toy(tmp_path)
     model = encoder()
     by_id = {triplet.query_id: triplet for triplet in data.triplets(epoch=1)}
-    seen = []
+    seen: list[str] = []
     for batch in batches(data, model, CONFIG, epoch=1):
         for row, query_id in enumerate(batch.query_ids):
             triplet = by_id[query_id]

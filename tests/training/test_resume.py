@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from test_trainer import CONFIG, assert_equal_weights, composed
-from toy import DIM, Toy, encoder
 from torch import Tensor, nn
+from toy import DIM, Toy, encoder
 
 import fusecomp as fc
 from fusecomp.files import read_tensors
@@ -171,7 +171,7 @@ def test_another_model_loss_or_dataset_is_named(tmp_path: Path) -> None:
     fc.fit(composed(), data, fc.InfoNCE(), CONFIG, data, workdir)
     other_encoder = fc.ComposedEncoder(encoder(seed=1), fc.Combiner(DIM))
     wider = fc.ComposedEncoder(encoder(), fc.Combiner(DIM, hidden_dim=4))
-    cases: list[tuple[Any, str]] = [
+    cases: list[tuple[tuple[Any, Any, Any, Any, Any], str]] = [
         ((other_encoder, data, fc.InfoNCE(), CONFIG, data), "frozen weights"),
         ((wider, data, fc.InfoNCE(), CONFIG, data), "learning weights"),
         ((composed(), data, fc.InfoNCE(0.1), CONFIG, data), "loss"),

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy import DIM, Toy, WordText, encoder
 from torch import Tensor, nn
+from toy import DIM, Toy, WordText, encoder
 
 import fusecomp as fc
 from fusecomp.records import Batch
@@ -64,7 +64,7 @@ def published_stage2(numbers: Any, **settings: Any) -> tuple[list[float], dict[s
             return [fc.Triplet(n, n, (n,), names[rows + i]) for i, n in enumerate(names[:rows])]
 
         def __len__(self) -> int:
-            return rows
+            return int(rows)
 
     settings = {"epochs": 1, "batch_size": size, "lr": float(numbers["lr"]), **settings}
     loss = settings.pop("loss", fc.InfoNCE())
@@ -144,7 +144,7 @@ def test_only_what_is_named_learns(
 def test_naming_nothing_raises(tmp_path: Path, train: str | tuple[str, ...]) -> None:
     cached = fc.CachedEncoder.build(encoder(), Toy(tmp_path))
     model = fc.ComposedEncoder(cached, fc.Combiner(DIM))
-    with pytest.raises(ValueError, match="towers|nothing that can learn"):
+    with pytest.raises(ValueError, match=r"towers|nothing that can learn"):
         fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train))
 
 
@@ -174,7 +174,8 @@ def test_a_plain_function_is_a_loss(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wanted", ["target_ids", "both", "any"])
 def test_a_loss_gets_the_ids_that_it_accepts(tmp_path: Path, wanted: str) -> None:
-    data, seen = Toy(tmp_path), []
+    data = Toy(tmp_path)
+    seen: list[dict[str, Tensor]] = []
 
     def by_target(query: Tensor, target: Tensor, target_ids: Tensor) -> Tensor:
         seen.append({"target_ids": target_ids})
@@ -188,7 +189,8 @@ def test_a_loss_gets_the_ids_that_it_accepts(tmp_path: Path, wanted: str) -> Non
         seen.append(ids)
         return (query * target).sum()
 
-    loss = {"target_ids": by_target, "both": by_both, "any": by_any}[wanted]
+    losses: dict[str, Any] = {"target_ids": by_target, "both": by_both, "any": by_any}
+    loss = losses[wanted]
     trainer = fc.Trainer(composed(), data, loss, CONFIG)
     batch = next(batches(data, trainer.encoder, CONFIG, epoch=0))
     trainer.step(batch)
@@ -287,7 +289,8 @@ def test_the_loss_sees_float32_outside_autocast(tmp_path: Path) -> None:
     def loss(query: Tensor, target: Tensor) -> Tensor:
         assert query.dtype == target.dtype == torch.float32
         assert not torch.is_autocast_enabled("cpu")
-        return fc.InfoNCE()(query, target)
+        scalar: Tensor = fc.InfoNCE()(query, target)
+        return scalar
 
     fc.fit(composed(), Toy(tmp_path), loss, replace(CONFIG, precision="bf16"))
 
@@ -389,7 +392,7 @@ def test_the_last_epoch_is_always_evaluated(tmp_path: Path) -> None:
 
 def test_an_unknown_metric_lists_the_valid_ones(tmp_path: Path) -> None:
     data = Toy(tmp_path)
-    with pytest.raises(ValueError, match="recall@7.*valid: recall@1, recall@5, mean"):
+    with pytest.raises(ValueError, match=r"recall@7.*valid: recall@1, recall@5, mean"):
         fc.Trainer(composed(), data, fc.InfoNCE(), replace(CONFIG, metric="recall@7"), data)
 
 

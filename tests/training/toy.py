@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ def encoder(seed: int = 0, dropout: float = 0.0) -> fc.DualEncoder:
 class Toy:
     """Rows (reference, word, target); the picture files must exist."""
 
-    protocol = {"dataset": "toy"}
+    protocol: ClassVar = {"dataset": "toy"}
 
     def __init__(self, root: Path, rows: int = 10, start: int = 0) -> None:
         self.root = root

@@ -1,0 +1,293 @@
+"""Exact search: against loops, with ties, in any chunks."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fusecomp.retrieval import rank_targets, search
+
+WIDTH = 5
+# Rows of length 0, 1 or 2 in whole numbers: their cosines are exact, so ties are true ties.
+ROWS = st.sampled_from(
+    [(0,) * WIDTH]
+    + [tuple(sign * (i == j) for j in range(WIDTH)) for i in range(WIDTH) for sign in (1, -1)]
+    + [
+        tuple(0 if j == gap else (-1 if j in minus else 1) for j in range(WIDTH))
+        for gap in range(WIDTH)
+        for minus in ((), (0,), (1, 3))
+    ]
+)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> dict[str, Any]:
+    """Queries and a gallery full of ties, with indices to exclude and to choose from."""
+    gallery = draw(st.lists(ROWS, min_size=1, max_size=12))
+    query = draw(st.lists(ROWS, min_size=1, max_size=6))
+
+    def some_indices() -> Tensor | None:
+        shape = draw(st.sampled_from([None, (len(query),), (len(query), 3), (len(query), 0)]))
+        if shape is None:
+            return None
+        size = int(np.prod(shape))
+        index = st.integers(-1, len(gallery) - 1)
+        numbers = draw(st.lists(index, min_size=size, max_size=size))
+        return torch.tensor(numbers, dtype=torch.int64).reshape(shape)
+
+    return {
+        "query": torch.tensor(query, dtype=torch.float32) * draw(st.sampled_from([0.5, 1, 4])),
+        "gallery": torch.tensor(gallery, dtype=torch.float32),
+        "k": draw(st.integers(1, 15)),
+        "exclude": some_indices(),
+        "candidates": some_indices(),
+    }
+
+
+def in_loops(
+    query: Tensor, gallery: Tensor, k: int, exclude: Tensor | None, candidates: Tensor | None
+) -> tuple[list[list[float]], list[list[int]]]:
+    all_scores, all_indices = [], []
+    for row, q in enumerate(query.double().numpy()):
+        found = []
+        for index, g in enumerate(gallery.double().numpy()):
+            if exclude is not None and index in exclude[row].reshape(-1).tolist():
+                continue
+            if candidates is not None and index not in candidates[row].reshape(-1).tolist():
+                continue
+            length = (q @ q) ** 0.5 * (g @ g) ** 0.5
+            found.append((float(q @ g / length) if length else 0.0, index))
+        found.sort(key=lambda pair: (-pair[0], pair[1]))
+        found = (found + [(-np.inf, -1)] * k)[:k]
+        all_scores.append([score for score, _ in found])
+        all_indices.append([index for _, index in found])
+    return all_scores, all_indices
+
+
+few = settings(max_examples=50, deadline=None)
+
+
+@few
+@given(problems())
+def test_it_equals_a_full_sort_in_loops(problem: dict[str, Any]) -> None:
+    scores, indices = search(**problem)
+    expected_scores, expected_indices = in_loops(**problem)
+    assert indices.tolist() == expected_indices
+    assert scores.tolist() == expected_scores
+
+
+@few
+@given(problems(), st.integers(1, 4))
+def test_neither_chunks_nor_single_queries_change_ties(problem: dict[str, Any], chunk: int) -> None:
+    scores, indices = search(**problem)
+    again = search(**problem, chunk=chunk)
+    assert torch.equal(again[0], scores)
+    assert torch.equal(again[1], indices)
+
+
+@few
+@given(problems(), st.data())
+def test_the_rank_is_the_place_in_the_full_ranking(
+    problem: dict[str, Any], data: st.DataObject
+) -> None:
+    count, size = len(problem["query"]), len(problem["gallery"])
+    index = st.integers(-1, size - 1)
+    targets = torch.tensor(data.draw(st.lists(index, min_size=count, max_size=count)))
+    ranked = rank_targets(targets=targets, **problem)
+    scores, indices = search(**problem)
+    assert torch.equal(ranked.scores, scores)
+    assert torch.equal(ranked.indices, indices)
+    full = search(**{**problem, "k": size})[1].tolist()
+    expected = [
+        row.index(target) + 1 if target >= 0 and target in row else -1
+        for row, target in zip(full, targets.tolist(), strict=True)
+    ]
+    assert ranked.ranks.tolist() == expected
+
+
+@few
+@given(problems(), st.data())
+def test_the_lengths_of_features_do_not_matter(
+    problem: dict[str, Any], data: st.DataObject
+) -> None:
+    def scaled(features: Tensor) -> Tensor:
+        powers = data.draw(st.lists(st.integers(-9, 9), min_size=len(features)))
+        return features * torch.tensor(powers[: len(features)]).float().exp2().unsqueeze(1)
+
+    scores, indices = search(**problem)
+    again = search(
+        **{**problem, "query": scaled(problem["query"]), "gallery": scaled(problem["gallery"])}
+    )
+    assert torch.equal(again[0], scores)
+    assert torch.equal(again[1], indices)
+
+
+@few
+@given(problems())
+def test_the_first_of_many_are_the_first_of_few(problem: dict[str, Any]) -> None:
+    more = search(**{**problem, "k": problem["k"] + 3})
+    fewer = search(**problem)
+    assert torch.equal(more[0][:, : problem["k"]], fewer[0])
+    assert torch.equal(more[1][:, : problem["k"]], fewer[1])
+
+
+SIZES = [
+    (queries, size, width)
+    for queries in (2, 63, 64, 130)
+    for size, width in ((1, 64), (3, 17), (5, 63), (7, 640), (16, 17), (100, 63), (1000, 64))
+]
+
+
+def random_problem(queries: int, size: int, width: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(queries * 7919 + size * 31 + width)
+    query = torch.randn(queries, width, generator=generator)
+    return query, torch.randn(size, width, generator=generator)
+
+
+@pytest.mark.parametrize(("queries", "size", "width"), SIZES)
+def test_chunks_are_invisible_to_the_bit(queries: int, size: int, width: int) -> None:
+    query, gallery = random_problem(queries, size, width)
+    scores, indices = search(query, gallery, k=20)
+    for chunk in (40, 64, 100):
+        again = search(query, gallery, k=20, chunk=chunk)
+        assert torch.equal(again[0], scores)
+        assert torch.equal(again[1], indices)
+
+
+@pytest.mark.parametrize(("queries", "size", "width"), SIZES)
+def test_a_query_alone_gets_the_same_answer_to_the_bit(queries: int, size: int, width: int) -> None:
+    query, gallery = random_problem(queries, size, width)
+    scores, indices = search(query, gallery, k=20)
+    for row in {0, queries // 2, queries - 1}:
+        alone = search(query[row : row + 1], gallery, k=20)
+        assert torch.equal(alone[0][0], scores[row])
+        assert torch.equal(alone[1][0], indices[row])
+
+
+@pytest.mark.parametrize(("queries", "size", "width"), [s for s in SIZES if s[1] > 1])
+def test_equal_gallery_rows_stand_in_the_order_of_the_gallery(
+    queries: int, size: int, width: int
+) -> None:
+    query, gallery = random_problem(queries, size, width)
+    twins = torch.randperm(size, generator=torch.Generator().manual_seed(0))[: max(2, size // 3)]
+    twins = twins.sort().values
+    gallery[twins] = gallery[twins[0]].clone()
+    indices = search(query, gallery, k=size)[1]
+    place = indices.argsort(dim=1)[:, twins]
+    assert (place.diff(dim=1) == 1).all()
+    ranks = rank_targets(query, gallery, twins[-1].expand(queries), k=1).ranks
+    assert torch.equal(ranks, place[:, -1] + 1)
+
+
+def test_what_is_asked_for_may_exceed_the_gallery() -> None:
+    scores, indices = search(torch.ones(1, 2), torch.ones(2, 2), k=4)
+    assert indices.tolist() == [[0, 1, -1, -1]]
+    assert scores.isfinite().tolist() == [[True, True, False, False]]
+    assert (scores[0, 2:] == -torch.inf).all()
+
+
+def test_with_everything_excluded_nothing_is_found() -> None:
+    ranked = rank_targets(
+        torch.ones(1, 2), torch.ones(2, 2), torch.tensor([1]), 2, exclude=torch.tensor([[0, 1]])
+    )
+    assert ranked.indices.tolist() == [[-1, -1]]
+    assert ranked.ranks.tolist() == [-1]
+
+
+def test_excluding_wins_over_choosing() -> None:
+    one = torch.tensor([1])
+    assert search(torch.ones(1, 2), torch.ones(2, 2), 1, exclude=one, candidates=one)[1] == -1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+    ids=str,
+)
+def test_scores_are_float32_at_least(dtype: torch.dtype, expected: torch.dtype) -> None:
+    query, gallery = (features.to(dtype) for features in random_problem(3, 9, 8))
+    scores, indices = search(query, gallery, k=9)
+    assert scores.dtype == expected
+    exact = search(query.double(), gallery.double(), k=9)
+    assert torch.equal(indices, exact[1])
+    torch.testing.assert_close(scores.double(), exact[0], rtol=0, atol=1e-6)
+
+
+def test_autocast_does_not_lower_the_scores() -> None:
+    query, gallery = random_problem(5, 50, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores, indices = search(query, gallery, k=10)
+    expected = search(query, gallery, k=10)
+    assert torch.equal(scores, expected[0])
+    assert torch.equal(indices, expected[1])
+
+
+def test_the_inputs_stay_as_they_were() -> None:
+    query, gallery = random_problem(3, 9, 8)
+    before = query.clone(), gallery.clone()
+    search(query, gallery, 3, exclude=torch.tensor([0, 1, 2]))
+    assert torch.equal(query, before[0])
+    assert torch.equal(gallery, before[1])
+
+
+GOOD = torch.ones(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("query", "gallery", "message"),
+    [
+        (torch.ones(3), GOOD, r"query must be \[rows, D\]"),
+        (GOOD, torch.ones(1, 2, 3), r"gallery must be \[rows, D\], not empty; got \[1, 2, 3\]"),
+        (torch.ones(0, 3), GOOD, "query must be .* not empty"),
+        (GOOD, torch.ones(0, 3), "gallery must be .* not empty"),
+        (torch.ones(2, 0), torch.ones(2, 0), "not empty"),
+        (GOOD.long(), GOOD.long(), "query must have a floating dtype, got torch.int64"),
+        (GOOD, GOOD.double(), "share one dtype, got torch.float32 and torch.float64"),
+        (GOOD, torch.ones(2, 4), r"\[2, 3\] and gallery \[2, 4\] differ in width"),
+        (GOOD, torch.tensor([[1.0, 1, 1], [1, torch.nan, 1]]), "gallery row 1 holds NaN"),
+        (torch.tensor([[torch.inf, 1, 1]]), GOOD, "query row 0 holds NaN or infinity"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(query: Tensor, gallery: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        search(query, gallery, k=1)
+
+
+@pytest.mark.parametrize("name", ["k", "chunk"])
+@pytest.mark.parametrize("number", [0, -1])
+def test_numbers_below_one_are_refused(name: str, number: int) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got {number}"):
+        search(GOOD, GOOD, k=number if name == "k" else 1, chunk=number if name == "chunk" else 1)
+
+
+BAD_INDICES = {
+    "too large": (torch.tensor([0, 2]), r"must lie in \[-1, 2\), got 0 to 2"),
+    "too small": (torch.tensor([0, -2]), r"must lie in \[-1, 2\), got -2 to 0"),
+    "int32": (torch.tensor([0, 1], dtype=torch.int32), "must be int64, got torch.int32"),
+    "floating": (torch.tensor([0.0, 1.0]), "must be int64"),
+    "too few": (torch.tensor([0]), r"must be \[2\] or \[2, M\], got \[1\]"),
+    "three axes": (torch.zeros(2, 1, 1, dtype=torch.int64), r"must be .* got \[2, 1, 1\]"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_INDICES)
+@pytest.mark.parametrize("name", ["exclude", "candidates", "targets"])
+def test_indices_that_do_not_fit_are_refused(name: str, bad: str) -> None:
+    indices, message = BAD_INDICES[bad]
+    arguments: dict[str, Any] = {"targets": torch.tensor([0, 1]), name: indices}
+    with pytest.raises(ValueError, match=f"{name} {message}"):
+        rank_targets(GOOD, GOOD, k=1, **arguments)
+
+
+def test_one_target_a_query() -> None:
+    with pytest.raises(ValueError, match=r"targets must be \[Q\], got \[2, 1\]"):
+        rank_targets(GOOD, GOOD, torch.tensor([[0], [1]]), k=1)

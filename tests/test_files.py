@@ -1,0 +1,181 @@
+"""Files that are whole or absent."""
+
+import errno
+import os
+import pickle
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fusecomp.files import open_atomic, read_json, read_tensors, write_json, write_tensors
+
+
+class Hostile:
+    """Unpickling it would create the file."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.victim),)
+
+
+@contextmanager
+def a_disk_of(size: int) -> Iterator[None]:
+    """Writing more than ``size`` bytes into one file fails, as on a full disk."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_open_atomic_writes_the_whole_file_and_its_folders(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file.bin"
+    with open_atomic(path) as file:
+        file.write(b"first ")
+        assert not path.exists()
+        file.write(b"second")
+    assert path.read_bytes() == b"first second"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, ValueError, OSError])
+def test_an_interrupted_write_leaves_the_old_file(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(error), open_atomic(path) as file:
+        file.write(b"new")
+        raise error
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupted_first_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), open_atomic(tmp_path / "file.bin") as file:
+        file.write(b"new")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failing_write_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    with pytest.raises(PermissionError, match=f"cannot write {path}") as caught, open_atomic(path):
+        raise PermissionError(errno.EACCES, "not allowed")
+    assert caught.value.errno == errno.EACCES
+    assert "not allowed" in str(caught.value)
+
+
+def test_the_file_gets_the_rights_that_the_umask_gives(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        with open_atomic(tmp_path / "file.bin") as file:
+            file.write(b"x")
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(old)
+    assert (tmp_path / "file.bin").stat().st_mode & 0o777 == 0o640
+
+
+def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
+    value = {"ids": ["B00", "größer"], "zero": 0.0, "none": None}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+    assert "größer" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}])
+def test_what_json_cannot_hold_leaves_the_old_file(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, 1)
+    with pytest.raises((ValueError, TypeError)):
+        write_json(path, [value])
+    assert read_json(path) == 1
+
+
+def test_read_json_names_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"no file {tmp_path / 'a.json'}"):
+        read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'["a", "b', b"\xff\xfe[]", b"[1] x", b"[" * 100_000],
+    ids=["empty", "cut off", "not UTF-8", "more after it", "endless nesting"],
+)
+def test_read_json_names_a_broken_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path} is not valid JSON"):
+        read_json(path)
+
+
+def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
+    content = {"w": torch.randn(3, 2), "half": torch.ones(2).bfloat16(), "epoch": 7, "name": "x"}
+    write_tensors(tmp_path / "a.pt", content)
+    back = read_tensors(tmp_path / "a.pt")
+    assert back.keys() == content.keys()
+    assert torch.equal(back["w"], content["w"])  # type: ignore[arg-type]
+    assert back["half"].dtype == torch.bfloat16
+    assert (back["epoch"], back["name"]) == (7, "x")
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    write_tensors(path, {"epoch": 1})
+    with (
+        pytest.raises(OSError, match=f"{path}"),
+        a_disk_of(10_000),
+    ):
+        write_tensors(path, {"epoch": 2, "w": torch.zeros(100_000)})
+    assert read_tensors(path) == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_read_tensors_names_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"no file {tmp_path / 'a.pt'}"):
+        read_tensors(tmp_path / "a.pt")
+
+
+def test_a_torn_checkpoint_is_refused_at_every_length(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    write_tensors(path, {"w": torch.randn(40)})
+    whole = path.read_bytes()
+    for length in {0, 1, 7, 8, 9, *range(10, len(whole), 97), len(whole) - 1}:
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=f"{path} is not a readable checkpoint"):
+            read_tensors(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_checkpoint_is_refused_not_run(tmp_path: Path, zipped: bool) -> None:
+    path, victim = tmp_path / "a.pt", tmp_path / "victim"
+    torch.save({"w": Hostile(victim)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match="more than tensors and plain values"):
+        read_tensors(path)
+    assert not victim.exists()
+
+
+def test_code_in_a_plain_pickle_is_refused_not_run(tmp_path: Path) -> None:
+    path, victim = tmp_path / "a.pt", tmp_path / "victim"
+    path.write_bytes(pickle.dumps(Hostile(victim)))
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        read_tensors(path)
+    assert not victim.exists()
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="holds a list, expected a dict"):
+        read_tensors(tmp_path / "a.pt")

@@ -1,0 +1,326 @@
+"""The composed encoder: queries, gallery, files."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fusecomp.encoders import CachedEncoder, DualEncoder
+from fusecomp.fusion import Combiner, Sum
+from fusecomp.loading import PictureError
+from fusecomp.model import ComposedEncoder
+from fusecomp.similarity import normalize
+
+
+class Hostile:
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.victim),)
+
+
+class Words(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, texts: list[str]) -> Tensor:
+        codes = [[ord(letter) / 64 for letter in text[:8].ljust(8)] for text in texts]
+        out: Tensor = self.layer(torch.tensor(codes))
+        return out
+
+
+def load(path: Path) -> Tensor:
+    numbers = [float(number) for number in path.read_text().split()]
+    return torch.tensor(numbers)
+
+
+def live(seed: int = 0, load: Callable[[Path], Tensor] | None = load) -> DualEncoder:
+    torch.manual_seed(seed)
+    return DualEncoder(nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5)), Words(), load)
+
+
+def combiner(seed: int = 0) -> Combiner:
+    torch.manual_seed(seed)
+    return Combiner(4, projection_dim=3, hidden_dim=5)
+
+
+def cached() -> CachedEncoder:
+    torch.manual_seed(0)
+    return CachedEncoder.from_arrays(
+        ["a", "b", "c"], torch.randn(3, 4), ["is red", "has dots"], torch.randn(2, 4)
+    )
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{name}.txt" for name in "abc"]
+    for number, path in enumerate(paths):
+        path.write_text(f"{number} {number - 1} 2")
+    return paths
+
+
+TEXTS = ["is red", "has dots", "is long"]
+
+
+def expected_query(model: ComposedEncoder, images: Tensor, texts: list[str]) -> Tensor:
+    model.eval()
+    with torch.no_grad():
+        image, text = model.encoder.encode_image(images), model.encoder.encode_text(texts)
+        query = model.fusion(image, text)
+    model.train()
+    unit: Tensor = query / query.norm(dim=1, keepdim=True)
+    return unit
+
+
+def test_queries_from_loaded_pictures_and_from_files_are_the_same(pictures: list[Path]) -> None:
+    model = ComposedEncoder(live(), combiner())
+    loaded = torch.stack([load(path) for path in pictures])
+    expected = expected_query(model, loaded, TEXTS)
+    torch.testing.assert_close(model.query(loaded, TEXTS), expected)
+    torch.testing.assert_close(model.query(pictures, TEXTS), expected)
+    torch.testing.assert_close(model.query([str(path) for path in pictures], TEXTS), expected)
+
+
+def test_queries_from_ids() -> None:
+    encoder = cached()
+    query = ComposedEncoder(encoder, Sum()).query(["c", "a"], ["has dots", "is red"])
+    total = encoder.encode_image(["c", "a"]) + encoder.encode_text(["has dots", "is red"])
+    torch.testing.assert_close(query, total / total.norm(dim=1, keepdim=True))
+
+
+def test_many_queries_equal_each_alone() -> None:
+    model = ComposedEncoder(live(), combiner())
+    pictures, texts = torch.randn(300, 3), [f"text {number}" for number in range(300)]
+    query = model.query(pictures, texts)
+    assert query.shape == (300, 4)
+    for row in (0, 127, 128, 299):
+        torch.testing.assert_close(
+            query[row : row + 1], model.query(pictures[row : row + 1], [texts[row]])
+        )
+
+
+def test_the_gallery_is_image_features_of_unit_length(pictures: list[Path]) -> None:
+    encoder = live()
+    model = ComposedEncoder(encoder, Sum())
+    gallery = model.gallery(pictures)
+    encoder.eval()
+    expected = normalize(encoder.encode_image(torch.stack([load(path) for path in pictures])))
+    torch.testing.assert_close(gallery, expected.detach())
+    torch.testing.assert_close(
+        ComposedEncoder(cached(), Sum()).gallery(["b"]).norm(), torch.tensor(1.0)
+    )
+
+
+def test_queries_are_evaluated_without_gradients_and_modes_come_back(
+    pictures: list[Path],
+) -> None:
+    encoder, fusion = live(), combiner()
+    model = ComposedEncoder(encoder, fusion).train()
+    fusion.dropout.eval()
+    before = [module.training for module in model.modules()]
+    for result in (model.query(pictures, TEXTS), model.gallery(pictures)):
+        assert not result.requires_grad
+    assert torch.equal(model.query(pictures, TEXTS), model.query(pictures, TEXTS))
+    assert [module.training for module in model.modules()] == before
+    with pytest.raises(FileNotFoundError):
+        model.query(["none.png"], ["is red"])
+    assert [module.training for module in model.modules()] == before
+
+
+def test_a_lambda_is_a_fusion_and_gets_unit_length() -> None:
+    encoder = cached()
+    model = ComposedEncoder(encoder, lambda image, text: 7 * image - text)
+    query = model.query(["a"], ["is red"])
+    raw = 7 * encoder.encode_image(["a"]) - encoder.encode_text(["is red"])
+    torch.testing.assert_close(query, normalize(raw))
+
+
+@pytest.mark.parametrize(
+    "fusion",
+    [
+        lambda image, text: torch.cat((image, text), dim=1),
+        lambda image, text: image[0],
+        lambda image, text: (image * text).sum(),
+    ],
+)
+def test_a_fusion_of_another_shape_is_refused(fusion: Callable[[Tensor, Tensor], Tensor]) -> None:
+    model = ComposedEncoder(cached(), fusion)
+    with pytest.raises(ValueError, match=r"the fusion returned .* for features \[1, 4\]"):
+        model.query(["a"], ["is red"])
+
+
+def test_the_features_of_several_texts_are_averaged() -> None:
+    image, text = torch.randn(3, 4), torch.randn(6, 4, requires_grad=True)
+    model = ComposedEncoder(cached(), Sum())
+    query = model.compose(image, text, torch.tensor([2, 1, 3]))
+    means = [text[:2].mean(0), text[2], text[3:].mean(0)]
+    torch.testing.assert_close(query, normalize(image + torch.stack(means)))
+    query.sum().backward()
+    assert text.grad is not None
+    assert text.grad.any(dim=1).all()
+    one_each = model.compose(image, text[:3], torch.ones(3, dtype=torch.int64))
+    assert torch.equal(one_each, model.compose(image, text[:3]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_features_are_fused_in_float32(dtype: torch.dtype) -> None:
+    image, text = torch.randn(2, 3, 4).to(dtype)
+    query = ComposedEncoder(cached(), Sum()).compose(image, text)
+    assert query.dtype == torch.float32
+    torch.testing.assert_close(query, normalize(image.float() + text.float()))
+
+
+def test_forward_learns() -> None:
+    model = ComposedEncoder(live(), combiner())
+    model(torch.randn(3, 3), TEXTS).square()[:, 0].sum().backward()
+    assert all(weight.grad is not None for weight in model.parameters())
+
+
+# What does not fit
+
+
+def test_references_and_texts_are_equally_many() -> None:
+    with pytest.raises(ValueError, match="1 references but 2 texts"):
+        ComposedEncoder(cached(), Sum()).query(["a"], ["is red", "has dots"])
+
+
+def test_a_single_string_is_no_list_of_texts() -> None:
+    with pytest.raises(ValueError, match="texts must be a list of strings, got the string 'is"):
+        ComposedEncoder(cached(), Sum()).query(["a", "b", "c", "a", "b", "c"], "is red")
+
+
+@pytest.mark.parametrize("images", ["a", Path("a.png"), []])
+def test_pictures_are_a_list(images: Any) -> None:
+    with pytest.raises(ValueError, match="expected a non-empty list of pictures"):
+        ComposedEncoder(cached(), Sum()).gallery(images)
+
+
+@pytest.mark.parametrize("references", [[], torch.empty(0, 3)], ids=["list", "tensor"])
+def test_no_queries_at_all_are_refused(references: Any) -> None:
+    with pytest.raises(ValueError, match="empty"):
+        ComposedEncoder(live(), Sum()).query(references, [])
+
+
+def test_a_string_that_is_no_file_is_named(pictures: list[Path]) -> None:
+    with pytest.raises(FileNotFoundError, match="1 of 2 pictures are missing, the first: B009"):
+        ComposedEncoder(live(), Sum()).query([pictures[0], "B009"], ["is red", "is red"])
+
+
+def test_a_string_that_is_no_id_is_named() -> None:
+    with pytest.raises(ValueError, match=r"no cached features for the image 'z\.png'"):
+        ComposedEncoder(cached(), Sum()).query(["z.png"], ["is red"])
+    with pytest.raises(ValueError, match="for the text 'is blue'"):
+        ComposedEncoder(cached(), Sum()).query(["a"], ["is blue"])
+
+
+def test_files_need_an_encoder_that_loads_them(pictures: list[Path]) -> None:
+    with pytest.raises(ValueError, match="DualEncoder neither loads files nor looks ids up"):
+        ComposedEncoder(live(load=None), Sum()).query(pictures, TEXTS)
+
+
+def test_a_broken_picture_is_named(pictures: list[Path]) -> None:
+    pictures[1].write_text("no numbers")
+    with pytest.raises(PictureError, match=r"cannot read the picture .*b.txt"):
+        ComposedEncoder(live(), Sum()).query(pictures, TEXTS)
+
+
+def test_pictures_of_two_shapes_are_named(pictures: list[Path]) -> None:
+    pictures[1].write_text("1 2")
+    with pytest.raises(ValueError, match=r"b.txt has shape \[2\] and .*a.txt \[3\]"):
+        ComposedEncoder(live(), Sum()).query(pictures, TEXTS)
+
+
+def test_an_encoder_has_both_methods_and_a_fusion_can_be_called() -> None:
+    with pytest.raises(TypeError, match="encoder Linear has no method encode_image"):
+        ComposedEncoder(nn.Linear(2, 2), Sum())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="fusion must be callable, got str"):
+        ComposedEncoder(cached(), "sum")  # type: ignore[arg-type]
+
+
+# Files
+
+
+def test_a_saved_model_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "model.pt"
+    model = ComposedEncoder(live(seed=0), combiner(seed=0))
+    model.save(path)
+    back = ComposedEncoder.load(str(path), live(seed=1), combiner(seed=1))
+    pictures = torch.randn(3, 3)
+    assert torch.equal(back.query(pictures, TEXTS), model.query(pictures, TEXTS))
+    assert torch.load(path, weights_only=True)["weights"].keys() == model.state_dict().keys()
+
+
+def test_a_saved_model_may_have_a_lambda_and_a_cache(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    model = ComposedEncoder(cached(), lambda image, text: image - text)
+    model.save(path)
+    back = ComposedEncoder.load(path, cached(), lambda image, text: image - text)
+    assert torch.equal(back.query(["a"], ["is red"]), model.query(["a"], ["is red"]))
+
+
+def test_a_model_of_other_parts_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    ComposedEncoder(live(), combiner()).save(path)
+    with pytest.raises(ValueError, match=f"{path} holds .*Combiner.* but .*Sum.* was given"):
+        ComposedEncoder.load(path, live(), Sum())
+    with pytest.raises(ValueError, match=r"DualEncoder.* but .*CachedEncoder"):
+        ComposedEncoder.load(path, cached(), combiner())
+
+
+def test_a_model_of_other_sizes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    ComposedEncoder(live(), combiner()).save(path)
+    with pytest.raises(ValueError, match=f"{path} does not fit the encoder and fusion given"):
+        ComposedEncoder.load(path, live(), Combiner(4, projection_dim=2))
+
+
+def test_a_missing_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.pt"):
+        ComposedEncoder.load(tmp_path / "none.pt", live(), Sum())
+
+
+def test_a_torn_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    ComposedEncoder(live(), combiner()).save(path)
+    whole = path.read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=f"{path} is not a readable checkpoint"):
+            ComposedEncoder.load(path, live(), combiner())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"format": "other/1"}, {"format": None}, {"weights": None}, {"weights": [1, 2]}],
+)
+def test_a_file_of_something_else_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = tmp_path / "model.pt"
+    ComposedEncoder(live(), Sum()).save(path)
+    torch.save({**torch.load(path, weights_only=True), **change}, path)
+    with pytest.raises(ValueError, match=f"{path} is no saved ComposedEncoder"):
+        ComposedEncoder.load(path, live(), Sum())
+
+
+@pytest.mark.parametrize("weights", [{"encoder.image.0.weight": "text"}, {1: torch.ones(1)}, {}])
+def test_weights_of_something_else_are_refused(tmp_path: Path, weights: Any) -> None:
+    path = tmp_path / "model.pt"
+    ComposedEncoder(live(), Sum()).save(path)
+    torch.save({**torch.load(path, weights_only=True), "weights": weights}, path)
+    with pytest.raises(ValueError, match=f"{path} does not fit"):
+        ComposedEncoder.load(path, live(), Sum())
+
+
+def test_code_in_a_model_is_refused_not_run(tmp_path: Path) -> None:
+    path, victim = tmp_path / "model.pt", tmp_path / "victim"
+    ComposedEncoder(live(), Sum()).save(path)
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "description": Hostile(victim)}, path)
+    with pytest.raises(ValueError, match="more than tensors"):
+        ComposedEncoder.load(path, live(), Sum())
+    assert not victim.exists()

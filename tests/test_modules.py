@@ -1,0 +1,92 @@
+"""What must be known of a callable that may or may not be a module."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fusecomp.modules import device_of, fingerprint, inference
+
+
+def test_the_device_is_that_of_the_first_weight() -> None:
+    assert device_of(len, nn.ReLU(), nn.Linear(2, 2, device="meta")) == torch.device("meta")
+
+
+def test_a_buffer_tells_the_device_too() -> None:
+    module = nn.Module()
+    module.register_buffer("table", torch.empty(2, device="meta"))
+    assert device_of(module) == torch.device("meta")
+
+
+def test_without_weights_it_is_the_cpu() -> None:
+    assert device_of(len, nn.ReLU()) == torch.device("cpu")
+    assert device_of() == torch.device("cpu")
+
+
+def mixed() -> nn.Module:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2)))
+    model.train()
+    model[1].eval()
+    return model
+
+
+def modes(model: nn.Module) -> list[bool]:
+    return [module.training for module in model.modules()]
+
+
+def test_inference_evaluates_and_gives_each_module_its_own_mode_back() -> None:
+    model = mixed()
+    before = modes(model)
+    assert True in before
+    assert False in before
+    with inference(model, len, model):
+        assert not any(modes(model))
+        assert not torch.is_grad_enabled()
+        assert not model(torch.ones(2, 2)).requires_grad
+    assert modes(model) == before
+    assert torch.is_grad_enabled()
+
+
+def test_an_error_inside_gives_the_modes_back_too() -> None:
+    model = mixed()
+    before = modes(model)
+    with pytest.raises(RuntimeError), inference(model):
+        raise RuntimeError
+    assert modes(model) == before
+    assert torch.is_grad_enabled()
+
+
+WEIGHTS = torch.arange(6.0).reshape(2, 3)
+
+
+def test_equal_weights_have_equal_fingerprints() -> None:
+    spread = torch.zeros(2, 6)[:, ::2].copy_(WEIGHTS)
+    assert not spread.is_contiguous()
+    expected = fingerprint([("w", WEIGHTS)])
+    assert fingerprint([("w", nn.Parameter(WEIGHTS.clone()))]) == expected
+    assert fingerprint([("w", spread)]) == expected
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [("v", WEIGHTS)],
+        [("w", WEIGHTS.nextafter(torch.tensor(9.0)))],
+        [("w", WEIGHTS.reshape(3, 2))],
+        [("w", WEIGHTS.double())],
+        [("w", WEIGHTS.view(torch.int32))],
+        [("w", WEIGHTS), ("v", torch.tensor(1))],
+        [],
+    ],
+    ids=["name", "one bit", "shape", "precision", "dtype", "one more", "none"],
+)
+def test_other_weights_have_other_fingerprints(other: list[tuple[str, Tensor]]) -> None:
+    assert fingerprint(other) != fingerprint([("w", WEIGHTS)])
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.tensor(3.0), torch.empty(0, 4), torch.ones(3).bfloat16(), torch.tensor([True])],
+    ids=["scalar", "empty", "bfloat16", "bool"],
+)
+def test_every_kind_of_tensor_has_a_fingerprint(tensor: Tensor) -> None:
+    assert len(fingerprint([("w", tensor)])) == 64

@@ -1,0 +1,121 @@
+"""Unit length and cosine."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fusecomp.similarity import check_pair, cosine, normalize, widen
+
+HALF = (torch.float16, torch.bfloat16)
+TOLERANCE = {
+    torch.float16: 1e-3,
+    torch.bfloat16: 1e-2,
+    torch.float32: 1e-6,
+    torch.float64: 1e-12,
+}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_normalize_gives_unit_length_and_keeps_the_dtype(dtype: torch.dtype) -> None:
+    unit = normalize(torch.randn(2, 5, 7).to(dtype))
+    assert unit.dtype == dtype
+    lengths = unit.double().norm(dim=-1)
+    torch.testing.assert_close(
+        lengths, torch.ones(2, 5).double(), rtol=0, atol=10 * TOLERANCE[dtype]
+    )
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_a_zero_row_stays_zero_with_a_finite_gradient(dtype: torch.dtype) -> None:
+    features = torch.zeros(2, 4, dtype=dtype, requires_grad=True)
+    unit = normalize(features)
+    unit.float().square().sum().backward()
+    assert not unit.any()
+    assert features.grad is not None
+    assert features.grad.isfinite().all()
+
+
+def test_normalize_survives_norms_that_overflow_half_precision() -> None:
+    features = torch.full((1, 64), 60000.0, dtype=torch.float16)
+    torch.testing.assert_close(normalize(features).float(), torch.full((1, 64), 1 / 8))
+
+
+def test_normalize_survives_norms_that_vanish_in_half_precision() -> None:
+    features = torch.full((1, 64), 1e-4, dtype=torch.float16)
+    torch.testing.assert_close(normalize(features).float(), torch.full((1, 64), 1 / 8))
+
+
+def test_cosine_equals_the_formula_in_loops() -> None:
+    a, b = torch.randn(4, 6), torch.randn(3, 6)
+    expected = np.empty((4, 3))
+    for i, row in enumerate(a.double().numpy()):
+        for j, other in enumerate(b.double().numpy()):
+            lengths = sum(x * x for x in row) ** 0.5 * sum(y * y for y in other) ** 0.5
+            expected[i, j] = sum(x * y for x, y in zip(row, other, strict=True)) / lengths
+    np.testing.assert_allclose(cosine(a, b).numpy(), expected, atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.01, 1000), st.floats(0.01, 1000))
+def test_scaling_features_moves_no_cosine(seed: int, up: float, down: float) -> None:
+    a, b = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    torch.testing.assert_close(cosine(a * up, b * down), cosine(a, b), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_cosine_is_never_below_float32(dtype: torch.dtype) -> None:
+    features = torch.randn(3, 4).to(dtype)
+    assert cosine(features, features).dtype == (
+        torch.float64 if dtype == torch.float64 else torch.float32
+    )
+
+
+def test_cosine_is_not_lowered_by_autocast() -> None:
+    a, b = torch.randn(2, 3, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = cosine(a, b)
+    assert inside.dtype == torch.float32
+    torch.testing.assert_close(inside, cosine(a, b), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_widen_lifts_half_types_and_keeps_the_others(dtype: torch.dtype) -> None:
+    features = torch.ones(2, 3)
+    assert widen(features.to(dtype)).dtype == torch.float32
+    assert widen(features) is features
+    assert widen(features.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("function", [normalize, widen, lambda x: cosine(x, x)])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool], ids=str)
+def test_dtypes_that_are_not_floating_are_refused(
+    function: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype
+) -> None:
+    with pytest.raises(ValueError, match=f"floating dtype, got {dtype}"):
+        function(torch.ones(2, 3, dtype=dtype))
+
+
+def test_check_pair_accepts_two_equal_shapes() -> None:
+    check_pair(torch.ones(1, 1), torch.zeros(1, 1), ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (torch.ones(2, 3), torch.ones(3), r"b must be \[B, D\] and not empty, got \[3\]"),
+        (torch.ones(1, 2, 3), torch.ones(2, 3), r"a must be \[B, D\]"),
+        (torch.ones(0, 3), torch.ones(0, 3), r"a must be .* not empty, got \[0, 3\]"),
+        (torch.ones(2, 0), torch.ones(2, 0), r"not empty, got \[2, 0\]"),
+        (torch.ones(2, 3), torch.ones(2, 4), r"a \[2, 3\] and b \[2, 4\] must have the same"),
+        (torch.ones(2, 3), torch.ones(1, 3), "the same shape"),
+        (torch.ones(2, 3), torch.ones(2, 3).double(), "a is torch.float32 and b is torch.float64"),
+        (torch.ones(2, 3).long(), torch.ones(2, 3).long(), "a must have a floating dtype"),
+    ],
+)
+def test_check_pair_names_what_does_not_fit(a: torch.Tensor, b: torch.Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_pair(a, b, ("a", "b"))
