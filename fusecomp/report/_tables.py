@@ -23,7 +23,7 @@ def ablation_table(rows: Mapping[str, Evaluation]) -> str:
                 f"{first_name!r} ({dict(first.protocol)}) and {name!r} "
                 f"({dict(evaluation.protocol)}) do not stand in one table"
             )
-    cells = [["", *first]]
+    cells = [["", *(name.replace("/", " ").replace("recall@", "R@") for name in first)]]
     cells += [[name, *(f"{value:.2f}" for value in e.values())] for name, e in rows.items()]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [

@@ -1,0 +1,117 @@
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from toy import DIM, Toy, encoder
+
+import fusecomp as fc
+from fusecomp.report import ablation_table, contact_sheet, retrieval_sheet
+
+GREEN = (10, 143, 60)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Toy:
+    """The toy with real pictures, each of its own colour."""
+    toy = Toy(tmp_path)
+    for image_id in toy.image_ids:
+        Image.new("RGB", (20, 30), (10 * int(image_id), 0, 200)).save(toy.path(image_id))
+    return toy
+
+
+@pytest.fixture
+def evaluation(data: Toy) -> fc.Evaluation:
+    return fc.evaluate(fc.ComposedEncoder(encoder(), fc.Combiner(DIM)), data)
+
+
+def test_the_table_holds_every_value(evaluation: fc.Evaluation) -> None:
+    other = replace(evaluation, metrics={n: v / 3 for n, v in evaluation.items()})
+    lines = ablation_table({"one": evaluation, "the other": other}).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["", "R@1", "R@5", "mean"]
+    assert all(set(rule) <= {"-", ":"} for rule in cells[1])
+    assert cells[2] == ["one", *(f"{value:.2f}" for value in evaluation.values())]
+    assert cells[3] == ["the other", *(f"{value / 3:.2f}" for value in evaluation.values())]
+
+
+def test_other_protocols_and_metrics_stand_in_another_table(evaluation: fc.Evaluation) -> None:
+    ranking = replace(evaluation.ranking, protocol={"dataset": "another"})
+    for other in (
+        replace(evaluation, ranking=ranking),
+        replace(evaluation, metrics={"mean": 1.0}),
+    ):
+        with pytest.raises(ValueError, match="do not stand in one table"):
+            ablation_table({"one": evaluation, "other": other})
+    with pytest.raises(ValueError, match="no evaluation"):
+        ablation_table({})
+
+
+def colours(path: Path) -> set[Any]:
+    with Image.open(path) as file:
+        counts = file.convert("RGB").getcolors(1_000_000)
+    assert counts is not None
+    return {colour for _, colour in counts}
+
+
+def test_a_contact_sheet_shows_references_and_targets(data: Toy, tmp_path: Path) -> None:
+    triplets = data.triplets()[:4]
+    contact_sheet(triplets, data, tmp_path / "sheet.png")
+    shown = {(10 * int(i or 0), 0, 200) for t in triplets for i in (t.reference_id, t.target_id)}
+    assert shown | {GREEN} <= colours(tmp_path / "sheet.png")
+
+
+def test_a_retrieval_sheet_frames_the_target_only(
+    data: Toy, evaluation: fc.Evaluation, tmp_path: Path
+) -> None:
+    ranking = evaluation.ranking[""]
+    assert ranking.ranks is not None
+    for position in range(len(ranking.ranks)):
+        retrieval_sheet(ranking, data, tmp_path / "sheet.png", [position], top=5)
+        found = int(ranking.ranks[position]) <= 5
+        assert (GREEN in colours(tmp_path / "sheet.png")) == found
+
+
+def test_sheets_work_without_targets(data: Toy, tmp_path: Path) -> None:
+    hidden = [replace(t, target_id=None) for t in data.triplets()]
+    contact_sheet(hidden[:3], data, tmp_path / "sheet.png")
+    assert GREEN not in colours(tmp_path / "sheet.png")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x89PNG\r\n\x1a\n torn"])
+def test_a_missing_or_broken_picture_is_a_grey_box(
+    data: Toy, tmp_path: Path, content: bytes | None
+) -> None:
+    path = data.path("1")
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    contact_sheet(data.triplets()[:3], data, tmp_path / "sheet.png")
+    assert (201, 201, 201) in colours(tmp_path / "sheet.png")
+
+
+def test_nothing_to_draw(data: Toy, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing to draw"):
+        contact_sheet([], data, tmp_path / "sheet.png")
+
+
+def test_without_pillow_the_extra_is_named(
+    data: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ImportError, match=re.escape("fusecomp[images]")):
+        contact_sheet(data.triplets(), data, tmp_path / "sheet.png")
+
+
+def test_padding_of_short_rankings_is_not_drawn(data: Toy, tmp_path: Path) -> None:
+    model = fc.ComposedEncoder(encoder(), fc.Sum())
+    ranking = fc.rank(model, data, k=50)[""]
+    assert torch.any(ranking.indices == -1)
+    retrieval_sheet(ranking, data, tmp_path / "sheet.png", [0], top=50)
+    with Image.open(tmp_path / "sheet.png") as file:
+        assert file.width == 8 + 120 + 208 + 120 * len(data.image_ids)
