@@ -65,6 +65,16 @@ def widen(features: Tensor) -> Tensor:
     return features
 
 
+def non_finite_rows(features: Tensor) -> list[int]:
+    """The rows of [N, D] that hold NaN or infinity."""
+    # A finite sum has finite terms: one fast pass settles the usual case.
+    if features.sum(dtype=torch.float64).isfinite():
+        return []
+    # In pieces, so that memory-mapped features larger than memory pass.
+    finite = torch.cat([piece.isfinite().all(dim=1) for piece in features.split(65536)])
+    return (~finite).nonzero().flatten().tolist()
+
+
 def check_pair(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
     """Raise ValueError unless a and b are two [B, D] tensors of one floating dtype, B >= 1."""
     for tensor, name in zip((a, b), names, strict=True):

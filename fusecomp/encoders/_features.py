@@ -12,7 +12,7 @@ from fusecomp.loading import load_pictures, require_files
 from fusecomp.modules import device_of, inference
 from fusecomp.progress import progress
 from fusecomp.protocols import Dataset, Encoder
-from fusecomp.similarity import widen
+from fusecomp.similarity import non_finite_rows, widen
 
 __all__ = ["SIDES", "FeatureTable", "compute_table"]
 
@@ -39,7 +39,7 @@ class FeatureTable(nn.Module):
         if len(self.rows) != len(names):
             twice = next(name for row, name in enumerate(names) if self.rows[name] != row)
             raise ValueError(f"the {side} {twice!r} occurs twice")
-        for row in (~_finite_rows(features)).nonzero().flatten().tolist():
+        for row in non_finite_rows(features)[:1]:
             raise ValueError(f"the features of {side} {names[row]!r} hold NaN or infinity")
         # Not persistent: a model's checkpoint holds weights, not features.
         self.register_buffer("features", features, persistent=False)
@@ -65,11 +65,6 @@ class FeatureTable(nn.Module):
         return widen(self.features.index_select(0, rows))
 
 
-def _finite_rows(features: Tensor) -> Tensor:
-    # In pieces, so that a memory-mapped file larger than memory passes.
-    return torch.cat([piece.isfinite().all(dim=1) for piece in features.split(65536)])
-
-
 def compute_table(
     encoder: Encoder,
     datasets: Sequence[Dataset],
@@ -84,33 +79,31 @@ def compute_table(
         names = list(dict.fromkeys(t for data in datasets for t in data.texts()))
     if not names:
         raise ValueError(f"the datasets name no {side} to encode")
-    encode = getattr(encoder, f"encode_{side}")
     device = device_of(encoder)
+    encode = getattr(encoder, f"encode_{side}")
     blocks = [
         list(range(i, min(i + batch_size, len(names)))) for i in range(0, len(names), batch_size)
     ]
     if side in getattr(encoder, "lookup", {}):
         rows = encoder.lookup[side](names).to(device)  # type: ignore[attr-defined]
         inputs: Any = (rows[block] for block in blocks)
-    elif side == "text":
-        inputs = ([names[i] for i in block] for block in blocks)
     else:
-        pictures = _pictures(encoder, datasets, names, blocks, workers)
-        inputs = (batch.to(device, non_blocking=True) for batch in pictures)
-    inputs = progress(inputs, len(names), f"encoding {side}s", f"{side}s", per_item=batch_size)
-    features: Tensor | None = None
+        if side == "text":
+            inputs = ([names[i] for i in block] for block in blocks)
+        else:
+            pictures = _pictures(encoder, datasets, names, blocks, workers)
+            inputs = (batch.to(device, non_blocking=True) for batch in pictures)
+        inputs = progress(inputs, len(names), f"encoding {side}s", f"{side}s", per_item=batch_size)
+    encoded = []
     with inference(encoder):
         for block, batch in zip(blocks, inputs, strict=True):
-            encoded = widen(encode(batch)).cpu()
-            if len(encoded) != len(block):
+            features = widen(encode(batch))
+            if len(features) != len(block):
                 raise ValueError(
-                    f"encode_{side} returned {len(encoded)} rows for {len(block)} inputs"
+                    f"encode_{side} returned {len(features)} rows for {len(block)} inputs"
                 )
-            if features is None:
-                features = encoded.new_empty(len(names), encoded.shape[1])
-            features[block] = encoded
-    table = FeatureTable(side, names, features if features is not None else torch.empty(0))
-    return table.to(device)
+            encoded.append(features)
+    return FeatureTable(side, names, torch.cat(encoded)).to(device)
 
 
 def _pictures(

@@ -4,7 +4,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fusecomp.similarity import normalize, widen
+from fusecomp.similarity import non_finite_rows, normalize, widen
 
 __all__ = ["Ranked", "rank_targets", "search"]
 
@@ -186,8 +186,10 @@ def _order_ties(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
 def _ranks(scores: Tensor, targets: Tensor) -> Tensor:
     """1 + the number of entries ahead of the target; -1 where it has no finite score."""
     own = scores.gather(1, targets.clamp_min(0).unsqueeze(1))
-    ahead = (scores > own).sum(1)
-    tied = (scores == own).sum(1) > 1
+    # Comparing into floats and summing these is several times faster than counting booleans.
+    marks = torch.empty_like(scores)
+    ahead = torch.gt(scores, own, out=marks).sum(1, dtype=torch.float64).long()
+    tied = torch.eq(scores, own, out=marks).sum(1) > 1
     if tied.any():
         columns = torch.arange(scores.shape[1], device=scores.device)
         earlier = columns < targets[tied].unsqueeze(1)
@@ -202,9 +204,9 @@ def _check_features(query: Tensor, gallery: Tensor) -> None:
             raise ValueError(f"{name} must be [rows, D], not empty; got {list(features.shape)}")
         if not features.is_floating_point():
             raise ValueError(f"{name} must have a floating dtype, got {features.dtype}")
-        if not features.isfinite().all():
-            row = int((~features.isfinite()).any(1).nonzero()[0])
-            raise ValueError(f"{name} row {row} holds NaN or infinity")
+        bad = non_finite_rows(features)
+        if bad:
+            raise ValueError(f"{name} row {bad[0]} holds NaN or infinity")
     for what in ("dtype", "device"):
         if getattr(query, what) != getattr(gallery, what):
             raise ValueError(

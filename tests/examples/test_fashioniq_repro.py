@@ -1,0 +1,77 @@
+"""The example on features of a tiny dataset; CI runs it on MiniFashion."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fusecomp as fc
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "fashioniq_repro.py"
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def features(tiny_fashioniq: Path, tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    sets = [fc.data.FashionIQ(tiny_fashioniq, split) for split in ("train", "val")]
+    ids = [image_id for data in sets for image_id in data.image_ids]
+    texts = list(dict.fromkeys(text for data in sets for text in data.texts()))
+    images, sentences = (rng.standard_normal((len(n), 16), "float32") for n in (ids, texts))
+    path = tmp_path / "features.safetensors"
+    fc.CachedEncoder.from_arrays(ids, images, texts, sentences).save(path)
+    return path
+
+
+@pytest.mark.slow
+def test_own_features_on_the_published_layout(
+    tiny_fashioniq: Path, features: Path, tmp_path: Path
+) -> None:
+    (tiny_fashioniq / "images" / "Dval00.png").unlink()
+    settings = ["--epochs", "1", "2", "--batch-size", "8", "8", "--categories", "dress", "shirt"]
+    out = tmp_path / "out"
+    paths = ["--data-root", tiny_fashioniq, "--features", features, "--workdir", out]
+    arguments = [str(argument) for argument in (*paths, *settings)]
+    first = run(*arguments)
+    assert first.returncode == 0, first.stderr
+    assert "1 of 24 pictures of val are missing, the first: Dval00" in first.stdout
+    results = json.loads((out / "metrics.json").read_text())
+    assert list(results["metrics"]) == ["image only", "text only", "plain, Sum", "plain, Combiner"]
+    assert "toptee/recall@10" not in results["metrics"]["plain, Sum"]
+    assert results["protocol"]["gallery"] == "original"
+    for name in ("report.md", "triplets.png", "results-dress.png", "results-shirt.png", "model.pt"):
+        assert (out / name).stat().st_size > 0
+    again = run(*arguments)  # resumes what is finished
+    assert again.returncode == 0, again.stderr
+    assert json.loads((out / "metrics.json").read_text()) == results
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--features", "f"], "--features needs --data-root"),
+        (["--data-root", "nowhere"], "--data-root needs --features"),
+        (["--data-root", "nowhere", "--features", "f"], "no file nowhere"),
+        (["--categories", "shoes"], "invalid choice: 'shoes'"),
+    ],
+)
+def test_wrong_arguments_are_explained(arguments: list[str], message: str, tmp_path: Path) -> None:
+    result = run(*arguments, "--workdir", tmp_path / "out")
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_explains_every_option() -> None:
+    result = run("--help")
+    assert result.returncode == 0
+    for option in ("--data-root", "--features", "--gallery", "--precision", "--workdir", "--seed"):
+        assert option in result.stdout
