@@ -23,7 +23,7 @@ from fusecomp.protocols import Encoder
 from fusecomp.report import ablation_table, contact_sheet, retrieval_sheet
 from fusecomp.training import Ablation, ablation, presets
 
-TINY_DIM = 96
+TINY_DIM = 64
 CATEGORIES = ("dress", "shirt", "toptee")
 
 
@@ -88,8 +88,8 @@ def stages(args: argparse.Namespace) -> tuple[fc.StageConfig, fc.StageConfig]:
     if args.data_root is not None:
         first, second = presets.CVPRW2022["stage1"], presets.CVPRW2022["stage2"]
     else:
-        first = fc.StageConfig(epochs=12, batch_size=128, lr=3e-4, train="text")
-        second = fc.StageConfig(epochs=25, batch_size=256, lr=3e-4, optimizer="adam")
+        first = fc.StageConfig(epochs=10, batch_size=128, lr=1e-3, train="text")
+        second = fc.StageConfig(epochs=40, batch_size=256, lr=1e-3, optimizer="adam")
     changed = []
     for number, stage in enumerate((first, second)):
         values = stage.to_dict() | {"precision": args.precision, "seed": args.seed}
