@@ -181,7 +181,7 @@ def test_the_gate_is_the_share_of_the_text(bias: float, side: str) -> None:
     combiner = small()
     nn.init.zeros_(combiner.output_layer.weight)
     nn.init.zeros_(combiner.output_layer.bias)
-    gate = combiner.dynamic_scalar[3]
+    gate = combiner.dynamic_scalar.get_submodule("3")
     assert isinstance(gate, nn.Linear)
     nn.init.zeros_(gate.weight)
     nn.init.constant_(gate.bias, bias)
