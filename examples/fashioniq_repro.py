@@ -78,7 +78,12 @@ def pretrained_encoder(root: Path, args: argparse.Namespace) -> fc.DualEncoder:
         return fc.ComposedEncoder.load(weights, encoder, fc.Sum()).encoder  # type: ignore[return-value]
     print("pretraining the encoders on pictures and descriptions")
     epochs = 2 if args.quick else 16
-    tinyclip.pretrain(image, text, root, epochs=epochs, seed=args.seed)
+
+    def show(epoch: int, loss: float) -> None:
+        print(f"\r  epoch {epoch + 1}/{epochs}, loss {loss:.3f} ", end="", flush=True)
+
+    tinyclip.pretrain(image, text, root, epochs=epochs, seed=args.seed, progress=show)
+    print()
     fc.ComposedEncoder(encoder, fc.Sum()).save(weights)
     return encoder
 
@@ -166,7 +171,8 @@ def main() -> None:
     )
     write_results(result, val, args)
     print(f"\n{ablation_table(result.evaluations)}\n")
-    print(f"R@k in per cent; {result.evaluations['plain, Sum'].protocol}")
+    protocol = result.evaluations["plain, Sum"].protocol
+    print("R@k in per cent; " + ", ".join(f"{name} {value}" for name, value in protocol.items()))
     print(f"{time.monotonic() - start:.0f} s; report, pictures and model in {args.workdir}")
 
 

@@ -419,7 +419,7 @@ def test_a_live_encoder_gives_what_a_cached_one_gives(tiny_fashioniq: Path) -> N
     model = ComposedEncoder(live, fusion).train()
     from_live = evaluate(model, data)
     assert model.training
-    assert fusion.dropout.training
+    assert fusion.relu_dropout.training
     cached = CachedEncoder.build(live, data)
     partly = PartlyCachedEncoder.build(live, data, sides=["image"])
     for encoder in (cached, partly):

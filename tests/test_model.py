@@ -122,7 +122,7 @@ def test_queries_are_evaluated_without_gradients_and_modes_come_back(
 ) -> None:
     encoder, fusion = live(), combiner()
     model = ComposedEncoder(encoder, fusion).train()
-    fusion.dropout.eval()
+    fusion.relu_dropout.eval()
     before = [module.training for module in model.modules()]
     for result in (model.query(pictures, TEXTS), model.gallery(pictures)):
         assert not result.requires_grad
