@@ -117,6 +117,7 @@ def main() -> None:
     print(f"{'dropout':>8} {'products s':>11} {'step s':>8} {'share':>7} {'batch CPU ms':>13}")
     for dropout in (0.0, 0.5):
         trainer = make_trainer(train, dropout)
+        make_batches(trainer)  # warm-up
         batches, cpu = make_batches(trainer)
         trainer.step(batches[0])  # warm-up
         bare()

@@ -49,8 +49,14 @@ class FashionIQ:
         ValueError: on an unknown split, category or option, or a broken annotation file.
 
     Example:
-        >>> FashionIQ("fashionIQ_dataset", split="val").image_ids  # doctest: +SKIP
-        ('B009PMCJLW', 'B0084Y8XIU', ...)
+        >>> import tempfile
+        >>> from fusecomp.files import write_json
+        >>> root = Path(tempfile.mkdtemp())
+        >>> write_json(root / "image_splits/split.dress.val.json", ["B1", "B2"])
+        >>> pair = {"candidate": "B1", "target": "B2", "captions": ["is blue", "has no sleeves."]}
+        >>> write_json(root / "captions/cap.dress.val.json", [pair])
+        >>> FashionIQ(root, split="val", categories=["dress"]).triplets()[0].texts
+        ('Is blue and has no sleeves',)
     """
 
     def __init__(

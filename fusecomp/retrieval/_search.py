@@ -11,6 +11,8 @@ __all__ = ["Ranked", "rank_targets", "search"]
 # Matrix products of fewer rows or columns may sum in another order; with this many, a query's
 # scores do not depend on its neighbours, and equal gallery rows get equal scores.
 _LEAST_ROWS = 64
+# The largest count that float32 holds exactly with every smaller one.
+_EXACT = 2**24
 
 
 class Ranked(NamedTuple):
@@ -28,7 +30,7 @@ def search(
     exclude: Tensor | None = None,
     candidates: Tensor | None = None,
     *,
-    chunk: int = 256,
+    chunk: int = 512,
 ) -> tuple[Tensor, Tensor]:
     """The k gallery rows with the highest cosine to each query, exactly.
 
@@ -74,7 +76,7 @@ def rank_targets(
     exclude: Tensor | None = None,
     candidates: Tensor | None = None,
     *,
-    chunk: int = 256,
+    chunk: int = 512,
 ) -> Ranked:
     """As ``search``, and the rank of each query's target in the whole ranking, in one pass.
 
@@ -186,9 +188,11 @@ def _order_ties(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
 def _ranks(scores: Tensor, targets: Tensor) -> Tensor:
     """1 + the number of entries ahead of the target; -1 where it has no finite score."""
     own = scores.gather(1, targets.clamp_min(0).unsqueeze(1))
-    # Comparing into floats and summing these is several times faster than counting booleans.
+    # Comparing into floats and summing these is several times faster than counting booleans;
+    # float32 counts exactly as far as _EXACT.
     marks = torch.empty_like(scores)
-    ahead = torch.gt(scores, own, out=marks).sum(1, dtype=torch.float64).long()
+    counted = scores.dtype if scores.shape[1] <= _EXACT else torch.float64
+    ahead = torch.gt(scores, own, out=marks).sum(1, dtype=counted).long()
     tied = torch.eq(scores, own, out=marks).sum(1) > 1
     if tied.any():
         columns = torch.arange(scores.shape[1], device=scores.device)

@@ -38,8 +38,15 @@ def batches(
         PictureError: if one cannot be read.
 
     Example:
-        >>> for batch in batches(train, encoder, config, epoch=0):  # doctest: +SKIP
-        ...     loss = trainer.step(batch)
+        >>> from types import SimpleNamespace
+        >>> from fusecomp.encoders import CachedEncoder
+        >>> ids, texts = ["a", "b", "c"], ["is a", "is b", "is c"]
+        >>> rows = [Triplet(f"{i} to {j}", i, (f"is {j}",), j) for i in ids for j in ids if i != j]
+        >>> train = SimpleNamespace(image_ids=ids, triplets=lambda epoch, seed: rows)
+        >>> encoder = CachedEncoder.from_arrays(ids, torch.eye(3), texts, torch.eye(3))
+        >>> config = StageConfig(epochs=1, batch_size=4, lr=1e-3)
+        >>> [len(batch) for batch in batches(train, encoder, config, epoch=0)]
+        [4, 2]
     """
     triplets = dataset.triplets(epoch, config.seed)
     rows = plan(len(triplets), config, epoch)[start:]
