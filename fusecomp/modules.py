@@ -1,6 +1,7 @@
 """What must be known of a callable that may or may not be a torch module."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -9,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["device_of", "fingerprint", "inference"]
+__all__ = ["describe", "device_of", "fingerprint", "inference"]
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def device_of(*parts: Any) -> torch.device:
@@ -34,11 +37,30 @@ def inference(*parts: Any) -> Iterator[None]:
             module.training = mode
 
 
-def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """A hash of names, dtypes, shapes and values: equal for equal weights on any device."""
+def fingerprint(tensors: Iterable[tuple[str, Tensor]], *descriptions: str) -> str:
+    """A hash of names, dtypes, shapes and values: equal for equal weights on any device.
+
+    Further descriptions, such as of the preprocessing, go into it.
+    """
     digest = hashlib.sha256()
     for name, tensor in tensors:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         data = tensor.detach().cpu().contiguous().flatten()
         digest.update(data.view(torch.uint8).numpy().data)
+    for description in descriptions:
+        digest.update(f"{len(description)} {description}".encode())
     return digest.hexdigest()
+
+
+def describe(part: Any) -> str:
+    """What a callable is, in the same words in every process.
+
+    A function by its name and code, any other object by its ``repr`` without addresses. Values
+    that a function finds in its surroundings do not show.
+    """
+    code = getattr(part, "__code__", None)
+    if code is None:
+        return _ADDRESS.sub("", repr(part))
+    constants = _ADDRESS.sub("", repr((code.co_consts, code.co_names, part.__defaults__)))
+    body = hashlib.sha256(code.co_code + constants.encode()).hexdigest()
+    return f"{part.__module__}.{part.__qualname__} {body}"

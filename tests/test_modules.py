@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fusecomp.modules import device_of, fingerprint, inference
+from fusecomp.modules import describe, device_of, fingerprint, inference
 
 
 def test_the_device_is_that_of_the_first_weight() -> None:
@@ -90,3 +90,30 @@ def test_other_weights_have_other_fingerprints(other: list[tuple[str, Tensor]]) 
 )
 def test_every_kind_of_tensor_has_a_fingerprint(tensor: Tensor) -> None:
     assert len(fingerprint([("w", tensor)])) == 64
+
+
+def doubled(value: int) -> int:
+    return 2 * value
+
+
+def test_a_function_is_described_by_its_code() -> None:
+    same = describe(lambda x: x + 1), describe(lambda x: x + 1)
+    assert same[0] == same[1]
+    assert same[0] != describe(lambda x: x + 2)
+    assert describe(doubled).startswith(f"{__name__}.doubled ")
+
+
+def test_an_object_is_described_without_its_address() -> None:
+    class Plain:
+        pass
+
+    assert describe(Plain()) == describe(Plain())
+    assert "0x" not in describe(Plain())
+    assert describe(nn.Linear(2, 3)) != describe(nn.Linear(2, 4))
+
+
+def test_descriptions_change_the_fingerprint() -> None:
+    tensors = [("a", torch.ones(2))]
+    keys = {fingerprint(tensors), fingerprint(tensors, "x"), fingerprint(tensors, "y")}
+    assert len(keys) == 3
+    assert fingerprint(tensors, "xy", "z") != fingerprint(tensors, "x", "yz")

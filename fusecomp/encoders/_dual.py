@@ -4,13 +4,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fusecomp.modules import fingerprint
+from fusecomp.encoders._towers import learnable
+from fusecomp.modules import describe, fingerprint
 
 __all__ = ["DualEncoder"]
+
+_SIDES = ("image", "text")
 
 
 class DualEncoder(nn.Module):
     """An encoder from any two callables or modules, one for pictures and one for texts.
+
+    Their widths often differ: with ``dim``, a side of another width gets a linear head without
+    bias, which learns whenever a tower learns. Parameters that you have frozen (as LoRA does)
+    stay frozen in training.
 
     Args:
         image: loaded pictures [B, ...] -> features [B, D].
@@ -18,9 +25,14 @@ class DualEncoder(nn.Module):
         load: path -> tensor, one picture as ``image`` takes it, without the batch dimension.
             Picklable (a function at module level, or an object of one), as it runs in worker
             processes. Not needed where pictures never come from files.
+        image_dim: the width of the pictures' features, where ``image.output_dim`` does not tell.
+        text_dim: the width of the texts' features, where ``text.output_dim`` does not tell.
+        dim: the common width D; None if both sides have it already.
 
     Raises:
-        TypeError: if one of them cannot be called.
+        TypeError: if a side cannot be called.
+        ValueError: if the widths are known to differ and there is no ``dim``, or a width that
+            a head needs is unknown.
 
     Example:
         >>> import torch
@@ -28,9 +40,13 @@ class DualEncoder(nn.Module):
         >>> def embed(texts):
         ...     tokens = [torch.tensor([ord(letter) % 128 for letter in t]) for t in texts]
         ...     return torch.cat([bag(row.unsqueeze(0)) for row in tokens])
-        >>> encoder = DualEncoder(image=torch.nn.Linear(9, 4), text=embed)
+        >>> encoder = DualEncoder(
+        ...     image=torch.nn.Linear(9, 6), text=embed, image_dim=6, text_dim=4, dim=4
+        ... )
         >>> encoder.encode_image(torch.ones(2, 9)).shape, encoder.encode_text(["blue"]).shape
         (torch.Size([2, 4]), torch.Size([1, 4]))
+        >>> list(encoder.heads)
+        ['image']
     """
 
     def __init__(
@@ -38,6 +54,10 @@ class DualEncoder(nn.Module):
         image: Callable[[Any], Tensor],
         text: Callable[[Any], Tensor],
         load: Callable[[Path], Tensor] | None = None,
+        *,
+        image_dim: int | None = None,
+        text_dim: int | None = None,
+        dim: int | None = None,
     ) -> None:
         super().__init__()
         for name, part in (("image", image), ("text", text)):
@@ -48,29 +68,73 @@ class DualEncoder(nn.Module):
         self.image = image
         self.text = text
         self.load = load
+        widths = {"image": _width(image, image_dim), "text": _width(text, text_dim)}
+        self.heads = nn.ModuleDict(_heads(widths, dim))
+        self._towers = learnable(self, lambda name: name.split(".")[0])
 
     @property
     def towers(self) -> Mapping[str, tuple[str, ...]]:
-        """The name patterns of each side's parameters."""
-        return {"image": ("image.*",), "text": ("text.*",)}
+        """The names of the parameters of each side, and of the heads."""
+        return {"image": (), "text": (), "heads": (), **self._towers}
 
     def encode_image(self, images: Any) -> Tensor:
         """Features [B, D] of loaded pictures."""
-        return self.image(images)
+        return self._headed("image", images)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Features [B, D] of B strings."""
-        return self.text(texts)
+        return self._headed("text", texts)
+
+    def encode_tower(self, side: str, inputs: Any) -> Tensor:
+        """Features below the head of a side (``"image"``, ``"text"``), in the side's own width."""
+        encode: Callable[[Any], Tensor] = getattr(self, side)
+        return encode(inputs)
+
+    def _headed(self, side: str, inputs: Any) -> Tensor:
+        features = self.encode_tower(side, inputs)
+        if side not in self.heads:
+            return features
+        head: nn.Linear = self.heads[side]  # type: ignore[assignment]
+        if features.ndim != 2 or features.shape[1] != head.in_features:
+            raise ValueError(
+                f"the {side} side returned {list(features.shape)}, but its head was made for "
+                f"[B, {head.in_features}]; give the right {side}_dim"
+            )
+        projected: Tensor = head(features.to(head.weight.dtype))
+        return projected
 
     def fingerprint(self) -> str:
-        """A hash of all weights, which names a feature cache.
+        """A hash of all weights and of ``load``, which names a feature cache.
 
         Raises:
             ValueError: if a side is no module, so that nothing tells whether it has changed.
         """
-        for name in ("image", "text"):
+        for name in _SIDES:
             if not isinstance(getattr(self, name), nn.Module):
                 raise ValueError(
                     f"the {name} side is a plain callable: give the cache a key of your own"
                 )
-        return fingerprint(self.state_dict().items())
+        return fingerprint(self.state_dict().items(), describe(self.load))
+
+
+def _width(part: Any, given: int | None) -> int | None:
+    known = getattr(part, "output_dim", None) if given is None else given
+    return known if isinstance(known, int) else None
+
+
+def _heads(widths: Mapping[str, int | None], dim: int | None) -> dict[str, nn.Linear]:
+    if dim is None:
+        image, text = widths.values()
+        if image is not None and text is not None and image != text:
+            raise ValueError(
+                f"image features have width {image} and text features {text}: pass dim=... for a "
+                "common width, and each side that needs one gets a linear head"
+            )
+        return {}
+    heads = {}
+    for side, width in widths.items():
+        if width is None:
+            raise ValueError(f"dim={dim} needs the width of the {side} side: pass {side}_dim=...")
+        if width != dim:
+            heads[side] = nn.Linear(width, dim, bias=False)
+    return heads

@@ -1,6 +1,7 @@
 """Features by name, and their computation from an encoder."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ def compute_table(
     side: str,
     batch_size: int,
     workers: int | None = None,
+    *,
+    below_head: bool = False,
 ) -> FeatureTable:
     """Encode one side of the datasets: every image, or every text, once."""
     if side == "image":
@@ -80,7 +83,11 @@ def compute_table(
     if not names:
         raise ValueError(f"the datasets name no {side} to encode")
     device = device_of(encoder)
-    encode = getattr(encoder, f"encode_{side}")
+    encode = (
+        partial(encoder.encode_tower, side)  # type: ignore[attr-defined]
+        if below_head
+        else getattr(encoder, f"encode_{side}")
+    )
     blocks = [
         list(range(i, min(i + batch_size, len(names)))) for i in range(0, len(names), batch_size)
     ]

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -18,12 +18,19 @@ class PartlyCachedEncoder(nn.Module):
     Args:
         encoder: the live encoder.
         tables: the features of the cached sides, by ``"image"`` or ``"text"``.
+        heads: learning heads of cached sides, whose tables hold what lies below.
     """
 
-    def __init__(self, encoder: Encoder, tables: Mapping[str, FeatureTable]) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        tables: Mapping[str, FeatureTable],
+        heads: Mapping[str, nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.tables = nn.ModuleDict(tables)
+        self.heads = nn.ModuleDict(heads)
 
     @classmethod
     def build(
@@ -34,11 +41,20 @@ class PartlyCachedEncoder(nn.Module):
         batch_size: int = 128,
         workers: int | None = None,
     ) -> Self:
-        """Compute the features of some sides (``"image"``, ``"text"``) of the datasets, once."""
+        """Compute the features of some sides (``"image"``, ``"text"``) of the datasets, once.
+
+        Where a side has a head that learns, the features below it are computed.
+        """
         if unknown := set(sides) - set(SIDES):
             raise ValueError(f"unknown sides {sorted(unknown)}; valid: {', '.join(SIDES)}")
-        tables = {s: compute_table(encoder, datasets, s, batch_size, workers) for s in sides}
-        return cls(encoder, tables)
+        heads = {side: head for side, head in _learning_heads(encoder) if side in sides}
+        tables = {
+            side: compute_table(
+                encoder, datasets, side, batch_size, workers, below_head=side in heads
+            )
+            for side in sides
+        }
+        return cls(encoder, tables, heads)
 
     @property
     def lookup(self) -> Mapping[str, Callable[[Sequence[str]], Tensor]]:
@@ -61,7 +77,14 @@ class PartlyCachedEncoder(nn.Module):
         return self._encode("text", texts)
 
     def _encode(self, side: str, inputs: Any) -> Tensor:
-        encode: Callable[[Any], Tensor] = (
-            self.tables[side] if side in self.tables else getattr(self.encoder, f"encode_{side}")
-        )
-        return encode(inputs)
+        if side not in self.tables:
+            encode: Callable[[Any], Tensor] = getattr(self.encoder, f"encode_{side}")
+            return encode(inputs)
+        features: Tensor = self.tables[side](inputs)
+        return self.heads[side](features) if side in self.heads else features
+
+
+def _learning_heads(encoder: Any) -> Iterator[tuple[str, nn.Module]]:
+    for side, head in getattr(encoder, "heads", {}).items():
+        if any(parameter.requires_grad for parameter in head.parameters()):
+            yield side, head

@@ -1,5 +1,6 @@
 """What learns in a stage, by name."""
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,23 +15,25 @@ _SIDES = ("image", "text")
 
 
 def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str, nn.Parameter]:
-    """The parameters of the model that ``config.train`` names.
+    """The parameters of the model that ``config.train`` names; heads learn with their towers.
 
     Raises:
         ValueError: if a name stands for nothing that could learn.
     """
     names = (config.train,) if isinstance(config.train, str) else config.train
     parameters = dict(model.named_parameters())
-    chosen: dict[str, nn.Parameter] = {}
+    chosen: set[str] = set()
     for name in names:
         patterns = _patterns(model, name)
-        found = {n: p for n, p in parameters.items() if any(fnmatchcase(n, x) for x in patterns)}
+        found = _matching(parameters, patterns)
         if not found:
             raise ValueError(
                 f"train={name!r} names nothing that can learn: no parameter of the model matches "
-                f"{', '.join(patterns)}"
+                f"{', '.join(patterns) or 'it'}"
             )
         chosen.update(found)
+    if any(name.startswith("encoder.") for name in chosen):
+        chosen.update(_matching(parameters, _tower(model, "heads")))
     return {name: parameter for name, parameter in parameters.items() if name in chosen}
 
 
@@ -39,31 +42,31 @@ def _patterns(model: ComposedEncoder, name: str) -> list[str]:
         return ["fusion.*"]
     if name not in (*_SIDES, "both"):
         return [name]
-    towers: Any = getattr(model.encoder, "towers", None)
-    if towers is None or not isinstance(model.encoder, nn.Module):
+    if getattr(model.encoder, "towers", None) is None or not isinstance(model.encoder, nn.Module):
         raise ValueError(
             f"train={name!r} needs an encoder that is a module with towers, such as DualEncoder; "
             f"{type(model.encoder).__name__} has none"
         )
     sides = _SIDES if name == "both" else (name,)
-    return [f"encoder.{pattern}" for side in sides for pattern in towers[side]]
+    return [pattern for side in sides for pattern in _tower(model, side)]
 
 
-def frozen_sides(model: ComposedEncoder, learning: dict[str, nn.Parameter]) -> list[str]:
-    """The sides of the encoder of which nothing learns."""
-    in_encoder = [name for name in learning if name.startswith("encoder.")]
-    if not in_encoder:
-        return list(_SIDES)
-    towers: Any = getattr(model.encoder, "towers", None)
-    if towers is None:
-        return []
-    patterns = {side: [f"encoder.{pattern}" for pattern in towers[side]] for side in _SIDES}
-    known = [p for side in _SIDES for p in patterns[side]]
+def _tower(model: ComposedEncoder, name: str) -> list[str]:
+    towers: Any = getattr(model.encoder, "towers", None) or {}
+    return [f"encoder.{pattern}" for pattern in towers.get(name, ())]
+
+
+def _matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    patterns = list(patterns)
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def frozen_sides(model: ComposedEncoder, learning: Iterable[str]) -> list[str]:
+    """The sides of the encoder of which nothing learns, but perhaps a head on top."""
+    heads = set(_matching(learning, _tower(model, "heads")))
+    below = [name for name in learning if name.startswith("encoder.") and name not in heads]
+    learns = {side: set(_matching(below, _tower(model, side))) for side in _SIDES}
     # A parameter outside both towers may serve either side.
-    if any(not any(fnmatchcase(name, p) for p in known) for name in in_encoder):
+    if set(below) - learns["image"] - learns["text"]:
         return []
-    return [
-        side
-        for side in _SIDES
-        if not any(fnmatchcase(name, p) for name in in_encoder for p in patterns[side])
-    ]
+    return [side for side in _SIDES if not learns[side]]

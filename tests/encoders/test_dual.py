@@ -52,7 +52,7 @@ def test_plain_functions_serve_as_well() -> None:
 def test_the_towers_name_every_weight_once() -> None:
     encoder = make()
     prefixes = [pattern.removesuffix("*") for side in encoder.towers.values() for pattern in side]
-    assert sorted(encoder.towers) == ["image", "text"]
+    assert sorted(encoder.towers) == ["heads", "image", "text"]
     for name, _ in encoder.named_parameters():
         assert sum(name.startswith(prefix) for prefix in prefixes) == 1
 
@@ -86,3 +86,68 @@ def test_a_plain_callable_has_no_fingerprint(side: str) -> None:
         ValueError, match=f"the {side} side is a plain callable: give the cache a key"
     ):
         DualEncoder(**sides).fingerprint()
+
+
+class Wide(nn.Linear):
+    """A vision model that knows its width."""
+
+    output_dim = 6
+
+    def __init__(self) -> None:
+        super().__init__(9, 6)
+
+
+def test_a_side_of_another_width_gets_a_head() -> None:
+    encoder = DualEncoder(Wide(), Letters(), text_dim=4, dim=4)
+    assert list(encoder.heads) == ["image"]
+    pictures = torch.randn(3, 9)
+    below = encoder.encode_tower("image", pictures)
+    assert below.shape == (3, 6)
+    assert torch.equal(encoder.encode_image(pictures), encoder.heads["image"](below))
+    assert encoder.encode_text(["ab"]).shape == (1, 4)
+    assert encoder.towers["heads"] == ("heads.image.weight",)
+
+
+def test_the_heads_travel_with_the_weights() -> None:
+    first, second = (DualEncoder(Wide(), Letters(), text_dim=4, dim=5) for _ in range(2))
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first.encode_image(torch.ones(1, 9)), second.encode_image(torch.ones(1, 9)))
+    assert torch.equal(first.encode_text(["ab"]), second.encode_text(["ab"]))
+
+
+def test_unequal_widths_without_a_common_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="width 6 and text features 4: pass dim="):
+        DualEncoder(Wide(), Letters(), text_dim=4)
+
+
+def test_a_head_needs_the_width_below_it() -> None:
+    with pytest.raises(ValueError, match="dim=8 needs the width of the text side: pass text_dim="):
+        DualEncoder(Wide(), Letters(), dim=8)
+
+
+def test_a_wrong_width_is_named_when_it_shows() -> None:
+    encoder = DualEncoder(Wide(), Letters(), text_dim=7, dim=6)
+    with pytest.raises(ValueError, match=r"text side returned \[1, 4\].*\[B, 7\].*text_dim"):
+        encoder.encode_text(["ab"])
+
+
+def test_what_the_user_froze_may_not_learn() -> None:
+    text = nn.Sequential(Letters(), nn.Linear(4, 4))
+    text[0].requires_grad_(False)
+    encoder = DualEncoder(nn.Linear(9, 4), text)
+    assert encoder.towers["text"] == ("text.1.weight", "text.1.bias")
+
+
+def test_a_side_frozen_as_a_whole_may_learn_as_a_whole() -> None:
+    encoder = DualEncoder(nn.Linear(9, 4).requires_grad_(False), Letters())
+    assert encoder.towers["image"] == ("image.weight", "image.bias")
+
+
+def test_the_fingerprint_knows_the_preprocessing() -> None:
+    def other(path: Path) -> Tensor:
+        return torch.zeros(9)
+
+    first, second = make(), make()
+    assert first.fingerprint() == second.fingerprint()
+    second.load = other
+    assert first.fingerprint() != second.fingerprint()

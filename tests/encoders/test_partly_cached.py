@@ -113,3 +113,17 @@ def test_an_unknown_image_is_named(live: DualEncoder, data: FashionIQ) -> None:
     partly = PartlyCachedEncoder.build(live, data, sides=["image"])
     with pytest.raises(ValueError, match="no cached features for the image 'Dtrain00'"):
         partly.lookup["image"](["Dtrain00"])
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_table_lies_below_a_learning_head_and_above_a_frozen_one(
+    data: FashionIQ, learns: bool
+) -> None:
+    live = DualEncoder(nn.Linear(10, 6), Words(), load, image_dim=6, text_dim=4, dim=4)
+    live.heads.requires_grad_(learns)
+    partly = PartlyCachedEncoder.build(live, data, sides=["image"])
+    assert partly.tables["image"]([data.image_ids[0]]).shape == (1, 6 if learns else 4)
+    pictures = torch.stack([load(data.path(image_id)) for image_id in data.image_ids])
+    features = partly.encode_image(data.image_ids)
+    torch.testing.assert_close(features, live.encode_image(pictures), rtol=1e-6, atol=1e-6)
+    assert features.requires_grad == learns
