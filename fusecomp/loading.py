@@ -92,7 +92,7 @@ def load_picture(path: Path, load: Callable[[Path], Tensor]) -> Tensor:
     """One loaded picture; raises PictureError that names the file."""
     try:
         picture = load(path)
-    except MemoryError:
+    except (MemoryError, ImportError, PictureError):  # not about the file, or names it already
         raise
     except Exception as error:
         raise PictureError(

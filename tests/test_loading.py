@@ -70,6 +70,18 @@ def test_running_out_of_memory_is_not_the_picture_s_fault() -> None:
         load_picture(Path("a.png"), load)
 
 
+@pytest.mark.parametrize(
+    "error", [ImportError("needs Pillow"), PictureError("cannot read the picture a.png (empty)")]
+)
+def test_what_says_enough_already_is_raised_as_it_is(error: Exception) -> None:
+    def load(path: Path) -> Tensor:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        load_picture(Path("a.png"), load)
+    assert caught.value is error
+
+
 def test_a_picture_error_is_a_value_error() -> None:
     assert issubclass(PictureError, ValueError)
 
