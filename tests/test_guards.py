@@ -63,7 +63,7 @@ PUBLIC = {
         "retrieval",
         "training",
     ],
-    "fusecomp.data": ["FashionIQ"],
+    "fusecomp.data": ["FashionIQ", "SquarePad", "TargetPad", "clip_transform"],
     "fusecomp.encoders": ["CachedEncoder", "DualEncoder", "PartlyCachedEncoder"],
     "fusecomp.fusion": ["Combiner", "Sum"],
     "fusecomp.losses": ["InfoNCE"],
