@@ -115,8 +115,10 @@ def clip_transform(
 
     Pad; resize the shorter side to ``size``, bicubic, the longer one to
     ``int(size * long / short)``; crop the centre; turn to RGB; divide by 255; subtract ``mean`` and
-    divide by ``std``. Without ``pad`` this is OpenAI's preprocessing, with :class:`TargetPad` that
-    of CLIP4Cir, both pixel for pixel.
+    divide by ``std``. Without ``pad`` this is OpenAI's preprocessing, with ``TargetPad()`` that of
+    CLIP4Cir, both pixel for pixel under the same version of Pillow. (Version 13 shrinks pictures
+    more than twice as tall as wide in another order than the versions before, which moves some of
+    their pixels where they are not padded.)
 
     The published code turns to RGB **last**, which shows in every mode but RGB and L:
 
@@ -124,7 +126,8 @@ def clip_transform(
     - RGBA and LA blend with transparency before it is dropped, so what is invisible gets black
       and soft edges keep their colour;
     - CMYK gets white padding;
-    - I;16, I and F (more than 8 bits) are cut at 255, so a 16-bit picture turns almost white.
+    - I;16, I and F (more than 8 bits) are cut at 255, so a 16-bit picture turns almost white;
+      Pillow before version 11 cannot resize I;16 and fails.
 
     ``convert="first"`` turns to RGB at the start: palettes are interpolated, all padding is black,
     what transparency hid shows, I;16 is brought to 8 bits by dropping the lower eight, and I and F,

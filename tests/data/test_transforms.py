@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL import __version__ as pillow_version
 from torch import Tensor
 
 import fusecomp.data
@@ -27,6 +28,9 @@ NAMES = ("0_RGB", "1_RGB", "2_RGB", "3_L", "4_RGBA", "5_RGB", "6_P", "7_CMYK")
 PIPELINES = {"clip": None, "targetpad": TargetPad(1.25), "squarepad": SquarePad()}
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16")
 WITHOUT_RANGE = ("I", "F")
+PILLOW = int(pillow_version.partition(".")[0])
+# Pillow 11 is the first that interpolates 16 bits.
+RESIZABLE = tuple(mode for mode in MODES if PILLOW >= 11 or mode != "I;16")
 
 sides = st.integers(1, 60)
 
@@ -70,7 +74,9 @@ def test_every_pixel_is_the_published_one(
     with np.load(shared("parity/preprocessing.npz")) as published:
         expected = published[f"{pipeline}/{name}"]
     load = clip_transform(32, pad=PIPELINES[pipeline])
-    assert np.abs(load(path).numpy() - expected).max() < 1e-5
+    # Before version 13 Pillow resized tall pictures in another order; two grey levels here.
+    old = PILLOW < 13 and (pipeline, name) == ("clip", "0_RGB")
+    assert np.abs(load(path).numpy() - expected).max() < (0.031 if old else 1e-5)
     with Image.open(path) as picture:
         assert torch.equal(load(picture), load(path))
 
@@ -137,7 +143,7 @@ def test_mean_and_std_may_be_others() -> None:
 # Laws
 
 
-@given(sides, sides, st.integers(1, 40), st.sampled_from(MODES))
+@given(sides, sides, st.integers(1, 40), st.sampled_from(RESIZABLE))
 def test_every_picture_becomes_a_square_tensor(w: int, h: int, size: int, mode: str) -> None:
     for pad in PIPELINES.values():
         tensor = plain(size, pad=pad)(drawn(mode, w, h))
@@ -276,7 +282,7 @@ def test_values_without_a_range_are_cut_or_refused(tmp_path: Path, mode: str) ->
         clip_transform(2, convert="first")(path)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", RESIZABLE)
 @pytest.mark.parametrize("convert", ["last", "first"])
 def test_a_pad_of_one_s_own_gets_what_convert_says(mode: str, convert: Any) -> None:
     seen = []
