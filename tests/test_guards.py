@@ -34,6 +34,7 @@ FLOORS = {
     "files": 0,
     "progress": 0,
     "loading": 0,
+    "pictures": 0,
     "modules": 0,
 }
 
@@ -64,7 +65,7 @@ PUBLIC = {
         "training",
     ],
     "fusecomp.data": ["FashionIQ", "SquarePad", "TargetPad", "clip_transform"],
-    "fusecomp.encoders": ["CachedEncoder", "DualEncoder", "PartlyCachedEncoder"],
+    "fusecomp.encoders": ["CachedEncoder", "DualEncoder", "OpenClipEncoder", "PartlyCachedEncoder"],
     "fusecomp.fusion": ["Combiner", "Sum"],
     "fusecomp.losses": ["InfoNCE"],
     "fusecomp.retrieval": [

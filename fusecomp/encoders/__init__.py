@@ -5,6 +5,7 @@ An encoder is any object with ``encode_image`` and ``encode_text``.
 
 from fusecomp.encoders._cached import CachedEncoder
 from fusecomp.encoders._dual import DualEncoder
+from fusecomp.encoders._open_clip import OpenClipEncoder
 from fusecomp.encoders._partly_cached import PartlyCachedEncoder
 
-__all__ = ["CachedEncoder", "DualEncoder", "PartlyCachedEncoder"]
+__all__ = ["CachedEncoder", "DualEncoder", "OpenClipEncoder", "PartlyCachedEncoder"]

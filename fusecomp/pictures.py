@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from fusecomp.loading import PictureError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["SquarePad", "TargetPad", "clip_transform"]
+__all__ = ["PictureLoader", "SquarePad", "TargetPad", "clip_transform"]
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -198,21 +198,10 @@ class _ClipTransform:
 
     def __call__(self, picture: "str | os.PathLike[str] | Image") -> Tensor:
         """One picture as [3, size, size]."""
-        if not isinstance(picture, (str, os.PathLike)):
-            _sides(picture)
-            return self._tensor(picture)
-        path = Path(picture)
-        _require_pillow()
-        with path.open("rb") as file:
-            try:
-                return self._tensor(_opened(file))
-            except MemoryError:
-                raise
-            except Exception as error:
-                raise PictureError(
-                    f"cannot read the picture {path} ({_reason(file, error)}); "
-                    "replace the file, or leave out what needs it"
-                ) from error
+        if isinstance(picture, (str, os.PathLike)):
+            return _load(Path(picture), self._tensor)
+        _sides(picture)
+        return self._tensor(picture)
 
     def _tensor(self, picture: "Image") -> Tensor:
         if self.exif:
@@ -233,6 +222,40 @@ class _ClipTransform:
         # In full, as caches are named by it: a default that changes must show.
         values = (f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
         return f"clip_transform({', '.join(values)})"
+
+
+@dataclass(frozen=True)
+class PictureLoader:
+    """An encoder's ``load`` from a transform that takes open PIL pictures, as torchvision's do.
+
+    Args:
+        transform: PIL picture -> tensor; picklable, as it runs in worker processes.
+
+    Raises:
+        PictureError: when called on a file that cannot be read; names it and the reason.
+        FileNotFoundError: when called, if there is no such file.
+        ImportError: when called, if Pillow is missing.
+    """
+
+    transform: Callable[[Any], Tensor]
+
+    def __call__(self, path: str | os.PathLike[str]) -> Tensor:
+        """The picture of a file, transformed."""
+        return _load(Path(path), self.transform)
+
+
+def _load(path: Path, transform: "Callable[[Image], Tensor]") -> Tensor:
+    _require_pillow()
+    with path.open("rb") as file:
+        try:
+            return transform(_opened(file))
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise PictureError(
+                f"cannot read the picture {path} ({_reason(file, error)}); "
+                "replace the file, or leave out what needs it"
+            ) from error
 
 
 def _require_pillow() -> None:

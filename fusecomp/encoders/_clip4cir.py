@@ -1,0 +1,86 @@
+"""OpenAI's CLIP, of any size, from nothing but its weights."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from fusecomp.files import read_tensors
+
+__all__ = ["build_clip", "read_clip4cir"]
+
+# All of OpenAI's models divide a width by it to get the number of attention heads.
+_HEAD_WIDTH = 64
+# Entries of the archives that OpenAI publishes, which are no weights.
+_NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
+
+
+def read_clip4cir(path: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint ``{"epoch": ..., "CLIP": weights}``."""
+    weights = read_tensors(path).get("CLIP")
+    if not isinstance(weights, dict):
+        raise ValueError(f'{path} holds no "CLIP" weights: not a published checkpoint')
+    return {name: tensor for name, tensor in weights.items() if name not in _NO_WEIGHTS}
+
+
+def build_clip(weights: Mapping[str, Tensor], path: Path) -> tuple[Any, int]:
+    """A CLIP of open_clip in float32 with these weights, and the size of its pictures.
+
+    Raises:
+        ValueError: naming ``path``, if the weights are not those of a CLIP.
+        ImportError: without open_clip.
+    """
+    try:
+        from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+    except ImportError as error:
+        raise ImportError('this needs open_clip: pip install "fusecomp[clip]"') from error
+    try:
+        vision = _vision_sizes(weights)
+        text = _text_sizes(weights)
+        model: nn.Module = CLIP(
+            weights["text_projection"].shape[1],
+            CLIPVisionCfg(**vision),
+            CLIPTextCfg(**text),
+            quick_gelu=True,
+        )
+        model.load_state_dict(weights)
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{path} holds no complete CLIP: {error}") from error
+    return model.eval(), vision["image_size"]
+
+
+def _vision_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    if "visual.proj" in weights:
+        width, _, _, patch = weights["visual.conv1.weight"].shape
+        grid = _grid(weights["visual.positional_embedding"])
+        layers: Any = _count(weights, "visual.transformer.resblocks.")
+        sizes = {"patch_size": patch, "image_size": patch * grid}
+    else:
+        width = weights["visual.layer1.0.conv1.weight"].shape[0]
+        # A ResNet halves the picture five times before its attention pool.
+        grid = _grid(weights["visual.attnpool.positional_embedding"])
+        layers = tuple(_count(weights, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
+        sizes = {"image_size": 32 * grid}
+    return {"layers": layers, "width": width, "head_width": _HEAD_WIDTH, **sizes}
+
+
+def _text_sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
+    vocabulary, width = weights["token_embedding.weight"].shape
+    return {
+        "context_length": weights["positional_embedding"].shape[0],
+        "vocab_size": vocabulary,
+        "width": width,
+        "heads": width // _HEAD_WIDTH,
+        "layers": _count(weights, "transformer.resblocks."),
+    }
+
+
+def _grid(positions: Tensor) -> int:
+    """The side of the square that positional embeddings [1 + side^2, width] belong to."""
+    return math.isqrt(positions.shape[0] - 1)
+
+
+def _count(weights: Mapping[str, Tensor], prefix: str) -> int:
+    return len({name[len(prefix) :].split(".")[0] for name in weights if name.startswith(prefix)})

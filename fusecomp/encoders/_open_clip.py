@@ -1,0 +1,190 @@
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from fusecomp.encoders._clip4cir import build_clip, read_clip4cir
+from fusecomp.encoders._towers import learnable
+from fusecomp.files import write_tensors
+from fusecomp.modules import describe, device_of, fingerprint
+from fusecomp.pictures import PictureLoader, TargetPad, clip_transform
+
+__all__ = ["OpenClipEncoder"]
+
+# No feature depends on them: learning must not wait for their gradients.
+_UNUSED = ("logit_scale", "logit_bias")
+_PROBE = "a red dress, sleeveless and long"
+
+
+class OpenClipEncoder(nn.Module):
+    """A CLIP of open_clip, or of OpenAI's ``clip``, as an encoder.
+
+    It gives the features of the model's own ``encode_image`` and ``encode_text``, not normalised.
+    ``train="text"`` learns what ``encode_text`` uses, ``train="image"`` the visual side; the scale
+    of the logits is never touched.
+
+    Args:
+        model: as ``open_clip.create_model`` or ``clip.load`` return it; any ResNet or ViT.
+        tokenizer: as ``open_clip.get_tokenizer`` returns it, or ``clip.tokenize``.
+        preprocess: PIL picture -> tensor, such as the one that comes with the model, or
+            ``fusecomp.data.clip_transform(size, TargetPad())``. Not needed where pictures never
+            come from files.
+
+    Raises:
+        TypeError: if the model has no ``encode_image`` and ``encode_text``, or the tokenizer or
+            the preprocessing cannot be called.
+
+    Example::
+
+        model, _, preprocess = open_clip.create_model_and_transforms("RN50x4-quickgelu", "openai")
+        encoder = OpenClipEncoder(model, open_clip.get_tokenizer("RN50x4"), preprocess)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Callable[[list[str]], Tensor],
+        preprocess: Callable[[Any], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        _check(model, tokenizer, preprocess)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.load: Callable[[Path], Tensor] | None
+        self.load = None if preprocess is None else PictureLoader(preprocess)
+        self._towers = learnable(self, _side_of)
+        self._warned = False
+
+    @property
+    def towers(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the parameters of each side."""
+        return self._towers
+
+    @property
+    def output_dim(self) -> int:
+        """D, the width of the features."""
+        return int(self.model.visual.output_dim)  # type: ignore[union-attr, arg-type]
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Features [B, D] of preprocessed pictures [B, 3, size, size]."""
+        features: Tensor = self.model.encode_image(images)  # type: ignore[operator]
+        return features
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Features [B, D] of B strings; longer ones than the context are cut, with one warning.
+
+        Raises:
+            ValueError: if the tokenizer belongs to another model.
+        """
+        tokens = self._tokens(list(texts)).to(device_of(self.model))
+        features: Tensor = self.model.encode_text(tokens)  # type: ignore[operator]
+        return features
+
+    def _tokens(self, texts: list[str]) -> Tensor:
+        try:
+            tokens = self.tokenizer(texts)
+        except RuntimeError as error:  # clip.tokenize refuses long texts unless told to cut
+            if "too long" not in str(error):
+                raise
+            tokens = self.tokenizer(texts, truncate=True)  # type: ignore[call-arg]
+            self._warn(texts)
+        self._check_tokens(tokens)
+        encode: Any = getattr(self.tokenizer, "encode", None)
+        if encode is not None:
+            # A text that is cut fills its row; few do, and only these are counted.
+            full = [texts[row] for row in tokens[:, -1].nonzero().flatten().tolist()]
+            cut = [text for text in full if len(encode(text)) + 2 > tokens.shape[1]]
+            if cut:
+                self._warn(cut)
+        return tokens
+
+    def _warn(self, texts: list[str]) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        warnings.warn(
+            f"texts longer than the context of the model are cut, for example "
+            f"{max(texts, key=len)[:80]!r}...",
+            stacklevel=5,
+        )
+
+    def _check_tokens(self, tokens: Tensor) -> None:
+        embedding = getattr(self.model, "token_embedding", None)
+        context = getattr(self.model, "context_length", None)
+        vocabulary = getattr(embedding, "num_embeddings", None)
+        if context is not None and tokens.shape[1] != context:
+            raise ValueError(
+                f"the tokenizer makes {tokens.shape[1]} tokens of each text, but the model reads "
+                f"{context}: it belongs to another model"
+            )
+        if vocabulary is not None and int(tokens.max()) >= vocabulary:
+            raise ValueError(
+                f"the tokenizer gives token {int(tokens.max())}, but the model knows {vocabulary}: "
+                "it belongs to another model"
+            )
+
+    def fingerprint(self) -> str:
+        """A hash of weights, tokenizer and preprocessing, which names a feature cache."""
+        tokens = self.tokenizer([_PROBE]).tolist()
+        return fingerprint(self.state_dict().items(), describe(self.load), str(tokens))
+
+    @classmethod
+    def from_clip4cir(
+        cls, path: str | Path, preprocess: Callable[[Any], Tensor] | None = None
+    ) -> Self:
+        """Build the CLIP of a published checkpoint ``{"epoch": ..., "CLIP": weights}``.
+
+        All sizes are taken from the weights, which keep their precision; the activation is
+        QuickGELU, as in all of OpenAI's models. Needs open_clip (extra ``clip``).
+
+        Args:
+            path: the checkpoint.
+            preprocess: by default the published one, ``clip_transform(size, TargetPad(1.25))``.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if the file is torn, unsafe, or holds no CLIP.
+            ImportError: without open_clip.
+        """
+        model, size = build_clip(read_clip4cir(Path(path)), Path(path))
+        import open_clip
+
+        tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
+        return cls(model, tokenizer, preprocess or clip_transform(size, TargetPad(1.25)))
+
+    def save_clip4cir(self, path: str | Path, epoch: int = 0) -> None:
+        """Write a checkpoint that the published code loads into an equal model.
+
+        Raises:
+            ValueError: if the model does not have the layout of OpenAI's.
+        """
+        weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
+        if "text_projection" not in weights or "positional_embedding" not in weights:
+            raise ValueError(
+                f"{type(self.model).__name__} has another layout than OpenAI's CLIP, which is the "
+                "only one that the published code loads; use ComposedEncoder.save"
+            )
+        write_tensors(Path(path), {"epoch": epoch, "CLIP": weights})
+
+
+def _check(model: Any, tokenizer: Any, preprocess: Any) -> None:
+    for method in ("encode_image", "encode_text"):
+        if not callable(getattr(model, method, None)):
+            raise TypeError(
+                f"model must be a CLIP of open_clip or clip, got {type(model).__name__}, which has "
+                f"no {method}; for transformers there is TransformersEncoder"
+            )
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch module, got {type(model).__name__}")
+    for name, part in (("tokenizer", tokenizer), ("preprocess", preprocess)):
+        if not callable(part) and not (name == "preprocess" and part is None):
+            raise TypeError(f"{name} must be callable, got {type(part).__name__}")
+
+
+def _side_of(name: str) -> str | None:
+    parts = name.split(".")
+    if parts[-1] in _UNUSED:
+        return None
+    return "image" if "visual" in parts else "text"
