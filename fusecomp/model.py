@@ -67,8 +67,10 @@ class ComposedEncoder(nn.Module):
         """
         if isinstance(texts, str):
             raise ValueError(f"texts must be a list of strings, got the string {texts!r}")
-        if len(references) != len(texts):
-            raise ValueError(f"{len(references)} references but {len(texts)} texts")
+        if len(references) != len(texts) or len(texts) == 0:
+            raise ValueError(
+                f"{len(references)} references but {len(texts)} texts: give as many, and not empty"
+            )
         with inference(self.encoder, self.fusion):
             images = self._encode_images(references)
             features = [
@@ -106,7 +108,7 @@ class ComposedEncoder(nn.Module):
             raise ValueError(
                 f"the fusion returned {list(query.shape)} for features {list(image.shape)}"
             )
-        return normalize(query)
+        return normalize(widen(query))
 
     def forward(self, images: Any, texts: Any) -> Tensor:
         """``compose`` on the features of what ``encode_image`` and ``encode_text`` take."""
@@ -141,7 +143,7 @@ class ComposedEncoder(nn.Module):
         content = {
             "format": _FORMAT,
             "description": self._description(),
-            "weights": {name: tensor.cpu() for name, tensor in self.state_dict().items()},
+            "weights": {_plain(name): t.cpu() for name, t in self.state_dict().items()},
         }
         write_tensors(Path(path), content)
 
@@ -161,18 +163,36 @@ class ComposedEncoder(nn.Module):
         saved, given = content.get("description"), model._description()
         if saved != given:
             raise ValueError(f"{path} holds {saved}, but {given} was given to load it into")
-        try:
-            model.load_state_dict(content["weights"])
-        except (RuntimeError, AttributeError) as error:
-            raise ValueError(f"{path} does not fit the encoder and fusion given: {error}") from None
+        names = {_plain(name): name for name in model.state_dict()}
+        _check_weights(Path(path), content["weights"], model)
+        model.load_state_dict({names[name]: t for name, t in content["weights"].items()})
         return model
 
     def _description(self) -> dict[str, str]:
         parts = {"encoder": self.encoder, "fusion": self.fusion}
         return {
-            name: type(part).__name__ if isinstance(part, nn.Module) else "callable"
+            name: type(getattr(part, "_orig_mod", part)).__name__
+            if isinstance(part, nn.Module)
+            else "callable"
             for name, part in parts.items()
         }
+
+
+def _plain(name: str) -> str:
+    """The name of a weight without what torch.compile puts into it."""
+    return name.replace("_orig_mod.", "")
+
+
+def _check_weights(path: Path, saved: dict[str, Any], model: nn.Module) -> None:
+    """Before anything is copied, as torch would copy what fits and then complain."""
+    shapes = {_plain(name): tensor.shape for name, tensor in model.state_dict().items()}
+    where = f"{path} does not fit the encoder and fusion given"
+    if missing := sorted(map(str, shapes.keys() ^ saved.keys())):
+        raise ValueError(f"{where}: only one of the two has {missing[0]!r} ({len(missing)} such)")
+    for name, shape in shapes.items():
+        if not isinstance(saved[name], Tensor) or saved[name].shape != shape:
+            found = list(getattr(saved[name], "shape", ()))
+            raise ValueError(f"{where}: {name!r} is {found} in the file, expected {list(shape)}")
 
 
 def _average(features: Tensor, counts: Tensor) -> Tensor:

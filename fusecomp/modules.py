@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
+from types import CodeType
 from typing import Any
 
 import torch
@@ -55,12 +56,33 @@ def fingerprint(tensors: Iterable[tuple[str, Tensor]], *descriptions: str) -> st
 def describe(part: Any) -> str:
     """What a callable is, in the same words in every process.
 
-    A function by its name and code, any other object by its ``repr`` without addresses. Values
-    that a function finds in its surroundings do not show.
+    A function by its name and code, any other object by its ``repr``. Values that a function
+    finds in its surroundings do not show.
+
+    Raises:
+        ValueError: if the ``repr`` tells nothing but an address.
     """
     code = getattr(part, "__code__", None)
-    if code is None:
-        return _ADDRESS.sub("", repr(part))
-    constants = _ADDRESS.sub("", repr((code.co_consts, code.co_names, part.__defaults__)))
-    body = hashlib.sha256(code.co_code + constants.encode()).hexdigest()
-    return f"{part.__module__}.{part.__qualname__} {body}"
+    if code is not None:
+        defaults = _described((part.__defaults__, sorted((part.__kwdefaults__ or {}).items())))
+        body = hashlib.sha256(f"{_described(code)} {defaults}".encode()).hexdigest()
+        return f"{part.__module__}.{part.__qualname__} {body}"
+    text = repr(part)
+    if " object at 0x" in text:
+        raise ValueError(
+            f"{text} does not tell its settings, so that no cache can be named by it: give it a "
+            "__repr__ (a dataclass has one), or give the cache a key of your own"
+        )
+    return _ADDRESS.sub("", text)
+
+
+def _described(value: Any) -> str:
+    """A constant of a function: sets in one order, code without places and addresses."""
+    if isinstance(value, CodeType):
+        constants = [_described(constant) for constant in value.co_consts]
+        return f"code {value.co_code.hex()} {constants} {value.co_names}"
+    if isinstance(value, tuple | list):
+        return str([_described(item) for item in value])
+    if isinstance(value, frozenset):
+        return str(sorted(_described(item) for item in value))
+    return _ADDRESS.sub("", repr(value))

@@ -3,7 +3,7 @@
 Nothing needs a base class: a module, a function and a lambda all pass.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,7 +24,11 @@ class Encoder(Protocol):
     - ``lookup``: a mapping from a side (``"image"``, ``"text"``) to a function that turns ids
       or texts into the row numbers which that side then takes (see ``CachedEncoder``).
     - ``towers``: a mapping from a side to the name patterns of its parameters, which makes
-      ``StageConfig(train="text")`` possible.
+      ``StageConfig(train="text")`` possible. With ``"heads"`` among them, ``heads`` (a mapping
+      from a side to its module) and ``encode_tower(side, inputs)`` (the features below it) must
+      be there too.
+
+    An encoder that is no module looks after its own device and evaluation mode.
     """
 
     def encode_image(self, images: Any, /) -> Tensor:
@@ -58,8 +62,9 @@ class Loss(Protocol):
 class Dataset(Protocol):
     """Knows ids, texts, paths and its protocol; opens no picture.
 
-    An attribute ``protocol`` (a mapping of strings) is optional; evaluation prints it beside
-    each score.
+    Two attributes are optional: ``protocol`` (a mapping of strings), which evaluation prints
+    beside each score, and ``triplet_image_ids``, the images that triplets can name, where the
+    galleries hold more: only these are cached for training.
     """
 
     @property
@@ -86,17 +91,3 @@ class Dataset(Protocol):
     def __len__(self) -> int:
         """The number of triplets."""
         ...
-
-
-class SupportsLoad(Encoder, Protocol):
-    """An encoder that opens pictures."""
-
-    def load(self, path: Path, /) -> Tensor:
-        """One picture as ``encode_image`` takes it, without the batch dimension."""
-        ...
-
-
-class SupportsLookup(Encoder, Protocol):
-    """An encoder with at least one side that takes row numbers."""
-
-    lookup: Mapping[str, Any]

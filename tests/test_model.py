@@ -276,8 +276,26 @@ def test_a_model_of_other_parts_is_refused(tmp_path: Path) -> None:
 def test_a_model_of_other_sizes_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     ComposedEncoder(live(), combiner()).save(path)
+    other, narrow = live(seed=1), Combiner(4, projection_dim=2)
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     with pytest.raises(ValueError, match=f"{path} does not fit the encoder and fusion given"):
-        ComposedEncoder.load(path, live(), Combiner(4, projection_dim=2))
+        ComposedEncoder.load(path, other, narrow)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
+
+
+def test_compiled_or_not_a_saved_model_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    model = ComposedEncoder(live(seed=0), combiner(seed=0))
+    compiled = torch.compile(combiner(seed=0), backend="eager")
+    ComposedEncoder(live(seed=0), compiled).save(path)
+    back = ComposedEncoder.load(path, live(seed=1), combiner(seed=1))
+    again = ComposedEncoder.load(
+        path, live(seed=1), torch.compile(combiner(seed=1), backend="eager")
+    )
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(back.state_dict()[name], tensor)
+    for one, other in zip(again.state_dict().values(), model.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:

@@ -1,5 +1,11 @@
 """What must be known of a callable that may or may not be a module."""
 
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -103,13 +109,53 @@ def test_a_function_is_described_by_its_code() -> None:
     assert describe(doubled).startswith(f"{__name__}.doubled ")
 
 
-def test_an_object_is_described_without_its_address() -> None:
-    class Plain:
-        pass
+class Plain:
+    """Without a repr of its own."""
 
-    assert describe(Plain()) == describe(Plain())
-    assert "0x" not in describe(Plain())
+
+def test_an_object_that_tells_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Plain object at .*give it a __repr__"):
+        describe(Plain())
     assert describe(nn.Linear(2, 3)) != describe(nn.Linear(2, 4))
+    assert describe(partial(doubled, 2)) == "functools.partial(<function doubled>, 2)"
+
+
+LOADS = """
+from fusecomp.modules import describe
+
+def load(path, *, size=224):
+    kept = {".png", ".jpg", ".webp"}
+    return [p for p in [path] if p.suffix in {".png", ".jpg", ".webp"} or (lambda: size)()]
+
+print(describe(load))
+"""
+
+
+def test_a_function_is_described_alike_in_every_process(tmp_path: Path) -> None:
+    outputs = set()
+    for seed in ("1", "2"):
+        script = tmp_path / seed / "script.py"
+        script.parent.mkdir()
+        script.write_text("\n" * int(seed) + LOADS)
+        run = subprocess.run(
+            [sys.executable, script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        outputs.add(run.stdout)
+    assert len(outputs) == 1
+
+
+def test_defaults_are_part_of_a_function() -> None:
+    def first(path: str, *, size: int = 224) -> int:
+        return size
+
+    def second(path: str, *, size: int = 288) -> int:
+        return size
+
+    assert describe(first).split()[-1] != describe(second).split()[-1]
 
 
 def test_descriptions_change_the_fingerprint() -> None:

@@ -126,6 +126,13 @@ class FashionIQ:
         """Every image of the galleries, once, in the order of the split files."""
         return tuple(dict.fromkeys(i for ids in self._galleries.values() for i in ids))
 
+    @cached_property
+    def triplet_image_ids(self) -> tuple[str, ...]:
+        """The references and targets of all triplets, once."""
+        rows = (row[0] for rows in self._rows.values() for row in rows)
+        pairs = ((query.reference_id, query.target_id) for query in rows)
+        return tuple(dict.fromkeys(i for pair in pairs for i in pair if i is not None))
+
     @property
     def protocol(self) -> Mapping[str, str]:
         """The options that make scores comparable or not."""

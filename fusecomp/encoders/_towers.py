@@ -20,7 +20,7 @@ def learnable(
     """
     names: dict[str, list[str]] = {}
     unfrozen: dict[str, list[str]] = {}
-    for name, parameter in module.named_parameters():
+    for name, parameter in module.named_parameters(remove_duplicate=False):
         side = side_of(name)
         if side is not None:
             names.setdefault(side, []).append(name)

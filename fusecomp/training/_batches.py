@@ -96,6 +96,13 @@ class _EpochInputs:
                 raise ValueError(f"query {triplet.query_id!r} has no target to train on")
             targets.append(triplet.target_id)
         place = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
+        for triplet, pair in zip(triplets, zip(references, targets, strict=True), strict=True):
+            for image_id in pair:
+                if image_id not in place:
+                    raise ValueError(
+                        f"query {triplet.query_id!r}: image {image_id!r} is not among the "
+                        "dataset's image_ids"
+                    )
         self.reference_ids = torch.tensor([place[i] for i in references], dtype=torch.int64)
         self.target_ids = torch.tensor([place[i] for i in targets], dtype=torch.int64)
         if "image" in lookup:

@@ -1,6 +1,6 @@
 """What learns in a stage, by name."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -21,7 +21,8 @@ def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str
         ValueError: if a name stands for nothing that could learn.
     """
     names = (config.train,) if isinstance(config.train, str) else config.train
-    parameters = dict(model.named_parameters())
+    # A parameter that both towers share has two names.
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     chosen: set[str] = set()
     for name in names:
         patterns = _patterns(model, name)
@@ -34,7 +35,8 @@ def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str
         chosen.update(found)
     if any(name.startswith("encoder.") for name in chosen):
         chosen.update(_matching(parameters, _tower(model, "heads")))
-    return {name: parameter for name, parameter in parameters.items() if name in chosen}
+    learning = {id(parameters[name]) for name in chosen}
+    return {name: p for name, p in model.named_parameters() if id(p) in learning}
 
 
 def _patterns(model: ComposedEncoder, name: str) -> list[str]:
@@ -61,12 +63,17 @@ def _matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-def frozen_sides(model: ComposedEncoder, learning: Iterable[str]) -> list[str]:
+def frozen_sides(model: ComposedEncoder, learning: Mapping[str, nn.Parameter]) -> list[str]:
     """The sides of the encoder of which nothing learns, but perhaps a head on top."""
-    heads = set(_matching(learning, _tower(model, "heads")))
-    below = [name for name in learning if name.startswith("encoder.") and name not in heads]
-    learns = {side: set(_matching(below, _tower(model, side))) for side in _SIDES}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+
+    def members(patterns: Iterable[str]) -> set[int]:
+        return {id(parameters[name]) for name in _matching(parameters, patterns)}
+
+    below = members(["encoder.*"]) & {id(parameter) for parameter in learning.values()}
+    below -= members(_tower(model, "heads"))
+    towers = {side: members(_tower(model, side)) for side in _SIDES}
     # A parameter outside both towers may serve either side.
-    if set(below) - learns["image"] - learns["text"]:
+    if below - towers["image"] - towers["text"]:
         return []
-    return [side for side in _SIDES if not learns[side]]
+    return [side for side in _SIDES if not below & towers[side]]

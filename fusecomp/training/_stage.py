@@ -9,6 +9,7 @@ __all__ = ["StageConfig"]
 _OPTIMIZERS = ("adam", "adamw", "sgd")
 _PRECISIONS = ("fp32", "bf16", "fp16")
 _ENCODER_MODES = ("eval", "train")
+_BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class StageConfig:
         train: what learns, the rest is frozen: ``"fusion"``, ``"text"``, ``"image"``, ``"both"``
             (the two towers of the encoder), or name patterns such as ``"encoder.text.*"``;
             several as a tuple.
-        optimizer: ``"adamw"``, ``"adam"`` or ``"sgd"``.
+        optimizer: ``"adamw"``, ``"adam"`` or ``"sgd"``; only the last takes sparse gradients.
         betas: of Adam and AdamW.
         eps: of Adam and AdamW.
         weight_decay: on all learning parameters; None is the optimiser's own default (0.01 for
@@ -32,7 +33,7 @@ class StageConfig:
         drop_last: leave out the last batch of an epoch if it is not full. If False, a single
             row left over joins the batch before.
         encoder_mode: ``"eval"`` keeps BatchNorm and dropout of a learning encoder frozen (the
-            paper's way), ``"train"`` does not.
+            paper's way), ``"train"`` does not, beside parameters that learn.
         metric: the validation metric, the higher the better, that picks the best weights; None
             is the evaluation's headline.
         eval_every: epochs between validations; the last epoch is always validated.
@@ -56,8 +57,8 @@ class StageConfig:
     lr: float
     train: str | tuple[str, ...] = "fusion"
     optimizer: str = "adamw"
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
+    betas: tuple[float, float] = _BETAS
+    eps: float = _EPS
     weight_decay: float | None = None
     precision: str = "fp32"
     drop_last: bool = False
@@ -94,6 +95,8 @@ class StageConfig:
             raise ValueError(f"betas must be two numbers, got {self.betas!r}")
         for beta in self.betas:
             _check_number("betas", beta, 0.0, 1.0)
+        if self.optimizer == "sgd" and (self.betas, self.eps) != (_BETAS, _EPS):
+            raise ValueError("optimizer='sgd' has no betas and no eps: leave them out")
         patterns = (self.train,) if isinstance(self.train, str) else self.train
         if not (isinstance(patterns, tuple) and patterns) or not all(
             isinstance(pattern, str) and pattern for pattern in patterns

@@ -1,3 +1,4 @@
+import hashlib
 import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,14 +16,16 @@ from fusecomp.encoders import PartlyCachedEncoder
 from fusecomp.evaluation import evaluate, metric_names
 from fusecomp.files import open_atomic
 from fusecomp.model import ComposedEncoder
-from fusecomp.modules import device_of, fingerprint
+from fusecomp.modules import describe, device_of, fingerprint
 from fusecomp.progress import progress
 from fusecomp.protocols import Dataset, Encoder, Loss
 from fusecomp.records import Batch
+from fusecomp.similarity import widen
 from fusecomp.training._batches import batches, plan
 from fusecomp.training._checkpoint import Workdir, collect, restore
 from fusecomp.training._learning import frozen_sides, learning_parameters
 from fusecomp.training._stage import StageConfig
+from fusecomp.training._state import StageState
 
 __all__ = ["NonFiniteError", "Run", "Trainer", "fit"]
 
@@ -31,7 +34,7 @@ _ID_KEYWORDS = ("target_ids", "reference_ids")
 
 
 class NonFiniteError(ValueError):
-    """A loss that is NaN or infinite; the message names the rows. Nothing was updated."""
+    """A loss or gradient that is NaN or infinite; the message says where. Nothing was updated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,14 @@ class Trainer:
         config: the settings.
         validation: is evaluated to pick the best weights; without it the last ones stay.
         workdir: for checkpoints and the log. The same call again resumes, and ends with the
-            same weights to the bit as a run that never stopped.
+            same weights to the bit (on a CPU) as a run that never stopped. Settings, data, frozen
+            weights and the kinds of the parts are compared; the initial weights of what learns
+            are not.
 
     Raises:
         ValueError: if ``config.train`` names nothing that can learn, the metric is unknown, the
-            triplets make no batch, or the precision does not fit the device.
+            triplets make no batch, the precision does not fit the device, or encoder and fusion
+            are on different devices.
     """
 
     def __init__(
@@ -93,24 +99,26 @@ class Trainer:
         self._device = device_of(model)
         self._metric = self._check(config)
         self._learning = learning_parameters(model, config)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in self._learning)
-        self._set_modes()
+        self._state = StageState(model, self._learning.values(), config.encoder_mode)
         self._loss_module = loss if isinstance(loss, nn.Module) else None
-        parameters = list(self._learning.values())
         if self._loss_module is not None:
             self._loss_module.to(self._device)
-            parameters += list(self._loss_module.parameters())
-        self.optimizer = _optimizer(parameters, config)
+        self.optimizer = _optimizer(self._parameters(), config)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "fp16")
         self._loss_keywords = _accepted_keywords(loss)
         self._loss_sum = 0.0
         self._history: list[dict[str, float]] = []
         self._best: dict[str, Any] | None = None
-        self._workdir = None if workdir is None else Workdir(Path(workdir), self._identity())
+        self._path = None if workdir is None else Path(workdir)
 
     def _check(self, config: StageConfig) -> str | None:
         """The metric that picks the best weights; early errors."""
+        devices = {part: device_of(getattr(self.model, part)) for part in ("encoder", "fusion")}
+        if devices["encoder"] != devices["fusion"] and _has_tensors(self.model.fusion):
+            raise ValueError(
+                f"the encoder is on {devices['encoder']} and the fusion on {devices['fusion']}: "
+                "move both to one device"
+            )
         if config.precision == "fp16" and self._device.type == "cpu":
             raise ValueError("precision='fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU")
         self._batches_per_epoch = len(plan(len(self.train), config, epoch=0))
@@ -123,21 +131,14 @@ class Trainer:
             raise ValueError(f"unknown metric {config.metric!r}; valid: {', '.join(valid)}")
         return config.metric
 
-    def _set_modes(self) -> None:
-        """Dropout acts in a fusion that learns; in the encoder only if the config says so."""
-        for part, active in (("encoder", self.config.encoder_mode == "train"), ("fusion", True)):
-            module = getattr(self.model, part)
-            if isinstance(module, nn.Module):
-                module.train(active and any(n.startswith(f"{part}.") for n in self._learning))
-
     @cached_property
     def encoder(self) -> Encoder:
         """The encoder that ``step`` uses: what does not learn is looked up, computed once here."""
+        self._state.apply()
         encoder: Encoder = self.model.encoder
         known = getattr(encoder, "lookup", {})
         sides = [side for side in frozen_sides(self.model, self._learning) if side not in known]
-        in_eval = not (isinstance(encoder, nn.Module) and encoder.training)
-        if not (self.config.cache and in_eval and sides):
+        if not (self.config.cache and sides):
             return encoder
         datasets = [_TripletsOnly(self.train), *([self.validation] if self.validation else [])]
         workers = self.config.workers
@@ -146,9 +147,12 @@ class Trainer:
     def step(self, batch: Batch) -> Tensor:
         """Encode, fuse, compute the loss, update; the loss without its graph.
 
+        It leaves the model in the state of the stage: what learns needs gradients, dropout acts.
+
         Raises:
-            NonFiniteError: if the loss is NaN or infinite; nothing has been updated.
+            NonFiniteError: if the loss or a gradient is NaN or infinite; nothing has been updated.
         """
+        self._state.apply()
         self.optimizer.zero_grad(set_to_none=True)
         with self._randomness():
             query, target = self._features(batch)
@@ -159,10 +163,29 @@ class Trainer:
             if not loss.isfinite():
                 raise NonFiniteError(_describe_nonfinite(loss, query, target, batch))
             self._scaler.scale(loss).backward()
+        self._check_gradients()
         self._scaler.step(self.optimizer)
         self._scaler.update()
         self.steps += 1
         return loss.detach()
+
+    def _check_gradients(self) -> None:
+        # With fp16 the scaler itself looks, leaves the step out and lowers its scale.
+        if self._scaler.is_enabled():
+            return
+        gradients = [p.grad for p in self._parameters() if p.grad is not None]
+        if torch.nn.utils.get_total_norm(gradients).isfinite():
+            return
+        bad = [n for n, p in self._learning.items() if p.grad is not None and _broken(p.grad)]
+        self.optimizer.zero_grad(set_to_none=True)
+        raise NonFiniteError(
+            f"the loss is finite, but the gradients of {bad[:5] or 'the loss itself'} hold NaN or "
+            "infinity; nothing was updated. Look for a square root or a division at zero"
+        )
+
+    def _parameters(self) -> list[nn.Parameter]:
+        own = [] if self._loss_module is None else list(self._loss_module.parameters())
+        return [*self._learning.values(), *own]
 
     def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         reference, target = (self._moved(i) for i in (batch.reference, batch.target))
@@ -172,7 +195,7 @@ class Trainer:
             image = self.encoder.encode_image(reference)
             text = self.encoder.encode_text(texts)
             query = self.model.compose(image, text, counts)
-            return query, self.encoder.encode_image(target).to(query.dtype)
+            return query, widen(self.encoder.encode_image(target)).to(query.dtype)
 
     def _moved(self, inputs: Any) -> Any:
         return inputs.to(self._device) if isinstance(inputs, Tensor) else inputs
@@ -182,11 +205,22 @@ class Trainer:
         """Random numbers as a function of seed and step; the caller's own stream goes on after."""
         devices = [] if self._device.type == "cpu" else [self._device]
         with torch.random.fork_rng(devices, device_type=_accelerator(self._device)):
-            torch.manual_seed(_mixed(self.config.seed, self.steps))
+            seed = _mixed(self.config.seed, self.steps)
+            # Not torch.manual_seed: that would also seed devices whose streams are not kept.
+            torch.default_generator.manual_seed(seed)
+            if self._device.type != "cpu":
+                torch.get_device_module(self._device).manual_seed(seed)
             yield
 
     def run(self) -> Run:
-        """Train to the end, or go on from the last checkpoint; then load the best weights."""
+        """Train to the end, or go on from the last checkpoint; then load the best weights.
+
+        Afterwards every module is in the mode, and every parameter needs gradients, as before.
+        """
+        with self._state.borrowed():
+            return self._run()
+
+    def _run(self) -> Run:
         self._resume()
         while self.epoch < self.config.epochs:
             label = f"epoch {self.epoch + 1}/{self.config.epochs}"
@@ -242,6 +276,11 @@ class Trainer:
         with open_atomic(self._workdir.path / "log.jsonl") as log:
             log.writelines(f"{json.dumps(record)}\n".encode() for record in self._history)
 
+    @cached_property
+    def _workdir(self) -> Workdir | None:
+        # Made when training begins: the frozen weights that it is checked by are final then.
+        return None if self._path is None else Workdir(self._path, self._identity())
+
     def _resume(self) -> None:
         if self._workdir is None:
             return
@@ -262,8 +301,7 @@ class Trainer:
             best = self._best if self._workdir is None else self._workdir.load_best()
             restore(self.model, self._loss_module, best["weights"])
             metrics = best["metrics"]
-        path = None if self._workdir is None else self._workdir.path
-        return Run(self.model, metrics, tuple(self._history), path)
+        return Run(self.model, metrics, tuple(self._history), self._path)
 
     def _identity(self) -> dict[str, Any]:
         """What must be equal for a resumed run to be the same run."""
@@ -277,11 +315,23 @@ class Trainer:
         data = {"train": self.train, "validation": self.validation}
         return {
             **{f"config.{name}": value for name, value in self.config.fixed().items()},
-            **{name: _describe_dataset(dataset) for name, dataset in data.items()},
+            **{name: self._describe_dataset(dataset) for name, dataset in data.items()},
+            "encoder": _describe_part(self.model.encoder),
+            "fusion": _describe_part(self.model.fusion),
             "learning weights": {n: list(p.shape) for n, p in self._learning.items()},
             "frozen weights": fingerprint(frozen),
             "loss": str(self.loss) if self._loss_module is not None else "callable",
         }
+
+    def _describe_dataset(self, dataset: Dataset | None) -> dict[str, Any] | None:
+        if dataset is None:
+            return None
+        triplets = hashlib.sha256()
+        for triplet in dataset.triplets(0, self.config.seed):
+            triplets.update(repr(triplet).encode())
+        protocol = dict(getattr(dataset, "protocol", {}))
+        size = {"triplets": len(dataset), "images": len(dataset.image_ids)}
+        return {**size, "hash": triplets.hexdigest(), **protocol}
 
 
 def fit(
@@ -306,12 +356,11 @@ def fit(
 
 
 class _TripletsOnly:
-    """A training set without the gallery pictures that no triplet uses: nothing ranks them."""
+    """A training set without the gallery pictures that no triplet uses, where it tells them."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        used = ((t.reference_id, t.target_id) for t in dataset.triplets())
-        self.image_ids = list(dict.fromkeys(i for pair in used for i in pair if i is not None))
+        self.image_ids = getattr(dataset, "triplet_image_ids", dataset.image_ids)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._dataset, name)
@@ -334,8 +383,12 @@ def _optimizer(parameters: list[nn.Parameter], config: StageConfig) -> torch.opt
 
 
 def _accepted_keywords(loss: Any) -> list[str]:
+    loss = getattr(loss, "_orig_mod", loss)  # what torch.compile wraps
     function = loss.forward if isinstance(loss, nn.Module) else loss
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # a builtin tells nothing
+        return []
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return list(_ID_KEYWORDS)
     names = {parameter.name for parameter in parameters}
@@ -352,11 +405,17 @@ def _describe_nonfinite(loss: Tensor, query: Tensor, target: Tensor, batch: Batc
     )
 
 
-def _describe_dataset(dataset: Dataset | None) -> dict[str, Any] | None:
-    if dataset is None:
-        return None
-    protocol = dict(getattr(dataset, "protocol", {}))
-    return {"triplets": len(dataset), "images": len(dataset.image_ids), **protocol}
+def _describe_part(part: Any) -> str:
+    part = getattr(part, "_orig_mod", part)
+    return describe(part) if hasattr(part, "__code__") else type(part).__name__
+
+
+def _has_tensors(part: Any) -> bool:
+    return isinstance(part, nn.Module) and any(True for _ in part.state_dict())
+
+
+def _broken(gradient: Tensor) -> bool:
+    return not bool(gradient.isfinite().all())
 
 
 def _accelerator(device: torch.device) -> str:

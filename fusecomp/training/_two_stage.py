@@ -21,15 +21,18 @@ class TwoStageTrainer:
     Args:
         encoder: tuned in place by stage 1.
         fusion: trained in place by stage 2.
-        loss: one for both stages (each gets a copy), or a pair.
+        loss: one, of which each stage gets a copy, or a pair.
         stage1: its settings, with ``train`` naming sides of the encoder; None skips it.
         stage2: its settings.
         workdir: gets the folders ``stage1`` and ``stage2``; the same call again resumes.
 
-    Example:
-        >>> trainer = TwoStageTrainer(encoder, fusion, loss=loss, stage1=None, stage2=config)
-        ... # doctest: +SKIP
-        >>> model = trainer.fit(train, val).model  # doctest: +SKIP
+    Raises:
+        ValueError: if ``loss`` is a tuple of another length than 2.
+
+    Example::
+
+        trainer = TwoStageTrainer(encoder, fusion, loss=loss, stage1=first, stage2=second)
+        model = trainer.fit(train, val).model
     """
 
     def __init__(
@@ -44,20 +47,27 @@ class TwoStageTrainer:
     ) -> None:
         self.encoder = encoder
         self.fusion = fusion
-        self.losses = loss if isinstance(loss, tuple) else (loss, copy.deepcopy(loss))
+        if isinstance(loss, tuple) and len(loss) != 2:
+            raise ValueError(f"loss must be one loss or a pair, got {len(loss)}")
+        pair = loss if isinstance(loss, tuple) else (copy.deepcopy(loss), copy.deepcopy(loss))
+        self.losses = pair
         self.stage1 = stage1
         self.stage2 = stage2
         self.workdir = None if workdir is None else Path(workdir)
 
     def fit(self, train: Dataset, validation: Dataset | None = None) -> Run:
-        """Both stages; the run of the second, which carries the first as ``stage1``."""
+        """Both stages; the run of the second, which carries the first as ``stage1``.
+
+        Raises:
+            ValueError: as ``Trainer``, for either stage before the first begins.
+        """
+        model = ComposedEncoder(self.encoder, self.fusion)
+        second = self._trainer(model, 1, self.stage2, train, validation)
         first = None
         if self.stage1 is not None:
             model = ComposedEncoder(self.encoder, Sum())
             first = self._trainer(model, 0, self.stage1, train, validation).run()
-        model = ComposedEncoder(self.encoder, self.fusion)
-        second = self._trainer(model, 1, self.stage2, train, validation).run()
-        return replace(second, stage1=first)
+        return replace(second.run(), stage1=first)
 
     def _trainer(
         self,

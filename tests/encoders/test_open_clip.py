@@ -128,6 +128,10 @@ def test_tuning_the_text_moves_the_text_side_alone(shared: Shared, tmp_path: Pat
     # Rows of tokens that do not occur still move, by weight decay.
     expected = {name for name in before if "visual" not in name and "logit" not in name}
     assert moved == expected
+    trainer = fc.Trainer(
+        fc.ComposedEncoder(encoder, fc.Sum()), Six(tmp_path, texts), fc.InfoNCE(), STAGE1
+    )
+    trainer.step(next(fc.training.batches(trainer.train, trainer.encoder, STAGE1, 0)))
     assert not encoder.get_parameter("model.logit_scale").requires_grad
 
 

@@ -146,3 +146,13 @@ def test_an_encoder_without_load_is_named(tmp_path: Path) -> None:
     blind = fc.DualEncoder(image=lambda x: x, text=lambda x: x)
     with pytest.raises(ValueError, match="has no load"):
         next(batches(Toy(tmp_path), blind, CONFIG, epoch=0))
+
+
+def test_an_unknown_image_is_named(tmp_path: Path) -> None:
+    class Astray(Toy):
+        def triplets(self, epoch: int = 0, seed: int = 0) -> list[fc.Triplet]:
+            rows = super().triplets(epoch, seed)
+            return [*rows, fc.Triplet("stray", "0", ("word 1",), "zzz")]
+
+    with pytest.raises(ValueError, match="query 'stray': image 'zzz' is not among"):
+        next(batches(Astray(tmp_path), encoder(), CONFIG, epoch=0))

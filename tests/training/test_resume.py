@@ -176,11 +176,29 @@ def test_another_model_loss_or_dataset_is_named(tmp_path: Path) -> None:
         ((wider, data, fc.InfoNCE(), CONFIG, data), "learning weights"),
         ((composed(), data, fc.InfoNCE(0.1), CONFIG, data), "loss"),
         ((composed(), Toy(tmp_path, rows=12), fc.InfoNCE(), CONFIG, data), "train"),
+        ((composed(), Toy(tmp_path, start=1), fc.InfoNCE(), CONFIG, data), "train"),
         ((composed(), data, fc.InfoNCE(), CONFIG, None), "validation"),
     ]
     for arguments, name in cases:
         with pytest.raises(ValueError, match=f"belongs to another run: {name}"):
             fc.fit(*arguments, workdir)
+
+
+def test_another_kind_of_fusion_is_named(tmp_path: Path) -> None:
+    data, config = Toy(tmp_path), replace(CONFIG, train="text")
+    fusions: list[Any] = [lambda image, text: image + text, lambda image, text: image - text]
+    fc.fit(
+        fc.ComposedEncoder(encoder(), fusions[0]),
+        data,
+        fc.InfoNCE(),
+        config,
+        data,
+        tmp_path / "run",
+    )
+    for fusion in (fusions[1], fc.Sum()):
+        with pytest.raises(ValueError, match="belongs to another run: fusion"):
+            model = fc.ComposedEncoder(encoder(), fusion)
+            fc.fit(model, data, fc.InfoNCE(), config, data, tmp_path / "run")
 
 
 def test_other_cached_features_are_another_encoder(tmp_path: Path) -> None:

@@ -96,3 +96,8 @@ def test_presets_are_the_published_settings() -> None:
         assert first.drop_last
         assert second.drop_last
         assert first.precision == second.precision == "fp16"
+
+
+def test_sgd_has_no_betas() -> None:
+    with pytest.raises(ValueError, match="'sgd' has no betas and no eps"):
+        StageConfig(epochs=1, batch_size=2, lr=0.1, optimizer="sgd", eps=1e-3)

@@ -234,6 +234,69 @@ def test_an_infinite_loss_of_finite_features_says_so(tmp_path: Path) -> None:
         fc.fit(composed(), Toy(tmp_path), lambda q, t: (q * t).sum() / 0, CONFIG)
 
 
+def test_a_broken_gradient_names_its_weights_and_updates_nothing(tmp_path: Path) -> None:
+    class Root(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.zeros(DIM))
+
+        def forward(self, image: Tensor, text: Tensor) -> Tensor:
+            return image + text + self.scale.abs().sqrt()
+
+    model = fc.ComposedEncoder(encoder(), Root())
+    before = weights(model)
+    with pytest.raises(NonFiniteError, match=r"gradients of \['fusion.scale'\] hold NaN"):
+        stepped(model, tmp_path)
+    assert not changed(before, weights(model))
+
+
+@pytest.mark.parametrize(
+    ("settings", "defaults"),
+    [
+        (
+            {"optimizer": "adam", "betas": (0.5, 0.6), "eps": 1e-3, "weight_decay": 0.25},
+            {"lr": 0.05, "betas": (0.5, 0.6), "eps": 1e-3, "weight_decay": 0.25},
+        ),
+        ({"optimizer": "adam"}, {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}),
+        (
+            {"optimizer": "adamw", "betas": (0.5, 0.6), "eps": 1e-3, "weight_decay": 0.25},
+            {"lr": 0.05, "betas": (0.5, 0.6), "eps": 1e-3, "weight_decay": 0.25},
+        ),
+        ({"optimizer": "adamw"}, {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}),
+        ({"optimizer": "sgd", "weight_decay": 0.25}, {"lr": 0.05, "weight_decay": 0.25}),
+        ({"optimizer": "sgd"}, {"weight_decay": 0.0, "momentum": 0}),
+    ],
+)
+def test_the_optimiser_has_the_settings(
+    tmp_path: Path, settings: dict[str, Any], defaults: dict[str, Any]
+) -> None:
+    config = replace(CONFIG, **settings)
+    optimizer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), config).optimizer
+    assert type(optimizer).__name__.lower() == config.optimizer
+    assert {name: optimizer.defaults[name] for name in defaults} == defaults
+
+
+def test_parts_on_two_devices_are_named(tmp_path: Path) -> None:
+    model = fc.ComposedEncoder(encoder(), fc.Combiner(DIM).to("meta"))
+    with pytest.raises(ValueError, match="encoder is on cpu and the fusion on meta"):
+        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+
+
+# torch.compile itself looks at the gradient of each input.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_a_compiled_loss_gets_what_the_loss_accepts(tmp_path: Path) -> None:
+    losses: list[Any] = [fc.InfoNCE(), torch.compile(fc.InfoNCE(), backend="eager")]
+    models = [composed(0.0), composed(0.0)]
+    for model, loss in zip(models, losses, strict=True):
+        fc.fit(model, Toy(tmp_path), loss, replace(CONFIG, epochs=1))
+    assert_equal_weights(*models)
+
+
+def test_a_loss_without_a_signature_gets_no_ids(tmp_path: Path) -> None:
+    run = fc.fit(composed(), Toy(tmp_path), torch.dist, CONFIG)
+    assert len(run.history) == CONFIG.epochs
+
+
 def test_a_step_leaves_the_callers_random_stream_alone(tmp_path: Path) -> None:
     data = Toy(tmp_path)
     trainer = fc.Trainer(composed(), data, fc.InfoNCE(), CONFIG)
@@ -270,18 +333,72 @@ def test_an_own_loop_equals_fit(tmp_path: Path) -> None:
     assert_equal_weights(*models)
 
 
+def stepped(model: fc.ComposedEncoder, root: Path, **settings: Any) -> fc.Trainer:
+    """A trainer that has made one step."""
+    config = replace(CONFIG, **settings)
+    trainer = fc.Trainer(model, Toy(root), fc.InfoNCE(), config)
+    trainer.step(next(batches(trainer.train, trainer.encoder, config, 0)))
+    return trainer
+
+
 @pytest.mark.parametrize(("mode", "expected"), [("eval", False), ("train", True)])
 def test_the_encoders_mode(tmp_path: Path, mode: str, expected: bool) -> None:
     live = encoder(dropout=0.5)
-    model = fc.ComposedEncoder(live, fc.Sum())
-    fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train="text", encoder_mode=mode))
+    stepped(fc.ComposedEncoder(live, fc.Sum()), tmp_path, train="text", encoder_mode=mode)
     assert live.text.dropout.training is expected  # type: ignore[attr-defined]
+
+
+def test_a_frozen_tower_stays_in_eval_mode(tmp_path: Path) -> None:
+    image = nn.Sequential(nn.Linear(4, DIM), nn.BatchNorm1d(DIM))
+    live = fc.DualEncoder(image, WordText(), encoder().load)
+    before = weights(image)
+    stepped(fc.ComposedEncoder(live, fc.Sum()), tmp_path, train="text", encoder_mode="train")
+    assert not image[1].training
+    assert not changed(before, weights(image))
 
 
 def test_a_frozen_fusion_has_no_dropout(tmp_path: Path) -> None:
     model = composed()
-    fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train="text"))
+    stepped(model, tmp_path, train="text")
     assert not model.fusion.training  # type: ignore[attr-defined]
+
+
+def test_modes_and_gradients_are_given_back(tmp_path: Path) -> None:
+    model = composed()
+    model.eval()
+    frozen = model.encoder.image.weight.requires_grad_(False)  # type: ignore[attr-defined]
+    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+    assert not any(module.training for module in model.modules())
+    assert not frozen.requires_grad
+    assert all(p.requires_grad for p in model.parameters() if p is not frozen)
+
+    def failing(query: Tensor, target: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fc.fit(model, Toy(tmp_path), failing, CONFIG)
+    assert not any(module.training for module in model.modules())
+
+
+def test_an_eval_call_between_steps_does_not_switch_dropout_off(tmp_path: Path) -> None:
+    models = [composed(), composed()]
+    for model, interrupt in zip(models, (False, True), strict=True):
+        trainer = stepped(model, tmp_path)
+        if interrupt:
+            model.eval()
+        trainer.step(next(batches(trainer.train, trainer.encoder, CONFIG, 0)))
+    assert_equal_weights(*models)
+
+
+def test_two_trainers_of_one_model_do_not_disturb_each_other(tmp_path: Path) -> None:
+    model = composed()
+    text, _ = (
+        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train))
+        for train in ("text", "fusion")
+    )
+    before = weights(model)
+    text.run()
+    assert {name.split(".")[1] for name in changed(before, weights(model))} == {"text"}
 
 
 def test_bf16_is_close_to_fp32_and_not_the_same(tmp_path: Path) -> None:
@@ -296,6 +413,18 @@ def test_bf16_is_close_to_fp32_and_not_the_same(tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
+class Pair(nn.Module):
+    """A fusion that ends in a linear layer, whose result autocast makes bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2 * DIM, DIM)
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        fused: Tensor = self.layer(torch.cat((image, text), dim=-1))
+        return fused
+
+
 def test_the_loss_sees_float32_outside_autocast(tmp_path: Path) -> None:
     def loss(query: Tensor, target: Tensor) -> Tensor:
         assert query.dtype == target.dtype == torch.float32
@@ -303,7 +432,9 @@ def test_the_loss_sees_float32_outside_autocast(tmp_path: Path) -> None:
         scalar: Tensor = fc.InfoNCE()(query, target)
         return scalar
 
-    fc.fit(composed(), Toy(tmp_path), loss, replace(CONFIG, precision="bf16"))
+    for fusion in (fc.Combiner(DIM), Pair()):
+        model = fc.ComposedEncoder(encoder(), fusion)
+        fc.fit(model, Toy(tmp_path), loss, replace(CONFIG, precision="bf16"))
 
 
 def test_fp16_on_a_cpu_is_refused(tmp_path: Path) -> None:
@@ -386,11 +517,22 @@ def test_each_picture_is_encoded_once(tmp_path: Path) -> None:
     assert image.rows == len(data.image_ids)
 
 
-def test_a_frozen_tower_in_train_mode_is_not_cached(tmp_path: Path) -> None:
-    config = replace(CONFIG, train="image", encoder_mode="train")
-    live = encoder(dropout=0.5)
-    trainer = fc.Trainer(fc.ComposedEncoder(live, fc.Sum()), Toy(tmp_path), fc.InfoNCE(), config)
-    assert trainer.encoder is live
+def test_a_layer_of_both_towers_is_never_stale(tmp_path: Path) -> None:
+    """What learns for one side serves the other too, so neither may be cached."""
+    evaluations = []
+    for cache in (True, False):
+        torch.manual_seed(0)
+        layer = nn.Linear(DIM, DIM)
+        image, text = nn.Sequential(nn.Linear(4, DIM), layer), nn.Sequential(WordText(), layer)
+        live = fc.DualEncoder(image, text, encoder().load)
+        model, data = fc.ComposedEncoder(live, fc.Sum()), Toy(tmp_path)
+        config = replace(CONFIG, train="text", cache=cache, optimizer="sgd", epochs=1)
+        trainer = fc.Trainer(model, data, fc.InfoNCE(), config, data)
+        assert "image" not in getattr(trainer.encoder, "lookup", {})
+        before = layer.weight.detach().clone()
+        evaluations.append(dict(trainer.run().metrics))
+        assert not torch.equal(layer.weight, before)
+    assert evaluations[0] == evaluations[1]
 
 
 def test_the_run_holds_the_users_own_encoder(tmp_path: Path) -> None:

@@ -70,7 +70,24 @@ def test_stopped_in_either_stage_and_resumed(tmp_path: Path, stop: int) -> None:
 
 
 def test_each_stage_has_its_own_loss() -> None:
-    one = two_stage(None, fc.InfoNCE())
-    assert one.losses[0] is not one.losses[1]
+    given = fc.InfoNCE()
+    one = two_stage(None, given)
+    assert len({id(loss) for loss in (given, *one.losses)}) == 3
     pair = (fc.InfoNCE(0.1), fc.InfoNCE(0.2))
     assert two_stage(None, pair).losses == pair
+
+
+def test_a_triple_of_losses_is_refused() -> None:
+    with pytest.raises(ValueError, match="one loss or a pair, got 3"):
+        two_stage(None, (fc.InfoNCE(),) * 3)
+
+
+def test_errors_of_the_second_stage_come_before_the_first(tmp_path: Path) -> None:
+    trainer = two_stage(tmp_path / "run")
+    trainer.stage2 = replace(CONFIG, metric="typo")
+    before = weights(trainer.encoder)  # type: ignore[arg-type]
+    data = Toy(tmp_path)
+    with pytest.raises(ValueError, match="unknown metric 'typo'"):
+        trainer.fit(data, data)
+    assert not changed(before, weights(trainer.encoder))  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
