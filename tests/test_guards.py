@@ -65,7 +65,14 @@ PUBLIC = {
         "training",
     ],
     "fusecomp.data": ["FashionIQ", "SquarePad", "TargetPad", "clip_transform"],
-    "fusecomp.encoders": ["CachedEncoder", "DualEncoder", "OpenClipEncoder", "PartlyCachedEncoder"],
+    "fusecomp.encoders": [
+        "CachedEncoder",
+        "DualEncoder",
+        "OpenClipEncoder",
+        "PartlyCachedEncoder",
+        "SentenceTransformersText",
+        "TransformersEncoder",
+    ],
     "fusecomp.fusion": ["Combiner", "Sum"],
     "fusecomp.losses": ["InfoNCE"],
     "fusecomp.retrieval": [
@@ -187,6 +194,7 @@ OPTIONAL = (
     "torchvision",
     "tqdm",
     "safetensors",
+    "sentence_transformers",
 )
 MEASURE = f"""
 import sys, time

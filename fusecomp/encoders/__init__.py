@@ -7,5 +7,14 @@ from fusecomp.encoders._cached import CachedEncoder
 from fusecomp.encoders._dual import DualEncoder
 from fusecomp.encoders._open_clip import OpenClipEncoder
 from fusecomp.encoders._partly_cached import PartlyCachedEncoder
+from fusecomp.encoders._sentence_transformers import SentenceTransformersText
+from fusecomp.encoders._transformers import TransformersEncoder
 
-__all__ = ["CachedEncoder", "DualEncoder", "OpenClipEncoder", "PartlyCachedEncoder"]
+__all__ = [
+    "CachedEncoder",
+    "DualEncoder",
+    "OpenClipEncoder",
+    "PartlyCachedEncoder",
+    "SentenceTransformersText",
+    "TransformersEncoder",
+]

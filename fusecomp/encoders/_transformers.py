@@ -1,0 +1,156 @@
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from fusecomp.encoders._cut import CutWarning
+from fusecomp.encoders._towers import learnable
+from fusecomp.modules import describe, device_of, fingerprint
+from fusecomp.pictures import PictureLoader
+
+__all__ = ["TransformersEncoder"]
+
+_UNUSED = ("logit_scale", "logit_bias")
+_IMAGE_PARTS = {"vision_model", "visual_projection"}
+_PROBE = "a red dress, sleeveless and long"
+
+
+class TransformersEncoder(nn.Module):
+    """A CLIP or SigLIP of transformers as an encoder.
+
+    It gives the features of the model's own ``get_image_features`` and ``get_text_features``, not
+    normalised. ``train="text"`` learns the text model and its projection, ``train="image"`` the
+    vision model and its own; the scale and bias of the logits are never touched.
+
+    Args:
+        model: a ``CLIPModel``, ``SiglipModel``, ``Siglip2Model`` or one alike; transformers 4.57
+            to 5.x.
+        tokenizer: the model's own.
+        image_processor: the model's own, for pictures from files. Not needed where pictures never
+            come from files.
+
+    Raises:
+        TypeError: if the model has no ``get_image_features`` and ``get_text_features``, or the
+            tokenizer or image processor cannot be called.
+
+    Example::
+
+        model = CLIPModel.from_pretrained(name)
+        encoder = TransformersEncoder(
+            model, AutoTokenizer.from_pretrained(name), AutoImageProcessor.from_pretrained(name)
+        )
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Callable[..., Any],
+        image_processor: Callable[..., Any] | None = None,
+    ) -> None:
+        super().__init__()
+        _check(model, tokenizer, image_processor)
+        self.model: Any = model
+        self.tokenizer = tokenizer
+        self.load: Callable[[Path], Tensor] | None
+        self.load = None if image_processor is None else PictureLoader(_Processed(image_processor))
+        self._towers = learnable(self, _side_of)
+        self._cut = CutWarning()
+        text = getattr(model.config, "text_config", model.config)
+        self._context = int(text.max_position_embeddings)  # type: ignore[union-attr, arg-type]
+        self._vocabulary = int(text.vocab_size)  # type: ignore[union-attr, arg-type]
+
+    @property
+    def towers(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the parameters of each side."""
+        return self._towers
+
+    @property
+    def output_dim(self) -> int:
+        """D, the width of the features."""
+        config = self.model.config
+        width = getattr(config, "projection_dim", None) or config.vision_config.hidden_size
+        return int(width)
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Features [B, D] of processed pictures [B, 3, size, size]."""
+        return _features(self.model.get_image_features(pixel_values=images))
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Features [B, D] of B strings; longer ones than the context are cut, with one warning.
+
+        Raises:
+            ValueError: if the tokenizer belongs to another model.
+        """
+        tokens = self._tokens(list(texts))
+        device = device_of(self.model)
+        on_device = {name: value.to(device) for name, value in tokens.items()}
+        return _features(self.model.get_text_features(**on_device))
+
+    def _tokens(self, texts: list[str]) -> dict[str, Tensor]:
+        # SigLIP has learnt with texts padded to the whole context, and without a mask.
+        siglip = str(self.model.config.model_type).startswith("siglip")
+        tokens = self.tokenizer(
+            texts,
+            padding="max_length" if siglip else True,
+            truncation=True,
+            max_length=self._context,
+            return_tensors="pt",
+        )
+        ids = tokens["input_ids"]
+        if int(ids.max()) >= self._vocabulary:
+            raise ValueError(
+                f"the tokenizer gives token {int(ids.max())}, but the model knows "
+                f"{self._vocabulary}: it belongs to another model"
+            )
+        if ids.shape[1] == self._context:
+            lengths = [len(row) for row in self.tokenizer(texts)["input_ids"]]
+            self._cut([t for t, n in zip(texts, lengths, strict=True) if n > self._context])
+        kept = ("input_ids",) if siglip else ("input_ids", "attention_mask")
+        return {name: tokens[name] for name in kept if name in tokens}
+
+    def fingerprint(self) -> str:
+        """A hash of weights, tokenizer and preprocessing, which names a feature cache."""
+        tokens = self._tokens([_PROBE])["input_ids"].tolist()
+        return fingerprint(self.state_dict().items(), describe(self.load), str(tokens))
+
+
+@dataclass(frozen=True)
+class _Processed:
+    """An image processor as a transform of one picture."""
+
+    processor: Callable[..., Any]
+
+    def __call__(self, picture: Any) -> Tensor:
+        # Processors expect RGB, and not all of them see to it.
+        processed = self.processor(images=picture.convert("RGB"), return_tensors="pt")
+        pixels: Tensor = processed["pixel_values"][0]
+        return pixels
+
+
+def _features(output: Any) -> Tensor:
+    """Transformers 4 returns a tensor, 5 a record whose ``pooler_output`` it is."""
+    features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return features
+
+
+def _check(model: Any, tokenizer: Any, image_processor: Any) -> None:
+    for method in ("get_image_features", "get_text_features"):
+        if not callable(getattr(model, method, None)):
+            raise TypeError(
+                f"model must be a CLIP or SigLIP of transformers, got {type(model).__name__}, "
+                f"which has no {method}; for open_clip there is OpenClipEncoder"
+            )
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch module, got {type(model).__name__}")
+    for name, part in (("tokenizer", tokenizer), ("image_processor", image_processor)):
+        if not callable(part) and not (name == "image_processor" and part is None):
+            raise TypeError(f"{name} must be callable, got {type(part).__name__}")
+
+
+def _side_of(name: str) -> str | None:
+    parts = name.split(".")
+    if parts[-1] in _UNUSED:
+        return None
+    return "image" if _IMAGE_PARTS.intersection(parts) else "text"

@@ -1,0 +1,204 @@
+"""CLIP and SigLIP of transformers, with random weights."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import fusecomp as fc
+from fusecomp.encoders import TransformersEncoder
+
+WORDS = ["[PAD]", "[UNK]", "[EOS]", "is", "red", "blue", "and", "sleeveless"]
+TEXTS = ["is red", "is blue and sleeveless", "red"]
+CONTEXT = 8
+
+
+def make_tokenizer(transformers: Any, words: list[str] = WORDS) -> Any:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+
+    vocabulary = {word: number for number, word in enumerate(words)}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(
+        single="$A [EOS]", special_tokens=[("[EOS]", vocabulary["[EOS]"])]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", eos_token="[EOS]", unk_token="[UNK]"
+    )
+
+
+def make_model(transformers: Any, family: str) -> Any:
+    tower = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    text = tower | {
+        "vocab_size": len(WORDS),
+        "max_position_embeddings": CONTEXT,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    vision = tower | {"image_size": 16, "patch_size": 8}
+    torch.manual_seed(0)
+    if family == "clip":
+        config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
+        return transformers.CLIPModel(config).eval()
+    config = transformers.SiglipConfig(text_config=text, vision_config=vision)
+    return transformers.SiglipModel(config).eval()
+
+
+def processor(transformers: Any) -> Any:
+    return transformers.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=16)
+
+
+@pytest.fixture(params=["clip", "siglip"])
+def encoder(transformers: Any, request: pytest.FixtureRequest) -> TransformersEncoder:
+    model = make_model(transformers, request.param)
+    return TransformersEncoder(model, make_tokenizer(transformers), processor(transformers))
+
+
+def own_features(output: Any) -> Tensor:
+    features: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return features.detach()
+
+
+def test_features_are_those_of_the_library(encoder: TransformersEncoder) -> None:
+    model, siglip = encoder.model, "siglip" in encoder.model.config.model_type
+    padding = {"padding": "max_length", "max_length": CONTEXT} if siglip else {"padding": True}
+    tokens: Any = encoder.tokenizer(TEXTS, return_tensors="pt", **padding)
+    if siglip:
+        expected = own_features(model.get_text_features(input_ids=tokens["input_ids"]))
+    else:
+        expected = own_features(
+            model.get_text_features(
+                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+            )
+        )
+    torch.testing.assert_close(encoder.encode_text(TEXTS), expected, rtol=0, atol=1e-6)
+    pixels = torch.randn(3, 3, 16, 16)
+    expected = own_features(model.get_image_features(pixel_values=pixels))
+    torch.testing.assert_close(encoder.encode_image(pixels), expected, rtol=0, atol=1e-6)
+    assert encoder.output_dim == expected.shape[1]
+
+
+def test_clip_gives_the_projected_embeddings(transformers: Any) -> None:
+    """What ``logits_per_image`` is made of, which every version of the library has."""
+    model = make_model(transformers, "clip")
+    encoder = TransformersEncoder(model, make_tokenizer(transformers))
+    pixels = torch.randn(3, 3, 16, 16)
+    tokens: Any = encoder.tokenizer(TEXTS, return_tensors="pt", padding=True)
+    output = model(
+        input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"], pixel_values=pixels
+    )
+    ours = nn.functional.normalize(encoder.encode_image(pixels), dim=-1)
+    torch.testing.assert_close(ours, output.image_embeds, rtol=0, atol=1e-6)
+    ours = nn.functional.normalize(encoder.encode_text(TEXTS), dim=-1)
+    torch.testing.assert_close(ours, output.text_embeds, rtol=0, atol=1e-6)
+
+
+def test_a_text_does_not_depend_on_its_neighbours(encoder: TransformersEncoder) -> None:
+    together = encoder.encode_text(TEXTS)
+    for text, features in zip(TEXTS, together, strict=True):
+        torch.testing.assert_close(encoder.encode_text([text])[0], features, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_pictures_are_processed_as_the_library_does(
+    encoder: TransformersEncoder, transformers: Any, tmp_path: Path, mode: str
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).convert(mode).save(path)
+    assert encoder.load is not None
+    picture = pickle.loads(pickle.dumps(encoder.load))(path)
+    expected = processor(transformers)(images=Image.open(path).convert("RGB"), return_tensors="pt")
+    assert torch.equal(picture, expected["pixel_values"][0])
+
+
+def test_each_side_has_its_parameters(encoder: TransformersEncoder) -> None:
+    names = {name for name, _ in encoder.named_parameters()}
+    image, text = (set(encoder.towers[side]) for side in ("image", "text"))
+    assert not image & text
+    assert {name.split(".")[-1] for name in names - image - text} <= {"logit_scale", "logit_bias"}
+    assert "model.logit_scale" not in image | text
+    encoder.zero_grad()
+    encoder.encode_text(TEXTS).sum().backward()
+    learned = {n for n, p in encoder.named_parameters() if p.grad is not None}
+    assert learned == text
+
+
+def test_long_texts_are_cut_with_one_warning(encoder: TransformersEncoder) -> None:
+    long = "is red and blue and red and blue and red"
+    with pytest.warns(UserWarning, match="are cut, for example 'is red and blue") as warned:
+        features = encoder.encode_text(["red", long])
+        encoder.encode_text([long])
+    assert len(warned) == 1
+    torch.testing.assert_close(encoder.encode_text(["red", f"{long} is is"]), features)
+
+
+def test_a_text_that_just_fits_does_not_warn(encoder: TransformersEncoder) -> None:
+    encoder.encode_text(["is red and blue and is red"])
+
+
+def test_a_tokenizer_of_another_model_is_refused(
+    encoder: TransformersEncoder, transformers: Any
+) -> None:
+    other = make_tokenizer(transformers, [*WORDS, "spotted"])
+    with pytest.raises(ValueError, match="gives token 8, but the model knows 8: it belongs"):
+        TransformersEncoder(encoder.model, other).encode_text(["spotted"])
+
+
+def test_the_fingerprint_knows_weights_tokens_and_processor(
+    encoder: TransformersEncoder, transformers: Any
+) -> None:
+    tokenizer = encoder.tokenizer
+    keys = {encoder.fingerprint(), encoder.fingerprint()}
+    other = transformers.CLIPImageProcessor(size={"shortest_edge": 24}, crop_size=16)
+    keys.add(TransformersEncoder(encoder.model, tokenizer, other).fingerprint())
+    next(encoder.parameters()).data += 1e-3
+    keys.add(encoder.fingerprint())
+    assert len(keys) == 3
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft's own use of transformers
+def test_low_rank_adapters_learn_alone(transformers: Any) -> None:
+    peft = pytest.importorskip("peft", reason="needs peft")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
+    model = peft.get_peft_model(make_model(transformers, "clip"), config)
+    encoder = TransformersEncoder(model, make_tokenizer(transformers))
+    for side in ("text", "image"):
+        assert encoder.towers[side]
+        assert all("lora_" in name for name in encoder.towers[side])
+    assert encoder.encode_text(TEXTS).shape == (3, 12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((nn.Linear(2, 2), len), "got Linear, which has no get_image_features"),
+        (("openai/clip", len), "got str, which has no get_image_features"),
+    ],
+)
+def test_the_wrong_kind_of_object_is_refused(arguments: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        TransformersEncoder(*arguments)
+
+
+def test_the_wrong_kind_of_tokenizer_is_refused(encoder: TransformersEncoder) -> None:
+    name: Any = "openai/clip"
+    with pytest.raises(TypeError, match="tokenizer must be callable, got str"):
+        TransformersEncoder(encoder.model, name)
+    with pytest.raises(TypeError, match="image_processor must be callable, got str"):
+        TransformersEncoder(encoder.model, encoder.tokenizer, name)
+    assert isinstance(encoder, fc.protocols.Encoder)
