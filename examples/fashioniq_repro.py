@@ -1,21 +1,27 @@
 """The paper's experiment on FashionIQ: {plain, tuned} encoder x {Sum, Combiner}.
 
     python examples/fashioniq_repro.py                      # on a small dataset drawn for it
-    python examples/fashioniq_repro.py --data-root DIR --features FILE      # on the real one
+    python examples/fashioniq_repro.py --data-root DIR --backbone RN50x4-quickgelu --weights FILE
+    python examples/fashioniq_repro.py --data-root DIR --clip-checkpoint A --combiner-checkpoint B
+    python examples/fashioniq_repro.py --data-root DIR --features FILE
 
 Without --data-root it draws MiniFashion, trains two small encoders on pictures and descriptions
 as CLIP was, tunes the text encoder (stage 1), trains the Combiner on frozen features (stage 2),
-and prints the ablation table. With --data-root it runs on FashionIQ in its published layout, on
-features that you have extracted (docs/reproduce.md says how to write them); an encoder that
-cannot learn has no tuned rows. The same command again resumes where it stopped.
+and prints the ablation table. With --data-root it runs on FashionIQ in its published layout: on a
+CLIP of open_clip, with the paper's settings; on published checkpoints, which it scores without
+training; or on features that you have extracted (docs/reproduce.md says how to write them). Only
+the first has tuned rows. The same command again resumes where it stopped.
 """
 
 import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import backbones
 import torch
 
 import fusecomp as fc
@@ -37,6 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     data.add_argument("--features", type=Path, help="a feature file of CachedEncoder.save")
     data.add_argument("--categories", nargs="+", default=CATEGORIES, choices=CATEGORIES)
     data.add_argument("--gallery", default="original", choices=("original", "val"))
+    backbones.add_arguments(parser)
     train = parser.add_argument_group("training (the defaults fit the data)")
     train.add_argument("--epochs", type=int, nargs=2, metavar=("STAGE1", "STAGE2"))
     train.add_argument("--batch-size", type=int, nargs=2, metavar=("STAGE1", "STAGE2"))
@@ -47,10 +54,16 @@ def parse_arguments() -> argparse.Namespace:
     train.add_argument("--quick", action="store_true", help="a few epochs on little data")
     parser.add_argument("--workdir", type=Path, default=Path("runs/fashioniq"), help="for results")
     args = parser.parse_args()
-    if args.features is not None and args.data_root is None:
-        parser.error("--features needs --data-root, the folder of the annotations")
-    if args.data_root is not None and args.features is None:
-        parser.error("--data-root needs --features, a file of features for its images and texts")
+    sources = ("features", "backbone", "clip_checkpoint")
+    given = [f"--{name.replace('_', '-')}" for name in sources if getattr(args, name) is not None]
+    if (args.data_root is None) != (len(given) == 0):
+        parser.error("--data-root goes with one of --features, --backbone and --clip-checkpoint")
+    if len(given) > 1:
+        parser.error(f"{' and '.join(given)} exclude each other")
+    if (args.backbone is None) != (args.weights is None):
+        parser.error("--backbone and --weights belong together")
+    if args.combiner_checkpoint is not None and not given:
+        parser.error("--combiner-checkpoint needs --data-root and the encoder it was trained on")
     return args
 
 
@@ -91,20 +104,46 @@ def pretrained_encoder(root: Path, args: argparse.Namespace) -> fc.DualEncoder:
 def stages(args: argparse.Namespace) -> tuple[fc.StageConfig, fc.StageConfig]:
     """The settings of both stages: the paper's on FashionIQ, smaller ones on MiniFashion."""
     if args.data_root is not None:
-        first, second = presets.CVPRW2022["stage1"], presets.CVPRW2022["stage2"]
+        preset = presets.CVPRW2022 if args.preset == "2022" else presets.TOMM2023
+        first, second = preset["stage1"], preset["stage2"]
     else:
         first = fc.StageConfig(epochs=10, batch_size=128, lr=1e-3, train="text")
         second = fc.StageConfig(epochs=40, batch_size=256, lr=1e-3, optimizer="adam")
     changed = []
     for number, stage in enumerate((first, second)):
-        values = stage.to_dict() | {"precision": args.precision, "seed": args.seed}
+        values: dict[str, Any] = {"precision": args.precision, "seed": args.seed}
         if args.quick:
             values["epochs"] = 2
         for name in ("epochs", "batch_size", "lr"):
             if getattr(args, name) is not None:
                 values[name] = getattr(args, name)[number]
-        changed.append(fc.StageConfig.from_dict(values))
+        changed.append(replace(stage, **values))
     return changed[0], changed[1]
+
+
+def make_encoder(
+    root: Path, val: fc.data.FashionIQ, args: argparse.Namespace
+) -> tuple[Encoder, int]:
+    """The encoder of the command line, and the width of its features."""
+    if args.data_root is None:
+        return pretrained_encoder(root, args), TINY_DIM
+    if args.features is not None:
+        report_missing(val)
+        cached = fc.CachedEncoder.load(args.features).to(args.device)
+        return cached, cached.image.features.shape[1]
+    clip = backbones.make_encoder(args)
+    return clip, clip.output_dim
+
+
+def score(encoder: Encoder, val: fc.data.FashionIQ, args: argparse.Namespace) -> Ablation:
+    """A published Combiner beside Sum, without training."""
+    combiner = fc.Combiner.from_clip4cir(args.combiner_checkpoint).to(args.device)
+    cached = fc.CachedEncoder.build(encoder, val)
+    rows = {
+        name: fc.evaluate(fc.ComposedEncoder(cached, fusion), val)
+        for name, fusion in (("Sum", fc.Sum()), ("Combiner", combiner))
+    }
+    return Ablation(rows, fc.ComposedEncoder(encoder, combiner))
 
 
 def report_missing(dataset: fc.data.FashionIQ) -> None:
@@ -149,29 +188,24 @@ def main() -> None:
     train = fc.data.FashionIQ(root, "train", gallery="val", **options)
     val = fc.data.FashionIQ(root, "val", gallery=args.gallery, **options)
     first, second = stages(args)
-    encoder: Encoder
-    stage1: fc.StageConfig | None
-    if args.features is None:
-        encoder = pretrained_encoder(root, args)
-        dim, stage1 = TINY_DIM, first
+    encoder, dim = make_encoder(root, val, args)
+    if args.combiner_checkpoint is not None:
+        result = score(encoder, val, args)
     else:
-        report_missing(val)
-        encoder = fc.CachedEncoder.load(args.features).to(args.device)
-        dim, stage1 = encoder.image.features.shape[1], None
-    torch.manual_seed(args.seed)
-    result = ablation(
-        encoder,
-        fc.Combiner(dim).to(args.device),
-        train,
-        val,
-        loss=fc.InfoNCE(temperature=0.01),
-        stage1=stage1,
-        stage2=second,
-        workdir=args.workdir / f"seed-{args.seed}{'-quick' if args.quick else ''}",
-    )
+        torch.manual_seed(args.seed)
+        result = ablation(
+            encoder,
+            fc.Combiner(dim).to(args.device),
+            train,
+            val,
+            loss=fc.InfoNCE(temperature=0.01),
+            stage1=first if args.features is None and args.clip_checkpoint is None else None,
+            stage2=second,
+            workdir=args.workdir / f"seed-{args.seed}{'-quick' if args.quick else ''}",
+        )
     write_results(result, val, args)
     print(f"\n{ablation_table(result.evaluations)}\n")
-    protocol = result.evaluations["plain, Sum"].protocol
+    protocol = next(iter(result.evaluations.values())).protocol
     print("R@k in per cent; " + ", ".join(f"{name} {value}" for name, value in protocol.items()))
     print(f"{time.monotonic() - start:.0f} s; report, pictures and model in {args.workdir}")
 

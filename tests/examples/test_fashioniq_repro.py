@@ -57,8 +57,17 @@ def test_own_features_on_the_published_layout(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--features", "f"], "--features needs --data-root"),
-        (["--data-root", "nowhere"], "--data-root needs --features"),
+        (["--features", "f"], "--data-root goes with one of --features, --backbone and"),
+        (["--data-root", "nowhere"], "--data-root goes with one of --features, --backbone and"),
+        (
+            ["--data-root", "nowhere", "--features", "f", "--clip-checkpoint", "c"],
+            "--features and --clip-checkpoint exclude each other",
+        ),
+        (
+            ["--data-root", "nowhere", "--backbone", "RN50"],
+            "--backbone and --weights belong together",
+        ),
+        (["--combiner-checkpoint", "c"], "--combiner-checkpoint needs --data-root"),
         (["--data-root", "nowhere", "--features", "f"], "no file nowhere"),
         (["--categories", "shoes"], "invalid choice: 'shoes'"),
     ],
@@ -73,5 +82,15 @@ def test_wrong_arguments_are_explained(arguments: list[str], message: str, tmp_p
 def test_help_explains_every_option() -> None:
     result = run("--help")
     assert result.returncode == 0
-    for option in ("--data-root", "--features", "--gallery", "--precision", "--workdir", "--seed"):
+    for option in (
+        "--data-root",
+        "--features",
+        "--backbone",
+        "--clip-checkpoint",
+        "--preset",
+        "--gallery",
+        "--precision",
+        "--workdir",
+        "--seed",
+    ):
         assert option in result.stdout
