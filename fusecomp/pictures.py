@@ -56,11 +56,14 @@ class TargetPad:
     ratio: float = 1.25
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.ratio) and self.ratio >= 1):
+        ratio = _number(self.ratio)
+        if not (math.isfinite(ratio) and ratio >= 1):
             raise ValueError(
                 f"ratio must be a finite number of at least 1 (1 pads to a square), "
                 f"got {self.ratio!r}"
             )
+        # Equal ratios must print alike, as caches are named by it: 1 is 1.0.
+        object.__setattr__(self, "ratio", ratio)
 
     def __call__(self, picture: "Image") -> "Image":
         """The picture, padded if it is too long."""
@@ -265,10 +268,20 @@ def _require_pillow() -> None:
         raise ImportError('pictures need Pillow: pip install "fusecomp[images]"') from error
 
 
+def _number(value: Any) -> float:
+    """The value as a float; nan if it is no real number."""
+    if isinstance(value, (str, bytes, bool)):  # which float() would take
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last of tensors
+        return math.nan
+
+
 def _channels(name: str, values: Sequence[float], positive: bool = False) -> tuple[float, ...]:
     try:
-        numbers = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
+        numbers = tuple(_number(value) for value in values)
+    except TypeError:
         numbers = ()
     valid = all(math.isfinite(number) and (number > 0 or not positive) for number in numbers)
     if len(numbers) != 3 or not valid:

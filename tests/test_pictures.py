@@ -527,7 +527,9 @@ def test_a_bad_size_is_refused(size: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["mean", "std"])
-@pytest.mark.parametrize("value", [(0.5, 0.5), 0.5, (0.5, 0.5, float("nan")), "abc", None])
+@pytest.mark.parametrize(
+    "value", [(0.5, 0.5), 0.5, (0.5, 0.5, float("nan")), "abc", "123", (1, 1, True), None]
+)
 def test_bad_channels_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} must be three .* numbers, one a channel, got"):
         clip_transform(8, **{name: value})
@@ -545,10 +547,32 @@ def test_an_unknown_order_and_a_bad_pad_are_refused() -> None:
         clip_transform(8, pad=1.25)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("ratio", [0.99, 0, -1.25, float("nan"), float("inf")])
-def test_a_bad_ratio_is_refused(ratio: float) -> None:
-    with pytest.raises(ValueError, match="ratio must be a finite number of at least 1"):
+@pytest.mark.parametrize(
+    "ratio",
+    [
+        0.99,
+        0,
+        -1.25,
+        float("nan"),
+        float("inf"),
+        10**400,
+        "1.25",
+        True,
+        None,
+        (2, 1),
+        2j,
+        torch.ones(2),
+    ],
+)
+def test_a_bad_ratio_is_refused(ratio: Any) -> None:
+    with pytest.raises(ValueError, match=r"ratio must be a finite number of at least 1.* got"):
         TargetPad(ratio)
+
+
+@pytest.mark.parametrize("ratio", [2, 2.0, np.float32(2), np.int64(2), torch.tensor(2)])
+def test_equal_ratios_print_alike(ratio: Any) -> None:
+    assert repr(TargetPad(ratio)) == "TargetPad(ratio=2.0)"
+    assert hash(TargetPad(ratio)) == hash(TargetPad(2.0))
 
 
 @pytest.mark.parametrize("use", [TargetPad(), SquarePad(), clip_transform(8)])
