@@ -214,7 +214,7 @@ class _ClipTransform:
         if self.convert == "first":
             picture = _rgb(_eight_bits(picture))
         if self.pad is not None:
-            picture = self.pad(picture)
+            picture = _picture(self.pad(picture), f"{self.pad!r} as pad")
         picture = _rgb(_cropped(_resized(picture, self.size), self.size))
         pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
         # The published operations in their order, so that not even the last bit differs.
@@ -252,7 +252,7 @@ def _load(path: Path, transform: "Callable[[Image], Tensor]") -> Tensor:
     with path.open("rb") as file:
         try:
             return transform(_opened(file))
-        except MemoryError:
+        except (MemoryError, ImportError, PictureError):  # not about the file, or names it already
             raise
         except Exception as error:
             raise PictureError(
@@ -288,6 +288,15 @@ def _channels(name: str, values: Sequence[float], positive: bool = False) -> tup
         kind = "positive" if positive else "finite"
         raise ValueError(f"{name} must be three {kind} numbers, one a channel, got {values!r}")
     return numbers
+
+
+def _picture(result: Any, source: str) -> "Image":
+    """What a user's function returned, if that is a picture."""
+    from PIL.Image import Image
+
+    if not isinstance(result, Image):
+        raise TypeError(f"{source} returned {type(result).__name__}, expected a PIL picture")
+    return result
 
 
 def _sides(picture: "Image") -> tuple[int, int]:
@@ -330,7 +339,7 @@ def _require_room(width: int, height: int, what: str) -> None:
     if limit is not None and width * height > 2 * limit:
         raise ValueError(
             f"{what} makes it {width} x {height} pixels, more than twice "
-            f"PIL.Image.MAX_IMAGE_PIXELS = {limit}: it is too thin. Crop it"
+            f"PIL.Image.MAX_IMAGE_PIXELS = {limit}. Crop it if it is thin, or take a smaller size"
         )
 
 

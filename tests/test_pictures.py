@@ -423,6 +423,25 @@ def test_running_out_of_memory_is_not_the_picture_s_fault(tmp_path: Path) -> Non
         clip_transform(8, pad)(tmp_path / "a.png")
 
 
+def test_a_missing_package_is_not_the_picture_s_fault(tmp_path: Path) -> None:
+    def pad(picture: Image.Image) -> Image.Image:
+        raise ImportError("no opencv")
+
+    drawn("RGB").save(tmp_path / "a.png")
+    load = clip_transform(8, pad)
+    for use in (load, lambda path: load_picture(path, load)):
+        with pytest.raises(ImportError, match="no opencv"):
+            use(tmp_path / "a.png")
+
+
+def test_a_pad_that_returns_no_picture_is_named(tmp_path: Path) -> None:
+    def pad(picture: Image.Image) -> Any:
+        return np.asarray(picture)
+
+    with pytest.raises(TypeError, match=r"pad.* as pad returned ndarray, expected a PIL picture"):
+        clip_transform(8, pad)(drawn("RGB"))
+
+
 @pytest.mark.parametrize("action", ["error", "ignore"])
 @pytest.mark.parametrize("side", [11, 30])
 def test_a_decompression_bomb_is_refused(
