@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fusecomp.loading import PictureError
+from fusecomp.modules import describe
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -147,7 +148,7 @@ def clip_transform(
     Args:
         size: the side of the result in pixels.
         pad: picture -> picture, such as ``TargetPad()`` or ``SquarePad()``. One of your own should
-            be picklable and print the same in every process: a dataclass, no lambda.
+            be picklable and print its settings: a dataclass, or a function at the top of a module.
         mean: one number a channel, for pixels between 0 and 1; CLIP's by default.
         std: the same.
         convert: ``"last"`` (as published) or ``"first"``, see above.
@@ -176,6 +177,8 @@ def clip_transform(
         raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
     if pad is not None and not callable(pad):
         raise TypeError(f"pad must be callable or None, got {pad!r}; for example pad=TargetPad()")
+    if not isinstance(exif, (bool, np.bool_)):
+        raise ValueError(f"exif must be True or False, got {exif!r}")
     if convert not in ("last", "first"):
         raise ValueError(f"unknown convert {convert!r}; valid: 'last', 'first'")
     return _ClipTransform(
@@ -214,7 +217,7 @@ class _ClipTransform:
         if self.convert == "first":
             picture = _rgb(_eight_bits(picture))
         if self.pad is not None:
-            picture = _picture(self.pad(picture), f"{self.pad!r} as pad")
+            picture = _picture(self.pad(picture), f"pad={describe(self.pad)}")
         picture = _rgb(_cropped(_resized(picture, self.size), self.size))
         pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
         # The published operations in their order, so that not even the last bit differs.
@@ -223,11 +226,11 @@ class _ClipTransform:
 
     def __repr__(self) -> str:
         # In full, as caches are named by it: a default that changes must show.
-        values = (f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
+        values = (f"{field.name}={describe(getattr(self, field.name))}" for field in fields(self))
         return f"clip_transform({', '.join(values)})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PictureLoader:
     """An encoder's ``load`` from a transform that takes open PIL pictures, as torchvision's do.
 
@@ -245,6 +248,9 @@ class PictureLoader:
     def __call__(self, path: str | os.PathLike[str]) -> Tensor:
         """The picture of a file, transformed."""
         return _load(Path(path), self.transform)
+
+    def __repr__(self) -> str:
+        return f"PictureLoader(transform={describe(self.transform)})"
 
 
 def _load(path: Path, transform: "Callable[[Image], Tensor]") -> Tensor:

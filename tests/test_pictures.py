@@ -23,6 +23,8 @@ from torch import Tensor
 import fusecomp.data
 from fusecomp.data import SquarePad, TargetPad, clip_transform
 from fusecomp.loading import PictureError, load_picture, load_pictures
+from fusecomp.modules import describe
+from fusecomp.pictures import PictureLoader
 
 NAMES = ("0_RGB", "1_RGB", "2_RGB", "3_L", "4_RGBA", "5_RGB", "6_P", "7_CMYK")
 PIPELINES = {"clip": None, "targetpad": TargetPad(1.25), "squarepad": SquarePad()}
@@ -438,7 +440,7 @@ def test_a_pad_that_returns_no_picture_is_named(tmp_path: Path) -> None:
     def pad(picture: Image.Image) -> Any:
         return np.asarray(picture)
 
-    with pytest.raises(TypeError, match=r"pad.* as pad returned ndarray, expected a PIL picture"):
+    with pytest.raises(TypeError, match=r"pad=.*pad \w+ returned ndarray, expected a PIL picture"):
         clip_transform(8, pad)(drawn("RGB"))
 
 
@@ -526,6 +528,17 @@ def test_it_prints_all_that_changes_pixels() -> None:
     )
 
 
+def test_pads_of_one_name_print_their_difference_and_no_address() -> None:
+    def functions() -> list[Callable[[Any], Any]]:
+        return [lambda picture: picture, lambda picture: picture.rotate(90)]
+
+    for wrap in (lambda pad: clip_transform(8, pad), PictureLoader):  # type: Callable[[Any], Any]
+        (one, other), (again, _) = ([wrap(f) for f in functions()] for _ in range(2))
+        assert one != again
+        assert repr(one) == repr(again) != repr(other)
+        assert describe(one) == describe(again) != describe(other)
+
+
 @pytest.mark.parametrize("convert", ["last", "first"])
 def test_the_picture_stays_as_it_was(convert: Any) -> None:
     picture = drawn("P")
@@ -586,6 +599,12 @@ def test_an_unknown_order_and_a_bad_pad_are_refused() -> None:
 def test_a_bad_ratio_is_refused(ratio: Any) -> None:
     with pytest.raises(ValueError, match=r"ratio must be a finite number of at least 1.* got"):
         TargetPad(ratio)
+
+
+@pytest.mark.parametrize("exif", ["false", 1, None])
+def test_an_unclear_exif_is_refused(exif: Any) -> None:
+    with pytest.raises(ValueError, match="exif must be True or False, got"):
+        clip_transform(8, exif=exif)
 
 
 @pytest.mark.parametrize("ratio", [2, 2.0, np.float32(2), np.int64(2), torch.tensor(2)])
