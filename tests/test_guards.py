@@ -64,7 +64,7 @@ PUBLIC = {
         "retrieval",
         "training",
     ],
-    "fusecomp.data": ["FashionIQ", "SquarePad", "TargetPad", "clip_transform"],
+    "fusecomp.data": ["FashionIQ", "SquarePad", "TargetPad", "TripletTable", "clip_transform"],
     "fusecomp.encoders": [
         "CachedEncoder",
         "DualEncoder",

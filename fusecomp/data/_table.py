@@ -1,0 +1,205 @@
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from fusecomp.data._folder import PictureFolder
+from fusecomp.data._table_file import TableRow, read_table, row_problems
+from fusecomp.records import Task, Triplet
+
+__all__ = ["TripletTable"]
+
+_GALLERIES = ("all", "split")
+
+
+class TripletTable:
+    """One's own triplets, from a CSV or JSONL file and a folder of pictures; opens no picture.
+
+    A CSV file is UTF-8, separated by commas, with a header; a JSONL file holds one object a line.
+    Columns, in any order, others are left alone:
+
+    - ``reference``: the image that the text modifies;
+    - ``text``: what is different; in JSONL also a list, whose features are averaged;
+    - ``target``: the wanted image; may be empty or absent where it is not known;
+    - ``group`` (optional): the images among which the query is also ranked, without its
+      reference: ids between blanks, in JSONL a list. Every row has one, or none has;
+    - ``split`` (optional): such as train or val;
+    - ``query_id`` (optional): by default the number of the row in the file, from 0.
+
+    An image id is the path of a picture below the folder, with or without its suffix (.png,
+    .jpg, .jpeg, .webp, .bmp, .gif, .tif or .tiff); ids stay as the table spells them. Two files
+    that differ in the suffix alone are named with it. The pictures that the table does not name
+    are in the gallery under their full path.
+
+    Args:
+        path: the .csv or .jsonl file.
+        images: the folder of the pictures.
+        split: keep the rows of this split only; None keeps all rows.
+        ks: the k of recall@k.
+        gallery: ``"all"``, every picture of the folder, or ``"split"``, only those that the kept
+            rows name (easier, and another number for each split).
+        exclude_reference: leave each query's reference out of its ranking, as nobody asks for
+            the picture that they hold.
+
+    Raises:
+        FileNotFoundError: if there is no such file, folder or picture.
+        ValueError: on an unknown option or split, or a file that is not as described; the
+            message names the line.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("red.jpg", "blue.jpg"):
+        ...     _ = (folder / name).write_bytes(b"no picture is opened")
+        >>> table = folder / "mine.csv"
+        >>> _ = table.write_text("reference,text,target\\nred,is blue,blue\\n")
+        >>> data = TripletTable(table, images=folder)
+        >>> data.triplets()[0].texts, data.tasks()[0].gallery
+        (('is blue',), ('blue', 'red'))
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        images: str | Path,
+        split: str | None = None,
+        ks: Sequence[int] = (1, 5, 10, 50),
+        gallery: str = "all",
+        exclude_reference: bool = True,
+    ) -> None:
+        if gallery not in _GALLERIES:
+            valid = ", ".join(map(repr, _GALLERIES))
+            raise ValueError(f"unknown gallery {gallery!r}; valid: {valid}")
+        if not ks or not all(isinstance(k, int) and k > 0 for k in ks):
+            raise ValueError(f"ks must be whole numbers above 0, at least one; got {ks!r}")
+        self.table = Path(path)
+        self.split = split
+        self.ks = tuple(ks)
+        self.gallery = gallery
+        self.exclude_reference = exclude_reference
+        rows = read_table(self.table)
+        kept = rows_of_split(self.table, rows, split)
+        for row, problem in row_problems(kept):
+            raise ValueError(f"{self.table}, line {row.line}: {problem}")
+        self._folder = PictureFolder(Path(images))
+        self._files = self._find(kept, rows)
+        self._triplets = [
+            Triplet(row.query_id, row.reference, row.texts, row.target, row.group) for row in kept
+        ]
+
+    def _find(self, kept: list[TableRow], rows: list[TableRow]) -> dict[str, str]:
+        """The files of the gallery by image id."""
+        spelled = self._spelled(kept)
+        if self.gallery == "split":
+            return {image_id: name for name, image_id in spelled.items()}
+        # The ids of a picture must not depend on the split; what is wrong with the rows of
+        # another one does not matter here.
+        for image_id in (i for row in rows for i in row.image_ids):
+            names = self._folder.named(image_id)
+            if len(names) == 1:
+                spelled.setdefault(names[0], image_id)
+        return dict(sorted((spelled.get(name, name), name) for name in self._folder.names))
+
+    def _spelled(self, rows: list[TableRow]) -> dict[str, str]:
+        """How the rows spell the files that they name."""
+        require_pictures(self.table, rows, self._folder)
+        spelled: dict[str, str] = {}
+        for row in rows:
+            for image_id in row.image_ids:
+                where = f"{self.table}, line {row.line}"
+                names = self._folder.named(image_id)
+                if len(names) > 1:
+                    raise ValueError(
+                        f"{where}: {image_id!r} may be {' or '.join(map(repr, names))}; "
+                        "write the suffix too"
+                    )
+                first = spelled.setdefault(names[0], image_id)
+                if first != image_id:
+                    raise ValueError(
+                        f"{where}: {image_id!r} and, above, {first!r} are the same picture; "
+                        "write it in one way"
+                    )
+        return spelled
+
+    @cached_property
+    def image_ids(self) -> tuple[str, ...]:
+        """Every image of the gallery, once: sorted if it is the folder, else as the rows go."""
+        return tuple(self._files)
+
+    @cached_property
+    def triplet_image_ids(self) -> tuple[str, ...]:
+        """The references and targets of all triplets, once."""
+        pairs = ((query.reference_id, query.target_id) for query in self._triplets)
+        return tuple(dict.fromkeys(i for pair in pairs for i in pair if i is not None))
+
+    @property
+    def protocol(self) -> Mapping[str, str]:
+        """The options that make scores comparable or not."""
+        return {
+            "dataset": self.table.name,
+            "split": "all" if self.split is None else self.split,
+            "gallery": self.gallery,
+            "reference": "excluded" if self.exclude_reference else "kept",
+        }
+
+    def path(self, image_id: str) -> Path:
+        """Where the picture lies.
+
+        Raises:
+            ValueError: if the gallery does not have the image.
+        """
+        if image_id not in self._files:
+            raise ValueError(f"unknown image {image_id!r}: not in the gallery of {self!r}")
+        return self._folder.root / self._files[image_id]
+
+    def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
+        """The triplets in the order of the file, the same in every epoch."""
+        return list(self._triplets)
+
+    def texts(self) -> list[str]:
+        """Every text of the triplets, once."""
+        return list(dict.fromkeys(text for query in self._triplets for text in query.texts))
+
+    def tasks(self) -> list[Task]:
+        """One task without a name."""
+        queries = self._triplets
+        exclude = [(query.reference_id,) for query in queries] if self.exclude_reference else None
+        return [Task("", queries, self.image_ids, exclude, self._subsets(), self.ks)]
+
+    def _subsets(self) -> list[tuple[str, ...]] | None:
+        groups = [(query.reference_id, query.group) for query in self._triplets if query.group]
+        # Every row has a group, or none has.
+        return [tuple(i for i in group if i != own) for own, group in groups] or None
+
+    def __len__(self) -> int:
+        return len(self._triplets)
+
+    def __repr__(self) -> str:
+        split = "" if self.split is None else f", split={self.split!r}"
+        return f"TripletTable({str(self.table)!r}{split}, {len(self)} triplets)"
+
+
+def rows_of_split(path: Path, rows: Iterable[TableRow], split: str | None) -> list[TableRow]:
+    """The rows of a split, all for None; raises ValueError that lists the splits there are."""
+    rows = list(rows)
+    kept = [row for row in rows if split is None or row.split == split]
+    if kept:
+        return kept
+    there = dict.fromkeys(row.split for row in rows if row.split is not None)
+    if not there:
+        raise ValueError(f"{path} has no column 'split', so there is no split {split!r} in it")
+    raise ValueError(f"unknown split {split!r}; {path} has {', '.join(map(repr, there))}")
+
+
+def require_pictures(path: Path, rows: Iterable[TableRow], folder: PictureFolder) -> None:
+    """Raise FileNotFoundError that counts the images without a file and names the first."""
+    lines: dict[str, int] = {}
+    for row in rows:
+        for image_id in row.image_ids:
+            lines.setdefault(image_id, row.line)
+    missing = [image_id for image_id in lines if not folder.named(image_id)]
+    if missing:
+        raise FileNotFoundError(
+            f"{path}, line {lines[missing[0]]}: no picture {missing[0]!r} in {folder.root}; "
+            f"{len(missing)} of the {len(lines)} images in the table are not there. An id is a "
+            f"path below that folder, with or without suffix, such as {folder.names[0]!r}"
+        )
