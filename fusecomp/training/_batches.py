@@ -1,4 +1,7 @@
-from collections.abc import Iterator, Sequence
+import random
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,8 @@ def batches(
 ) -> Iterator[Batch]:
     """One epoch of shuffled batches, as the inputs that the encoder takes; encodes nothing.
 
-    The order is a pure function of ``config.seed`` and the epoch.
+    The order is a pure function of ``config.seed`` and the epoch, and so are the random numbers
+    that ``load`` draws for a picture from ``random``, numpy or torch.
 
     Args:
         dataset: its targets must be known.
@@ -50,7 +54,8 @@ def batches(
     """
     triplets = dataset.triplets(epoch, config.seed)
     rows = plan(len(triplets), config, epoch)[start:]
-    epoch_rows = _EpochInputs(dataset, triplets, getattr(encoder, "lookup", {}))
+    lookup = getattr(encoder, "lookup", {})
+    epoch_rows = _EpochInputs(dataset, triplets, lookup, key=(config.seed, epoch))
     pictures = epoch_rows.pictures(encoder, rows, config.workers)
     for chosen, (reference, target) in zip(rows, pictures, strict=True):
         texts, text_counts = epoch_rows.texts(chosen)
@@ -86,8 +91,11 @@ def plan(count: int, config: StageConfig, epoch: int) -> list[Tensor]:
 class _EpochInputs:
     """The inputs of all triplets of an epoch; strings are resolved to rows once."""
 
-    def __init__(self, dataset: Dataset, triplets: Sequence[Triplet], lookup: Any) -> None:
+    def __init__(
+        self, dataset: Dataset, triplets: Sequence[Triplet], lookup: Any, key: tuple[int, int]
+    ) -> None:
         self._dataset = dataset
+        self._key = key
         self._lookup = lookup
         references = [triplet.reference_id for triplet in triplets]
         targets = []
@@ -140,6 +148,28 @@ class _EpochInputs:
         positions = [
             torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in plan
         ]
-        for stacked in load_pictures(paths, load, positions, workers):
+        for stacked in load_pictures(paths, _Seeded(load, self._key), positions, workers):
             half = len(stacked) // 2
             yield stacked[:half], stacked[half:]
+
+
+class _Seeded:
+    """A ``load`` whose random numbers are a function of seed, epoch and picture alone."""
+
+    def __init__(self, load: Callable[[Path], Tensor], key: tuple[int, int]) -> None:
+        self.load = load
+        self.key = key
+
+    def __call__(self, path: Path) -> Tensor:
+        name = zlib.crc32(path.name.encode())
+        (number,) = np.random.SeedSequence([*self.key, name]).generate_state(1).tolist()
+        streams = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        random.seed(number)
+        np.random.seed(number)
+        torch.default_generator.manual_seed(number)
+        try:
+            return self.load(path)
+        finally:
+            random.setstate(streams[0])
+            np.random.set_state(streams[1])
+            torch.set_rng_state(streams[2])

@@ -1,11 +1,13 @@
+import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import IMAGES, Toy, encoder
+from toy import DIM, IMAGES, Toy, encoder
 
 import fusecomp as fc
 from fusecomp.loading import PictureError
@@ -156,3 +158,31 @@ def test_an_unknown_image_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="query 'stray': image 'zzz' is not among"):
         next(batches(Astray(tmp_path), encoder(), CONFIG, epoch=0))
+
+
+class Crop:
+    """An augmentation that draws from all three streams."""
+
+    def __call__(self, path: Path) -> torch.Tensor:
+        return torch.tensor([random.random(), np.random.rand(), torch.rand(()).item(), 0.0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_random_loading_is_a_function_of_seed_epoch_and_picture(
+    tmp_path: Path, workers: int
+) -> None:
+    data = Toy(tmp_path)
+    live = fc.DualEncoder(torch.nn.Linear(4, DIM), torch.nn.Identity(), load=Crop())
+
+    def pictures(global_seed: int, epoch: int, workers: int, start: int = 0) -> torch.Tensor:
+        torch.manual_seed(global_seed)
+        random.seed(global_seed)
+        config = replace(CONFIG, workers=workers)
+        return torch.cat([b.target for b in batches(data, live, config, epoch, start)])
+
+    expected = pictures(0, epoch=0, workers=0)
+    targets = {triplet.target_id for triplet in data.triplets()}
+    assert len(expected.unique()) == 3 * len(targets) + 1
+    assert torch.equal(pictures(1, epoch=0, workers=workers), expected)
+    assert torch.equal(pictures(1, epoch=0, workers=workers, start=1), expected[4:])
+    assert not torch.equal(pictures(0, epoch=1, workers=workers), expected)
