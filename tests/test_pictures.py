@@ -587,7 +587,7 @@ def test_an_unknown_order_and_a_bad_pad_are_refused() -> None:
         -1.25,
         float("nan"),
         float("inf"),
-        10**400,
+        pytest.param(10**400, id="huge"),
         "1.25",
         True,
         None,
