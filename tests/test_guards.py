@@ -34,6 +34,7 @@ FLOORS = {
     "files": 0,
     "progress": 0,
     "loading": 0,
+    "lazy": 0,
     "pictures": 0,
     "modules": 0,
 }

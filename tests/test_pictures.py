@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from PIL import __version__ as pillow_version
 from torch import Tensor
 
-import fusecomp.data
+import fusecomp.pictures
 from fusecomp.data import SquarePad, TargetPad, clip_transform
 from fusecomp.loading import PictureError, load_picture, load_pictures
 from fusecomp.modules import describe
@@ -510,7 +510,7 @@ def test_it_pickles_prints_and_compares(load: Any) -> None:
     assert copy == load
     assert hash(copy) == hash(load)
     assert torch.equal(copy(drawn("RGB")), load(drawn("RGB")))
-    assert eval(repr(load), vars(fusecomp.data)) == load
+    assert eval(repr(load), vars(fusecomp.pictures)) == load
     assert load != clip_transform(7)
     with pytest.raises(FrozenInstanceError):
         load.size = 3
