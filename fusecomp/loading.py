@@ -51,13 +51,16 @@ def load_pictures(
     """
     if workers is None:
         few = sum(len(batch) for batch in batches) < _FEW
-        workers = 0 if few else min(len(os.sched_getaffinity(0)), _MOST_WORKERS)
+        workers = 0 if few else min(_cores(), _MOST_WORKERS)
     pictures = _Pictures(paths, load)
     loader: DataLoader[Any] = DataLoader(
         pictures,  # type: ignore[arg-type]  # a map of positions, all that a DataLoader needs
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_collate,
+        # The caller's random stream stays as it is; other batches, as in another epoch, give the
+        # workers other random numbers.
+        generator=torch.Generator().manual_seed(hash(tuple(map(tuple, batches)))),
     )
     failure = None
     for batch in loader:
@@ -68,6 +71,13 @@ def load_pictures(
     # Raised out here, where the worker processes have ended, and with its own message alone.
     if failure is not None:
         raise failure
+
+
+def _cores() -> int:
+    # macOS and Windows do not say which cores a process may use.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _Pictures:

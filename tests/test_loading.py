@@ -1,6 +1,7 @@
 """Pictures from paths."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,49 @@ def test_many_pictures_come_in_order_whatever_number_of_workers_is_chosen() -> N
     batches = [list(range(start, start + 150)) for start in range(0, 600, 150)]
     loaded = torch.cat(list(load_pictures(files, number_of, batches)))
     assert loaded[:, 0, 0].tolist() == list(range(100, 700))
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(3, 3), (None, 1), (500, 16)])
+def test_the_number_of_cores_is_known_on_every_system(
+    monkeypatch: pytest.MonkeyPatch, cores: int | None, workers: int
+) -> None:
+    asked: list[int] = []
+
+    class Loader:
+        def __init__(self, *_: Any, num_workers: int, **__: Any) -> None:
+            asked.append(num_workers)
+
+        def __iter__(self) -> Iterator[Tensor]:
+            return iter(())
+
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr("fusecomp.loading.DataLoader", Loader)
+    list(load_pictures(paths(600), number_of, [list(range(600))]))
+    assert asked == [workers]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_caller_s_random_numbers_stay_as_they_were(workers: int) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    list(load_pictures(paths(4), number_of, [[0, 1], [2]], workers))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def random_number(path: Path) -> Tensor:
+    return torch.rand(1)
+
+
+def test_workers_draw_other_random_numbers_for_other_batches() -> None:
+    def drawn(*batches: list[int]) -> list[float]:
+        loaded = load_pictures(paths(4), random_number, batches, workers=1)
+        return torch.cat(list(loaded)).flatten().tolist()
+
+    first = drawn([0, 1], [2, 3])
+    assert drawn([0, 1], [2, 3]) == first
+    assert set(drawn([2, 1], [0, 3])).isdisjoint(first)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
