@@ -7,6 +7,8 @@ __all__ = ["cosine", "normalize"]
 
 # Shorter rows have no direction to speak of.
 _SMALLEST_NORM = 1e-6
+# Rows whose values are looked at at once.
+_PIECE = 65536
 
 
 def normalize(features: Tensor) -> Tensor:
@@ -67,12 +69,15 @@ def widen(features: Tensor) -> Tensor:
 
 def non_finite_rows(features: Tensor) -> list[int]:
     """The rows of [N, D] that hold NaN or infinity."""
-    # A finite sum has finite terms: one fast pass settles the usual case.
-    if features.sum(dtype=torch.float64).isfinite():
-        return []
+    bad = []
     # In pieces, so that memory-mapped features larger than memory pass.
-    finite = torch.cat([piece.isfinite().all(dim=1) for piece in features.split(65536)])
-    return (~finite).nonzero().flatten().tolist()
+    for number, piece in enumerate(features.split(_PIECE)):
+        # A finite sum has finite terms: one fast pass settles the usual case.
+        total = piece.sum(dtype=torch.promote_types(piece.dtype, torch.float32))
+        if not total.isfinite():
+            rows = (~piece.isfinite().all(dim=1)).nonzero().flatten()
+            bad += (rows + number * _PIECE).tolist()
+    return bad
 
 
 def check_pair(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:

@@ -1,14 +1,16 @@
 """Unit length and cosine."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from fusecomp.similarity import check_pair, cosine, normalize, widen
+from fusecomp.similarity import check_pair, cosine, non_finite_rows, normalize, widen
 
 HALF = (torch.float16, torch.bfloat16)
 TOLERANCE = {
@@ -97,6 +99,49 @@ def test_dtypes_that_are_not_floating_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"floating dtype, got {dtype}"):
         function(torch.ones(2, 3, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_rows_that_are_not_finite_are_found_in_every_piece(
+    dtype: torch.dtype, value: float
+) -> None:
+    features = torch.ones(150_000, 2, dtype=dtype)
+    assert non_finite_rows(features) == []
+    wrong = [0, 65535, 65536, 149_999]
+    features[wrong, 1] = value
+    assert non_finite_rows(features) == wrong
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_finite_features_with_a_sum_that_overflows_are_finite(dtype: torch.dtype) -> None:
+    features = torch.full((6, 3), torch.finfo(dtype).max, dtype=dtype)
+    assert non_finite_rows(features) == []
+    features[4, 0] = torch.nan
+    assert non_finite_rows(features) == [4]
+
+
+class Sums(TorchDispatchMode):
+    """Notes how many rows were summed at once, and in which dtype."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[tuple[int, torch.dtype]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket is torch.ops.aten.sum:
+            self.seen.append((len(args[0]), out.dtype))
+        return out
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_half_features_are_widened_in_pieces_and_not_to_float64(dtype: torch.dtype) -> None:
+    with Sums() as sums:
+        non_finite_rows(torch.ones(100_000, 2, dtype=dtype))
+    assert sums.seen == [(65536, torch.float32), (34464, torch.float32)]
 
 
 def test_check_pair_accepts_two_equal_shapes() -> None:
