@@ -11,7 +11,10 @@ from torch import Tensor
 
 from fusecomp.records import Task, Triplet
 
-__all__ = ["Dataset", "Encoder", "Fusion", "Loss"]
+__all__ = ["SIDES", "Dataset", "Encoder", "Fusion", "Loss"]
+
+# The two sides of an encoder, wherever one is named.
+SIDES = ("image", "text")
 
 
 @runtime_checkable

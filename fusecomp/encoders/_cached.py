@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusecomp.encoders._feature_file import FeatureFile, read_features, write_features
-from fusecomp.encoders._features import SIDES, FeatureTable, compute_table
-from fusecomp.protocols import Dataset, Encoder
+from fusecomp.encoders._features import FeatureTable, compute_table
+from fusecomp.protocols import SIDES, Dataset, Encoder
 from fusecomp.similarity import widen
 
 __all__ = ["CachedEncoder"]

@@ -6,10 +6,9 @@ from torch import Tensor, nn
 
 from fusecomp.encoders._towers import learnable
 from fusecomp.modules import describe, fingerprint
+from fusecomp.protocols import SIDES
 
 __all__ = ["DualEncoder"]
-
-_SIDES = ("image", "text")
 
 
 class DualEncoder(nn.Module):
@@ -109,7 +108,7 @@ class DualEncoder(nn.Module):
         Raises:
             ValueError: if a side is no module, so that nothing tells whether it has changed.
         """
-        for name in _SIDES:
+        for name in SIDES:
             if not isinstance(getattr(self, name), nn.Module):
                 raise ValueError(
                     f"the {name} side is a plain callable: give the cache a key of your own"

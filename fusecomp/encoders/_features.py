@@ -15,9 +15,7 @@ from fusecomp.progress import progress
 from fusecomp.protocols import Dataset, Encoder
 from fusecomp.similarity import non_finite_rows, widen
 
-__all__ = ["SIDES", "FeatureTable", "compute_table"]
-
-SIDES = ("image", "text")
+__all__ = ["FeatureTable", "compute_table"]
 
 
 class FeatureTable(nn.Module):

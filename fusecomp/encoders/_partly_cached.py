@@ -3,8 +3,8 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from fusecomp.encoders._features import SIDES, FeatureTable, compute_table
-from fusecomp.protocols import Dataset, Encoder
+from fusecomp.encoders._features import FeatureTable, compute_table
+from fusecomp.protocols import SIDES, Dataset, Encoder
 
 __all__ = ["PartlyCachedEncoder"]
 
@@ -44,6 +44,11 @@ class PartlyCachedEncoder(nn.Module):
         """Compute the features of some sides (``"image"``, ``"text"``) of the datasets, once.
 
         Where a side has a head that learns, the features below it are computed.
+
+        Raises:
+            ValueError: on an unknown side, or if a feature is NaN or infinite.
+            FileNotFoundError: if pictures are missing.
+            PictureError: if one cannot be read.
         """
         if unknown := set(sides) - set(SIDES):
             raise ValueError(f"unknown sides {sorted(unknown)}; valid: {', '.join(SIDES)}")

@@ -51,6 +51,11 @@ def ablation(
         stage1: its settings; None leaves out the tuned rows.
         stage2: its settings.
         workdir: gets the folders ``plain`` and ``tuned``; the same call again resumes.
+
+    Raises:
+        ValueError: as ``Trainer``; also if the workdir belongs to another run.
+        FileNotFoundError: if pictures are missing.
+        PictureError: if one cannot be read.
     """
     name = type(fusion).__name__
     folder = None if workdir is None else Path(workdir)

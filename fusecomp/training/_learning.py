@@ -7,11 +7,10 @@ from typing import Any
 from torch import nn
 
 from fusecomp.model import ComposedEncoder
+from fusecomp.protocols import SIDES
 from fusecomp.training._stage import StageConfig
 
 __all__ = ["frozen_sides", "learning_parameters"]
-
-_SIDES = ("image", "text")
 
 
 def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str, nn.Parameter]:
@@ -42,14 +41,14 @@ def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str
 def _patterns(model: ComposedEncoder, name: str) -> list[str]:
     if name == "fusion":
         return ["fusion.*"]
-    if name not in (*_SIDES, "both"):
+    if name not in (*SIDES, "both"):
         return [name]
     if getattr(model.encoder, "towers", None) is None or not isinstance(model.encoder, nn.Module):
         raise ValueError(
             f"train={name!r} needs an encoder that is a module with towers, such as DualEncoder; "
             f"{type(model.encoder).__name__} has none"
         )
-    sides = _SIDES if name == "both" else (name,)
+    sides = SIDES if name == "both" else (name,)
     return [pattern for side in sides for pattern in _tower(model, side)]
 
 
@@ -72,8 +71,8 @@ def frozen_sides(model: ComposedEncoder, learning: Mapping[str, nn.Parameter]) -
 
     below = members(["encoder.*"]) & {id(parameter) for parameter in learning.values()}
     below -= members(_tower(model, "heads"))
-    towers = {side: members(_tower(model, side)) for side in _SIDES}
+    towers = {side: members(_tower(model, side)) for side in SIDES}
     # A parameter outside both towers may serve either side.
     if below - towers["image"] - towers["text"]:
         return []
-    return [side for side in _SIDES if not below & towers[side]]
+    return [side for side in SIDES if not below & towers[side]]

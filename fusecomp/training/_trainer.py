@@ -351,6 +351,12 @@ def fit(
         config: as in ``Trainer``.
         validation: as in ``Trainer``.
         workdir: as in ``Trainer``.
+
+    Raises:
+        ValueError: as ``Trainer``; also if the workdir belongs to another run.
+        NonFiniteError: if the loss or a gradient is NaN or infinite.
+        FileNotFoundError: if pictures are missing.
+        PictureError: if one cannot be read.
     """
     return Trainer(model, train, loss, config, validation, workdir).run()
 

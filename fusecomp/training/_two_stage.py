@@ -29,10 +29,25 @@ class TwoStageTrainer:
     Raises:
         ValueError: if ``loss`` is a tuple of another length than 2.
 
-    Example::
-
-        trainer = TwoStageTrainer(encoder, fusion, loss=loss, stage1=first, stage2=second)
-        model = trainer.fit(train, val).model
+    Example:
+        >>> import tempfile, torch
+        >>> from fusecomp import Combiner, InfoNCE
+        >>> from fusecomp.data import TripletTable
+        >>> from fusecomp.encoders import CachedEncoder
+        >>> folder, ids = Path(tempfile.mkdtemp()), ["a", "b", "c"]
+        >>> for name in ids:
+        ...     _ = (folder / f"{name}.png").write_bytes(b"features are there, nothing is opened")
+        >>> lines = ["reference,text,target", "a,is b,b", "b,is c,c", "c,is a,a"]
+        >>> _ = (folder / "mine.csv").write_text(chr(10).join(lines))
+        >>> data = TripletTable(folder / "mine.csv", images=folder, ks=[1])
+        >>> encoder = CachedEncoder.from_arrays(ids, torch.eye(3), data.texts(), torch.eye(3))
+        >>> second = StageConfig(epochs=2, batch_size=3, lr=1e-3)
+        >>> trainer = TwoStageTrainer(
+        ...     encoder, Combiner(3), loss=InfoNCE(), stage1=None, stage2=second
+        ... )
+        >>> run = trainer.fit(data, validation=data)
+        >>> sorted(run.metrics), len(run.history)
+        (['epoch', 'loss', 'mean', 'recall@1'], 2)
     """
 
     def __init__(
