@@ -75,7 +75,7 @@ def draw_minifashion(args: argparse.Namespace) -> Path:
     sizes = {"train_images": 200, "val_images": 120, "train_triplets": 200, "val_queries": 60}
     name = f"minifashion-{args.seed}" + ("-quick" if args.quick else "")
     root = args.workdir / name
-    print(f"drawing MiniFashion in {root}")
+    print(f"{'using' if root.exists() else 'drawing'} MiniFashion in {root}")
     return minifashion.render(root, args.seed, **(sizes if args.quick else {}))
 
 
@@ -93,10 +93,9 @@ def pretrained_encoder(root: Path, args: argparse.Namespace) -> fc.DualEncoder:
     epochs = 2 if args.quick else 16
 
     def show(epoch: int, loss: float) -> None:
-        print(f"\r  epoch {epoch + 1}/{epochs}, loss {loss:.3f} ", end="", flush=True)
+        print(f"  epoch {epoch + 1}/{epochs}, loss {loss:.3f}", flush=True)
 
     tinyclip.pretrain(image, text, root, epochs=epochs, seed=args.seed, progress=show)
-    print()
     fc.ComposedEncoder(encoder, fc.Sum()).save(weights)
     return encoder
 
@@ -164,10 +163,13 @@ def write_results(result: Ablation, val: fc.data.FashionIQ, args: argparse.Names
     content = {"protocol": dict(last.protocol), "seed": args.seed, "metrics": metrics}
     (args.workdir / "metrics.json").write_text(json.dumps(content, indent=2) + "\n")
     protocol = ", ".join(f"{name} {value}" for name, value in last.protocol.items())
-    text = f"# FashionIQ, the ablation\n\nIn per cent; {protocol}; seed {args.seed}.\n\n"
+    text = f"# {val.name}, the ablation\n\nIn per cent; {protocol}; seed {args.seed}.\n\n"
+    if args.data_root is None:
+        text += "The pictures are drawn: these numbers do not compare with FashionIQ's.\n\n"
     text += f"{ablation_table(result.evaluations)}\n\n"
     text += "Some triplets: [triplets.png](triplets.png). What the last row's model found, by\n"
     text += "category: " + ", ".join(f"[{c}](results-{c}.png)" for c in last.ranking) + ".\n"
+    text += "A number is a cosine, a green frame the target; the reference stays in the gallery.\n"
     (args.workdir / "report.md").write_text(text)
     queries = val.triplets()
     contact_sheet(queries[:: max(1, len(queries) // 12)][:12], val, args.workdir / "triplets.png")
@@ -183,7 +185,8 @@ def main() -> None:
     start, args = time.monotonic(), parse_arguments()
     args.workdir.mkdir(parents=True, exist_ok=True)
     root = draw_minifashion(args) if args.data_root is None else args.data_root
-    options = {"categories": args.categories}
+    name = "MiniFashion" if args.data_root is None else "FashionIQ"
+    options = {"categories": args.categories, "name": name}
     # Training ranks nothing, so only the pictures of its triplets count.
     train = fc.data.FashionIQ(root, "train", gallery="val", **options)
     val = fc.data.FashionIQ(root, "val", gallery=args.gallery, **options)

@@ -45,6 +45,9 @@ class ComposedEncoder(nn.Module):
         for method in ("encode_image", "encode_text"):
             if not callable(getattr(encoder, method, None)):
                 raise TypeError(f"encoder {type(encoder).__name__} has no method {method}")
+        for name, part in (("encoder", encoder), ("fusion", fusion)):
+            if isinstance(part, type):
+                raise TypeError(f"{name} is the class {part.__name__}: pass an instance of it")
         if not callable(fusion):
             raise TypeError(f"fusion must be callable, got {type(fusion).__name__}")
         self.encoder = encoder
@@ -65,8 +68,9 @@ class ComposedEncoder(nn.Module):
             ValueError: if the numbers differ, or an id is unknown.
             FileNotFoundError: naming a string that is no file.
         """
-        if isinstance(texts, str):
-            raise ValueError(f"texts must be a list of strings, got the string {texts!r}")
+        for name, given in (("references", references), ("texts", texts)):
+            if isinstance(given, str | Path):
+                raise ValueError(f"{name} must be a list of strings, got the string {str(given)!r}")
         if len(references) != len(texts) or len(texts) == 0:
             raise ValueError(
                 f"{len(references)} references but {len(texts)} texts: give as many, and not empty"
@@ -98,9 +102,21 @@ class ComposedEncoder(nn.Module):
                 their features are averaged.
 
         Shape:
-            [B, D].
+            [B, D], in the dtype of the fusion's weights where it has some, float32 at least.
+
+        Raises:
+            ValueError: if there are more texts than pictures and no text_counts, or the fusion
+                returns another shape.
         """
         image, text = widen(image), widen(text)
+        dtype = _dtype_of(self.fusion)
+        if dtype is not None:
+            image, text = image.to(dtype), text.to(dtype)
+        if text_counts is None and len(text) != len(image):
+            raise ValueError(
+                f"{len(image)} pictures but {len(text)} texts: where a row has several texts, pass "
+                "text_counts (a Batch has them)"
+            )
         if text_counts is not None and len(text) != len(text_counts):
             text = _average(text, text_counts)
         query = self.fusion(image, text)
@@ -193,6 +209,13 @@ def _check_weights(path: Path, saved: dict[str, Any], model: nn.Module) -> None:
         if not isinstance(saved[name], Tensor) or saved[name].shape != shape:
             found = list(getattr(saved[name], "shape", ()))
             raise ValueError(f"{where}: {name!r} is {found} in the file, expected {list(shape)}")
+
+
+def _dtype_of(fusion: Any) -> torch.dtype | None:
+    """The dtype that a fusion with weights computes in; numpy's features are float64 by habit."""
+    if not isinstance(fusion, nn.Module):
+        return None
+    return next((p.dtype for p in fusion.parameters() if p.is_floating_point()), None)
 
 
 def _average(features: Tensor, counts: Tensor) -> Tensor:

@@ -88,3 +88,7 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.query_ids)
+
+    def __repr__(self) -> str:
+        shape = list(getattr(self.reference, "shape", [len(self)]))
+        return f"Batch({len(self)} triplets, reference {shape}, {len(self.texts)} texts)"

@@ -342,3 +342,29 @@ def test_code_in_a_model_is_refused_not_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="more than tensors"):
         ComposedEncoder.load(path, live(), Sum())
     assert not victim.exists()
+
+
+def test_features_take_the_dtype_of_the_fusions_weights() -> None:
+    """numpy's features are float64 by habit."""
+    image, text = torch.randn(2, 3, 4, dtype=torch.float64)
+    model = ComposedEncoder(cached(), Combiner(4).eval())
+    expected = model.compose(image.float(), text.float())
+    assert torch.equal(model.compose(image, text), expected)
+    assert ComposedEncoder(cached(), Sum()).compose(image, text).dtype == torch.float64
+    assert ComposedEncoder(cached(), Combiner(4).double()).compose(image, text).dtype == image.dtype
+
+
+def test_a_class_in_place_of_an_instance_is_named() -> None:
+    with pytest.raises(TypeError, match="fusion is the class Combiner: pass an instance"):
+        ComposedEncoder(cached(), Combiner)  # type: ignore[arg-type]
+
+
+def test_more_texts_than_pictures_need_counts() -> None:
+    with pytest.raises(ValueError, match="2 pictures but 3 texts: where a row has several texts"):
+        ComposedEncoder(cached(), Sum()).compose(torch.ones(2, 4), torch.ones(3, 4))
+
+
+@pytest.mark.parametrize("references", ["a", Path("a.png")])
+def test_a_single_picture_is_no_list_of_references(references: Any) -> None:
+    with pytest.raises(ValueError, match="references must be a list of strings, got the string 'a"):
+        ComposedEncoder(cached(), Sum()).query(references, ["is red"])

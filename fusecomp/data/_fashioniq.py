@@ -43,6 +43,7 @@ class FashionIQ:
         gallery: ``"original"``, the split file (CLIP4Cir and most since), or ``"val"``, only
             the references and targets of the queries (VAL, CoSMo; easier by 6 to 9 points).
         exclude_reference: leave each query's reference out of its ranking (TIRG, VAL, ARTEMIS).
+        name: what the protocol calls the dataset, where another one has FashionIQ's layout.
 
     Raises:
         FileNotFoundError: if an annotation file is missing.
@@ -67,6 +68,7 @@ class FashionIQ:
         captions: str | None = None,
         gallery: str = "original",
         exclude_reference: bool = False,
+        name: str = "FashionIQ",
     ) -> None:
         if captions is None:
             captions = RANDOM if split == "train" else "both"
@@ -85,6 +87,7 @@ class FashionIQ:
         self.captions = captions
         self.gallery = gallery
         self.exclude_reference = exclude_reference
+        self.name = name
         self._galleries: dict[str, tuple[str, ...]] = {}
         # The queries that each row may give: all of them, or one drawn for "random".
         self._rows: dict[str, list[tuple[Triplet, ...]]] = {}
@@ -137,7 +140,7 @@ class FashionIQ:
     def protocol(self) -> Mapping[str, str]:
         """The options that make scores comparable or not."""
         return {
-            "dataset": "FashionIQ",
+            "dataset": self.name,
             "split": self.split,
             "gallery": self.gallery,
             "reference": "excluded" if self.exclude_reference else "kept",

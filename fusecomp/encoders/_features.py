@@ -43,6 +43,11 @@ class FeatureTable(nn.Module):
         # Not persistent: a model's checkpoint holds weights, not features.
         self.register_buffer("features", features, persistent=False)
 
+    def extra_repr(self) -> str:
+        """Size and kind."""
+        rows, width = self.features.shape
+        return f"{rows} x {width}, {self.features.dtype}"
+
     def find(self, names: Sequence[str]) -> Tensor:
         """Row numbers, int64 [B].
 

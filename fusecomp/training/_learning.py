@@ -29,7 +29,8 @@ def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str
         if not found:
             raise ValueError(
                 f"train={name!r} names nothing that can learn: no parameter of the model matches "
-                f"{', '.join(patterns) or 'it'}"
+                f"{', '.join(patterns) or 'it'}. Valid: 'fusion' if it has weights (Sum has none), "
+                "'text', 'image', 'both', or name patterns such as 'encoder.text.*'"
             )
         chosen.update(found)
     if any(name.startswith("encoder.") for name in chosen):

@@ -55,6 +55,10 @@ class Run:
     path: Path | None
     stage1: "Run | None" = None
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in self.metrics.items())
+        return f"Run({values}; of {len(self.history)} epochs; {self.path or 'no workdir'})"
+
 
 class Trainer:
     """Trains what ``config.train`` names, in place; one loop for every stage.
@@ -90,6 +94,8 @@ class Trainer:
         validation: Dataset | None = None,
         workdir: str | Path | None = None,
     ) -> None:
+        if isinstance(loss, type):
+            raise TypeError(f"loss is the class {loss.__name__}: pass an instance of it")
         self.model = model
         self.train = train
         self.loss = loss

@@ -358,3 +358,15 @@ def test_a_split_holds_image_ids(tiny_fashioniq: Path, entry: Any) -> None:
     write(tiny_fashioniq, ["Dval00", entry], "image_splits/split.dress.val.json")
     with pytest.raises(ValueError, match="entry 1: expected an image id"):
         FashionIQ(tiny_fashioniq, "val")
+
+
+def test_a_dataset_of_the_same_layout_has_its_own_name(tiny_fashioniq: Path) -> None:
+    assert FashionIQ(tiny_fashioniq, "val").protocol["dataset"] == "FashionIQ"
+    assert FashionIQ(tiny_fashioniq, "val", name="Mini").protocol["dataset"] == "Mini"
+
+
+def test_the_images_of_triplets_leave_out_the_rest_of_the_gallery(tiny_fashioniq: Path) -> None:
+    data = FashionIQ(tiny_fashioniq, "train", categories=["dress"])
+    pairs = [(t.reference_id, t.target_id) for t in data.triplets()]
+    assert set(data.triplet_image_ids) == {i for pair in pairs for i in pair}
+    assert len(data.triplet_image_ids) == len(set(data.triplet_image_ids)) <= len(data.image_ids)

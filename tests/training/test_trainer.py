@@ -586,3 +586,17 @@ def test_word_text_is_random_in_train_mode() -> None:
     """The toy must be able to show a forgotten random state."""
     text = WordText(0.5).train()
     assert not torch.equal(text(["word 1"]), text(["word 1"]))
+
+
+def test_what_is_printed_fits_a_line(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    run = fc.fit(composed(), data, fc.InfoNCE(), CONFIG, data)
+    assert repr(run).startswith("Run(epoch ")
+    assert repr(run).endswith("of 3 epochs; no workdir)")
+    batch = next(batches(data, encoder(), CONFIG, epoch=0))
+    assert repr(batch) == "Batch(4 triplets, reference [4, 4], 4 texts)"
+
+
+def test_a_loss_class_in_place_of_an_instance_is_named(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="loss is the class InfoNCE: pass an instance"):
+        fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE, CONFIG)  # type: ignore[arg-type]

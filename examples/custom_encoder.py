@@ -1,0 +1,80 @@
+"""Your own encoders on your own table of triplets: both stages, then the ablation table.
+
+    python examples/custom_encoder.py                                   # on MiniFashion as a CSV
+    python examples/custom_encoder.py --table mine.csv --images pictures/
+    python examples/custom_encoder.py --text-model all-MiniLM-L6-v2     # a pretrained text encoder
+
+The table has the columns reference, text, target and split (train or val). Linear heads bring both
+encoders to one width. Only a text model is pretrained: plain rows are near chance.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import tinyclip
+import torch
+from torch import nn
+
+import fusecomp as fc
+from fusecomp.report import ablation_table
+from fusecomp.training import ablation
+
+
+def draw_table(root: Path) -> tuple[Path, Path]:
+    """MiniFashion, with its triplets as one CSV file."""
+    import minifashion  # needs Pillow
+
+    minifashion.render(root, seed=0, train_images=300, val_images=150)
+    with (root / "triplets.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("reference", "text", "target", "split"))
+        for path in sorted((root / "captions").glob("cap.*.json")):
+            for row in json.loads(path.read_text(encoding="utf-8")):
+                text, split = " and ".join(row["captions"]), path.name.split(".")[2]
+                if "target" in row:
+                    writer.writerow((row["candidate"], text, row["target"], split))
+    return root / "triplets.csv", root / "images"
+
+
+def text_encoder(name: str | None) -> tuple[nn.Module, int]:
+    """A small one of our own, or one of sentence-transformers; and its width."""
+    if name is None:
+        return tinyclip.TinyTextEncoder(dim=96), 96
+    from sentence_transformers import SentenceTransformer  # extra "sentence"
+
+    text = fc.encoders.SentenceTransformersText(SentenceTransformer(name))
+    return text, text.output_dim
+
+
+def main() -> None:
+    """Run the experiment."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--table", type=Path, help="a .csv or .jsonl file; default: MiniFashion's")
+    parser.add_argument("--images", type=Path, help="the folder of its pictures")
+    parser.add_argument("--text-model", help="a name or folder of sentence-transformers")
+    parser.add_argument("--epochs", type=int, default=8, help="of each stage")
+    parser.add_argument("--workdir", type=Path, default=Path("runs/custom"))
+    args = parser.parse_args()
+    if (args.table is None) != (args.images is None):
+        parser.error("--table and --images belong together")
+    table, images = (args.table, args.images) if args.table else draw_table(args.workdir / "data")
+    train, val = (fc.data.TripletTable(table, images, split=split) for split in ("train", "val"))
+    torch.manual_seed(0)
+    text, width = text_encoder(args.text_model)
+    vision = tinyclip.TinyImageEncoder(dim=128)
+    encoder = fc.DualEncoder(
+        vision, text, load=tinyclip.load_picture, image_dim=128, text_dim=width, dim=64
+    )
+    stage1 = fc.StageConfig(epochs=args.epochs, batch_size=128, lr=3e-4, train="both")
+    stage2 = fc.StageConfig(epochs=args.epochs, batch_size=128, lr=1e-3)
+    combiner, loss = fc.Combiner(dim=64), fc.InfoNCE(temperature=0.05)
+    result = ablation(encoder, combiner, train, val, loss=loss, stage1=stage1, stage2=stage2)
+    print(ablation_table(result.evaluations))
+
+
+if __name__ == "__main__":
+    main()
