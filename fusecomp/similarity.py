@@ -14,8 +14,8 @@ _PIECE = 65536
 def normalize(features: Tensor) -> Tensor:
     """Scale each row to unit length.
 
-    The norm is computed in float32 at least. Rows shorter than 1e-6 become zero and get a
-    gradient of zero.
+    The norm is computed in float32 at least, also where squares overflow. Rows shorter than 1e-6
+    become zero and get a gradient of zero.
 
     Args:
         features: [..., D], a floating dtype.
@@ -32,9 +32,25 @@ def normalize(features: Tensor) -> Tensor:
     """
     wide = widen(features)
     norm: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    if _may_overflow(norm):
+        # A power of two, so that no digit is lost: it takes the largest norm that overflows as
+        # well as the smallest far into the range.
+        down = 2.0**-16 * torch.finfo(wide.dtype).tiny ** 0.5
+        wide = wide * torch.where(norm == torch.inf, down, torch.ones_like(norm))
+        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     # Dividing by infinity gives such rows a gradient of zero, which half precision can hold too.
     unit: Tensor = wide / torch.where(norm > _SMALLEST_NORM, norm, torch.inf)
     return unit.to(features.dtype)
+
+
+def _may_overflow(norm: Tensor) -> bool:
+    # Asking a GPU waits for it, and a compiled graph cannot ask: there one pass more costs less.
+    if torch.compiler.is_compiling() or norm.device.type != "cpu":
+        return True
+    try:
+        return bool((norm == torch.inf).any())
+    except RuntimeError:  # vmap cannot ask either
+        return True
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:

@@ -51,6 +51,83 @@ def test_normalize_survives_norms_that_vanish_in_half_precision() -> None:
     torch.testing.assert_close(normalize(features).float(), torch.full((1, 64), 1 / 8))
 
 
+WIDE = (torch.bfloat16, torch.float32, torch.float64)
+wide_dtypes = pytest.mark.parametrize("dtype", WIDE, ids=str)
+
+
+def spread(dtype: torch.dtype, width: int = 640) -> torch.Tensor:
+    """Rows from ordinary ones to the largest there are; the squares of the last two overflow."""
+    largest = torch.finfo(dtype).max
+    rows = torch.randn(4, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rows /= rows.abs().amax(dim=1, keepdim=True)
+    lengths = torch.tensor([1.0, 1e-4, largest**0.5, largest * 0.99], dtype=torch.float64)
+    return (rows * lengths.unsqueeze(1)).to(dtype)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@wide_dtypes
+def test_normalize_survives_squares_that_overflow(dtype: torch.dtype, compiled: bool) -> None:
+    torch._dynamo.reset()
+    function = torch.compile(normalize, fullgraph=True, backend="aot_eager")
+    features = spread(dtype)
+    unit = (function if compiled else normalize)(features)
+    scaled = features.double() / features.double().abs().amax(dim=1, keepdim=True)
+    expected = scaled / scaled.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(unit.double(), expected, rtol=0, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@wide_dtypes
+def test_the_gradient_of_a_long_row_is_that_of_a_short_one(
+    dtype: torch.dtype, compiled: bool
+) -> None:
+    torch._dynamo.reset()
+    function = torch.compile(normalize, fullgraph=True, backend="aot_eager")
+    scale = 2.0**100 if dtype != torch.float64 else 2.0**600
+    weights = torch.randn(3, 8, dtype=dtype)
+    short = torch.randn(3, 8, dtype=dtype)
+    gradients = []
+    for features, run in ((short, normalize), (short * scale, function if compiled else normalize)):
+        leaf = features.clone().requires_grad_()
+        (run(leaf) * weights).sum().backward()
+        assert leaf.grad is not None
+        gradients.append(leaf.grad)
+    assert gradients[1].any()
+    torch.testing.assert_close(
+        gradients[1] * scale, gradients[0], rtol=TOLERANCE[dtype], atol=10 * TOLERANCE[dtype]
+    )
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
+def test_a_long_row_does_not_move_a_bit_of_the_others(dtype: torch.dtype) -> None:
+    rows = torch.randn(5, 640, dtype=dtype)
+    rows[3] = 0
+    results = []
+    for features in (rows, torch.cat([rows, spread(dtype)])):
+        leaf = features.clone().requires_grad_()
+        unit = normalize(leaf)
+        (unit * torch.arange(640, dtype=dtype)).sum().backward()
+        assert leaf.grad is not None
+        results.append((unit.detach()[:5], leaf.grad[:5]))
+    plain = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    assert torch.equal(results[0][0], plain)
+    for alone, among in zip(*results, strict=True):
+        assert torch.equal(alone, among)
+    assert not results[1][1][3].any()
+
+
+def test_normalize_under_vmap() -> None:
+    features = torch.stack([spread(torch.float32), torch.randn(4, 640)])
+    assert torch.equal(torch.func.vmap(normalize)(features), normalize(features))
+
+
+def test_values_that_are_not_finite_do_not_become_finite() -> None:
+    features = torch.tensor([[torch.inf, 1.0], [torch.nan, 1.0], [3.0, 4.0]])
+    unit = normalize(features)
+    assert unit[:2].isnan().any(dim=1).all()
+    torch.testing.assert_close(unit[2], torch.tensor([0.6, 0.8]))
+
+
 def test_cosine_equals_the_formula_in_loops() -> None:
     a, b = torch.randn(4, 6), torch.randn(3, 6)
     expected = np.empty((4, 3))

@@ -126,6 +126,14 @@ def test_the_lengths_of_features_do_not_matter(
     assert torch.equal(again[1], indices)
 
 
+def test_lengths_whose_squares_overflow_do_not_matter() -> None:
+    query, gallery = random_problem(3, 50, 640)
+    scores, indices = search(query, gallery, k=10)
+    again = search(query * 2.0**100, gallery * 2.0**80, k=10)
+    assert torch.equal(again[1], indices)
+    torch.testing.assert_close(again[0], scores, rtol=0, atol=1e-6)
+
+
 @few
 @given(problems())
 def test_the_first_of_many_are_the_first_of_few(problem: dict[str, Any]) -> None:
