@@ -12,6 +12,7 @@ from fusecomp.modules import device_of, inference
 from fusecomp.protocols import Dataset, Encoder
 from fusecomp.records import Task, Triplet
 from fusecomp.retrieval import rank_targets, recall_at_k
+from fusecomp.similarity import non_finite_rows
 
 __all__ = ["Evaluation", "Ranking", "TaskRanking", "evaluate", "metric_names", "rank"]
 
@@ -159,14 +160,13 @@ def metric_names(dataset: Dataset) -> list[str]:
 
     Raises:
         ValueError: if the dataset has no task, a task without queries or a query without
-            target, or tasks of different k.
+            target, tasks of different k, or tasks as ``rank`` refuses them.
     """
     tasks = dataset.tasks()
     if not tasks:
         raise ValueError(f"{dataset!r} has no task to evaluate")
+    _check_tasks(tasks)
     for task in tasks:
-        if not task.queries:
-            raise ValueError(f"task {task.name!r} has no queries")
         for query in task.queries:
             if query.target_id is None:
                 raise ValueError(
@@ -178,6 +178,35 @@ def metric_names(dataset: Dataset) -> list[str]:
     names = [task.name for task in tasks]
     groups = dict.fromkeys([*names, _mean_group(names)])
     return [_named(g, metric) for g in groups for metric in _task_metrics(tasks[0])] + ["mean"]
+
+
+def _check_tasks(tasks: Sequence[Task]) -> None:
+    seen: set[str] = set()
+    for task in tasks:
+        if task.name in seen:
+            raise ValueError(f"two tasks are named {task.name!r}; their metrics need other names")
+        if task.name == "mean":
+            raise ValueError("a task is named 'mean', as the means over the tasks are; rename it")
+        if not task.name and len(tasks) > 1:
+            raise ValueError(f"one of {len(tasks)} tasks has the name ''; name every task")
+        seen.add(task.name)
+        _check_task(task)
+
+
+def _check_task(task: Task) -> None:
+    if not task.queries:
+        raise ValueError(f"task {task.name!r} has no queries")
+    if not task.ks or min(task.ks) < 1:
+        raise ValueError(
+            f"task {task.name!r} has ks={task.ks}, expected one k or more, each at least 1"
+        )
+    for name in ("exclude", "subsets"):
+        rows = getattr(task, name)
+        if rows is not None and len(rows) != len(task.queries):
+            raise ValueError(
+                f"task {task.name!r} has {len(task.queries)} queries but {len(rows)} rows of "
+                f"{name}; give one for each query, or None"
+            )
 
 
 def _mean_group(names: Iterable[str]) -> str:
@@ -219,14 +248,18 @@ def rank(
         workers: processes that load pictures; None chooses.
 
     Raises:
-        ValueError: if a feature is not finite, or an id is not in a gallery.
+        ValueError: if a feature is not finite, an id is not in a gallery, or a task has no
+            queries, no k or one below 1, more or fewer rows of ``exclude`` or ``subsets`` than
+            queries, or a name that is taken, "mean", or empty beside other tasks.
         FileNotFoundError: if pictures are missing.
     """
+    tasks = dataset.tasks()
+    _check_tasks(tasks)
     with inference(model):
         features = _Features(model.encoder, dataset, workers)
-        tasks = [_rank_task(model, features, task, k) for task in dataset.tasks()]
+        rankings = [_rank_task(model, features, task, k) for task in tasks]
     protocol = getattr(dataset, "protocol", {"dataset": type(dataset).__name__})
-    return Ranking(tasks, dict(protocol))
+    return Ranking(rankings, dict(protocol))
 
 
 class _Features:
@@ -251,29 +284,32 @@ class _Features:
 
 
 def _rank_task(model: ComposedEncoder, features: _Features, task: Task, k: int) -> TaskRanking:
-    if not task.queries:
-        raise ValueError(f"task {task.name!r} has no queries")
     place = {image_id: index for index, image_id in enumerate(task.gallery)}
     if len(place) != len(task.gallery):
         raise ValueError(f"the gallery of task {task.name!r} holds an image twice")
     gallery = features.images(task.gallery)
     blocks = (task.queries[i : i + _FUSE_ROWS] for i in range(0, len(task.queries), _FUSE_ROWS))
-    query = torch.cat([_fuse(model, features, block) for block in blocks])
+    fused = torch.cat([_fuse(model, features, block) for block in blocks])
+    for row in non_finite_rows(fused)[:1]:
+        raise ValueError(
+            f"task {task.name!r}: the fused feature of query {task.queries[row].query_id!r} holds "
+            "NaN or infinity; check the fusion's weights and inputs"
+        )
 
     def indices(rows: Sequence[Sequence[str]]) -> Tensor:
-        return _padded(place, task, rows).to(query.device)
+        return _padded(place, task, rows).to(fused.device)
 
     target_ids = [query.target_id for query in task.queries]
     targets = indices([() if target is None else (target,) for target in target_ids])[:, 0]
     known = any(target is not None for target in target_ids)
     exclude = None if task.exclude is None else indices(task.exclude)
-    scores, found, ranks = rank_targets(query, gallery, targets, k, exclude)
+    scores, found, ranks = rank_targets(fused, gallery, targets, k, exclude)
     result = TaskRanking(task, found.cpu(), scores.cpu(), ranks.cpu() if known else None)
     if task.subsets is None:
         return result
     subsets = indices(task.subsets)
     size = subsets.shape[1]
-    _, found, ranks = rank_targets(query, gallery, targets, size, exclude, candidates=subsets)
+    _, found, ranks = rank_targets(fused, gallery, targets, size, exclude, candidates=subsets)
     subset_ranks = ranks.cpu() if known else None
     return replace(result, subset_indices=found.cpu(), subset_ranks=subset_ranks)
 

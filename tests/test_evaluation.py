@@ -363,6 +363,37 @@ def test_tasks_that_give_no_metrics_are_refused(tasks: list[Task], message: str)
         evaluate(ComposedEncoder(encoder, Sum()), Toy(tasks))
 
 
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([toy_task("a"), toy_task("b"), toy_task("a")], "two tasks are named 'a'"),
+        ([toy_task("a"), toy_task("mean")], "a task is named 'mean'"),
+        ([toy_task("mean")], "a task is named 'mean'"),
+        ([toy_task("a"), toy_task("")], "one of 2 tasks has the name ''"),
+        ([toy_task("a"), replace(toy_task("b"), ks=())], r"task 'b' has ks=\(\)"),
+        ([replace(toy_task("a"), ks=(1, 0))], r"task 'a' has ks=\(1, 0\), .* each at least 1"),
+        (
+            [replace(toy_task("a"), exclude=[("a0",)] * 11)],
+            "task 'a' has 12 queries but 11 rows of exclude",
+        ),
+        (
+            [toy_task("b"), replace(toy_task("a"), subsets=[("a0",)] * 13)],
+            "task 'a' has 12 queries but 13 rows of subsets",
+        ),
+    ],
+)
+@pytest.mark.parametrize("first", ["names", "rank"])
+def test_tasks_that_cannot_be_told_apart_or_scored_are_named(
+    first: str, tasks: list[Task], message: str
+) -> None:
+    data = Toy(tasks)
+    with pytest.raises(ValueError, match=message):
+        if first == "names":
+            metric_names(data)
+        else:
+            rank(ComposedEncoder(features_of(data), Sum()), data)
+
+
 def test_a_gallery_with_an_image_twice_is_refused() -> None:
     task = toy_task()
     twice = replace(task, gallery=[*task.gallery, task.gallery[0]])
@@ -386,11 +417,18 @@ def test_a_text_without_features_is_named() -> None:
         evaluate(ComposedEncoder(encoder, Sum()), Toy([toy_task()]))
 
 
-def test_a_query_that_is_not_finite_is_an_error() -> None:
-    data = Toy([toy_task()])
-    model = ComposedEncoder(features_of(data), lambda image, text: image / 0)
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        evaluate(model, data)
+def test_a_query_that_is_not_finite_is_named() -> None:
+    data = Toy([toy_task("first"), toy_task("second", queries=1100)])
+    encoder = features_of(data)
+    wrong = data.task_list[1].queries[1050]
+
+    def fuse(image: Tensor, text: Tensor) -> Tensor:
+        if len(image) == 1100 - 1024:
+            image[1050 - 1024] = torch.nan
+        return image
+
+    with pytest.raises(ValueError, match=f"'second': .* query {wrong.query_id!r} holds NaN or inf"):
+        rank(ComposedEncoder(encoder, fuse), data)
 
 
 # Live encoders
