@@ -57,7 +57,7 @@ def retrieval_sheet(
     ranking: TaskRanking,
     dataset: Dataset,
     path: str | Path,
-    queries: Sequence[int] = range(10),
+    queries: Sequence[int] | None = None,
     top: int = 10,
 ) -> None:
     """Draw what some queries found as a PNG: reference, text, the best results by rank.
@@ -68,13 +68,19 @@ def retrieval_sheet(
         ranking: one task of a ``Ranking``.
         dataset: knows where the pictures lie.
         path: the PNG, written atomically.
-        queries: positions in ``ranking.task.queries``, one row each.
+        queries: positions in ``ranking.task.queries``, one row each; None takes the first ten.
         top: results a row.
 
     Raises:
         ImportError: if Pillow is missing.
-        ValueError: if there are no queries.
+        ValueError: if there are no queries, or positions outside the task's.
     """
+    count = len(ranking.task.queries)
+    if queries is None:
+        queries = range(min(10, count))
+    outside = [position for position in queries if not 0 <= position < count]
+    if outside:
+        raise ValueError(f"queries must lie in [0, {count}), got {outside}")
     rows = []
     for position in queries:
         query = ranking.task.queries[position]

@@ -77,6 +77,28 @@ def test_a_retrieval_sheet_frames_the_target_only(
         assert (GREEN in colours(tmp_path / "sheet.png")) == found
 
 
+@pytest.mark.parametrize(("count", "rows"), [(3, 3), (10, 10), (12, 10)])
+def test_a_retrieval_sheet_shows_the_first_ten_queries_or_all(
+    data: Toy, evaluation: fc.Evaluation, tmp_path: Path, count: int, rows: int
+) -> None:
+    ranking = evaluation.ranking[""]
+    ranking = replace(ranking, task=replace(ranking.task, queries=ranking.task.queries[:count]))
+    retrieval_sheet(ranking, data, tmp_path / "first.png")
+    retrieval_sheet(ranking, data, tmp_path / "named.png", range(rows))
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "named.png").read_bytes()
+
+
+def test_queries_outside_the_task_are_named(
+    data: Toy, evaluation: fc.Evaluation, tmp_path: Path
+) -> None:
+    ranking = evaluation.ranking[""]
+    count = len(ranking.task.queries)
+    message = re.escape(f"queries must lie in [0, {count}), got [{count}, -1]")
+    with pytest.raises(ValueError, match=message):
+        retrieval_sheet(ranking, data, tmp_path / "sheet.png", [0, count, -1])
+    assert not (tmp_path / "sheet.png").exists()
+
+
 def test_sheets_work_without_targets(data: Toy, tmp_path: Path) -> None:
     hidden = [replace(t, target_id=None) for t in data.triplets()]
     contact_sheet(hidden[:3], data, tmp_path / "sheet.png")
