@@ -20,11 +20,13 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     On any error, Ctrl-C and a full disk included, what stood at ``path`` stays untouched.
 
     Raises:
-        OSError: if writing fails; the message names ``path``.
+        OSError: if writing fails; the message names ``path``. What the block raises about another
+            file passes as it is.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    name = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
@@ -33,11 +35,19 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
         Path(name).chmod(0o666 & ~_umask())
         Path(name).replace(path)
     except OSError as error:
-        raise type(error)(
-            error.errno, f"cannot write {path} ({error.strerror}); the old file is untouched"
-        ) from error
+        if name is None:
+            raise _cannot_write(path, error, f"{error.strerror}: {error.filename}") from error
+        if error.filename is None or error.filename == name:
+            reason = f"{error.strerror or error}; the old file is untouched"
+            raise _cannot_write(path, error, reason) from error
+        raise
     finally:
-        Path(name).unlink(missing_ok=True)
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError, reason: str) -> OSError:
+    return type(error)(error.errno, f"cannot write {path} ({reason})")
 
 
 def _umask() -> int:
@@ -71,17 +81,17 @@ def read_json(path: Path) -> Any:
 def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values with ``torch.save``, atomically."""
     with open_atomic(path) as file:
-        _as_os_error(path, lambda: torch.save(dict(content), file))
+        _as_os_error(lambda: torch.save(dict(content), file))
 
 
-def _as_os_error(path: Path, write: Callable[[], None]) -> None:
+def _as_os_error(write: Callable[[], None]) -> None:
     # torch's zip writer reports a full disk as a bare RuntimeError.
     try:
         write()
     except RuntimeError as error:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
-        raise OSError(None, f"{error}", str(path)) from error
+        raise OSError(None, f"{error}") from error
 
 
 def read_tensors(path: Path) -> dict[str, Any]:

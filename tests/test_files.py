@@ -77,6 +77,51 @@ def test_a_failing_write_names_the_file(tmp_path: Path) -> None:
     assert "not allowed" in str(caught.value)
 
 
+def test_an_error_without_a_reason_of_the_system_is_told_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    with pytest.raises(OSError, match=rf"cannot write {path} \(no such mode"), open_atomic(path):
+        raise OSError("no such mode")
+
+
+@pytest.mark.parametrize("below", ["file.bin", "folder/file.bin"])
+def test_a_folder_that_cannot_be_made_names_the_file(tmp_path: Path, below: str) -> None:
+    (tmp_path / "taken").write_bytes(b"old")
+    path = tmp_path / "taken" / below
+    with pytest.raises(OSError, match=rf"cannot write {path} \(.*: {tmp_path / 'taken'}"):
+        write_json(path, 1)
+    assert (tmp_path / "taken").read_bytes() == b"old"
+
+
+def test_a_temporary_file_that_cannot_be_made_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mkstemp(**_: Any) -> None:
+        raise PermissionError(errno.EACCES, "not allowed", "temporary")
+
+    monkeypatch.setattr("tempfile.mkstemp", mkstemp)
+    path = tmp_path / "file.bin"
+    with pytest.raises(PermissionError, match=f"cannot write {path}") as caught:
+        write_json(path, 1)
+    assert caught.value.errno == errno.EACCES
+
+
+def test_a_folder_in_the_place_of_the_file_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    path.mkdir()
+    with pytest.raises(OSError, match=f"cannot write {path}"):
+        write_json(path, 1)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_about_another_file_passes_as_it_is(tmp_path: Path) -> None:
+    other, path = tmp_path / "other.bin", tmp_path / "file.bin"
+    with pytest.raises(FileNotFoundError) as caught, open_atomic(path) as file:
+        file.write(other.read_bytes())
+    assert caught.value.filename == str(other)
+    assert "cannot write" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_file_gets_the_rights_that_the_umask_gives(tmp_path: Path) -> None:
     old = os.umask(0o027)
     try:
