@@ -188,6 +188,18 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_failure_inside_the_writer_of_tensors_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(*_: Any) -> None:
+        raise RuntimeError("unexpected pos 64")
+
+    monkeypatch.setattr("torch.save", save)
+    path = tmp_path / "a.pt"
+    with pytest.raises(OSError, match=rf"cannot write {path} \(unexpected pos 64"):
+        write_tensors(path, {"epoch": 1})
+
+
 def test_read_tensors_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"no file {tmp_path / 'a.pt'}"):
         read_tensors(tmp_path / "a.pt")
