@@ -141,6 +141,78 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(without.train()(image, text), small()(image, text))
 
 
+P = 0.25
+SIDE = 1000
+
+
+def relu_dropout(x: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """What the layer gives for x in training, always with the same mask, and x's gradient."""
+    layer = small(dropout=P).train().relu_dropout
+    torch.manual_seed(1)
+    leaf = x.clone().requires_grad_()
+    out = layer(leaf * 1)
+    out.backward(torch.ones_like(out) if weights is None else weights)
+    assert leaf.grad is not None
+    return out.detach(), leaf.grad
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean() -> None:
+    out, _ = relu_dropout(torch.ones(SIDE, SIDE))
+    kept = torch.tensor(1 / (1 - P))
+    assert ((out == 0) | (out == kept)).all()
+    dropped = (out == 0).double()
+    deviation = (P * (1 - P)) ** 0.5  # of one value
+    assert abs(float(dropped.mean()) - P) < 5 * deviation / SIDE
+    assert abs(float(out.double().mean()) - 1) < 5 * deviation / SIDE / (1 - P)
+    for axis in (0, 1):
+        assert float((dropped.mean(axis) - P).abs().max()) < 6 * deviation / SIDE**0.5
+
+
+def test_dropout_draws_a_new_mask_each_time() -> None:
+    layer = small(dropout=P).train().relu_dropout
+    first, second = layer(torch.ones(SIDE)), layer(torch.ones(SIDE))
+    both = float(((first == 0) & (second == 0)).double().mean())
+    assert abs(both - P * P) < 5 * (P * P * (1 - P * P) / SIDE) ** 0.5
+
+
+def test_dropout_multiplies_value_and_gradient_by_one_mask() -> None:
+    mask, _ = relu_dropout(torch.ones(SIDE, SIDE))
+    x, weights = torch.randn(2, SIDE, SIDE)
+    out, gradient = relu_dropout(x, weights)
+    torch.testing.assert_close(out, x.clamp_min(0) * mask, rtol=0, atol=0)
+    torch.testing.assert_close(gradient, weights * mask * (x > 0), rtol=0, atol=0)
+
+
+def test_dropout_of_negative_values_is_zero_with_a_gradient_of_zero() -> None:
+    out, gradient = relu_dropout(-torch.rand(SIDE, SIDE) - 1e-3)
+    assert not out.any()
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_dropout_keeps_the_dtype(dtype: torch.dtype) -> None:
+    mask, _ = relu_dropout(torch.ones(SIDE))
+    out, gradient = relu_dropout(torch.ones(SIDE, dtype=dtype))
+    assert out.dtype == gradient.dtype == dtype
+    assert torch.equal(out, mask.to(dtype))
+
+
+def test_training_compiles_without_a_graph_break() -> None:
+    combiner = small(dropout=P).train()
+    torch._dynamo.reset()
+    compiled = torch.compile(combiner, fullgraph=True, backend="aot_eager")
+    image, text = torch.randn(2, 6, 4)
+    results = []
+    for run in (combiner, compiled):
+        torch.manual_seed(1)
+        combiner.zero_grad()
+        query = run(image, text)
+        query[:, 0].sum().backward()
+        results.append([query.detach(), *(w.grad.clone() for w in combiner.parameters())])  # type: ignore[union-attr]
+    for plain, other in zip(*results, strict=True):
+        torch.testing.assert_close(other, plain)
+
+
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, 1.5, float("nan")])
 def test_dropout_outside_its_bounds_is_refused(dropout: float) -> None:
     with pytest.raises(ValueError, match=rf"dropout must be in \[0, 1\), got {dropout}"):
