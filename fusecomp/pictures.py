@@ -17,7 +17,15 @@ from fusecomp.modules import describe
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["PictureLoader", "SquarePad", "TargetPad", "clip_transform"]
+__all__ = [
+    "PictureLoader",
+    "SquarePad",
+    "TargetPad",
+    "clip_transform",
+    "open_picture",
+    "require_pillow",
+    "why_unreadable",
+]
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -254,20 +262,21 @@ class PictureLoader:
 
 
 def _load(path: Path, transform: "Callable[[Image], Tensor]") -> Tensor:
-    _require_pillow()
+    require_pillow()
     with path.open("rb") as file:
         try:
-            return transform(_opened(file))
+            return transform(open_picture(file))
         except (MemoryError, ImportError, PictureError):  # not about the file, or names it already
             raise
         except Exception as error:
             raise PictureError(
-                f"cannot read the picture {path} ({_reason(file, error)}); "
+                f"cannot read the picture {path} ({why_unreadable(file, error)}); "
                 "replace the file, or leave out what needs it"
             ) from error
 
 
-def _require_pillow() -> None:
+def require_pillow() -> None:
+    """Raise ImportError that says how to install Pillow, if it is missing."""
     try:
         import PIL.Image  # noqa: F401
     except ImportError as error:
@@ -307,7 +316,7 @@ def _picture(result: Any, source: str) -> "Image":
 
 def _sides(picture: "Image") -> tuple[int, int]:
     """Width and height of a picture that has pixels."""
-    _require_pillow()
+    require_pillow()
     from PIL.Image import Image
 
     if not isinstance(picture, Image):
@@ -321,7 +330,11 @@ def _sides(picture: "Image") -> tuple[int, int]:
     return width, height
 
 
-def _opened(file: BinaryIO) -> "Image":
+def open_picture(file: BinaryIO) -> "Image":
+    """The picture of an open file, its header read; ValueError if it is larger than Pillow's limit.
+
+    What is no picture gives Pillow's own errors, which ``why_unreadable`` puts into words.
+    """
     from PIL import Image
 
     try:
@@ -349,7 +362,8 @@ def _require_room(width: int, height: int, what: str) -> None:
         )
 
 
-def _reason(file: BinaryIO, error: Exception) -> str:
+def why_unreadable(file: BinaryIO, error: Exception) -> str:
+    """What to tell a user about an error of opening or decoding a file."""
     from PIL import UnidentifiedImageError
 
     if not isinstance(error, UnidentifiedImageError):

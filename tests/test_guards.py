@@ -19,6 +19,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = {
     "fusecomp": 4,
+    "cli": 4,
     "report": 3,
     "training": 3,
     "evaluation": 2,
@@ -65,7 +66,15 @@ PUBLIC = {
         "retrieval",
         "training",
     ],
-    "fusecomp.data": ["FashionIQ", "SquarePad", "TargetPad", "TripletTable", "clip_transform"],
+    "fusecomp.data": [
+        "FashionIQ",
+        "SquarePad",
+        "TargetPad",
+        "TripletTable",
+        "VerifyReport",
+        "clip_transform",
+        "verify",
+    ],
     "fusecomp.encoders": [
         "CachedEncoder",
         "DualEncoder",

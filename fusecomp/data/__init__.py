@@ -1,4 +1,6 @@
-"""Datasets: ids, texts, paths and protocols; they open no picture. And how pictures are opened."""
+"""Datasets: ids, texts, paths and protocols; they open no picture. How pictures are opened, and
+whether the files of a dataset are what they should be.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +9,8 @@ from fusecomp.lazy import lazily
 
 if TYPE_CHECKING:
     from fusecomp.data._table import TripletTable
+    from fusecomp.data._verify import verify
+    from fusecomp.data._verify_report import VerifyReport
     from fusecomp.pictures import SquarePad, TargetPad, clip_transform
 else:
     __getattr__ = lazily(
@@ -15,8 +19,18 @@ else:
             "SquarePad": "fusecomp.pictures",
             "TargetPad": "fusecomp.pictures",
             "TripletTable": "fusecomp.data._table",
+            "VerifyReport": "fusecomp.data._verify_report",
             "clip_transform": "fusecomp.pictures",
+            "verify": "fusecomp.data._verify",
         },
     )
 
-__all__ = ["FashionIQ", "SquarePad", "TargetPad", "TripletTable", "clip_transform"]
+__all__ = [
+    "FashionIQ",
+    "SquarePad",
+    "TargetPad",
+    "TripletTable",
+    "VerifyReport",
+    "clip_transform",
+    "verify",
+]

@@ -11,8 +11,8 @@ from fusecomp.records import Task, Triplet
 
 __all__ = ["FashionIQ"]
 
-_SPLITS = ("train", "val", "test")
-_CATEGORIES = ("dress", "shirt", "toptee")
+SPLITS = ("train", "val", "test")
+CATEGORIES = ("dress", "shirt", "toptee")
 _GALLERIES = ("original", "val")
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 
@@ -64,7 +64,7 @@ class FashionIQ:
         self,
         root: str | Path,
         split: str,
-        categories: Sequence[str] = _CATEGORIES,
+        categories: Sequence[str] = CATEGORIES,
         captions: str | None = None,
         gallery: str = "original",
         exclude_reference: bool = False,
@@ -74,9 +74,9 @@ class FashionIQ:
             captions = RANDOM if split == "train" else "both"
         if isinstance(categories, str):
             categories = (categories,)
-        _check_option("split", split, _SPLITS)
+        _check_option("split", split, SPLITS)
         for category in categories:
-            _check_option("category", category, _CATEGORIES)
+            _check_option("category", category, CATEGORIES)
         if not categories or len(set(categories)) != len(categories):
             raise ValueError(f"categories must be distinct, at least one; got {categories!r}")
         _check_option("captions", captions, CAPTIONS)
@@ -97,12 +97,12 @@ class FashionIQ:
     def _read(self, category: str) -> None:
         split_path = self.root / "image_splits" / f"split.{category}.{self.split}.json"
         caption_path = self.root / "captions" / f"cap.{category}.{self.split}.json"
-        image_ids = _read_split(split_path)
+        image_ids = read_split(split_path)
         known = set(image_ids)
         rows = []
-        for number, row in enumerate(_read_list(caption_path)):
+        for number, row in enumerate(read_list(caption_path)):
             where = f"{caption_path}, entry {number}"
-            reference, target, pair = _parse(row, where, has_target=self.split != "test")
+            reference, target, pair = parse_row(row, where, has_target=self.split != "test")
             for image_id in (reference, target):
                 if image_id is not None and image_id not in known:
                     raise ValueError(f"{where}: image {image_id!r} is not in {split_path}")
@@ -163,13 +163,7 @@ class FashionIQ:
 
     @cached_property
     def _files(self) -> dict[str, str]:
-        folder = self.root / "images"
-        names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-        # Sorted in the order of preference, last one wins: .png before .jpg before .jpeg.
-        found: dict[str, str] = {}
-        for suffix in reversed(_SUFFIXES):
-            found.update({n.removesuffix(suffix): n for n in names if n.endswith(suffix)})
-        return found
+        return picture_files(self.root / "images")
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
         """The triplets in the order of the caption files; the texts of "random" by epoch."""
@@ -180,7 +174,7 @@ class FashionIQ:
         if self.captions != RANDOM:
             return [triplet for row in rows for triplet in row]
         # The category's own stream: a row's text does not depend on which others are loaded.
-        rng = np.random.default_rng([seed, epoch, _CATEGORIES.index(category)])
+        rng = np.random.default_rng([seed, epoch, CATEGORIES.index(category)])
         draws = rng.integers(len(rows[0]) if rows else 1, size=len(rows)).tolist()
         return [row[draw] for row, draw in zip(rows, draws, strict=True)]
 
@@ -208,27 +202,37 @@ class FashionIQ:
         return f"FashionIQ({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"
 
 
+def picture_files(folder: Path) -> dict[str, str]:
+    """The name of each picture's file by image id; .png goes before .jpg before .jpeg."""
+    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    # Sorted in the order of preference, last one wins.
+    found: dict[str, str] = {}
+    for suffix in reversed(_SUFFIXES):
+        found.update({n.removesuffix(suffix): n for n in names if n.endswith(suffix)})
+    return found
+
+
 def _check_option(name: str, value: str, valid: Iterable[str]) -> None:
     if value not in valid:
         raise ValueError(f"unknown {name} {value!r}; valid: {', '.join(map(repr, valid))}")
 
 
-def _read_list(path: Path) -> list[Any]:
+def read_list(path: Path) -> list[Any]:
     content = read_json(path)
     if not isinstance(content, list):
         raise ValueError(f"{path} must hold a list, got a {type(content).__name__}")
     return content
 
 
-def _read_split(path: Path) -> list[str]:
-    ids = _read_list(path)
+def read_split(path: Path) -> list[str]:
+    ids = read_list(path)
     for number, image_id in enumerate(ids):
         if not isinstance(image_id, str) or not image_id:
             raise ValueError(f"{path}, entry {number}: expected an image id, got {image_id!r}")
     return ids
 
 
-def _parse(row: Any, where: str, has_target: bool) -> tuple[str, str | None, tuple[str, str]]:
+def parse_row(row: Any, where: str, has_target: bool) -> tuple[str, str | None, tuple[str, str]]:
     if not isinstance(row, dict):
         raise ValueError(f"{where}: expected an object, got {row!r}")
     for field in ("candidate", "captions", *(("target",) if has_target else ())):

@@ -1,0 +1,100 @@
+"""The command ``fusecomp``."""
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+from fusecomp.data import verify
+
+__all__ = ["main"]
+
+_OK, _FINDINGS, _USAGE, _INTERRUPTED = 0, 1, 2, 130
+
+_VERIFY = """\
+Check the files of a dataset: annotations against what is published, pictures that are missing,
+empty, cut off, no pictures at all, or equal byte for byte.
+
+Exit status: 0 if there is no fault (notes are fine), 1 if there are faults, 2 if the dataset or
+an annotation file cannot be read, or the command is wrong."""
+
+_EXAMPLES = """\
+examples:
+  fusecomp verify fashioniq fashionIQ_dataset
+  fusecomp verify cirr cirr_dataset --decode --workers 8
+  fusecomp verify table mine.csv --images pictures --split val --json > report.json"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status.
+
+    Args:
+        arguments: what stands behind ``fusecomp`` on the command line; None takes it from there.
+    """
+    options = _parser().parse_args(arguments)
+    # A file name that the terminal cannot show must not end the command.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except (OSError, ValueError, ImportError) as error:
+        sys.stderr.write(f"fusecomp: {error}\n")
+        return _USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fusecomp",
+        description="Composed image retrieval.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_verify(commands)
+    return parser
+
+
+def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "verify",
+        help="check the files of a dataset",
+        description=_VERIFY,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    kinds = command.add_subparsers(required=True, metavar="DATASET", dest="dataset")
+    for name, title in (("fashioniq", "FashionIQ"), ("cirr", "CIRR")):
+        kind = kinds.add_parser(name, help=f"{title}, in CLIP4Cir's layout")
+        kind.add_argument("root", metavar="DIR", help="the folder of the dataset")
+        kind.set_defaults(images=None, split=None)
+        _add_verify_options(kind)
+    table = kinds.add_parser("table", help="your own triplets: a .csv or .jsonl file")
+    table.add_argument("root", metavar="FILE", help="the table")
+    table.add_argument("--images", metavar="DIR", required=True, help="the folder of its pictures")
+    table.add_argument("--split", help="check the rows of this split only")
+    _add_verify_options(table)
+
+
+def _add_verify_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="the whole report as JSON")
+    parser.add_argument("--decode", action="store_true", help="read every pixel too; slower")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads (default: by the cores)")
+    parser.set_defaults(run=_verify)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    report = verify(
+        options.dataset,
+        options.root,
+        images=options.images,
+        split=options.split,
+        decode=options.decode,
+        workers=options.workers,
+    )
+    text = json.dumps(report.to_dict(), indent=2) if options.json else str(report)
+    sys.stdout.write(f"{text}\n")
+    return _OK if report.ok else _FINDINGS
