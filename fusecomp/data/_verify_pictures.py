@@ -17,8 +17,10 @@ from fusecomp.progress import progress
 
 __all__ = ["check_pictures"]
 
-_CHUNK = 64
-_TAIL_BYTES = 1024
+_CHUNK = 16
+_HEAD_BYTES, _TAIL_BYTES = 12, 1024
+_JPEG_SCAN, _JPEG_END = 0xDA, b"\xff\xd9"
+_PNG_END = b"IEND\xae\x42\x60\x82"
 _MOST_WORKERS = 16
 
 _In = TypeVar("_In")
@@ -75,16 +77,17 @@ def check_pictures(
         faulty = [row for row, result in enumerate(checked) if result.kind == kind]
         if faulty:
             message = f"{len(faulty):,} of {len(ids):,} pictures are {sentence}"
-            reasons = (f"{_below(root, paths[row])}{checked[row].reason}" for row in faulty)
-            findings.append(
-                Finding(kind, message, tuple(ids[row] for row in faulty), tuple(reasons))
-            )
+            names = tuple(ids[row] for row in faulty)
+            reasons = tuple(_reason(root, ids[r], paths[r], checked[r].reason) for r in faulty)
+            findings.append(Finding(kind, message, names, reasons))
     whole = {ids[row]: result.key for row, result in enumerate(checked) if result.kind is None}
     return findings + _duplicates(pictures, whole, workers)
 
 
-def _below(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+def _reason(root: Path, image_id: str, path: Path, reason: str) -> str:
+    """The file below the root, unless the id says it, and what is the matter, if that is known."""
+    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    return ": ".join(part for part in (name, reason) if part and part != image_id)
 
 
 def _in_threads(
@@ -109,81 +112,66 @@ def _check(path: Path, decode: bool) -> _Checked:
     except FileNotFoundError:
         return _Checked("missing")
     except OSError as error:
-        return _Checked("unreadable", f": {error.strerror or error}")
+        return _Checked("unreadable", f"{error.strerror or error}")
 
 
 def _check_open(file: BinaryIO, decode: bool) -> _Checked:
     size = os.fstat(file.fileno()).st_size
     if not size:
         return _Checked("empty")
+    head = file.read(_HEAD_BYTES)
+    file.seek(max(size - _TAIL_BYTES, 0))
+    tail = file.read()
+    whole = _is_whole(file, size, head, tail)
+    if whole is False:
+        return _Checked("truncated")
+    file.seek(0)
     try:
         picture = open_picture(file)
         if min(picture.size) < 2:
             width, height = picture.size
-            return _Checked("placeholder", f": {width} x {height}")
-        file.seek(max(size - _TAIL_BYTES, 0))
-        tail = file.read()
-        ends = _ENDS.get(picture.format or "")
-        if ends is not None and not ends(file, tail, size):
-            return _Checked("truncated")
-        if decode or ends is None:
-            file.seek(0)
-            open_picture(file).load()
+            return _Checked("placeholder", f"{width} x {height}")
+        if decode or whole is None:
+            picture.load()
     except MemoryError:
         raise
     except Exception as error:
         kind = "truncated" if "truncated" in str(error) else "unreadable"
-        return _Checked(kind, f": {why_unreadable(file, error)}")
+        return _Checked(kind, why_unreadable(file, error))
     return _Checked(None, key=(size, zlib.crc32(tail)))
 
 
-def _jpeg_ends(file: BinaryIO, tail: bytes, size: int) -> bool:
-    if tail.endswith(b"\xff\xd9"):
-        return True
-    # Bytes after the end harm nobody. Before the scan, a thumbnail has an end of its own; in the
-    # scan the marker cannot occur, as 0xff is escaped there.
+def _is_whole(file: BinaryIO, size: int, head: bytes, tail: bytes) -> bool | None:
+    """Whether the end of the picture is there; None where only decoding can tell.
+
+    Bytes behind the end harm nobody.
+    """
+    if head.startswith(b"\xff\xd8\xff"):
+        return tail.endswith(_JPEG_END) or _jpeg_ends(_content(file))
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _PNG_END in tail or _PNG_END in _content(file)
+    if head.startswith(b"RIFF") and head.endswith(b"WEBP"):
+        return size >= 8 + int.from_bytes(head[4:8], "little")
+    return None
+
+
+def _content(file: BinaryIO) -> bytes:
     file.seek(0)
-    content = file.read()
-    return content.find(b"\xff\xd9", _scan_start(content)) >= 0
+    return file.read()
 
 
-def _scan_start(content: bytes) -> int:
-    """Where the first scan of a JPEG file begins; its end if there is none."""
-    place = 2
-    while place + 4 <= len(content):
-        if content[place] != 0xFF:
-            return len(content)
+def _jpeg_ends(content: bytes) -> bool:
+    # Before the scan, a thumbnail has an end of its own; in the scan, 0xff is escaped.
+    place = content.find(b"\xff", 2)
+    while 0 <= place < len(content) - 3:
         marker = content[place + 1]
-        if marker == 0xDA:
-            return place
-        # Fill bytes and markers that stand alone have no length.
-        if marker in (0xFF, 0x01) or 0xD0 <= marker <= 0xD7:
-            place += 1 if marker == 0xFF else 2
-        else:
-            place += 2 + int.from_bytes(content[place + 2 : place + 4])
-    return len(content)
-
-
-def _png_ends(file: BinaryIO, tail: bytes, size: int) -> bool:
-    end = b"IEND\xae\x42\x60\x82"
-    if end in tail:
-        return True
-    file.seek(0)
-    return end in file.read()
-
-
-def _webp_ends(file: BinaryIO, tail: bytes, size: int) -> bool:
-    file.seek(4)
-    return size >= 8 + int.from_bytes(file.read(4), "little")
-
-
-# Formats whose end can be told without decoding; pictures of any other are decoded.
-_ENDS: dict[str, Callable[[BinaryIO, bytes, int], bool]] = {
-    "JPEG": _jpeg_ends,
-    "MPO": _jpeg_ends,
-    "PNG": _png_ends,
-    "WEBP": _webp_ends,
-}
+        if marker == _JPEG_SCAN:
+            return _JPEG_END in content[place:]
+        # No marker: a fill byte, or junk between two segments.
+        filled = marker in (0x00, 0xFF)
+        length = 0 if filled else 1 + int.from_bytes(content[place + 2 : place + 4])
+        place = content.find(b"\xff", place + 1 + length)
+    return False
 
 
 def _duplicates(

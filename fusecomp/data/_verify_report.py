@@ -31,7 +31,7 @@ class Finding:
     def __str__(self) -> str:
         mark = "FAULT" if self.fault else "note"
         lines = [f"{mark:<6} {self.kind}: {self.message}"]
-        reasons = [f" ({reason})" for reason in self.reasons] or [""] * len(self.names)
+        reasons = [reason and f" ({reason})" for reason in self.reasons] or [""] * len(self.names)
         most = _SHOWN if self.fault else _SHOWN_OF_NOTE
         shown = list(zip(self.names, reasons, strict=True))[:most]
         lines += [f"       - {name}{reason}" for name, reason in shown]

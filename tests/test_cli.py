@@ -1,0 +1,210 @@
+"""The command fusecomp: exit status, what goes where, and Ctrl-C."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from fusecomp import cli
+from fusecomp.data import VerifyReport
+
+ROOT = Path(cli.__file__).parents[1]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> list[str]:
+    """The arguments that check a table of two sound pictures."""
+    for name, colour in (("a", "red"), ("b", "blue")):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{name}.png")
+    path = tmp_path / "mine.csv"
+    path.write_text("reference,text,target,split\na,is blue,b,val\n")
+    return ["verify", "table", str(path), "--images", str(tmp_path)]
+
+
+def test_a_sound_dataset_is_status_0(table: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(table) == 0
+    output = capsys.readouterr()
+    assert output.out.startswith("table mine.csv in ")
+    assert output.out.endswith("\nno fault\n")
+    assert output.err == ""
+
+
+def test_a_fault_is_status_1(
+    table: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    assert cli.main(table) == 1
+    assert "FAULT  empty: 1 of 2 pictures are files of 0 bytes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["fashioniq", "cirr"])
+def test_the_datasets_have_their_commands(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["verify", name, str(tmp_path)]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    title = {"fashioniq": "FashionIQ", "cirr": "CIRR"}[name]
+    assert output.err.startswith(f"fusecomp: no {title} in {tmp_path}")
+
+
+def test_json_stands_alone_on_standard_output(
+    table: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    assert cli.main([*table, "--json"]) == 1
+    output = capsys.readouterr()
+    content = json.loads(output.out)
+    assert (content["ok"], content["findings"][0]["names"]) == (False, ["a.png"])
+    assert output.err == ""
+
+
+def test_the_options_reach_verify(table: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def verify(dataset: str, root: str, **options: Any) -> VerifyReport:
+        seen.update(options, dataset=dataset, root=root)
+        return VerifyReport(dataset, Path(root), (), (), 0, False, 0.0)
+
+    monkeypatch.setattr(cli, "verify", verify)
+    assert cli.main([*table, "--split", "val", "--decode", "--workers", "3"]) == 0
+    assert seen == {
+        "dataset": "table",
+        "root": table[2],
+        "images": table[4],
+        "split": "val",
+        "decode": True,
+        "workers": 3,
+    }
+    assert cli.main(["verify", "fashioniq", "there"]) == 0
+    assert seen["images"] is seen["split"] is seen["workers"] is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["check"],
+        ["verify"],
+        ["verify", "coco", "there"],
+        ["verify", "fashioniq"],
+        ["verify", "table", "mine.csv"],
+        ["verify", "cirr", "there", "--images", "pictures"],
+        ["verify", "cirr", "there", "--workers", "many"],
+    ],
+)
+def test_a_wrong_command_is_status_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as error:
+        cli.main(arguments)
+    assert error.value.code == 2
+    assert "usage: fusecomp" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        (["--split", "train"], "unknown split 'train'; .* has 'val'"),
+        (["--workers", "0"], "workers must be at least 1"),
+    ],
+)
+def test_what_cannot_be_checked_is_status_2(
+    table: list[str], more: list[str], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*table, *more]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert len(output.err.splitlines()) == 1
+    assert re.match(f"fusecomp: .*{error}", output.err)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"]])
+def test_help_has_examples(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        cli.main(arguments)
+    assert error.value.code == 0
+    text = capsys.readouterr().out
+    assert "fusecomp verify fashioniq fashionIQ_dataset" in text
+    assert ("Exit status: 0" in text) == (len(arguments) == 2)
+
+
+def test_the_examples_of_the_help_are_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        cli, "verify", lambda kind, root, **_: VerifyReport(kind, Path(root), (), (), 0, True, 0.0)
+    )
+    commands = [line.split(" > ")[0].split() for line in cli._EXAMPLES.splitlines()[1:]]
+    assert [cli.main(words[1:]) for words in commands] == [0, 0, 0]
+    assert {words[0] for words in commands} == {"fusecomp"}
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(table: list[str], tmp_path: Path) -> None:
+    (tmp_path / "größe.png").write_bytes(b"")
+    done = run_in_process(table)
+    out, err = done.communicate(timeout=60)
+    assert (done.returncode, err) == (1, "")
+    assert "gr\\xf6\\xdfe.png" in out
+
+
+def test_ctrl_c_is_status_130(table: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> VerifyReport:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "verify", interrupted)
+    assert cli.main(table) == 130
+
+
+SLOWLY = """
+import sys, time
+from fusecomp import cli
+from fusecomp.data import _verify_pictures
+
+def check(path, decode):
+    time.sleep(0.05)
+    return _verify_pictures._Checked("empty")
+
+_verify_pictures._check = check
+print("started", flush=True)
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_running_check_without_a_traceback(table: list[str], tmp_path: Path) -> None:
+    for number in range(400):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    running = run_in_process([*table, "--workers", "1"], SLOWLY)
+    assert running.stdout is not None
+    assert running.stdout.readline() == "started\n"
+    time.sleep(1)
+    sent = time.monotonic()
+    os.kill(running.pid, signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, out, err) == (130, "", "")
+    assert time.monotonic() - sent < 10  # all would take 20
+
+
+def run_in_process(
+    arguments: list[str], code: str = "from fusecomp.cli import main; raise SystemExit(main())"
+) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_the_package_declares_the_command() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"fusecomp": "fusecomp.cli:main"}
