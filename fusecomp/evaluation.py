@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fusecomp.data import without
 from fusecomp.encoders import CachedEncoder
 from fusecomp.model import ComposedEncoder
 from fusecomp.modules import device_of, inference
@@ -118,21 +119,33 @@ class Evaluation(Mapping[str, float]):
         for group, row in cells.items():
             values = (f"{row.get(metric, ''):>12}" for metric in metrics)
             lines.append(" ".join([f"{group:<{names}}", *values]).rstrip())
-        counts = ", ".join(
-            f"{r.task.name or 'all'}: {len(r.task.queries)} queries in {len(r.task.gallery)}"
-            for r in self.ranking.tasks
-        )
+        counts = ", ".join(_counted(ranking.task) for ranking in self.ranking.tasks)
         protocol = ", ".join(f"{name} {value}" for name, value in self.protocol.items())
         return "\n".join([*lines, counts, protocol])
 
 
-def evaluate(model: ComposedEncoder, dataset: Dataset, *, workers: int | None = None) -> Evaluation:
+def _counted(task: Task) -> str:
+    text = f"{task.name or 'all'}: {len(task.queries)} queries in {len(task.gallery)}"
+    if task.missing_queries or task.missing_images:
+        lost, gone = len(task.missing_queries), len(task.missing_images)
+        text += f" (missing: {lost} queries, {gone} pictures)"
+    return text
+
+
+def evaluate(
+    model: ComposedEncoder,
+    dataset: Dataset,
+    *,
+    workers: int | None = None,
+    on_error: str = "raise",
+) -> Evaluation:
     """Run the dataset's protocol and compute its metrics.
 
     Args:
         model: the encoder and fusion; used in evaluation mode.
         dataset: with known targets.
         workers: processes that load pictures; None chooses.
+        on_error: as in ``rank``.
 
     Returns:
         A mapping of metrics in per cent: ``TASK/recall@k`` for each task, ``mean/recall@k``
@@ -144,7 +157,7 @@ def evaluate(model: ComposedEncoder, dataset: Dataset, *, workers: int | None = 
         FileNotFoundError: if pictures are missing.
     """
     names = metric_names(dataset)
-    ranking = rank(model, dataset, workers=workers)
+    ranking = rank(model, dataset, workers=workers, on_error=on_error)
     values = {name: value for task in ranking.tasks for name, value in _metrics(task).items()}
     for metric in _task_metrics(ranking.tasks[0].task):
         parts = [values[_named(task, metric)] for task in ranking]
@@ -235,7 +248,12 @@ def _metrics(ranking: TaskRanking) -> dict[str, float]:
 
 
 def rank(
-    model: ComposedEncoder, dataset: Dataset, k: int = 50, *, workers: int | None = None
+    model: ComposedEncoder,
+    dataset: Dataset,
+    k: int = 50,
+    *,
+    workers: int | None = None,
+    on_error: str = "raise",
 ) -> Ranking:
     """Rank the galleries of the dataset's tasks for their queries; targets may be unknown.
 
@@ -246,6 +264,8 @@ def rank(
         dataset: whose tasks are ranked.
         k: how many results to keep for each query.
         workers: processes that load pictures; None chooses.
+        on_error: ``"raise"`` stops at a picture that is missing or broken; ``"skip"`` leaves out
+            what needs it, as if by ``data.without``: each task lists what it lacks.
 
     Raises:
         ValueError: if a feature is not finite, an id is not in a gallery, or a task has no
@@ -253,10 +273,12 @@ def rank(
             queries, or a name that is taken, "mean", or empty beside other tasks.
         FileNotFoundError: if pictures are missing.
     """
-    tasks = dataset.tasks()
-    _check_tasks(tasks)
+    _check_tasks(dataset.tasks())
     with inference(model):
-        features = _Features(model.encoder, dataset, workers)
+        features = _Features(model.encoder, dataset, workers, on_error)
+        dataset = without(dataset, features.skipped)
+        tasks = dataset.tasks()
+        _check_tasks(tasks)
         rankings = [_rank_task(model, features, task, k) for task in tasks]
     protocol = getattr(dataset, "protocol", {"dataset": type(dataset).__name__})
     return Ranking(rankings, dict(protocol))
@@ -265,11 +287,14 @@ def rank(
 class _Features:
     """Image and text features of a dataset by name, each encoded once."""
 
-    def __init__(self, encoder: Encoder, dataset: Dataset, workers: int | None) -> None:
+    def __init__(
+        self, encoder: Encoder, dataset: Dataset, workers: int | None, on_error: str
+    ) -> None:
         lookup = getattr(encoder, "lookup", {})
         if not {"image", "text"} <= set(lookup):
-            encoder = CachedEncoder.build(encoder, dataset, workers=workers)
+            encoder = CachedEncoder.build(encoder, dataset, workers=workers, on_error=on_error)
             lookup = encoder.lookup
+        self.skipped: Mapping[str, str] = getattr(encoder, "skipped", {})
         self._encoder = encoder
         self._lookup = lookup
         self.device = device_of(encoder)

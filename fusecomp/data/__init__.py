@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fusecomp.data._table import TripletTable
     from fusecomp.data._verify import verify
     from fusecomp.data._verify_report import VerifyReport
+    from fusecomp.data._without import without
     from fusecomp.pictures import SquarePad, TargetPad, clip_transform
 else:
     __getattr__ = lazily(
@@ -22,6 +23,7 @@ else:
             "VerifyReport": "fusecomp.data._verify_report",
             "clip_transform": "fusecomp.pictures",
             "verify": "fusecomp.data._verify",
+            "without": "fusecomp.data._without",
         },
     )
 
@@ -33,4 +35,5 @@ __all__ = [
     "VerifyReport",
     "clip_transform",
     "verify",
+    "without",
 ]

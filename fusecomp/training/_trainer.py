@@ -16,7 +16,7 @@ from fusecomp.encoders import PartlyCachedEncoder
 from fusecomp.evaluation import evaluate, metric_names
 from fusecomp.files import open_atomic
 from fusecomp.model import ComposedEncoder
-from fusecomp.modules import describe, device_of, fingerprint
+from fusecomp.modules import autocast, describe, device_of, fingerprint
 from fusecomp.progress import progress
 from fusecomp.protocols import Dataset, Encoder, Loss
 from fusecomp.records import Batch
@@ -29,7 +29,6 @@ from fusecomp.training._state import StageState
 
 __all__ = ["NonFiniteError", "Run", "Trainer", "fit"]
 
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _ID_KEYWORDS = ("target_ids", "reference_ids")
 
 
@@ -125,8 +124,7 @@ class Trainer:
                 f"the encoder is on {devices['encoder']} and the fusion on {devices['fusion']}: "
                 "move both to one device"
             )
-        if config.precision == "fp16" and self._device.type == "cpu":
-            raise ValueError("precision='fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU")
+        autocast(self._device, config.precision)  # raises where the device cannot
         self._batches_per_epoch = len(plan(len(self.train), config, epoch=0))
         if self.validation is None:
             if config.metric is not None:
@@ -196,8 +194,7 @@ class Trainer:
     def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
         reference, target = (self._moved(i) for i in (batch.reference, batch.target))
         texts, counts = self._moved(batch.texts), self._moved(batch.text_counts)
-        dtype = _AUTOCAST.get(self.config.precision)
-        with torch.autocast(self._device.type, dtype, enabled=dtype is not None):
+        with autocast(self._device, self.config.precision):
             image = self.encoder.encode_image(reference)
             text = self.encoder.encode_text(texts)
             query = self.model.compose(image, text, counts)
