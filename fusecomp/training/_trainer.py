@@ -228,17 +228,27 @@ class Trainer:
 
     def _run(self) -> Run:
         self._resume()
-        while self.epoch < self.config.epochs:
-            label = f"epoch {self.epoch + 1}/{self.config.epochs}"
-            todo = batches(self.train, self.encoder, self.config, self.epoch, start=self.batch)
-            count = self._batches_per_epoch
-            for batch in progress(todo, count, label, "steps", start=self.batch):
-                self._loss_sum += self.step(batch).item()
-                self.batch += 1
-                if self.config.save_every and self.steps % self.config.save_every == 0:
-                    self._save()
-            self._end_epoch()
+        if self.epoch < self.config.epochs:
+            self._train()
         return self._finish()
+
+    def _train(self) -> None:
+        """The steps that are left; one line of progress for all epochs."""
+        names = self.config.train
+        label = f"training {names if isinstance(names, str) else ', '.join(names)}"
+        total = self.config.epochs * self._batches_per_epoch
+        done = self.epoch * self._batches_per_epoch + self.batch
+        for batch in progress(self._remaining(self.encoder), total, label, "steps", start=done):
+            self._loss_sum += self.step(batch).item()
+            self.batch += 1
+            if self.config.save_every and self.steps % self.config.save_every == 0:
+                self._save()
+
+    def _remaining(self, encoder: Encoder) -> Iterator[Batch]:
+        """The batches of all epochs that are left; ends an epoch once its last step is made."""
+        while self.epoch < self.config.epochs:
+            yield from batches(self.train, encoder, self.config, self.epoch, start=self.batch)
+            self._end_epoch()
 
     def _end_epoch(self) -> None:
         self.epoch += 1

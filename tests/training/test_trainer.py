@@ -1,8 +1,10 @@
 import copy
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -595,6 +597,24 @@ def test_what_is_printed_fits_a_line(tmp_path: Path) -> None:
     assert repr(run).endswith("of 3 epochs; no workdir)")
     batch = next(batches(data, encoder(), CONFIG, epoch=0))
     assert repr(batch) == "Batch(4 triplets, reference [4, 4], 4 texts)"
+
+
+def test_many_short_epochs_are_one_phase_in_a_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither silent nor a line for every epoch, also where it goes on in the middle of one."""
+    clock = itertools.count()
+    monkeypatch.setattr("fusecomp.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    trainer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, epochs=30))
+    trainer.epoch, trainer.batch = 3, 2
+    trainer.run()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "training fusion: 41/90 steps, 1/s, 49 s left\n"
+        "training fusion: 71/90 steps, 1/s, 19 s left\n"
+        "training fusion: 90/90 steps, 0.99/s, 80 s\n"
+    )
 
 
 def test_a_loss_class_in_place_of_an_instance_is_named(tmp_path: Path) -> None:
