@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -134,3 +135,13 @@ def test_autocast_does_not_lower_its_gradients(name: str) -> None:
 def test_bad_input_is_refused(name: str, bad: str) -> None:
     with pytest.raises(ValueError, match=r"query|target|rows"):
         make(name)(*BAD[bad])
+
+
+@every_loss
+def test_what_is_no_tensor_is_named_with_the_way_out(name: str) -> None:
+    loss, query, array = make(name), features()[0], np.ones((8, 6), "f4")
+    for inputs, wrong in (((array, query), "query"), ((query, array), "target")):
+        with pytest.raises(
+            TypeError, match=f"{wrong} must be a torch tensor, got ndarray; .*_numpy"
+        ):
+            loss(*inputs)

@@ -299,3 +299,16 @@ def test_indices_that_do_not_fit_are_refused(name: str, bad: str) -> None:
 def test_one_target_a_query() -> None:
     with pytest.raises(ValueError, match=r"targets must be \[Q\], got \[2, 1\]"):
         rank_targets(GOOD, GOOD, torch.tensor([[0], [1]]), k=1)
+
+
+@pytest.mark.parametrize("name", ["query", "gallery", "exclude", "candidates", "targets"])
+def test_what_is_no_tensor_is_named(name: str) -> None:
+    arguments: dict[str, Any] = {
+        "query": torch.ones(2, 3),
+        "gallery": torch.ones(4, 3),
+        "k": 1,
+        **{what: torch.zeros(2).long() for what in ("exclude", "candidates", "targets")},
+    }
+    arguments[name] = arguments[name].numpy()
+    with pytest.raises(TypeError, match=f"{name} must be a torch tensor, got ndarray"):
+        rank_targets(**arguments)
