@@ -9,7 +9,7 @@ from torch import Tensor
 from fusecomp.encoders import CachedEncoder
 from fusecomp.model import ComposedEncoder
 from fusecomp.modules import device_of, inference
-from fusecomp.protocols import Dataset, Encoder
+from fusecomp.protocols import Dataset, Encoder, require
 from fusecomp.records import Task, Triplet
 from fusecomp.retrieval import rank_targets, recall_at_k
 from fusecomp.similarity import non_finite_rows
@@ -140,9 +140,11 @@ def evaluate(model: ComposedEncoder, dataset: Dataset, *, workers: int | None = 
         task, each task the same in the means.
 
     Raises:
+        TypeError: if model or dataset is something else, as when they are swapped.
         ValueError: if targets are unknown (then use ``rank``), or a feature is not finite.
         FileNotFoundError: if pictures are missing.
     """
+    _require_both(model, dataset)
     names = metric_names(dataset)
     ranking = rank(model, dataset, workers=workers)
     values = {name: value for task in ranking.tasks for name, value in _metrics(task).items()}
@@ -248,11 +250,13 @@ def rank(
         workers: processes that load pictures; None chooses.
 
     Raises:
+        TypeError: if model or dataset is something else, as when they are swapped.
         ValueError: if a feature is not finite, an id is not in a gallery, or a task has no
             queries, no k or one below 1, more or fewer rows of ``exclude`` or ``subsets`` than
             queries, or a name that is taken, "mean", or empty beside other tasks.
         FileNotFoundError: if pictures are missing.
     """
+    _require_both(model, dataset)
     tasks = dataset.tasks()
     _check_tasks(tasks)
     with inference(model):
@@ -260,6 +264,11 @@ def rank(
         rankings = [_rank_task(model, features, task, k) for task in tasks]
     protocol = getattr(dataset, "protocol", {"dataset": type(dataset).__name__})
     return Ranking(rankings, dict(protocol))
+
+
+def _require_both(model: ComposedEncoder, dataset: Dataset) -> None:
+    require("model", model, "compose", "a ComposedEncoder", "model, dataset")
+    require("dataset", dataset, "tasks", "a Dataset", "model, dataset")
 
 
 class _Features:

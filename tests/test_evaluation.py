@@ -483,3 +483,17 @@ def test_a_data_set_without_a_protocol_is_named_by_its_class() -> None:
     encoder = features_of(data)
     del data.protocol
     assert rank(ComposedEncoder(encoder, Sum()), data).protocol == {"dataset": "Plain"}
+
+
+@pytest.mark.parametrize("call", [evaluate, rank])
+def test_swapped_or_other_arguments_are_named_with_their_order(call: Callable[..., Any]) -> None:
+    data = Toy([toy_task()])
+    encoder = features_of(data)
+    model = ComposedEncoder(encoder, Sum())
+    for arguments, message in (
+        ((data, model), "model must be a ComposedEncoder, got Toy"),
+        ((encoder, data), "model must be a ComposedEncoder, got CachedEncoder"),
+        ((model, encoder), "dataset must be a Dataset, got CachedEncoder"),
+    ):
+        with pytest.raises(TypeError, match=f"{message}; the order is model, dataset"):
+            call(*arguments)

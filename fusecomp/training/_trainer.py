@@ -18,7 +18,7 @@ from fusecomp.files import open_atomic
 from fusecomp.model import ComposedEncoder
 from fusecomp.modules import describe, device_of, fingerprint
 from fusecomp.progress import progress
-from fusecomp.protocols import Dataset, Encoder, Loss
+from fusecomp.protocols import Dataset, Encoder, Loss, require
 from fusecomp.records import Batch
 from fusecomp.similarity import widen
 from fusecomp.training._batches import batches, plan
@@ -80,6 +80,7 @@ class Trainer:
             are not.
 
     Raises:
+        TypeError: if an argument is something else, as when two are swapped.
         ValueError: if ``config.train`` names nothing that can learn, the metric is unknown, the
             triplets make no batch, the precision does not fit the device, or encoder and fusion
             are on different devices.
@@ -94,8 +95,7 @@ class Trainer:
         validation: Dataset | None = None,
         workdir: str | Path | None = None,
     ) -> None:
-        if isinstance(loss, type):
-            raise TypeError(f"loss is the class {loss.__name__}: pass an instance of it")
+        _require_kinds(model, train, loss, config, validation)
         self.model = model
         self.train = train
         self.loss = loss
@@ -369,12 +369,27 @@ def fit(
         workdir: as in ``Trainer``.
 
     Raises:
+        TypeError: as ``Trainer``.
         ValueError: as ``Trainer``; also if the workdir belongs to another run.
         NonFiniteError: if the loss or a gradient is NaN or infinite.
         FileNotFoundError: if pictures are missing.
         PictureError: if one cannot be read.
     """
     return Trainer(model, train, loss, config, validation, workdir).run()
+
+
+def _require_kinds(
+    model: ComposedEncoder, train: Dataset, loss: Loss, config: StageConfig, validation: Any
+) -> None:
+    order = "model, train, loss, config, validation, workdir"
+    require("model", model, "compose", "a ComposedEncoder", order)
+    require("train", train, "triplets", "a Dataset", order)
+    require("loss", loss, "__call__", "callable", order)
+    require("config", config, "fixed", "a StageConfig", order)
+    if validation is not None:
+        require("validation", validation, "tasks", "a Dataset", order)
+    if isinstance(loss, type):
+        raise TypeError(f"loss is the class {loss.__name__}: pass an instance of it")
 
 
 class _TripletsOnly:

@@ -620,3 +620,22 @@ def test_many_short_epochs_are_one_phase_in_a_log(
 def test_a_loss_class_in_place_of_an_instance_is_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="loss is the class InfoNCE: pass an instance"):
         fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE, CONFIG)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("call", [fc.Trainer, fc.fit])
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ((1, 0, 2, 3), "model must be a ComposedEncoder, got Toy"),
+        ((0, 2, 1, 3), "train must be a Dataset, got InfoNCE"),
+        ((0, 1, 3, 2), "loss must be callable, got StageConfig"),
+        ((0, 1, 2, 1), "config must be a StageConfig, got Toy"),
+        ((0, 1, 2, 3, 4), "validation must be a Dataset, got str"),
+    ],
+)
+def test_swapped_arguments_are_named_with_their_order(
+    tmp_path: Path, call: Callable[..., Any], order: tuple[int, ...], message: str
+) -> None:
+    given = [composed(), Toy(tmp_path), fc.InfoNCE(), CONFIG, "a workdir"]
+    with pytest.raises(TypeError, match=f"{message}; the order is model, train, loss, config"):
+        call(*(given[position] for position in order))
