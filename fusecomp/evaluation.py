@@ -48,6 +48,10 @@ class TaskRanking:
         gallery = self.task.gallery
         return [[gallery[i] for i in row if i >= 0] for row in self.indices.tolist()]
 
+    def __repr__(self) -> str:
+        targets = "unknown" if self.ranks is None else "known"
+        return f"TaskRanking({self.task}; the best {self.indices.shape[1]}, targets {targets})"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking(Mapping[str, TaskRanking]):
@@ -73,10 +77,18 @@ class Ranking(Mapping[str, TaskRanking]):
     def __len__(self) -> int:
         return len(self.tasks)
 
+    def __repr__(self) -> str:
+        return f"Ranking({'; '.join(self._summary())})"
+
+    def _summary(self) -> tuple[str, str]:
+        """The size of each task, and the protocol."""
+        sizes = ", ".join(str(ranking.task) for ranking in self.tasks)
+        return sizes, ", ".join(f"{name} {value}" for name, value in self.protocol.items())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation(Mapping[str, float]):
-    """Metrics by name, in per cent; prints as a table.
+    """Metrics by name, in per cent; prints as a table, also at the prompt.
 
     Args:
         metrics: such as ``dress/recall@10``, ``mean/recall@10`` and ``mean``.
@@ -118,12 +130,10 @@ class Evaluation(Mapping[str, float]):
         for group, row in cells.items():
             values = (f"{row.get(metric, ''):>12}" for metric in metrics)
             lines.append(" ".join([f"{group:<{names}}", *values]).rstrip())
-        counts = ", ".join(
-            f"{r.task.name or 'all'}: {len(r.task.queries)} queries in {len(r.task.gallery)}"
-            for r in self.ranking.tasks
-        )
-        protocol = ", ".join(f"{name} {value}" for name, value in self.protocol.items())
-        return "\n".join([*lines, counts, protocol])
+        return "\n".join([*lines, *self.ranking._summary()])
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def evaluate(model: ComposedEncoder, dataset: Dataset, *, workers: int | None = None) -> Evaluation:

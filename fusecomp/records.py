@@ -62,6 +62,12 @@ class Task:
     subsets: Sequence[Sequence[str]] | None = None
     ks: tuple[int, ...] = (10, 50)
 
+    def __str__(self) -> str:
+        return f"{self.name or 'all'}: {len(self.queries)} queries in {len(self.gallery)}"
+
+    def __repr__(self) -> str:
+        return f"Task({self})"
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

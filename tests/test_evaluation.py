@@ -286,6 +286,21 @@ def test_it_prints_a_table_with_counts_and_protocol(tiny_fashioniq: Path) -> Non
     assert "gallery original, reference kept, captions both" in str(evaluation)
 
 
+def test_what_is_shown_at_the_prompt_is_short(tiny_fashioniq: Path) -> None:
+    data = FashionIQ(tiny_fashioniq, "val", ["dress", "shirt"])
+    evaluation = evaluate(ComposedEncoder(features_of(data), Sum()), data)
+    assert repr(evaluation) == str(evaluation)
+    sizes = "dress: 8 queries in 12, shirt: 8 queries in 12"
+    protocol = "dataset FashionIQ, split val, gallery original, reference kept, captions both"
+    for shown in (repr(evaluation.ranking), str(evaluation.ranking)):
+        assert shown == f"Ranking({sizes}; {protocol})"
+    expected = "TaskRanking(dress: 8 queries in 12; the best 50, targets known)"
+    assert repr(evaluation.ranking["dress"]) == expected
+    test = FashionIQ(tiny_fashioniq, "test", ["dress"])
+    hidden = rank(ComposedEncoder(features_of(test), Sum()), test, k=5)["dress"]
+    assert repr(hidden) == "TaskRanking(dress: 8 queries in 12; the best 5, targets unknown)"
+
+
 # Targets that are not public
 
 
