@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fusecomp.encoders import CachedEncoder
 from fusecomp.model import ComposedEncoder
-from fusecomp.modules import device_of, inference
+from fusecomp.modules import device_of, inference, require_one_device
 from fusecomp.protocols import Dataset, Encoder, require
 from fusecomp.records import Task, Triplet
 from fusecomp.retrieval import rank_targets, recall_at_k
@@ -261,16 +261,18 @@ def rank(
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
-        ValueError: if a feature is not finite, an id is not in a gallery, or a task has no
-            queries, no k or one below 1, more or fewer rows of ``exclude`` or ``subsets`` than
-            queries, or a name that is taken, "mean", or empty beside other tasks.
+        ValueError: if encoder and fusion are on different devices, a feature is not finite, an
+            id is not in a gallery, or a task has no queries, no k or one below 1, more or fewer
+            rows of ``exclude`` or ``subsets`` than queries, or a name that is taken, "mean", or
+            empty beside other tasks.
         FileNotFoundError: if pictures are missing.
     """
     _require_both(model, dataset)
     tasks = dataset.tasks()
     _check_tasks(tasks)
+    require_one_device(model.encoder, model.fusion)
     with inference(model):
-        features = _Features(model.encoder, dataset, workers)
+        features = _Features(model, dataset, workers)
         rankings = [_rank_task(model, features, task, k) for task in tasks]
     protocol = getattr(dataset, "protocol", {"dataset": type(dataset).__name__})
     return Ranking(rankings, dict(protocol))
@@ -284,14 +286,16 @@ def _require_both(model: ComposedEncoder, dataset: Dataset) -> None:
 class _Features:
     """Image and text features of a dataset by name, each encoded once."""
 
-    def __init__(self, encoder: Encoder, dataset: Dataset, workers: int | None) -> None:
+    def __init__(self, model: ComposedEncoder, dataset: Dataset, workers: int | None) -> None:
+        encoder: Encoder = model.encoder
+        self.device = device_of(model)
         lookup = getattr(encoder, "lookup", {})
         if not {"image", "text"} <= set(lookup):
-            encoder = CachedEncoder.build(encoder, dataset, workers=workers)
+            # An encoder that is no module has no device; its features go to the fusion's.
+            encoder = CachedEncoder.build(encoder, dataset, workers=workers).to(self.device)
             lookup = encoder.lookup
         self._encoder = encoder
         self._lookup = lookup
-        self.device = device_of(encoder)
 
     def images(self, image_ids: Sequence[str]) -> Tensor:
         rows = self._lookup["image"](image_ids).to(self.device)

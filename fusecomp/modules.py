@@ -11,16 +11,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["describe", "device_of", "fingerprint", "inference"]
+__all__ = ["describe", "device_of", "fingerprint", "inference", "require_one_device"]
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def device_of(*parts: Any) -> torch.device:
     """The device of the first parameter or buffer among the parts; the CPU if they have none."""
+    return next(_devices(*parts), torch.device("cpu"))
+
+
+def require_one_device(encoder: Any, fusion: Any) -> None:
+    """Raise ValueError if encoder and fusion have tensors, and not on one device."""
+    devices = [next(_devices(part), None) for part in (encoder, fusion)]
+    if None not in devices and devices[0] != devices[1]:
+        raise ValueError(
+            f"the encoder is on {devices[0]} and the fusion on {devices[1]}: move both to one "
+            "device, as model.to(device) does"
+        )
+
+
+def _devices(*parts: Any) -> Iterator[torch.device]:
     modules = [part for part in parts if isinstance(part, nn.Module)]
-    tensors = (t for module in modules for t in chain(module.parameters(), module.buffers()))
-    return next((t.device for t in tensors), torch.device("cpu"))
+    for module in modules:
+        yield from (tensor.device for tensor in chain(module.parameters(), module.buffers()))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from fusecomp.encoders import PartlyCachedEncoder
 from fusecomp.evaluation import evaluate, metric_names
 from fusecomp.files import open_atomic
 from fusecomp.model import ComposedEncoder
-from fusecomp.modules import describe, device_of, fingerprint
+from fusecomp.modules import describe, device_of, fingerprint, require_one_device
 from fusecomp.progress import progress
 from fusecomp.protocols import Dataset, Encoder, Loss, require
 from fusecomp.records import Batch
@@ -119,12 +119,7 @@ class Trainer:
 
     def _check(self, config: StageConfig) -> str | None:
         """The metric that picks the best weights; early errors."""
-        devices = {part: device_of(getattr(self.model, part)) for part in ("encoder", "fusion")}
-        if devices["encoder"] != devices["fusion"] and _has_tensors(self.model.fusion):
-            raise ValueError(
-                f"the encoder is on {devices['encoder']} and the fusion on {devices['fusion']}: "
-                "move both to one device"
-            )
+        require_one_device(self.model.encoder, self.model.fusion)
         if config.precision == "fp16" and self._device.type == "cpu":
             raise ValueError("precision='fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU")
         self._batches_per_epoch = len(plan(len(self.train), config, epoch=0))
@@ -148,7 +143,10 @@ class Trainer:
             return encoder
         datasets = [_TripletsOnly(self.train), *([self.validation] if self.validation else [])]
         workers = self.config.workers
-        return PartlyCachedEncoder.build(encoder, *datasets, sides=sides, workers=workers)
+        cached = PartlyCachedEncoder.build(encoder, *datasets, sides=sides, workers=workers)
+        # An encoder that is no module has no device; its features go to the fusion's.
+        cached.tables.to(self._device)
+        return cached
 
     def step(self, batch: Batch) -> Tensor:
         """Encode, fuse, compute the loss, update; the loss without its graph.
@@ -445,10 +443,6 @@ def _describe_nonfinite(loss: Tensor, query: Tensor, target: Tensor, batch: Batc
 def _describe_part(part: Any) -> str:
     part = getattr(part, "_orig_mod", part)
     return describe(part) if hasattr(part, "__code__") else type(part).__name__
-
-
-def _has_tensors(part: Any) -> bool:
-    return isinstance(part, nn.Module) and any(True for _ in part.state_dict())
 
 
 def _broken(gradient: Tensor) -> bool:

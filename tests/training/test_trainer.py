@@ -278,10 +278,40 @@ def test_the_optimiser_has_the_settings(
     assert {name: optimizer.defaults[name] for name in defaults} == defaults
 
 
-def test_parts_on_two_devices_are_named(tmp_path: Path) -> None:
-    model = fc.ComposedEncoder(encoder(), fc.Combiner(DIM).to("meta"))
-    with pytest.raises(ValueError, match="encoder is on cpu and the fusion on meta"):
-        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+def test_parts_on_two_devices_are_named_wherever_they_meet(tmp_path: Path) -> None:
+    model, data = fc.ComposedEncoder(encoder(), fc.Combiner(DIM).to("meta")), Toy(tmp_path)
+    calls: list[Callable[[], Any]] = [
+        lambda: fc.Trainer(model, data, fc.InfoNCE(), CONFIG),
+        lambda: fc.rank(model, data),
+        lambda: fc.evaluate(model, data),
+        lambda: model.query([data.path("0")], ["word 0"]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="encoder is on cpu and the fusion on meta: move both"):
+            call()
+
+
+class Plain:
+    """An encoder that is no module, and so on no device."""
+
+    def __init__(self) -> None:
+        self._behind = encoder()
+        self.load = self._behind.load
+
+    def encode_image(self, pictures: Tensor) -> Tensor:
+        return self._behind.encode_image(pictures)
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        return self._behind.encode_text(texts)
+
+
+def test_features_of_an_encoder_on_no_device_are_looked_up_where_the_fusion_is(
+    tmp_path: Path,
+) -> None:
+    model = fc.ComposedEncoder(Plain(), fc.Combiner(DIM).to("meta"))
+    trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+    tables = trainer.encoder.tables.values()  # type: ignore[attr-defined]
+    assert [table.features.device.type for table in tables] == ["meta", "meta"]
 
 
 # torch.compile itself looks at the gradient of each input.
