@@ -213,7 +213,9 @@ class Trainer:
             # Not torch.manual_seed: that would also seed devices whose streams are not kept.
             torch.default_generator.manual_seed(seed)
             if self._device.type != "cpu":
-                torch.get_device_module(self._device).manual_seed(seed)
+                # manual_seed of a GPU's module is that of the current GPU, which may be another.
+                state = torch.Generator(self._device).manual_seed(seed).get_state()
+                torch.get_device_module(self._device).set_rng_state(state, self._device)
             yield
 
     def run(self) -> Run:
