@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from fusecomp.data import FashionIQ
 from fusecomp.encoders import CachedEncoder, DualEncoder, PartlyCachedEncoder
-from fusecomp.evaluation import evaluate, metric_names, rank
+from fusecomp.evaluation import Evaluation, evaluate, metric_names, rank
 from fusecomp.fusion import Combiner, Sum
 from fusecomp.model import ComposedEncoder
-from fusecomp.protocols import Dataset
+from fusecomp.protocols import Dataset, Encoder
 from fusecomp.records import Task, Triplet
 
 Shared = Callable[[str], Path]
@@ -456,7 +456,7 @@ class Words(nn.Module):
 
     def forward(self, texts: list[str]) -> Tensor:
         codes = [[ord(letter) / 64 for letter in text[:24].ljust(24)] for text in texts]
-        out: Tensor = self.layer(torch.tensor(codes))
+        out: Tensor = self.layer(torch.tensor(codes, device=self.layer.weight.device))
         return out
 
 
@@ -480,6 +480,43 @@ def test_a_live_encoder_gives_what_a_cached_one_gives(tiny_fashioniq: Path) -> N
         assert dict(other) == dict(from_live)
         for name, result in from_live.ranking.items():
             assert torch.equal(other.ranking[name].indices, result.indices)
+
+
+def assert_equal_evaluations(one: Evaluation, other: Evaluation) -> None:
+    """Equal but for the last digits of scores."""
+    assert dict(one) == dict(other)
+    for name, here in one.ranking.items():
+        there = other.ranking[name]
+        assert torch.equal(there.indices, here.indices)
+        assert here.ranks is not None
+        assert there.ranks is not None
+        assert torch.equal(there.ranks, here.ranks)
+        torch.testing.assert_close(there.scores, here.scores)
+
+
+def test_a_gpu_ranks_as_a_cpu_does(tiny_fashioniq: Path, cuda: torch.device) -> None:
+    torch.manual_seed(0)
+    toy = Toy([toy_task("a"), toy_task("b", queries=1100)])
+    data = FashionIQ(tiny_fashioniq, "val", captions="averaged", exclude_reference=True)
+    live = DualEncoder(nn.Linear(8, 4), Words(), load)
+    pairs: list[tuple[Encoder, Dataset]] = [(features_of(toy), toy), (live, data)]
+    for encoder, dataset in pairs:
+        model = ComposedEncoder(encoder, Combiner(4))
+        here = evaluate(model, dataset)
+        assert_equal_evaluations(here, evaluate(model.to(cuda), dataset))
+
+
+def test_features_of_functions_are_ranked_on_the_gpu_of_the_fusion(
+    tiny_fashioniq: Path, cuda: torch.device
+) -> None:
+    torch.manual_seed(0)
+    data = FashionIQ(tiny_fashioniq, "val")
+    weight, words = torch.randn(8, 4), Words()
+    functions = DualEncoder(lambda p: p @ weight, lambda texts: words(texts), load)
+    fusion = Combiner(4)
+    here = evaluate(ComposedEncoder(functions, fusion), data)
+    there = evaluate(ComposedEncoder(functions, fusion.to(cuda)), data)
+    assert_equal_evaluations(here, there)
 
 
 def test_missing_pictures_stop_the_evaluation(tiny_fashioniq: Path) -> None:

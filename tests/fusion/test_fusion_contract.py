@@ -124,3 +124,11 @@ def test_what_is_no_tensor_is_named_with_the_way_out(name: str, given: Any) -> N
             TypeError, match=rf"{wrong} must be a torch tensor.*from_numpy\({wrong}"
         ):
             module(*inputs)
+
+
+@every_fusion
+def test_a_gpu_gives_the_same(name: str, cuda: torch.device) -> None:
+    module, (image, text) = make(name).double(), features(16, torch.float64)
+    here = module(image, text)
+    there = module.to(cuda)(image.to(cuda), text.to(cuda))
+    torch.testing.assert_close(there.cpu(), here)

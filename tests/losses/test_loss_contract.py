@@ -145,3 +145,16 @@ def test_what_is_no_tensor_is_named_with_the_way_out(name: str) -> None:
             TypeError, match=f"{wrong} must be a torch tensor, got ndarray; .*_numpy"
         ):
             loss(*inputs)
+
+
+@every_loss
+@pytest.mark.parametrize("rows", [8, 2500])
+def test_a_gpu_gives_the_same(name: str, rows: int, cuda: torch.device) -> None:
+    pair, loss = features(rows, torch.float64), make(name)
+    here = loss(*pair)
+    there = loss.to(cuda)(*(tensor.to(cuda) for tensor in pair))
+    torch.testing.assert_close(there.cpu(), here)
+    for one, other in zip(
+        *(torch.autograd.grad(value, pair) for value in (there, here)), strict=True
+    ):
+        torch.testing.assert_close(one, other)
