@@ -9,8 +9,8 @@ from torch import Tensor
 from fusecomp.data import without
 from fusecomp.encoders import CachedEncoder
 from fusecomp.model import ComposedEncoder
-from fusecomp.modules import device_of, inference
-from fusecomp.protocols import Dataset, Encoder
+from fusecomp.modules import device_of, inference, require_one_device
+from fusecomp.protocols import Dataset, Encoder, require
 from fusecomp.records import Task, Triplet
 from fusecomp.retrieval import rank_targets, recall_at_k
 from fusecomp.similarity import non_finite_rows
@@ -49,6 +49,10 @@ class TaskRanking:
         gallery = self.task.gallery
         return [[gallery[i] for i in row if i >= 0] for row in self.indices.tolist()]
 
+    def __repr__(self) -> str:
+        targets = "unknown" if self.ranks is None else "known"
+        return f"TaskRanking({self.task}; the best {self.indices.shape[1]}, targets {targets})"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking(Mapping[str, TaskRanking]):
@@ -74,10 +78,18 @@ class Ranking(Mapping[str, TaskRanking]):
     def __len__(self) -> int:
         return len(self.tasks)
 
+    def __repr__(self) -> str:
+        return f"Ranking({'; '.join(self._summary())})"
+
+    def _summary(self) -> tuple[str, str]:
+        """The size of each task, and the protocol."""
+        sizes = ", ".join(str(ranking.task) for ranking in self.tasks)
+        return sizes, ", ".join(f"{name} {value}" for name, value in self.protocol.items())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation(Mapping[str, float]):
-    """Metrics by name, in per cent; prints as a table.
+    """Metrics by name, in per cent; prints as a table, also at the prompt.
 
     Args:
         metrics: such as ``dress/recall@10``, ``mean/recall@10`` and ``mean``.
@@ -119,17 +131,10 @@ class Evaluation(Mapping[str, float]):
         for group, row in cells.items():
             values = (f"{row.get(metric, ''):>12}" for metric in metrics)
             lines.append(" ".join([f"{group:<{names}}", *values]).rstrip())
-        counts = ", ".join(_counted(ranking.task) for ranking in self.ranking.tasks)
-        protocol = ", ".join(f"{name} {value}" for name, value in self.protocol.items())
-        return "\n".join([*lines, counts, protocol])
+        return "\n".join([*lines, *self.ranking._summary()])
 
-
-def _counted(task: Task) -> str:
-    text = f"{task.name or 'all'}: {len(task.queries)} queries in {len(task.gallery)}"
-    if task.missing_queries or task.missing_images:
-        lost, gone = len(task.missing_queries), len(task.missing_images)
-        text += f" (missing: {lost} queries, {gone} pictures)"
-    return text
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def evaluate(
@@ -153,9 +158,11 @@ def evaluate(
         task, each task the same in the means.
 
     Raises:
+        TypeError: if model or dataset is something else, as when they are swapped.
         ValueError: if targets are unknown (then use ``rank``), or a feature is not finite.
         FileNotFoundError: if pictures are missing.
     """
+    _require_both(model, dataset)
     names = metric_names(dataset)
     ranking = rank(model, dataset, workers=workers, on_error=on_error)
     values = {name: value for task in ranking.tasks for name, value in _metrics(task).items()}
@@ -268,14 +275,18 @@ def rank(
             what needs it, as if by ``data.without``: each task lists what it lacks.
 
     Raises:
-        ValueError: if a feature is not finite, an id is not in a gallery, or a task has no
-            queries, no k or one below 1, more or fewer rows of ``exclude`` or ``subsets`` than
-            queries, or a name that is taken, "mean", or empty beside other tasks.
+        TypeError: if model or dataset is something else, as when they are swapped.
+        ValueError: if encoder and fusion are on different devices, a feature is not finite, an
+            id is not in a gallery, or a task has no queries, no k or one below 1, more or fewer
+            rows of ``exclude`` or ``subsets`` than queries, or a name that is taken, "mean", or
+            empty beside other tasks.
         FileNotFoundError: if pictures are missing.
     """
+    _require_both(model, dataset)
     _check_tasks(dataset.tasks())
+    require_one_device(model.encoder, model.fusion)
     with inference(model):
-        features = _Features(model.encoder, dataset, workers, on_error)
+        features = _Features(model, dataset, workers, on_error)
         dataset = without(dataset, features.skipped)
         tasks = dataset.tasks()
         _check_tasks(tasks)
@@ -284,20 +295,28 @@ def rank(
     return Ranking(rankings, dict(protocol))
 
 
+def _require_both(model: ComposedEncoder, dataset: Dataset) -> None:
+    require("model", model, "compose", "a ComposedEncoder", "model, dataset")
+    require("dataset", dataset, "tasks", "a Dataset", "model, dataset")
+
+
 class _Features:
     """Image and text features of a dataset by name, each encoded once."""
 
     def __init__(
-        self, encoder: Encoder, dataset: Dataset, workers: int | None, on_error: str
+        self, model: ComposedEncoder, dataset: Dataset, workers: int | None, on_error: str
     ) -> None:
+        encoder: Encoder = model.encoder
+        self.device = device_of(model)
         lookup = getattr(encoder, "lookup", {})
         if not {"image", "text"} <= set(lookup):
-            encoder = CachedEncoder.build(encoder, dataset, workers=workers, on_error=on_error)
+            cached = CachedEncoder.build(encoder, dataset, workers=workers, on_error=on_error)
+            # An encoder that is no module has no device; its features go to the fusion's.
+            encoder = cached.to(self.device)
             lookup = encoder.lookup
         self.skipped: Mapping[str, str] = getattr(encoder, "skipped", {})
         self._encoder = encoder
         self._lookup = lookup
-        self.device = device_of(encoder)
 
     def images(self, image_ids: Sequence[str]) -> Tensor:
         rows = self._lookup["image"](image_ids).to(self.device)

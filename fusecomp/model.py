@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fusecomp.files import read_tensors, write_tensors
 from fusecomp.loading import load_picture, require_files, stack_pictures
-from fusecomp.modules import device_of, inference
+from fusecomp.modules import device_of, inference, require_one_device
 from fusecomp.protocols import Encoder, Fusion
 from fusecomp.similarity import normalize, widen
 
@@ -65,7 +65,8 @@ class ComposedEncoder(nn.Module):
             [B, D], unit length.
 
         Raises:
-            ValueError: if the numbers differ, or an id is unknown.
+            ValueError: if the numbers differ, an id is unknown, or encoder and fusion are on
+                different devices.
             FileNotFoundError: naming a string that is no file.
         """
         for name, given in (("references", references), ("texts", texts)):
@@ -75,6 +76,7 @@ class ComposedEncoder(nn.Module):
             raise ValueError(
                 f"{len(references)} references but {len(texts)} texts: give as many, and not empty"
             )
+        require_one_device(self.encoder, self.fusion)
         with inference(self.encoder, self.fusion):
             images = self._encode_images(references)
             features = [

@@ -73,6 +73,14 @@ class Task:
     missing_queries: tuple[str, ...] = ()
     missing_images: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        text = f"{self.name or 'all'}: {len(self.queries)} queries in {len(self.gallery)}"
+        lost, gone = len(self.missing_queries), len(self.missing_images)
+        return f"{text} (missing: {lost} queries, {gone} pictures)" if lost or gone else text
+
+    def __repr__(self) -> str:
+        return f"Task({self})"
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

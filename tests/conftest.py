@@ -26,6 +26,14 @@ def shared() -> Callable[[str], Path]:
     return find
 
 
+@pytest.fixture(scope="session")
+def cuda() -> torch.device:
+    """The GPU that a test needs."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU with CUDA")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
 @pytest.fixture
 def tiny_fashioniq(tmp_path: Path) -> Path:
     """A FashionIQ folder in the true format: three categories, 12 images and 8 pairs a split."""

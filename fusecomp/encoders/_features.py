@@ -9,6 +9,9 @@ from fusecomp.similarity import non_finite_rows, widen
 
 __all__ = ["FeatureTable"]
 
+# What was probably meant where names and features are confused.
+_ORDER = "from_arrays takes image_ids, images, texts, text_features"
+
 
 class FeatureTable(nn.Module):
     """Features [N, D] with a name for each row.
@@ -26,7 +29,15 @@ class FeatureTable(nn.Module):
         skipped: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        features = torch.as_tensor(features)
+        kinds = {type(name).__name__ for name in names if not isinstance(name, str)}
+        if kinds or isinstance(names, str):
+            found = f"{type(names).__name__} of {', '.join(sorted(kinds)) or 'str'}"
+            raise TypeError(f"{side} names must be a list of strings, got {found}; {_ORDER}")
+        try:
+            features = torch.as_tensor(features)
+        except (TypeError, ValueError, RuntimeError) as error:
+            found = type(features).__name__
+            raise TypeError(f"{side} features must be an array, got {found}; {_ORDER}") from error
         if features.ndim != 2 or features.numel() == 0 or not features.is_floating_point():
             raise ValueError(
                 f"{side} features must be floating [N, D] and not empty, "

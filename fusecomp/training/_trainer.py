@@ -16,9 +16,9 @@ from fusecomp.encoders import PartlyCachedEncoder
 from fusecomp.evaluation import evaluate, metric_names
 from fusecomp.files import open_atomic
 from fusecomp.model import ComposedEncoder
-from fusecomp.modules import autocast, describe, device_of, fingerprint
+from fusecomp.modules import autocast, describe, device_of, fingerprint, require_one_device
 from fusecomp.progress import progress
-from fusecomp.protocols import Dataset, Encoder, Loss
+from fusecomp.protocols import Dataset, Encoder, Loss, require
 from fusecomp.records import Batch
 from fusecomp.similarity import widen
 from fusecomp.training._batches import batches, plan
@@ -79,6 +79,7 @@ class Trainer:
             are not.
 
     Raises:
+        TypeError: if an argument is something else, as when two are swapped.
         ValueError: if ``config.train`` names nothing that can learn, the metric is unknown, the
             triplets make no batch, the precision does not fit the device, or encoder and fusion
             are on different devices.
@@ -93,8 +94,7 @@ class Trainer:
         validation: Dataset | None = None,
         workdir: str | Path | None = None,
     ) -> None:
-        if isinstance(loss, type):
-            raise TypeError(f"loss is the class {loss.__name__}: pass an instance of it")
+        _require_kinds(model, train, loss, config, validation)
         self.model = model
         self.train = train
         self.loss = loss
@@ -118,12 +118,7 @@ class Trainer:
 
     def _check(self, config: StageConfig) -> str | None:
         """The metric that picks the best weights; early errors."""
-        devices = {part: device_of(getattr(self.model, part)) for part in ("encoder", "fusion")}
-        if devices["encoder"] != devices["fusion"] and _has_tensors(self.model.fusion):
-            raise ValueError(
-                f"the encoder is on {devices['encoder']} and the fusion on {devices['fusion']}: "
-                "move both to one device"
-            )
+        require_one_device(self.model.encoder, self.model.fusion)
         autocast(self._device, config.precision)  # raises where the device cannot
         self._batches_per_epoch = len(plan(len(self.train), config, epoch=0))
         if self.validation is None:
@@ -146,7 +141,10 @@ class Trainer:
             return encoder
         datasets = [_TripletsOnly(self.train), *([self.validation] if self.validation else [])]
         workers = self.config.workers
-        return PartlyCachedEncoder.build(encoder, *datasets, sides=sides, workers=workers)
+        cached = PartlyCachedEncoder.build(encoder, *datasets, sides=sides, workers=workers)
+        # An encoder that is no module has no device; its features go to the fusion's.
+        cached.tables.to(self._device)
+        return cached
 
     def step(self, batch: Batch) -> Tensor:
         """Encode, fuse, compute the loss, update; the loss without its graph.
@@ -212,7 +210,9 @@ class Trainer:
             # Not torch.manual_seed: that would also seed devices whose streams are not kept.
             torch.default_generator.manual_seed(seed)
             if self._device.type != "cpu":
-                torch.get_device_module(self._device).manual_seed(seed)
+                # manual_seed of a GPU's module is that of the current GPU, which may be another.
+                state = torch.Generator(self._device).manual_seed(seed).get_state()
+                torch.get_device_module(self._device).set_rng_state(state, self._device)
             yield
 
     def run(self) -> Run:
@@ -225,17 +225,27 @@ class Trainer:
 
     def _run(self) -> Run:
         self._resume()
-        while self.epoch < self.config.epochs:
-            label = f"epoch {self.epoch + 1}/{self.config.epochs}"
-            todo = batches(self.train, self.encoder, self.config, self.epoch, start=self.batch)
-            count = self._batches_per_epoch
-            for batch in progress(todo, count, label, "steps", start=self.batch):
-                self._loss_sum += self.step(batch).item()
-                self.batch += 1
-                if self.config.save_every and self.steps % self.config.save_every == 0:
-                    self._save()
-            self._end_epoch()
+        if self.epoch < self.config.epochs:
+            self._train()
         return self._finish()
+
+    def _train(self) -> None:
+        """The steps that are left; one line of progress for all epochs."""
+        names = self.config.train
+        label = f"training {names if isinstance(names, str) else ', '.join(names)}"
+        total = self.config.epochs * self._batches_per_epoch
+        done = self.epoch * self._batches_per_epoch + self.batch
+        for batch in progress(self._remaining(self.encoder), total, label, "steps", start=done):
+            self._loss_sum += self.step(batch).item()
+            self.batch += 1
+            if self.config.save_every and self.steps % self.config.save_every == 0:
+                self._save()
+
+    def _remaining(self, encoder: Encoder) -> Iterator[Batch]:
+        """The batches of all epochs that are left; ends an epoch once its last step is made."""
+        while self.epoch < self.config.epochs:
+            yield from batches(self.train, encoder, self.config, self.epoch, start=self.batch)
+            self._end_epoch()
 
     def _end_epoch(self) -> None:
         self.epoch += 1
@@ -356,12 +366,27 @@ def fit(
         workdir: as in ``Trainer``.
 
     Raises:
+        TypeError: as ``Trainer``.
         ValueError: as ``Trainer``; also if the workdir belongs to another run.
         NonFiniteError: if the loss or a gradient is NaN or infinite.
         FileNotFoundError: if pictures are missing.
         PictureError: if one cannot be read.
     """
     return Trainer(model, train, loss, config, validation, workdir).run()
+
+
+def _require_kinds(
+    model: ComposedEncoder, train: Dataset, loss: Loss, config: StageConfig, validation: Any
+) -> None:
+    order = "model, train, loss, config, validation, workdir"
+    require("model", model, "compose", "a ComposedEncoder", order)
+    require("train", train, "triplets", "a Dataset", order)
+    require("loss", loss, "__call__", "callable", order)
+    require("config", config, "fixed", "a StageConfig", order)
+    if validation is not None:
+        require("validation", validation, "tasks", "a Dataset", order)
+    if isinstance(loss, type):
+        raise TypeError(f"loss is the class {loss.__name__}: pass an instance of it")
 
 
 class _TripletsOnly:
@@ -417,10 +442,6 @@ def _describe_nonfinite(loss: Tensor, query: Tensor, target: Tensor, batch: Batc
 def _describe_part(part: Any) -> str:
     part = getattr(part, "_orig_mod", part)
     return describe(part) if hasattr(part, "__code__") else type(part).__name__
-
-
-def _has_tensors(part: Any) -> bool:
-    return isinstance(part, nn.Module) and any(True for _ in part.state_dict())
 
 
 def _broken(gradient: Tensor) -> bool:

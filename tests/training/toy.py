@@ -28,7 +28,8 @@ class WordText(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        words = torch.tensor([int(text.split()[1]) for text in texts])
+        numbers = [int(text.split()[1]) for text in texts]
+        words = torch.tensor(numbers, device=self.embedding.weight.device)
         features: Tensor = self.dropout(self.embedding(words))
         return features
 
