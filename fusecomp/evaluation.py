@@ -1,7 +1,7 @@
 """The protocol, run once: queries and gallery -> Ranking -> Evaluation."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -301,17 +301,22 @@ def _rank_task(model: ComposedEncoder, features: _Features, task: Task, k: int) 
 
     target_ids = [query.target_id for query in task.queries]
     targets = indices([() if target is None else (target,) for target in target_ids])[:, 0]
-    known = any(target is not None for target in target_ids)
     exclude = None if task.exclude is None else indices(task.exclude)
-    scores, found, ranks = rank_targets(fused, gallery, targets, k, exclude)
-    result = TaskRanking(task, found.cpu(), scores.cpu(), ranks.cpu() if known else None)
-    if task.subsets is None:
-        return result
-    subsets = indices(task.subsets)
-    size = subsets.shape[1]
-    _, found, ranks = rank_targets(fused, gallery, targets, size, exclude, candidates=subsets)
-    subset_ranks = ranks.cpu() if known else None
-    return replace(result, subset_indices=found.cpu(), subset_ranks=subset_ranks)
+    subsets = None if task.subsets is None else indices(task.subsets)
+    found = rank_targets(fused, gallery, targets, k, exclude, subsets)
+    known = any(target is not None for target in target_ids)
+    return TaskRanking(
+        task,
+        found.indices.cpu(),
+        found.scores.cpu(),
+        found.ranks.cpu() if known else None,
+        _cpu(found.subset_indices),
+        _cpu(found.subset_ranks) if known else None,
+    )
+
+
+def _cpu(found: Tensor | None) -> Tensor | None:
+    return None if found is None else found.cpu()
 
 
 def _fuse(model: ComposedEncoder, features: _Features, queries: Sequence[Triplet]) -> Tensor:
