@@ -65,6 +65,7 @@ class Step:
         self._loss = loss
         self._loss_keywords = _accepted_keywords(loss)
         self.loss_module = loss if isinstance(loss, nn.Module) else None
+        self._loss_remembers = isinstance(loss, nn.Module) and any(True for _ in loss.buffers())
         self._compose = model.compose
         if config.compile:
             # Another view of the same weights; only the steps are compiled, not evaluation.
@@ -173,7 +174,7 @@ class Step:
         return inputs.to(self._device) if isinstance(inputs, Tensor) else inputs
 
     def _global_loss(self, query: Tensor, target: Tensor, batch: Batch, number: int) -> Tensor:
-        if self.loss_module is not None and any(True for _ in self.loss_module.buffers()):
+        if self._loss_remembers:
             # A queue would keep what is broken.
             self._require_finite(query, target, batch, "")
         ids = {name: gather(self._moved(getattr(batch, name))) for name in self._loss_keywords}

@@ -312,7 +312,8 @@ def test_many_processes_validate_and_write_as_one(tmp_path: Path, two: Processes
 
 def sent(root: Path) -> list[list[int]]:
     """The shapes of all that is sent when a trainer is made."""
-    data, shapes = Toy(root), []
+    data = Toy(root)
+    shapes: list[list[int]] = []
 
     def watch(values: Any) -> None:
         shapes.extend(list(value.shape) for value in values)
