@@ -92,7 +92,8 @@ class Trainer:
             loss)``, ``on_evaluation(trainer, evaluation)``, ``on_epoch(trainer, record)``,
             ``on_checkpoint(trainer, path)`` and ``on_end(trainer, run)``, called on every
             process. What ``state_dict()`` of one returns is kept in the checkpoint and given to
-            its ``load_state_dict``.
+            its ``load_state_dict``. One with ``shows_progress = True`` replaces the progress line.
+            ``TqdmBar``, ``TensorBoardLog`` and ``WandbLog`` are ready.
 
     Raises:
         TypeError: if an argument is something else, as when two are swapped.
@@ -232,11 +233,13 @@ class Trainer:
 
     def _train(self) -> None:
         """The steps that are left; one line of progress for all epochs."""
-        names = self.config.train
-        label = f"training {names if isinstance(names, str) else ', '.join(names)}"
-        done = self.epoch * self._batches_per_epoch + self.batch
         todo = self._remaining(self.encoder)
-        for batch in progress(todo, self.total_steps, label, "steps", start=done):
+        if not self._callbacks.show_progress:
+            names = self.config.train
+            label = f"training {names if isinstance(names, str) else ', '.join(names)}"
+            done = self.epoch * self._batches_per_epoch + self.batch
+            todo = progress(todo, self.total_steps, label, "steps", start=done)
+        for batch in todo:
             self.step(batch)
             self.batch += 1
             if self.config.save_every and self.steps % self.config.save_every == 0:
