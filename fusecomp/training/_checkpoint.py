@@ -72,7 +72,8 @@ def restore_optimizer(
 class Workdir:
     """The files of one stage: ``config.json``, ``last.pt``, ``best/*.pt`` and ``log.jsonl``.
 
-    Of many processes the first writes, the others wait.
+    What is half written has another name, and a later run removes it. Of many processes the first
+    writes, the others wait.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
@@ -94,9 +95,12 @@ class Workdir:
                 f"processes {blind} do not see {path}, the others do: give a workdir on a disk "
                 "that all share"
             )
+        self._sweep()
         if not found[0]:
             return None
         state = self._read(path)
+        # The first process may soon write the next one.
+        barrier()
         saved = state["identity"]
         for name in sorted(saved.keys() | self._identity.keys()):
             old, new = saved.get(name), self._identity.get(name)
@@ -106,6 +110,14 @@ class Workdir:
                     "Go on with the old settings, or give another workdir"
                 )
         return state
+
+    def _sweep(self) -> None:
+        """Remove what a kill has left half written."""
+        with _first_alone() as first:
+            if first:
+                for folder in (self.path, self.path / "best"):
+                    for path in folder.glob(".*.partial"):
+                        path.unlink(missing_ok=True)
 
     def load_best(self, name: str) -> dict[str, Any]:
         """Weights that ``save_best`` wrote."""

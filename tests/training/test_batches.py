@@ -37,6 +37,21 @@ def test_every_row_once_unless_the_last_batch_is_dropped(
     assert [part.tolist() for part in plan(count, config, epoch)] == [p.tolist() for p in parts]
 
 
+@given(st.integers(4, 40), st.integers(2, 20), st.integers(0, 5))
+def test_dropped_rows_differ_by_epoch_until_each_was_there(
+    count: int, size: int, seed: int
+) -> None:
+    size = min(size, count)
+    config = fc.StageConfig(epochs=1, batch_size=size, lr=0.1, drop_last=True, seed=seed)
+    seen: set[int] = set()
+    epochs = 0
+    while len(seen) < count:
+        seen.update(torch.cat(plan(count, config, epochs)).tolist())
+        epochs += 1
+        # An epoch leaves out less than half, so that a row is missed by few in a row.
+        assert epochs < 40
+
+
 def test_epochs_and_seeds_differ() -> None:
     def order(seed: int, epoch: int) -> list[int]:
         return torch.cat(plan(50, replace(CONFIG, seed=seed), epoch)).tolist()

@@ -263,18 +263,35 @@ def test_the_gathered_order_is_that_of_one_process(tmp_path: Path, three: Proces
     assert three.run(order_of_rows, tmp_path) == [alone] * 3
 
 
-def wrapped(root: Path) -> dict[str, Tensor]:
+def wrapped(root: Path, config: fc.StageConfig) -> dict[str, Tensor]:
     model = composed()
     parallel = fc.ComposedEncoder(DistributedDataParallel(model.encoder), model.fusion)  # type: ignore[arg-type]
     assert parallel.encoder is model.encoder
-    fc.fit(parallel, Toy(root, rows=17), fc.InfoNCE(0.1), CONFIG)
+    fc.fit(parallel, Toy(root, rows=17), fc.InfoNCE(0.1), config)
     return _all_weights(model, None)
 
 
-def test_an_encoder_in_ddp_is_taken_out_and_synchronised(tmp_path: Path, two: Processes) -> None:
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_an_encoder_in_ddp_is_taken_out_and_synchronised(
+    tmp_path: Path, two: Processes, micro_batch: int | None
+) -> None:
     one = trained(tmp_path, CONFIG, "InfoNCE")
-    for weights in two.run(wrapped, tmp_path):
+    for weights in two.run(wrapped, tmp_path, replace(CONFIG, micro_batch=micro_batch)):
         assert furthest(one, weights) < 1e-10
+
+
+def without_gradient(root: Path) -> list[str]:
+    """The learning parameters that a step gives no gradient on this process."""
+    loss = LOSSES["learnable"]()
+    trainer = fc.Trainer(composed(), Toy(root, rows=24), loss, replace(CONFIG, batch_size=24))
+    (batch,) = batches(trainer.train, trainer.encoder, trainer.config, epoch=0)
+    trainer.step(batch)
+    named = (*trainer.model.named_parameters(), *loss.named_parameters())
+    return [name for name, p in named if p.grad is None or not p.grad.any()]
+
+
+def test_no_tower_stays_untrained_in_silence(tmp_path: Path, two: Processes) -> None:
+    assert two.run(without_gradient, tmp_path) == [[], []]
 
 
 def from_other_seeds(root: Path) -> dict[str, Tensor]:
@@ -374,6 +391,31 @@ def test_a_run_goes_on_with_another_number_of_processes(
     two.run(resumed, tmp_path, tmp_path / "moved", 1)
     three.run(resumed, tmp_path, tmp_path / "moved", 2)
     assert furthest(one, resumed(tmp_path, tmp_path / "moved", 3)) < 1e-10
+
+
+def changed_batch(root: Path) -> str:
+    """The batch was that of one process; now each is to take as many."""
+    config, data = replace(CONFIG, batch_size=2 * CONFIG.batch_size), Toy(root, rows=40)
+    with pytest.raises(ValueError) as caught:
+        fc.fit(composed(), data, fc.InfoNCE(0.1), config, workdir=root / "run")
+    return str(caught.value)
+
+
+def test_more_processes_with_another_global_batch_are_refused(
+    tmp_path: Path, two: Processes
+) -> None:
+    fc.fit(composed(), Toy(tmp_path, rows=40), fc.InfoNCE(0.1), CONFIG, workdir=tmp_path / "run")
+    for message in two.run(changed_batch, tmp_path):
+        assert "config.batch_size was 10 and is now 20" in message
+
+
+def test_a_single_candidate_is_refused(tmp_path: Path) -> None:
+    trainer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), CONFIG)
+    batch = next(batches(trainer.train, trainer.encoder, CONFIG, epoch=0))
+    before = {name: weight.clone() for name, weight in _all_weights(trainer.model, None).items()}
+    with pytest.raises(ValueError, match="at least 2"):
+        trainer.step(batch.rows(0, 1))
+    assert furthest(before, _all_weights(trainer.model, None)) == 0
 
 
 def broken(root: Path) -> str:

@@ -369,6 +369,18 @@ def test_a_checkpoint_of_another_kind_is_named(tmp_path: Path) -> None:
 # Interrupted while a checkpoint is written.
 
 
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
+    halves = [tmp_path / "run" / name for name in (".last.pt.x.partial", "best/.a.pt.y.partial")]
+    for half in halves:
+        half.write_bytes(b"half")
+    own = tmp_path / "run" / "mine.partial"
+    own.touch()
+    whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
+    assert not any(half.exists() for half in halves)
+    assert own.exists()
+
+
 @pytest.mark.parametrize("kind", ["full disk", "ctrl-c"])
 @pytest.mark.parametrize("write", range(1, 5))
 def test_interrupted_while_writing(

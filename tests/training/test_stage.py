@@ -54,6 +54,7 @@ def test_json_round_trip(config: StageConfig) -> None:
         ("eval_every", 0),
         ("save_every", 0),
         ("seed", -1),
+        ("micro_batch", 0),
         ("workers", -1),
         ("cache", "no"),
         ("drop_last", 1),
@@ -64,10 +65,13 @@ def test_a_value_out_of_range_is_named(name: str, value: Any) -> None:
         StageConfig(**{**VALID, name: value})
 
 
-def test_zero_is_a_value() -> None:
-    config = StageConfig(**VALID, weight_decay=0.0)
-    assert config.weight_decay == 0.0
-    assert StageConfig.from_json(config.to_json()).weight_decay == 0.0
+@pytest.mark.parametrize("name", ["weight_decay", "ema", "lr", "eps", "warmup", "workers", "seed"])
+def test_zero_is_a_value(name: str) -> None:
+    config = StageConfig(**{**VALID, name: 0})
+    assert getattr(config, name) == 0
+    assert getattr(StageConfig.from_json(config.to_json()), name) == 0
+    with pytest.raises(ValueError, match=r"clip=0\.0 would stop all learning"):
+        StageConfig(**VALID, clip=0.0)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +100,12 @@ def test_presets_are_the_published_settings() -> None:
         assert first.drop_last
         assert second.drop_last
         assert first.precision == second.precision == "fp16"
+
+
+def test_parts_are_no_larger_than_the_batch() -> None:
+    assert StageConfig(epochs=1, batch_size=8, lr=0.1, micro_batch=8).micro_batch == 8
+    with pytest.raises(ValueError, match="micro_batch=9 is larger than batch_size=8"):
+        StageConfig(epochs=1, batch_size=8, lr=0.1, micro_batch=9)
 
 
 def test_sgd_has_no_betas() -> None:
