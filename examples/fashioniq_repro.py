@@ -169,7 +169,8 @@ def write_results(result: Ablation, val: fc.data.FashionIQ, args: argparse.Names
     text += f"{ablation_table(result.evaluations)}\n\n"
     text += "Some triplets: [triplets.png](triplets.png). What the last row's model found, by\n"
     text += "category: " + ", ".join(f"[{c}](results-{c}.png)" for c in last.ranking) + ".\n"
-    text += "A number is a cosine, a green frame the target; the reference stays in the gallery.\n"
+    text += "A number is a cosine, a green frame the target; where it is not shown, its rank is\n"
+    text += "below the text. The reference stays in the gallery.\n"
     (args.workdir / "report.md").write_text(text)
     queries = val.triplets()
     contact_sheet(queries[:: max(1, len(queries) // 12)][:12], val, args.workdir / "triplets.png")
