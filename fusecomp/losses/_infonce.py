@@ -1,15 +1,12 @@
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fusecomp.similarity import check_pair, normalize, widen
+from fusecomp.losses._tiles import tiled
+from fusecomp.similarity import check_pair
 
 __all__ = ["InfoNCE"]
-
-# Rows scored at once. A tile of logits stays in a processor's cache; GPUs want larger products.
-_CPU_TILE, _GPU_TILE = 256, 2048
 
 
 class InfoNCE(nn.Module):
@@ -57,76 +54,24 @@ class InfoNCE(nn.Module):
         check_pair(query, target, ("query", "target"))
         if query.shape[0] < 2:
             raise ValueError("InfoNCE needs at least 2 rows: a single candidate gives no gradient")
-        tile = _CPU_TILE if query.device.type == "cpu" else _GPU_TILE
-        with torch.autocast(query.device.type, enabled=False):
-            # As published: the scale goes to the queries, before the product.
-            scaled = normalize(widen(query)) / self.temperature
-            unit = normalize(widen(target))
-            loss: Tensor = _OneWay.apply(scaled, unit, tile)  # type: ignore[no-untyped-call]
-            return loss
+        positives = torch.arange(len(query), device=query.device).unsqueeze(1)
+        return tiled(_softmax, query, target, 1 / self.temperature, positives)
 
     def extra_repr(self) -> str:
         """The settings."""
         return f"temperature={self.temperature}"
 
 
-class _OneWay(torch.autograd.Function):
-    """Mean cross entropy of ``query @ target.T`` [B, B] against its diagonal, by tiles of rows.
-
-    A row's softmax is complete within its tile, so the gradients are computed in the forward
-    pass, without a second product for the logits.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, target: Tensor, tile: int) -> Tensor:
-        rows = len(query)
-        logits = query.new_empty(min(tile, rows), rows)
-        losses = query.new_empty(rows)
-        wanted = ctx.needs_input_grad
-        query_grad = torch.empty_like(query) if wanted[0] else None
-        target_grad = torch.zeros_like(target) if wanted[1] else None
-        for start in range(0, rows, tile):
-            at = slice(start, min(start + tile, rows))
-            block = logits[: at.stop - start]
-            torch.mm(query[at], target.T, out=block)
-            losses[at] = _softmax_gradient(block, start)
-            if query_grad is not None:
-                torch.mm(block, target, out=query_grad[at])
-            if target_grad is not None:
-                target_grad.addmm_(block.T, query[at])
-        ctx.save_for_backward(query_grad, target_grad)
-        return losses.mean()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        # The saved gradients are constants here: a graph through them would be wrong.
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise RuntimeError(
-                "InfoNCE has no second derivative: call backward without create_graph=True"
-            )
-        query_grad, target_grad = ctx.saved_tensors
-        rows = len(query_grad if query_grad is not None else target_grad)
-        scale = grad / rows
-        return (
-            None if query_grad is None else query_grad * scale,
-            None if target_grad is None else target_grad * scale,
-            None,
-        )
-
-
-def _softmax_gradient(logits: Tensor, start: int) -> Tensor:
-    """The loss of each row [T], whose positive stands at column start + row.
-
-    The logits become the loss's gradient by them, in place.
-    """
-    positive = logits.diagonal(start)
-    highest = logits.amax(dim=1)
-    lead = positive - highest
-    logits.sub_(highest.unsqueeze(1)).exp_()
-    # Where a row has converged, p - 1 and lse - positive cancel; the others' sum does not.
-    positive.zero_()
-    others = logits.sum(dim=1)
-    total = others + lead.exp()
-    logits.div_(total.unsqueeze(1))
-    positive.copy_(-others / total)
-    return torch.where(lead == 0, others.log1p(), total.log() - lead)
+def _softmax(
+    logits: Tensor, at: slice, offset: Tensor | None, positives: Tensor
+) -> tuple[Tensor, None]:
+    own = positives[at]
+    highest = logits.amax(dim=1, keepdim=True)
+    lead = logits.gather(1, own) - highest
+    torch.softmax(logits, dim=1, out=logits)
+    top = logits.amax(dim=1, keepdim=True)
+    # Where a row has converged, p - 1 and -log p cancel; the sum of the others' p does not.
+    others = logits.scatter_(1, own, 0.0).sum(dim=1, keepdim=True)
+    logits.scatter_(1, own, -others)
+    losses = torch.where(others < 0.5, -(-others).log1p(), -lead - top.log())
+    return losses.squeeze(1), None
