@@ -85,7 +85,7 @@ PUBLIC = {
         "TransformersEncoder",
     ],
     "fusecomp.fusion": ["Combiner", "Sum"],
-    "fusecomp.losses": ["InfoNCE"],
+    "fusecomp.losses": ["Bank", "InfoNCE", "LearnableTemperature", "Queue"],
     "fusecomp.retrieval": [
         "Ranked",
         "median_rank",

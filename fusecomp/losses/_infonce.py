@@ -1,8 +1,12 @@
-import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
+from fusecomp.losses._bank import Bank, Queue
+from fusecomp.losses._pairs import check_exclude, check_ids, own_targets
+from fusecomp.losses._softmax import both_ways, columns_of, one_way
+from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 from fusecomp.similarity import check_pair
 
@@ -22,18 +26,35 @@ class InfoNCE(nn.Module):
     Reference:
         Baldrati, Bertini, Uricchio, Del Bimbo, "Conditioned and composed image retrieval
         combining and partially fine-tuning CLIP-based features", CVPR Workshops 2022: "batch
-        based classification loss", logits = 100 x cosine.
+        based classification loss", logits = 100 x cosine. ``symmetric``: Radford et al.,
+        "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021.
+        ``label_smoothing``: Szegedy et al., "Rethinking the Inception Architecture for Computer
+        Vision", CVPR 2016. ``margin``: Yang et al., "Improving Multilingual Sentence Embedding
+        using Bi-directional Dual Encoder with Additive Margin Softmax", IJCAI 2019. ``negatives``:
+        Karpukhin et al., "Dense Passage Retrieval for Open-Domain Question Answering", EMNLP 2020.
 
     Args:
-        temperature: T > 0; 0.01 as published.
+        temperature: T > 0, 0.01 as published; or a ``LearnableTemperature``.
+        symmetric: the mean of this and of the other direction, each target among the queries.
+        exclude: which candidates are no negatives of a row: ``"target"`` those with the row's own
+            target id, ``"reference"`` those with its reference id, or both names. The published
+            loss excludes none.
+        bank: candidates beside the batch's: a ``Bank`` or a ``Queue``.
+        label_smoothing: the share of the wanted distribution that is spread over all candidates.
+        margin: is taken from the positive's cosine.
 
     Shape:
-        ``loss(query, target) -> scalar``; [B, D] each, B >= 2, one floating dtype; the inputs
-        need not be normalised. In nats.
+        ``loss(query, target) -> scalar``; [B, D] each, of one floating dtype; the inputs need not
+        be normalised. In nats. ``target_ids``, ``reference_ids``: integers [B].
+        ``negatives`` [B, K, D]: K more candidates a row, which every row is compared with;
+        ``negative_ids``: integers [B, K], which ``exclude`` needs.
 
     Raises:
-        ValueError: if the temperature is not positive and finite, if query and target differ
-            in shape or dtype or are not [B, D], or if B < 2 (one candidate has no gradient).
+        ValueError: if the temperature is not positive and finite, if label_smoothing is not in
+            [0, 1) or the margin negative or not finite, if ``symmetric`` meets a ``Bank``, which
+            has no other direction; if query and target differ in shape or dtype or are not
+            [B, D], if there are fewer than 2 candidates (one has no gradient), if ids are missing
+            or not integers of the right shape.
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
@@ -41,37 +62,104 @@ class InfoNCE(nn.Module):
         >>> loss = InfoNCE(temperature=1.0)
         >>> round(loss(torch.eye(2), torch.eye(2)).item(), 4)  # log(1 + exp(-1))
         0.3133
+        >>> loss = InfoNCE(temperature=1.0, exclude="target")
+        >>> loss(torch.eye(2), torch.eye(2), target_ids=torch.tensor([7, 7])).item()
+        0.0
     """
 
-    def __init__(self, temperature: float = 0.01) -> None:
+    def __init__(
+        self,
+        temperature: float | LearnableTemperature = 0.01,
+        symmetric: bool = False,
+        *,
+        exclude: Collection[str] = (),
+        bank: Bank | Queue | None = None,
+        label_smoothing: float = 0.0,
+        margin: float = 0.0,
+    ) -> None:
         super().__init__()
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise ValueError(f"temperature must be positive and finite, got {temperature}")
-        self.temperature = temperature
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        if not 0 <= margin < float("inf"):
+            raise ValueError(f"margin must be finite and not negative, got {margin}")
+        if symmetric and isinstance(bank, Bank):
+            raise ValueError("symmetric=True does not go with a Bank: its targets have no queries")
+        self.temperature = check_temperature(temperature)
+        self.symmetric = symmetric
+        self.exclude = check_exclude(exclude)
+        self.bank = bank
+        self.label_smoothing = label_smoothing
+        self.margin = margin
 
-    def forward(self, query: Tensor, target: Tensor) -> Tensor:
+    def forward(
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Tensor | None = None,
+        reference_ids: Tensor | None = None,
+        negatives: Tensor | None = None,
+        negative_ids: Tensor | None = None,
+    ) -> Tensor:
         """The mean over the batch, in nats."""
         check_pair(query, target, ("query", "target"))
-        if query.shape[0] < 2:
+        pairs = own_targets(query, self.exclude, target_ids, reference_ids)
+        candidates = target
+        if negatives is not None or negative_ids is not None:
+            negatives, ids = self._checked(query, negatives, negative_ids)
+            candidates, pairs = torch.cat((target, negatives)), pairs.append(ids)
+        if self.bank is not None:
+            pairs = self.bank.join(pairs, query, target_ids)
+        if len(pairs.columns) < 2:
             raise ValueError("InfoNCE needs at least 2 rows: a single candidate gives no gradient")
-        positives = torch.arange(len(query), device=query.device).unsqueeze(1)
-        return tiled(_softmax, query, target, 1 / self.temperature, positives)
+        scale = scale_of(self.temperature)
+        margin = self.margin * scale if self.margin > 0 else None
+        columns: tuple[Tensor, ...] = ()
+        if self.symmetric:
+            columns = columns_of(query, target, scale, margin, self.label_smoothing, pairs)
+        loss = tiled(
+            both_ways if self.symmetric else one_way,
+            query,
+            candidates,
+            scale,
+            self.label_smoothing,
+            *columns,
+            *pairs,
+            constants=None if self.bank is None else self.bank.features,
+            offset=margin,
+        )
+        if isinstance(self.bank, Queue) and self.training:
+            self.bank.push(target, pairs.columns, loss)
+        return loss / 2 if self.symmetric else loss
+
+    def _checked(
+        self, query: Tensor, negatives: Tensor | None, negative_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Negatives and their ids, [B * K, D] and [B * K]."""
+        batch, dim = query.shape
+        if negatives is None:
+            raise ValueError("negative_ids need negatives")
+        if negatives.ndim != 3 or negatives.shape[::2] != query.shape:
+            raise ValueError(
+                f"negatives must be [{batch}, K, {dim}], as query is {list(query.shape)}, "
+                f"got {list(negatives.shape)}"
+            )
+        if negatives.dtype != query.dtype:
+            raise ValueError(f"negatives are {negatives.dtype} and query is {query.dtype}")
+        if negative_ids is not None:
+            ids = check_ids(negative_ids, negatives.shape[:2], "negative_ids")
+        elif self.exclude:
+            raise ValueError(f"exclude={self.exclude} needs negative_ids of the negatives")
+        else:
+            ids = torch.zeros(negatives.shape[:2], dtype=torch.int64, device=query.device)
+        return negatives.flatten(0, 1), ids.flatten()
 
     def extra_repr(self) -> str:
-        """The settings."""
-        return f"temperature={self.temperature}"
-
-
-def _softmax(
-    logits: Tensor, at: slice, offset: Tensor | None, positives: Tensor
-) -> tuple[Tensor, None]:
-    own = positives[at]
-    highest = logits.amax(dim=1, keepdim=True)
-    lead = logits.gather(1, own) - highest
-    torch.softmax(logits, dim=1, out=logits)
-    top = logits.amax(dim=1, keepdim=True)
-    # Where a row has converged, p - 1 and -log p cancel; the sum of the others' p does not.
-    others = logits.scatter_(1, own, 0.0).sum(dim=1, keepdim=True)
-    logits.scatter_(1, own, -others)
-    losses = torch.where(others < 0.5, -(-others).log1p(), -lead - top.log())
-    return losses.squeeze(1), None
+        """The settings that are not as published."""
+        plain = {"symmetric": False, "exclude": (), "label_smoothing": 0.0, "margin": 0.0}
+        fixed = not isinstance(self.temperature, nn.Module)
+        settings = [f"temperature={self.temperature}"] if fixed else []
+        for name, default in plain.items():
+            if getattr(self, name) != default:
+                settings.append(f"{name}={getattr(self, name)!r}")
+        return ", ".join(settings)

@@ -87,14 +87,14 @@ class _Tiled(torch.autograd.Function):
             scaled = own * scale
             logits = buffer[: len(own)]
             near, far = logits[:, :learning], logits[:, learning:]
-            torch.mm(scaled, unit.T, out=near)
+            near.addmm_(scaled, unit.T, beta=0)
             if constants is not None:
-                torch.mm(scaled, constants.T, out=far)
+                far.addmm_(scaled, constants.T, beta=0)
             losses[at], slopes = rows(logits, at, offset, *details)
             if slopes is not None:
                 offset_slopes[at] = slopes
             if query_grad is not None:
-                grad = torch.mm(near, unit, out=query_grad[at])
+                grad = query_grad[at].addmm_(near, unit, beta=0)
                 if constants is not None:
                     grad.addmm_(far, constants)
                 scale_slopes[at] = _along_the_sphere(grad, own, own_length * scale)
