@@ -85,7 +85,13 @@ PUBLIC = {
         "TransformersEncoder",
     ],
     "fusecomp.fusion": ["Combiner", "Sum"],
-    "fusecomp.losses": ["Bank", "InfoNCE", "LearnableTemperature", "Queue"],
+    "fusecomp.losses": [
+        "Bank",
+        "HardNegativeNCE",
+        "InfoNCE",
+        "LearnableTemperature",
+        "Queue",
+    ],
     "fusecomp.retrieval": [
         "Ranked",
         "median_rank",

@@ -3,8 +3,21 @@
 A loss is any callable ``loss(query, target) -> scalar`` on [B, D] tensors.
 """
 
+from typing import TYPE_CHECKING
+
+from fusecomp.lazy import lazily
 from fusecomp.losses._bank import Bank, Queue
 from fusecomp.losses._infonce import InfoNCE
 from fusecomp.losses._temperature import LearnableTemperature
 
-__all__ = ["Bank", "InfoNCE", "LearnableTemperature", "Queue"]
+if TYPE_CHECKING:
+    from fusecomp.losses._hard_negative import HardNegativeNCE
+else:
+    __getattr__ = lazily(
+        __name__,
+        {
+            "HardNegativeNCE": "fusecomp.losses._hard_negative",
+        },
+    )
+
+__all__ = ["Bank", "HardNegativeNCE", "InfoNCE", "LearnableTemperature", "Queue"]

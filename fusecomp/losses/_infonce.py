@@ -1,10 +1,11 @@
 from collections.abc import Collection
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusecomp.losses._bank import Bank, Queue
-from fusecomp.losses._pairs import check_exclude, check_ids, own_targets
+from fusecomp.losses._pairs import check_candidates, check_exclude, check_ids, own_targets
+from fusecomp.losses._printed import Printed
 from fusecomp.losses._softmax import both_ways, columns_of, one_way
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
@@ -13,7 +14,7 @@ from fusecomp.similarity import check_pair
 __all__ = ["InfoNCE"]
 
 
-class InfoNCE(nn.Module):
+class InfoNCE(Printed):
     """The batch-based classification loss: each query must find its target among the batch's.
 
     ``loss = mean_i -log( exp(cos(q_i, t_i) / T) / sum_j exp(cos(q_i, t_j) / T) )``
@@ -110,8 +111,7 @@ class InfoNCE(nn.Module):
             candidates, pairs = torch.cat((target, negatives)), pairs.append(ids)
         if self.bank is not None:
             pairs = self.bank.join(pairs, query, target_ids)
-        if len(pairs.columns) < 2:
-            raise ValueError("InfoNCE needs at least 2 rows: a single candidate gives no gradient")
+        check_candidates(len(pairs.columns))
         scale = scale_of(self.temperature)
         margin = self.margin * scale if self.margin > 0 else None
         columns: tuple[Tensor, ...] = ()
@@ -153,13 +153,3 @@ class InfoNCE(nn.Module):
         else:
             ids = torch.zeros(negatives.shape[:2], dtype=torch.int64, device=query.device)
         return negatives.flatten(0, 1), ids.flatten()
-
-    def extra_repr(self) -> str:
-        """The settings that are not as published."""
-        plain = {"symmetric": False, "exclude": (), "label_smoothing": 0.0, "margin": 0.0}
-        fixed = not isinstance(self.temperature, nn.Module)
-        settings = [f"temperature={self.temperature}"] if fixed else []
-        for name, default in plain.items():
-            if getattr(self, name) != default:
-                settings.append(f"{name}={getattr(self, name)!r}")
-        return ", ".join(settings)

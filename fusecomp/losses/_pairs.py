@@ -6,7 +6,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["ABSENT", "Pairs", "check_exclude", "check_ids", "own_targets"]
+from fusecomp.similarity import check_pair
+
+__all__ = [
+    "ABSENT",
+    "Pairs",
+    "check_batch",
+    "check_candidates",
+    "check_exclude",
+    "check_ids",
+    "own_targets",
+]
 
 # The id of a column that holds nothing.
 ABSENT = torch.iinfo(torch.int64).min
@@ -53,6 +63,18 @@ class Pairs(NamedTuple):
         mask.scatter_(1, self.positives[at], False)
         logits.masked_fill_(mask, -torch.inf)
         return mask
+
+
+def check_batch(query: Tensor, target: Tensor) -> None:
+    """Raise ValueError unless these are two [B, D] tensors of one floating dtype, B >= 2."""
+    check_pair(query, target, ("query", "target"))
+    check_candidates(len(target))
+
+
+def check_candidates(number: int) -> None:
+    """Raise ValueError on fewer than two."""
+    if number < 2:
+        raise ValueError("the loss needs at least 2 rows: a single candidate gives no gradient")
 
 
 def own_targets(

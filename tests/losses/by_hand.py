@@ -1,12 +1,13 @@
 """The losses once more, from their formulas, in loops over Python numbers: slow, in float64."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from math import exp, log, sqrt
 from typing import Any
 
-import numpy as np
+import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Vector = Sequence[float]
 
@@ -38,7 +39,12 @@ def cross_entropy(positive: float, others: Collection[float], smoothing: float) 
     return log_sum_exp(logits) - (1 - smoothing) * positive - smoothing * mean(logits)
 
 
-def is_excluded(exclude: Collection[str], own: int | None, reference: int | None, it: int) -> bool:
+def ids_of(given: Sequence[int], rows: Sequence[Vector]) -> list[int | None]:
+    """Those given, or None for every row."""
+    return list(given) or [None] * len(rows)
+
+
+def is_excluded(exclude: Collection[str], own: int | None, reference: int | None, it: Any) -> bool:
     return ("target" in exclude and it == own) or ("reference" in exclude and it == reference)
 
 
@@ -55,19 +61,17 @@ def info_nce(
     reference_ids: Sequence[int] = (),
     negatives: Tensor | None = None,
     negative_ids: Sequence[Sequence[int]] = (),
-    bank: dict[int, Vector] | None = None,
+    bank: dict[Any, Vector] | None = None,
     queue: Sequence[tuple[int, Vector]] = (),
 ) -> float:
     """A bank maps an id to features; a queue holds ids with features."""
     q, t = numbers(query), numbers(target)
     rows = range(len(q))
-    own = list(target_ids) or [None] * len(q)
-    reference = list(reference_ids) or [None] * len(q)
+    own, reference = ids_of(target_ids, q), ids_of(reference_ids, q)
     further: list[tuple[Any, Vector]] = list(queue)
     if negatives is not None:
-        flat = [row for rows_of in negatives.detach().double().tolist() for row in rows_of]
-        ids = [it for ids_of in negative_ids for it in ids_of] or [None] * len(flat)
-        further += zip(ids, flat, strict=True)
+        flat = numbers(negatives.flatten(0, 1))
+        further += zip(ids_of([i for few in negative_ids for i in few], flat), flat, strict=True)
 
     def row(i: int) -> float:
         candidates = list(further)
@@ -94,6 +98,62 @@ def info_nce(
     return (forward + mean(column(j) for j in rows)) / 2 if symmetric else forward
 
 
+def negatives_of(
+    i: int, q: list[list[float]], t: list[list[float]], keywords: dict[str, Any]
+) -> list[float]:
+    """The cosines of row i with the batch's other targets, without what is excluded."""
+    own = ids_of(keywords.get("target_ids", ()), q)
+    reference = ids_of(keywords.get("reference_ids", ()), q)
+    exclude = keywords.get("exclude", ())
+    others = [j for j in range(len(q)) if j != i]
+    kept = [j for j in others if not is_excluded(exclude, own[i], reference[i], own[j])]
+    return [cosine(q[i], t[j]) for j in kept]
+
+
+def hard_negative(
+    query: Tensor,
+    target: Tensor,
+    temperature: float,
+    alpha: float,
+    beta: float,
+    **keywords: Any,
+) -> float:
+    q, t = numbers(query), numbers(target)
+
+    def row(i: int) -> float:
+        positive = cosine(q[i], t[i]) / temperature
+        negatives = [s / temperature for s in negatives_of(i, q, t, keywords)]
+        if not negatives:
+            return 0.0
+        weights = [exp(beta * s) for s in negatives]
+        share = [len(negatives) * w / sum(weights) for w in weights]
+        push = sum(w * exp(s) for w, s in zip(share, negatives, strict=True))
+        return log(alpha * exp(positive) + push) - positive
+
+    return mean(row(i) for i in range(len(q)))
+
+
+# What the tests of the losses share.
+
+ROWS, DIM = 7, 5
+# Rows 0 and 4 have one target; 1 and 2 have each other's target as reference; row 3 its own.
+IDS: dict[str, Tensor] = {
+    "target_ids": torch.tensor([10, 11, 12, 13, 10, 15, 16]),
+    "reference_ids": torch.tensor([20, 12, 11, 13, 16, 10, 99]),
+}
+
+
+def features(seed: int, *shape: int) -> Tensor:
+    """Random, in float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def pair(seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Queries and targets that learn."""
+    query, target = features(seed, 2, ROWS, DIM)
+    return query.requires_grad_(), target.requires_grad_()
+
+
 def slope(
     formula: Callable[..., float], inputs: Sequence[Tensor], directions: Sequence[Tensor]
 ) -> float:
@@ -101,10 +161,19 @@ def slope(
     step = 1e-5
     pairs = list(zip(inputs, directions, strict=True))
     up, down = ([x.detach().double() + s * d for x, d in pairs] for s in (step, -step))
-    return float(np.float64(formula(*up) - formula(*down)) / (2 * step))
+    return (formula(*up) - formula(*down)) / (2 * step)
 
 
-def features(seed: int, *shape: int, spread: float = 1.0) -> Tensor:
-    """Random features in float64."""
-    generator = torch.Generator().manual_seed(seed)
-    return spread * torch.randn(*shape, generator=generator, dtype=torch.float64)
+def assert_equals_by_hand(
+    loss: nn.Module, formula: Callable[..., float], inputs: Sequence[Tensor], **ids: Tensor
+) -> None:
+    """Value and, in random directions, gradient by query, target and, as third, negatives."""
+    names = ("query", "target", "negatives")[: len(inputs)]
+    value = loss(**dict(zip(names, inputs, strict=True)), **ids)
+    expected = partial(formula, **{name: given.tolist() for name, given in ids.items()})
+    assert value.item() == pytest.approx(expected(*inputs), rel=1e-10, abs=1e-12)
+    gradients = torch.autograd.grad(value, inputs)
+    for seed in range(2):
+        directions = [features(100 + seed, *x.shape) for x in inputs]
+        along = sum((g * d).sum().item() for g, d in zip(gradients, directions, strict=True))
+        assert along == pytest.approx(slope(expected, inputs, directions), rel=1e-5, abs=1e-7)

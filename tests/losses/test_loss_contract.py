@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp import losses
-from fusecomp.losses import Bank, InfoNCE, LearnableTemperature, Queue
+from fusecomp.losses import Bank, HardNegativeNCE, InfoNCE, LearnableTemperature, Queue
 
 # What losses are made of, and no loss themselves.
 PARTS = {"Bank", "LearnableTemperature", "Queue"}
@@ -23,6 +23,10 @@ MAKE: dict[str, Callable[[], nn.Module]] = {
         0.2, exclude=("target", "reference"), bank=Bank(features()[0], 50 + torch.arange(8))
     ),
     "InfoNCE, queue": lambda: InfoNCE(LearnableTemperature(0.2), margin=0.1, bank=Queue(5, 6)),
+    "HardNegativeNCE": lambda: HardNegativeNCE(0.2, beta=0.5),
+    "HardNegativeNCE, decoupled": lambda: HardNegativeNCE(
+        LearnableTemperature(0.2), alpha=0.0, beta=1.0, exclude=("target", "reference")
+    ),
 }
 BAD = {
     "unequal rows": (torch.ones(2, 6), torch.ones(3, 6)),
