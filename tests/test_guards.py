@@ -91,6 +91,7 @@ PUBLIC = {
         "InfoNCE",
         "LearnableTemperature",
         "Queue",
+        "Sigmoid",
     ],
     "fusecomp.retrieval": [
         "Ranked",

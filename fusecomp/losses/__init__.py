@@ -12,12 +12,14 @@ from fusecomp.losses._temperature import LearnableTemperature
 
 if TYPE_CHECKING:
     from fusecomp.losses._hard_negative import HardNegativeNCE
+    from fusecomp.losses._sigmoid import Sigmoid
 else:
     __getattr__ = lazily(
         __name__,
         {
             "HardNegativeNCE": "fusecomp.losses._hard_negative",
+            "Sigmoid": "fusecomp.losses._sigmoid",
         },
     )
 
-__all__ = ["Bank", "HardNegativeNCE", "InfoNCE", "LearnableTemperature", "Queue"]
+__all__ = ["Bank", "HardNegativeNCE", "InfoNCE", "LearnableTemperature", "Queue", "Sigmoid"]

@@ -133,6 +133,19 @@ def hard_negative(
     return mean(row(i) for i in range(len(q)))
 
 
+def sigmoid(
+    query: Tensor, target: Tensor, temperature: float, bias: float, **keywords: Any
+) -> float:
+    q, t = numbers(query), numbers(target)
+
+    def row(i: int) -> float:
+        positive = cosine(q[i], t[i]) / temperature + bias
+        negatives = [s / temperature + bias for s in negatives_of(i, q, t, keywords)]
+        return log(1 + exp(-positive)) + sum(log(1 + exp(logit)) for logit in negatives)
+
+    return mean(row(i) for i in range(len(q)))
+
+
 # What the tests of the losses share.
 
 ROWS, DIM = 7, 5

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp import losses
-from fusecomp.losses import Bank, HardNegativeNCE, InfoNCE, LearnableTemperature, Queue
+from fusecomp.losses import Bank, HardNegativeNCE, InfoNCE, LearnableTemperature, Queue, Sigmoid
 
 # What losses are made of, and no loss themselves.
 PARTS = {"Bank", "LearnableTemperature", "Queue"}
@@ -27,6 +27,8 @@ MAKE: dict[str, Callable[[], nn.Module]] = {
     "HardNegativeNCE, decoupled": lambda: HardNegativeNCE(
         LearnableTemperature(0.2), alpha=0.0, beta=1.0, exclude=("target", "reference")
     ),
+    "Sigmoid": lambda: Sigmoid(0.2, bias=-1.0),
+    "Sigmoid, as published": lambda: Sigmoid(exclude="target"),
 }
 BAD = {
     "unequal rows": (torch.ones(2, 6), torch.ones(3, 6)),
