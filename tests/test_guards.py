@@ -90,6 +90,7 @@ PUBLIC = {
         "HardNegativeNCE",
         "InfoNCE",
         "LearnableTemperature",
+        "MultiPositive",
         "Queue",
         "Sigmoid",
     ],

@@ -12,14 +12,24 @@ from fusecomp.losses._temperature import LearnableTemperature
 
 if TYPE_CHECKING:
     from fusecomp.losses._hard_negative import HardNegativeNCE
+    from fusecomp.losses._multi_positive import MultiPositive
     from fusecomp.losses._sigmoid import Sigmoid
 else:
     __getattr__ = lazily(
         __name__,
         {
             "HardNegativeNCE": "fusecomp.losses._hard_negative",
+            "MultiPositive": "fusecomp.losses._multi_positive",
             "Sigmoid": "fusecomp.losses._sigmoid",
         },
     )
 
-__all__ = ["Bank", "HardNegativeNCE", "InfoNCE", "LearnableTemperature", "Queue", "Sigmoid"]
+__all__ = [
+    "Bank",
+    "HardNegativeNCE",
+    "InfoNCE",
+    "LearnableTemperature",
+    "MultiPositive",
+    "Queue",
+    "Sigmoid",
+]

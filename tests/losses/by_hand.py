@@ -146,6 +146,20 @@ def sigmoid(
     return mean(row(i) for i in range(len(q)))
 
 
+def multi_positive(
+    query: Tensor, target: Tensor, temperature: float, target_ids: Sequence[int], **_: Any
+) -> float:
+    q, t = numbers(query), numbers(target)
+    rows = range(len(q))
+
+    def row(i: int) -> float:
+        logits = [cosine(q[i], t[j]) / temperature for j in rows]
+        positives = [j for j in rows if target_ids[j] == target_ids[i]]
+        return mean(log_sum_exp(logits) - logits[p] for p in positives)
+
+    return mean(row(i) for i in rows)
+
+
 # What the tests of the losses share.
 
 ROWS, DIM = 7, 5

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp import losses
-from fusecomp.losses import Bank, HardNegativeNCE, InfoNCE, LearnableTemperature, Queue, Sigmoid
+from fusecomp.losses import (
+    Bank,
+    HardNegativeNCE,
+    InfoNCE,
+    LearnableTemperature,
+    MultiPositive,
+    Queue,
+    Sigmoid,
+)
 
 # What losses are made of, and no loss themselves.
 PARTS = {"Bank", "LearnableTemperature", "Queue"}
@@ -27,6 +35,7 @@ MAKE: dict[str, Callable[[], nn.Module]] = {
     "HardNegativeNCE, decoupled": lambda: HardNegativeNCE(
         LearnableTemperature(0.2), alpha=0.0, beta=1.0, exclude=("target", "reference")
     ),
+    "MultiPositive": lambda: MultiPositive(LearnableTemperature(0.2)),
     "Sigmoid": lambda: Sigmoid(0.2, bias=-1.0),
     "Sigmoid, as published": lambda: Sigmoid(exclude="target"),
 }
