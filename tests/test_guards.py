@@ -93,6 +93,7 @@ PUBLIC = {
         "MultiPositive",
         "Queue",
         "Sigmoid",
+        "TripletMargin",
     ],
     "fusecomp.retrieval": [
         "Ranked",

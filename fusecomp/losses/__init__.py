@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fusecomp.losses._hard_negative import HardNegativeNCE
     from fusecomp.losses._multi_positive import MultiPositive
     from fusecomp.losses._sigmoid import Sigmoid
+    from fusecomp.losses._triplet import TripletMargin
 else:
     __getattr__ = lazily(
         __name__,
@@ -21,6 +22,7 @@ else:
             "HardNegativeNCE": "fusecomp.losses._hard_negative",
             "MultiPositive": "fusecomp.losses._multi_positive",
             "Sigmoid": "fusecomp.losses._sigmoid",
+            "TripletMargin": "fusecomp.losses._triplet",
         },
     )
 
@@ -32,4 +34,5 @@ __all__ = [
     "MultiPositive",
     "Queue",
     "Sigmoid",
+    "TripletMargin",
 ]

@@ -160,6 +160,22 @@ def multi_positive(
     return mean(row(i) for i in rows)
 
 
+def triplet_margin(
+    query: Tensor, target: Tensor, margin: float, mining: str, **keywords: Any
+) -> float:
+    q, t = numbers(query), numbers(target)
+
+    def row(i: int) -> float:
+        positive = cosine(q[i], t[i])
+        negatives = negatives_of(i, q, t, keywords)
+        if mining == "semi-hard":
+            negatives = [s for s in negatives if s < positive]
+        hinges = [max(0.0, margin - positive + s) for s in negatives] or [0.0]
+        return mean(hinges) if mining == "all" else max(hinges)
+
+    return mean(row(i) for i in range(len(q)))
+
+
 # What the tests of the losses share.
 
 ROWS, DIM = 7, 5
