@@ -87,6 +87,7 @@ PUBLIC = {
     "fusecomp.fusion": ["Combiner", "Sum"],
     "fusecomp.losses": [
         "Bank",
+        "Distill",
         "HardNegativeNCE",
         "InfoNCE",
         "LearnableTemperature",

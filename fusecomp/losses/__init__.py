@@ -11,6 +11,7 @@ from fusecomp.losses._infonce import InfoNCE
 from fusecomp.losses._temperature import LearnableTemperature
 
 if TYPE_CHECKING:
+    from fusecomp.losses._distill import Distill
     from fusecomp.losses._hard_negative import HardNegativeNCE
     from fusecomp.losses._multi_positive import MultiPositive
     from fusecomp.losses._sigmoid import Sigmoid
@@ -19,6 +20,7 @@ else:
     __getattr__ = lazily(
         __name__,
         {
+            "Distill": "fusecomp.losses._distill",
             "HardNegativeNCE": "fusecomp.losses._hard_negative",
             "MultiPositive": "fusecomp.losses._multi_positive",
             "Sigmoid": "fusecomp.losses._sigmoid",
@@ -28,6 +30,7 @@ else:
 
 __all__ = [
     "Bank",
+    "Distill",
     "HardNegativeNCE",
     "InfoNCE",
     "LearnableTemperature",

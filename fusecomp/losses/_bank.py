@@ -1,7 +1,8 @@
 import torch
 from torch import Tensor, nn
 
-from fusecomp.losses._pairs import ABSENT, Pairs, check_ids
+from fusecomp.losses._ids import check_ids, check_table, find
+from fusecomp.losses._pairs import ABSENT, Pairs
 from fusecomp.similarity import normalize, widen
 
 __all__ = ["Bank", "Queue"]
@@ -40,8 +41,7 @@ class Bank(nn.Module):
 
     def __init__(self, features: Tensor, ids: Tensor) -> None:
         super().__init__()
-        if features.ndim != 2 or 0 in features.shape:
-            raise ValueError(f"features must be [M, D] and not empty, got {list(features.shape)}")
+        check_table(features, "features")
         # Sorted, so that an id is found by bisection.
         ids, order = check_ids(ids, features.shape[:1], "ids").sort()
         if (ids[1:] == ids[:-1]).any():
@@ -56,8 +56,7 @@ class Bank(nn.Module):
         if target_ids is None:
             raise ValueError("a bank needs target_ids, to find each row's own target in it")
         wanted = target_ids.long()
-        place = torch.searchsorted(self.ids, wanted).clamp(max=len(self.ids) - 1)
-        known = self.ids[place] == wanted
+        place, known = find(self.ids, wanted)
         rows, width = len(wanted), len(pairs.columns)
         positives = torch.where(known, place + width, pairs.positives.squeeze(1))
         own = torch.where(known, ABSENT, pairs.columns[:rows])

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from fusecomp.losses._bank import Bank, Queue
-from fusecomp.losses._pairs import check_candidates, check_exclude, check_ids, own_targets
+from fusecomp.losses._ids import check_ids
+from fusecomp.losses._pairs import check_candidates, check_exclude, own_targets
 from fusecomp.losses._printed import Printed
 from fusecomp.losses._softmax import both_ways, columns_of, one_way
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of

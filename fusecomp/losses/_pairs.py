@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fusecomp.losses._ids import batch_ids
 from fusecomp.similarity import check_pair
 
 __all__ = [
@@ -14,7 +15,6 @@ __all__ = [
     "check_batch",
     "check_candidates",
     "check_exclude",
-    "check_ids",
     "own_targets",
 ]
 
@@ -88,14 +88,11 @@ def own_targets(
     Raises:
         ValueError: on ids of a wrong dtype or length, or without those that ``exclude`` needs.
     """
-    banned = {
-        name: None if ids is None else check_ids(ids, query.shape[:1], f"{name}_ids")
-        for name, ids in (("target", target_ids), ("reference", reference_ids))
-    }
-    every, columns = torch.arange(len(query), device=query.device), banned["target"]
+    columns, references = batch_ids(query, target_ids, reference_ids)
+    every = torch.arange(len(query), device=query.device)
     pairs = Pairs(every.unsqueeze(1), torch.zeros_like(every) if columns is None else columns)
     for name in exclude:
-        ids = banned[name]
+        ids = columns if name == "target" else references
         if columns is None or ids is None:
             raise ValueError(f"exclude={name!r} needs target_ids and {name}_ids of the batch")
         pairs = pairs.ban(ids)
@@ -108,12 +105,3 @@ def check_exclude(exclude: Collection[str]) -> tuple[str, ...]:
     if not names <= set(_EXCLUDABLE):
         raise ValueError(f"exclude must name some of {_EXCLUDABLE}, got {exclude!r}")
     return tuple(name for name in _EXCLUDABLE if name in names)
-
-
-def check_ids(ids: Tensor, shape: torch.Size, name: str) -> Tensor:
-    """The ids as int64, whatever integers they are; ValueError on others or another shape."""
-    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise ValueError(f"{name} must be integers, got {ids.dtype}")
-    if ids.shape != shape:
-        raise ValueError(f"{name} must be {list(shape)}, as there are rows, got {list(ids.shape)}")
-    return ids.long()

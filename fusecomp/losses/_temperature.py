@@ -3,7 +3,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LearnableTemperature", "check_temperature", "scale_of"]
+__all__ = ["LearnableTemperature", "check_positive", "check_temperature", "scale_of"]
 
 
 class LearnableTemperature(nn.Module):
@@ -33,7 +33,7 @@ class LearnableTemperature(nn.Module):
 
     def __init__(self, start: float = 0.07, lowest: float = 0.01) -> None:
         super().__init__()
-        check_temperature(start, "start")
+        check_positive(start, "start")
         if not 0 <= lowest <= start:
             raise ValueError(f"lowest must be in [0, start={start}], got {lowest}")
         self.start = start
@@ -52,15 +52,18 @@ class LearnableTemperature(nn.Module):
         return f"start={self.start}, lowest={self.lowest}"
 
 
-def check_temperature(
-    temperature: float | LearnableTemperature, name: str = "temperature"
-) -> float | LearnableTemperature:
+def check_temperature(temperature: float | LearnableTemperature) -> float | LearnableTemperature:
     """The temperature; ValueError unless it learns or is positive and finite."""
     if isinstance(temperature, LearnableTemperature):
         return temperature
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"{name} must be positive and finite, got {temperature}")
-    return temperature
+    return check_positive(temperature, "temperature")
+
+
+def check_positive(value: float, name: str) -> float:
+    """The value; ValueError unless it is positive and finite."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be positive and finite, got {value}")
+    return value
 
 
 def scale_of(temperature: float | LearnableTemperature) -> float | Tensor:

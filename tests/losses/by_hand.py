@@ -176,6 +176,32 @@ def triplet_margin(
     return mean(row(i) for i in range(len(q)))
 
 
+def distill(
+    query: Tensor,
+    target: Tensor,
+    temperature: float,
+    teacher_temperature: float,
+    teacher_queries: dict[tuple[int, int], Vector],
+    teacher_targets: dict[int, Vector],
+    target_ids: Sequence[int],
+    reference_ids: Sequence[int],
+) -> float:
+    q, t = numbers(query), numbers(target)
+    rows = range(len(q))
+
+    def log_softmax(logits: list[float]) -> list[float]:
+        return [logit - log_sum_exp(logits) for logit in logits]
+
+    def row(i: int) -> float:
+        teacher = teacher_queries[reference_ids[i], target_ids[i]]
+        wanted = [cosine(teacher, teacher_targets[j]) / teacher_temperature for j in target_ids]
+        logits = [cosine(q[i], t[j]) / temperature for j in rows]
+        both = zip(log_softmax(wanted), log_softmax(logits), strict=True)
+        return sum(exp(p) * (p - s) for p, s in both)
+
+    return mean(row(i) for i in rows)
+
+
 # What the tests of the losses share.
 
 ROWS, DIM = 7, 5
