@@ -87,6 +87,7 @@ PUBLIC = {
     "fusecomp.fusion": ["Combiner", "Sum"],
     "fusecomp.losses": [
         "Bank",
+        "CosineAlignment",
         "Distill",
         "HardNegativeNCE",
         "InfoNCE",
@@ -95,6 +96,7 @@ PUBLIC = {
         "Queue",
         "Sigmoid",
         "TripletMargin",
+        "WeightedSum",
     ],
     "fusecomp.retrieval": [
         "Ranked",

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from fusecomp.modules import describe, device_of, fingerprint, inference
+from fusecomp.modules import accepted_keywords, describe, device_of, fingerprint, inference
 
 
 def test_the_device_is_that_of_the_first_weight() -> None:
@@ -26,6 +27,27 @@ def test_a_buffer_tells_the_device_too() -> None:
 def test_without_weights_it_is_the_cpu() -> None:
     assert device_of(len, nn.ReLU()) == torch.device("cpu")
     assert device_of() == torch.device("cpu")
+
+
+class Named(nn.Module):
+    def forward(self, query: Tensor, *, target_ids: Tensor | None = None) -> Tensor:
+        return query
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda a, b: a, []),
+        (lambda a, b, reference_ids: a, ["reference_ids"]),
+        (lambda a, **ids: a, ["target_ids", "reference_ids"]),
+        (Named(), ["target_ids"]),
+        (torch.compile(Named(), backend="eager"), ["target_ids"]),
+        (partial(lambda a, target_ids: a, 1), ["target_ids"]),
+        (torch.add, []),
+    ],
+)
+def test_keywords_that_a_callable_accepts(function: Any, expected: list[str]) -> None:
+    assert accepted_keywords(function, ("target_ids", "reference_ids")) == expected
 
 
 def mixed() -> nn.Module:

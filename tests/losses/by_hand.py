@@ -202,6 +202,10 @@ def distill(
     return mean(row(i) for i in rows)
 
 
+def cosine_alignment(query: Tensor, target: Tensor, **_: Any) -> float:
+    return mean(1 - cosine(a, b) for a, b in zip(numbers(query), numbers(target), strict=True))
+
+
 # What the tests of the losses share.
 
 ROWS, DIM = 7, 5

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fusecomp import losses
 from fusecomp.losses import (
     Bank,
+    CosineAlignment,
     Distill,
     HardNegativeNCE,
     InfoNCE,
@@ -19,6 +20,7 @@ from fusecomp.losses import (
     Queue,
     Sigmoid,
     TripletMargin,
+    WeightedSum,
 )
 
 # What losses are made of, and no loss themselves.
@@ -33,6 +35,7 @@ MAKE: dict[str, Callable[[], nn.Module]] = {
         0.2, exclude=("target", "reference"), bank=Bank(features()[0], 50 + torch.arange(8))
     ),
     "InfoNCE, queue": lambda: InfoNCE(LearnableTemperature(0.2), margin=0.1, bank=Queue(5, 6)),
+    "CosineAlignment": CosineAlignment,
     "Distill": lambda: Distill(*teacher(), temperature=LearnableTemperature(0.2)),
     "HardNegativeNCE": lambda: HardNegativeNCE(0.2, beta=0.5),
     "HardNegativeNCE, decoupled": lambda: HardNegativeNCE(
@@ -44,6 +47,9 @@ MAKE: dict[str, Callable[[], nn.Module]] = {
     "TripletMargin": lambda: TripletMargin(2.5, "hardest"),
     "TripletMargin, semi-hard": lambda: TripletMargin(2.5, exclude="target"),
     "TripletMargin, all": lambda: TripletMargin(2.5, "all"),
+    "WeightedSum": lambda: WeightedSum(
+        {"find": (0.3, InfoNCE(LearnableTemperature(0.2))), "align": (2.0, CosineAlignment())}
+    ),
 }
 BAD = {
     "unequal rows": (torch.ones(2, 6), torch.ones(3, 6)),
@@ -57,7 +63,7 @@ BAD = {
     "integers": (torch.ones(2, 6).long(), torch.ones(2, 6).long()),
 }
 # These have candidates beside the batch, or none at all.
-TAKE_ONE_ROW = {"InfoNCE, bank", "InfoNCE, queue"}
+TAKE_ONE_ROW = {"CosineAlignment", "InfoNCE, bank", "InfoNCE, queue"}
 # Not every row has a gradient.
 SPARSE = {"TripletMargin, semi-hard"}
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16)
