@@ -145,7 +145,7 @@ def _sums(logits: Tensor, left_out: Tensor | None, dim: int) -> tuple[Tensor, Te
     if left_out is None:
         sums = logits.sum(dim)
         return sums, torch.full_like(sums, logits.shape[dim])
-    return logits.masked_fill(left_out, 0.0).sum(dim), (~left_out).sum(dim)
+    return logits.masked_fill(left_out, 0.0).sum(dim), (~left_out).sum(dim, dtype=logits.dtype)
 
 
 def _spread(gradient: Tensor, share: Tensor, left_out: Tensor | None) -> None:

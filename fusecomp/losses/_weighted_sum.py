@@ -1,7 +1,6 @@
 import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from fusecomp.modules import accepted_keywords, describe
@@ -61,13 +60,13 @@ class WeightedSum(nn.Module):
     ) -> Tensor:
         """The weighted sum."""
         ids = {"target_ids": target_ids, "reference_ids": reference_ids}
-        total = query.new_zeros((), dtype=torch.float32)
+        values = []
         for name, loss in self.losses.items():
             value = loss(query, target, **{key: ids[key] for key in self.keywords[name]})
             if value.ndim != 0:
                 raise ValueError(f"the loss {name!r} must return a scalar, got {list(value.shape)}")
-            total = total + self.weights[name] * value
-        return total
+            values.append(self.weights[name] * value)
+        return sum(values[1:], start=values[0])
 
     def extra_repr(self) -> str:
         """The weights, and the losses that are no modules."""

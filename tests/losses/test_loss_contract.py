@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusecomp import losses
 from fusecomp.losses import (
@@ -173,6 +174,32 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
     module = make(name).double().eval()
     assert call(module, query, target).dtype == torch.float64
     assert torch.autograd.gradcheck(lambda q, t: call(module, q, t), (query, target))
+
+
+class Narrow(TorchDispatchMode):
+    """Notes the operations that give floating numbers below float64."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor) and out.is_floating_point() and out.dtype != torch.float64:
+            self.seen.append(str(func))
+        return out
+
+
+@every_loss
+def test_float64_is_float64_inside_too(name: str) -> None:
+    query, target = features(4, torch.float64)
+    module = make(name).double()
+    with Narrow() as narrow:
+        loss = call(module, query, target)
+        torch.autograd.grad(loss, (query, target, *module.parameters()))
+    assert narrow.seen == []
 
 
 @every_loss
