@@ -131,6 +131,12 @@ def refused(found: TaskRanking | Reranked, folder: Path, message: str) -> None:
     assert list(folder.glob("*.json")) == []
 
 
+def test_a_ranking_that_lacks_pairs_is_refused(found: TaskRanking, tmp_path: Path) -> None:
+    task = replace(found.task, missing_queries=("12",))
+    ranking = replace(reranked(found), task=task)
+    refused(ranking, tmp_path, r"lacks 1 pairs whose pictures are missing, the first: 12")
+
+
 def test_too_few_results_say_how_to_get_more(tiny_cirr: Path, tmp_path: Path) -> None:
     data = CIRR(tiny_cirr, "test1")
     found = rank(model_for(data), data, k=49)[""]
