@@ -41,6 +41,13 @@ class Triplet:
                 f"got {self.texts!r}"
             )
 
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """The reference, and the target if it is known."""
+        return (
+            (self.reference_id,) if self.target_id is None else (self.reference_id, self.target_id)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Task:

@@ -53,6 +53,44 @@ def tiny_fashioniq(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def tiny_cirr(tmp_path: Path) -> Path:
+    """A CIRR folder in the true format: 60 images in groups of six, 20 pairs a split."""
+    root = tmp_path / "cirr_dataset"
+    for place, split in enumerate(("train", "val", "test1")):
+        prefix = "dev" if split == "val" else split
+        files, rows = {}, []
+        for group in range(10):
+            members = [f"{prefix}-{group}-{number % 4}-img{number // 4}" for number in range(6)]
+            folder = f"./{prefix}/{group}" if split == "train" else f"./{prefix}"
+            files.update({image_id: f"{folder}/{image_id}.png" for image_id in members})
+            for number in range(2):
+                reference, target = members[number], members[number + 3]
+                known = {"target_hard": target, "target_soft": {target: 1.0}}
+                places = {"reference_rank": number, "target_rank": number + 3}
+                rows.append(
+                    {
+                        "pairid": 1000 * place + 7 * len(rows),
+                        "reference": reference,
+                        **({} if split == "test1" else known),
+                        "caption": f"Has {group} dogs, {number} cats.",
+                        "img_set": {"id": group, "members": members, **places},
+                    }
+                )
+        contents = {
+            f"captions/cap.rc2.{split}.json": rows,
+            f"image_splits/split.rc2.{split}.json": files,
+        }
+        for name, content in contents.items():
+            path = root / "cirr" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content))
+        for image_id, file in files.items():
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / file).write_bytes(image_id.encode())
+    return root
+
+
 @pytest.fixture(scope="session")
 def torchvision() -> Iterator[None]:
     """Make torchvision importable beside a torch that its build was not made for.

@@ -68,6 +68,7 @@ PUBLIC = {
         "training",
     ],
     "fusecomp.data": [
+        "CIRR",
         "FashionIQ",
         "SquarePad",
         "TargetPad",

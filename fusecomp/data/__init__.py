@@ -8,6 +8,7 @@ from fusecomp.data._fashioniq import FashionIQ
 from fusecomp.lazy import lazily
 
 if TYPE_CHECKING:
+    from fusecomp.data._cirr import CIRR
     from fusecomp.data._table import TripletTable
     from fusecomp.data._verify import verify
     from fusecomp.data._verify_report import VerifyReport
@@ -16,6 +17,7 @@ else:
     __getattr__ = lazily(
         __name__,
         {
+            "CIRR": "fusecomp.data._cirr",
             "SquarePad": "fusecomp.pictures",
             "TargetPad": "fusecomp.pictures",
             "TripletTable": "fusecomp.data._table",
@@ -26,6 +28,7 @@ else:
     )
 
 __all__ = [
+    "CIRR",
     "FashionIQ",
     "SquarePad",
     "TargetPad",
