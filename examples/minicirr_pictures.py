@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 LARGE = SIDE * FINE
-STEP = 0.31 * LARGE  # between neighbouring places
+STEP = 0.3 * LARGE  # between neighbouring places
 RADIUS = {"small": 0.095 * LARGE, "big": 0.145 * LARGE}
 
 COLOURS: dict[str, RGB] = {
@@ -70,14 +70,15 @@ HOLES: dict[str, Points] = {
 
 def make_ground(rng: Generator, ground: str) -> Image.Image:
     """The empty scene in its own tone and pattern, both a little different each time."""
-    noise = rng.normal(0, 1, size=(LARGE, LARGE))
+    noise = rng.normal(0, 1, size=(SIDE, SIDE))
     shift, scale = rng.uniform(0, 1, size=2), rng.uniform(0.85, 1.2)
-    u = scale * np.arange(LARGE)[None] / LARGE + shift[0]
-    v = scale * np.arange(LARGE)[:, None] / LARGE + shift[1]
+    u = scale * np.arange(SIDE)[None] / SIDE + shift[0]
+    v = scale * np.arange(SIDE)[:, None] / SIDE + shift[1]
     relief = pattern(ground, u, v, noise, rng.uniform(-1, 1, size=32))
     base = np.array(GROUND_COLOURS[ground]) * rng.uniform(0.9, 1.1) * rng.uniform(0.96, 1.04, 3)
     pixels = base + relief[:, :, None]
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    small = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    return small.resize((LARGE, LARGE), Image.Resampling.NEAREST)
 
 
 def pattern(
@@ -89,7 +90,7 @@ def pattern(
 ) -> NDArray[np.float64]:
     """How much brighter each pixel is than the ground's colour, [side, side]."""
     if ground == "grass":
-        return 18 * np.repeat(noise[::8], 8, axis=0)
+        return 18 * np.repeat(noise[::4], 4, axis=0)
     if ground == "snow":
         return 5 * noise + 8 * np.sin(5 * u + 3 * np.sin(4 * v))
     if ground == "sand":
@@ -141,11 +142,14 @@ def put(
         return [(x + cos * u - sin * v, y + sin * u + cos * v) for u, v in flipped]
 
     outline, hole = spots(OUTLINES[toy.kind]), spots(HOLES.get(toy.kind, []))
-    mask = Image.new("1", canvas.size)
-    ImageDraw.Draw(mask).polygon(outline, fill=1)
-    if hole:
-        ImageDraw.Draw(mask).polygon(hole, fill=0)
-    canvas.paste(make_cloth(toy, LARGE, turn, rng.uniform(0.88, 1.08)), mask=mask)
+    cloth = make_cloth(toy, int(2.6 * radius), turn, rng.uniform(0.88, 1.08))
+    corner = int(x - 1.3 * radius), int(y - 1.3 * radius)
+    mask = Image.new("1", cloth.size)
+    for edge, fill in ((outline, 1), (hole, 0)):
+        if edge:
+            cut = [(u - corner[0], v - corner[1]) for u, v in edge]
+            ImageDraw.Draw(mask).polygon(cut, fill=fill)
+    canvas.paste(cloth, corner, mask)
     pen = ImageDraw.Draw(canvas)
     for edge in (outline, hole):
         if edge:
