@@ -6,8 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+
+from fusecomp.data import CIRR
+from fusecomp.encoders import CachedEncoder
+from fusecomp.fusion import Sum
+from fusecomp.model import ComposedEncoder
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -23,6 +29,24 @@ def shared() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture
+def published_cirr(shared: Callable[[str], Path]) -> Callable[[str], tuple[CIRR, ComposedEncoder]]:
+    """By split: the real annotations, and Sum on the features that the published numbers are of."""
+
+    def load(split: str) -> tuple[CIRR, ComposedEncoder]:
+        data = CIRR(shared("datasets/cirr"), split)
+        with np.load(shared("parity/protocol_features.npz")) as arrays:
+            images, texts = arrays[f"cirr/{split}/image"], arrays[f"cirr/{split}/text"]
+        # Equal texts have equal features.
+        rows = {query.texts[0]: row for row, query in enumerate(data.triplets())}
+        encoder = CachedEncoder.from_arrays(
+            data.image_ids, images, list(rows), texts[list(rows.values())]
+        )
+        return data, ComposedEncoder(encoder, Sum())
+
+    return load
 
 
 @pytest.fixture
@@ -59,7 +83,8 @@ def tiny_cirr(tmp_path: Path) -> Path:
     root = tmp_path / "cirr_dataset"
     for place, split in enumerate(("train", "val", "test1")):
         prefix = "dev" if split == "val" else split
-        files, rows = {}, []
+        files: dict[str, str] = {}
+        rows: list[dict[str, Any]] = []
         for group in range(10):
             members = [f"{prefix}-{group}-{number % 4}-img{number // 4}" for number in range(6)]
             folder = f"./{prefix}/{group}" if split == "train" else f"./{prefix}"

@@ -76,6 +76,7 @@ PUBLIC = {
         "VerifyReport",
         "clip_transform",
         "verify",
+        "write_cirr_submission",
     ],
     "fusecomp.encoders": [
         "CachedEncoder",

@@ -9,6 +9,7 @@ from fusecomp.lazy import lazily
 
 if TYPE_CHECKING:
     from fusecomp.data._cirr import CIRR
+    from fusecomp.data._cirr_submission import write_cirr_submission
     from fusecomp.data._table import TripletTable
     from fusecomp.data._verify import verify
     from fusecomp.data._verify_report import VerifyReport
@@ -24,6 +25,7 @@ else:
             "VerifyReport": "fusecomp.data._verify_report",
             "clip_transform": "fusecomp.pictures",
             "verify": "fusecomp.data._verify",
+            "write_cirr_submission": "fusecomp.data._cirr_submission",
         },
     )
 
@@ -36,4 +38,5 @@ __all__ = [
     "VerifyReport",
     "clip_transform",
     "verify",
+    "write_cirr_submission",
 ]
