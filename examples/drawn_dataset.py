@@ -22,6 +22,11 @@ SIDE = 64
 FINE = 2  # pictures are drawn this many times larger, then reduced, which smooths their edges
 
 
+def mirrored(points: Points) -> Points:
+    """The left side of what has a right side."""
+    return [(-x, y) for x, y in reversed(points)]
+
+
 def shade(colour: RGB, factor: float) -> RGB:
     """A darker (factor below 1) or lighter colour."""
     red, green, blue = (min(255, int(value * factor)) for value in colour)

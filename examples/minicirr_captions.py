@@ -259,9 +259,7 @@ def altered(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
             yield Change({kind}, {"colour": 3.5, "texture": 1.6, "size": 1.3}[field], texts)
 
 
-def alter_all(
-    rng: Generator, kind: str, field: str, count: int, was: str, is_: str
-) -> list[str]:
+def alter_all(rng: Generator, kind: str, field: str, count: int, was: str, is_: str) -> list[str]:
     """How to tell that all toys of a kind look different."""
     noun, old, new = choose_noun(rng, kind, count), word(rng, was), word(rng, is_)
     be, have = ("is", "has") if count == 1 else ("are", "have")
@@ -359,7 +357,7 @@ FRAMES += ("unlike the reference image, i want the target image to show {}", "i 
 
 
 def tell_changes(rng: Generator, old: Scene, new: Scene) -> str:
-    """One to three of the differences, each in a clause; none, where no clause is fit to tell it."""
+    """One to three of the differences, each in a clause; nothing, where no clause fits."""
     changes = [change for tell in TELL for change in tell(rng, old, new)]
     count = int(rng.choice([1, 2, 3], p=[0.42, 0.45, 0.13]))
     clauses: list[str] = []

@@ -1,11 +1,15 @@
 """The pictures of MiniCIRR: toys of some shape, colour and texture on some ground."""
 
+from collections.abc import Callable
+
 import numpy as np
-from drawn_dataset import FINE, RGB, SIDE, Points, lit, shade
+from drawn_dataset import FINE, RGB, SIDE, Points, lit, mirrored, shade
 from minicirr_scenes import Scene, Toy
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+Floats = NDArray[np.float64]
 
 LARGE = SIDE * FINE
 STEP = 0.3 * LARGE  # between neighbouring places
@@ -47,69 +51,92 @@ def zigzag(count: int, inner: float) -> Points:
     return [pair[number % 2] for number, pair in enumerate(turns)]
 
 
+def symmetric(half: Points) -> Points:
+    """A whole outline from its right half."""
+    return [*mirrored(half), *half]
+
+
 OUTLINES: dict[str, Points] = {
     "ball": arc(28),
-    "box": [(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)],
+    "box": symmetric([(0.86, -0.86), (0.86, 0.86)]),
     "star": zigzag(5, 0.42),
-    "heart": [(0, -0.45), (0.3, -0.85), (0.75, -0.8), (1, -0.35), (0.8, 0.15), (0, 0.95)]
-    + [(-0.8, 0.15), (-1, -0.35), (-0.75, -0.8), (-0.3, -0.85)],
+    "heart": symmetric(
+        [(0, -0.45), (0.3, -0.85), (0.75, -0.8), (1, -0.35), (0.8, 0.15), (0, 0.95)]
+    ),
     "ring": arc(28),
-    "tree": [(0, -1.05), (0.5, -0.4), (0.24, -0.4), (0.7, 0.15), (0.34, 0.15), (0.9, 0.72)]
-    + [(0.16, 0.72), (0.16, 1.05), (-0.16, 1.05), (-0.16, 0.72), (-0.9, 0.72), (-0.34, 0.15)]
-    + [(-0.7, 0.15), (-0.24, -0.4), (-0.5, -0.4)],
-    "house": [(0, -1), (1, -0.12), (0.72, -0.12), (0.72, 0.9), (-0.72, 0.9), (-0.72, -0.12)]
-    + [(-1, -0.12)],
-    "fish": [(-1.1, 0), (-0.75, -0.42), (-0.2, -0.62), (0.2, -0.5), (0.55, -0.12), (1.1, -0.6)]
-    + [(0.9, 0), (1.1, 0.6), (0.55, 0.12), (0.2, 0.5), (-0.2, 0.62), (-0.75, 0.42)],
+    "tree": symmetric(
+        [
+            *((0, -1.05), (0.5, -0.4), (0.24, -0.4), (0.7, 0.15)),
+            *((0.34, 0.15), (0.9, 0.72), (0.16, 0.72), (0.16, 1.05)),
+        ]
+    ),
+    "house": symmetric([(0, -1), (1, -0.12), (0.72, -0.12), (0.72, 0.9)]),
+    "fish": [
+        (0.9, 0),
+        (1.1, 0.6),
+        (0.55, 0.12),
+        (0.2, 0.5),
+        (-0.2, 0.62),
+        (-0.75, 0.42),
+        (-1.1, 0),
+    ],
 }
+OUTLINES["fish"] += [(x, -y) for x, y in reversed(OUTLINES["fish"][1:-1])]
 HOLES: dict[str, Points] = {
     "ring": arc(28, 0.48),
-    "house": [(-0.24, 0.18), (0.24, 0.18), (0.24, 0.9), (-0.24, 0.9)],
+    "house": symmetric([(0.24, 0.18), (0.24, 0.9)]),
 }
 
 
 def make_ground(rng: Generator, ground: str) -> Image.Image:
     """The empty scene in its own tone and pattern, both a little different each time."""
-    noise = rng.normal(0, 1, size=(SIDE, SIDE))
-    shift, scale = rng.uniform(0, 1, size=2), rng.uniform(0.85, 1.2)
-    u = scale * np.arange(SIDE)[None] / SIDE + shift[0]
-    v = scale * np.arange(SIDE)[:, None] / SIDE + shift[1]
-    relief = pattern(ground, u, v, noise, rng.uniform(-1, 1, size=32))
+    noise: Floats = rng.normal(0, 1, size=(SIDE, SIDE))
+    (left, top), scale = rng.uniform(0, 1, size=2), rng.uniform(0.85, 1.2)
+    u, v = (
+        scale * np.arange(SIDE)[None] / SIDE + left,
+        scale * np.arange(SIDE)[:, None] / SIDE + top,
+    )
+    relief = PATTERNS[ground](u, v, noise, rng.uniform(-1, 1, size=32))
     base = np.array(GROUND_COLOURS[ground]) * rng.uniform(0.9, 1.1) * rng.uniform(0.96, 1.04, 3)
     pixels = base + relief[:, :, None]
     small = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
     return small.resize((LARGE, LARGE), Image.Resampling.NEAREST)
 
 
-def pattern(
-    ground: str,
-    u: NDArray[np.float64],
-    v: NDArray[np.float64],
-    noise: NDArray[np.float64],
-    tones: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """How much brighter each pixel is than the ground's colour, [side, side]."""
-    if ground == "grass":
-        return 18 * np.repeat(noise[::4], 4, axis=0)
-    if ground == "snow":
-        return 5 * noise + 8 * np.sin(5 * u + 3 * np.sin(4 * v))
-    if ground == "sand":
-        return 7 * noise + 7 * np.sin(55 * v + 3 * np.sin(7 * u))
-    if ground == "water":
-        return 3 * noise + 20 * np.sin(40 * v + 2 * np.sin(16 * u))
-    if ground == "wood":
-        plank = tones[(v * 5).astype(int) % 32]
-        return 18 * plank + 8 * np.sin(60 * v + 4 * np.sin(3 * u + 9 * plank)) + 2 * noise
-    if ground == "bricks":
-        course = np.floor(v * 9)
-        across = u * 5 + course / 2
-        mortar = (across % 1 < 0.12) | (v * 9 % 1 < 0.18)
-        stone = tones[(np.floor(across) * 7 + course).astype(int) % 32]
-        return np.where(mortar, 62, 16 * stone) + 3 * noise
-    if ground == "night":
-        return np.where(noise > 3.0, 170, 3 * noise)
-    lattice = ((u + v) * 7 % 1 < 0.16) | ((u - v) * 7 % 1 < 0.16)  # the carpet
-    return np.where(lattice, 34, 0) + 5 * noise
+def planks(u: Floats, v: Floats, noise: Floats, tones: Floats) -> Floats:
+    """Wood: each plank has a tone and a grain of its own."""
+    plank = tones[(v * 5).astype(int) % 32]
+    grain = np.sin(60 * v + 4 * np.sin(3 * u + 9 * plank))
+    relief: Floats = 18 * plank + 8 * grain + 2 * noise
+    return relief
+
+
+def bricks(u: Floats, v: Floats, noise: Floats, tones: Floats) -> Floats:
+    """Courses of stones of different tones, with mortar between them."""
+    course = np.floor(v * 9)
+    across = u * 5 + course / 2
+    mortar = (across % 1 < 0.12) | (v * 9 % 1 < 0.18)
+    stone = tones[(np.floor(across) * 7 + course).astype(int) % 32]
+    return np.where(mortar, 62, 16 * stone) + 3 * noise
+
+
+def lattice(u: Floats, v: Floats, noise: Floats, tones: Floats) -> Floats:
+    """A carpet."""
+    lines = ((u + v) * 7 % 1 < 0.16) | ((u - v) * 7 % 1 < 0.16)
+    return np.where(lines, 34, 0) + 5 * noise
+
+
+# How much brighter each pixel is than the ground's colour, [side, side].
+PATTERNS: dict[str, Callable[[Floats, Floats, Floats, Floats], Floats]] = {
+    "grass": lambda u, v, noise, tones: 18 * np.repeat(noise[::4], 4, axis=0),
+    "snow": lambda u, v, noise, tones: 5 * noise + 8 * np.sin(5 * u + 3 * np.sin(4 * v)),
+    "sand": lambda u, v, noise, tones: 7 * noise + 7 * np.sin(55 * v + 3 * np.sin(7 * u)),
+    "water": lambda u, v, noise, tones: 3 * noise + 20 * np.sin(40 * v + 2 * np.sin(16 * u)),
+    "wood": planks,
+    "bricks": bricks,
+    "night": lambda u, v, noise, tones: np.where(noise > 3.0, 170, 3 * noise),
+    "carpet": lattice,
+}
 
 
 def make_cloth(toy: Toy, side: int, turn: float, dye: float) -> Image.Image:
@@ -128,9 +155,7 @@ def make_cloth(toy: Toy, side: int, turn: float, dye: float) -> Image.Image:
     return cloth
 
 
-def put(
-    canvas: Image.Image, toy: Toy, at: NDArray[np.float64], line: RGB, rng: Generator
-) -> None:
+def put(canvas: Image.Image, toy: Toy, at: Floats, line: RGB, rng: Generator) -> None:
     """Draw a toy onto the canvas, about where `at` says."""
     radius = RADIUS[toy.size] * rng.uniform(0.9, 1.08)
     turn, mirror = rng.normal(0, 0.12), rng.choice([-1, 1])

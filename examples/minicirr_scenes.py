@@ -1,7 +1,7 @@
 """The scenes of MiniCIRR: a few toys on some ground, and groups of six that are nearly alike."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from numpy.random import Generator
 
@@ -80,8 +80,8 @@ def placed(rng: Generator, toy: Toy, toys: Sequence[Toy]) -> Toy:
 
 def new_toy(rng: Generator) -> Toy:
     """A toy at no place in particular."""
-    fields = ("kind", "colour", "texture", "size")
-    return Toy(*(draw(rng, RARITY[field]) for field in fields), column=0, row=0)
+    kind, colour, texture, size = (draw(rng, RARITY[field]) for field in Toy._fields[:4])
+    return Toy(kind, colour, texture, size, column=0, row=0)
 
 
 def new_scene(rng: Generator) -> Scene:
@@ -115,8 +115,8 @@ def change(rng: Generator, scene: Scene) -> Scene:
     """Another colour, kind, texture or size of one toy, or of all that are like it."""
     changed = alike(rng, scene, share=0.7)
     field = draw(rng, {"colour": 0.45, "kind": 0.25, "texture": 0.15, "size": 0.15})
-    value = draw(rng, RARITY[field], unlike=getattr(changed[0], field))
-    toys = [toy._replace(**{field: value}) if toy in changed else toy for toy in scene.toys]
+    new: dict[str, Any] = {field: draw(rng, RARITY[field], unlike=getattr(changed[0], field))}
+    toys = [toy._replace(**new) if toy in changed else toy for toy in scene.toys]
     return arrange(scene.ground, toys)
 
 

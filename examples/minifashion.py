@@ -28,6 +28,7 @@ from drawn_dataset import (
     choose,
     command_line,
     lit,
+    mirrored,
     mistyped,
     shade,
     with_article,
@@ -215,11 +216,6 @@ class Pose(NamedTuple):
         square = self.cos**2 + self.sin**2
         cos, sin = np.float32(self.cos / square), np.float32(self.sin / square)
         return cos * x + sin * y, cos * y - sin * x
-
-
-def mirrored(points: Points) -> Points:
-    """The left side of what has a right side."""
-    return [(-x, y) for x, y in reversed(points)]
 
 
 def weave(pattern: str, pose: Pose) -> Image.Image:
