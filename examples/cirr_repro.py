@@ -48,7 +48,7 @@ def main() -> None:
     result = experiment.run(args, train, val, root, SMALL)
     if args.submit:
         ranking = fc.rank(result.model, fc.data.CIRR(root, "test1", name))
-        for path in fc.data.write_cirr_submission(ranking, args.workdir / "test1"):
+        for path in fc.data.write_cirr_submission(ranking, args.workdir / "submission"):
             print(f"for the server: {path}")
 
 

@@ -154,9 +154,9 @@ def alike(rng: Generator, scene: Scene, share: float) -> list[Toy]:
 
 
 def vary(rng: Generator, scene: Scene) -> Scene:
-    """The scene after one to three changes."""
+    """The scene after one to four changes."""
     changes = list(CHANGES)
-    for _ in range(rng.choice([1, 2, 3], p=[0.4, 0.4, 0.2])):
+    for _ in range(rng.choice([1, 2, 3, 4], p=[0.2, 0.4, 0.3, 0.1])):
         scene = changes[int(rng.choice(len(changes), p=list(CHANGES.values())))](rng, scene)
     return scene
 
