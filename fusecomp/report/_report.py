@@ -19,7 +19,7 @@ def write_report(
     *,
     title: str,
     note: str = "",
-    settings: Mapping[str, str | int | float] | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> None:
     """Write evaluations of one protocol into a folder: numbers, a page, sheets of pictures.
 
@@ -33,7 +33,7 @@ def write_report(
         folder: is made if it is missing.
         title: the headline of the page.
         note: a paragraph for the page, such as what the numbers do not compare with.
-        settings: what else to keep with the numbers, such as ``{"seed": 0}``.
+        settings: what else to keep with the numbers, as JSON has it, such as ``{"seed": 0}``.
 
     Raises:
         ImportError: if Pillow is missing.
