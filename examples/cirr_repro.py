@@ -22,7 +22,7 @@ import fusecomp as fc
 
 SMALL = experiment.Small(
     dim=128,
-    pretrain_epochs=12,
+    pretrain_epochs=16,
     pretrain_lr=2e-3,
     stage1=fc.StageConfig(epochs=6, batch_size=128, lr=1e-3, train="text"),
     stage2=fc.StageConfig(epochs=24, batch_size=256, lr=1e-3, optimizer="adam"),

@@ -403,5 +403,5 @@ def slip(rng: Generator, caption: str) -> str:
 def write_description(rng: Generator, scene: Scene) -> str:
     """What stands beside a picture on the web: most of what it shows, in any order."""
     kinds = [str(kind) for kind in rng.permutation(sorted({toy.kind for toy in scene.toys}))]
-    text = picture(rng, scene, kinds, 1.3)
+    text = picture(rng, scene, kinds, 1.7)
     return f"{text} {choose(rng, ON[scene.ground])}" if rng.random() < 0.7 else text
