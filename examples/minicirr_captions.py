@@ -1,158 +1,34 @@
 """The captions of MiniCIRR: what one person writes about the way from one scene to another.
 
 As in CIRR a caption is one sentence, which tells what to add, remove, count, recolour or move, or
-what the target shows; it names a part of what differs. Each is true of the two scenes: a toy is
-named by attributes that hold, and by as many toys as there are.
+what the target shows; it names a part of what differs, and is true of the two scenes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from drawn_dataset import choose, mistyped, with_article
+from minicirr_phrases import (
+    BACKGROUNDS,
+    COLUMNS,
+    NUMBERS,
+    ON,
+    PATTERNS,
+    ROWS,
+    About,
+    choose_noun,
+    counted,
+    describe,
+    noun,
+    picture,
+    place_words,
+    word,
+)
 from minicirr_scenes import KINDS, Scene, Toy
 from numpy.random import Generator
 
-About = dict[str, str | int]  # what a phrase says of a toy: values by the names of Toy's fields
 
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
-NOUNS = {  # singular and plural
-    "ball": (("ball", "balls"), ("ball", "balls"), ("circle", "circles")),
-    "box": (("box", "boxes"), ("box", "boxes"), ("square", "squares")),
-    "star": (("star", "stars"),),
-    "heart": (("heart", "hearts"),),
-    "ring": (("ring", "rings"), ("ring", "rings"), ("donut", "donuts")),
-    "tree": (("tree", "trees"), ("tree", "trees"), ("pine", "pines")),
-    "house": (("house", "houses"), ("house", "houses"), ("hut", "huts")),
-    "fish": (("fish", "fish"),),
-}
-ADJECTIVES: dict[str, tuple[str, ...]] = {  # other values stand for themselves
-    "grey": ("grey", "gray"),
-    "purple": ("purple", "violet"),
-    "spotted": ("spotted", "dotted"),
-    "small": ("small", "small", "little", "tiny"),
-    "big": ("big", "big", "large"),
-}
-PATTERNS = {"striped": "stripes", "spotted": "dots"}
-COLUMNS = ("left", "", "right")
-ROWS = ("top", "", "bottom")
-ON: dict[str, tuple[str, ...]] = {
-    "grass": ("on grass", "on the grass", "on a lawn"),
-    "snow": ("on snow", "in the snow"),
-    "sand": ("on sand", "on the beach"),
-    "water": ("in the water", "on the water"),
-    "wood": ("on a wooden table", "on a wooden floor", "on wood"),
-    "bricks": ("in front of a brick wall", "against a brick wall"),
-    "night": ("at night", "in the dark", "against the night sky"),
-    "carpet": ("on a carpet", "on a rug"),
-}
-BACKGROUNDS: dict[str, tuple[str, ...]] = {
-    "grass": ("grass", "a lawn"),
-    "snow": ("snow",),
-    "sand": ("sand", "a beach"),
-    "water": ("water",),
-    "wood": ("wood", "a wooden floor"),
-    "bricks": ("bricks", "a brick wall"),
-    "night": ("the night sky",),
-    "carpet": ("a carpet", "a rug"),
-}
-NAMED = {"colour": 0.55, "texture": 0.3, "size": 0.25, "place": 0.2}  # how often, with a new toy
-
-
-# ----------------------------------------------------------------------------------------- phrases
-def word(rng: Generator, value: str | int) -> str:
-    """One of the words for a colour, a texture or a size."""
-    return choose(rng, ADJECTIVES.get(str(value), (str(value),)))
-
-
-def place_words(column: str | int | None, row: str | int | None) -> str:
-    """Where a toy stands, as far as it is told."""
-    across = COLUMNS[int(column)] if column is not None else ""
-    down = ROWS[int(row)] if row is not None else ""
-    if across and down:
-        return f" in the {down} {across} corner"
-    if across:
-        return f" on the {across}"
-    if down:
-        return f" at the {down}"
-    return " in the middle" if column is not None and row is not None else ""
-
-
-def noun(rng: Generator, about: About, count: int) -> str:
-    """Such as "small red ball with stripes on the left", without article or number."""
-    words = [word(rng, about[field]) for field in ("size", "colour") if field in about]
-    texture, tail = about.get("texture"), ""
-    if texture in PATTERNS and rng.random() < 0.4:
-        tail = f" with {PATTERNS[str(texture)]}"
-    elif texture is not None:
-        words.insert(len(words) - ("colour" in about), word(rng, texture))
-    words.append(choose_noun(rng, str(about["kind"]), count))
-    return " ".join(words) + tail + place_words(about.get("column"), about.get("row"))
-
-
-def choose_noun(rng: Generator, kind: str, count: int) -> str:
-    """One of the words for a kind of toy."""
-    forms = NOUNS[kind]
-    return forms[int(rng.integers(len(forms)))][count != 1]
-
-
-def counted(rng: Generator, about: About, count: int) -> str:
-    """The noun with its number or article."""
-    phrase = noun(rng, about, count)
-    if count == 1 and rng.random() < 0.85:
-        return with_article(phrase)
-    return f"{NUMBERS[count]} {phrase}"
-
-
-def place_of(rng: Generator, toy: Toy) -> About:
-    """A place as people name it: a side, a corner or the middle."""
-    sides: dict[str, str | int] = {
-        field: getattr(toy, field) for field in ("column", "row") if getattr(toy, field) != 1
-    }
-    if not sides:
-        return {"column": 1, "row": 1}
-    if len(sides) == 2 and rng.random() < 0.6:
-        sides.pop(choose(rng, tuple(sides)))
-    return sides
-
-
-def describe(rng: Generator, toy: Toy, holds: Callable[[About], bool], rate: float = 1.0) -> About:
-    """A toy's kind and some of its other attributes, none more than what `holds`."""
-    about: About = {"kind": toy.kind}
-    for field in rng.permutation(list(NAMED)):
-        more = place_of(rng, toy) if field == "place" else {str(field): getattr(toy, field)}
-        rare = 0.3 if more.get("texture") == "plain" else 1.0
-        if rng.random() < rate * rare * NAMED[field] and holds(about | more):
-            about |= more
-    return about
-
-
-def listed(phrases: Sequence[str]) -> str:
-    """One phrase, "a and b", or "a, b and c"."""
-    *first, last = phrases
-    return f"{', '.join(first)} and {last}" if first else last
-
-
-def picture(rng: Generator, scene: Scene, kinds: Sequence[str], rate: float) -> str:
-    """What the scene shows of these kinds: "two red balls and a fish"."""
-    phrases = []
-    for kind in kinds:
-        starts: list[About] = [{"kind": kind}]
-        colours = dict.fromkeys(toy.colour for toy in scene.having(kind=kind))
-        if len(colours) > 1 and rng.random() < 0.6:
-            starts = [{"kind": kind, "colour": colour} for colour in colours]
-        for start in starts:
-            toys = scene.having(**start)
-
-            def all_of_them(about: About, start: About = start, count: int = len(toys)) -> bool:
-                return len(scene.having(**(start | about))) == count
-
-            about = start | describe(rng, toys[0], all_of_them, rate)
-            phrases.append(counted(rng, about, len(toys)))
-    return listed(phrases)
-
-
-# ----------------------------------------------------------------------------------------- changes
 class Change(NamedTuple):
     """Ways to tell one difference; a caption tells no two that share a topic."""
 
@@ -161,10 +37,17 @@ class Change(NamedTuple):
     texts: list[str]
 
 
-def more_toys(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
-    """What was added."""
+def by_kind(old: Scene, new: Scene) -> Iterator[tuple[str, list[Toy], list[Toy]]]:
+    """Each kind that is there, with its toys before and after."""
     for kind in KINDS:
         before, after = old.having(kind=kind), new.having(kind=kind)
+        if before or after:
+            yield kind, before, after
+
+
+def more_toys(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
+    """What was added."""
+    for kind, before, after in by_kind(old, new):
         count = len(after) - len(before)
         if count <= 0:
             continue
@@ -189,8 +72,7 @@ def more_toys(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
 
 def fewer_toys(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
     """What was removed."""
-    for kind in KINDS:
-        before, after = old.having(kind=kind), new.having(kind=kind)
+    for kind, before, after in by_kind(old, new):
         count = len(before) - len(after)
         if count <= 0:
             continue
@@ -244,9 +126,8 @@ def replaced(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
 
 def altered(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
     """Another colour, texture or size of as many toys as there were."""
-    for kind in KINDS:
-        before, after = old.having(kind=kind), new.having(kind=kind)
-        if not before or len(before) != len(after):
+    for kind, before, after in by_kind(old, new):
+        if len(before) != len(after):
             continue
         for field in ("colour", "texture", "size"):
             values = [Counter(str(getattr(t, field)) for t in toys) for toys in (before, after)]
@@ -263,19 +144,20 @@ def altered(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
 
 def alter_all(rng: Generator, kind: str, field: str, count: int, was: str, is_: str) -> list[str]:
     """How to tell that all toys of a kind look different."""
-    noun, old, new = choose_noun(rng, kind, count), word(rng, was), word(rng, is_)
-    be, have = ("is", "has") if count == 1 else ("are", "have")
-    texts = [f"make the {noun} {new}", f"the {noun} {be} {new}", f"{new} {noun}"]
-    texts += [f"{new} {noun} instead of {old}", f"the {noun} {be} {new} and not {old}"]
-    if field == "colour":
-        texts += [f"change the {noun} from {old} to {new}", f"change the {noun} to {new}"]
-        texts += [f"the color of the {noun} has changed from {old} to {new}"]
-    elif field == "texture":
-        texts += [f"the {noun} now {have} {PATTERNS.get(is_, 'no pattern')}"] * 2
-    else:
+    name, be, have = (
+        choose_noun(rng, kind, count),
+        *(("is", "has") if count == 1 else ("are", "have")),
+    )
+    if field == "size":
         than = choose(rng, ("bigger", "larger") if is_ == "big" else ("smaller",))
-        texts = [f"make the {noun} {than}", f"{than} {noun}", f"the {noun} {be} {than}"]
-    return texts
+        return [f"make the {name} {than}", f"{than} {name}", f"the {name} {be} {than}"]
+    old, new = word(rng, was), word(rng, is_)
+    texts = [f"make the {name} {new}", f"the {name} {be} {new}", f"{new} {name}"]
+    texts += [f"{new} {name} instead of {old}", f"the {name} {be} {new} and not {old}"]
+    if field == "texture":
+        return texts + [f"the {name} now {have} {PATTERNS.get(is_, 'no pattern')}"] * 2
+    texts += [f"change the {name} from {old} to {new}", f"change the {name} to {new}"]
+    return [*texts, f"the color of the {name} has changed from {old} to {new}"]
 
 
 def alter_some(
@@ -291,8 +173,7 @@ def alter_some(
 
 def moved(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
     """Another place of the only toy of its kind."""
-    for kind in KINDS:
-        before, after = old.having(kind=kind), new.having(kind=kind)
+    for kind, before, after in by_kind(old, new):
         if not len(before) == len(after) == 1 or before[0][4:] == after[0][4:]:
             continue
         one, phrase = after[0], choose_noun(rng, kind, 1)
@@ -375,8 +256,8 @@ def tell_target(rng: Generator, old: Scene, new: Scene) -> str:
     """What the target shows, most of it among what differs."""
     kinds = [str(kind) for kind in rng.permutation(sorted({toy.kind for toy in new.toys}))]
     differs = [kind for kind in kinds if old.having(kind=kind) != new.having(kind=kind)]
-    told = [*differs, *kinds][: int(rng.choice([1, 2, 3], p=[0.4, 0.45, 0.15]))]
-    told = list(dict.fromkeys(told))
+    count = int(rng.choice([1, 2, 3], p=[0.4, 0.45, 0.15]))
+    told = list(dict.fromkeys([*differs, *kinds]))[:count]
     text = picture(rng, new, told, 1.0)
     if {*told} == {*kinds} and rng.random() < 0.3:
         text = f"only {text}"
