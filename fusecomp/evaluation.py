@@ -7,15 +7,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fusecomp.data import without
 from fusecomp.encoders import CachedEncoder
 from fusecomp.model import ComposedEncoder
-from fusecomp.modules import device_of, inference
-from fusecomp.protocols import Dataset, Encoder
+from fusecomp.modules import device_of, inference, require_one_device
+from fusecomp.protocols import Dataset, Encoder, require
 from fusecomp.records import Task, Triplet
 from fusecomp.retrieval import rank_targets, recall_at_k
 from fusecomp.similarity import non_finite_rows
 
-__all__ = ["Evaluation", "Ranking", "TaskRanking", "evaluate", "metric_names", "rank"]
+__all__ = [
+    "Evaluation",
+    "Ranking",
+    "TaskRanking",
+    "evaluate",
+    "headline",
+    "metric_names",
+    "rank",
+]
 
 # A subset has so few members that only these are published.
 _SUBSET_KS = (1, 2, 3)
@@ -58,6 +67,10 @@ class TaskRanking:
         gallery = self.task.gallery
         return [[gallery[i] for i in row if i >= 0] for row in indices.tolist()]
 
+    def __repr__(self) -> str:
+        targets = "unknown" if self.ranks is None else "known"
+        return f"TaskRanking({self.task}; the best {self.indices.shape[1]}, targets {targets})"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking(Mapping[str, TaskRanking]):
@@ -83,10 +96,18 @@ class Ranking(Mapping[str, TaskRanking]):
     def __len__(self) -> int:
         return len(self.tasks)
 
+    def __repr__(self) -> str:
+        return f"Ranking({'; '.join(self._summary())})"
+
+    def _summary(self) -> tuple[str, str]:
+        """The size of each task, and the protocol."""
+        sizes = ", ".join(str(ranking.task) for ranking in self.tasks)
+        return sizes, ", ".join(f"{name} {value}" for name, value in self.protocol.items())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation(Mapping[str, float]):
-    """Metrics by name, in per cent; prints as a table.
+    """Metrics by name, in per cent; prints as a table, also at the prompt.
 
     Args:
         metrics: such as ``dress/recall@10``, ``mean/recall@10`` and ``mean``.
@@ -104,7 +125,7 @@ class Evaluation(Mapping[str, float]):
     @property
     def headline(self) -> str:
         """The name of the metric that chooses the best checkpoint by default."""
-        return next(iter(_summaries(self.ranking.tasks[0].task)))
+        return _headline(self.ranking.tasks[0].task)
 
     def __getitem__(self, name: str) -> float:
         if name not in self.metrics:
@@ -130,21 +151,26 @@ class Evaluation(Mapping[str, float]):
             f"{name:<{names}}" + "".join(f"  {row.get(g, ''):>{max(6, len(g))}}" for g in groups)
             for name, row in [*table, *rows.items()]
         ]
-        counts = ", ".join(
-            f"{r.task.name or 'all'}: {len(r.task.queries)} queries in {len(r.task.gallery)}"
-            for r in self.ranking.tasks
-        )
-        protocol = ", ".join(f"{name} {value}" for name, value in self.protocol.items())
-        return "\n".join([*lines, counts, protocol])
+        return "\n".join([*lines, *self.ranking._summary()])
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
-def evaluate(model: ComposedEncoder, dataset: Dataset, *, workers: int | None = None) -> Evaluation:
+def evaluate(
+    model: ComposedEncoder,
+    dataset: Dataset,
+    *,
+    workers: int | None = None,
+    on_error: str = "raise",
+) -> Evaluation:
     """Run the dataset's protocol and compute its metrics.
 
     Args:
         model: the encoder and fusion; used in evaluation mode.
         dataset: with known targets.
         workers: processes that load pictures; None chooses.
+        on_error: as in ``rank``.
 
     Returns:
         A mapping of metrics in per cent: ``TASK/recall@k`` for each task, ``mean/recall@k``
@@ -155,11 +181,13 @@ def evaluate(model: ComposedEncoder, dataset: Dataset, *, workers: int | None = 
         and ``geometric_mean`` of all recalls, the last two 0 if one of these is.
 
     Raises:
+        TypeError: if model or dataset is something else, as when they are swapped.
         ValueError: if targets are unknown (then use ``rank``), or a feature is not finite.
         FileNotFoundError: if pictures are missing.
     """
+    _require_both(model, dataset)
     names = metric_names(dataset)
-    ranking = rank(model, dataset, workers=workers)
+    ranking = rank(model, dataset, workers=workers, on_error=on_error)
     values = {name: value for task in ranking.tasks for name, value in _metrics(task).items()}
     task = ranking.tasks[0].task
     means = {
@@ -198,6 +226,15 @@ def metric_names(dataset: Dataset) -> list[str]:
         *(_named(group, metric) for group in groups for metric in _task_metrics(tasks[0])),
         *_summaries(tasks[0]),
     ]
+
+
+def headline(dataset: Dataset) -> str:
+    """The metric that chooses the best checkpoint by default, known without evaluating."""
+    return _headline(dataset.tasks()[0])
+
+
+def _headline(task: Task) -> str:
+    return next(iter(_summaries(task)))
 
 
 def _check_tasks(tasks: Sequence[Task]) -> None:
@@ -284,7 +321,12 @@ def _metrics(ranking: TaskRanking) -> dict[str, float]:
 
 
 def rank(
-    model: ComposedEncoder, dataset: Dataset, k: int = 50, *, workers: int | None = None
+    model: ComposedEncoder,
+    dataset: Dataset,
+    k: int = 50,
+    *,
+    workers: int | None = None,
+    on_error: str = "raise",
 ) -> Ranking:
     """Rank the galleries of the dataset's tasks for their queries; targets may be unknown.
 
@@ -295,33 +337,52 @@ def rank(
         dataset: whose tasks are ranked.
         k: how many results to keep for each query.
         workers: processes that load pictures; None chooses.
+        on_error: ``"raise"`` stops at a picture that is missing or broken; ``"skip"`` leaves out
+            what needs it, as if by ``data.without``: each task lists what it lacks.
 
     Raises:
-        ValueError: if a feature is not finite, an id is not in a gallery, or a task has no
-            queries, no k or one below 1, more or fewer rows of ``exclude`` or ``subsets`` than
-            queries, or a name that is taken, "mean", or empty beside other tasks.
+        TypeError: if model or dataset is something else, as when they are swapped.
+        ValueError: if encoder and fusion are on different devices, a feature is not finite, an
+            id is not in a gallery, or a task has no queries, no k or one below 1, more or fewer
+            rows of ``exclude`` or ``subsets`` than queries, or a name that is taken, "mean", or
+            empty beside other tasks.
         FileNotFoundError: if pictures are missing.
     """
-    tasks = dataset.tasks()
-    _check_tasks(tasks)
+    _require_both(model, dataset)
+    _check_tasks(dataset.tasks())
+    require_one_device(model.encoder, model.fusion)
     with inference(model):
-        features = _Features(model.encoder, dataset, workers)
+        features = _Features(model, dataset, workers, on_error)
+        dataset = without(dataset, features.skipped)
+        tasks = dataset.tasks()
+        _check_tasks(tasks)
         rankings = [_rank_task(model, features, task, k) for task in tasks]
     protocol = getattr(dataset, "protocol", {"dataset": type(dataset).__name__})
     return Ranking(rankings, dict(protocol))
 
 
+def _require_both(model: ComposedEncoder, dataset: Dataset) -> None:
+    require("model", model, "compose", "a ComposedEncoder", "model, dataset")
+    require("dataset", dataset, "tasks", "a Dataset", "model, dataset")
+
+
 class _Features:
     """Image and text features of a dataset by name, each encoded once."""
 
-    def __init__(self, encoder: Encoder, dataset: Dataset, workers: int | None) -> None:
+    def __init__(
+        self, model: ComposedEncoder, dataset: Dataset, workers: int | None, on_error: str
+    ) -> None:
+        encoder: Encoder = model.encoder
+        self.device = device_of(model)
         lookup = getattr(encoder, "lookup", {})
         if not {"image", "text"} <= set(lookup):
-            encoder = CachedEncoder.build(encoder, dataset, workers=workers)
+            cached = CachedEncoder.build(encoder, dataset, workers=workers, on_error=on_error)
+            # An encoder that is no module has no device; its features go to the fusion's.
+            encoder = cached.to(self.device)
             lookup = encoder.lookup
+        self.skipped: Mapping[str, str] = getattr(encoder, "skipped", {})
         self._encoder = encoder
         self._lookup = lookup
-        self.device = device_of(encoder)
 
     def images(self, image_ids: Sequence[str]) -> Tensor:
         rows = self._lookup["image"](image_ids).to(self.device)

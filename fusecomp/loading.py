@@ -3,13 +3,13 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-__all__ = ["PictureError", "load_pictures", "require_files"]
+__all__ = ["Loaded", "PictureError", "load_available", "load_pictures", "require_files"]
 
 # Below this many pictures, starting processes costs more than they save.
 _FEW = 512
@@ -31,6 +31,20 @@ def require_files(paths: Sequence[Path]) -> None:
         )
 
 
+class Loaded(NamedTuple):
+    """What could be loaded of one batch.
+
+    Args:
+        pictures: stacked [B, ...]; None if there are none.
+        positions: B of the batch's positions.
+        failed: the other positions, with what is wrong.
+    """
+
+    pictures: Tensor | None
+    positions: list[int]
+    failed: dict[int, PictureError]
+
+
 def load_pictures(
     paths: Mapping[int, Path] | Sequence[Path],
     load: Callable[[Path], Tensor],
@@ -42,13 +56,31 @@ def load_pictures(
     Args:
         paths: the files, by position.
         load: path -> tensor; all of one shape; must be picklable if workers start.
-        batches: positions in ``paths``.
+        batches: positions in ``paths``; none empty.
         workers: processes; None chooses by the number of cores and pictures.
 
     Raises:
         PictureError: naming the file that ``load`` could not open.
         ValueError: if two pictures of a batch have different shapes.
     """
+    failure = None
+    for loaded in load_available(paths, load, batches, workers):
+        failure = next(iter(loaded.failed.values()), None)
+        if failure is not None or loaded.pictures is None:
+            break
+        yield loaded.pictures
+    # Raised out here, where the worker processes have ended, and with its own message alone.
+    if failure is not None:
+        raise failure
+
+
+def load_available(
+    paths: Mapping[int, Path] | Sequence[Path],
+    load: Callable[[Path], Tensor],
+    batches: Sequence[list[int]],
+    workers: int | None = None,
+) -> Iterator[Loaded]:
+    """As ``load_pictures``, but pictures that cannot be opened are listed, not raised."""
     if workers is None:
         few = sum(len(batch) for batch in batches) < _FEW
         workers = 0 if few else min(_cores(), _MOST_WORKERS)
@@ -68,7 +100,6 @@ def load_pictures(
             failure = batch
             break
         yield batch
-    # Raised out here, where the worker processes have ended, and with its own message alone.
     if failure is not None:
         raise failure
 
@@ -78,6 +109,9 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+_Item = tuple[int, Path, Tensor | PictureError]
 
 
 class _Pictures:
@@ -90,12 +124,12 @@ class _Pictures:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[Path, Tensor | PictureError]:
+    def __getitem__(self, index: int) -> _Item:
         path = self.paths[index]
         try:
-            return path, load_picture(path, self.load)
+            return index, path, load_picture(path, self.load)
         except PictureError as error:
-            return path, error
+            return index, path, error
 
 
 def load_picture(path: Path, load: Callable[[Path], Tensor]) -> Tensor:
@@ -117,14 +151,12 @@ def load_picture(path: Path, load: Callable[[Path], Tensor]) -> Tensor:
     return picture
 
 
-def _collate(items: list[tuple[Path, Tensor | PictureError]]) -> Tensor | ValueError:
-    pictures = []
-    for path, item in items:
-        if isinstance(item, PictureError):
-            return item
-        pictures.append((path, item))
+def _collate(items: list[_Item]) -> Loaded | ValueError:
+    failed = {index: item for index, _, item in items if isinstance(item, PictureError)}
+    good = [(path, item) for _, path, item in items if isinstance(item, Tensor)]
+    positions = [index for index, _, item in items if isinstance(item, Tensor)]
     try:
-        return stack_pictures(pictures)
+        return Loaded(stack_pictures(good) if good else None, positions, failed)
     except ValueError as error:
         return error
 

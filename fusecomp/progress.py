@@ -1,4 +1,4 @@
-"""One progress line on standard error, where a person looks at it."""
+"""Progress on standard error: a bar where a person looks at it, elsewhere a line now and then."""
 
 import sys
 import time
@@ -10,12 +10,17 @@ __all__ = ["progress"]
 _T = TypeVar("_T")
 _WIDTH = 24
 _REDRAW_SECONDS = 0.1
+# In a log: the longest silence, and how long a phase must take to be worth a line at its end.
+_SILENCE_SECONDS, _SHORT_SECONDS = 30.0, 5.0
 
 
 def progress(
     items: Iterable[_T], total: int, label: str, unit: str, *, per_item: int = 1, start: int = 0
 ) -> Iterator[_T]:
-    """Pass the items through and draw a bar, if standard error is a terminal.
+    """Pass the items through and show how many are done.
+
+    A terminal gets a bar. Elsewhere (a log, a notebook) a plain line comes twice a minute, and one
+    at the end of what took longer than a few seconds.
 
     Args:
         items: what to iterate over.
@@ -25,29 +30,41 @@ def progress(
         per_item: how many units an item stands for.
         start: how many units were done before.
     """
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    began = drawn = time.monotonic()
+    terminal = sys.stderr.isatty()
+    show, pause = (_draw, _REDRAW_SECONDS) if terminal else (_log, _SILENCE_SECONDS)
+    began = shown = time.monotonic()
     done = start
     try:
         for item in items:
             yield item
             done = min(done + per_item, total)
-            if time.monotonic() - drawn >= _REDRAW_SECONDS:
-                drawn = time.monotonic()
-                _draw(label, unit, done, total, (done - start) / (drawn - began))
+            now = time.monotonic()
+            if now - shown >= pause:
+                shown = now
+                rate = (done - start) / (now - began)
+                left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
+                show(label, done, total, f"{unit}, {_rounded(rate)}/s{left}")
     finally:
         seconds = max(time.monotonic() - began, 1e-9)
-        _draw(label, unit, done, total, (done - start) / seconds)
-        sys.stderr.write("\n")
+        rate = (done - start) / seconds
+        if terminal or seconds >= _SHORT_SECONDS:
+            show(label, done, total, f"{unit}, {_rounded(rate)}/s, {seconds:.0f} s")
+        if terminal:
+            sys.stderr.write("\n")
 
 
-def _draw(label: str, unit: str, done: int, total: int, rate: float) -> None:
-    share = done / total if total else 1.0
-    filled = round(_WIDTH * share)
-    left = f"{(total - done) / rate:.0f} s left" if rate > 0 and done < total else ""
+def _draw(label: str, done: int, total: int, speed: str) -> None:
+    filled = round(_WIDTH * (done / total if total else 1.0))
     bar = "#" * filled + "-" * (_WIDTH - filled)
-    line = f"\r{label:<28} [{bar}] {done}/{total} {unit} {rate:.0f}/s {left}"
+    line = f"\r{label:<28.28} [{bar}] {done}/{total} {speed}"
     sys.stderr.write(f"{line:<100}")
     sys.stderr.flush()
+
+
+def _log(label: str, done: int, total: int, speed: str) -> None:
+    sys.stderr.write(f"{label}: {done}/{total} {speed}\n")
+    sys.stderr.flush()
+
+
+def _rounded(rate: float) -> str:
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"

@@ -94,3 +94,12 @@ class Dataset(Protocol):
     def __len__(self) -> int:
         """The number of triplets."""
         ...
+
+
+def require(name: str, value: Any, member: str, kind: str, order: str) -> None:
+    """Raise TypeError unless an argument has the member that makes it of a kind.
+
+    It is asked first where arguments are easily swapped; ``order`` is the right one.
+    """
+    if not hasattr(value, member):
+        raise TypeError(f"{name} must be {kind}, got {type(value).__name__}; the order is {order}")

@@ -60,6 +60,8 @@ class Task:
         exclude: for each query the image ids that are left out of its ranking, or None.
         subsets: for each query the image ids that are also ranked among themselves, or None.
         ks: the k of recall@k.
+        missing_queries: ids of queries left out because a picture is missing.
+        missing_images: ids of gallery pictures left out because they are missing.
     """
 
     name: str
@@ -68,6 +70,16 @@ class Task:
     exclude: Sequence[Sequence[str]] | None = None
     subsets: Sequence[Sequence[str]] | None = None
     ks: tuple[int, ...] = (10, 50)
+    missing_queries: tuple[str, ...] = ()
+    missing_images: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.name or 'all'}: {len(self.queries)} queries in {len(self.gallery)}"
+        lost, gone = len(self.missing_queries), len(self.missing_images)
+        return f"{text} (missing: {lost} queries, {gone} pictures)" if lost or gone else text
+
+    def __repr__(self) -> str:
+        return f"Task({self})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +107,21 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.query_ids)
+
+    def rows(self, start: int, stop: int) -> "Batch":
+        """The rows from start to stop as a batch of their own."""
+        before = int(self.text_counts[:start].sum())
+        after = before + int(self.text_counts[start:stop].sum())
+        at = slice(start, stop)
+        return Batch(
+            reference=self.reference[at],
+            texts=self.texts[before:after],
+            target=self.target[at],
+            text_counts=self.text_counts[at],
+            target_ids=self.target_ids[at],
+            reference_ids=self.reference_ids[at],
+            query_ids=self.query_ids[at],
+        )
 
     def __repr__(self) -> str:
         shape = list(getattr(self.reference, "shape", [len(self)]))

@@ -1,5 +1,7 @@
 """Unit length and cosine, defined once for fusions, losses, search and evaluation."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,7 @@ def normalize(features: Tensor) -> Tensor:
         [..., D], the dtype of the input.
 
     Raises:
+        TypeError: on what is no torch tensor.
         ValueError: on a dtype that is not floating.
 
     Example:
@@ -64,18 +67,21 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
         [Q, N], float32 at least.
 
     Raises:
+        TypeError: on what is no torch tensor.
         ValueError: on a dtype that is not floating.
 
     Example:
         >>> cosine(torch.tensor([[2.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 1.0]]))
         tensor([[1., 0.]])
     """
+    a, b = widen(a), widen(b)
     with torch.autocast(a.device.type, enabled=False):
-        return normalize(widen(a)) @ normalize(widen(b)).T
+        return normalize(a) @ normalize(b).T
 
 
 def widen(features: Tensor) -> Tensor:
     """The features in float32 at least: half types widen, float32 and float64 stay."""
+    check_tensor(features, "features")
     if not features.is_floating_point():
         raise ValueError(f"features must have a floating dtype, got {features.dtype}")
     if features.dtype in (torch.float16, torch.bfloat16):
@@ -96,9 +102,22 @@ def non_finite_rows(features: Tensor) -> list[int]:
     return bad
 
 
+def check_tensor(value: Any, name: str) -> None:
+    """Raise TypeError unless the value is a torch tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{name} must be a torch tensor, got {type(value).__name__}; torch.from_numpy(...) "
+            "makes one of a NumPy array"
+        )
+
+
 def check_pair(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
-    """Raise ValueError unless a and b are two [B, D] tensors of one floating dtype, B >= 1."""
+    """Raise ValueError unless a and b are two [B, D] tensors of one floating dtype, B >= 1.
+
+    What is no tensor at all raises TypeError.
+    """
     for tensor, name in zip((a, b), names, strict=True):
+        check_tensor(tensor, name)
         if tensor.ndim != 2 or tensor.shape[0] == 0 or tensor.shape[1] == 0:
             raise ValueError(f"{name} must be [B, D] and not empty, got {list(tensor.shape)}")
         if not tensor.is_floating_point():

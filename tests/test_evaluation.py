@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from fusecomp.data import CIRR, FashionIQ
 from fusecomp.encoders import CachedEncoder, DualEncoder, PartlyCachedEncoder
-from fusecomp.evaluation import evaluate, metric_names, rank
+from fusecomp.evaluation import Evaluation, evaluate, metric_names, rank
 from fusecomp.fusion import Combiner, Sum
 from fusecomp.model import ComposedEncoder
-from fusecomp.protocols import Dataset
+from fusecomp.protocols import Dataset, Encoder
 from fusecomp.records import Task, Triplet
 
 Shared = Callable[[str], Path]
@@ -464,6 +464,21 @@ def test_it_prints_a_table_with_counts_and_protocol(tiny_fashioniq: Path) -> Non
     assert "gallery original, reference kept, captions both" in str(evaluation)
 
 
+def test_what_is_shown_at_the_prompt_is_short(tiny_fashioniq: Path) -> None:
+    data = FashionIQ(tiny_fashioniq, "val", ["dress", "shirt"])
+    evaluation = evaluate(ComposedEncoder(features_of(data), Sum()), data)
+    assert repr(evaluation) == str(evaluation)
+    sizes = "dress: 8 queries in 12, shirt: 8 queries in 12"
+    protocol = "dataset FashionIQ, split val, gallery original, reference kept, captions both"
+    for shown in (repr(evaluation.ranking), str(evaluation.ranking)):
+        assert shown == f"Ranking({sizes}; {protocol})"
+    expected = "TaskRanking(dress: 8 queries in 12; the best 50, targets known)"
+    assert repr(evaluation.ranking["dress"]) == expected
+    test = FashionIQ(tiny_fashioniq, "test", ["dress"])
+    hidden = rank(ComposedEncoder(features_of(test), Sum()), test, k=5)["dress"]
+    assert repr(hidden) == "TaskRanking(dress: 8 queries in 12; the best 5, targets unknown)"
+
+
 # Targets that are not public
 
 
@@ -619,7 +634,7 @@ class Words(nn.Module):
 
     def forward(self, texts: list[str]) -> Tensor:
         codes = [[ord(letter) / 64 for letter in text[:24].ljust(24)] for text in texts]
-        out: Tensor = self.layer(torch.tensor(codes))
+        out: Tensor = self.layer(torch.tensor(codes, device=self.layer.weight.device))
         return out
 
 
@@ -645,6 +660,43 @@ def test_a_live_encoder_gives_what_a_cached_one_gives(tiny_fashioniq: Path) -> N
             assert torch.equal(other.ranking[name].indices, result.indices)
 
 
+def assert_equal_evaluations(one: Evaluation, other: Evaluation) -> None:
+    """Equal but for the last digits of scores."""
+    assert dict(one) == dict(other)
+    for name, here in one.ranking.items():
+        there = other.ranking[name]
+        assert torch.equal(there.indices, here.indices)
+        assert here.ranks is not None
+        assert there.ranks is not None
+        assert torch.equal(there.ranks, here.ranks)
+        torch.testing.assert_close(there.scores, here.scores)
+
+
+def test_a_gpu_ranks_as_a_cpu_does(tiny_fashioniq: Path, cuda: torch.device) -> None:
+    torch.manual_seed(0)
+    toy = Toy([toy_task("a"), toy_task("b", queries=1100)])
+    data = FashionIQ(tiny_fashioniq, "val", captions="averaged", exclude_reference=True)
+    live = DualEncoder(nn.Linear(8, 4), Words(), load)
+    pairs: list[tuple[Encoder, Dataset]] = [(features_of(toy), toy), (live, data)]
+    for encoder, dataset in pairs:
+        model = ComposedEncoder(encoder, Combiner(4))
+        here = evaluate(model, dataset)
+        assert_equal_evaluations(here, evaluate(model.to(cuda), dataset))
+
+
+def test_features_of_functions_are_ranked_on_the_gpu_of_the_fusion(
+    tiny_fashioniq: Path, cuda: torch.device
+) -> None:
+    torch.manual_seed(0)
+    data = FashionIQ(tiny_fashioniq, "val")
+    weight, words = torch.randn(8, 4), Words()
+    functions = DualEncoder(lambda p: p @ weight, lambda texts: words(texts), load)
+    fusion = Combiner(4)
+    here = evaluate(ComposedEncoder(functions, fusion), data)
+    there = evaluate(ComposedEncoder(functions, fusion.to(cuda)), data)
+    assert_equal_evaluations(here, there)
+
+
 def test_missing_pictures_stop_the_evaluation(tiny_fashioniq: Path) -> None:
     data = FashionIQ(tiny_fashioniq, "val", ["dress"])
     data.path("Dval07").unlink()
@@ -661,3 +713,17 @@ def test_a_data_set_without_a_protocol_is_named_by_its_class() -> None:
     encoder = features_of(data)
     del data.protocol
     assert rank(ComposedEncoder(encoder, Sum()), data).protocol == {"dataset": "Plain"}
+
+
+@pytest.mark.parametrize("call", [evaluate, rank])
+def test_swapped_or_other_arguments_are_named_with_their_order(call: Callable[..., Any]) -> None:
+    data = Toy([toy_task()])
+    encoder = features_of(data)
+    model = ComposedEncoder(encoder, Sum())
+    for arguments, message in (
+        ((data, model), "model must be a ComposedEncoder, got Toy"),
+        ((encoder, data), "model must be a ComposedEncoder, got CachedEncoder"),
+        ((model, encoder), "dataset must be a Dataset, got CachedEncoder"),
+    ):
+        with pytest.raises(TypeError, match=f"{message}; the order is model, dataset"):
+            call(*arguments)

@@ -32,6 +32,7 @@ FLOORS = {
     "model": 1,
     "protocols": 0,
     "records": 0,
+    "distributed": 0,
     "similarity": 0,
     "files": 0,
     "progress": 0,
@@ -76,6 +77,7 @@ PUBLIC = {
         "VerifyReport",
         "clip_transform",
         "verify",
+        "without",
         "write_cirr_submission",
     ],
     "fusecomp.encoders": [

@@ -10,7 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fusecomp.modules import describe, device_of, fingerprint, inference
+from fusecomp.modules import (
+    describe,
+    device_of,
+    fingerprint,
+    inference,
+    require_one_device,
+)
 
 
 def test_the_device_is_that_of_the_first_weight() -> None:
@@ -26,6 +32,15 @@ def test_a_buffer_tells_the_device_too() -> None:
 def test_without_weights_it_is_the_cpu() -> None:
     assert device_of(len, nn.ReLU()) == torch.device("cpu")
     assert device_of() == torch.device("cpu")
+
+
+def test_two_parts_with_tensors_need_one_device() -> None:
+    here, elsewhere = nn.Linear(2, 2), nn.Linear(2, 2, device="meta")
+    for parts in ((here, here), (elsewhere, elsewhere), (elsewhere, nn.ReLU()), (len, elsewhere)):
+        require_one_device(*parts)
+    for parts, message in (((here, elsewhere), "cpu.*meta"), ((elsewhere, here), "meta.*cpu")):
+        with pytest.raises(ValueError, match=f"the encoder is on {message}: move both to one"):
+            require_one_device(*parts)
 
 
 def mixed() -> nn.Module:

@@ -1,6 +1,7 @@
 """The progress line."""
 
 import io
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -21,15 +22,62 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Screen:
     return screen
 
 
+class Clock:
+    """Stands still unless it is told to go on."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def taking(self, seconds: float, count: int) -> Iterator[int]:
+        """Items that take so long each."""
+        for number in range(count):
+            self.now += seconds
+            yield number
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("fusecomp.progress.time", clock)
+    return clock
+
+
 def last_line(screen: Screen) -> str:
     text = screen.getvalue()
     assert text.endswith("\n")
     return text.rstrip("\n").rpartition("\r")[2]
 
 
-def test_nothing_is_drawn_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(progress(iter("abc"), 3, "reading", "files")) == ["a", "b", "c"]
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_a_short_phase_writes_nothing_into_a_log(
+    capsys: pytest.CaptureFixture[str], clock: Clock, count: int
+) -> None:
+    items = list(range(count))
+    assert list(progress(clock.taking(1.2, count), count, "reading", "files")) == items
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_long_phase_writes_plain_lines_into_a_log(
+    capsys: pytest.CaptureFixture[str], clock: Clock
+) -> None:
+    list(progress(clock.taking(4, 20), 45, "reading", "files", per_item=2, start=5))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "reading: 21/45 files, 0.5/s, 48 s left\n"
+        "reading: 37/45 files, 0.5/s, 16 s left\n"
+        "reading: 45/45 files, 0.5/s, 80 s\n"
+    )
+
+
+def test_a_log_says_where_an_error_came(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    with pytest.raises(RuntimeError):
+        for item in progress(clock.taking(3, 4), 4, "training", "steps"):
+            if item == 2:
+                raise RuntimeError
+    assert capsys.readouterr().err == "training: 2/4 steps, 0.22/s, 9 s\n"
 
 
 def test_items_pass_unchanged_and_the_bar_ends_full(terminal: Screen) -> None:
@@ -57,13 +105,23 @@ def test_no_items_at_all_draw_a_full_bar(terminal: Screen) -> None:
     assert "0/0 texts" in last_line(terminal)
 
 
-def test_the_line_is_redrawn_while_it_runs(
-    terminal: Screen, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter(range(100))
-    monkeypatch.setattr("fusecomp.progress.time.monotonic", lambda: float(next(clock)))
-    list(progress(range(4), 4, "training", "steps"))
-    drawn = [line for line in terminal.getvalue().split("\r") if line]
-    assert [f"{n}/4 steps" in line for n, line in enumerate(drawn, 1)] == [True] * 4 + [False]
-    assert "s left" in drawn[0]
-    assert "s left" not in drawn[-1]
+def test_the_line_is_redrawn_while_it_runs(terminal: Screen, clock: Clock) -> None:
+    list(progress(clock.taking(0.5, 4), 4, "training", "steps"))
+    drawn = [line.partition("] ")[2].strip() for line in terminal.getvalue().split("\r") if line]
+    assert drawn == [
+        "1/4 steps, 2/s, 2 s left",
+        "2/4 steps, 2/s, 1 s left",
+        "3/4 steps, 2/s, 0 s left",
+        "4/4 steps, 2/s",
+        "4/4 steps, 2/s, 2 s",
+    ]
+
+
+def test_many_quick_items_are_not_drawn_one_by_one(terminal: Screen, clock: Clock) -> None:
+    list(progress(clock.taking(0.001, 1000), 1000, "training", "steps"))
+    assert 5 < terminal.getvalue().count("\r") < 12
+
+
+def test_a_long_label_keeps_the_line_short(terminal: Screen) -> None:
+    list(progress([], 0, "training encoder.text.*, encoder.image.*", "steps"))
+    assert last_line(terminal).startswith("training encoder.text.*, enc [#")

@@ -46,3 +46,9 @@ def test_the_length_of_a_batch_is_its_number_of_triplets() -> None:
     ids = torch.tensor([0, 1])
     batch = Batch(ids, ["a", "b", "c"], ids, torch.tensor([2, 1]), ids, ids, ["q0", "q1"])
     assert len(batch) == 2
+
+
+def test_a_task_prints_its_size_and_not_its_queries() -> None:
+    queries = [Triplet(f"{number}", "a", ("is red",)) for number in range(1000)]
+    assert repr(Task("dress", queries, ["a", "b"])) == "Task(dress: 1000 queries in 2)"
+    assert str(Task("", queries, ["a"])) == "all: 1000 queries in 1"

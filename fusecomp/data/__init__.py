@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fusecomp.data._table import TripletTable
     from fusecomp.data._verify import verify
     from fusecomp.data._verify_report import VerifyReport
+    from fusecomp.data._without import without
     from fusecomp.pictures import SquarePad, TargetPad, clip_transform
 else:
     __getattr__ = lazily(
@@ -25,6 +26,7 @@ else:
             "VerifyReport": "fusecomp.data._verify_report",
             "clip_transform": "fusecomp.pictures",
             "verify": "fusecomp.data._verify",
+            "without": "fusecomp.data._without",
             "write_cirr_submission": "fusecomp.data._cirr_submission",
         },
     )
@@ -38,5 +40,6 @@ __all__ = [
     "VerifyReport",
     "clip_transform",
     "verify",
+    "without",
     "write_cirr_submission",
 ]

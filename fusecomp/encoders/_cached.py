@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -6,8 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fusecomp.distributed import barrier, join, rank
+from fusecomp.encoders._blocks import Blocks
+from fusecomp.encoders._extraction import Extraction, compute_table
 from fusecomp.encoders._feature_file import FeatureFile, read_features, write_features
-from fusecomp.encoders._features import FeatureTable, compute_table
+from fusecomp.encoders._features import FeatureTable
 from fusecomp.protocols import SIDES, Dataset, Encoder
 from fusecomp.similarity import widen
 
@@ -21,7 +25,8 @@ class CachedEncoder(nn.Module):
     encode methods take row numbers (int64 [B]) or the strings themselves.
 
     Make one with ``build`` (from an encoder), ``from_arrays`` (from features of your own) or
-    ``load`` (from a file, memory-mapped).
+    ``load`` (from a file, memory-mapped). ``skipped`` says of pictures that could not be read why
+    they have no features; evaluation leaves out what needs them, and says so.
 
     Example:
         >>> import numpy as np
@@ -73,38 +78,62 @@ class CachedEncoder(nn.Module):
         key: str | None = None,
         batch_size: int = 128,
         workers: int | None = None,
+        precision: str = "fp32",
+        dtype: torch.dtype | None = None,
+        on_error: str = "raise",
     ) -> Self:
         """Compute the features of every image and text of the datasets, once.
+
+        With a path, finished blocks of four batches lie in ``PATH.partial/`` meanwhile: after a
+        kill, the same call goes on from the last one. Under torchrun the processes share the work
+        by blocks; all must see ``path``. However many they are, the file is the same.
 
         Args:
             encoder: in evaluation mode meanwhile, on the device of its weights.
             *datasets: whose ``image_ids`` and ``texts()`` are encoded.
             path: a file for the features; if it exists, it is read instead.
             key: names the encoder's state; default ``encoder.fingerprint()``. A file with
-                another key is refused.
+                another key, or of another precision or dtype, is refused.
             batch_size: inputs encoded at once.
             workers: processes that load pictures; None chooses.
+            precision: ``"fp32"``, or autocast to ``"bf16"`` (worth it on GPUs, and on CPUs that
+                have it) or ``"fp16"`` (GPUs only).
+            dtype: what features are stored as, such as ``torch.float16``; None keeps what the
+                encoder gives, float32 at least.
+            on_error: ``"raise"`` stops at the first picture that is missing or broken;
+                ``"skip"`` lists it in ``skipped`` and goes on.
 
         Raises:
             FileNotFoundError: if pictures are missing; counts them and names the first.
             PictureError: if one cannot be read.
             ValueError: if the file at ``path`` belongs to another encoder or to other datasets,
-                if there is no key for it, or if a feature is NaN or infinite.
+                if there is no key for it, if a feature is NaN or infinite, or if no picture at
+                all could be read.
         """
         if not datasets:
             raise ValueError("build needs at least one dataset to know what to encode")
-        if path is not None:
-            key = _key_of(encoder) if key is None else key
-            if Path(path).exists():
-                return cls._reload(Path(path), key, datasets)
-        image, text = (compute_table(encoder, datasets, s, batch_size, workers) for s in SIDES)
-        cached = cls(image, text, key or "")
-        if path is not None:
+        how = Extraction(batch_size, workers, precision, dtype, on_error)
+        join()
+        if path is None:
+            image, text = (compute_table(encoder, datasets, side, how) for side in SIDES)
+            return cls(image, text, key or "")
+        path, key = Path(path), _key_of(encoder, key, how)
+        if path.exists():
+            return cls._reload(path, key, datasets, on_error)
+        folder = path.with_name(f"{path.name}.partial")
+        image, text = (
+            compute_table(encoder, datasets, s, how, finished=Blocks(folder, f"{key} {s}"))
+            for s in SIDES
+        )
+        cached = cls(image, text, key)
+        if rank() == 0:
             cached.save(path)
+            shutil.rmtree(folder, ignore_errors=True)
+        barrier()
         return cached
 
     @classmethod
-    def _reload(cls, path: Path, key: str, datasets: Sequence[Dataset]) -> Self:
+    def _reload(cls, path: Path, key: str, datasets: Sequence[Dataset], on_error: str) -> Self:
         cached = cls.load(path)
         way_out = "delete it to compute them again, or give another path"
         if cached.key != key:
@@ -115,6 +144,8 @@ class CachedEncoder(nn.Module):
         for data in datasets:
             for table, names in ((cached.image, data.image_ids), (cached.text, data.texts())):
                 missing = [name for name in names if name not in table.rows]
+                if on_error == "skip":
+                    missing = [name for name in missing if name not in table.skipped]
                 if missing:
                     raise ValueError(
                         f"{path} lacks the features of {len(missing)} {table.side}s, the first: "
@@ -132,11 +163,9 @@ class CachedEncoder(nn.Module):
         """
         content = read_features(Path(path))
         try:
-            return cls.from_arrays(
-                content.image_ids,
-                content.image_features,
-                content.texts,
-                content.text_features,
+            return cls(
+                FeatureTable("image", content.image_ids, content.image_features, content.skipped),
+                FeatureTable("text", content.texts, content.text_features),
                 content.key,
             )
         except ValueError as error:
@@ -146,7 +175,13 @@ class CachedEncoder(nn.Module):
         """Write one file in the safetensors layout, atomically."""
         image, text = (_as_numpy(table.features) for table in (self.image, self.text))
         names = list(self.image.rows), list(self.text.rows)
-        write_features(Path(path), FeatureFile(names[0], image, names[1], text, self.key))
+        content = FeatureFile(names[0], image, names[1], text, self.key, self.skipped)
+        write_features(Path(path), content)
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """The ids of pictures that could not be read, and the reasons."""
+        return self.image.skipped
 
     @property
     def lookup(self) -> Mapping[str, Callable[[Sequence[str]], Tensor]]:
@@ -179,11 +214,16 @@ def _as_numpy(features: Tensor) -> NDArray[Any]:
     return (widen(features) if features.dtype == torch.bfloat16 else features).cpu().numpy()
 
 
-def _key_of(encoder: Encoder) -> str:
-    make = getattr(encoder, "fingerprint", None)
-    if make is None:
-        raise ValueError(
-            f"{type(encoder).__name__} has no fingerprint(): pass a key that names its weights"
-        )
-    key: str = make()
+def _key_of(encoder: Encoder, key: str | None, how: Extraction) -> str:
+    if key is None:
+        make = getattr(encoder, "fingerprint", None)
+        if make is None:
+            raise ValueError(
+                f"{type(encoder).__name__} has no fingerprint(): pass a key that names its weights"
+            )
+        key = make()
+    if how.precision != "fp32":
+        key += f", computed in {how.precision}"
+    if how.dtype is not None:
+        key += f", stored as {how.dtype}"
     return key

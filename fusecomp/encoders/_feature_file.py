@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,17 @@ _LONGEST_HEADER = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class FeatureFile:
-    """What the file holds: names and features [N, D] of both sides, and the encoder's key."""
+    """What the file holds: names and features [N, D] of both sides, and the encoder's key.
+
+    ``skipped`` says of further pictures why they have no features.
+    """
 
     image_ids: list[str]
     image_features: NDArray[Any]
     texts: list[str]
     text_features: NDArray[Any]
     key: str
+    skipped: Mapping[str, str]
 
 
 def write_features(path: Path, content: FeatureFile) -> None:
@@ -46,7 +51,8 @@ def write_features(path: Path, content: FeatureFile) -> None:
     }
     # Wide items first, so that each array starts at a multiple of its item size.
     ordered = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
-    header: dict[str, Any] = {"__metadata__": {"format": _FORMAT, "key": content.key}}
+    about = {"format": _FORMAT, "key": content.key, "skipped": json.dumps(dict(content.skipped))}
+    header: dict[str, Any] = {"__metadata__": about}
     end = 0
     for name, array in ordered.items():
         start, end = end, end + array.nbytes
@@ -76,12 +82,14 @@ def read_features(path: Path) -> FeatureFile:
     try:
         header, data = _read_header(path)
         arrays = {name: _map(path, header[name], data) for name in _ARRAYS}
+        about = header["__metadata__"]
         return FeatureFile(
             image_ids=_decode_names(arrays["image_ids"]),
             image_features=arrays["image_features"],
             texts=_decode_names(arrays["texts"]),
             text_features=arrays["text_features"],
-            key=str(header["__metadata__"].get("key", "")),
+            key=str(about.get("key", "")),
+            skipped=_decode_skipped(about.get("skipped", "{}")),
         )
     except FileNotFoundError:
         raise FileNotFoundError(f"no feature file {path}") from None
@@ -134,3 +142,8 @@ def _decode_names(array: NDArray[Any]) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("names are not a list of strings")
     return names
+
+
+def _decode_skipped(text: str) -> dict[str, str]:
+    skipped = json.loads(text)
+    return {str(name): str(reason) for name, reason in skipped.items()}

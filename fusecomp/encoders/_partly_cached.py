@@ -3,7 +3,9 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from fusecomp.encoders._features import FeatureTable, compute_table
+from fusecomp.distributed import join
+from fusecomp.encoders._extraction import Extraction, compute_table
+from fusecomp.encoders._features import FeatureTable
 from fusecomp.protocols import SIDES, Dataset, Encoder
 
 __all__ = ["PartlyCachedEncoder"]
@@ -53,10 +55,10 @@ class PartlyCachedEncoder(nn.Module):
         if unknown := set(sides) - set(SIDES):
             raise ValueError(f"unknown sides {sorted(unknown)}; valid: {', '.join(SIDES)}")
         heads = {side: head for side, head in _learning_heads(encoder) if side in sides}
+        how = Extraction(batch_size, workers)
+        join()
         tables = {
-            side: compute_table(
-                encoder, datasets, side, batch_size, workers, below_head=side in heads
-            )
+            side: compute_table(encoder, datasets, side, how, below_head=side in heads)
             for side in sides
         }
         return cls(encoder, tables, heads)

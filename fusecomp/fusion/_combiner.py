@@ -37,6 +37,7 @@ class Combiner(nn.Module):
         be normalised if published weights are to work, the output has unit length.
 
     Raises:
+        TypeError: if an input is no torch tensor.
         ValueError: if a size is not positive, dropout is outside [0, 1), or the two inputs
             differ in shape or dtype, are empty, or are not [B, dim].
 

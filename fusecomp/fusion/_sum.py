@@ -23,6 +23,7 @@ class Sum(nn.Module):
         be normalised, the output has unit length.
 
     Raises:
+        TypeError: if an input is no torch tensor.
         ValueError: if the two inputs differ in shape or dtype, are empty, or are not [B, D].
 
     Example:

@@ -57,7 +57,7 @@ def write_report(
         note,
         table,
         f"Some triplets: [triplets.png](triplets.png). What the last row found: {links}. A number "
-        "is a cosine, a green frame the target.",
+        "is a cosine, a green frame the target; where it is not shown, its rank is below the text.",
     ]
     with open_atomic(folder / "report.md") as file:
         file.write(("\n\n".join(part for part in parts if part) + "\n").encode())

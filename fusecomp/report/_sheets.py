@@ -18,15 +18,16 @@ __all__ = ["contact_sheet", "retrieval_sheet"]
 _SIDE = 112
 _GAP = 8
 _LINE = 15
-_TEXT_WIDTH = 200
+_TEXT_WIDTH, _TEXT_LINES = 200, 7
 _WHITE, _BLACK, _GREY, _GREEN = "#ffffff", "#1a1a1a", "#c9c9c9", "#0a8f3c"
 
 
 class _Cell(NamedTuple):
-    """A picture with a line below it, or a text."""
+    """A picture, or a text in its place, with a line below it."""
 
-    image_id: str | None
-    text: str
+    below: str
+    image_id: str | None = None
+    text: str = ""
     framed: bool = False
 
 
@@ -46,9 +47,9 @@ def contact_sheet(triplets: Sequence[Triplet], dataset: Dataset, path: str | Pat
     """
     rows = []
     for triplet in triplets:
-        row = [_Cell(triplet.reference_id, "reference"), _Cell(None, _texts(triplet))]
+        row = [_Cell("reference", triplet.reference_id), _Cell("", text=_texts(triplet))]
         if triplet.target_id is not None:
-            row.append(_Cell(triplet.target_id, "target", framed=True))
+            row.append(_Cell("target", triplet.target_id, framed=True))
         rows.append(row)
     _draw(rows, dataset, Path(path))
 
@@ -62,7 +63,8 @@ def retrieval_sheet(
 ) -> None:
     """Draw what some queries found as a PNG: reference, text, the best results by rank.
 
-    The target is framed; each result shows its rank and cosine.
+    The target is framed, or its rank stands below the text where it is not among the results;
+    each result shows its rank and cosine.
 
     Args:
         ranking: one task of a ``Ranking``.
@@ -81,19 +83,29 @@ def retrieval_sheet(
     outside = [position for position in queries if not 0 <= position < count]
     if outside:
         raise ValueError(f"queries must lie in [0, {count}), got {outside}")
-    rows = []
-    for position in queries:
-        query = ranking.task.queries[position]
-        row = [_Cell(query.reference_id, "reference"), _Cell(None, _texts(query))]
-        found = ranking.indices[position, :top].tolist()
-        scores = ranking.scores[position, :top].tolist()
-        for place, (index, score) in enumerate(zip(found, scores, strict=True), start=1):
-            if index >= 0:
-                image_id = ranking.task.gallery[index]
-                label = f"{place}.  {score:.3f}"
-                row.append(_Cell(image_id, label, framed=image_id == query.target_id))
-        rows.append(row)
-    _draw(rows, dataset, Path(path))
+    _draw([_found(ranking, position, top) for position in queries], dataset, Path(path))
+
+
+def _found(ranking: TaskRanking, position: int, top: int) -> list[_Cell]:
+    """The row of one query."""
+    query, results = ranking.task.queries[position], []
+    indices, scores = ranking.indices[position, :top], ranking.scores[position, :top]
+    pairs = zip(indices.tolist(), scores.tolist(), strict=True)
+    for place, (index, score) in enumerate(pairs, start=1):
+        if index >= 0:
+            image_id = ranking.task.gallery[index]
+            framed = image_id == query.target_id
+            results.append(_Cell(f"{place}.  {score:.3f}", image_id, framed=framed))
+    below = ""
+    if ranking.ranks is not None and not any(result.framed for result in results):
+        below = _target_rank(query, int(ranking.ranks[position]))
+    return [_Cell("reference", query.reference_id), _Cell(below, text=_texts(query)), *results]
+
+
+def _target_rank(query: Triplet, rank: int) -> str:
+    if query.target_id is None:
+        return ""
+    return f"target at rank {rank:,}" if rank >= 1 else "target left out of the ranking"
 
 
 def _texts(triplet: Triplet) -> str:
@@ -116,18 +128,24 @@ def _draw(rows: Sequence[Sequence[_Cell]], dataset: Dataset, path: Path) -> None
         left, upper = _GAP, number * height + _GAP
         for cell in row:
             if cell.image_id is None:
-                lines = [t for part in cell.text.split("\n") for t in textwrap.wrap(part, 30)]
-                pen.multiline_text((left, upper + _GAP), "\n".join(lines[:7]), _BLACK, font)
+                pen.text((left, upper), _wrapped(cell.text), _BLACK, font)
             else:
                 box = (left - 3, upper - 3, left + _SIDE + 2, upper + _SIDE + 2)
                 if cell.framed:
                     pen.rectangle(box, outline=_GREEN, width=3)
                 sheet.paste(_thumbnail(dataset.path(cell.image_id), cell.image_id), (left, upper))
-                colour = _GREEN if cell.framed else _BLACK
-                pen.text((left, upper + _SIDE + 3), cell.text, colour, font)
+            colour = _GREEN if cell.framed else _BLACK
+            pen.text((left, upper + _SIDE + 3), cell.below, colour, font)
             left += _width(cell)
     with open_atomic(path) as file:
         sheet.save(file, "PNG")
+
+
+def _wrapped(text: str) -> str:
+    lines = [line for part in text.split("\n") for line in textwrap.wrap(part, 30)]
+    if len(lines) > _TEXT_LINES:
+        lines[_TEXT_LINES - 1 :] = ["..."]
+    return "\n".join(lines)
 
 
 def _width(cell: _Cell) -> int:

@@ -3,6 +3,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fusecomp.similarity import check_tensor
+
 __all__ = ["median_rank", "recall_at_k", "target_rank"]
 
 
@@ -57,6 +59,7 @@ def recall_at_k(ranks: Tensor, k: int) -> float:
         k: at least 1.
 
     Raises:
+        TypeError: if ranks are no torch tensor.
         ValueError: if ranks are empty, or k is below 1.
 
     Example:
@@ -77,6 +80,7 @@ def median_rank(ranks: Tensor) -> float:
         ranks: int64 [Q], counted from 1; -1 where not found.
 
     Raises:
+        TypeError: if ranks are no torch tensor.
         ValueError: if ranks are empty.
 
     Example:
@@ -89,6 +93,7 @@ def median_rank(ranks: Tensor) -> float:
 
 
 def _check_ranks(ranks: Tensor) -> None:
+    check_tensor(ranks, "ranks")
     if ranks.ndim != 1 or len(ranks) == 0 or ranks.is_floating_point():
         raise ValueError(
             f"ranks must be a non-empty integer [Q], got {ranks.dtype} {list(ranks.shape)}"

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fusecomp.retrieval._metrics import target_rank
-from fusecomp.similarity import non_finite_rows, normalize, widen
+from fusecomp.similarity import check_tensor, non_finite_rows, normalize, widen
 
 __all__ = ["Ranked", "rank_targets", "search"]
 
@@ -54,6 +54,7 @@ def search(
         fewer than k remain, the rest is index -1 with score -inf.
 
     Raises:
+        TypeError: on what is no torch tensor.
         ValueError: on tensors that are not [Q, D] and [N, D], empty, of different widths,
             dtypes or devices, or not finite; on k or chunk below 1; on indices that are not
             int64 or outside [-1, N).
@@ -230,6 +231,7 @@ def _ranks(scores: Tensor, targets: Tensor) -> Tensor:
 
 def _check_features(query: Tensor, gallery: Tensor) -> None:
     for name, features in (("query", query), ("gallery", gallery)):
+        check_tensor(features, name)
         if features.ndim != 2 or features.numel() == 0:
             raise ValueError(f"{name} must be [rows, D], not empty; got {list(features.shape)}")
         if not features.is_floating_point():
@@ -250,6 +252,7 @@ def _check_features(query: Tensor, gallery: Tensor) -> None:
 
 
 def _check_indices(name: str, indices: Tensor, rows: int, size: int) -> None:
+    check_tensor(indices, name)
     if indices.dtype != torch.int64:
         raise ValueError(f"{name} must be int64, got {indices.dtype}")
     if indices.ndim not in (1, 2) or len(indices) != rows:

@@ -126,6 +126,33 @@ def test_arrays_that_do_not_fit_are_refused(arguments: dict[str, Any], message: 
         CachedEncoder.from_arrays(**{**good, **arguments})
 
 
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ((1, 0, 2, 3), "image names must be a list of strings, got ndarray of ndarray"),
+        ((0, 2, 1, 3), "image features must be an array, got list"),
+        ((0, 1, 3, 2), "text names must be a list of strings, got Tensor of Tensor"),
+    ],
+)
+def test_swapped_arguments_are_named_with_their_order(order: list[int], message: str) -> None:
+    arguments: list[Any] = [IDS, IMAGES, TEXTS, torch.from_numpy(WORDS)]
+    with pytest.raises(TypeError, match=f"{message}; from_arrays takes image_ids, images, texts"):
+        CachedEncoder.from_arrays(*(arguments[position] for position in order))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"), [("abc", "got str of str"), ([1, "b", 2], "got list of int")]
+)
+def test_names_are_a_list_of_strings(names: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=f"image names must be a list of strings, {message};"):
+        CachedEncoder.from_arrays(names, IMAGES, TEXTS, WORDS)
+
+
+def test_names_and_features_may_be_any_sequence_of_strings_and_numbers() -> None:
+    encoder = CachedEncoder.from_arrays(np.array(IDS), IMAGES.tolist(), tuple(TEXTS), WORDS)  # type: ignore[arg-type]
+    assert torch.equal(encoder.encode_image(IDS), torch.from_numpy(IMAGES))
+
+
 def test_features_are_no_weights() -> None:
     assert cached().state_dict() == {}
     assert list(cached().parameters()) == []

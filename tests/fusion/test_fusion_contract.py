@@ -1,7 +1,9 @@
 """One contract for every fusion of the package."""
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -109,3 +111,22 @@ def test_the_state_dict_holds_all_of_it(name: str) -> None:
 def test_bad_input_is_refused(name: str, bad: str) -> None:
     with pytest.raises(ValueError, match=r"image|text"):
         make(name)(*BAD[bad])
+
+
+@every_fusion
+@pytest.mark.parametrize(
+    "given", [np.ones((2, DIM), "f4"), [[1.0] * DIM] * 2], ids=["numpy", "list"]
+)
+def test_what_is_no_tensor_is_named_with_the_way_out(name: str, given: Any) -> None:
+    module, image = make(name), features(2)[0]
+    for inputs, wrong in (((given, image), "image"), ((image, given), "text")):
+        with pytest.raises(TypeError, match=rf"{wrong} must be a torch tensor.*from_numpy\("):
+            module(*inputs)
+
+
+@every_fusion
+def test_a_gpu_gives_the_same(name: str, cuda: torch.device) -> None:
+    module, (image, text) = make(name).double(), features(16, torch.float64)
+    here = module(image, text)
+    there = module.to(cuda)(image.to(cuda), text.to(cuda))
+    torch.testing.assert_close(there.cpu(), here)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -134,3 +135,26 @@ def test_autocast_does_not_lower_its_gradients(name: str) -> None:
 def test_bad_input_is_refused(name: str, bad: str) -> None:
     with pytest.raises(ValueError, match=r"query|target|rows"):
         make(name)(*BAD[bad])
+
+
+@every_loss
+def test_what_is_no_tensor_is_named_with_the_way_out(name: str) -> None:
+    loss, query, array = make(name), features()[0], np.ones((8, 6), "f4")
+    for inputs, wrong in (((array, query), "query"), ((query, array), "target")):
+        with pytest.raises(
+            TypeError, match=f"{wrong} must be a torch tensor, got ndarray; .*_numpy"
+        ):
+            loss(*inputs)
+
+
+@every_loss
+@pytest.mark.parametrize("rows", [8, 2500])
+def test_a_gpu_gives_the_same(name: str, rows: int, cuda: torch.device) -> None:
+    pair, loss = features(rows, torch.float64), make(name)
+    here = loss(*pair)
+    there = loss.to(cuda)(*(tensor.to(cuda) for tensor in pair))
+    torch.testing.assert_close(there.cpu(), here)
+    for one, other in zip(
+        *(torch.autograd.grad(value, pair) for value in (there, here)), strict=True
+    ):
+        torch.testing.assert_close(one, other)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from toy import DIM, Toy, encoder
 
 import fusecomp as fc
@@ -82,6 +82,61 @@ def test_a_retrieval_sheet_frames_the_target_only(
         retrieval_sheet(ranking, data, tmp_path / "sheet.png", [position], top=5)
         found = int(ranking.ranks[position]) <= 5
         assert (GREEN in colours(tmp_path / "sheet.png")) == found
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every text that is drawn."""
+    texts: list[str] = []
+    draw = ImageDraw.ImageDraw.text
+
+    def recorded(pen: Any, at: Any, text: str, *others: Any) -> None:
+        texts.append(text)
+        draw(pen, at, text, *others)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", recorded)
+    return texts
+
+
+@pytest.mark.parametrize(
+    ("target", "rank", "expected"),
+    [
+        (1, 2, []),  # the second of two results that are drawn
+        (2, 3, ["target at rank 3"]),
+        (2, 12345, ["target at rank 12,345"]),
+        (2, -1, ["target left out of the ranking"]),
+        (2, None, []),
+        (None, -1, []),
+    ],
+)
+def test_a_target_that_is_not_drawn_has_its_rank_below_the_text(
+    data: Toy,
+    evaluation: fc.Evaluation,
+    tmp_path: Path,
+    drawn: list[str],
+    target: int | None,
+    rank: int | None,
+    expected: list[str],
+) -> None:
+    ranking = evaluation.ranking[""]
+    target_id = None if target is None else ranking.top_ids()[0][target]
+    query = replace(ranking.task.queries[0], target_id=target_id)
+    ranks = None if rank is None else torch.tensor([rank])
+    ranking = replace(ranking, task=replace(ranking.task, queries=[query]), ranks=ranks)
+    retrieval_sheet(ranking, data, tmp_path / "sheet.png", top=2)
+    assert [text for text in drawn if "target" in text] == expected
+
+
+@pytest.mark.parametrize(("words", "lines"), [(1, 1), (7, 7), (8, 7), (50, 7)])
+def test_a_text_that_is_too_long_ends_in_dots(
+    data: Toy, tmp_path: Path, drawn: list[str], words: int, lines: int
+) -> None:
+    texts = tuple(f"{'x' * 20} {number}" for number in range(words))
+    contact_sheet([replace(data.triplets()[0], texts=texts)], data, tmp_path / "sheet.png")
+    shown = next(text for text in drawn if "xx" in text).split("\n")
+    assert len(shown) == lines
+    assert (shown[-1] == "...") == (words > lines)
+    assert shown[0] == texts[0]
 
 
 @pytest.mark.parametrize(("count", "rows"), [(3, 3), (10, 10), (12, 10)])

@@ -116,3 +116,9 @@ def test_k_is_at_least_one(k: int) -> None:
 def test_rankings_have_a_row_for_each_query(ranked: Any, targets: Any) -> None:
     with pytest.raises(ValueError, match="ranked"):
         target_rank(ranked, targets)
+
+
+@pytest.mark.parametrize("metric", [median_rank, lambda ranks: recall_at_k(ranks, k=1)])
+def test_ranks_are_a_tensor(metric: Any) -> None:
+    with pytest.raises(TypeError, match="ranks must be a torch tensor, got list"):
+        metric([1, 2])

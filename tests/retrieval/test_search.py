@@ -315,3 +315,55 @@ def test_indices_that_do_not_fit_are_refused(name: str, bad: str) -> None:
 def test_one_target_a_query() -> None:
     with pytest.raises(ValueError, match=r"targets must be \[Q\], got \[2, 1\]"):
         rank_targets(GOOD, GOOD, torch.tensor([[0], [1]]), k=1)
+
+
+@pytest.mark.parametrize("name", ["query", "gallery", "exclude", "subsets", "targets"])
+def test_what_is_no_tensor_is_named(name: str) -> None:
+    arguments: dict[str, Any] = {
+        "query": torch.ones(2, 3),
+        "gallery": torch.ones(4, 3),
+        "k": 1,
+        **{what: torch.zeros(2).long() for what in ("exclude", "subsets", "targets")},
+    }
+    arguments[name] = arguments[name].numpy()
+    with pytest.raises(TypeError, match=f"{name} must be a torch tensor, got ndarray"):
+        rank_targets(**arguments)
+
+
+def test_candidates_that_are_no_tensor_are_named() -> None:
+    with pytest.raises(TypeError, match="candidates must be a torch tensor, got list"):
+        search(GOOD, GOOD, k=1, candidates=[0, 1])  # type: ignore[arg-type]
+
+
+# On a GPU
+
+
+def moved(problem: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    return {n: v.to(device) if isinstance(v, Tensor) else v for n, v in problem.items()}
+
+
+@few
+@given(problem=problems())
+def test_a_gpu_finds_what_a_cpu_finds_with_every_tie(
+    cuda: torch.device, problem: dict[str, Any]
+) -> None:
+    scores, indices = search(**moved(problem, cuda))
+    expected_scores, expected_indices = search(**problem)
+    assert torch.equal(indices.cpu(), expected_indices)
+    assert torch.equal(scores.cpu(), expected_scores)
+
+
+def test_a_gpu_ranks_large_galleries_as_a_cpu_does(cuda: torch.device) -> None:
+    """In float64, where rounding swaps no neighbours."""
+    generator = torch.Generator().manual_seed(0)
+    query, gallery = (
+        torch.randn(rows, 32, dtype=torch.float64, generator=generator) for rows in (600, 5000)
+    )
+    targets = torch.randint(-1, 5000, (600,), generator=generator)
+    exclude = torch.randint(-1, 5000, (600, 3), generator=generator)
+    problem: dict[str, Any] = {"query": query, "gallery": gallery, "targets": targets, "k": 50}
+    problem["exclude"] = exclude
+    here, there = rank_targets(**problem), rank_targets(**moved(problem, cuda))
+    assert torch.equal(there.indices.cpu(), here.indices)
+    assert torch.equal(there.ranks.cpu(), here.ranks)
+    torch.testing.assert_close(there.scores.cpu(), here.scores)

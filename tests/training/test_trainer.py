@@ -1,8 +1,10 @@
 import copy
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -273,13 +275,55 @@ def test_the_optimiser_has_the_settings(
     config = replace(CONFIG, **settings)
     optimizer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), config).optimizer
     assert type(optimizer).__name__.lower() == config.optimizer
-    assert {name: optimizer.defaults[name] for name in defaults} == defaults
+    matrices, vectors = (
+        optimizer.param_groups
+        if defaults["weight_decay"]
+        else (
+            *optimizer.param_groups,
+            optimizer.param_groups[0],
+        )
+    )
+    assert {name: matrices[name] for name in defaults} == defaults
+    assert {name: vectors[name] for name in defaults} == {**defaults, "weight_decay": 0.0}
+    assert {p.ndim for p in matrices["params"]} >= {2}
+    if vectors is not matrices:
+        assert {p.ndim for p in vectors["params"]} == {1}
 
 
-def test_parts_on_two_devices_are_named(tmp_path: Path) -> None:
-    model = fc.ComposedEncoder(encoder(), fc.Combiner(DIM).to("meta"))
-    with pytest.raises(ValueError, match="encoder is on cpu and the fusion on meta"):
-        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+def test_parts_on_two_devices_are_named_wherever_they_meet(tmp_path: Path) -> None:
+    model, data = fc.ComposedEncoder(encoder(), fc.Combiner(DIM).to("meta")), Toy(tmp_path)
+    calls: list[Callable[[], Any]] = [
+        lambda: fc.Trainer(model, data, fc.InfoNCE(), CONFIG),
+        lambda: fc.rank(model, data),
+        lambda: fc.evaluate(model, data),
+        lambda: model.query([data.path("0")], ["word 0"]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="encoder is on cpu and the fusion on meta: move both"):
+            call()
+
+
+class Plain:
+    """An encoder that is no module, and so on no device."""
+
+    def __init__(self) -> None:
+        self._behind = encoder()
+        self.load = self._behind.load
+
+    def encode_image(self, pictures: Tensor) -> Tensor:
+        return self._behind.encode_image(pictures)
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        return self._behind.encode_text(texts)
+
+
+def test_features_of_an_encoder_on_no_device_are_looked_up_where_the_fusion_is(
+    tmp_path: Path,
+) -> None:
+    model = fc.ComposedEncoder(Plain(), fc.Combiner(DIM).to("meta"))
+    trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+    tables = trainer.encoder.tables.values()  # type: ignore[attr-defined]
+    assert [table.features.device.type for table in tables] == ["meta", "meta"]
 
 
 # torch.compile itself looks at the gradient of each input.
@@ -411,6 +455,65 @@ def test_bf16_is_close_to_fp32_and_not_the_same(tmp_path: Path) -> None:
     ]
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_on_a_gpu_is_close_to_fp32_and_not_the_same(
+    tmp_path: Path, cuda: torch.device, precision: str
+) -> None:
+    first = []
+    for chosen in ("fp32", precision):
+        model = composed().to(cuda)
+        config = replace(CONFIG, epochs=5, lr=1e-3, precision=chosen)
+        trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), config)
+        before, losses = weights(model), []
+        # Several steps: the scaler of fp16 leaves the first ones out, until its scale fits.
+        for epoch in range(config.epochs):
+            for batch in batches(trainer.train, trainer.encoder, config, epoch):
+                losses.append(trainer.step(batch))
+        assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses)
+        assert {name.split(".")[0] for name in changed(before, weights(model))} == {"fusion"}
+        assert all(p.dtype == torch.float32 and p.isfinite().all() for p in model.parameters())
+        first.append(losses[0].item())
+    assert first[0] != first[1]
+    assert first[0] == pytest.approx(first[1], rel=0.05)
+
+
+def test_an_fp16_step_that_overflows_is_left_out_and_lowers_the_scale(
+    tmp_path: Path, cuda: torch.device
+) -> None:
+    model = composed().to(cuda)
+    before, config = weights(model), replace(CONFIG, precision="fp16")
+    # Finite, but not once the scaler has multiplied it.
+    trainer = fc.Trainer(model, Toy(tmp_path), lambda q, t: 1e35 * fc.InfoNCE()(q, t), config)
+    scale = trainer._step.scaler.get_scale()
+    trainer.step(next(batches(trainer.train, trainer.encoder, config, epoch=0)))
+    assert not changed(before, weights(model))
+    assert trainer._step.scaler.get_scale() == scale / 2
+
+
+def test_a_gpu_trains_as_a_cpu_does(tmp_path: Path, cuda: torch.device) -> None:
+    """The order of batches and the random texts do not depend on the device; dropout does."""
+    data, models = Toy(tmp_path), [composed(dropout=0.0), composed(dropout=0.0).to(cuda)]
+    # Adam would turn rounding noise in tiny gradients into other weights.
+    config = replace(CONFIG, optimizer="sgd", train=("text", "fusion"))
+    runs = [fc.fit(model, data, fc.InfoNCE(0.1), config) for model in models]
+    for name, tensor in weights(models[0]).items():
+        torch.testing.assert_close(weights(models[1])[name].cpu(), tensor, rtol=1e-3, atol=1e-4)
+    for there, here in zip(runs[1].history, runs[0].history, strict=True):
+        assert there["loss"] == pytest.approx(here["loss"], rel=1e-3)
+
+
+def test_a_step_leaves_the_streams_of_every_gpu_alone(tmp_path: Path, cuda: torch.device) -> None:
+    data = Toy(tmp_path)
+    last = torch.device("cuda", torch.cuda.device_count() - 1)  # the current one, if it is alone
+    devices = {cuda, last}
+    trainer = fc.Trainer(composed().to(last), data, fc.InfoNCE(), CONFIG)
+    batch = next(batches(data, trainer.encoder, CONFIG, epoch=0))
+    before = [torch.cuda.get_rng_state(device) for device in devices]
+    trainer.step(batch)
+    after = [torch.cuda.get_rng_state(device) for device in devices]
+    assert all(map(torch.equal, before, after))
 
 
 class Pair(nn.Module):
@@ -549,7 +652,7 @@ def test_the_run_holds_the_users_own_encoder(tmp_path: Path) -> None:
 def test_the_best_weights_come_back(tmp_path: Path) -> None:
     data = Toy(tmp_path)
     for workdir in (None, tmp_path / "run"):
-        config = replace(CONFIG, epochs=8, lr=0.5, metric="recall@5")
+        config = replace(CONFIG, epochs=8, lr=0.1, metric="recall@5")
         run = fc.fit(composed(), data, fc.InfoNCE(), config, data, workdir)
         scores = [record["recall@5"] for record in run.history]
         assert len(set(scores)) > 1
@@ -605,7 +708,7 @@ def test_an_unknown_metric_of_cirr_lists_the_valid_ones(tiny_cirr: Path) -> None
 def test_without_validation_the_last_weights_stay(tmp_path: Path) -> None:
     run = fc.fit(composed(), Toy(tmp_path), fc.InfoNCE(), CONFIG)
     assert run.metrics == run.history[-1]
-    assert set(run.metrics) == {"epoch", "loss"}
+    assert set(run.metrics) == {"epoch", "loss", "gradient_norm", "lr"}
 
 
 def test_the_last_epoch_is_always_evaluated(tmp_path: Path) -> None:
@@ -640,6 +743,43 @@ def test_what_is_printed_fits_a_line(tmp_path: Path) -> None:
     assert repr(batch) == "Batch(4 triplets, reference [4, 4], 4 texts)"
 
 
+def test_many_short_epochs_are_one_phase_in_a_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither silent nor a line for every epoch, also where it goes on in the middle of one."""
+    clock = itertools.count()
+    monkeypatch.setattr("fusecomp.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    trainer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, epochs=30))
+    trainer.epoch, trainer.batch = 3, 2
+    trainer.run()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "training fusion: 41/90 steps, 1/s, 49 s left\n"
+        "training fusion: 71/90 steps, 1/s, 19 s left\n"
+        "training fusion: 90/90 steps, 0.99/s, 80 s\n"
+    )
+
+
 def test_a_loss_class_in_place_of_an_instance_is_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="loss is the class InfoNCE: pass an instance"):
         fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE, CONFIG)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("call", [fc.Trainer, fc.fit])
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ((1, 0, 2, 3), "model must be a ComposedEncoder, got Toy"),
+        ((0, 2, 1, 3), "train must be a Dataset, got InfoNCE"),
+        ((0, 1, 3, 2), "loss must be callable, got StageConfig"),
+        ((0, 1, 2, 1), "config must be a StageConfig, got Toy"),
+        ((0, 1, 2, 3, 4), "validation must be a Dataset, got str"),
+    ],
+)
+def test_swapped_arguments_are_named_with_their_order(
+    tmp_path: Path, call: Callable[..., Any], order: tuple[int, ...], message: str
+) -> None:
+    given = [composed(), Toy(tmp_path), fc.InfoNCE(), CONFIG, "a workdir"]
+    with pytest.raises(TypeError, match=f"{message}; the order is model, train, loss, config"):
+        call(*(given[position] for position in order))

@@ -1,0 +1,93 @@
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusecomp.distributed import gather_objects
+from fusecomp.files import open_atomic
+
+__all__ = ["Block", "Blocks"]
+
+
+class Block(NamedTuple):
+    """Features [B, D] of those of some names that could be encoded, and why others could not."""
+
+    names: Sequence[str]
+    features: Tensor
+    skipped: Mapping[str, str]
+
+
+class Blocks:
+    """Finished blocks of features, in memory and, with a folder, on disk for a later process.
+
+    A file is named by a hash of the key and of the names whose features it holds, so that a stale
+    one is never found, and processes that compute the same write the same.
+
+    Args:
+        folder: where the blocks are kept; None keeps them in memory alone.
+        key: names the encoder, its settings and the side.
+    """
+
+    def __init__(self, folder: Path | None, key: str) -> None:
+        self._folder = folder
+        self._key = key
+        self._kept: dict[str, Block] = {}
+
+    def find(self, names: Sequence[str]) -> Block | None:
+        """The block of these names, if it is finished."""
+        name = self._name(names)
+        if name not in self._kept and self._folder is not None:
+            block = _read(self._folder / name)
+            if block is not None:
+                self._kept[name] = block
+        return self._kept.get(name)
+
+    def __getitem__(self, names: Sequence[str]) -> Block:
+        return self._kept[self._name(names)]
+
+    def add(self, wanted: Sequence[str], block: Block) -> None:
+        """Keep what has become of the wanted names."""
+        name = self._name(wanted)
+        self._kept[name] = block
+        if self._folder is not None:
+            _write(self._folder / name, block)
+
+    def share(self) -> None:
+        """Give every process the blocks of all."""
+        for kept in gather_objects(self._kept):
+            self._kept.update(kept)
+
+    def _name(self, names: Sequence[str]) -> str:
+        return hashlib.sha256(json.dumps([self._key, *names]).encode()).hexdigest() + ".npz"
+
+
+def _write(path: Path, block: Block) -> None:
+    about = json.dumps({"names": list(block.names), "skipped": dict(block.skipped)}).encode()
+    try:
+        with open_atomic(path) as file:
+            np.savez(
+                file,
+                features=block.features.numpy(),
+                about=np.frombuffer(about, dtype=np.uint8),
+            )
+    except FileNotFoundError:
+        # Another process has finished the same cache just now and removed the folder.
+        return
+
+
+def _read(path: Path) -> Block | None:
+    """None if there is no such file or it cannot be read: then it is computed again."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
+            about = json.loads(content["about"].tobytes())
+            features = torch.from_numpy(content["features"])
+            return Block(about["names"], features, about["skipped"])
+    except (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile):
+        return None

@@ -1,0 +1,210 @@
+"""Computing the features of every picture or text of some datasets, once."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fusecomp.distributed import rank, world_size
+from fusecomp.encoders._blocks import Block, Blocks
+from fusecomp.encoders._features import FeatureTable
+from fusecomp.loading import load_available, require_files
+from fusecomp.modules import autocast, device_of, inference
+from fusecomp.progress import progress
+from fusecomp.protocols import Dataset, Encoder
+from fusecomp.similarity import non_finite_rows, widen
+
+__all__ = ["Extraction", "compute_table"]
+
+# Batches a block: what a kill costs, and what one of many processes takes at a time.
+_BLOCK_BATCHES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """How features are computed and kept; ``CachedEncoder.build`` explains each field."""
+
+    batch_size: int = 128
+    workers: int | None = None
+    precision: str = "fp32"
+    dtype: torch.dtype | None = None
+    on_error: str = "raise"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.on_error not in ("raise", "skip"):
+            raise ValueError(f"unknown on_error {self.on_error!r}; valid: 'raise', 'skip'")
+        if self.dtype is not None and not self.dtype.is_floating_point:
+            raise ValueError(f"dtype must be floating, got {self.dtype}")
+
+
+class _Inputs(NamedTuple):
+    """One batch as the encoder takes it; None where no picture of it could be loaded."""
+
+    names: Sequence[str]
+    inputs: Any
+    skipped: dict[str, str]
+
+
+def compute_table(
+    encoder: Encoder,
+    datasets: Sequence[Dataset],
+    side: str,
+    how: Extraction,
+    *,
+    finished: Blocks | None = None,
+    below_head: bool = False,
+) -> FeatureTable:
+    """Encode one side of the datasets: every image, or every text, once.
+
+    Many processes share the work by whole blocks; each gets the whole table.
+
+    Args:
+        encoder: in evaluation mode meanwhile.
+        datasets: name what is encoded.
+        side: ``"image"`` or ``"text"``.
+        how: the settings.
+        finished: keeps the blocks that are done, also for a later process.
+        below_head: compute the features below the side's head.
+    """
+    names = _names(datasets, side)
+    if not names:
+        raise ValueError(f"the datasets name no {side} to encode")
+    size = how.batch_size * _BLOCK_BATCHES
+    blocks = [names[start : start + size] for start in range(0, len(names), size)]
+    finished = Blocks(None, "") if finished is None else finished
+    own = blocks[rank() :: world_size()]
+    todo = [block for block in own if not _is_done(finished.find(block), how)]
+    done = sum(map(len, own)) - sum(map(len, todo))
+    inputs = _inputs(encoder, datasets, side, todo, how)
+    if side not in getattr(encoder, "lookup", {}):
+        label, total = f"encoding {side}s", done + sum(map(len, todo))
+        inputs = progress(inputs, total, label, f"{side}s", per_item=how.batch_size, start=done)
+    encode = _encode_function(encoder, side, below_head)
+    with inference(encoder), autocast(device_of(encoder), how.precision):
+        for block in todo:
+            batches = islice(inputs, math.ceil(len(block) / how.batch_size))
+            finished.add(block, _encode_block(encode, side, batches, how))
+    finished.share()
+    return _assemble(side, [finished[block] for block in blocks]).to(device_of(encoder))
+
+
+def _names(datasets: Sequence[Dataset], side: str) -> list[str]:
+    return list(
+        dict.fromkeys(
+            name
+            for data in datasets
+            for name in (data.image_ids if side == "image" else data.texts())
+        )
+    )
+
+
+def _is_done(block: Block | None, how: Extraction) -> bool:
+    # What an earlier process has skipped may have been repaired, or must be raised now.
+    return block is not None and not (block.skipped and how.on_error == "raise")
+
+
+def _encode_function(encoder: Encoder, side: str, below_head: bool) -> Callable[[Any], Tensor]:
+    if below_head:
+        return partial(encoder.encode_tower, side)  # type: ignore[attr-defined]
+    encode: Callable[[Any], Tensor] = getattr(encoder, f"encode_{side}")
+    return encode
+
+
+def _inputs(
+    encoder: Encoder,
+    datasets: Sequence[Dataset],
+    side: str,
+    blocks: Sequence[Sequence[str]],
+    how: Extraction,
+) -> Iterator[_Inputs]:
+    """The batches of all blocks, one after another: loading goes on while a block is written."""
+    batches = [
+        list(block[start : start + how.batch_size])
+        for block in blocks
+        for start in range(0, len(block), how.batch_size)
+    ]
+    device = device_of(encoder)
+    if side in getattr(encoder, "lookup", {}):
+        for names in batches:
+            yield _Inputs(names, encoder.lookup[side](names).to(device), {})  # type: ignore[attr-defined]
+    elif side == "text":
+        for names in batches:
+            yield _Inputs(names, names, {})
+    else:
+        yield from _pictures(encoder, datasets, batches, how)
+
+
+def _pictures(
+    encoder: Encoder, datasets: Sequence[Dataset], batches: Sequence[list[str]], how: Extraction
+) -> Iterator[_Inputs]:
+    load = getattr(encoder, "load", None)
+    if load is None:
+        raise ValueError(
+            f"{type(encoder).__name__} has no load: give it one (path -> tensor) to read pictures"
+        )
+    known: dict[str, Path] = {}
+    for data in datasets:
+        for image_id in data.image_ids:
+            known.setdefault(image_id, data.path(image_id))
+    names = [image_id for batch in batches for image_id in batch]
+    paths = [known[image_id] for image_id in names]
+    if how.on_error == "raise":
+        require_files(paths)
+    numbers = iter(range(len(names)))
+    positions = [list(islice(numbers, len(batch))) for batch in batches]
+    device = device_of(encoder)
+    failure = None
+    for loaded in load_available(paths, load, positions, how.workers):
+        if loaded.failed and how.on_error == "raise":
+            failure = next(iter(loaded.failed.values()))
+            break
+        pictures = loaded.pictures
+        yield _Inputs(
+            [names[position] for position in loaded.positions],
+            None if pictures is None else pictures.to(device, non_blocking=True),
+            {names[position]: str(error) for position, error in loaded.failed.items()},
+        )
+    if failure is not None:
+        raise failure
+
+
+def _encode_block(
+    encode: Callable[[Any], Tensor], side: str, batches: Iterable[_Inputs], how: Extraction
+) -> Block:
+    encoded: list[Tensor] = []
+    names: list[str] = []
+    skipped: dict[str, str] = {}
+    for batch in batches:
+        skipped.update(batch.skipped)
+        if batch.inputs is None:
+            continue
+        features = widen(encode(batch.inputs))
+        if len(features) != len(batch.names):
+            raise ValueError(
+                f"encode_{side} returned {len(features)} rows for {len(batch.names)} inputs"
+            )
+        encoded.append(features)
+        names.extend(batch.names)
+    if not encoded:
+        return Block(names, torch.empty(0, 0), skipped)
+    features = torch.cat(encoded).to("cpu", how.dtype)
+    for row in non_finite_rows(features)[:1]:
+        raise ValueError(f"the features of {side} {names[row]!r} hold NaN or infinity")
+    return Block(names, features, skipped)
+
+
+def _assemble(side: str, blocks: Sequence[Block]) -> FeatureTable:
+    names = [name for block in blocks for name in block.names]
+    skipped = {name: reason for block in blocks for name, reason in block.skipped.items()}
+    if not names:
+        raise ValueError(f"none of {len(skipped)} {side}s: {next(iter(skipped.values()))}")
+    features = torch.cat([block.features for block in blocks if len(block.names)])
+    return FeatureTable(side, names, features, skipped)

@@ -1,0 +1,61 @@
+"""Processes find one another and exchange what they have."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from processes import Processes
+
+from fusecomp import distributed
+
+
+def about() -> tuple[int, int]:
+    return distributed.rank(), distributed.world_size()
+
+
+def own_and_all() -> list[dict[str, torch.Tensor]]:
+    own = {"own": torch.full((distributed.rank() + 1,), 7.0)}
+    return distributed.gather_objects(own)
+
+
+def test_one_process_is_a_world_of_its_own() -> None:
+    distributed.join()
+    distributed.barrier()
+    assert about() == (0, 1)
+    assert distributed.gather_objects("mine") == ["mine"]
+
+
+def test_each_process_knows_its_number(two: Processes) -> None:
+    assert two.run(about) == [(0, 2), (1, 2)]
+
+
+def test_objects_come_by_rank_to_all(three: Processes) -> None:
+    for gathered in three.run(own_and_all):
+        assert [len(value["own"]) for value in gathered] == [1, 2, 3]
+
+
+SCRIPT = """
+from fusecomp import distributed
+assert distributed.world_size() == 1
+distributed.join()
+distributed.join()
+print(sorted(distributed.gather_objects(distributed.rank())), distributed.world_size())
+"""
+
+
+def test_join_finds_the_processes_of_torchrun(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    root = str(Path(__file__).parents[1])
+    run = subprocess.run(
+        [*command, str(script)],
+        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split("\n").count("[0, 1] 2") == 2
