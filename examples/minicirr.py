@@ -87,7 +87,7 @@ def render_split(root: Path, seed: int, split: str, groups: int) -> dict[str, st
 def render(
     root: str | Path,
     seed: int = 0,
-    train_groups: int = 400,
+    train_groups: int = 800,
     val_groups: int = 70,
     test_groups: int = 60,
 ) -> Path:
