@@ -9,6 +9,7 @@ from fusecomp.report._tables import ablation_table
 
 __all__ = ["write_report"]
 
+_SHEET = "triplets.png"
 _TRIPLETS, _QUERIES = 12, 10
 
 
@@ -40,34 +41,37 @@ def write_report(
         ValueError: if there is no row, or protocols or metrics differ.
         OSError: if writing fails.
     """
-    table = ablation_table(rows)
+    table = f"{ablation_table(rows)}"
     folder, settings = Path(folder), dict(settings or {})
     *_, last = rows.values()
     metrics = {name: dict(evaluation) for name, evaluation in rows.items()}
-    write_json(
-        folder / "metrics.json", {"protocol": dict(last.protocol), **settings, "metrics": metrics}
-    )
+    numbers = {"protocol": dict(last.protocol), **settings, "metrics": metrics}
     sheets = {task: f"results-{task}.png" if task else "results.png" for task in last.ranking}
-    links = ", ".join(f"[{task or 'all'}]({file})" for task, file in sheets.items())
-    protocol = ", ".join(f"{name} {value}" for name, value in last.protocol.items())
-    kept = "".join(f"; {name} {value}" for name, value in settings.items())
-    parts = [
-        f"# {title}",
-        f"In per cent; {protocol}{kept}.",
-        note,
-        table,
-        f"Some triplets: [triplets.png](triplets.png). What the last row found: {links}. A number "
-        "is a cosine, a green frame the target; where it is not shown, its rank is below the text.",
-    ]
+    options = [f"{name} {value}" for name, value in last.protocol.items()]
+    about = "; ".join([", ".join(options), *(f"{name} {v}" for name, v in settings.items())])
+    write_json(folder / "metrics.json", numbers)
     with open_atomic(folder / "report.md") as file:
-        file.write(("\n\n".join(part for part in parts if part) + "\n").encode())
+        file.write(_page(title, about, note, table, sheets).encode())
     queries = dataset.triplets()
     some = [queries[place] for place in _spread(len(queries), _TRIPLETS)]
-    contact_sheet(some, dataset, folder / "triplets.png")
+    contact_sheet(some, dataset, folder / _SHEET)
     for task, name in sheets.items():
         ranking = last.ranking[task]
         chosen = _spread(len(ranking.task.queries), _QUERIES)
         retrieval_sheet(ranking, dataset, folder / name, chosen)
+
+
+def _page(title: str, about: str, note: str, table: str, sheets: Mapping[str, str]) -> str:
+    links = ", ".join(f"[{task or 'all'}]({file})" for task, file in sheets.items())
+    parts = [
+        f"# {title}",
+        f"In per cent; {about}.",
+        note,
+        table,
+        f"Some triplets: [{_SHEET}]({_SHEET}). What the last row found: {links}. A number is a "
+        "cosine, a green frame the target; where it is not shown, its rank is below the text.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _spread(count: int, most: int) -> range:
