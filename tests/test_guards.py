@@ -110,7 +110,7 @@ PUBLIC = {
         "search",
         "target_rank",
     ],
-    "fusecomp.report": ["ablation_table", "contact_sheet", "retrieval_sheet"],
+    "fusecomp.report": ["ablation_table", "contact_sheet", "retrieval_sheet", "write_report"],
     "fusecomp.training": [
         "Ablation",
         "NonFiniteError",

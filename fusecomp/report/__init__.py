@@ -6,6 +6,7 @@ from fusecomp.lazy import lazily
 from fusecomp.report._tables import ablation_table
 
 if TYPE_CHECKING:
+    from fusecomp.report._report import write_report
     from fusecomp.report._sheets import contact_sheet, retrieval_sheet
 else:
     __getattr__ = lazily(
@@ -13,7 +14,8 @@ else:
         {
             "contact_sheet": "fusecomp.report._sheets",
             "retrieval_sheet": "fusecomp.report._sheets",
+            "write_report": "fusecomp.report._report",
         },
     )
 
-__all__ = ["ablation_table", "contact_sheet", "retrieval_sheet"]
+__all__ = ["ablation_table", "contact_sheet", "retrieval_sheet", "write_report"]

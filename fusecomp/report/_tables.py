@@ -23,7 +23,7 @@ def ablation_table(rows: Mapping[str, Evaluation]) -> str:
                 f"{first_name!r} ({dict(first.protocol)}) and {name!r} "
                 f"({dict(evaluation.protocol)}) do not stand in one table"
             )
-    cells = [["", *(name.replace("/", " ").replace("recall@", "R@") for name in first)]]
+    cells = [["", *map(_short, first)]]
     cells += [[name, *(f"{value:.2f}" for value in e.values())] for name, e in rows.items()]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
@@ -36,3 +36,7 @@ def ablation_table(rows: Mapping[str, Evaluation]) -> str:
     ]
     ruler = ["-" * (widths[0] + 2)] + ["-" * (width + 1) + ":" for width in widths[1:]]
     return "\n".join([lines[0], f"|{'|'.join(ruler)}|", *lines[1:]])
+
+
+def _short(metric: str) -> str:
+    return metric.replace("/", " ").replace("recall_subset@", "Rs@").replace("recall@", "R@")

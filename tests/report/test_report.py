@@ -1,3 +1,4 @@
+import json
 import re
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ from PIL import Image, ImageDraw
 from toy import DIM, Toy, encoder
 
 import fusecomp as fc
-from fusecomp.report import ablation_table, contact_sheet, retrieval_sheet
+from fusecomp.report import ablation_table, contact_sheet, retrieval_sheet, write_report
 
 GREEN = (10, 143, 60)
 
@@ -38,6 +39,12 @@ def test_the_table_holds_every_value(evaluation: fc.Evaluation) -> None:
     assert all(set(rule) <= {"-", ":"} for rule in cells[1])
     assert cells[2] == ["one", *(f"{value:.2f}" for value in evaluation.values())]
     assert cells[3] == ["the other", *(f"{value / 3:.2f}" for value in evaluation.values())]
+
+
+def test_metrics_of_subsets_have_short_names(evaluation: fc.Evaluation) -> None:
+    metrics = {"recall_subset@1": 1.0, "mean(recall@5, recall_subset@1)": 2.0}
+    table = ablation_table({"one": replace(evaluation, metrics=metrics)})
+    assert "| Rs@1 | mean(R@5, Rs@1) |" in table.splitlines()[0]
 
 
 def test_other_protocols_and_metrics_stand_in_another_table(evaluation: fc.Evaluation) -> None:
@@ -192,3 +199,44 @@ def test_padding_of_short_rankings_is_not_drawn(data: Toy, tmp_path: Path) -> No
     retrieval_sheet(ranking, data, tmp_path / "sheet.png", [0], top=50)
     with Image.open(tmp_path / "sheet.png") as file:
         assert file.width == 8 + 120 + 208 + 120 * len(data.image_ids)
+
+
+def test_a_report_holds_every_value_and_links_to_its_pictures(
+    data: Toy, evaluation: fc.Evaluation, tmp_path: Path
+) -> None:
+    rows = {"one": evaluation, "other": replace(evaluation, metrics={n: 1.0 for n in evaluation})}
+    out = tmp_path / "new" / "report"
+    settings = {"seed": 3, "loss": "InfoNCE"}
+    write_report(rows, data, out, title="Toys", note="Not comparable.", settings=settings)
+    assert json.loads((out / "metrics.json").read_text()) == {
+        "protocol": dict(evaluation.protocol),
+        "seed": 3,
+        "loss": "InfoNCE",
+        "metrics": {"one": dict(evaluation), "other": dict(rows["other"])},
+    }
+    page = (out / "report.md").read_text()
+    assert page.startswith("# Toys\n\nIn per cent; ")
+    assert "; seed 3; loss InfoNCE.\n\nNot comparable.\n\n" in page
+    assert ablation_table(rows) in page
+    links = re.findall(r"\]\((.*?)\)", page)
+    assert links == ["triplets.png", "results.png"]
+    assert {path.name for path in out.iterdir()} == {*links, "metrics.json", "report.md"}
+    assert GREEN in colours(out / "triplets.png")
+
+
+def test_a_report_has_a_sheet_for_each_task(
+    data: Toy, evaluation: fc.Evaluation, tmp_path: Path
+) -> None:
+    (found,) = evaluation.ranking.tasks
+    tasks = [replace(found, task=replace(found.task, name=name)) for name in ("dress", "shirt")]
+    two = replace(evaluation, ranking=replace(evaluation.ranking, tasks=tasks))
+    write_report({"one": two}, data, tmp_path / "out", title="Two")
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "[dress](results-dress.png), [shirt](results-shirt.png)" in page
+    assert (tmp_path / "out" / "results-shirt.png").stat().st_size > 0
+
+
+def test_nothing_to_report(data: Toy, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no evaluation"):
+        write_report({}, data, tmp_path / "out", title="Nothing")
+    assert not (tmp_path / "out").exists()
