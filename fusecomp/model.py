@@ -7,6 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from fusecomp.distributed import unwrapped
 from fusecomp.files import read_tensors, write_tensors
 from fusecomp.loading import load_picture, require_files, stack_pictures
 from fusecomp.modules import device_of, inference, require_one_device
@@ -23,7 +24,8 @@ class ComposedEncoder(nn.Module):
     """An encoder and a fusion: reference image + text -> one query of unit length.
 
     Args:
-        encoder: anything with ``encode_image`` and ``encode_text``.
+        encoder: anything with ``encode_image`` and ``encode_text``; what DistributedDataParallel
+            wraps is taken out, as ``Trainer`` synchronises by itself.
         fusion: any callable ``fusion(image, text) -> query`` on [B, D] tensors.
 
     Raises:
@@ -42,6 +44,7 @@ class ComposedEncoder(nn.Module):
 
     def __init__(self, encoder: Encoder, fusion: Fusion) -> None:
         super().__init__()
+        encoder = unwrapped(encoder)
         for method in ("encode_image", "encode_text"):
             if not callable(getattr(encoder, method, None)):
                 raise TypeError(f"encoder {type(encoder).__name__} has no method {method}")

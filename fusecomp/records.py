@@ -108,6 +108,21 @@ class Batch:
     def __len__(self) -> int:
         return len(self.query_ids)
 
+    def rows(self, start: int, stop: int) -> "Batch":
+        """The rows from start to stop as a batch of their own."""
+        before = int(self.text_counts[:start].sum())
+        after = before + int(self.text_counts[start:stop].sum())
+        at = slice(start, stop)
+        return Batch(
+            reference=self.reference[at],
+            texts=self.texts[before:after],
+            target=self.target[at],
+            text_counts=self.text_counts[at],
+            target_ids=self.target_ids[at],
+            reference_ids=self.reference_ids[at],
+            query_ids=self.query_ids[at],
+        )
+
     def __repr__(self) -> str:
         shape = list(getattr(self.reference, "shape", [len(self)]))
         return f"Batch({len(self)} triplets, reference {shape}, {len(self.texts)} texts)"

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fusecomp.distributed import rank, world_size
 from fusecomp.loading import load_pictures, require_files
 from fusecomp.protocols import Dataset, Encoder
 from fusecomp.records import Batch, Triplet
@@ -26,18 +27,20 @@ def batches(
     """One epoch of shuffled batches, as the inputs that the encoder takes; encodes nothing.
 
     The order is a pure function of ``config.seed`` and the epoch, and so are the random numbers
-    that ``load`` draws for a picture from ``random``, numpy or torch.
+    that ``load`` draws for a picture from ``random``, numpy or torch. Of many processes each gets
+    a contiguous share of every batch, by rank; shares differ by one row at most.
 
     Args:
         dataset: its targets must be known.
         encoder: decides the form of the inputs: row numbers for the sides that it looks up,
             else pictures opened by ``encoder.load`` and strings.
-        config: ``batch_size``, ``drop_last``, ``seed`` and ``workers`` count.
+        config: ``batch_size``, ``drop_last``, ``unique_targets``, ``seed`` and ``workers`` count.
         epoch: from 0.
         start: the number of batches to leave out at the beginning.
 
     Raises:
-        ValueError: if a target is unknown, or there are too few triplets for a batch.
+        ValueError: if a target is unknown, or there are too few triplets for a batch, or fewer
+            rows in one than processes.
         FileNotFoundError: if pictures are missing.
         PictureError: if one cannot be read.
 
@@ -53,9 +56,10 @@ def batches(
         [4, 2]
     """
     triplets = dataset.triplets(epoch, config.seed)
-    rows = plan(len(triplets), config, epoch)[start:]
     lookup = getattr(encoder, "lookup", {})
     epoch_rows = _EpochInputs(dataset, triplets, lookup, key=(config.seed, epoch))
+    whole = plan(len(triplets), config, epoch, epoch_rows.target_ids)[start:]
+    rows = [batch.tensor_split(world_size())[rank()] for batch in whole]
     pictures = epoch_rows.pictures(encoder, rows, config.workers)
     for chosen, (reference, target) in zip(rows, pictures, strict=True):
         texts, text_counts = epoch_rows.texts(chosen)
@@ -70,22 +74,61 @@ def batches(
         )
 
 
-def plan(count: int, config: StageConfig, epoch: int) -> list[Tensor]:
-    """The rows of each batch of an epoch, int64."""
+def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> list[Tensor]:
+    """The rows of each batch of an epoch, on all processes together; int64.
+
+    Args:
+        count: the number of triplets.
+        config: ``batch_size``, ``drop_last``, ``unique_targets`` and ``seed`` count.
+        epoch: from 0.
+        target_ids: int64 [count]; equal numbers are the same target.
+    """
+    if config.batch_size < world_size():
+        raise ValueError(
+            f"batch_size={config.batch_size} is less than a row for each of {world_size()} "
+            "processes: raise it, or start fewer"
+        )
     order: NDArray[np.int64]
     order = np.random.default_rng([config.seed, epoch, _ORDER]).permutation(count)
     parts = list(torch.from_numpy(order).split(config.batch_size)) if count else []
+    if config.unique_targets:
+        parts = _apart(parts, target_ids)
     if config.drop_last and parts and len(parts[-1]) < config.batch_size:
         parts.pop()
-    # A single row has no negatives.
-    if len(parts) > 1 and len(parts[-1]) == 1:
+    # A single row has no negatives, and every process needs a row.
+    least = max(2, world_size())
+    if len(parts) > 1 and len(parts[-1]) < least:
         parts[-2:] = [torch.cat(parts[-2:])]
-    if not parts or len(parts[-1]) < 2:
+    if not parts or len(parts[-1]) < least:
         raise ValueError(
             f"{count} triplets make no batch of {config.batch_size}"
             + (" with drop_last=True" if config.drop_last else "")
         )
     return parts
+
+
+def _apart(parts: list[Tensor], target_ids: Tensor) -> list[Tensor]:
+    """The same rows in batches of the same sizes, each target once a batch where that can be."""
+    sizes = [len(part) for part in parts]
+    rows: list[list[int]] = [[] for _ in parts]
+    targets: list[set[int]] = [set() for _ in parts]
+    left = []
+    for row in torch.cat(parts).tolist():
+        target = int(target_ids[row])
+        fitting = (
+            number
+            for number, size in enumerate(sizes)
+            if len(rows[number]) < size and target not in targets[number]
+        )
+        number = next(fitting, None)
+        if number is None:
+            left.append(row)
+            continue
+        rows[number].append(row)
+        targets[number].add(target)
+    for row in left:
+        next(part for part, size in zip(rows, sizes, strict=True) if len(part) < size).append(row)
+    return [torch.tensor(part, dtype=torch.int64) for part in rows]
 
 
 class _EpochInputs:

@@ -1,10 +1,13 @@
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from fusecomp.files import read_tensors, write_json, write_tensors
+from fusecomp.distributed import barrier, rank
+from fusecomp.files import open_atomic, read_tensors, write_json, write_tensors
 
 __all__ = ["Workdir", "collect", "restore"]
 
@@ -34,7 +37,10 @@ def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class Workdir:
-    """The files of one stage: ``config.json``, ``last.pt``, ``best.pt`` and ``log.jsonl``."""
+    """The files of one stage: ``config.json``, ``last.pt``, ``best/*.pt`` and ``log.jsonl``.
+
+    Of many processes the first writes, the others wait.
+    """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path = path
@@ -60,9 +66,9 @@ class Workdir:
                 )
         return state
 
-    def load_best(self) -> dict[str, Any]:
-        """The best weights and their metrics."""
-        return self._read(self.path / "best.pt")
+    def load_best(self, name: str) -> dict[str, Any]:
+        """Weights that ``save_best`` wrote."""
+        return self._read(self.path / "best" / name)
 
     def _read(self, path: Path) -> dict[str, Any]:
         state = read_tensors(path)
@@ -72,13 +78,31 @@ class Workdir:
 
     def save_config(self, config: Mapping[str, Any]) -> None:
         """For people; resuming looks at ``last.pt``."""
-        write_json(self.path / "config.json", config)
+        with _first_alone() as first:
+            if first:
+                write_json(self.path / "config.json", config)
 
-    def save_best(self, best: Mapping[str, Any]) -> None:
-        """Write ``best.pt``."""
-        write_tensors(self.path / "best.pt", {"format": _FORMAT, **best})
+    def save_best(self, name: str, weights: Mapping[str, Any]) -> None:
+        """Write ``best/NAME``."""
+        with _first_alone() as first:
+            if first:
+                write_tensors(self.path / "best" / name, {"format": _FORMAT, **weights})
 
-    def save_last(self, state: Mapping[str, Any]) -> None:
-        """Write ``last.pt``."""
-        content = {"format": _FORMAT, "identity": self._identity, **state}
-        write_tensors(self.path / "last.pt", content)
+    def save_last(self, state: Mapping[str, Any], history: Sequence[Any], best: set[str]) -> None:
+        """Write ``last.pt`` and the log; then remove the best weights that are no longer so."""
+        content = {"format": _FORMAT, "identity": self._identity, "history": history, **state}
+        with _first_alone() as first:
+            if first:
+                write_tensors(self.path / "last.pt", content)
+                with open_atomic(self.path / "log.jsonl") as log:
+                    log.writelines(f"{json.dumps(record)}\n".encode() for record in history)
+                for path in (self.path / "best").glob("*.pt"):
+                    if path.name not in best:
+                        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _first_alone() -> Iterator[bool]:
+    """Whether this process is the first; all leave together."""
+    yield rank() == 0
+    barrier()

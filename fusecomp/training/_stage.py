@@ -6,10 +6,20 @@ from typing import Any, Self
 
 __all__ = ["StageConfig"]
 
-_OPTIMIZERS = ("adam", "adamw", "sgd")
-_PRECISIONS = ("fp32", "bf16", "fp16")
-_ENCODER_MODES = ("eval", "train")
 _BETAS, _EPS = (0.9, 0.999), 1e-8
+
+
+# The least value of each.
+_INTEGERS = {"epochs": 1, "batch_size": 2, "warmup": 0, "keep": 1, "eval_every": 1, "seed": 0}
+_OPTIONAL_INTEGERS = {"micro_batch": 1, "patience": 1, "save_every": 1, "workers": 0}
+_CHOICES = {
+    "optimizer": ("adam", "adamw", "sgd"),
+    "precision": ("fp32", "bf16", "fp16"),
+    "encoder_mode": ("eval", "train"),
+    "schedule": ("constant", "cosine", "linear"),
+    "nonfinite": ("raise", "skip"),
+}
+_FLAGS = ("drop_last", "unique_targets", "checkpointing", "cache", "compile", "deterministic")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,28 +28,49 @@ class StageConfig:
 
     Args:
         epochs: passes over the triplets.
-        batch_size: triplets a step; each row's target is a negative of the others.
-        lr: the learning rate, constant.
+        batch_size: triplets a step, on all processes together; each row's target is a negative
+            of the others.
+        lr: the learning rate.
         train: what learns, the rest is frozen: ``"fusion"``, ``"text"``, ``"image"``, ``"both"``
             (the two towers of the encoder), or name patterns such as ``"encoder.text.*"``;
             several as a tuple.
         optimizer: ``"adamw"``, ``"adam"`` or ``"sgd"``; only the last takes sparse gradients.
         betas: of Adam and AdamW.
         eps: of Adam and AdamW.
-        weight_decay: on all learning parameters; None is the optimiser's own default (0.01 for
-            AdamW, else 0).
+        weight_decay: None is the optimiser's own default (0.01 for AdamW, else 0).
+        no_decay: name patterns of parameters without weight decay; None stands for biases, norms
+            and all that has less than two dimensions. A temperature of the loss never decays.
+        lr_of: other learning rates by name pattern; the last that matches counts.
+        schedule: ``"constant"``, or ``"cosine"`` or ``"linear"`` down to zero at the last step.
+        warmup: steps in which the learning rate rises to its full value.
+        clip: the largest norm of the gradient; longer ones are scaled down to it.
+        ema: decay of an average of the weights over the steps, such as 0.999, which is then
+            what is evaluated, kept and returned.
         precision: ``"fp32"``, or autocast to ``"bf16"`` or ``"fp16"`` (GPUs only). The loss is
             always computed in float32 at least.
-        drop_last: leave out the last batch of an epoch if it is not full. If False, a single
-            row left over joins the batch before.
+        micro_batch: rows that the encoders take at once on one process. The loss still sees the
+            whole batch, and the gradient is that of the whole batch: features are computed twice,
+            activations of one part are held at a time.
+        checkpointing: recompute the activations of each call of the encoder in the backward pass.
+        drop_last: leave out the last batch of an epoch if it is not full. If False, a last batch
+            of a single row, or of fewer rows than processes, joins the one before.
+        unique_targets: arrange each epoch so that no batch holds a target twice, as far as
+            possible.
         encoder_mode: ``"eval"`` keeps BatchNorm and dropout of a learning encoder frozen (the
             paper's way), ``"train"`` does not, beside parameters that learn.
         metric: the validation metric, the higher the better, that picks the best weights; None
-            is the evaluation's headline.
+            is the evaluation's headline. Of several, in a tuple, each keeps its own best
+            weights; the first decides about the result and about stopping.
+        keep: how many best weights to keep by each metric.
+        patience: stop after so many validations without a better one; None never stops early.
         eval_every: epochs between validations; the last epoch is always validated.
         save_every: steps between checkpoints; None is once an epoch.
+        nonfinite: what NaN or infinity in a loss or gradient does: ``"raise"`` an error that
+            names the rows, or ``"skip"`` the step. Nothing is updated either way.
         cache: compute the features of what does not learn once. Switch it off if ``load`` draws
             random numbers.
+        compile: compile the fusion and the loss.
+        deterministic: only use algorithms that repeat to the bit; slower on GPUs.
         seed: of the batches' order, the random texts and dropout.
         workers: processes that load pictures; None chooses.
 
@@ -60,54 +91,89 @@ class StageConfig:
     betas: tuple[float, float] = _BETAS
     eps: float = _EPS
     weight_decay: float | None = None
+    no_decay: tuple[str, ...] | None = None
+    lr_of: Mapping[str, float] = field(default_factory=dict)
+    schedule: str = "constant"
+    warmup: int = 0
+    clip: float | None = None
+    ema: float | None = None
     precision: str = "fp32"
+    micro_batch: int | None = None
+    checkpointing: bool = False
     drop_last: bool = False
+    unique_targets: bool = False
     encoder_mode: str = "eval"
-    metric: str | None = None
+    metric: str | tuple[str, ...] | None = None
+    keep: int = 1
+    patience: int | None = None
     eval_every: int = 1
-    # Neither field changes what is learned, so a resumed run may change both.
+    # What is free does not change what is learned, so a resumed run may change it.
     save_every: int | None = field(default=None, metadata={"free": True})
+    nonfinite: str = "raise"
     cache: bool = True
+    compile: bool = False
+    deterministic: bool = False
     seed: int = 0
     workers: int | None = field(default=None, metadata={"free": True})
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2), ("eval_every", 1), ("seed", 0)):
+        for name in ("betas", "train", "no_decay", "metric"):
+            if isinstance(getattr(self, name), list):  # JSON has no tuples
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, least in _INTEGERS.items():
             _check_integer(name, getattr(self, name), least)
-        for name, least in (("save_every", 1), ("workers", 0)):
+        for name, least in _OPTIONAL_INTEGERS.items():
             if getattr(self, name) is not None:
                 _check_integer(name, getattr(self, name), least)
-        for name in ("drop_last", "cache"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        _check_choice("optimizer", self.optimizer, _OPTIMIZERS)
-        _check_choice("precision", self.precision, _PRECISIONS)
-        _check_choice("encoder_mode", self.encoder_mode, _ENCODER_MODES)
-        _check_number("lr", self.lr, 0.0, math.inf)
-        _check_number("eps", self.eps, 0.0, math.inf)
-        if self.weight_decay is not None:
-            _check_number("weight_decay", self.weight_decay, 0.0, math.inf)
-        # JSON has no tuples.
-        for name in ("betas", "train"):
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in _FLAGS:
+            _check_flag(name, getattr(self, name))
+        for name, valid in _CHOICES.items():
+            _check_choice(name, getattr(self, name), valid)
+        self._check_numbers()
+        self._check_names()
+
+    def _check_numbers(self) -> None:
+        for name in ("lr", "eps"):
+            _check_number(name, getattr(self, name), 0.0, math.inf)
+        for name, high in (("weight_decay", math.inf), ("clip", math.inf), ("ema", 1.0)):
+            if getattr(self, name) is not None:
+                _check_number(name, getattr(self, name), 0.0, high)
+        if self.clip == 0:
+            raise ValueError("clip=0.0 would stop all learning; None does not clip")
         if not (isinstance(self.betas, tuple) and len(self.betas) == 2):
             raise ValueError(f"betas must be two numbers, got {self.betas!r}")
         for beta in self.betas:
             _check_number("betas", beta, 0.0, 1.0)
         if self.optimizer == "sgd" and (self.betas, self.eps) != (_BETAS, _EPS):
             raise ValueError("optimizer='sgd' has no betas and no eps: leave them out")
-        patterns = (self.train,) if isinstance(self.train, str) else self.train
-        if not (isinstance(patterns, tuple) and patterns) or not all(
-            isinstance(pattern, str) and pattern for pattern in patterns
-        ):
-            raise ValueError(f"train must be a name or a tuple of names, got {self.train!r}")
-        if not isinstance(self.metric, str | None):
-            raise ValueError(f"metric must be the name of a metric, got {self.metric!r}")
+        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+            raise ValueError(
+                f"micro_batch={self.micro_batch} is larger than batch_size={self.batch_size}"
+            )
+
+    def _check_names(self) -> None:
+        _check_patterns("train", (self.train,) if isinstance(self.train, str) else self.train)
+        if self.train == ():
+            raise ValueError("train must name something, got ()")
+        _check_patterns("no_decay", self.no_decay or ())
+        _check_patterns("metric", self.metrics)
+        if not isinstance(self.lr_of, Mapping):
+            raise ValueError(f"lr_of must map name patterns to numbers, got {self.lr_of!r}")
+        _check_patterns("lr_of", tuple(self.lr_of))
+        for pattern, lr in self.lr_of.items():
+            _check_number(f"lr_of[{pattern!r}]", lr, 0.0, math.inf)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics named by ``metric``, the deciding one first; empty for the headline."""
+        if self.metric is None:
+            return ()
+        return (self.metric,) if isinstance(self.metric, str) else self.metric
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON knows them."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["lr_of"] = dict(self.lr_of)
         return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
 
     @classmethod
@@ -141,6 +207,16 @@ class StageConfig:
         """The fields that a resumed run must share."""
         free = {f.name for f in fields(self) if f.metadata.get("free")}
         return {name: value for name, value in self.to_dict().items() if name not in free}
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def _check_patterns(name: str, patterns: Any) -> None:
+    if not isinstance(patterns, tuple) or not all(isinstance(p, str) and p for p in patterns):
+        raise ValueError(f"{name} must be a name or a tuple of names, got {patterns!r}")
 
 
 def _check_integer(name: str, value: Any, least: int) -> None:

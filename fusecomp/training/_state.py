@@ -34,6 +34,10 @@ class StageState:
             if module.training is not mode:
                 module.training = mode
 
+    def acting(self) -> list[nn.Module]:
+        """The modules that act as in training."""
+        return [module for module, mode in self._modes if mode]
+
     @contextmanager
     def borrowed(self) -> Iterator[None]:
         """Give the model back as it was, also after an error."""

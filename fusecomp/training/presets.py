@@ -20,6 +20,7 @@ _STAGE1 = StageConfig(
     optimizer="adamw",
     eps=1e-7,
     weight_decay=0.01,
+    no_decay=(),
     precision="fp16",
     drop_last=True,
 )

@@ -73,7 +73,7 @@ def test_zero_is_a_value() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"epochs": 1, "batch_size": 2, "lr": 0.1, "warmup": 3}', "warmup.*valid: epochs"),
+        ('{"epochs": 1, "batch_size": 2, "lr": 0.1, "warm_up": 3}', "warm_up.*valid: epochs"),
         ('{"epochs": 1}', "batch_size"),
         ("[1]", "JSON object"),
         ("{", "Expecting"),

@@ -1,0 +1,50 @@
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["Callbacks"]
+
+HOOKS = ("on_start", "on_step", "on_epoch", "on_evaluation", "on_checkpoint", "on_end")
+
+
+class Callbacks:
+    """Calls the hooks that each object has; ``Trainer`` lists them.
+
+    Raises:
+        TypeError: if an object has no hook, or an attribute that looks like one and is none.
+    """
+
+    def __init__(self, callbacks: Sequence[Any]) -> None:
+        for callback in callbacks:
+            named = [name for name in dir(callback) if name.startswith("on_")]
+            if unknown := [name for name in named if name not in HOOKS]:
+                raise TypeError(
+                    f"callback {type(callback).__name__} has unknown hooks {unknown}; "
+                    f"valid: {', '.join(HOOKS)}"
+                )
+            if not named:
+                raise TypeError(
+                    f"callback {type(callback).__name__} has no hook; valid: {', '.join(HOOKS)}"
+                )
+        self._callbacks = callbacks
+
+    def call(self, hook: str, *arguments: Any) -> None:
+        """Call one hook of all that have it, in order."""
+        for callback in self._callbacks:
+            function = getattr(callback, hook, None)
+            if function is not None:
+                function(*arguments)
+
+    def states(self) -> list[Any]:
+        """What each callback wants to have kept in the checkpoint."""
+        return [c.state_dict() if hasattr(c, "state_dict") else None for c in self._callbacks]
+
+    def restore(self, states: Sequence[Any]) -> None:
+        """Give the states back, where the same number of callbacks is there."""
+        if len(states) != len(self._callbacks):
+            raise ValueError(
+                f"the checkpoint was written with {len(states)} callbacks, now there are "
+                f"{len(self._callbacks)}: give the same ones, or another workdir"
+            )
+        for callback, state in zip(self._callbacks, states, strict=True):
+            if hasattr(callback, "load_state_dict"):
+                callback.load_state_dict(state)

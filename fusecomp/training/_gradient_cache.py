@@ -1,0 +1,66 @@
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from fusecomp.records import Batch
+
+__all__ = ["Features", "GradientCache"]
+
+# Reference, text and target features.
+Features = tuple[Tensor, Tensor, Tensor]
+
+
+class GradientCache:
+    """The features of a large batch, whose encoders' activations are never held at once.
+
+    They are computed by parts without a graph; ``features`` are leaves, from which fusion and loss
+    go on. After their backward pass, ``backward`` encodes each part again, with the same random
+    numbers, and sends the features' gradients down. The result is the gradient of the whole batch.
+
+    Reference:
+        Gao, Zhang, Han, Callan, "Scaling Deep Contrastive Learning Batch Size under Memory
+        Limited Setup", RepL4NLP 2021.
+
+    Args:
+        encode: a part -> its features, with a graph where gradients are enabled.
+        parts: the batch in pieces.
+        seed: called with the number of a part before it is encoded.
+        learns: whether anything below the features learns.
+    """
+
+    def __init__(
+        self,
+        encode: Callable[[Batch], Features],
+        parts: Sequence[Batch],
+        seed: Callable[[int], None],
+        learns: bool,
+    ) -> None:
+        self._encode = encode
+        self._parts = parts
+        self._seed = seed
+        self._learns = learns
+        with torch.no_grad():
+            pieces = [self._encoded(number) for number in range(len(parts))]
+        self._sizes = [[len(feature) for feature in piece] for piece in pieces]
+        image, text, target = (torch.cat(side).requires_grad_(learns) for side in zip(*pieces))
+        self.features: Features = (image, text, target)
+
+    def _encoded(self, number: int) -> Features:
+        self._seed(number)
+        return self._encode(self._parts[number])
+
+    def backward(self) -> None:
+        """Send the gradients of the features on into the encoders."""
+        if not self._learns:
+            return
+        gradients = [
+            torch.zeros_like(feature) if feature.grad is None else feature.grad
+            for feature in self.features
+        ]
+        splits = zip(*(g.split(s) for g, s in zip(gradients, zip(*self._sizes), strict=True)))
+        for number, above in enumerate(splits):
+            features = self._encoded(number)
+            pairs = [(f, g) for f, g in zip(features, above, strict=True) if f.requires_grad]
+            if pairs:
+                torch.autograd.backward(*zip(*pairs, strict=True))

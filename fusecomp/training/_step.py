@@ -1,0 +1,229 @@
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from fusecomp.distributed import average_gradients, gather, gather_objects, rank
+from fusecomp.model import ComposedEncoder
+from fusecomp.modules import autocast
+from fusecomp.protocols import Encoder, Loss
+from fusecomp.records import Batch
+from fusecomp.similarity import widen
+from fusecomp.training._gradient_cache import Features, GradientCache
+from fusecomp.training._optimizer import make_optimizer, rate_factor
+from fusecomp.training._randomness import forked, seed
+from fusecomp.training._stage import StageConfig
+
+__all__ = ["NonFiniteError", "Outcome", "Step"]
+
+_ID_KEYWORDS = ("target_ids", "reference_ids")
+
+
+class NonFiniteError(ValueError):
+    """A loss or gradient that is NaN or infinite; the message says where. Nothing was updated."""
+
+
+class Outcome(NamedTuple):
+    """What a step gives: the loss without its graph, and whether weights have changed."""
+
+    loss: Tensor
+    gradient_norm: float = math.nan
+    updated: bool = True
+
+
+class Step:
+    """One update of what learns: encode, fuse, gather, compute the loss, go back, step.
+
+    Args:
+        model: whose fusion composes the queries.
+        learning: the parameters that learn, by name.
+        loss: as ``Trainer`` takes it.
+        config: the settings.
+        device: where the model is.
+    """
+
+    def __init__(
+        self,
+        model: ComposedEncoder,
+        learning: Mapping[str, nn.Parameter],
+        loss: Loss,
+        config: StageConfig,
+        device: torch.device,
+    ) -> None:
+        self._learning = learning
+        self._config = config
+        self._device = device
+        self._loss = loss
+        self._loss_keywords = _accepted_keywords(loss)
+        self.loss_module = loss if isinstance(loss, nn.Module) else None
+        self._compose = model.compose
+        if config.compile:
+            # Another view of the same weights; only the steps are compiled, not evaluation.
+            fusion: Any = torch.compile(model.fusion)
+            self._compose = ComposedEncoder(model.encoder, fusion).compose
+            self._loss = torch.compile(loss)
+        of_loss = [] if self.loss_module is None else list(self.loss_module.parameters())
+        self._parameters = [*learning.values(), *of_loss]
+        self._encoder_learns = any(name.startswith("encoder.") for name in learning)
+        self.optimizer = make_optimizer(learning, of_loss, config)
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+
+    @property
+    def learning_rate(self) -> float:
+        """That of the last step, of the first group."""
+        rate: float = self.optimizer.param_groups[0]["lr"]
+        return rate
+
+    def __call__(self, encoder: Encoder, batch: Batch, number: int, steps: int) -> Outcome:
+        """Update once.
+
+        Args:
+            encoder: for this batch; part of it may be looked up.
+            batch: this process's share.
+            number: of the step, from 0: random numbers and the learning rate depend on it.
+            steps: in all.
+
+        Raises:
+            NonFiniteError: if the loss or a gradient is NaN or infinite and the settings say so;
+                nothing has been updated.
+            ValueError: if the loss is no scalar.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            with forked(self._device):
+                loss, norm = self._backward(encoder, batch, number)
+        except NonFiniteError:
+            self.optimizer.zero_grad(set_to_none=True)
+            if self._config.nonfinite == "raise":
+                raise
+            return Outcome(torch.tensor(torch.nan, device=self._device), updated=False)
+        if self._config.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self._config.clip, norm)
+        factor = rate_factor(self._config, number, steps)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        # With fp16 the scaler leaves out a step whose gradients overflow, and lowers its scale.
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return Outcome(loss, norm, updated=math.isfinite(norm))
+
+    def _backward(self, encoder: Encoder, batch: Batch, number: int) -> tuple[Tensor, float]:
+        """The loss, and the norm of the gradient that now lies in the parameters."""
+        place = self._config.seed, number, rank() + 1
+        parts = self._parts(batch)
+        encode = partial(self._encode, encoder)
+
+        def seed_part(part: int) -> None:
+            seed(self._device, *place, part + 1)
+
+        cache = None
+        if len(parts) == 1:
+            seed_part(0)
+            image, text, target = encode(batch)
+        else:
+            cache = GradientCache(encode, parts, seed_part, self._encoder_learns)
+            image, text, target = cache.features
+        seed(self._device, *place)
+        with autocast(self._device, self._config.precision):
+            query = self._compose(image, text, self._moved(batch.text_counts))
+        query, target = gather(query), gather(widen(target).to(query.dtype))
+        loss = self._global_loss(query, target, batch, number)
+        self.scaler.scale(loss).backward()
+        if cache is not None:
+            cache.backward()
+        average_gradients(self._parameters)
+        return loss.detach(), self._checked_norm(loss.detach(), query, target, batch)
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        size = self._config.micro_batch
+        if size is None or size >= len(batch):
+            return [batch]
+        starts = range(0, len(batch), size)
+        return [batch.rows(start, min(start + size, len(batch))) for start in starts]
+
+    def _encode(self, encoder: Encoder, part: Batch) -> Features:
+        recompute = self._config.checkpointing and self._encoder_learns
+
+        def run(function: Callable[[Any], Tensor], inputs: Any) -> Tensor:
+            moved = self._moved(inputs)
+            if not recompute:
+                return function(moved)
+            features: Tensor = checkpoint(function, moved, use_reentrant=False)
+            return features
+
+        with autocast(self._device, self._config.precision):
+            return (
+                run(encoder.encode_image, part.reference),
+                run(encoder.encode_text, part.texts),
+                run(encoder.encode_image, part.target),
+            )
+
+    def _moved(self, inputs: Any) -> Any:
+        return inputs.to(self._device) if isinstance(inputs, Tensor) else inputs
+
+    def _global_loss(self, query: Tensor, target: Tensor, batch: Batch, number: int) -> Tensor:
+        if self.loss_module is not None and any(True for _ in self.loss_module.buffers()):
+            # A queue would keep what is broken.
+            self._require_finite(query, target, batch, "")
+        ids = {name: gather(self._moved(getattr(batch, name))) for name in self._loss_keywords}
+        # The same numbers on every process: all compute the same loss.
+        seed(self._device, self._config.seed, number)
+        loss = self._loss(query, target, **ids)
+        if loss.ndim != 0:
+            raise ValueError(f"the loss must return a scalar, got {list(loss.shape)}")
+        return loss
+
+    def _checked_norm(self, loss: Tensor, query: Tensor, target: Tensor, batch: Batch) -> float:
+        self.scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients).to(loss)
+        # Both in one message from the device, which waits for nothing else.
+        value, length = torch.stack([loss, norm]).tolist()
+        if not math.isfinite(value):
+            self.scaler.update()
+            self._require_finite(query, target, batch, f"the loss is {value}: ")
+            raise NonFiniteError(
+                f"the loss is {value}: all features are finite, the loss itself gives NaN or "
+                "infinity; nothing was updated. Look at the loss, or lower the learning rate"
+            )
+        if not math.isfinite(length) and not self.scaler.is_enabled():
+            bad = [n for n, p in self._learning.items() if p.grad is not None and _broken(p.grad)]
+            raise NonFiniteError(
+                f"the loss is finite, but the gradients of {bad[:5] or 'the loss itself'} hold NaN "
+                "or infinity; nothing was updated. Look for a square root or a division at zero"
+            )
+        return length
+
+    def _require_finite(self, query: Tensor, target: Tensor, batch: Batch, what: str) -> None:
+        bad = ~(query.isfinite().all(1) & target.isfinite().all(1))
+        if not bad.any():
+            return
+        names = [name for ids in gather_objects(list(batch.query_ids)) for name in ids]
+        rows = [names[row] for row in bad.nonzero().flatten().tolist()]
+        raise NonFiniteError(
+            f"{what}queries {rows[:5]} have features that hold NaN or infinity; nothing was "
+            "updated. Look at these rows, or lower the learning rate"
+        )
+
+
+def _accepted_keywords(loss: Any) -> list[str]:
+    loss = getattr(loss, "_orig_mod", loss)  # what torch.compile wraps
+    function = loss.forward if isinstance(loss, nn.Module) else loss
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # a builtin tells nothing
+        return []
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return list(_ID_KEYWORDS)
+    names = {parameter.name for parameter in parameters}
+    return [name for name in _ID_KEYWORDS if name in names]
+
+
+def _broken(gradient: Tensor) -> bool:
+    return not bool(gradient.isfinite().all())
