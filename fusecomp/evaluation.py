@@ -1,7 +1,8 @@
 """The protocol, run once: queries and gallery -> Ranking -> Evaluation."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,10 +16,20 @@ from fusecomp.records import Task, Triplet
 from fusecomp.retrieval import rank_targets, recall_at_k
 from fusecomp.similarity import non_finite_rows
 
-__all__ = ["Evaluation", "Ranking", "TaskRanking", "evaluate", "metric_names", "rank"]
+__all__ = [
+    "Evaluation",
+    "Ranking",
+    "TaskRanking",
+    "evaluate",
+    "headline",
+    "metric_names",
+    "rank",
+]
 
 # A subset has so few members that only these are published.
 _SUBSET_KS = (1, 2, 3)
+# CIRR's one number: the mean of these.
+_WITH_SUBSETS = ("recall@5", "recall_subset@1")
 # Queries fused at once: bounds the hidden activations of a large fusion.
 _FUSE_ROWS = 1024
 
@@ -46,8 +57,15 @@ class TaskRanking:
 
     def top_ids(self) -> list[list[str]]:
         """The image ids that each query found, best first."""
+        return self._ids(self.indices)
+
+    def subset_ids(self) -> list[list[str]] | None:
+        """The image ids of each query's subset, best first; None if the task has none."""
+        return None if self.subset_indices is None else self._ids(self.subset_indices)
+
+    def _ids(self, indices: Tensor) -> list[list[str]]:
         gallery = self.task.gallery
-        return [[gallery[i] for i in row if i >= 0] for row in self.indices.tolist()]
+        return [[gallery[i] for i in row if i >= 0] for row in indices.tolist()]
 
     def __repr__(self) -> str:
         targets = "unknown" if self.ranks is None else "known"
@@ -107,7 +125,7 @@ class Evaluation(Mapping[str, float]):
     @property
     def headline(self) -> str:
         """The name of the metric that chooses the best checkpoint by default."""
-        return "mean"
+        return _headline(self.ranking.tasks[0].task)
 
     def __getitem__(self, name: str) -> float:
         if name not in self.metrics:
@@ -121,16 +139,18 @@ class Evaluation(Mapping[str, float]):
         return len(self.metrics)
 
     def __str__(self) -> str:
-        cells: dict[str, dict[str, str]] = {}
+        # One row a metric, one column a task; what sums up all tasks stands under their mean.
+        rows: dict[str, dict[str, str]] = {}
         for name, value in self.metrics.items():
             group, _, metric = name.rpartition("/")
-            cells.setdefault(group, {})[metric] = f"{value:.2f}"
-        metrics = list(dict.fromkeys(metric for row in cells.values() for metric in row))
-        names = max(len(group) for group in cells)
-        lines = [" ".join([" " * names, *(f"{metric:>12}" for metric in metrics)])]
-        for group, row in cells.items():
-            values = (f"{row.get(metric, ''):>12}" for metric in metrics)
-            lines.append(" ".join([f"{group:<{names}}", *values]).rstrip())
+            rows.setdefault(metric, {})[group or _mean_group(self.ranking)] = f"{value:.2f}"
+        groups = list(dict.fromkeys(group for row in rows.values() for group in row))
+        names = max(map(len, rows))
+        table = [("", dict(zip(groups, groups, strict=True)))] if any(groups) else []
+        lines = [
+            f"{name:<{names}}" + "".join(f"  {row.get(g, ''):>{max(6, len(g))}}" for g in groups)
+            for name, row in [*table, *rows.items()]
+        ]
         return "\n".join([*lines, *self.ranking._summary()])
 
     def __repr__(self) -> str:
@@ -155,7 +175,10 @@ def evaluate(
     Returns:
         A mapping of metrics in per cent: ``TASK/recall@k`` for each task, ``mean/recall@k``
         over several tasks, and ``mean``, the mean of these. Each query counts the same within a
-        task, each task the same in the means.
+        task, each task the same in the means. Where tasks have subsets, also
+        ``recall_subset@k``, and in place of ``mean`` CIRR's: ``mean(recall@5,
+        recall_subset@1)`` if 5 is among the k, and the ``arithmetic_mean``, ``harmonic_mean``
+        and ``geometric_mean`` of all recalls, the last two 0 if one of these is.
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
@@ -166,12 +189,14 @@ def evaluate(
     names = metric_names(dataset)
     ranking = rank(model, dataset, workers=workers, on_error=on_error)
     values = {name: value for task in ranking.tasks for name, value in _metrics(task).items()}
-    for metric in _task_metrics(ranking.tasks[0].task):
-        parts = [values[_named(task, metric)] for task in ranking]
-        values[_named(_mean_group(ranking), metric)] = sum(parts) / len(parts)
-    ks = ranking.tasks[0].task.ks
-    recalls = [values[_named(_mean_group(ranking), f"recall@{k}")] for k in ks]
-    values["mean"] = sum(recalls) / len(recalls)
+    task = ranking.tasks[0].task
+    means = {
+        metric: _arithmetic_mean([values[_named(name, metric)] for name in ranking])
+        for metric in _task_metrics(task)
+    }
+    values |= {_named(_mean_group(ranking), metric): value for metric, value in means.items()}
+    for name, (mean, metrics) in _summaries(task).items():
+        values[name] = mean([means[metric] for metric in metrics])
     return Evaluation({name: values[name] for name in names}, ranking)
 
 
@@ -197,7 +222,19 @@ def metric_names(dataset: Dataset) -> list[str]:
             raise ValueError("the tasks of a dataset must have the same metrics")
     names = [task.name for task in tasks]
     groups = dict.fromkeys([*names, _mean_group(names)])
-    return [_named(g, metric) for g in groups for metric in _task_metrics(tasks[0])] + ["mean"]
+    return [
+        *(_named(group, metric) for group in groups for metric in _task_metrics(tasks[0])),
+        *_summaries(tasks[0]),
+    ]
+
+
+def headline(dataset: Dataset) -> str:
+    """The metric that chooses the best checkpoint by default, known without evaluating."""
+    return _headline(dataset.tasks()[0])
+
+
+def _headline(task: Task) -> str:
+    return next(iter(_summaries(task)))
 
 
 def _check_tasks(tasks: Sequence[Task]) -> None:
@@ -241,6 +278,35 @@ def _named(group: str, metric: str) -> str:
 def _task_metrics(task: Task) -> list[str]:
     subset = [f"recall_subset@{k}" for k in _SUBSET_KS] if task.subsets is not None else []
     return [f"recall@{k}" for k in task.ks] + subset
+
+
+_Mean = Callable[[Sequence[float]], float]
+
+
+def _summaries(task: Task) -> dict[str, tuple[_Mean, Sequence[str]]]:
+    """The numbers that sum up all metrics, headline first: which mean, and of which of a task's."""
+    metrics = _task_metrics(task)
+    if task.subsets is None:
+        return {"mean": (_arithmetic_mean, metrics)}
+    headline = {f"mean({', '.join(_WITH_SUBSETS)})": (_arithmetic_mean, _WITH_SUBSETS)}
+    return {
+        **(headline if set(_WITH_SUBSETS) <= set(metrics) else {}),
+        "arithmetic_mean": (_arithmetic_mean, metrics),
+        "harmonic_mean": (_harmonic_mean, metrics),
+        "geometric_mean": (_geometric_mean, metrics),
+    }
+
+
+def _arithmetic_mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _harmonic_mean(values: Sequence[float]) -> float:
+    return len(values) / sum(1 / value for value in values) if all(values) else 0.0
+
+
+def _geometric_mean(values: Sequence[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values)) if all(values) else 0.0
 
 
 def _metrics(ranking: TaskRanking) -> dict[str, float]:
@@ -345,17 +411,22 @@ def _rank_task(model: ComposedEncoder, features: _Features, task: Task, k: int) 
 
     target_ids = [query.target_id for query in task.queries]
     targets = indices([() if target is None else (target,) for target in target_ids])[:, 0]
-    known = any(target is not None for target in target_ids)
     exclude = None if task.exclude is None else indices(task.exclude)
-    scores, found, ranks = rank_targets(fused, gallery, targets, k, exclude)
-    result = TaskRanking(task, found.cpu(), scores.cpu(), ranks.cpu() if known else None)
-    if task.subsets is None:
-        return result
-    subsets = indices(task.subsets)
-    size = subsets.shape[1]
-    _, found, ranks = rank_targets(fused, gallery, targets, size, exclude, candidates=subsets)
-    subset_ranks = ranks.cpu() if known else None
-    return replace(result, subset_indices=found.cpu(), subset_ranks=subset_ranks)
+    subsets = None if task.subsets is None else indices(task.subsets)
+    found = rank_targets(fused, gallery, targets, k, exclude, subsets)
+    known = any(target is not None for target in target_ids)
+    return TaskRanking(
+        task,
+        found.indices.cpu(),
+        found.scores.cpu(),
+        found.ranks.cpu() if known else None,
+        _cpu(found.subset_indices),
+        _cpu(found.subset_ranks) if known else None,
+    )
+
+
+def _cpu(found: Tensor | None) -> Tensor | None:
+    return None if found is None else found.cpu()
 
 
 def _fuse(model: ComposedEncoder, features: _Features, queries: Sequence[Triplet]) -> Tensor:

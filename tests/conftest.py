@@ -6,9 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from processes import Processes
+
+from fusecomp.data import CIRR
+from fusecomp.encoders import CachedEncoder
+from fusecomp.fusion import Sum
+from fusecomp.model import ComposedEncoder
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -32,6 +38,24 @@ def cuda() -> torch.device:
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU with CUDA")
     return torch.device("cuda", torch.cuda.current_device())
+
+
+@pytest.fixture
+def published_cirr(shared: Callable[[str], Path]) -> Callable[[str], tuple[CIRR, ComposedEncoder]]:
+    """By split: the real annotations, and Sum on the features that the published numbers are of."""
+
+    def load(split: str) -> tuple[CIRR, ComposedEncoder]:
+        data = CIRR(shared("datasets/cirr"), split)
+        with np.load(shared("parity/protocol_features.npz")) as arrays:
+            images, texts = arrays[f"cirr/{split}/image"], arrays[f"cirr/{split}/text"]
+        # Equal texts have equal features.
+        rows = {query.texts[0]: row for row, query in enumerate(data.triplets())}
+        encoder = CachedEncoder.from_arrays(
+            data.image_ids, images, list(rows), texts[list(rows.values())]
+        )
+        return data, ComposedEncoder(encoder, Sum())
+
+    return load
 
 
 @pytest.fixture
@@ -59,6 +83,45 @@ def tiny_fashioniq(tmp_path: Path) -> Path:
                 (root / name).write_text(json.dumps(content))
             for image_id in ids:
                 (root / "images" / f"{image_id}.png").write_bytes(image_id.encode())
+    return root
+
+
+@pytest.fixture
+def tiny_cirr(tmp_path: Path) -> Path:
+    """A CIRR folder in the true format: 60 images in groups of six, 20 pairs a split."""
+    root = tmp_path / "cirr_dataset"
+    for place, split in enumerate(("train", "val", "test1")):
+        prefix = "dev" if split == "val" else split
+        files: dict[str, str] = {}
+        rows: list[dict[str, Any]] = []
+        for group in range(10):
+            members = [f"{prefix}-{group}-{number % 4}-img{number // 4}" for number in range(6)]
+            folder = f"./{prefix}/{group}" if split == "train" else f"./{prefix}"
+            files.update({image_id: f"{folder}/{image_id}.png" for image_id in members})
+            for number in range(2):
+                reference, target = members[number], members[number + 3]
+                known = {"target_hard": target, "target_soft": {target: 1.0}}
+                places = {"reference_rank": number, "target_rank": number + 3}
+                rows.append(
+                    {
+                        "pairid": 1000 * place + 7 * len(rows),
+                        "reference": reference,
+                        **({} if split == "test1" else known),
+                        "caption": f"Has {group} dogs, {number} cats.",
+                        "img_set": {"id": group, "members": members, **places},
+                    }
+                )
+        contents = {
+            f"captions/cap.rc2.{split}.json": rows,
+            f"image_splits/split.rc2.{split}.json": files,
+        }
+        for name, content in contents.items():
+            path = root / "cirr" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content))
+        for image_id, file in files.items():
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            (root / file).write_bytes(image_id.encode())
     return root
 
 

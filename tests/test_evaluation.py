@@ -1,6 +1,8 @@
 """The protocol run end to end, against the published numbers and against loops."""
 
+import itertools
 import json
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fusecomp.data import FashionIQ
+from fusecomp.data import CIRR, FashionIQ
 from fusecomp.encoders import CachedEncoder, DualEncoder, PartlyCachedEncoder
 from fusecomp.evaluation import Evaluation, evaluate, metric_names, rank
 from fusecomp.fusion import Combiner, Sum
@@ -64,6 +68,28 @@ def test_it_equals_the_published_evaluation_to_the_last_hit(
         recalls = [expected[f"{name}/recall@{k}"] for name in ("dress", "shirt", "toptee")]
         assert evaluation[f"mean/recall@{k}"] == pytest.approx(sum(recalls) / 3, abs=1e-4)
     assert evaluation["mean"] == pytest.approx(sum(expected.values()) / 6, abs=1e-4)
+
+
+def test_it_equals_the_published_evaluation_of_cirr_to_the_last_hit(
+    published_cirr: Callable[[str], tuple[CIRR, ComposedEncoder]], shared: Shared
+) -> None:
+    data, model = published_cirr("val")
+    evaluation = evaluate(model, data)
+    expected = json.loads(shared("parity/protocol_metrics.json").read_text())["cirr/val"]
+    names = [f"recall@{k}" for k in (1, 5, 10, 50)] + [f"recall_subset@{k}" for k in (1, 2, 3)]
+    assert sorted(expected) == sorted(names)
+    hits = {name: value / 100 * 4181 for name, value in expected.items()}
+    assert all(abs(count - round(count)) < 0.01 for count in hits.values())
+    for name, count in hits.items():
+        assert evaluation[name] == pytest.approx(100 * round(count) / 4181, abs=1e-9)
+    seven = list(expected.values())
+    summaries = {
+        "mean(recall@5, recall_subset@1)": (expected["recall@5"] + expected["recall_subset@1"]) / 2,
+        "arithmetic_mean": statistics.mean(seven),
+        "harmonic_mean": statistics.harmonic_mean(seven),
+        "geometric_mean": statistics.geometric_mean(seven),
+    }
+    assert {**evaluation} == pytest.approx(expected | summaries, abs=1e-4)
 
 
 def test_another_protocol_gives_other_numbers(
@@ -172,16 +198,94 @@ def test_rankings_and_metrics_equal_loops() -> None:
         assert evaluation[f"toy/recall_subset@{k}"] == pytest.approx(share)
 
 
+# Vectors of length 0 or 2 in whole numbers: their cosines are exact, so ties are true ties.
+EXACT = st.sampled_from([(0, 0, 0, 0), *itertools.product((1, -1), repeat=4)])
+
+
+@st.composite
+def tied_tasks(draw: st.DrawFn) -> tuple[Task, np.ndarray, np.ndarray]:
+    """A task with whatever tasks may have, and the features of its gallery and of its texts."""
+    images = draw(st.lists(EXACT, min_size=1, max_size=9))
+    texts = draw(st.lists(EXACT, min_size=1, max_size=5))
+    gallery = [f"image {number}" for number in range(len(images))]
+    some = st.lists(st.sampled_from(gallery), max_size=4)
+    queries = [
+        Triplet(str(n), gallery[0], (f"text {n}",), draw(st.sampled_from([None, *gallery])))
+        for n in range(len(texts))
+    ]
+    exclude, subsets = (
+        draw(st.none() | st.lists(some, min_size=len(texts), max_size=len(texts))) for _ in range(2)
+    )
+    return Task("", queries, gallery, exclude, subsets, (1, 2)), np.array(images), np.array(texts)
+
+
+def places_in_loops(scores: np.ndarray, allowed: Sequence[bool]) -> list[int]:
+    """The place of each image: 1 and how many are ahead of it, or -1 if it is not allowed."""
+    places = []
+    for own, score in enumerate(scores):
+        ahead = 0
+        for other, value in enumerate(scores):
+            if allowed[other] and (value > score or (value == score and other < own)):
+                ahead += 1
+        places.append(1 + ahead if allowed[own] else -1)
+    return places
+
+
+@settings(max_examples=200, deadline=None)
+@given(tied_tasks(), st.integers(1, 10))
+def test_ranks_with_ties_exclusions_and_subsets_equal_loops(
+    problem: tuple[Task, np.ndarray, np.ndarray], k: int
+) -> None:
+    task, images, texts = problem
+    names = [query.texts[0] for query in task.queries]
+    encoder = CachedEncoder.from_arrays(
+        task.gallery, images.astype(np.float32), names, texts.astype(np.float32)
+    )
+    found = rank(ComposedEncoder(encoder, lambda image, text: text), Toy([task]), k)[""]
+    full, subset = [], []
+    for row, scores in enumerate(texts @ images.T):
+        out = set() if task.exclude is None else set(task.exclude[row])
+        allowed = [image_id not in out for image_id in task.gallery]
+        full.append(places_in_loops(scores, allowed))
+        if task.subsets is not None:
+            members = task.subsets[row]
+            inside = [i in members and i not in out for i in task.gallery]
+            subset.append(places_in_loops(scores, inside))
+
+    def best_first(places: list[int]) -> list[str]:
+        by_place = dict(zip(places, task.gallery, strict=True))
+        return [by_place[place] for place in sorted(by_place) if place > 0]
+
+    def of_targets(rows: list[list[int]]) -> list[int]:
+        return [
+            -1 if query.target_id is None else places[task.gallery.index(query.target_id)]
+            for query, places in zip(task.queries, rows, strict=True)
+        ]
+
+    assert found.top_ids() == [best_first(places)[:k] for places in full]
+    assert found.subset_ids() == (
+        None if task.subsets is None else [best_first(places) for places in subset]
+    )
+    if all(query.target_id is None for query in task.queries):
+        assert found.ranks is found.subset_ranks is None
+        return
+    assert found.ranks is not None
+    assert found.ranks.tolist() == of_targets(full)
+    if task.subsets is not None:
+        assert found.subset_ranks is not None
+        assert found.subset_ranks.tolist() == of_targets(subset)
+
+
 def test_subsets_are_ranked_best_first() -> None:
     task = toy_task()
     data = Toy([task])
     encoder = features_of(data)
     ranking = rank(ComposedEncoder(encoder, Sum()), data)["toy"]
     assert task.subsets is not None
-    assert ranking.subset_indices is not None
-    for row, (full, members) in enumerate(zip(ranking.top_ids(), task.subsets, strict=True)):
-        found = [task.gallery[i] for i in ranking.subset_indices[row].tolist()]
-        assert found == [image_id for image_id in full if image_id in members]
+    assert ranking.subset_ids() == [
+        [image_id for image_id in full if image_id in members]
+        for full, members in zip(ranking.top_ids(), task.subsets, strict=True)
+    ]
 
 
 def test_an_excluded_image_is_never_found() -> None:
@@ -256,6 +360,80 @@ def test_the_names_known_in_advance_are_those_given(
     assert len(evaluation) == len(set(evaluation))
 
 
+CIRR_METRICS = [
+    *(f"recall@{k}" for k in (1, 5, 10, 50)),
+    *(f"recall_subset@{k}" for k in (1, 2, 3)),
+    "mean(recall@5, recall_subset@1)",
+    "arithmetic_mean",
+    "harmonic_mean",
+    "geometric_mean",
+]
+
+
+def test_cirr_has_the_published_metrics_and_three_means(tiny_cirr: Path) -> None:
+    data = CIRR(tiny_cirr, "val")
+    evaluation = evaluate(ComposedEncoder(features_of(data), Sum()), data)
+    assert list(evaluation) == metric_names(data) == CIRR_METRICS
+    assert evaluation.headline == "mean(recall@5, recall_subset@1)"
+    seven = [evaluation[name] for name in CIRR_METRICS[:7]]
+    assert evaluation[CIRR_METRICS[7]] == pytest.approx((seven[1] + seven[4]) / 2)
+    assert evaluation["arithmetic_mean"] == pytest.approx(statistics.mean(seven))
+    assert evaluation["harmonic_mean"] == pytest.approx(statistics.harmonic_mean(seven))
+
+
+def test_a_recall_of_zero_makes_two_of_the_means_zero(tiny_cirr: Path) -> None:
+    data = CIRR(tiny_cirr, "val")
+    encoder = CachedEncoder.from_arrays(
+        data.image_ids, -torch.eye(60), data.texts(), torch.zeros(20, 60)
+    )
+    # The query is the negated reference: equally far from every other image, gallery order decides.
+    evaluation = evaluate(ComposedEncoder(encoder, lambda image, text: -image), data)
+    assert evaluation["recall@1"] == 0
+    assert evaluation["harmonic_mean"] == evaluation["geometric_mean"] == 0
+    seven = [evaluation[name] for name in CIRR_METRICS[:7]]
+    assert evaluation["arithmetic_mean"] == pytest.approx(statistics.mean(seven))
+    assert evaluation["arithmetic_mean"] > 0
+
+
+def test_the_three_means_are_ordered_and_of_all_recalls() -> None:
+    tasks = [toy_task("a", 11), toy_task("b", 30)]
+    data = Toy(tasks)
+    evaluation = evaluate(ComposedEncoder(features_of(data), Sum()), data)
+    ks = [f"recall@{k}" for k in (1, 2, 5)] + [f"recall_subset@{k}" for k in (1, 2, 3)]
+    values = [evaluation[f"mean/{metric}"] for metric in ks]
+    assert min(values) > 0
+    assert evaluation["arithmetic_mean"] == pytest.approx(statistics.mean(values))
+    assert evaluation["harmonic_mean"] == pytest.approx(statistics.harmonic_mean(values))
+    assert evaluation["geometric_mean"] == pytest.approx(statistics.geometric_mean(values))
+
+
+def test_the_headline_is_a_metric_that_the_tasks_have() -> None:
+    def headline(task: Task) -> str:
+        data = Toy([task])
+        evaluation = evaluate(ComposedEncoder(features_of(data), Sum()), data)
+        assert evaluation.headline in evaluation
+        return evaluation.headline
+
+    task = toy_task()
+    assert headline(replace(task, subsets=None)) == "mean"
+    assert headline(task) == "mean(recall@5, recall_subset@1)"
+    assert headline(replace(task, ks=(1, 10))) == "arithmetic_mean"
+
+
+def test_cirr_prints_one_metric_a_line(tiny_cirr: Path) -> None:
+    data = CIRR(tiny_cirr, "val")
+    evaluation = evaluate(ComposedEncoder(features_of(data), Sum()), data)
+    lines = str(evaluation).splitlines()
+    assert [line.rsplit(maxsplit=1) for line in lines[:11]] == [
+        [name, f"{evaluation[name]:.2f}"] for name in CIRR_METRICS
+    ]
+    assert {len(line) for line in lines[:11]} == {len(lines[0])}
+    assert lines[11:] == [
+        "all: 20 queries in 60",
+        "dataset CIRR, split val, gallery split, reference excluded",
+    ]
+
+
 def test_a_task_without_a_name_has_metrics_without_a_prefix() -> None:
     data = Toy([replace(toy_task(""), subsets=None)])
     assert metric_names(data) == ["recall@1", "recall@2", "recall@5", "mean"]
@@ -276,12 +454,12 @@ def test_it_prints_a_table_with_counts_and_protocol(tiny_fashioniq: Path) -> Non
     data = FashionIQ(tiny_fashioniq, "val", ["dress", "shirt"])
     evaluation = evaluate(ComposedEncoder(features_of(data), Sum()), data)
     lines = str(evaluation).splitlines()
-    assert lines[0].split() == ["recall@10", "recall@50", "mean"]
-    assert [line.split()[0] for line in lines[1:4]] == ["dress", "shirt", "mean"]
-    for name, line in zip(("dress", "shirt"), lines[1:3], strict=True):
-        values = [evaluation[f"{name}/recall@{k}"] for k in (10, 50)]
-        assert line.split()[1:] == [f"{value:.2f}" for value in values]
-    assert f"{evaluation['mean']:.2f}" in str(evaluation)
+    assert lines[0].split() == ["dress", "shirt", "mean"]
+    for k, line in zip((10, 50), lines[1:3], strict=True):
+        values = [evaluation[f"{name}/recall@{k}"] for name in ("dress", "shirt", "mean")]
+        assert line.split() == [f"recall@{k}", *(f"{value:.2f}" for value in values)]
+    assert lines[3].split() == ["mean", f"{evaluation['mean']:.2f}"]
+    assert {len(line) for line in lines[:4]} == {len(lines[0])}
     assert "dress: 8 queries in 12, shirt: 8 queries in 12" in str(evaluation)
     assert "gallery original, reference kept, captions both" in str(evaluation)
 

@@ -69,6 +69,7 @@ PUBLIC = {
         "training",
     ],
     "fusecomp.data": [
+        "CIRR",
         "FashionIQ",
         "SquarePad",
         "TargetPad",
@@ -77,6 +78,7 @@ PUBLIC = {
         "clip_transform",
         "verify",
         "without",
+        "write_cirr_submission",
     ],
     "fusecomp.encoders": [
         "CachedEncoder",

@@ -8,6 +8,8 @@ from fusecomp.data._fashioniq import FashionIQ
 from fusecomp.lazy import lazily
 
 if TYPE_CHECKING:
+    from fusecomp.data._cirr import CIRR
+    from fusecomp.data._cirr_submission import write_cirr_submission
     from fusecomp.data._table import TripletTable
     from fusecomp.data._verify import verify
     from fusecomp.data._verify_report import VerifyReport
@@ -17,6 +19,7 @@ else:
     __getattr__ = lazily(
         __name__,
         {
+            "CIRR": "fusecomp.data._cirr",
             "SquarePad": "fusecomp.pictures",
             "TargetPad": "fusecomp.pictures",
             "TripletTable": "fusecomp.data._table",
@@ -24,10 +27,12 @@ else:
             "clip_transform": "fusecomp.pictures",
             "verify": "fusecomp.data._verify",
             "without": "fusecomp.data._without",
+            "write_cirr_submission": "fusecomp.data._cirr_submission",
         },
     )
 
 __all__ = [
+    "CIRR",
     "FashionIQ",
     "SquarePad",
     "TargetPad",
@@ -36,4 +41,5 @@ __all__ = [
     "clip_transform",
     "verify",
     "without",
+    "write_cirr_submission",
 ]

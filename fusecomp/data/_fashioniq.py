@@ -114,8 +114,7 @@ class FashionIQ:
             )
         self._rows[category] = rows
         if self.gallery == "val":
-            used = (i for (query, *_) in rows for i in (query.reference_id, query.target_id))
-            image_ids = [image_id for image_id in used if image_id is not None]
+            image_ids = [image_id for (query, *_) in rows for image_id in query.image_ids]
         self._galleries[category] = tuple(dict.fromkeys(image_ids))
 
     def _queries(self, name: str, pair: tuple[str, str]) -> Iterable[tuple[str, tuple[str, ...]]]:
@@ -132,9 +131,8 @@ class FashionIQ:
     @cached_property
     def triplet_image_ids(self) -> tuple[str, ...]:
         """The references and targets of all triplets, once."""
-        rows = (row[0] for rows in self._rows.values() for row in rows)
-        pairs = ((query.reference_id, query.target_id) for query in rows)
-        return tuple(dict.fromkeys(i for pair in pairs for i in pair if i is not None))
+        queries = (row[0] for rows in self._rows.values() for row in rows)
+        return tuple(dict.fromkeys(i for query in queries for i in query.image_ids))
 
     @property
     def protocol(self) -> Mapping[str, str]:

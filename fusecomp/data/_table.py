@@ -128,8 +128,7 @@ class TripletTable:
     @cached_property
     def triplet_image_ids(self) -> tuple[str, ...]:
         """The references and targets of all triplets, once."""
-        pairs = ((query.reference_id, query.target_id) for query in self._triplets)
-        return tuple(dict.fromkeys(i for pair in pairs for i in pair if i is not None))
+        return tuple(dict.fromkeys(i for query in self._triplets for i in query.image_ids))
 
     @property
     def protocol(self) -> Mapping[str, str]:

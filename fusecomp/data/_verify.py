@@ -30,8 +30,8 @@ def verify(
 
     Args:
         dataset: ``"fashioniq"`` (in CLIP4Cir's layout: captions, image_splits, images),
-            ``"cirr"`` (train, dev, test1 and cirr/captions, cirr/image_splits; or the
-            annotations alone) or ``"table"`` (what ``TripletTable`` reads).
+            ``"cirr"`` (what ``CIRR`` reads; or the annotations alone) or ``"table"`` (what
+            ``TripletTable`` reads).
         root: the folder of the dataset; for a table, the .csv or .jsonl file.
         images: for a table, the folder of its pictures.
         split: for a table, the split whose rows are checked; None checks all.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fusecomp.data._verify_report import Count, Finding
 
-__all__ = ["Annotations", "count_findings", "require_layout", "unlisted"]
+__all__ = ["Annotations", "count_findings", "unlisted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,6 @@ class Annotations:
     counts: Sequence[Count]
     findings: Sequence[Finding]
     pictures: Mapping[str, Path]
-
-
-def require_layout(root: Path, folder: Path, dataset: str, source: str) -> None:
-    """Raise FileNotFoundError if the folder of split files is not there."""
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no {dataset} in {root}: the folder {folder} is missing; give the folder that holds "
-            f"it, or fetch the annotations from {source}"
-        )
 
 
 def count_findings(counts: Iterable[Count], source: str) -> list[Finding]:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fusecomp.retrieval._metrics import target_rank
 from fusecomp.similarity import check_tensor, non_finite_rows, normalize, widen
 
 __all__ = ["Ranked", "rank_targets", "search"]
@@ -16,11 +17,13 @@ _EXACT = 2**24
 
 
 class Ranked(NamedTuple):
-    """What ``rank_targets`` returns."""
+    """What ``rank_targets`` returns; the last two are None without subsets."""
 
     scores: Tensor
     indices: Tensor
     ranks: Tensor
+    subset_indices: Tensor | None = None
+    subset_ranks: Tensor | None = None
 
 
 def search(
@@ -75,24 +78,27 @@ def rank_targets(
     targets: Tensor,
     k: int,
     exclude: Tensor | None = None,
-    candidates: Tensor | None = None,
+    subsets: Tensor | None = None,
     *,
     chunk: int = 512,
 ) -> Ranked:
     """As ``search``, and the rank of each query's target in the whole ranking, in one pass.
+
+    With subsets, some of the gallery are also ranked among themselves, by the same scores.
 
     Args:
         query: [Q, D].
         gallery: [N, D].
         targets: int64 [Q], gallery indices; -1 where a query has none.
         k: as in ``search``.
-        exclude: as in ``search``.
-        candidates: as in ``search``.
+        exclude: as in ``search``; what is excluded is not found in the subset either.
+        subsets: int64 [Q] or [Q, M], gallery indices; -1 is padding.
         chunk: as in ``search``.
 
     Shape:
         Scores [Q, k], indices int64 [Q, k], ranks int64 [Q], counted from 1; -1 where the
-        target cannot be found.
+        target cannot be found. Subset indices int64 [Q, M], best first, and subset ranks
+        int64 [Q] in the same way.
 
     Raises:
         ValueError: as ``search``, and if targets do not fit.
@@ -105,11 +111,17 @@ def rank_targets(
     _check_indices("targets", targets, len(query), len(gallery))
     if targets.ndim != 1:
         raise ValueError(f"targets must be [Q], got {list(targets.shape)}")
-    blocks = []
-    for rows, scores in _score_blocks(query, gallery, k, exclude, candidates, chunk):
-        blocks.append((*_top(scores, k), _ranks(scores, targets[rows])))
-    parts = [torch.cat(part) for part in zip(*blocks, strict=True)]
-    return Ranked(*parts)
+    if subsets is not None:
+        _check_indices("subsets", subsets, len(query), len(gallery))
+    blocks: list[tuple[Tensor, ...]] = []
+    for rows, scores in _score_blocks(query, gallery, k, exclude, None, chunk):
+        block = (*_top(scores, k), _ranks(scores, targets[rows]))
+        if subsets is None:
+            blocks.append(block)
+        else:
+            members = _ordered(scores, subsets[rows])
+            blocks.append((*block, members, target_rank(members, targets[rows])))
+    return Ranked(*map(torch.cat, zip(*blocks, strict=True)))
 
 
 def _score_blocks(
@@ -154,9 +166,13 @@ def _padded(features: Tensor) -> Tensor:
 
 def _positions(indices: Tensor) -> tuple[Tensor, Tensor]:
     """The (row, gallery index) pairs of a padded [B] or [B, M] tensor."""
-    indices = indices.unsqueeze(-1) if indices.ndim == 1 else indices
+    indices = _columns(indices)
     row, column = (indices >= 0).nonzero(as_tuple=True)
     return row, indices[row, column]
+
+
+def _columns(indices: Tensor) -> Tensor:
+    return indices.unsqueeze(1) if indices.ndim == 1 else indices
 
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -184,6 +200,16 @@ def _order_ties(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
     indices, by_index = indices.sort(dim=1)
     values, by_value = values.gather(1, by_index).sort(dim=1, descending=True, stable=True)
     return values, indices.gather(1, by_value)
+
+
+def _ordered(scores: Tensor, members: Tensor) -> Tensor:
+    """Each row's members by score, equal scores by index, then padding."""
+    members = _columns(members).sort(dim=1).values
+    own = scores.gather(1, members.clamp_min(0)).masked_fill(members < 0, -torch.inf)
+    twice = members[:, 1:] == members[:, :-1]
+    own[:, 1:].masked_fill_(twice, -torch.inf)
+    values, order = own.sort(dim=1, descending=True, stable=True)
+    return members.gather(1, order).masked_fill(values == -torch.inf, -1)
 
 
 def _ranks(scores: Tensor, targets: Tensor) -> Tensor:

@@ -42,8 +42,8 @@ class GradientCache:
         self._learns = learns
         with torch.no_grad():
             pieces = [self._encoded(number) for number in range(len(parts))]
-        self._sizes = [[len(feature) for feature in piece] for piece in pieces]
-        image, text, target = (torch.cat(side).requires_grad_(learns) for side in zip(*pieces))
+        sides = zip(*pieces, strict=True)
+        image, text, target = (torch.cat(side).requires_grad_(learns) for side in sides)
         self.features: Features = (image, text, target)
 
     def _encoded(self, number: int) -> Features:
@@ -54,13 +54,15 @@ class GradientCache:
         """Send the gradients of the features on into the encoders."""
         if not self._learns:
             return
-        gradients = [
-            torch.zeros_like(feature) if feature.grad is None else feature.grad
-            for feature in self.features
-        ]
-        splits = zip(*(g.split(s) for g, s in zip(gradients, zip(*self._sizes), strict=True)))
-        for number, above in enumerate(splits):
-            features = self._encoded(number)
-            pairs = [(f, g) for f, g in zip(features, above, strict=True) if f.requires_grad]
-            if pairs:
-                torch.autograd.backward(*zip(*pairs, strict=True))
+        starts = [0, 0, 0]
+        for number in range(len(self._parts)):
+            below, above = [], []
+            for side, feature in enumerate(self._encoded(number)):
+                rows = slice(starts[side], starts[side] + len(feature))
+                starts[side] = rows.stop
+                gradient = self.features[side].grad
+                if feature.requires_grad and gradient is not None:
+                    below.append(feature)
+                    above.append(gradient[rows])
+            if below:
+                torch.autograd.backward(below, above)

@@ -104,7 +104,8 @@ class Step:
                 raise
             return Outcome(torch.tensor(torch.nan, device=self._device), updated=False)
         if self._config.clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, self._config.clip, norm)
+            length = torch.tensor(norm, device=self._device)
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self._config.clip, length)
         factor = rate_factor(self._config, number, steps)
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = rate * factor
@@ -184,7 +185,7 @@ class Step:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients).to(loss)
         # Both in one message from the device, which waits for nothing else.
-        value, length = torch.stack([loss, norm]).tolist()
+        value, length = map(float, torch.stack([loss, norm]).tolist())
         if not math.isfinite(value):
             self.scaler.update()
             self._require_finite(query, target, batch, f"the loss is {value}: ")

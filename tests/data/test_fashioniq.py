@@ -21,6 +21,8 @@ QUERIES = {
     "train": (5985, 5988, 6027),
     "val": (2017, 2038, 1961),
 }
+# Queries that each pair of captions gives.
+PER_PAIR = {"both": 1, "reversed": 1, "averaged": 1, "alone": 2, "both-orders": 2, "random": 1}
 GALLERIES = {
     ("train", "original"): (11452, 19036, 16121),
     ("val", "original"): (3817, 6346, 5373),
@@ -71,6 +73,24 @@ def test_the_counts_are_the_published_ones(real: Path, split: str, gallery: str)
     assert tuple(len(task.gallery) for task in tasks) == GALLERIES[split, gallery]
     assert len(data) == len(data.triplets()) == sum(QUERIES[split])
     assert {task.ks for task in tasks} == {(10, 50)}
+
+
+@pytest.mark.parametrize("captions", PER_PAIR)
+@pytest.mark.parametrize("gallery", ["original", "val"])
+def test_every_variant_has_the_published_counts(real: Path, gallery: str, captions: str) -> None:
+    for excluded in (False, True):
+        data = FashionIQ(
+            real, "val", captions=captions, gallery=gallery, exclude_reference=excluded
+        )
+        tasks = data.tasks()
+        queries = tuple(PER_PAIR[captions] * count for count in QUERIES["val"])
+        assert tuple(len(task.queries) for task in tasks) == queries
+        assert tuple(len(task.gallery) for task in tasks) == GALLERIES["val", gallery]
+        for task in tasks:
+            references = [(query.reference_id,) for query in task.queries]
+            assert task.exclude == (references if excluded else None)
+        texts = 2 if captions == "averaged" else 1
+        assert {len(query.texts) for query in data.triplets()} == {texts}
 
 
 def test_every_query_s_images_stand_once_in_its_gallery(real: Path) -> None:

@@ -378,30 +378,11 @@ def test_the_published_fashioniq_has_the_published_counts(shared: Shared) -> Non
 
 
 @pytest.fixture
-def cirr(tmp_path: Path) -> Path:
-    """A CIRR folder in the true format: a group of six images and two pairs a split."""
-    root = tmp_path / "cirr_dataset"
-    for place, (split, folder) in enumerate(
-        {"train": "train/34", "val": "dev", "test1": "test1"}.items()
-    ):
-        names = [f"{folder[:4]}-1-{number}-img0" for number in range(6)]
-        files = {name: f"./{folder}/{name}.png" for name in names}
-        entries = [
-            {
-                "pairid": 10 * place + number,
-                "reference": names[number],
-                "caption": "has two dogs",
-                "img_set": {"id": place, "members": names},
-                **({} if split == "test1" else {"target_hard": names[number + 1]}),
-            }
-            for number in range(2)
-        ]
-        write(root, f"image_splits/split.rc2.{split}.json", files)
-        write(root, f"captions/cap.rc2.{split}.json", entries)
-        (root / folder).mkdir(parents=True)
-        for number, path in enumerate(files.values(), 10 * place):
-            (root / path).write_bytes(picture(number, "PNG", (6, 8)))
-    return root
+def cirr(tiny_cirr: Path) -> Path:
+    """The tiny CIRR with real pictures."""
+    for number, path in enumerate(sorted(tiny_cirr.rglob("*.png"))):
+        path.write_bytes(picture(number, "PNG", (6, 8)))
+    return tiny_cirr
 
 
 def write(root: Path, name: str, content: Any) -> None:
@@ -419,14 +400,14 @@ def entries_of(root: Path, split: str) -> list[dict[str, Any]]:
 def test_a_small_cirr_has_other_counts_and_no_other_fault(cirr: Path) -> None:
     report = verify("cirr", cirr)
     assert beyond_counts(report) == []
-    assert "2 in place of 28,225" in reasons(report, "counts")
-    assert (len(report.counts), report.pictures) == (6, 18)
+    assert "20 in place of 28,225" in reasons(report, "counts")
+    assert (len(report.counts), report.pictures) == (6, 180)
 
 
 def test_the_annotations_of_cirr_may_stand_alone(cirr: Path) -> None:
     report = verify("cirr", cirr / "cirr")
     assert beyond_counts(report) == ["missing"]
-    assert len(named(report, "missing")) == 18
+    assert len(named(report, "missing")) == 180
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test1"])
@@ -442,19 +423,27 @@ def test_annotations_of_cirr_that_are_missing_are_named(cirr: Path, kind: str, s
 
 def test_pairs_of_cirr_that_are_not_as_they_should_be(cirr: Path) -> None:
     entries = entries_of(cirr, "val")
-    entries[0]["img_set"]["members"] = [*entries[0]["img_set"]["members"][:5], "dev-9-9-img9"]
-    entries[1]["target_hard"] = "dev-8-8-img8"
+    entries[0]["img_set"]["members"] = [*entries[0]["img_set"]["members"][:5], "dev-99-0-img0"]
+    entries[1]["target_hard"] = "dev-88-0-img0"
+    entries[2]["pairid"] = 1021
     entries.append({**entries[0], "pairid": 77, "img_set": {"members": ["dev-1-0-img0"] * 6}})
     write(cirr, "captions/cap.rc2.val.json", entries)
     (cirr / "dev/dev-1-3-img0.png").unlink()
-    (cirr / "test1/test-1-3-img0.png").write_bytes(b"")
+    (cirr / "test1/test1-1-3-img0.png").write_bytes(b"")
     report = verify("cirr", cirr)
     assert {f.kind: f.names for f in report.findings if f.kind != "counts"} == {
-        "group": ("pair 11", "pair 77"),
-        "unlisted": ("dev-9-9-img9", "dev-8-8-img8"),
+        "pair": ("pair 1007", "pair 1021", "pair 77", "pair 77", "pair 77"),
+        "unlisted": ("dev-99-0-img0", "dev-88-0-img0"),
         "missing": ("dev-1-3-img0",),
-        "empty": ("test-1-3-img0",),
+        "empty": ("test1-1-3-img0",),
     }
+    for problem in (
+        "the pairid stands in the file already",
+        "the target 'dev-88-0-img0' is not in its group: dev-0-0-img0 ",
+        "the group must be 6 distinct images",
+        "the reference 'dev-0-0-img0' is not in its group: dev-1-0-img0 ",
+    ):
+        assert problem in reasons(report, "pair")
 
 
 @pytest.mark.parametrize(

@@ -97,16 +97,29 @@ def test_the_rank_is_the_place_in_the_full_ranking(
     count, size = len(problem["query"]), len(problem["gallery"])
     index = st.integers(-1, size - 1)
     targets = torch.tensor(data.draw(st.lists(index, min_size=count, max_size=count)))
-    ranked = rank_targets(targets=targets, **problem)
+    subsets = problem.pop("candidates")
+    ranked = rank_targets(targets=targets, subsets=subsets, **problem)
     scores, indices = search(**problem)
     assert torch.equal(ranked.scores, scores)
     assert torch.equal(ranked.indices, indices)
-    full = search(**{**problem, "k": size})[1].tolist()
-    expected = [
-        row.index(target) + 1 if target >= 0 and target in row else -1
-        for row, target in zip(full, targets.tolist(), strict=True)
-    ]
-    assert ranked.ranks.tolist() == expected
+
+    def places(rows: Tensor) -> list[int]:
+        return [
+            row.index(target) + 1 if target >= 0 and target in row else -1
+            for row, target in zip(rows.tolist(), targets.tolist(), strict=True)
+        ]
+
+    assert ranked.ranks.tolist() == places(search(**{**problem, "k": size})[1])
+    if subsets is None:
+        assert ranked.subset_indices is ranked.subset_ranks is None
+        return
+    assert ranked.subset_indices is not None
+    assert ranked.subset_ranks is not None
+    width = subsets.shape[1] if subsets.ndim == 2 else 1
+    assert ranked.subset_indices.shape == (count, width)
+    among = search(**{**problem, "k": max(1, width)}, candidates=subsets)[1]
+    assert torch.equal(ranked.subset_indices, among[:, :width])
+    assert ranked.subset_ranks.tolist() == places(among)
 
 
 @few
@@ -288,12 +301,15 @@ BAD_INDICES = {
 
 
 @pytest.mark.parametrize("bad", BAD_INDICES)
-@pytest.mark.parametrize("name", ["exclude", "candidates", "targets"])
+@pytest.mark.parametrize("name", ["exclude", "candidates", "subsets", "targets"])
 def test_indices_that_do_not_fit_are_refused(name: str, bad: str) -> None:
     indices, message = BAD_INDICES[bad]
     arguments: dict[str, Any] = {"targets": torch.tensor([0, 1]), name: indices}
     with pytest.raises(ValueError, match=f"{name} {message}"):
-        rank_targets(GOOD, GOOD, k=1, **arguments)
+        if name == "candidates":
+            search(GOOD, GOOD, k=1, candidates=indices)
+        else:
+            rank_targets(GOOD, GOOD, k=1, **arguments)
 
 
 def test_one_target_a_query() -> None:

@@ -42,8 +42,8 @@ def test_the_rows_are_those_of_the_paper(tmp_path: Path) -> None:
     plain = fc.fit(fc.ComposedEncoder(encoder(), combiner), data, fc.InfoNCE(), CONFIG, data)
     row = result.evaluations["plain, Combiner"]
     assert {name: plain.metrics[name] for name in row} == dict(row)
-    assert (tmp_path / "run" / "plain" / "stage2" / "best.pt").exists()
-    assert (tmp_path / "run" / "tuned" / "stage1" / "best.pt").exists()
+    assert (tmp_path / "run" / "plain" / "stage2" / "last.pt").exists()
+    assert (tmp_path / "run" / "tuned" / "stage1" / "last.pt").exists()
 
 
 def test_an_encoder_that_cannot_learn_has_plain_rows(tmp_path: Path) -> None:

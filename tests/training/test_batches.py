@@ -11,10 +11,14 @@ from toy import DIM, IMAGES, Toy, encoder
 
 import fusecomp as fc
 from fusecomp.loading import PictureError
-from fusecomp.training import batches
-from fusecomp.training._batches import plan
+from fusecomp.training import _batches, batches
 
 CONFIG = fc.StageConfig(epochs=2, batch_size=4, lr=0.1)
+
+
+def plan(count: int, config: fc.StageConfig, epoch: int) -> list[torch.Tensor]:
+    """Of rows that each have a target of their own."""
+    return _batches.plan(count, config, epoch, torch.arange(count))
 
 
 @given(st.integers(2, 60), st.integers(2, 20), st.booleans(), st.integers(0, 5), st.integers(0, 5))
@@ -186,3 +190,26 @@ def test_random_loading_is_a_function_of_seed_epoch_and_picture(
     assert torch.equal(pictures(1, epoch=0, workers=workers), expected)
     assert torch.equal(pictures(1, epoch=0, workers=workers, start=1), expected[4:])
     assert not torch.equal(pictures(0, epoch=1, workers=workers), expected)
+
+
+@given(st.lists(st.integers(0, 8), min_size=4, max_size=60), st.integers(2, 10), st.integers(0, 3))
+def test_targets_are_kept_apart_where_that_can_be(
+    targets: list[int], size: int, epoch: int
+) -> None:
+    config = replace(CONFIG, batch_size=size, unique_targets=True)
+    apart = _batches.plan(len(targets), config, epoch, torch.tensor(targets))
+    plain = plan(len(targets), config, epoch)
+    assert [len(part) for part in apart] == [len(part) for part in plain]
+    assert sorted(torch.cat(apart).tolist()) == list(range(len(targets)))
+
+    def collisions(parts: list[torch.Tensor]) -> int:
+        return sum(len(part) - len({targets[row] for row in part.tolist()}) for part in parts)
+
+    assert collisions(apart) <= collisions(plain)
+
+
+def test_unique_targets_leave_no_collision_in_usual_data() -> None:
+    targets = torch.arange(400) % 150
+    config = replace(CONFIG, batch_size=64, unique_targets=True)
+    for part in _batches.plan(400, config, 0, targets)[:-1]:
+        assert len(targets[part].unique()) == len(part)

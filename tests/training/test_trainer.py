@@ -474,10 +474,10 @@ def test_an_fp16_step_that_overflows_is_left_out_and_lowers_the_scale(
     before, config = weights(model), replace(CONFIG, precision="fp16")
     # Finite, but not once the scaler has multiplied it.
     trainer = fc.Trainer(model, Toy(tmp_path), lambda q, t: 1e35 * fc.InfoNCE()(q, t), config)
-    scale = trainer._scaler.get_scale()
+    scale = trainer._step.scaler.get_scale()
     trainer.step(next(batches(trainer.train, trainer.encoder, config, epoch=0)))
     assert not changed(before, weights(model))
-    assert trainer._scaler.get_scale() == scale / 2
+    assert trainer._step.scaler.get_scale() == scale / 2
 
 
 def test_a_gpu_trains_as_a_cpu_does(tmp_path: Path, cuda: torch.device) -> None:
@@ -648,6 +648,49 @@ def test_the_best_weights_come_back(tmp_path: Path) -> None:
         assert run.metrics["epoch"] == 1 + scores.index(max(scores))
         again = fc.evaluate(run.model, data)
         assert again["recall@5"] == max(scores)
+
+
+def cirr_world(root: Path) -> tuple[fc.ComposedEncoder, fc.data.CIRR, fc.data.CIRR]:
+    """A Combiner on random features of both splits."""
+    train, val = fc.data.CIRR(root, "train"), fc.data.CIRR(root, "val")
+    torch.manual_seed(0)
+    ids = [*train.image_ids, *val.image_ids]
+    texts = list(dict.fromkeys([*train.texts(), *val.texts()]))
+    cached = fc.CachedEncoder.from_arrays(
+        ids, torch.randn(len(ids), DIM), texts, torch.randn(len(texts), DIM)
+    )
+    return fc.ComposedEncoder(cached, fc.Combiner(DIM)), train, val
+
+
+CIRR_METRICS = [
+    *(f"recall@{k}" for k in (1, 5, 10, 50)),
+    *(f"recall_subset@{k}" for k in (1, 2, 3)),
+    "mean(recall@5, recall_subset@1)",
+    "arithmetic_mean",
+    "harmonic_mean",
+    "geometric_mean",
+]
+
+
+@pytest.mark.parametrize("metric", [None, *CIRR_METRICS])
+def test_each_metric_of_cirr_picks_its_own_best_weights(
+    tiny_cirr: Path, metric: str | None
+) -> None:
+    model, train, val = cirr_world(tiny_cirr)
+    config = replace(CONFIG, epochs=6, lr=0.05, metric=metric)
+    run = fc.fit(model, train, fc.InfoNCE(), config, val)
+    scores = [record[metric or "mean(recall@5, recall_subset@1)"] for record in run.history]
+    assert len(set(scores)) > 1
+    assert run.metrics["epoch"] == 1 + scores.index(max(scores))
+
+
+def test_an_unknown_metric_of_cirr_lists_the_valid_ones(tiny_cirr: Path) -> None:
+    model, train, val = cirr_world(tiny_cirr)
+    for unknown in ("mean", "recall_subset@5"):
+        with pytest.raises(ValueError) as caught:
+            fc.Trainer(model, train, fc.InfoNCE(), replace(CONFIG, metric=unknown), val)
+        message = f"unknown metric {unknown!r}; valid: {', '.join(CIRR_METRICS)}"
+        assert str(caught.value) == message
 
 
 def test_without_validation_the_last_weights_stay(tmp_path: Path) -> None:

@@ -1,0 +1,126 @@
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from fusecomp.data._cirr_files import CirrFolder, pair_problems, read_files, read_pairs
+from fusecomp.records import Task, Triplet
+
+__all__ = ["CIRR"]
+
+_SPLITS = ("train", "val", "test1")
+_KS = (1, 5, 10, 50)
+
+
+class CIRR:
+    """CIRR (rc2) in either published folder layout; opens no picture.
+
+    ``root`` holds ``cirr/captions/cap.rc2.SPLIT.json``, ``cirr/image_splits/split.rc2.SPLIT.json``
+    and the pictures in train, dev and test1 (CLIP4Cir); or ``captions`` and ``image_splits``
+    themselves, with the pictures beside them or in ``img_raw`` (the annotations' own branch).
+
+    One task without a name: every image of the split is ranked, each query's reference left out,
+    with R@1, 5, 10 and 50; the other five images of its group of six are also ranked among
+    themselves. Query ids are the pair ids, texts are the captions as they stand in the file.
+
+    Reference:
+        Liu, Rodriguez-Opazo, Teney, Gould, "Image Retrieval on Real-life Images with Pre-trained
+        Vision-and-Language Models", ICCV 2021, https://arxiv.org/abs/2108.04024.
+
+    Args:
+        root: the folder.
+        split: ``"train"``, ``"val"`` or ``"test1"`` (whose targets only the server knows).
+        name: what the protocol calls the dataset, where another one has CIRR's layout.
+
+    Raises:
+        FileNotFoundError: if an annotation file is missing.
+        ValueError: on an unknown split or a broken annotation file; the message names the pair.
+
+    Example:
+        >>> import tempfile
+        >>> from fusecomp.files import write_json
+        >>> root, ids = Path(tempfile.mkdtemp()), [f"dev-0-{n}-img0" for n in range(6)]
+        >>> files = {name: f"./dev/{name}.png" for name in ids}
+        >>> write_json(root / "image_splits/split.rc2.val.json", files)
+        >>> pair = {"pairid": 7, "reference": ids[0], "target_hard": ids[1], "caption": "two dogs"}
+        >>> write_json(root / "captions/cap.rc2.val.json", [pair | {"img_set": {"members": ids}}])
+        >>> data = CIRR(root, split="val")
+        >>> data.triplets()[0].query_id, data.path(ids[1]).relative_to(root).as_posix()
+        ('7', 'dev/dev-0-1-img0.png')
+    """
+
+    def __init__(self, root: str | Path, split: str, name: str = "CIRR") -> None:
+        if split not in _SPLITS:
+            raise ValueError(f"unknown split {split!r}; valid: {', '.join(map(repr, _SPLITS))}")
+        self.root = Path(root)
+        self.split = split
+        self.name = name
+        self._folder = CirrFolder(self.root)
+        self._files = read_files(self._folder.images(split))
+        self._triplets = self._read()
+
+    def _read(self) -> list[Triplet]:
+        path = self._folder.captions(self.split)
+        pairs = read_pairs(path, self.split)
+        for pair in pairs:
+            for image_id in pair.image_ids:
+                if image_id not in self._files:
+                    raise ValueError(
+                        f"{path}, pair {pair.pair_id}: image {image_id!r} is not in "
+                        f"{self._folder.images(self.split)}; fetch both files again"
+                    )
+        for pair, problem in pair_problems(pairs):
+            raise ValueError(f"{path}, pair {pair.pair_id}: {problem}")
+        return [Triplet(p.pair_id, p.reference, (p.caption,), p.target, p.members) for p in pairs]
+
+    @cached_property
+    def image_ids(self) -> tuple[str, ...]:
+        """Every image of the split, in the order of its file."""
+        return tuple(self._files)
+
+    @cached_property
+    def triplet_image_ids(self) -> tuple[str, ...]:
+        """The references and targets of all triplets, once."""
+        return tuple(dict.fromkeys(i for query in self._triplets for i in query.image_ids))
+
+    @property
+    def protocol(self) -> Mapping[str, str]:
+        """The options that make scores comparable or not."""
+        return {
+            "dataset": self.name,
+            "split": self.split,
+            "gallery": "split",
+            "reference": "excluded",
+        }
+
+    def path(self, image_id: str) -> Path:
+        """Where the picture lies, or would lie.
+
+        Raises:
+            ValueError: if the split does not have the image.
+        """
+        if image_id not in self._files:
+            raise ValueError(f"unknown image {image_id!r}: not in split {self.split!r}")
+        return self._folder.pictures / self._files[image_id]
+
+    def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
+        """The triplets in the order of the caption file, the same in every epoch."""
+        return list(self._triplets)
+
+    def texts(self) -> list[str]:
+        """Every caption, once."""
+        return list(dict.fromkeys(text for query in self._triplets for text in query.texts))
+
+    def tasks(self) -> list[Task]:
+        """One task without a name."""
+        queries = self._triplets
+        exclude = [(query.reference_id,) for query in queries]
+        subsets = [
+            tuple(i for i in query.group or () if i != query.reference_id) for query in queries
+        ]
+        return [Task("", queries, self.image_ids, exclude, subsets, _KS)]
+
+    def __len__(self) -> int:
+        return len(self._triplets)
+
+    def __repr__(self) -> str:
+        return f"CIRR({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"
