@@ -114,7 +114,17 @@ PUBLIC = {
         "search",
         "target_rank",
     ],
-    "fusecomp.report": ["ablation_table", "contact_sheet", "retrieval_sheet"],
+    "fusecomp.report": [
+        "Comparison",
+        "Interval",
+        "Table",
+        "ablation_table",
+        "bootstrap",
+        "compare",
+        "contact_sheet",
+        "interval_table",
+        "retrieval_sheet",
+    ],
     "fusecomp.training": [
         "Ablation",
         "NonFiniteError",

@@ -52,6 +52,9 @@ class Evaluation(Mapping[str, float]):
     def load(cls, path: str | Path) -> Self:
         """Read what ``save`` wrote, and compute the metrics again.
 
+        Args:
+            path: the file, or a folder that holds it as ``evaluation.npz``.
+
         Raises:
             FileNotFoundError: if there is none.
             ValueError: if the file is torn or no evaluation.

@@ -76,8 +76,12 @@ def read_ranking(path: Path) -> Ranking:
         FileNotFoundError: if there is none.
         ValueError: if it is torn, or no evaluation.
     """
+    if path.is_dir():
+        path = path / "evaluation.npz"
     if not path.is_file():
-        raise FileNotFoundError(f"no evaluation {path}; Evaluation.save(path) writes one")
+        others = sorted(str(other) for other in path.parent.glob("*.npz"))
+        there = f"; there are {', '.join(others)}" if others else ""
+        raise FileNotFoundError(f"no evaluation {path}; Evaluation.save writes one{there}")
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no archive of arrays")

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from toy import DIM, Toy, encoder
 
 import fusecomp as fc
-from fusecomp.report import ablation_table, contact_sheet, retrieval_sheet
+from fusecomp.report import contact_sheet, retrieval_sheet
 
 GREEN = (10, 143, 60)
 
@@ -27,29 +27,6 @@ def data(tmp_path: Path) -> Toy:
 @pytest.fixture
 def evaluation(data: Toy) -> fc.Evaluation:
     return fc.evaluate(fc.ComposedEncoder(encoder(), fc.Combiner(DIM)), data)
-
-
-def test_the_table_holds_every_value(evaluation: fc.Evaluation) -> None:
-    other = replace(evaluation, metrics={n: v / 3 for n, v in evaluation.items()})
-    lines = ablation_table({"one": evaluation, "the other": other}).splitlines()
-    assert len({len(line) for line in lines}) == 1
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == ["", "R@1", "R@5", "mean"]
-    assert all(set(rule) <= {"-", ":"} for rule in cells[1])
-    assert cells[2] == ["one", *(f"{value:.2f}" for value in evaluation.values())]
-    assert cells[3] == ["the other", *(f"{value / 3:.2f}" for value in evaluation.values())]
-
-
-def test_other_protocols_and_metrics_stand_in_another_table(evaluation: fc.Evaluation) -> None:
-    ranking = replace(evaluation.ranking, protocol={"dataset": "another"})
-    for other in (
-        replace(evaluation, ranking=ranking),
-        replace(evaluation, metrics={"mean": 1.0}),
-    ):
-        with pytest.raises(ValueError, match="do not stand in one table"):
-            ablation_table({"one": evaluation, "other": other})
-    with pytest.raises(ValueError, match="no evaluation"):
-        ablation_table({})
 
 
 def colours(path: Path) -> set[Any]:
