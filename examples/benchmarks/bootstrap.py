@@ -4,20 +4,19 @@
 
 Two rankings at random are saved, loaded and compared: 10,000 paired resamples, each metric of both
 runs. Beside it, what draws every query of every resample one by one, vectorised, in blocks. The
-median of each, and the largest growth of a process that compares.
+median of each.
 """
 
 import argparse
-import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from evaluation import resident
 
 import fusecomp as fc
 from fusecomp.evaluation import TaskRanking, score
@@ -54,6 +53,11 @@ def make_run(tasks: dict[str, tuple[int, int]], seed: int) -> fc.Evaluation:
     return score(fc.Ranking(found, protocol))
 
 
+def load_both(paths: list[Path]) -> list[fc.Evaluation]:
+    """Two runs."""
+    return [fc.Evaluation.load(path) for path in paths]
+
+
 def draw_one_by_one(a: fc.Evaluation, b: fc.Evaluation) -> None:
     """The recalls of each task in resamples of its queries."""
     rng = np.random.default_rng(0)
@@ -65,29 +69,22 @@ def draw_one_by_one(a: fc.Evaluation, b: fc.Evaluation) -> None:
             hits[rows].mean(axis=1)
 
 
-def growth(paths: list[Path]) -> float:
-    """The largest growth of a fresh process that loads and compares two files, in MiB."""
-    before = resident("VmRSS")
-    compare(*map(fc.Evaluation.load, paths))
-    return resident("VmHWM") - before
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each is timed")
     rounds = parser.parse_args().rounds
-    print(f"{'ms':<10} {'load two':>9} {'compare':>9} {'one by one':>11} {'MiB':>5} {'file MB':>8}")
+    print(f"{'ms':<10} {'load two':>9} {'compare':>9} {'one by one':>11} {'file MB':>8}")
     for title, tasks in (("FashionIQ", FASHIONIQ), ("CIRR", CIRR)):
         with tempfile.TemporaryDirectory() as folder:
             paths = [Path(folder) / f"{seed}.npz" for seed in (0, 1)]
             for seed, path in enumerate(paths):
                 make_run(tasks, seed).save(path)
-            a, b = map(fc.Evaluation.load, paths)
+            a, b = load_both(paths)
             ways: list[Callable[[], object]] = [
-                lambda paths=paths: [fc.Evaluation.load(path) for path in paths],
-                lambda a=a, b=b: compare(a, b),
-                lambda a=a, b=b: draw_one_by_one(a, b),
+                partial(load_both, paths),
+                partial(compare, a, b),
+                partial(draw_one_by_one, a, b),
             ]
             times: list[list[float]] = [[] for _ in ways]
             for turn in range(rounds + 1):
@@ -96,13 +93,9 @@ def main() -> None:
                     way()
                     if turn:  # the first is the warm-up
                         measured.append(1e3 * (time.perf_counter() - start))
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                memory = pool.apply(growth, (paths,))
             load, fast, slow = map(statistics.median, times)
             size = paths[0].stat().st_size / 1e6
-            print(
-                f"{title:<10} {load:>9.0f} {fast:>9.0f} {slow:>11.0f} {memory:>5.0f} {size:>8.1f}"
-            )
+            print(f"{title:<10} {load:>9.0f} {fast:>9.0f} {slow:>11.0f} {size:>8.1f}")
 
 
 if __name__ == "__main__":
