@@ -186,7 +186,7 @@ def test_another_protocol_is_a_warning(
     output = capsys.readouterr()
     assert json.loads(output.out)["warnings"] == ["gallery original / val"]
     assert output.err == (
-        f"fusecomp: warning: {runs[0]} and {runs[1]} do not compare: gallery original / val\n"
+        f"fusecomp: warning: {runs[0]!r} and {runs[1]!r} do not compare: gallery original / val\n"
     )
 
 

@@ -121,6 +121,7 @@ PUBLIC = {
         "ablation_table",
         "bootstrap",
         "compare",
+        "comparison_table",
         "contact_sheet",
         "interval_table",
         "retrieval_sheet",

@@ -1,13 +1,8 @@
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from fusecomp.evaluation import (
-    Evaluation,
-    ProtocolWarning,
-    describe_protocol,
-    protocol_differences,
-)
+from fusecomp.evaluation import Evaluation, describe_protocol, protocol_differences
+from fusecomp.report._apart import warn_apart
 from fusecomp.report._table import Table, short
 
 __all__ = ["ablation_table"]
@@ -16,14 +11,17 @@ __all__ = ["ablation_table"]
 def ablation_table(rows: Mapping[str, Evaluation]) -> Table:
     """Evaluations of one protocol below each other, in per cent.
 
-    The first row's protocol is the table's. A row of another one is set apart, with what it
-    differs in, and a ``ProtocolWarning`` names it.
+    The first row's protocol is the table's; a row of another one is set apart, with what it
+    differs in.
 
     Args:
         rows: name -> evaluation.
 
     Raises:
         ValueError: if there is no row, or metrics differ.
+
+    Warns:
+        ProtocolWarning: if protocols differ; it names the difference.
     """
     if not rows:
         raise ValueError("there is no evaluation to show")
@@ -42,11 +40,8 @@ def ablation_table(rows: Mapping[str, Evaluation]) -> Table:
         if not differences:
             cells.append(row)
             continue
-        reason = ", ".join(differences)
-        warnings.warn(
-            f"{name!r} and {first_name!r} do not compare: {reason}", ProtocolWarning, stacklevel=2
-        )
-        apart.append((row, reason))
+        warn_apart(name, first_name, differences)
+        apart.append((row, ", ".join(differences)))
         content[-1] |= {"protocol": dict(evaluation.protocol), "differs_in": differences}
     return Table(
         head=("", *map(short, first)),

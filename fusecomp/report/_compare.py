@@ -1,5 +1,4 @@
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -8,13 +7,13 @@ from torch import Tensor
 
 from fusecomp.evaluation import (
     Evaluation,
-    ProtocolWarning,
     Ranking,
     TaskRanking,
     protocol_differences,
     score,
 )
 from fusecomp.records import Triplet
+from fusecomp.report._apart import warn_apart
 from fusecomp.report._bootstrap import interval_of, resampled
 
 __all__ = ["Change", "Comparison", "Difference", "compare"]
@@ -145,11 +144,7 @@ def compare(
     a, b = _paired(a, b, names)
     notes = [*protocol_differences(a.protocol, b.protocol), *_galleries(a.ranking, b.ranking)]
     if notes:
-        warnings.warn(
-            f"{names[0]} and {names[1]} do not compare: {', '.join(notes)}",
-            ProtocolWarning,
-            stacklevel=2,
-        )
+        warn_apart(*names, notes)
     in_a, in_b = resampled([a.ranking, b.ranking], resamples, seed)
     differences = {
         name: Difference(a[name], b[name], b[name] - a[name], *interval_of(in_b[name] - in_a[name]))

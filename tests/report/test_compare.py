@@ -126,7 +126,9 @@ def test_the_order_of_the_queries_does_not_matter(tiny_cirr: Path) -> None:
 def test_queries_that_lack_a_picture_are_left_out_of_both(tiny_fashioniq: Path) -> None:
     data = FashionIQ(tiny_fashioniq, "val", ["dress"])
     whole, less = random_evaluation(data), random_evaluation(without(data, ["Dval00", "Dval11"]))
-    with pytest.warns(ProtocolWarning, match="A and B do not compare: missing not said / 2 of 8"):
+    with pytest.warns(
+        ProtocolWarning, match="'A' and 'B' do not compare: missing not said / 2 of 8"
+    ):
         comparison = compare(whole, less)
     found = comparison.differences["dress/recall@10"]
     assert found.b == less["dress/recall@10"]
@@ -152,7 +154,7 @@ def test_another_protocol_is_named(
 ) -> None:
     a = random_evaluation(FashionIQ(tiny_fashioniq, "val"))
     b = random_evaluation(FashionIQ(tiny_fashioniq, "val", **options))  # type: ignore[arg-type]
-    with pytest.warns(ProtocolWarning, match=f"one and other do not compare: {difference}$"):
+    with pytest.warns(ProtocolWarning, match=f"'one' and 'other' do not compare: {difference}$"):
         comparison = compare(a, b, names=("one", "other"))
     assert comparison.warnings == [difference]
     assert f"NOT COMPARABLE  {difference}\n" in str(comparison)
