@@ -116,6 +116,7 @@ PUBLIC = {
     ],
     "fusecomp.report": [
         "Comparison",
+        "Cosines",
         "Interval",
         "Table",
         "ablation_table",
@@ -123,8 +124,12 @@ PUBLIC = {
         "compare",
         "comparison_table",
         "contact_sheet",
+        "cosine_figure",
+        "cosines",
+        "feature_cosines",
         "interval_table",
         "retrieval_sheet",
+        "training_curves",
     ],
     "fusecomp.training": [
         "Ablation",

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from fusecomp.report._bootstrap import Interval, bootstrap, interval_table
     from fusecomp.report._compare import Comparison, compare
     from fusecomp.report._comparison_table import comparison_table
+    from fusecomp.report._cosine_figure import cosine_figure
+    from fusecomp.report._cosines import Cosines, cosines, feature_cosines
+    from fusecomp.report._curves import training_curves
     from fusecomp.report._sheets import contact_sheet, retrieval_sheet
     from fusecomp.report._table import Table
 else:
@@ -16,6 +19,7 @@ else:
         __name__,
         {
             "Comparison": "fusecomp.report._compare",
+            "Cosines": "fusecomp.report._cosines",
             "Interval": "fusecomp.report._bootstrap",
             "Table": "fusecomp.report._table",
             "ablation_table": "fusecomp.report._ablation_table",
@@ -23,13 +27,18 @@ else:
             "compare": "fusecomp.report._compare",
             "comparison_table": "fusecomp.report._comparison_table",
             "contact_sheet": "fusecomp.report._sheets",
+            "cosine_figure": "fusecomp.report._cosine_figure",
+            "cosines": "fusecomp.report._cosines",
+            "feature_cosines": "fusecomp.report._cosines",
             "interval_table": "fusecomp.report._bootstrap",
             "retrieval_sheet": "fusecomp.report._sheets",
+            "training_curves": "fusecomp.report._curves",
         },
     )
 
 __all__ = [
     "Comparison",
+    "Cosines",
     "Interval",
     "Table",
     "ablation_table",
@@ -37,6 +46,10 @@ __all__ = [
     "compare",
     "comparison_table",
     "contact_sheet",
+    "cosine_figure",
+    "cosines",
+    "feature_cosines",
     "interval_table",
     "retrieval_sheet",
+    "training_curves",
 ]
