@@ -128,6 +128,7 @@ PUBLIC = {
         "cosines",
         "feature_cosines",
         "interval_table",
+        "retrieval_page",
         "retrieval_sheet",
         "training_curves",
     ],

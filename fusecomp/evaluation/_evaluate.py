@@ -75,18 +75,24 @@ class Evaluation(Mapping[str, float]):
     def __len__(self) -> int:
         return len(self.metrics)
 
-    def __str__(self) -> str:
-        # One row a metric, one column a task; what sums up all tasks stands under their mean.
+    def cells(self) -> list[list[str]]:
+        """The table that is printed: a head with the tasks, then one row a metric."""
+        # What sums up all tasks stands under their mean.
         rows: dict[str, dict[str, str]] = {}
         for name, value in self.metrics.items():
             group, _, metric = name.rpartition("/")
             rows.setdefault(metric, {})[group or mean_group(self.ranking)] = f"{value:.2f}"
         groups = list(dict.fromkeys(group for row in rows.values() for group in row))
-        names = max(map(len, rows))
-        table = [("", dict(zip(groups, groups, strict=True)))] if any(groups) else []
+        return [["", *groups], *([n, *(row.get(g, "") for g in groups)] for n, row in rows.items())]
+
+    def __str__(self) -> str:
+        head, *rows = self.cells()
+        names = max(len(name) for name, *_ in rows)
+        widths = [max(6, len(group)) for group in head[1:]]
         lines = [
-            f"{name:<{names}}" + "".join(f"  {row.get(g, ''):>{max(6, len(g))}}" for g in groups)
-            for name, row in [*table, *rows.items()]
+            f"{name:<{names}}"
+            + "".join(f"  {v:>{width}}" for v, width in zip(values, widths, strict=True))
+            for name, *values in ([head, *rows] if any(head) else rows)
         ]
         return "\n".join([*lines, *self.ranking.summary()])
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fusecomp.report._cosine_figure import cosine_figure
     from fusecomp.report._cosines import Cosines, cosines, feature_cosines
     from fusecomp.report._curves import training_curves
+    from fusecomp.report._page import retrieval_page
     from fusecomp.report._sheets import contact_sheet, retrieval_sheet
     from fusecomp.report._table import Table
 else:
@@ -31,6 +32,7 @@ else:
             "cosines": "fusecomp.report._cosines",
             "feature_cosines": "fusecomp.report._cosines",
             "interval_table": "fusecomp.report._bootstrap",
+            "retrieval_page": "fusecomp.report._page",
             "retrieval_sheet": "fusecomp.report._sheets",
             "training_curves": "fusecomp.report._curves",
         },
@@ -50,6 +52,7 @@ __all__ = [
     "cosines",
     "feature_cosines",
     "interval_table",
+    "retrieval_page",
     "retrieval_sheet",
     "training_curves",
 ]

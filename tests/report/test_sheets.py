@@ -169,3 +169,20 @@ def test_padding_of_short_rankings_is_not_drawn(data: Toy, tmp_path: Path) -> No
     retrieval_sheet(ranking, data, tmp_path / "sheet.png", [0], top=50)
     with Image.open(tmp_path / "sheet.png") as file:
         assert file.width == 8 + 120 + 208 + 120 * len(data.image_ids)
+
+
+def test_gates_stand_below_the_texts(
+    data: Toy, evaluation: fc.Evaluation, tmp_path: Path, drawn: list[str]
+) -> None:
+    ranking = evaluation.ranking[""]
+    gates = torch.linspace(0, 1, len(ranking.task.queries))
+    retrieval_sheet(ranking, data, tmp_path / "sheet.png", [0, 9], top=24, gates=gates)
+    assert [text for text in drawn if "gate" in text] == ["gate 0.00", "gate 1.00"]
+    drawn.clear()
+    assert ranking.ranks is not None
+    last = int(ranking.ranks.argmax())
+    retrieval_sheet(ranking, data, tmp_path / "sheet.png", [last], top=1, gates=gates.tolist())
+    rank, gate = int(ranking.ranks[last]), float(gates[last])
+    assert f"target at rank {rank}, gate {gate:.2f}" in drawn
+    with pytest.raises(ValueError, match="3 gates for the 10 queries"):
+        retrieval_sheet(ranking, data, tmp_path / "sheet.png", gates=[0.1, 0.2, 0.3])
