@@ -12,7 +12,7 @@ from fusecomp.files import read_tensors, write_tensors
 from fusecomp.loading import load_picture, require_files, stack_pictures
 from fusecomp.modules import device_of, inference, require_one_device
 from fusecomp.protocols import Encoder, Fusion
-from fusecomp.similarity import normalize, widen
+from fusecomp.similarity import check_tensor, normalize, widen
 
 __all__ = ["ComposedEncoder"]
 
@@ -68,8 +68,9 @@ class ComposedEncoder(nn.Module):
             [B, D], unit length.
 
         Raises:
-            ValueError: if the numbers differ, an id is unknown, or encoder and fusion are on
-                different devices.
+            TypeError: if the encoder returns no tensor.
+            ValueError: if the numbers differ, an id is unknown, the encoder returns another shape
+                than [B, D], or encoder and fusion are on different devices.
             FileNotFoundError: naming a string that is no file.
         """
         for name, given in (("references", references), ("texts", texts)):
@@ -83,7 +84,7 @@ class ComposedEncoder(nn.Module):
         with inference(self.encoder, self.fusion):
             images = self._encode_images(references)
             features = [
-                self.encoder.encode_text(list(texts[i : i + _BATCH]))
+                self._encode("text", list(texts[i : i + _BATCH]))
                 for i in range(0, len(texts), _BATCH)
             ]
             return self.compose(images, torch.cat(features))
@@ -138,13 +139,13 @@ class ComposedEncoder(nn.Module):
     def _encode_images(self, images: Any) -> Tensor:
         device = device_of(self.encoder)
         if isinstance(images, Tensor):
-            return self.encoder.encode_image(images.to(device))
+            return self._encode("image", images.to(device))
         if isinstance(images, str | Path) or len(images) == 0:
             raise ValueError(f"expected a non-empty list of pictures, got {images!r}")
         lookup = getattr(self.encoder, "lookup", {})
         if "image" in lookup:
             rows = lookup["image"]([str(image) for image in images])
-            return self.encoder.encode_image(rows.to(device))
+            return self._encode("image", rows.to(device))
         load = getattr(self.encoder, "load", None)
         if load is None:
             raise ValueError(
@@ -156,8 +157,18 @@ class ComposedEncoder(nn.Module):
         blocks = []
         for start in range(0, len(paths), _BATCH):
             pictures = [(path, load_picture(path, load)) for path in paths[start : start + _BATCH]]
-            blocks.append(self.encoder.encode_image(stack_pictures(pictures).to(device)))
+            blocks.append(self._encode("image", stack_pictures(pictures).to(device)))
         return torch.cat(blocks)
+
+    def _encode(self, side: str, inputs: Any) -> Tensor:
+        features: Tensor = getattr(self.encoder, f"encode_{side}")(inputs)
+        check_tensor(features, f"what encode_{side} returns")
+        if features.ndim != 2 or len(features) != len(inputs):
+            raise ValueError(
+                f"encode_{side} returned {list(features.shape)} for {len(inputs)} inputs, "
+                f"expected [{len(inputs)}, D]"
+            )
+        return features
 
     def save(self, path: str | Path) -> None:
         """Write all weights, the encoder's included, and a description, atomically."""

@@ -106,8 +106,8 @@ def check_tensor(value: Any, name: str) -> None:
     """Raise TypeError unless the value is a torch tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(
-            f"{name} must be a torch tensor, got {type(value).__name__}; "
-            f"torch.from_numpy({name}) makes one of a NumPy array"
+            f"{name} must be a torch tensor, got {type(value).__name__}; torch.from_numpy(...) "
+            "makes one of a NumPy array"
         )
 
 

@@ -1,6 +1,7 @@
 """The composed encoder: queries, gallery, files."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,26 @@ def test_an_encoder_has_both_methods_and_a_fusion_can_be_called() -> None:
         ComposedEncoder(nn.Linear(2, 2), Sum())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="fusion must be callable, got str"):
         ComposedEncoder(cached(), "sum")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("side", ["image", "text"])
+def test_an_encoder_that_returns_something_else_is_named(side: str, pictures: list[Path]) -> None:
+    def other(change: Callable[[Tensor], Any]) -> ComposedEncoder:
+        sides: dict[str, Any] = {"image": lambda p: p, "text": lambda t: torch.ones(len(t), 3)}
+        whole = sides[side]
+        sides[side] = lambda inputs: change(whole(inputs))
+        return ComposedEncoder(DualEncoder(**sides, load=load), Sum())
+
+    loaded = torch.stack([load(path) for path in pictures])
+    for references in (pictures, loaded):
+        other(lambda features: features).query(references, TEXTS)
+        message = f"what encode_{side} returns must be a torch tensor, got ndarray"
+        with pytest.raises(TypeError, match=message):
+            other(lambda features: features.numpy()).query(references, TEXTS)
+        for change, shape in ((lambda f: f[0], [3]), (lambda f: f[:2], [2, 3])):
+            message = f"encode_{side} returned {shape} for 3 inputs, expected [3, D]"
+            with pytest.raises(ValueError, match=re.escape(message)):
+                other(change).query(references, TEXTS)
 
 
 # Files

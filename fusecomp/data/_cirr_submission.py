@@ -124,7 +124,7 @@ def _problems(query: Triplet, names: Sequence[str], known: Collection[str]) -> I
         yield f"its ranking names its own reference {query.reference_id!r}"
     for name in names:
         if name not in known:
-            yield f"its ranking names {name!r}, which is not in the split or not in its group"
+            yield f"its ranking names {name!r}, none of the {len(known)} images to choose from"
 
 
 def _encoded(metric: str, names: Mapping[str, Sequence[str]]) -> bytes:

@@ -102,7 +102,7 @@ def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> lis
     if not parts or len(parts[-1]) < least:
         raise ValueError(
             f"{count} triplets make no batch of {config.batch_size}"
-            + (" with drop_last=True" if config.drop_last else "")
+            + (" with drop_last=True; take a smaller batch_size" if config.drop_last else "")
         )
     return parts
 

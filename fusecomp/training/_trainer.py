@@ -242,17 +242,16 @@ class Trainer:
         due = self.epoch % self.config.eval_every == 0 or self.epoch == self.config.epochs
         if self.validation is not None and due:
             with self._result_in_place():
-                record.update(self._validate())
+                record.update(self._validate(self.validation))
                 self._best.offer(record, self._weights())
         self._history.append(record)
         self._callbacks.call("on_epoch", self, record)
         self.batch, self._sums = 0, _Sums()
         self._save()
 
-    def _validate(self) -> Mapping[str, float]:
-        assert self.validation is not None
+    def _validate(self, validation: Dataset) -> Mapping[str, float]:
         view = ComposedEncoder(self.encoder, self.model.fusion)
-        evaluation = evaluate(view, self.validation, workers=self.config.workers)
+        evaluation = evaluate(view, validation, workers=self.config.workers)
         self._callbacks.call("on_evaluation", self, evaluation)
         # One process decides what is best, so that all go the same way.
         metrics: Mapping[str, float] = gather_objects(dict(evaluation))[0]

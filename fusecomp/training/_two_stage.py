@@ -1,6 +1,8 @@
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from fusecomp.fusion import Sum
 from fusecomp.model import ComposedEncoder
@@ -25,6 +27,7 @@ class TwoStageTrainer:
         stage1: its settings, with ``train`` naming sides of the encoder; None skips it.
         stage2: its settings.
         workdir: gets the folders ``stage1`` and ``stage2``; the same call again resumes.
+        callbacks: as in ``Trainer``, for both stages.
 
     Raises:
         ValueError: if ``loss`` is a tuple of another length than 2.
@@ -46,8 +49,8 @@ class TwoStageTrainer:
         ...     encoder, Combiner(3), loss=InfoNCE(), stage1=None, stage2=second
         ... )
         >>> run = trainer.fit(data, validation=data)
-        >>> sorted(run.metrics), len(run.history)
-        (['epoch', 'loss', 'mean', 'recall@1'], 2)
+        >>> list(run.metrics), len(run.history)
+        (['epoch', 'loss', 'gradient_norm', 'lr', 'recall@1', 'mean'], 2)
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class TwoStageTrainer:
         stage1: StageConfig | None,
         stage2: StageConfig,
         workdir: str | Path | None = None,
+        callbacks: Sequence[Any] = (),
     ) -> None:
         self.encoder = encoder
         self.fusion = fusion
@@ -69,6 +73,7 @@ class TwoStageTrainer:
         self.stage1 = stage1
         self.stage2 = stage2
         self.workdir = None if workdir is None else Path(workdir)
+        self.callbacks = callbacks
 
     def fit(self, train: Dataset, validation: Dataset | None = None) -> Run:
         """Both stages; the run of the second, which carries the first as ``stage1``.
@@ -93,4 +98,5 @@ class TwoStageTrainer:
         validation: Dataset | None,
     ) -> Trainer:
         workdir = None if self.workdir is None else self.workdir / f"stage{stage + 1}"
-        return Trainer(model, train, self.losses[stage], config, validation, workdir)
+        loss, callbacks = self.losses[stage], self.callbacks
+        return Trainer(model, train, loss, config, validation, workdir, callbacks)

@@ -207,7 +207,7 @@ def test_a_table_is_trained_and_evaluated(images: Path, write: Write) -> None:
     assert list(metrics) == [
         *("recall@1", "recall@2"),
         *("recall_subset@1", "recall_subset@2", "recall_subset@3"),
-        "mean",
+        *("arithmetic_mean", "harmonic_mean", "geometric_mean"),
     ]
     assert metrics["recall_subset@2"] == 100
     assert metrics.protocol == data.protocol

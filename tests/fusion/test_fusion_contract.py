@@ -120,9 +120,7 @@ def test_bad_input_is_refused(name: str, bad: str) -> None:
 def test_what_is_no_tensor_is_named_with_the_way_out(name: str, given: Any) -> None:
     module, image = make(name), features(2)[0]
     for inputs, wrong in (((given, image), "image"), ((image, given), "text")):
-        with pytest.raises(
-            TypeError, match=rf"{wrong} must be a torch tensor.*from_numpy\({wrong}"
-        ):
+        with pytest.raises(TypeError, match=rf"{wrong} must be a torch tensor.*from_numpy\("):
             module(*inputs)
 
 

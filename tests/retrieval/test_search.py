@@ -317,17 +317,22 @@ def test_one_target_a_query() -> None:
         rank_targets(GOOD, GOOD, torch.tensor([[0], [1]]), k=1)
 
 
-@pytest.mark.parametrize("name", ["query", "gallery", "exclude", "candidates", "targets"])
+@pytest.mark.parametrize("name", ["query", "gallery", "exclude", "subsets", "targets"])
 def test_what_is_no_tensor_is_named(name: str) -> None:
     arguments: dict[str, Any] = {
         "query": torch.ones(2, 3),
         "gallery": torch.ones(4, 3),
         "k": 1,
-        **{what: torch.zeros(2).long() for what in ("exclude", "candidates", "targets")},
+        **{what: torch.zeros(2).long() for what in ("exclude", "subsets", "targets")},
     }
     arguments[name] = arguments[name].numpy()
     with pytest.raises(TypeError, match=f"{name} must be a torch tensor, got ndarray"):
         rank_targets(**arguments)
+
+
+def test_candidates_that_are_no_tensor_are_named() -> None:
+    with pytest.raises(TypeError, match="candidates must be a torch tensor, got list"):
+        search(GOOD, GOOD, k=1, candidates=[0, 1])  # type: ignore[arg-type]
 
 
 # On a GPU

@@ -51,6 +51,13 @@ def test_too_few_triplets(count: int) -> None:
         plan(count, CONFIG, 0)
 
 
+def test_dropping_the_only_batch_names_the_way_out() -> None:
+    config = replace(CONFIG, batch_size=64, drop_last=True)
+    message = "50 triplets make no batch of 64 with drop_last=True; take a smaller batch_size"
+    with pytest.raises(ValueError, match=message):
+        plan(50, config, 0)
+
+
 def test_live_inputs_are_pictures_and_strings(tmp_path: Path) -> None:
     data = Toy(tmp_path)
     model = encoder()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_trainer import CONFIG, assert_equal_weights, composed
 from torch import Tensor, nn
-from toy import DIM, Toy, encoder
+from toy import DIM, Toy, assert_same, encoder
 
 import fusecomp as fc
 from fusecomp.files import read_tensors
@@ -102,20 +102,6 @@ def test_a_run_on_a_gpu_resumes_too(
         torch.testing.assert_close(states[2][name], tensor, rtol=rtol, atol=atol)
     scales = [read_tensors(tmp_path / name / "last.pt")["scaler"] for name in ("one", "broken")]
     assert scales[0] == scales[1]
-
-
-def assert_same(one: Any, other: Any) -> None:
-    if isinstance(one, Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        for a, b in zip(one, other, strict=True):
-            assert_same(a, b)
-    else:
-        assert one == other
 
 
 def test_a_workdir_changes_nothing(tmp_path: Path) -> None:

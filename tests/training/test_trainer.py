@@ -275,7 +275,19 @@ def test_the_optimiser_has_the_settings(
     config = replace(CONFIG, **settings)
     optimizer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), config).optimizer
     assert type(optimizer).__name__.lower() == config.optimizer
-    assert {name: optimizer.defaults[name] for name in defaults} == defaults
+    matrices, vectors = (
+        optimizer.param_groups
+        if defaults["weight_decay"]
+        else (
+            *optimizer.param_groups,
+            optimizer.param_groups[0],
+        )
+    )
+    assert {name: matrices[name] for name in defaults} == defaults
+    assert {name: vectors[name] for name in defaults} == {**defaults, "weight_decay": 0.0}
+    assert {p.ndim for p in matrices["params"]} >= {2}
+    if vectors is not matrices:
+        assert {p.ndim for p in vectors["params"]} == {1}
 
 
 def test_parts_on_two_devices_are_named_wherever_they_meet(tmp_path: Path) -> None:
@@ -640,7 +652,7 @@ def test_the_run_holds_the_users_own_encoder(tmp_path: Path) -> None:
 def test_the_best_weights_come_back(tmp_path: Path) -> None:
     data = Toy(tmp_path)
     for workdir in (None, tmp_path / "run"):
-        config = replace(CONFIG, epochs=8, lr=0.5, metric="recall@5")
+        config = replace(CONFIG, epochs=8, lr=0.1, metric="recall@5")
         run = fc.fit(composed(), data, fc.InfoNCE(), config, data, workdir)
         scores = [record["recall@5"] for record in run.history]
         assert len(set(scores)) > 1
@@ -696,7 +708,7 @@ def test_an_unknown_metric_of_cirr_lists_the_valid_ones(tiny_cirr: Path) -> None
 def test_without_validation_the_last_weights_stay(tmp_path: Path) -> None:
     run = fc.fit(composed(), Toy(tmp_path), fc.InfoNCE(), CONFIG)
     assert run.metrics == run.history[-1]
-    assert set(run.metrics) == {"epoch", "loss"}
+    assert set(run.metrics) == {"epoch", "loss", "gradient_norm", "lr"}
 
 
 def test_the_last_epoch_is_always_evaluated(tmp_path: Path) -> None:

@@ -74,3 +74,22 @@ class Toy:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+def assert_same(one: object, other: object, where: str = "") -> None:
+    """Equal to the bit, however nested."""
+    if isinstance(one, Tensor):
+        assert isinstance(other, Tensor)
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert isinstance(other, dict)
+        assert one.keys() == other.keys(), where
+        for name in one:
+            assert_same(one[name], other[name], f"{where}, {name}")
+    elif isinstance(one, list | tuple):
+        assert isinstance(other, list | tuple)
+        assert len(one) == len(other), where
+        for number, (left, right) in enumerate(zip(one, other, strict=True)):
+            assert_same(left, right, f"{where}, {number}")
+    else:
+        assert one == other, where

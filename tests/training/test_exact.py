@@ -1,0 +1,362 @@
+"""Every way of computing the same batch gives the same gradient: by parts, on many processes."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from processes import Processes
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from toy import DIM, Toy, WordText, load
+
+import fusecomp as fc
+from fusecomp import distributed
+from fusecomp.training import batches
+from fusecomp.training._gradient_cache import GradientCache
+
+CONFIG = fc.StageConfig(epochs=2, batch_size=10, lr=0.01, train=("both", "fusion"))
+
+
+def load_wide(path: Path) -> Tensor:
+    return load(path).double()
+
+
+def composed(dropout: float = 0.0, batchnorm: bool = False) -> fc.ComposedEncoder:
+    torch.manual_seed(0)
+    image = nn.Sequential(nn.Linear(4, DIM), nn.Dropout(dropout))
+    if batchnorm:
+        image.append(nn.BatchNorm1d(DIM))
+    encoder = fc.DualEncoder(image, WordText(dropout), load_wide)
+    return fc.ComposedEncoder(encoder, fc.Combiner(DIM, dropout=dropout)).double()
+
+
+class Scaled(nn.Module):
+    """A loss with a learnable scale, that uses ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, query: Tensor, target: Tensor, *, target_ids: Tensor) -> Tensor:
+        logits = self.scale * fc.fusion.Sum()(query, query) @ nn.functional.normalize(target).T
+        same = target_ids[:, None] == target_ids
+        logits = logits.masked_fill(same & ~torch.eye(len(query), dtype=torch.bool), -torch.inf)
+        return nn.functional.cross_entropy(logits, torch.arange(len(query)))
+
+
+def plain(query: Tensor, target: Tensor) -> Tensor:
+    return (query - target).square().sum(1).mean()
+
+
+LOSSES: dict[str, Callable[[], Any]] = {
+    "InfoNCE": lambda: fc.InfoNCE(0.1),
+    "learnable": lambda: Scaled().double(),
+    "function": lambda: plain,
+}
+
+
+def trained(
+    root: Path, config: fc.StageConfig, loss: str, dropout: float = 0.0
+) -> dict[str, Tensor]:
+    """All weights after two epochs of a full and an uneven batch, the loss's own too."""
+    model, chosen = composed(dropout), LOSSES[loss]()
+    fc.fit(model, Toy(root, rows=17), chosen, config)
+    return _all_weights(model, chosen)
+
+
+def furthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max(
+        float((one[n] - other[n]).abs().max() / one[n].abs().max().clamp(min=1e-9)) for n in one
+    )
+
+
+# By parts
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("micro_batch", [1, 3, 10])
+@pytest.mark.parametrize("train", [("both", "fusion"), "text", "fusion"])
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(
+    tmp_path: Path, loss: str, micro_batch: int, train: Any
+) -> None:
+    config = replace(CONFIG, train=train, encoder_mode="train")
+    whole = trained(tmp_path, config, loss)
+    parts = trained(tmp_path, replace(config, micro_batch=micro_batch), loss)
+    assert furthest(whole, parts) < 1e-10
+    assert furthest(whole, untrained(loss)) > 1e-3
+
+
+def untrained(loss: str) -> dict[str, Tensor]:
+    return _all_weights(composed(), LOSSES[loss]())
+
+
+def _all_weights(model: fc.ComposedEncoder, loss: Any) -> dict[str, Tensor]:
+    of_loss = loss.named_parameters() if isinstance(loss, nn.Module) else ()
+    return {name: p.detach() for name, p in (*model.named_parameters(), *of_loss)}
+
+
+class OneGraph(GradientCache):
+    """The reference: the same parts, but their graphs are kept."""
+
+    def __init__(self, encode: Any, parts: Any, seed: Any, learns: bool) -> None:
+        pieces = []
+        for number, part in enumerate(parts):
+            seed(number)
+            pieces.append(encode(part))
+        image, text, target = (torch.cat(side) for side in zip(*pieces, strict=True))
+        self.features = (image, text, target)
+
+    def backward(self) -> None:
+        """Nothing is left to do."""
+
+
+def test_parts_draw_the_same_random_numbers_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, micro_batch=3, encoder_mode="train")
+    cached = trained(tmp_path, config, "InfoNCE", dropout=0.5)
+    monkeypatch.setattr("fusecomp.training._step.GradientCache", OneGraph)
+    assert furthest(trained(tmp_path, config, "InfoNCE", dropout=0.5), cached) < 1e-12
+
+
+def test_recomputed_activations_change_nothing(tmp_path: Path) -> None:
+    config = replace(CONFIG, encoder_mode="train")
+    kept = trained(tmp_path, config, "InfoNCE", dropout=0.5)
+    again = trained(tmp_path, replace(config, checkpointing=True), "InfoNCE", dropout=0.5)
+    assert furthest(kept, again) < 1e-12
+
+
+def test_both_passes_compute_the_same_features_under_autocast(tmp_path: Path) -> None:
+    seen: list[list[Tensor]] = [[], []]
+
+    class Watched(GradientCache):
+        def _encoded(self, number: int) -> Any:
+            features = super()._encoded(number)
+            seen[int(torch.is_grad_enabled())] += [feature.detach() for feature in features]
+            return features
+
+    model = composed().float()
+    config = replace(CONFIG, epochs=1, micro_batch=4, precision="bf16", cache=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fusecomp.training._step.GradientCache", Watched)
+        data = Toy(tmp_path, rows=10)
+        model.encoder.load = load  # type: ignore[attr-defined]
+        fc.fit(model, data, fc.InfoNCE(0.1), config)
+    assert len(seen[0]) == len(seen[1]) == 3 * 3
+    assert seen[0][0].dtype == torch.bfloat16
+    assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
+
+
+def test_batchnorm_that_learns_from_parts_is_warned_of(tmp_path: Path) -> None:
+    data, loss = Toy(tmp_path), fc.InfoNCE()
+    config = replace(CONFIG, micro_batch=5, encoder_mode="train")
+    with pytest.warns(UserWarning, match="BatchNorm"):
+        fc.Trainer(composed(batchnorm=True), data, loss, config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fc.Trainer(composed(batchnorm=True), data, loss, replace(config, encoder_mode="eval"))
+        fc.Trainer(composed(batchnorm=True), data, loss, replace(config, micro_batch=None))
+
+
+# On many processes
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("micro_batch", [None, 2])
+def test_many_processes_give_the_gradient_of_one(
+    tmp_path: Path, two: Processes, three: Processes, loss: str, micro_batch: int | None
+) -> None:
+    one = trained(tmp_path, CONFIG, loss)
+    config = replace(CONFIG, micro_batch=micro_batch)
+    for processes in (two, three):
+        for weights in processes.run(trained, tmp_path, config, loss):
+            assert furthest(one, weights) < 1e-10
+
+
+def trained_wrongly(root: Path, how: str) -> dict[str, Tensor]:
+    """With a mistake of published code: no gradient through the gather, or a sum for the mean."""
+    with pytest.MonkeyPatch.context() as patch:
+        if how == "gather":
+            patch.setattr("fusecomp.training._step.gather", _gather_without_gradient)
+        else:
+            patch.setattr("fusecomp.training._step.average_gradients", lambda _: None)
+        config = replace(CONFIG, optimizer="sgd", epochs=1)
+        return trained(root, config, "InfoNCE")
+
+
+def _gather_without_gradient(rows: Tensor) -> Tensor:
+    gathered = distributed.gather(rows.detach())
+    parts = distributed.gather_objects(rows.detach())
+    start = sum(len(part) for part in parts[: distributed.rank()])
+    if rows.is_floating_point():
+        gathered[start : start + len(rows)] = rows
+    return gathered
+
+
+@pytest.mark.parametrize("how", ["gather", "average"])
+def test_mistakes_of_published_code_would_be_found(
+    tmp_path: Path, two: Processes, how: str
+) -> None:
+    one = trained(tmp_path, replace(CONFIG, optimizer="sgd", epochs=1), "InfoNCE")
+    weights = two.run(trained_wrongly, tmp_path, how)
+    assert max(furthest(one, own) for own in weights) > 1e-6
+
+
+def one_step(root: Path, shares: list[list[int]]) -> tuple[float, dict[str, Tensor]]:
+    """One step of an own loop on this process's share of the rows."""
+    model = composed()
+    trainer = fc.Trainer(model, Toy(root, rows=16), fc.InfoNCE(0.1), replace(CONFIG, batch_size=16))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fusecomp.training._batches.world_size", lambda: 1)
+        patch.setattr("fusecomp.training._batches.rank", lambda: 0)
+        (batch,) = batches(trainer.train, trainer.encoder, trainer.config, epoch=0)
+    own = shares[distributed.rank()]
+    loss = trainer.step(batch.rows(own[0], own[-1] + 1))
+    return loss.item(), _all_weights(model, None)
+
+
+def test_shares_may_be_as_uneven_as_they_like(tmp_path: Path, two: Processes) -> None:
+    rows = list(range(16))
+    loss, weights = one_step(tmp_path, [rows])
+    for shares in ([rows[:10], rows[10:]], [rows[:1], rows[1:]]):
+        for other_loss, other in two.run(one_step, tmp_path, shares):
+            assert other_loss == pytest.approx(loss, rel=1e-12)
+            assert furthest(weights, other) < 1e-10
+
+
+def sizes(root: Path, config: fc.StageConfig, rows: int) -> list[int]:
+    trainer = fc.Trainer(composed(), Toy(root, rows=rows), fc.InfoNCE(), config)
+    return [len(batch) for batch in batches(trainer.train, trainer.encoder, config, epoch=0)]
+
+
+def test_each_process_gets_a_contiguous_share(tmp_path: Path, three: Processes) -> None:
+    assert three.run(sizes, tmp_path, CONFIG, 24) == [[4, 4, 2], [3, 3, 1], [3, 3, 1]]
+    # A last batch of two rows is too small for three processes: it joins the one before.
+    assert three.run(sizes, tmp_path, CONFIG, 22) == [[4, 4], [3, 4], [3, 4]]
+
+
+def test_fewer_rows_than_processes_are_refused(tmp_path: Path, three: Processes) -> None:
+    config = replace(CONFIG, batch_size=2)
+    with pytest.raises(RuntimeError, match="batch_size=2 is less than a row for each of 3"):
+        three.run(sizes, tmp_path, config, 24)
+
+
+def order_of_rows(root: Path) -> list[str]:
+    config = replace(CONFIG, batch_size=7)
+    trainer = fc.Trainer(composed(), Toy(root, rows=20), fc.InfoNCE(), config)
+    todo = batches(trainer.train, trainer.encoder, config, epoch=1)
+    return [
+        name
+        for batch in todo
+        for names in distributed.gather_objects(list(batch.query_ids))
+        for name in names
+    ]
+
+
+def test_the_gathered_order_is_that_of_one_process(tmp_path: Path, three: Processes) -> None:
+    alone = order_of_rows(tmp_path)
+    assert three.run(order_of_rows, tmp_path) == [alone] * 3
+
+
+def wrapped(root: Path) -> dict[str, Tensor]:
+    model = composed()
+    parallel = fc.ComposedEncoder(DistributedDataParallel(model.encoder), model.fusion)  # type: ignore[arg-type]
+    assert parallel.encoder is model.encoder
+    fc.fit(parallel, Toy(root, rows=17), fc.InfoNCE(0.1), CONFIG)
+    return _all_weights(model, None)
+
+
+def test_an_encoder_in_ddp_is_taken_out_and_synchronised(tmp_path: Path, two: Processes) -> None:
+    one = trained(tmp_path, CONFIG, "InfoNCE")
+    for weights in two.run(wrapped, tmp_path):
+        assert furthest(one, weights) < 1e-10
+
+
+def from_other_seeds(root: Path) -> dict[str, Tensor]:
+    model = composed()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(distributed.rank())
+    fc.fit(model, Toy(root, rows=17), fc.InfoNCE(0.1), CONFIG)
+    return _all_weights(model, None)
+
+
+def test_the_first_process_s_weights_are_where_all_begin(tmp_path: Path, two: Processes) -> None:
+    one = trained(tmp_path, CONFIG, "InfoNCE")
+    for weights in two.run(from_other_seeds, tmp_path):
+        assert furthest(one, weights) < 1e-10
+
+
+def validated(root: Path, workdir: Path) -> tuple[dict[str, float], list[dict[str, float]]]:
+    data = Toy(root, rows=17)
+    run = fc.fit(composed(), data, fc.InfoNCE(0.1), CONFIG, data, workdir)
+    return dict(run.metrics), [dict(record) for record in run.history]
+
+
+def test_many_processes_validate_and_write_as_one(tmp_path: Path, two: Processes) -> None:
+    one = validated(tmp_path, tmp_path / "one")
+    for metrics, history in two.run(validated, tmp_path, tmp_path / "two"):
+        assert metrics == pytest.approx(one[0], rel=1e-10)
+        assert [pytest.approx(record, rel=1e-10) for record in one[1]] == history
+    files = [
+        sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
+        for folder in (tmp_path / "one", tmp_path / "two")
+    ]
+    assert files[0] == files[1]
+
+
+def resumed(root: Path, workdir: Path, epochs: int) -> dict[str, Tensor]:
+    model = composed()
+    config = replace(CONFIG, epochs=3, schedule="cosine", ema=0.9)
+
+    class Stop(Exception):
+        pass
+
+    class StopAfter:
+        def on_epoch(self, trainer: fc.Trainer, record: dict[str, float]) -> None:
+            if record["epoch"] == epochs + 1:
+                raise Stop
+
+    try:
+        data = Toy(root, rows=17)
+        fc.fit(model, data, fc.InfoNCE(0.1), config, data, workdir, [StopAfter()])
+    except Stop:
+        assert epochs < 3
+    return _all_weights(model, None)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(
+    tmp_path: Path, two: Processes, three: Processes
+) -> None:
+    one = resumed(tmp_path, tmp_path / "straight", 3)
+    two.run(resumed, tmp_path, tmp_path / "moved", 1)
+    three.run(resumed, tmp_path, tmp_path / "moved", 2)
+    assert furthest(one, resumed(tmp_path, tmp_path / "moved", 3)) < 1e-10
+
+
+def broken(root: Path) -> str:
+    model = composed()
+    data = Toy(root, rows=10)
+    model.encoder.load = load_broken  # type: ignore[attr-defined]
+    before = {name: weight.clone() for name, weight in _all_weights(model, None).items()}
+    with pytest.raises(fc.training.NonFiniteError) as caught:
+        fc.fit(model, data, fc.InfoNCE(0.1), replace(CONFIG, cache=False))
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name])
+    return str(caught.value)
+
+
+def load_broken(path: Path) -> Tensor:
+    return load_wide(path) * (torch.nan if path.stem == "7" else 1.0)
+
+
+def test_all_processes_name_the_broken_row(tmp_path: Path, two: Processes) -> None:
+    for message in two.run(broken, tmp_path):
+        # Picture 7 is the reference of row 7 and the target of row 2.
+        assert "'7'" in message
+        assert "'2'" in message
