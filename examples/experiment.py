@@ -112,7 +112,6 @@ def run(
             workdir=args.workdir / f"seed-{args.seed}{'-quick' if args.quick else ''}",
         )
     rows = result.evaluations
-    protocol = next(iter(rows.values())).protocol
     drawn = "The pictures are drawn: these numbers do not compare with those of real data."
     write_report(
         rows,
@@ -124,7 +123,6 @@ def run(
     )
     result.model.save(args.workdir / "model.pt")
     print(f"\n{ablation_table(rows)}\n")
-    print("R@k in per cent; " + ", ".join(f"{name} {value}" for name, value in protocol.items()))
     seconds = time.monotonic() - args.start
     print(f"{seconds:.0f} s; report, pictures and model in {args.workdir}")
     return result

@@ -4,8 +4,8 @@ from pathlib import Path
 from fusecomp.evaluation import Evaluation
 from fusecomp.files import open_atomic, write_json
 from fusecomp.protocols import Dataset
+from fusecomp.report._ablation_table import ablation_table
 from fusecomp.report._sheets import contact_sheet, retrieval_sheet
-from fusecomp.report._tables import ablation_table
 
 __all__ = ["write_report"]
 
@@ -24,7 +24,8 @@ def write_report(
 ) -> None:
     """Write evaluations of one protocol into a folder: numbers, a page, sheets of pictures.
 
-    The folder gets ``metrics.json``, ``report.md`` with the table, ``triplets.png`` (a few
+    The folder gets ``metrics.json``, ``evaluation.npz`` (the last row's whole ranking, for
+    ``fusecomp compare``), ``report.md`` with the table, ``triplets.png`` (a few
     queries) and ``results-TASK.png`` for each task (what some queries found by the last row), or
     ``results.png`` where the only task has no name.
 
@@ -41,15 +42,15 @@ def write_report(
         ValueError: if there is no row, or protocols or metrics differ.
         OSError: if writing fails.
     """
-    table = f"{ablation_table(rows)}"
+    table = str(ablation_table(rows))
     folder, settings = Path(folder), dict(settings or {})
     *_, last = rows.values()
     metrics = {name: dict(evaluation) for name, evaluation in rows.items()}
     numbers = {"protocol": dict(last.protocol), **settings, "metrics": metrics}
     sheets = {task: f"results-{task}.png" if task else "results.png" for task in last.ranking}
-    options = [f"{name} {value}" for name, value in last.protocol.items()]
-    about = "; ".join([", ".join(options), *(f"{name} {v}" for name, v in settings.items())])
+    about = "; ".join(f"{name} {value}" for name, value in settings.items())
     write_json(folder / "metrics.json", numbers)
+    last.save(folder / "evaluation.npz")
     with open_atomic(folder / "report.md") as file:
         file.write(_page(title, about, note, table, sheets).encode())
     queries = dataset.triplets()
@@ -65,7 +66,7 @@ def _page(title: str, about: str, note: str, table: str, sheets: Mapping[str, st
     links = ", ".join(f"[{task or 'all'}]({file})" for task, file in sheets.items())
     parts = [
         f"# {title}",
-        f"In per cent; {about}.",
+        about,
         note,
         table,
         f"Some triplets: [{_SHEET}]({_SHEET}). What the last row found: {links}. A number is a "
