@@ -1,5 +1,6 @@
 """The dataset and the models that a run of fashioniq_repro.py on MiniFashion has left."""
 
+import argparse
 from pathlib import Path
 
 import tinyclip
@@ -8,6 +9,16 @@ import fusecomp as fc
 from fusecomp.files import read_json
 
 DIM = 64
+
+
+def parse_arguments(doc: str | None) -> argparse.Namespace:
+    """The command line of whatever looks at a run."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", type=Path, default=Path("runs/fashioniq"), help="of the run")
+    parser.add_argument("--seed", type=int, default=0, help="of the run")
+    return parser.parse_args()
 
 
 def open_run(workdir: Path, seed: int) -> tuple[Path, dict[str, fc.ComposedEncoder]]:

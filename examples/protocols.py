@@ -7,10 +7,8 @@ Each row changes one option of the default (gallery original, reference kept, ca
 leaves out every twentieth picture as if it were missing; prints Markdown.
 """
 
-import argparse
 import sys
 import warnings
-from pathlib import Path
 
 import finished_run
 
@@ -21,12 +19,7 @@ from fusecomp.report import ablation_table
 
 def main() -> None:
     """Print the table of each model."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--workdir", type=Path, default=Path("runs/fashioniq"))
-    parser.add_argument("--seed", type=int, default=0, help="of the run")
-    args = parser.parse_args()
+    args = finished_run.parse_arguments(__doc__)
     root, models = finished_run.open_run(args.workdir, args.seed)
     default = finished_run.validation(root)
     datasets = {

@@ -9,7 +9,6 @@ Into the workdir it writes evaluations/ROW.npz, cosines.png and .json, curves-ST
 results.html, whose filters work offline. Needs the extras images and plots.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping
@@ -47,12 +46,7 @@ def gates(model: fc.ComposedEncoder, evaluation: fc.Evaluation) -> Mapping[str, 
 
 def main() -> None:
     """Write the reports."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--workdir", type=Path, default=Path("runs/fashioniq"))
-    parser.add_argument("--seed", type=int, default=0, help="of the run")
-    args = parser.parse_args()
+    args = finished_run.parse_arguments(__doc__)
     workdir: Path = args.workdir
     root, live = finished_run.open_run(workdir, args.seed)
     val = finished_run.validation(root)

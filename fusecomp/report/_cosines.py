@@ -75,11 +75,12 @@ class Cosines:
 
     @property
     def separation(self) -> float:
-        """The gap in standard deviations (the root mean square of both).
+        """The gap in standard deviations (the root mean square of both); infinite without any.
 
         Unlike the gap it does not grow where features merely spread out.
         """
-        return self.gap / math.sqrt((self.target.std**2 + self.others.std**2) / 2)
+        spread = math.sqrt((self.target.std**2 + self.others.std**2) / 2)
+        return self.gap / spread if spread else math.copysign(math.inf, self.gap)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; ``counts`` are of 200 bins from -1 to 1."""
@@ -140,7 +141,8 @@ def feature_cosines(
         exclude: int64 [Q, M], gallery indices that do not count; -1 is padding.
 
     Raises:
-        ValueError: if a target is -1, or tensors do not fit each other.
+        ValueError: if a target is -1, tensors do not fit each other, or no image but targets is
+            left to compare with.
 
     Example:
         >>> gallery = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
@@ -148,10 +150,10 @@ def feature_cosines(
         >>> found.target.mean, found.others.mean, found.gap
         (1.0, -0.5, 1.5)
     """
-    if len(targets) != len(query) or (exclude is not None and len(exclude) != len(query)):
-        rows = "none" if exclude is None else len(exclude)
-        raise ValueError(f"{len(query)} queries, {len(targets)} targets, rows of exclude: {rows}")
-    if targets.numel() and not (int(targets.min()) >= 0 and int(targets.max()) < len(gallery)):
+    for name, rows in (("targets", targets), ("rows of exclude", exclude)):
+        if rows is not None and (len(rows) != len(query) or len(query) == 0):
+            raise ValueError(f"{len(query)} queries but {len(rows)} {name}: give as many, not 0")
+    if not (int(targets.min()) >= 0 and int(targets.max()) < len(gallery)):
         raise ValueError(
             f"targets must lie in [0, {len(gallery)}), got {int(targets.min())} to "
             f"{int(targets.max())}; -1 is a query whose target is not known"
@@ -164,8 +166,10 @@ def feature_cosines(
         )
         for rows in (slice(start, start + _ROWS) for start in range(0, len(query), _ROWS))
     ]
-    target, others = zip(*blocks, strict=True)
-    return Cosines(_together(target), _together(others))
+    target, others = map(_together, zip(*blocks, strict=True))
+    if not others.pairs:
+        raise ValueError(f"the gallery of {len(gallery)} holds nothing but targets of the queries")
+    return Cosines(target, others)
 
 
 def _block(

@@ -46,19 +46,19 @@ def test_they_equal_loops(
                 others.append(value)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_cosines, "_ROWS", rows)
-        found = feature_cosines(
-            torch.from_numpy(query),
-            torch.from_numpy(gallery),
-            torch.tensor(targets),
-            torch.tensor(exclude),
-        )
+        features = torch.from_numpy(query), torch.from_numpy(gallery)
+        indices = torch.tensor(targets), torch.tensor(exclude)
+        if not others:
+            with pytest.raises(ValueError, match="holds nothing but targets"):
+                feature_cosines(*features, *indices)
+            return
+        found = feature_cosines(*features, *indices)
     for values, part in ((target, found.target), (others, found.others)):
         assert part.pairs == len(values)
-        if values:
-            counts = np.histogram(values, bins=200, range=(-1, 1))[0]
-            assert part.counts.tolist() == counts.tolist()
-            assert part.mean == pytest.approx(np.mean(values))
-            assert part.std == pytest.approx(np.std(values), abs=1e-7)
+        counts = np.histogram(values, bins=200, range=(-1, 1))[0]
+        assert part.counts.tolist() == counts.tolist()
+        assert part.mean == pytest.approx(np.mean(values))
+        assert part.std == pytest.approx(np.std(values), abs=1e-7)
 
 
 def test_gap_and_separation() -> None:
@@ -113,10 +113,18 @@ def test_unknown_targets_and_shapes_are_named(tiny_fashioniq: Path) -> None:
     query, gallery = torch.ones(2, 3), torch.ones(4, 3)
     with pytest.raises(ValueError, match=re.escape("targets must lie in [0, 4), got 0 to 4")):
         feature_cosines(query, gallery, torch.tensor([0, 4]))
-    with pytest.raises(ValueError, match="2 queries, 1 targets"):
+    with pytest.raises(ValueError, match="2 queries but 1 targets"):
         feature_cosines(query, gallery, torch.tensor([0]))
-    with pytest.raises(ValueError, match="rows of exclude: 3"):
+    with pytest.raises(ValueError, match="2 queries but 3 rows of exclude"):
         feature_cosines(query, gallery, torch.tensor([0, 1]), torch.zeros(3, 1).long())
+    with pytest.raises(ValueError, match="0 queries but 0 targets: give as many, not 0"):
+        feature_cosines(query[:0], gallery, torch.tensor([], dtype=torch.int64))
+
+
+def test_without_any_spread_the_separation_is_infinite() -> None:
+    gallery = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert feature_cosines(gallery[:1], gallery, torch.tensor([0])).separation == math.inf
+    assert feature_cosines(gallery[:1], gallery, torch.tensor([1])).separation == -math.inf
 
 
 @pytest.fixture
