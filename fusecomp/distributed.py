@@ -84,7 +84,7 @@ class _Gather(torch.autograd.Function):
         own = torch.tensor([len(rows)], device=rows.device)
         counts = [torch.empty_like(own) for _ in range(world_size())]
         dist.all_gather(counts, own)
-        sizes = [int(count) for count in counts]
+        sizes = torch.cat(counts).tolist()
         ctx.start, ctx.count = sum(sizes[: rank()]), len(rows)
         # Every process must send the same shape.
         padded = rows.new_zeros(max(sizes), *rows.shape[1:])
@@ -125,12 +125,13 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
             gradient.copy_(piece.view_as(gradient))
 
 
-def broadcast(tensors: Iterable[Tensor]) -> None:
-    """Give every process the values that the first one has, in place."""
+def broadcast(values: Iterable[Any]) -> None:
+    """Give every process the values that the first one's tensors have, in place."""
     if world_size() > 1:
         with torch.no_grad():
-            for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+            for tensor in values:
+                if isinstance(tensor, Tensor):
+                    dist.broadcast(tensor, src=0)
 
 
 def unwrapped(module: Any) -> Any:

@@ -90,6 +90,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     dtype = _AUTOCAST[precision]
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
+    if dtype is None and not torch.is_autocast_enabled(device.type):
+        return nullcontext()
     return torch.autocast(device.type, dtype, enabled=dtype is not None)
 
 

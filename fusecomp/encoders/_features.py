@@ -1,6 +1,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -68,7 +69,9 @@ class FeatureTable(nn.Module):
             ValueError: naming the first unknown one.
         """
         try:
-            return torch.tensor([self.rows[name] for name in names], dtype=torch.int64)
+            # Several times as fast as torch.tensor of a list.
+            rows = np.fromiter(map(self.rows.__getitem__, names), np.int64, len(names))
+            return torch.from_numpy(rows)
         except KeyError as error:
             raise ValueError(self._why_not(error.args[0])) from None
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fusecomp.distributed import barrier, rank
+from fusecomp.distributed import barrier, gather_objects, rank
 from fusecomp.files import open_atomic, read_tensors, write_json, write_tensors
 
 __all__ = ["Workdir", "collect", "restore"]
@@ -50,10 +50,18 @@ class Workdir:
         """The state to go on from, or None in a new folder.
 
         Raises:
-            ValueError: if the folder belongs to another run, naming what differs.
+            ValueError: if the folder belongs to another run, naming what differs, or only some
+                processes see its checkpoint.
         """
         path = self.path / "last.pt"
-        if not path.exists():
+        found = gather_objects(path.exists())
+        if any(found) and not all(found):
+            blind = [number for number, there in enumerate(found) if not there]
+            raise ValueError(
+                f"processes {blind} do not see {path}, the others do: give a workdir on a disk "
+                "that all share"
+            )
+        if not found[0]:
             return None
         state = self._read(path)
         saved = state["identity"]

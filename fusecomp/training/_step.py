@@ -28,9 +28,13 @@ class NonFiniteError(ValueError):
 
 
 class Outcome(NamedTuple):
-    """What a step gives: the loss without its graph, and whether weights have changed."""
+    """What a step gives: the loss without its graph, its value, and whether weights changed.
+
+    The value is known already; asking the tensor for it would wait for the update.
+    """
 
     loss: Tensor
+    value: float = math.nan
     gradient_norm: float = math.nan
     updated: bool = True
 
@@ -60,6 +64,7 @@ class Step:
         self._loss = loss
         self._loss_keywords = accepted_keywords(loss, _ID_KEYWORDS)
         self.loss_module = loss if isinstance(loss, nn.Module) else None
+        self._loss_remembers = isinstance(loss, nn.Module) and any(True for _ in loss.buffers())
         self._compose = model.compose
         if config.compile:
             # Another view of the same weights; only the steps are compiled, not evaluation.
@@ -96,7 +101,7 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)
         try:
             with forked(self._device):
-                loss, norm = self._backward(encoder, batch, number)
+                loss, value, norm = self._backward(encoder, batch, number)
         except NonFiniteError:
             self.optimizer.zero_grad(set_to_none=True)
             if self._config.nonfinite == "raise":
@@ -111,10 +116,10 @@ class Step:
         # With fp16 the scaler leaves out a step whose gradients overflow, and lowers its scale.
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return Outcome(loss, norm, updated=math.isfinite(norm))
+        return Outcome(loss, value, norm, updated=math.isfinite(norm))
 
-    def _backward(self, encoder: Encoder, batch: Batch, number: int) -> tuple[Tensor, float]:
-        """The loss, and the norm of the gradient that now lies in the parameters."""
+    def _backward(self, encoder: Encoder, batch: Batch, number: int) -> tuple[Tensor, float, float]:
+        """The loss, its value, and the norm of the gradient that now lies in the parameters."""
         place = self._config.seed, number, rank() + 1
         parts = self._parts(batch)
         encode = partial(self._encode, encoder)
@@ -138,7 +143,7 @@ class Step:
         if cache is not None:
             cache.backward()
         average_gradients(self._parameters)
-        return loss.detach(), self._checked_norm(loss.detach(), query, target, batch)
+        return loss.detach(), *self._checked(loss.detach(), query, target, batch)
 
     def _parts(self, batch: Batch) -> list[Batch]:
         size = self._config.micro_batch
@@ -168,7 +173,7 @@ class Step:
         return inputs.to(self._device) if isinstance(inputs, Tensor) else inputs
 
     def _global_loss(self, query: Tensor, target: Tensor, batch: Batch, number: int) -> Tensor:
-        if self.loss_module is not None and any(True for _ in self.loss_module.buffers()):
+        if self._loss_remembers:
             # A queue would keep what is broken.
             self._require_finite(query, target, batch, "")
         ids = {name: gather(self._moved(getattr(batch, name))) for name in self._loss_keywords}
@@ -179,7 +184,10 @@ class Step:
             raise ValueError(f"the loss must return a scalar, got {list(loss.shape)}")
         return loss
 
-    def _checked_norm(self, loss: Tensor, query: Tensor, target: Tensor, batch: Batch) -> float:
+    def _checked(
+        self, loss: Tensor, query: Tensor, target: Tensor, batch: Batch
+    ) -> tuple[float, float]:
+        """The value of the loss and the norm of the gradient, both finite."""
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients).to(loss)
@@ -198,7 +206,7 @@ class Step:
                 f"the loss is finite, but the gradients of {bad[:5] or 'the loss itself'} hold NaN "
                 "or infinity; nothing was updated. Look for a square root or a division at zero"
             )
-        return length
+        return value, length
 
     def _require_finite(self, query: Tensor, target: Tensor, batch: Batch, what: str) -> None:
         bad = ~(query.isfinite().all(1) & target.isfinite().all(1))

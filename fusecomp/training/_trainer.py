@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +112,9 @@ class Trainer:
         self._warn_of_batchnorm()
         if isinstance(loss, nn.Module):
             loss.to(self._device)
-        # What one process has drawn at random counts for all.
+        # What one process has drawn at random counts for all. Cached features are no state.
         parts = [part for part in (model, loss) if isinstance(part, nn.Module)]
-        broadcast(t for part in parts for t in chain(part.parameters(), part.buffers()))
+        broadcast(value for part in parts for value in part.state_dict().values())
         self._step = Step(model, self._learning, loss, config, self._device)
         self._average = None if config.ema is None else WeightAverage(self._learning, config.ema)
         self._callbacks = Callbacks(callbacks)
@@ -336,7 +335,7 @@ class _Sums:
         if not outcome.updated:
             self.skipped += 1
             return
-        self.loss += outcome.loss.item()
+        self.loss += outcome.value
         self.gradient_norm += outcome.gradient_norm
         self.steps += 1
 

@@ -310,6 +310,43 @@ def test_many_processes_validate_and_write_as_one(tmp_path: Path, two: Processes
     assert files[0] == files[1]
 
 
+def sent(root: Path) -> list[list[int]]:
+    """The shapes of all that is sent when a trainer is made."""
+    data = Toy(root)
+    shapes: list[list[int]] = []
+
+    def watch(values: Any) -> None:
+        shapes.extend(list(value.shape) for value in values)
+
+    cached = fc.CachedEncoder.build(composed().encoder, data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fusecomp.training._trainer.broadcast", watch)
+        model = fc.ComposedEncoder(cached, fc.Combiner(DIM).double())
+        fc.Trainer(model, data, Scaled(), replace(CONFIG, train="fusion"))
+    return shapes
+
+
+def test_weights_are_sent_and_cached_features_are_not(tmp_path: Path) -> None:
+    expected = [list(p.shape) for p in (*fc.Combiner(DIM).parameters(), *Scaled().parameters())]
+    assert sorted(sent(tmp_path)) == sorted(expected)
+
+
+def in_a_folder_of_its_own(root: Path) -> str:
+    """Only the first process finds the checkpoint."""
+    data, config = Toy(root), replace(CONFIG, epochs=1)
+    fc.fit(composed(), data, fc.InfoNCE(0.1), config, data, root / "run")
+    workdir = root / ("run" if distributed.rank() == 0 else "elsewhere")
+    with pytest.raises(ValueError) as caught:
+        fc.fit(composed(), data, fc.InfoNCE(0.1), config, data, workdir)
+    return str(caught.value)
+
+
+def test_a_checkpoint_that_some_do_not_see_is_named(tmp_path: Path, two: Processes) -> None:
+    for message in two.run(in_a_folder_of_its_own, tmp_path):
+        assert "processes [1] do not see" in message
+        assert "a disk that all share" in message
+
+
 def resumed(root: Path, workdir: Path, epochs: int) -> dict[str, Tensor]:
     model = composed()
     config = replace(CONFIG, epochs=3, schedule="cosine", ema=0.9)
