@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import backbones
+import incomplete
 import torch
 
 import fusecomp as fc
@@ -43,6 +44,9 @@ def parse_arguments() -> argparse.Namespace:
     data.add_argument("--features", type=Path, help="a feature file of CachedEncoder.save")
     data.add_argument("--categories", nargs="+", default=CATEGORIES, choices=CATEGORIES)
     data.add_argument("--gallery", default="original", choices=("original", "val"))
+    data.add_argument(
+        "--skip-missing", action="store_true", help="leave out what needs bad pictures, and say so"
+    )
     backbones.add_arguments(parser)
     train = parser.add_argument_group("training (the defaults fit the data)")
     train.add_argument("--epochs", type=int, nargs=2, metavar=("STAGE1", "STAGE2"))
@@ -62,6 +66,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"{' and '.join(given)} exclude each other")
     if (args.backbone is None) != (args.weights is None):
         parser.error("--backbone and --weights belong together")
+    if args.skip_missing and (args.data_root is None or args.features is not None):
+        parser.error("--skip-missing goes with --backbone or --clip-checkpoint")
     if args.combiner_checkpoint is not None and not given:
         parser.error("--combiner-checkpoint needs --data-root and the encoder it was trained on")
     return args
@@ -190,6 +196,9 @@ def main() -> None:
     # Training ranks nothing, so only the pictures of its triplets count.
     train = fc.data.FashionIQ(root, "train", gallery="val", **options)
     val = fc.data.FashionIQ(root, "val", gallery=args.gallery, **options)
+    if args.skip_missing:
+        splits = {"train": train, "val": val}
+        train, val = incomplete.leave_out_bad_pictures("fashioniq", root, splits)
     first, second = stages(args)
     encoder, dim = make_encoder(root, val, args)
     if args.combiner_checkpoint is not None:
