@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -179,6 +180,14 @@ def test_a_file_without_a_clip_is_named(tmp_path: Path, content: Any, message: s
     torch.save(content, path)
     with pytest.raises(ValueError, match=f"other.pt {message}"):
         OpenClipEncoder.from_clip4cir(path)
+
+
+def test_without_open_clip_the_extra_is_named(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "open_clip.model", None)
+    with pytest.raises(ImportError, match=r'pip install "fusecomp\[clip\]"'):
+        OpenClipEncoder.from_clip4cir(shared("parity/clip_vit_checkpoint.pt"))
 
 
 def test_weights_of_another_shape_are_named(shared: Shared, tmp_path: Path) -> None:

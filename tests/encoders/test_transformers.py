@@ -149,3 +149,9 @@ def test_the_wrong_kind_of_tokenizer_is_refused(encoder: TransformersEncoder) ->
     with pytest.raises(TypeError, match="image_processor must be callable, got str"):
         TransformersEncoder(encoder.model, encoder.tokenizer, name)
     assert isinstance(encoder, fc.protocols.Encoder)
+
+
+def test_pictures_of_any_shape_are_refused(transformers: Any) -> None:
+    model = make_transformers(transformers, "siglip2")
+    with pytest.raises(TypeError, match=r"Siglip2Model takes .* load as SiglipModel"):
+        TransformersEncoder(model, make_tokenizer(transformers))

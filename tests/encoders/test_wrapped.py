@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,13 @@ def test_features_and_gradients_are_those_of_the_bare_model(
         torch.testing.assert_close(actual[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
 
 
+def learning(trainer: fc.Trainer) -> set[str]:
+    """The names of the encoder's parameters that the optimiser has."""
+    known = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
+    encoder: Any = trainer.model.encoder
+    return {name for name, parameter in encoder.named_parameters() if id(parameter) in known}
+
+
 def stage1(train: str) -> fc.StageConfig:
     return fc.StageConfig(epochs=4, batch_size=5, lr=1e-2, train=train, encoder_mode="train")
 
@@ -178,11 +186,31 @@ def test_stage_1_trains_as_on_the_bare_model(
         moved = {n for n, p in encoder.named_parameters() if not torch.equal(p, before[n])}
         assert moved
         assert not {name.split(".")[-1] for name in moved}.intersection(UNUSED)
-        learning = {id(p) for group in trainer.optimizer.param_groups for p in group["params"]}
-        unused = [p for n, p in encoder.named_parameters() if n.split(".")[-1] in UNUSED]
-        assert not learning.intersection(map(id, unused))
+        assert not any(name.split(".")[-1] in UNUSED for name in learning(trainer))
     assert histories[1] == pytest.approx(histories[0], rel=1e-4)
     assert histories[1][-1] < histories[1][0]
+
+
+@pytest.mark.parametrize("train", ["text", "image", "both", "pattern"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_sides_and_patterns_name_what_learns(
+    make: Make, tmp_path: Path, kind: str, train: str
+) -> None:
+    encoder = make(kind)
+    names = {name for name, _ in encoder.named_parameters()}
+    pattern = "image.first.*" if kind == "dual" else "model.*ln_final.*"
+    if kind in ("clip", "siglip"):
+        pattern = "model.text_model.final*"
+    sides = {"text": ("text",), "image": ("image",), "both": ("text", "image"), "pattern": ()}
+    expected = {name for side in sides[train] for name in encoder.towers[side]}
+    expected |= {n for n in names if train == "pattern" and fnmatch(n, pattern)}
+    expected |= {name for name in names if name.startswith("heads.")}
+    config = stage1(f"encoder.{pattern}" if train == "pattern" else train)
+    model = fc.ComposedEncoder(encoder, fc.Sum())
+    assert learning(fc.Trainer(model, Worded(tmp_path), fc.InfoNCE(), config)) == expected
+    assert len(expected) > 1
+    if train == "both":
+        assert {n.split(".")[-1] for n in names - expected} <= set(UNUSED)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -29,7 +29,7 @@ def make_tokenizer(transformers: Any, words: list[str] = WORDS) -> Any:
 
 
 def make_transformers(transformers: Any, family: str) -> Any:
-    """A ``"clip"`` or ``"siglip"`` for pictures of 16 x 16."""
+    """A ``"clip"``, ``"siglip"`` or ``"siglip2"`` for pictures of 16 x 16."""
     tower = {
         "hidden_size": 16,
         "intermediate_size": 24,
@@ -48,6 +48,10 @@ def make_transformers(transformers: Any, family: str) -> Any:
     if family == "clip":
         config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
         return transformers.CLIPModel(config).eval()
+    if family == "siglip2":
+        vision = tower | {"num_patches": 4, "patch_size": 8}
+        config = transformers.Siglip2Config(text_config=text, vision_config=vision)
+        return transformers.Siglip2Model(config).eval()
     config = transformers.SiglipConfig(text_config=text, vision_config=vision)
     return transformers.SiglipModel(config).eval()
 
