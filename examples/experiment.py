@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import backbones
+import incomplete
 import torch
 
 import fusecomp as fc
@@ -42,6 +43,9 @@ def make_parser(doc: str | None, benchmark: str) -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     data.add_argument("--data-root", type=Path, help=f"{benchmark}'s folder; default: one is drawn")
     data.add_argument("--features", type=Path, help="a feature file of CachedEncoder.save")
+    data.add_argument(
+        "--skip-missing", action="store_true", help="leave out what needs bad pictures, and say so"
+    )
     backbones.add_arguments(parser)
     train = parser.add_argument_group("training (the defaults fit the data)")
     train.add_argument("--epochs", type=int, nargs=2, metavar=("STAGE1", "STAGE2"))
@@ -67,6 +71,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         parser.error(f"{' and '.join(given)} exclude each other")
     if (args.backbone is None) != (args.weights is None):
         parser.error("--backbone and --weights belong together")
+    if args.skip_missing and (args.data_root is None or args.features is not None):
+        parser.error("--skip-missing goes with --backbone or --clip-checkpoint")
     if args.combiner_checkpoint is not None and not given:
         parser.error("--combiner-checkpoint needs --data-root and the encoder it was trained on")
     args.start = time.monotonic()
@@ -95,6 +101,8 @@ def run(
         root: The folder of both.
         small: The settings where the dataset is drawn.
     """
+    if args.skip_missing:
+        train, val = incomplete.leave_out_bad_pictures(root, {"train": train, "val": val})
     encoder, dim = make_encoder(args, val, root, small)
     if args.combiner_checkpoint is not None:
         result = score(encoder, val, args)

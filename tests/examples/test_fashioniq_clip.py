@@ -13,7 +13,7 @@ import torch
 import fusecomp as fc
 
 Shared = Callable[[str], Path]
-ROWS = 24
+SPLITS, ROWS = ("train", "val"), 24
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def data_root(shared: Shared, draw_pictures: Any, tmp_path: Path) -> Path:
     source, root = shared("datasets/fashioniq"), tmp_path / "fashionIQ_dataset"
     for folder in ("captions", "image_splits"):
         (root / folder).mkdir(parents=True)
-    for split in ("train", "val"):
+    for split in SPLITS:
         rows = json.loads((source / f"captions/cap.dress.{split}.json").read_text())[:ROWS]
         ids = sorted({row[side] for row in rows for side in ("candidate", "target")})
         (root / f"captions/cap.dress.{split}.json").write_text(json.dumps(rows))
@@ -63,6 +63,33 @@ def test_published_checkpoints_are_scored(
     val = fc.data.FashionIQ(data_root, "val", categories=["dress"])
     model = fc.ComposedEncoder(fc.encoders.OpenClipEncoder.from_clip4cir(clip), combiner)
     assert results["metrics"]["Combiner"] == dict(fc.evaluate(model, val))
+
+
+def test_missing_and_broken_pictures_are_left_out_if_told_to(
+    run: Any, shared: Shared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = ["--clip-checkpoint", shared("parity/clip_vit_checkpoint.pt")]
+    root = tmp_path / "fashionIQ_dataset"
+    train, val = (fc.data.FashionIQ(root, split, categories=["dress"]) for split in SPLITS)
+    missing, broken = val.image_ids[0], train.image_ids[0]
+    val.path(missing).unlink()
+    content = train.path(broken).read_bytes()
+    train.path(broken).write_bytes(content[:100] + bytes(100) + content[200:])
+    with pytest.raises(FileNotFoundError, match=r"1 of \d+ pictures are missing"):
+        run(*clip)
+    capsys.readouterr()
+    results = run(*clip, "--skip-missing")
+    said = capsys.readouterr().out
+    for data, gone in ((train, broken), (val, missing)):
+        kept = len(fc.data.without(data, [gone]))
+        assert (
+            f"1 of {len(data.image_ids)} pictures of {data.split} are missing or broken, "
+            f"{len(data) - kept} of {len(data)} triplets are left out, the first: {gone}\n"
+        ) in said
+    protocol = dict(fc.data.without(val, [missing]).protocol)  # type: ignore[attr-defined]
+    assert results["protocol"] == protocol
+    assert f"missing {protocol['missing']}" in said
+    assert protocol["missing"] in (tmp_path / "out" / "report.md").read_text()
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # the archive's format
