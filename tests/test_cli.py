@@ -225,7 +225,7 @@ def test_ctrl_c_is_status_130(table: list[str], monkeypatch: pytest.MonkeyPatch)
 
 
 SLOWLY = """
-import sys, time
+import signal, sys, time
 from fusecomp import cli
 from fusecomp.data import _verify_pictures
 
@@ -234,6 +234,8 @@ def check(path, decode):
     return _verify_pictures._Checked("empty")
 
 _verify_pictures._check = check
+# A shell's background processes ignore Ctrl-C, and their children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 print("started", flush=True)
 sys.exit(cli.main())
 """

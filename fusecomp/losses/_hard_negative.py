@@ -93,13 +93,11 @@ def _weighted(
     wanted = Pairs(*pairs)
     own = wanted.positives[at]
     positive = logits.gather(1, own)
-    wanted.leave_out(logits, at)
-    logits.scatter_(1, own, -torch.inf)
-    counts = (logits != -torch.inf).sum(dim=1, keepdim=True)
+    counts = wanted.leave_negatives(logits, at)
     alone = counts == 0
     easy = logits * beta if beta > 0 else None
     # The weights are normalised in logarithms: exp(beta s) itself may overflow.
-    even = 0.0 if easy is None else counts.to(logits.dtype).log() - _softmax(easy)
+    even = 0.0 if easy is None else counts.log() - _softmax(easy)
     hard = even + _softmax(logits.mul_(1 + beta))
     gap = torch.where(alone, -torch.inf, hard - positive)
     if alpha > 0:

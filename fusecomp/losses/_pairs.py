@@ -64,6 +64,13 @@ class Pairs(NamedTuple):
         logits.masked_fill_(mask, -torch.inf)
         return mask
 
+    def leave_negatives(self, logits: Tensor, at: slice) -> Tensor:
+        """Lower the rows' positives too; how many negatives remain in each row [T, 1]."""
+        left_out = self.leave_out(logits, at)
+        logits.scatter_(1, self.positives[at], -torch.inf)
+        others = torch.full_like(logits[:, :1], logits.shape[1] - 1)
+        return others if left_out is None else others - left_out.sum(dim=1, keepdim=True)
+
 
 def check_batch(query: Tensor, target: Tensor) -> None:
     """Raise ValueError unless these are two [B, D] tensors of one floating dtype, B >= 2."""

@@ -95,7 +95,7 @@ def _columns(
 ) -> Columns:
     others = unit.new_full((len(unit),), -torch.inf)
     positive, sums, counts = (torch.zeros_like(others) for _ in range(3))
-    for at in slices(query):
+    for at in slices(query, len(unit)):
         logits = unit_rows(query[at])[0].mul_(scale) @ unit.T
         left_out = _prepare(logits, at, margin, wanted)
         own = wanted.positives[at]

@@ -10,8 +10,9 @@ from fusecomp.similarity import unit_rows, widen
 
 __all__ = ["Rows", "slices", "tiled"]
 
-# Rows scored at once. A tile of logits stays in a processor's cache; GPUs want larger products.
-_CPU_TILE, _GPU_TILE = 384, 2048
+# A tile has so many rows at least, or else so many logits. Fewer rows slow the products down, more
+# logits leave a processor's cache; GPUs want larger products.
+_CPU_TILE, _GPU_TILE = (384, 2**22), (2048, 2**24)
 
 Rows = Callable[..., tuple[Tensor, Tensor | None]]
 
@@ -55,10 +56,10 @@ def tiled(
         return loss
 
 
-def slices(features: Tensor) -> list[slice]:
-    """The tiles of rows of a batch."""
-    batch = len(features)
-    tile = _CPU_TILE if features.device.type == "cpu" else _GPU_TILE
+def slices(features: Tensor, width: int) -> list[slice]:
+    """The tiles of rows of a batch; ``width`` is that of a tile."""
+    least, logits = _CPU_TILE if features.device.type == "cpu" else _GPU_TILE
+    batch, tile = len(features), max(least, logits // width)
     return [slice(start, min(start + tile, batch)) for start in range(0, batch, tile)]
 
 
@@ -76,8 +77,9 @@ class _Tiled(torch.autograd.Function):
     ) -> Tensor:
         _, query_learns, target_learns, scale_learns, offset_learns, *_ = ctx.needs_input_grad
         unit, length = unit_rows(target)
-        tiles, learning = slices(query), len(target)
+        learning = len(target)
         width = learning + (0 if constants is None else len(constants))
+        tiles = slices(query, width)
         buffer = query.new_empty(tiles[0].stop, width)
         losses, scale_slopes, offset_slopes = (query.new_zeros(len(query)) for _ in range(3))
         query_grad = torch.empty_like(query) if query_learns or scale_learns else None
@@ -101,7 +103,7 @@ class _Tiled(torch.autograd.Function):
             if target_grad is not None:
                 target_grad.addmm_(near.T, scaled)
         if target_grad is not None:
-            for at in slices(target):
+            for at in slices(target, target.shape[1]):
                 _along_the_sphere(target_grad[at], unit[at], length[at])
         ctx.rows = len(query)
         ctx.save_for_backward(

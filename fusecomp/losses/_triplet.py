@@ -96,11 +96,10 @@ def _closest(
     """For each row its hardest negative [B], and whether it has one [B]."""
     place = torch.zeros_like(wanted.columns)
     best = torch.empty_like(query[:, 0])
-    for at in slices(query):
-        cosines, own = query[at] @ target.T, wanted.positives[at]
-        positive = cosines.gather(1, own)
-        wanted.leave_out(cosines, at)
-        cosines.scatter_(1, own, -torch.inf)
+    for at in slices(query, len(target)):
+        cosines = query[at] @ target.T
+        positive = cosines.gather(1, wanted.positives[at])
+        wanted.leave_negatives(cosines, at)
         if semi_hard:
             cosines.masked_fill_(cosines >= positive, -torch.inf)
         best[at], place[at] = cosines.max(dim=1)
@@ -114,9 +113,7 @@ def _hinges(
     wanted = Pairs(*pairs)
     own = wanted.positives[at]
     positive = cosines.gather(1, own)
-    wanted.leave_out(cosines, at)
-    cosines.scatter_(1, own, -torch.inf)
-    count = (cosines != -torch.inf).sum(dim=1, keepdim=True).clamp_min(1)
+    count = wanted.leave_negatives(cosines, at).clamp_min(1)
     cosines.add_(margin - positive).relu_()
     losses = cosines.sum(dim=1, keepdim=True) / count
     cosines.sign_().div_(count)

@@ -29,7 +29,7 @@ def test_options_equal_the_formula_in_loops(
     tile: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_tiles, "_CPU_TILE", tile)
+    monkeypatch.setattr(_tiles, "_CPU_TILE", (tile, 1))
     options = {"exclude": exclude, "label_smoothing": smoothing, "margin": margin}
     loss = InfoNCE(0.3, symmetric, **options)
     formula = partial(by_hand.info_nce, temperature=0.3, symmetric=symmetric, **options)

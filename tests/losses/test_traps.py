@@ -69,7 +69,7 @@ def learning(*tensors: Tensor, dtype: torch.dtype = torch.float64) -> list[Tenso
 @scaled
 def test_tile_exactness(name: str, tile: int, scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eleven rows, an odd width, excluded columns, a last tile that is not full."""
-    monkeypatch.setattr(_tiles, "_CPU_TILE", tile)
+    monkeypatch.setattr(_tiles, "_CPU_TILE", (tile, 1))
     make, formula = SCALED[name]
     settings: dict[str, Any] = {} if name == "MultiPositive" else {"exclude": "target"}
     ids = torch.tensor([0, 1, 2, 0, 4, 5, 1, 7, 8, 0, 10])
@@ -83,7 +83,7 @@ def test_tile_exactness(name: str, tile: int, scale: int, monkeypatch: pytest.Mo
 def test_tile_exactness_where_candidates_are_more_than_rows(
     tile: int, symmetric: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_tiles, "_CPU_TILE", tile)
+    monkeypatch.setattr(_tiles, "_CPU_TILE", (tile, 1))
     inputs = learning(*features(0, 2, 11, 5), features(1, 11, 3, 5))
 
     def formula(query: Tensor, target: Tensor, negatives: Tensor) -> float:

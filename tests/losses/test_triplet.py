@@ -20,7 +20,7 @@ MINING: list[Any] = ["hardest", "semi-hard", "all"]
 def test_it_equals_the_formula_in_loops(
     margin: float, mining: Any, exclude: Any, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_tiles, "_CPU_TILE", tile)
+    monkeypatch.setattr(_tiles, "_CPU_TILE", (tile, 1))
     loss = TripletMargin(margin, mining, exclude=exclude)
     settings = {"margin": margin, "mining": mining, "exclude": exclude}
     for seed in range(3):
