@@ -1,12 +1,14 @@
 """The only file that touches torch.distributed: who takes part, and what they exchange."""
 
 import atexit
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
     "average_gradients",
@@ -14,9 +16,15 @@ __all__ = [
     "broadcast",
     "gather",
     "gather_objects",
+    "gathered_weights",
+    "is_sharded",
     "join",
+    "local",
+    "plain_class",
+    "prepare",
     "rank",
-    "unwrapped",
+    "shard_like",
+    "whole",
     "world_size",
 ]
 
@@ -103,8 +111,10 @@ class _Gather(torch.autograd.Function):
 def average_gradients(parameters: Sequence[Tensor]) -> None:
     """Average each parameter's gradient over the processes, in place.
 
-    A gradient that only some processes have counts as zero on the others.
+    A gradient that only some processes have counts as zero on the others. FSDP2 averages those of
+    sharded parameters itself.
     """
+    parameters = [parameter for parameter in parameters if not is_sharded(parameter)]
     if world_size() == 1 or not parameters:
         return
     device = parameters[0].device
@@ -126,19 +136,102 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
 
 
 def broadcast(values: Iterable[Any]) -> None:
-    """Give every process the values that the first one's tensors have, in place."""
+    """Give every process the values that the first one's tensors have, in place.
+
+    What is sharded is left alone, as every process has a part of it.
+    """
     if world_size() > 1:
         with torch.no_grad():
             for tensor in values:
-                if isinstance(tensor, Tensor):
+                if isinstance(tensor, Tensor) and not is_sharded(tensor):
                     dist.broadcast(tensor, src=0)
 
 
-def unwrapped(module: Any) -> Any:
-    """The module inside DistributedDataParallel, which only knows ``forward``."""
-    if isinstance(module, torch.nn.parallel.DistributedDataParallel):
-        return module.module
-    return module
+# Modules in DistributedDataParallel, or sharded by FSDP2
+
+
+def prepare(part: Any) -> Any:
+    """A part of a model as it is called here; the same one, or what is inside of DDP.
+
+    DistributedDataParallel and FSDP2 only know ``forward``. The first is taken off; the second
+    learns of ``encode_image`` and ``encode_text``, and has its weights sharded afterwards.
+    """
+    if isinstance(part, nn.parallel.DistributedDataParallel):
+        part = part.module
+    for module in _sharded_modules(part):
+        module.reshard()
+        for method in ("encode_image", "encode_text"):
+            # Registering puts a method of the same name on the object; twice would gather twice.
+            if hasattr(module, method) and method not in vars(module):
+                _imported("torch.distributed.fsdp").register_fsdp_forward_method(module, method)
+    return part
+
+
+@contextmanager
+def gathered_weights(part: Any) -> Iterator[None]:
+    """Every process has all weights of a sharded part inside, and calls it as often as it likes.
+
+    Otherwise FSDP2 gathers the weights in each call, for which all processes must make as many.
+    """
+    # Sharded first, as weights may have changed since they were gathered.
+    modules = _sharded_modules(prepare(part))
+    for module in modules:
+        module.set_reshard_after_forward(False, recurse=False)
+        module.unshard()
+    try:
+        yield
+    finally:
+        for module in modules:
+            # The default of torch, which does not tell what it was.
+            module.set_reshard_after_forward(True, recurse=False)
+            module.reshard()
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether each process holds a part of the tensor alone."""
+    tensors = _imported("torch.distributed.tensor")
+    return tensors is not None and isinstance(tensor, tensors.DTensor)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The whole of a sharded tensor, which all processes must ask for; others as they are."""
+    full: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return full
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The own part of a sharded tensor, sharing its memory; others as they are."""
+    part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    return part
+
+
+def shard_like(value: Tensor, tensor: Any) -> Tensor:
+    """A whole value, sharded as another tensor of its shape is; all processes must take part."""
+    if not is_sharded(tensor):
+        return value
+    distribute = _imported("torch.distributed.tensor").distribute_tensor
+    sharded: Tensor = distribute(value, tensor.device_mesh, tensor.placements)
+    return sharded
+
+
+def plain_class(part: Any) -> type:
+    """The class of an object before FSDP2 put itself in front of it."""
+    fsdp = _imported("torch.distributed.fsdp")
+    if fsdp is None or not isinstance(part, fsdp.FSDPModule):
+        return type(part)
+    return next(kind for kind in type(part).__mro__[1:] if not issubclass(kind, fsdp.FSDPModule))
+
+
+def _sharded_modules(part: Any) -> list[Any]:
+    fsdp = _imported("torch.distributed.fsdp")
+    if fsdp is None or not isinstance(part, nn.Module):
+        return []
+    return [module for module in part.modules() if isinstance(module, fsdp.FSDPModule)]
+
+
+def _imported(name: str) -> Any:
+    """A module of torch that takes long to import; who uses it has imported it."""
+    return sys.modules.get(name)
 
 
 def _many() -> bool:

@@ -7,10 +7,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from fusecomp.distributed import unwrapped
+from fusecomp.distributed import prepare, shard_like, whole
 from fusecomp.files import read_tensors, write_tensors
 from fusecomp.loading import load_picture, require_files, stack_pictures
-from fusecomp.modules import device_of, inference, require_one_device
+from fusecomp.modules import class_name, device_of, inference, require_one_device
 from fusecomp.protocols import Encoder, Fusion
 from fusecomp.similarity import check_tensor, normalize, widen
 
@@ -25,7 +25,8 @@ class ComposedEncoder(nn.Module):
 
     Args:
         encoder: anything with ``encode_image`` and ``encode_text``; what DistributedDataParallel
-            wraps is taken out, as ``Trainer`` synchronises by itself.
+            wraps is taken out, as ``Trainer`` synchronises by itself; ``fully_shard`` of FSDP2 may
+            have been called on it.
         fusion: any callable ``fusion(image, text) -> query`` on [B, D] tensors.
 
     Raises:
@@ -44,7 +45,7 @@ class ComposedEncoder(nn.Module):
 
     def __init__(self, encoder: Encoder, fusion: Fusion) -> None:
         super().__init__()
-        encoder = unwrapped(encoder)
+        encoder = prepare(encoder)
         for method in ("encode_image", "encode_text"):
             if not callable(getattr(encoder, method, None)):
                 raise TypeError(f"encoder {type(encoder).__name__} has no method {method}")
@@ -171,11 +172,14 @@ class ComposedEncoder(nn.Module):
         return features
 
     def save(self, path: str | Path) -> None:
-        """Write all weights, the encoder's included, and a description, atomically."""
+        """Write all weights, the encoder's included, and a description, atomically.
+
+        Of a sharded encoder, every process must call it.
+        """
         content = {
             "format": _FORMAT,
             "description": self._description(),
-            "weights": {_plain(name): t.cpu() for name, t in self.state_dict().items()},
+            "weights": {_plain(name): whole(t).cpu() for name, t in self.state_dict().items()},
         }
         write_tensors(Path(path), content)
 
@@ -195,17 +199,15 @@ class ComposedEncoder(nn.Module):
         saved, given = content.get("description"), model._description()
         if saved != given:
             raise ValueError(f"{path} holds {saved}, but {given} was given to load it into")
-        names = {_plain(name): name for name in model.state_dict()}
         _check_weights(Path(path), content["weights"], model)
-        model.load_state_dict({names[name]: t for name, t in content["weights"].items()})
+        own = model.state_dict()
+        model.load_state_dict({n: shard_like(content["weights"][_plain(n)], own[n]) for n in own})
         return model
 
     def _description(self) -> dict[str, str]:
         parts = {"encoder": self.encoder, "fusion": self.fusion}
         return {
-            name: type(getattr(part, "_orig_mod", part)).__name__
-            if isinstance(part, nn.Module)
-            else "callable"
+            name: class_name(part) if isinstance(part, nn.Module) else "callable"
             for name, part in parts.items()
         }
 

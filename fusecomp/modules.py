@@ -12,9 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusecomp.distributed import plain_class, whole
+
 __all__ = [
     "accepted_keywords",
     "autocast",
+    "class_name",
     "describe",
     "device_of",
     "fingerprint",
@@ -103,11 +106,16 @@ def fingerprint(tensors: Iterable[tuple[str, Tensor]], *descriptions: str) -> st
     digest = hashlib.sha256()
     for name, tensor in tensors:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        data = tensor.detach().cpu().contiguous().flatten()
+        data = whole(tensor).detach().cpu().contiguous().flatten()
         digest.update(data.view(torch.uint8).numpy().data)
     for description in descriptions:
         digest.update(f"{len(description)} {description}".encode())
     return digest.hexdigest()
+
+
+def class_name(part: Any) -> str:
+    """The name of an object's class, also of what is compiled or sharded."""
+    return plain_class(getattr(part, "_orig_mod", part)).__name__
 
 
 def describe(part: Any) -> str:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from fusecomp.distributed import rank
+
 __all__ = ["progress"]
 
 _T = TypeVar("_T")
@@ -20,7 +22,8 @@ def progress(
     """Pass the items through and show how many are done.
 
     A terminal gets a bar. Elsewhere (a log, a notebook) a plain line comes twice a minute, and one
-    at the end of what took longer than a few seconds.
+    at the end of what took longer than a few seconds. Of many processes only the first shows its
+    own part.
 
     Args:
         items: what to iterate over.
@@ -30,6 +33,9 @@ def progress(
         per_item: how many units an item stands for.
         start: how many units were done before.
     """
+    if rank() > 0:
+        yield from items
+        return
     terminal = sys.stderr.isatty()
     show, pause = (_draw, _REDRAW_SECONDS) if terminal else (_log, _SILENCE_SECONDS)
     began = shown = time.monotonic()

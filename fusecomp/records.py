@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 __all__ = ["Batch", "Task", "Triplet"]
@@ -95,6 +96,9 @@ class Batch:
         target_ids: int64 [B]; positions in ``dataset.image_ids``.
         reference_ids: int64 [B]; the same.
         query_ids: B strings, to name rows in messages.
+
+    Raises:
+        ValueError: without rows, or if the ids or counts do not fit them.
     """
 
     reference: Any
@@ -104,6 +108,21 @@ class Batch:
     target_ids: Tensor
     reference_ids: Tensor
     query_ids: Sequence[str]
+
+    def __post_init__(self) -> None:
+        rows = len(self.query_ids)
+        if rows == 0:
+            raise ValueError("a batch needs a row at least, on every process")
+        for name in ("text_counts", "target_ids", "reference_ids"):
+            value = getattr(self, name)
+            if value.dtype != torch.int64 or value.shape != (rows,):
+                raise ValueError(
+                    f"{name} must be int64 [{rows}], as there are {rows} query_ids, "
+                    f"got {value.dtype} {list(value.shape)}"
+                )
+        if self.text_counts.sum() != len(self.texts):
+            total = self.text_counts.sum()
+            raise ValueError(f"text_counts sum to {total}, but there are {len(self.texts)} texts")
 
     def __len__(self) -> int:
         return len(self.query_ids)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fusecomp.distributed import rank, world_size
+from fusecomp.distributed import gathered_weights, rank, world_size
 from fusecomp.encoders._blocks import Block, Blocks
 from fusecomp.encoders._features import FeatureTable
 from fusecomp.loading import load_available, require_files
@@ -87,8 +87,12 @@ def compute_table(
     if side not in getattr(encoder, "lookup", {}):
         label, total = f"encoding {side}s", done + sum(map(len, todo))
         inputs = progress(inputs, total, label, f"{side}s", per_item=how.batch_size, start=done)
-    encode = _encode_function(encoder, side, below_head)
-    with inference(encoder), autocast(device_of(encoder), how.precision):
+    with (
+        gathered_weights(encoder),
+        inference(encoder),
+        autocast(device_of(encoder), how.precision),
+    ):
+        encode = _encode_function(encoder, side, below_head)
         for block in todo:
             batches = islice(inputs, math.ceil(len(block) / how.batch_size))
             finished.add(block, _encode_block(encode, side, batches, how))

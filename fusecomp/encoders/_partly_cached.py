@@ -3,7 +3,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from fusecomp.distributed import join
+from fusecomp.distributed import is_sharded, join
 from fusecomp.encoders._extraction import Extraction, compute_table
 from fusecomp.encoders._features import FeatureTable
 from fusecomp.protocols import SIDES, Dataset, Encoder
@@ -48,13 +48,20 @@ class PartlyCachedEncoder(nn.Module):
         Where a side has a head that learns, the features below it are computed.
 
         Raises:
-            ValueError: on an unknown side, or if a feature is NaN or infinite.
+            ValueError: on an unknown side, if a feature is NaN or infinite, or if a head is
+                sharded.
             FileNotFoundError: if pictures are missing.
             PictureError: if one cannot be read.
         """
         if unknown := set(sides) - set(SIDES):
             raise ValueError(f"unknown sides {sorted(unknown)}; valid: {', '.join(SIDES)}")
         heads = {side: head for side, head in _learning_heads(encoder) if side in sides}
+        for side, head in heads.items():
+            if any(map(is_sharded, head.parameters())):
+                raise ValueError(
+                    f"FSDP2 has sharded the {side} side's head with its encoder, so that it cannot "
+                    "be called alone: switch caching off (StageConfig(cache=False))"
+                )
         how = Extraction(batch_size, workers)
         join()
         tables = {

@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from fusecomp.distributed import local, shard_like, whole
+
 __all__ = ["WeightAverage"]
 
 
@@ -19,13 +21,14 @@ class WeightAverage:
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
         self._parameters = parameters
         self._average = get_ema_multi_avg_fn(decay)
-        self.values = {name: p.detach().clone() for name, p in parameters.items()}
+        self._values = {name: p.detach().clone() for name, p in parameters.items()}
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the current weights."""
-        current = [parameter.detach() for parameter in self._parameters.values()]
-        self._average(list(self.values.values()), current, 0)
+        # Of what is sharded, each process averages its part.
+        current = [local(parameter.detach()) for parameter in self._parameters.values()]
+        self._average([local(value) for value in self._values.values()], current, 0)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -39,14 +42,18 @@ class WeightAverage:
 
     def put(self) -> None:
         """Give the model the averaged weights for good."""
-        self._copy(self.values)
+        self._copy(self._values)
 
     @torch.no_grad()
     def _copy(self, values: Mapping[str, Tensor]) -> None:
         for name, parameter in self._parameters.items():
             parameter.copy_(values[name])
 
-    def restore(self, values: Mapping[str, Tensor]) -> None:
-        """Go on from saved values."""
-        for name, value in self.values.items():
-            value.copy_(values[name])
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+        return {name: whole(value) for name, value in self._values.items()}
+
+    def load_state_dict(self, values: Mapping[str, Tensor]) -> None:
+        """Go on from what ``state_dict`` gave."""
+        for name, value in self._values.items():
+            value.copy_(shard_like(values[name], value))

@@ -27,6 +27,11 @@ class Callbacks:
                 )
         self._callbacks = callbacks
 
+    @property
+    def show_progress(self) -> bool:
+        """Whether one of them does, so that nothing else needs to."""
+        return any(getattr(callback, "shows_progress", False) for callback in self._callbacks)
+
     def call(self, hook: str, *arguments: Any) -> None:
         """Call one hook of all that have it, in order."""
         for callback in self._callbacks:

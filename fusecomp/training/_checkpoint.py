@@ -4,12 +4,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from fusecomp.distributed import barrier, gather_objects, rank
+from fusecomp.distributed import barrier, gather_objects, rank, shard_like, whole
 from fusecomp.files import open_atomic, read_tensors, write_json, write_tensors
 
-__all__ = ["Workdir", "collect", "restore"]
+__all__ = ["Workdir", "collect", "collect_optimizer", "restore", "restore_optimizer"]
 
 _FORMAT = "fusecomp.training/1"
 
@@ -25,7 +26,9 @@ def collect(
 
 def restore(model: nn.Module, loss: nn.Module | None, weights: Mapping[str, Any]) -> None:
     """Put ``collect``'s copies back."""
-    unknown = model.load_state_dict(weights["model"], strict=False).unexpected_keys
+    own = model.state_dict()
+    saved = {name: shard_like(value, own.get(name)) for name, value in weights["model"].items()}
+    unknown = model.load_state_dict(saved, strict=False).unexpected_keys
     if unknown:
         raise ValueError(f"the checkpoint holds weights that the model lacks: {unknown[:3]}")
     if loss is not None:
@@ -33,7 +36,37 @@ def restore(model: nn.Module, loss: nn.Module | None, weights: Mapping[str, Any]
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+    return {name: whole(value).detach().to("cpu", copy=True) for name, value in tensors.items()}
+
+
+def collect_optimizer(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, dict[str, Any]]:
+    """The state of an optimiser by the names of its parameters, whole on every process."""
+    return {
+        name: {n: whole(v) if isinstance(v, Tensor) else v for n, v in optimizer.state[p].items()}
+        for name, p in parameters.items()
+        if p in optimizer.state
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    state: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Put what ``collect_optimizer`` gave back; the groups stay as they are."""
+    own = optimizer.state_dict()
+    members = (p for group in optimizer.param_groups for p in group["params"])
+    numbers = {parameter: number for number, parameter in enumerate(members)}
+    for name, values in state.items():
+        like = parameters[name]
+        own["state"][numbers[like]] = {
+            # The count of steps is no part of the parameter.
+            n: shard_like(v, like) if getattr(v, "shape", None) == like.shape else v
+            for n, v in values.items()
+        }
+    optimizer.load_state_dict(own)
 
 
 class Workdir:

@@ -1,9 +1,8 @@
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-
-from fusecomp.records import Batch
 
 __all__ = ["Features", "GradientCache"]
 
@@ -24,15 +23,15 @@ class GradientCache:
 
     Args:
         encode: a part -> its features, with a graph where gradients are enabled.
-        parts: the batch in pieces.
+        parts: the batch in pieces, whatever ``encode`` takes for one.
         seed: called with the number of a part before it is encoded.
         learns: whether anything below the features learns.
     """
 
     def __init__(
         self,
-        encode: Callable[[Batch], Features],
-        parts: Sequence[Batch],
+        encode: Callable[[Any], Features],
+        parts: Sequence[Any],
         seed: Callable[[int], None],
         learns: bool,
     ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from fusecomp.model import ComposedEncoder
-from fusecomp.modules import describe, fingerprint
+from fusecomp.modules import class_name, describe, fingerprint
 from fusecomp.protocols import Dataset, Loss
 from fusecomp.training._stage import StageConfig
 
@@ -50,5 +50,4 @@ def _describe_dataset(dataset: Dataset | None, seed: int) -> dict[str, Any] | No
 
 
 def _describe_part(part: Any) -> str:
-    part = getattr(part, "_orig_mod", part)
-    return describe(part) if hasattr(part, "__code__") else type(part).__name__
+    return describe(part) if hasattr(part, "__code__") else class_name(part)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fusecomp.distributed import is_sharded
 from fusecomp.training._stage import StageConfig
 
 __all__ = ["make_optimizer", "rate_factor"]
@@ -15,6 +16,8 @@ def make_optimizer(
     learning: Mapping[str, nn.Parameter], of_loss: Iterable[nn.Parameter], config: StageConfig
 ) -> torch.optim.Optimizer:
     """The optimiser, with one group for each pair of learning rate and weight decay.
+
+    Sharded parameters have groups of their own.
 
     Raises:
         ValueError: if a pattern of ``config.lr_of`` or ``config.no_decay`` matches nothing.
@@ -26,16 +29,17 @@ def make_optimizer(
     decay = config.weight_decay
     if decay is None:
         decay = 0.01 if config.optimizer == "adamw" else 0.0
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    # One kernel cannot take sharded parameters and others.
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in learning.items():
-        key = _rate(name, config), decay if _decays(name, parameter, config) else 0.0
-        groups.setdefault(key, []).append(parameter)
+        rate, own_decay = _rate(name, config), decay if _decays(name, parameter, config) else 0.0
+        groups.setdefault((rate, own_decay, is_sharded(parameter)), []).append(parameter)
     for parameter in of_loss:
         # A learnable temperature would be dragged towards zero.
-        key = config.lr, decay if parameter.ndim > 1 else 0.0
-        groups.setdefault(key, []).append(parameter)
+        own_decay = decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((config.lr, own_decay, False), []).append(parameter)
     listed: list[dict[str, Any]] = [
-        {"params": members, "lr": lr, "weight_decay": wd} for (lr, wd), members in groups.items()
+        {"params": members, "lr": lr, "weight_decay": wd} for (lr, wd, _), members in groups.items()
     ]
     if config.optimizer == "sgd":
         return torch.optim.SGD(listed, config.lr)

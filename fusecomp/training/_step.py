@@ -1,13 +1,19 @@
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fusecomp.distributed import average_gradients, gather, gather_objects, rank
+from fusecomp.distributed import (
+    average_gradients,
+    gather,
+    gather_objects,
+    is_sharded,
+    rank,
+    whole,
+)
 from fusecomp.model import ComposedEncoder
 from fusecomp.modules import accepted_keywords, autocast
 from fusecomp.protocols import Encoder, Loss
@@ -71,18 +77,22 @@ class Step:
             fusion: Any = torch.compile(model.fusion)
             self._compose = ComposedEncoder(model.encoder, fusion).compose
             self._loss = torch.compile(loss)
-        of_loss = [] if self.loss_module is None else list(self.loss_module.parameters())
-        self._parameters = [*learning.values(), *of_loss]
+        of_loss = {} if self.loss_module is None else dict(self.loss_module.named_parameters())
+        self.parameters = {**learning, **{f"loss.{name}": p for name, p in of_loss.items()}}
+        sharded = [p for p in self.parameters.values() if is_sharded(p)]
+        others = [p for p in self.parameters.values() if not is_sharded(p)]
+        # torch's functions of many tensors take one kind at a time.
+        self._kinds = [kind for kind in (sharded, others) if kind]
+        self._is_sharded = any(is_sharded(p) for p in model.parameters())
         self._encoder_learns = any(name.startswith("encoder.") for name in learning)
-        self.optimizer = make_optimizer(learning, of_loss, config)
+        self.optimizer = make_optimizer(learning, of_loss.values(), config)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
 
-    @property
-    def learning_rate(self) -> float:
-        """That of the last step, of the first group."""
-        rate: float = self.optimizer.param_groups[0]["lr"]
-        return rate
+    def rates(self, number: int, steps: int) -> list[float]:
+        """The learning rate of each group in a step (from 0) of so many."""
+        factor = rate_factor(self._config, number, steps)
+        return [rate * factor for rate in self._rates]
 
     def __call__(self, encoder: Encoder, batch: Batch, number: int, steps: int) -> Outcome:
         """Update once.
@@ -109,10 +119,11 @@ class Step:
             return Outcome(torch.tensor(torch.nan, device=self._device), updated=False)
         if self._config.clip is not None:
             length = torch.tensor(norm, device=self._device)
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, self._config.clip, length)
-        factor = rate_factor(self._config, number, steps)
-        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * factor
+            for kind in self._kinds:
+                torch.nn.utils.clip_grads_with_norm_(kind, self._config.clip, length)
+        rates = self.rates(number, steps)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         # With fp16 the scaler leaves out a step whose gradients overflow, and lowers its scale.
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -122,7 +133,13 @@ class Step:
         """The loss, its value, and the norm of the gradient that now lies in the parameters."""
         place = self._config.seed, number, rank() + 1
         parts = self._parts(batch)
-        encode = partial(self._encode, encoder)
+
+        def encode(part: Batch | None) -> Features:
+            if part is not None:
+                return self._encode(encoder, part)
+            # Some row, of which nothing is kept: the call is what the other processes wait for.
+            image, text, target = self._encode(encoder, batch.rows(0, 1))
+            return image[:0], text[:0], target[:0]
 
         def seed_part(part: int) -> None:
             seed(self._device, *place, part + 1)
@@ -142,15 +159,21 @@ class Step:
         self.scaler.scale(loss).backward()
         if cache is not None:
             cache.backward()
-        average_gradients(self._parameters)
+        average_gradients([p for kind in self._kinds for p in kind])
         return loss.detach(), *self._checked(loss.detach(), query, target, batch)
 
-    def _parts(self, batch: Batch) -> list[Batch]:
+    def _parts(self, batch: Batch) -> list[Batch | None]:
+        """The pieces that are encoded one after another; None has no row of this process."""
         size = self._config.micro_batch
-        if size is None or size >= len(batch):
+        if size is None:
             return [batch]
-        starts = range(0, len(batch), size)
-        return [batch.rows(start, min(start + size, len(batch))) for start in starts]
+        parts: list[Batch | None] = [
+            batch.rows(start, min(start + size, len(batch))) for start in range(0, len(batch), size)
+        ]
+        if self._is_sharded:
+            # Each call of a sharded encoder needs all processes: as many parts on each.
+            parts += [None] * (max(gather_objects(len(parts))) - len(parts))
+        return parts
 
     def _encode(self, encoder: Encoder, part: Batch) -> Features:
         recompute = self._config.checkpointing and self._encoder_learns
@@ -189,8 +212,9 @@ class Step:
     ) -> tuple[float, float]:
         """The value of the loss and the norm of the gradient, both finite."""
         self.scaler.unscale_(self.optimizer)
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients).to(loss)
+        kinds = [[p.grad for p in kind if p.grad is not None] for kind in self._kinds]
+        norms = [whole(torch.nn.utils.get_total_norm(kind)).to(loss) for kind in kinds]
+        norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
         # Both in one message from the device, which waits for nothing else.
         value, length = map(float, torch.stack([loss, norm]).tolist())
         if not math.isfinite(value):

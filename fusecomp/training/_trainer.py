@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fusecomp.distributed import broadcast, gather_objects, join, world_size
+from fusecomp.distributed import (
+    broadcast,
+    gather_objects,
+    is_sharded,
+    join,
+    plain_class,
+    prepare,
+    world_size,
+)
 from fusecomp.encoders import PartlyCachedEncoder
 from fusecomp.evaluation import evaluate, headline, metric_names
 from fusecomp.model import ComposedEncoder
@@ -23,7 +31,13 @@ from fusecomp.training._average import WeightAverage
 from fusecomp.training._batches import batches, plan
 from fusecomp.training._best import BestWeights
 from fusecomp.training._callbacks import Callbacks
-from fusecomp.training._checkpoint import Workdir, collect, restore
+from fusecomp.training._checkpoint import (
+    Workdir,
+    collect,
+    collect_optimizer,
+    restore,
+    restore_optimizer,
+)
 from fusecomp.training._identity import describe_run
 from fusecomp.training._learning import frozen_sides, learning_parameters
 from fusecomp.training._stage import StageConfig
@@ -78,13 +92,14 @@ class Trainer:
             loss)``, ``on_evaluation(trainer, evaluation)``, ``on_epoch(trainer, record)``,
             ``on_checkpoint(trainer, path)`` and ``on_end(trainer, run)``, called on every
             process. What ``state_dict()`` of one returns is kept in the checkpoint and given to
-            its ``load_state_dict``.
+            its ``load_state_dict``. One with ``shows_progress = True`` replaces the progress line.
+            ``TqdmBar``, ``TensorBoardLog`` and ``WandbLog`` are ready.
 
     Raises:
         TypeError: if an argument is something else, as when two are swapped.
         ValueError: if ``config.train`` names nothing that can learn, the metric is unknown, the
             triplets make no batch, the precision does not fit the device, or encoder and fusion
-            are on different devices.
+            are on different devices, or FSDP2 has sharded the whole model.
     """
 
     def __init__(
@@ -99,6 +114,7 @@ class Trainer:
     ) -> None:
         _require_kinds(model, train, loss, config, validation)
         join()
+        prepare(model)
         self.model = model
         self.train = train
         self.loss = loss
@@ -136,6 +152,13 @@ class Trainer:
         """The metrics that pick the best weights; early errors."""
         require_one_device(self.model.encoder, self.model.fusion)
         autocast(self._device, config.precision)  # raises where the device cannot
+        if plain_class(self.model) is not type(self.model):
+            raise ValueError(
+                "fully_shard was called on the ComposedEncoder, which is not called as a whole: "
+                "call it on the encoder"
+            )
+        if config.precision == "fp16" and any(map(is_sharded, self.model.parameters())):
+            raise ValueError("precision='fp16' does not go with FSDP2: use 'bf16'")
         nobody_twice = torch.arange(len(self.train))
         self._batches_per_epoch = len(plan(len(self.train), config, 0, nobody_twice))
         if self.validation is None:
@@ -210,11 +233,13 @@ class Trainer:
 
     def _train(self) -> None:
         """The steps that are left; one line of progress for all epochs."""
-        names = self.config.train
-        label = f"training {names if isinstance(names, str) else ', '.join(names)}"
-        done = self.epoch * self._batches_per_epoch + self.batch
         todo = self._remaining(self.encoder)
-        for batch in progress(todo, self.total_steps, label, "steps", start=done):
+        if not self._callbacks.show_progress:
+            names = self.config.train
+            label = f"training {names if isinstance(names, str) else ', '.join(names)}"
+            done = self.epoch * self._batches_per_epoch + self.batch
+            todo = progress(todo, self.total_steps, label, "steps", start=done)
+        for batch in todo:
             self.step(batch)
             self.batch += 1
             if self.config.save_every and self.steps % self.config.save_every == 0:
@@ -237,7 +262,7 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         self.epoch += 1
-        record = {"epoch": self.epoch, **self._sums.means(), "lr": self._step.learning_rate}
+        record = {"epoch": self.epoch, **self._sums.means(), "lr": self._learning_rate}
         due = self.epoch % self.config.eval_every == 0 or self.epoch == self.config.epochs
         if self.validation is not None and due:
             with self._result_in_place():
@@ -247,6 +272,11 @@ class Trainer:
         self._callbacks.call("on_epoch", self, record)
         self.batch, self._sums = 0, _Sums()
         self._save()
+
+    @property
+    def _learning_rate(self) -> float:
+        """That of the last step, of the first group."""
+        return self._step.rates(self.steps - 1, self.total_steps)[0]
 
     def _validate(self, validation: Dataset) -> Mapping[str, float]:
         view = ComposedEncoder(self.encoder, self.model.fusion)
@@ -271,8 +301,8 @@ class Trainer:
             "steps": self.steps,
             "sums": self._sums.state_dict(),
             "weights": self._weights(),
-            "average": None if self._average is None else self._average.values,
-            "optimizer": self.optimizer.state_dict(),
+            "average": None if self._average is None else self._average.state_dict(),
+            "optimizer": collect_optimizer(self.optimizer, self._step.parameters),
             "scaler": self._step.scaler.state_dict(),
             "best": self._best.entries,
             "callbacks": self._callbacks.states(),
@@ -303,8 +333,8 @@ class Trainer:
             return
         restore(self.model, self._step.loss_module, state["weights"])
         if self._average is not None:
-            self._average.restore(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+            self._average.load_state_dict(state["average"])
+        restore_optimizer(self.optimizer, self._step.parameters, state["optimizer"])
         self._step.scaler.load_state_dict(state["scaler"])
         self.epoch, self.batch, self.steps = state["epoch"], state["batch"], state["steps"]
         self._sums, self._history = _Sums(**state["sums"]), state["history"]

@@ -1,0 +1,105 @@
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from fusecomp.distributed import rank
+from fusecomp.training._trainer import Run, Trainer
+
+__all__ = ["TensorBoardLog", "TqdmBar", "WandbLog"]
+
+
+class TqdmBar:
+    """Shows the steps on a bar of tqdm, in place of the line that training shows by itself.
+
+    Args:
+        bar: ``tqdm.tqdm(unit="step")``, or that of ``tqdm.notebook`` or ``tqdm.rich``. Of many
+            processes the first shows it; the others may give None.
+
+    Example:
+        >>> bar = TqdmBar(None)  # pass ``callbacks=[bar]`` to ``fit``
+    """
+
+    shows_progress = True
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Set the length; what was done before a resume counts."""
+        if rank() == 0:
+            self._bar.reset(total=trainer.total_steps)
+            self._bar.update(trainer.steps)
+
+    def on_step(self, trainer: Trainer, loss: Tensor) -> None:
+        """One step more."""
+        if rank() == 0:
+            self._bar.update()
+
+    def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
+        """Show the numbers of the epoch."""
+        if rank() == 0:
+            self._bar.set_postfix({name: f"{value:.4g}" for name, value in record.items()})
+
+    def on_end(self, trainer: Trainer, run: Run) -> None:
+        """Leave the bar as it is."""
+        if rank() == 0:
+            self._bar.close()
+
+
+class TensorBoardLog:
+    """Writes the loss of steps and the numbers of epochs for TensorBoard.
+
+    Args:
+        writer: ``torch.utils.tensorboard.SummaryWriter(folder)``. Of many processes the first
+            writes; the others may give None, as each writer makes a file.
+        every: steps from one loss to the next; asking a GPU for one waits for it.
+    """
+
+    def __init__(self, writer: Any, every: int = 10) -> None:
+        self._writer = writer
+        self._every = every
+
+    def on_step(self, trainer: Trainer, loss: Tensor) -> None:
+        """The loss, as ``step/loss``."""
+        if rank() == 0 and trainer.steps % self._every == 0:
+            self._writer.add_scalar("step/loss", loss.item(), trainer.steps)
+
+    def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
+        """Loss, learning rate and metrics under their own names, by step."""
+        if rank() == 0:
+            for name, value in record.items():
+                self._writer.add_scalar(name, value, trainer.steps)
+
+    def on_end(self, trainer: Trainer, run: Run) -> None:
+        """Write what is still in memory."""
+        if rank() == 0:
+            self._writer.flush()
+
+
+class WandbLog:
+    """Sends the settings, the loss of steps and the numbers of epochs to Weights & Biases.
+
+    Args:
+        run: ``wandb.init(...)``. Of many processes the first sends; the others may give None.
+        every: as in ``TensorBoardLog``.
+    """
+
+    def __init__(self, run: Any, every: int = 10) -> None:
+        self._run = run
+        self._every = every
+
+    def on_start(self, trainer: Trainer) -> None:
+        """The settings."""
+        if rank() == 0:
+            self._run.config.update(trainer.config.to_dict(), allow_val_change=True)
+
+    def on_step(self, trainer: Trainer, loss: Tensor) -> None:
+        """The loss, as ``step/loss``."""
+        if rank() == 0 and trainer.steps % self._every == 0:
+            self._run.log({"step/loss": loss.item()}, step=trainer.steps)
+
+    def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
+        """Loss, learning rate and metrics under their own names."""
+        if rank() == 0:
+            self._run.log(dict(record), step=trainer.steps)
