@@ -33,5 +33,5 @@ def check_table(features: Tensor, name: str) -> None:
 
 def find(known: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Where each wanted id stands among the known ones, which are sorted, and whether it does."""
-    place = torch.searchsorted(known, wanted).clamp(max=len(known) - 1)
+    place = torch.searchsorted(known, wanted.contiguous()).clamp(max=len(known) - 1)
     return place, known[place] == wanted

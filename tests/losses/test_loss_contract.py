@@ -152,6 +152,29 @@ def test_scaling_features_does_not_move_it(name: str) -> None:
 
 
 @every_loss
+def test_strides_do_not_matter(name: str) -> None:
+    query, target = features()
+    transposed = [x.detach().T.contiguous().T.requires_grad_() for x in (query, target)]
+    columns = torch.stack(tuple(ids(8).values()), dim=1)
+    first, second = (
+        call(make(name), query, target),
+        make(name)(*transposed, target_ids=columns[:, 0], reference_ids=columns[:, 1]),
+    )
+    torch.testing.assert_close(first, second)
+    torch.testing.assert_close(
+        torch.autograd.grad(first, (query, target)), torch.autograd.grad(second, transposed)
+    )
+
+
+@every_loss
+def test_nothing_needs_to_learn(name: str) -> None:
+    query, target = (x.detach() for x in features())
+    module = make(name)
+    with torch.no_grad():
+        assert torch.equal(call(make(name), query, target), call(module, query, target))
+
+
+@every_loss
 def test_compiled_without_a_graph_break_it_is_the_same(name: str) -> None:
     plain = make(name)
     module = make(name)
