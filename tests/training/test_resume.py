@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_trainer import CONFIG, assert_equal_weights, composed
 from torch import Tensor, nn
-from toy import DIM, Toy, assert_same, encoder
+from toy import DIM, Toy, WordText, assert_same, encoder, load
 
 import fusecomp as fc
 from fusecomp.files import read_tensors
@@ -165,6 +165,96 @@ def test_batchnorm_and_a_loss_with_weights_resume_too(tmp_path: Path) -> None:
     resumed, resumed_loss = run(tmp_path / "broken", -1)
     assert_equal_weights(straight.model, resumed.model)
     assert straight_loss.weight.item() == resumed_loss.weight.item() != 1.0
+
+
+class Remembering(nn.Module):
+    """A learnable scale, a queue of targets, and a NaN in its fourth call."""
+
+    queue: Tensor
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(5.0))
+        self.register_buffer("queue", torch.zeros(3, DIM))
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, query: Tensor, target: Tensor) -> Tensor:
+        self.calls += 1
+        candidates = nn.functional.normalize(torch.cat((target, self.queue)))
+        self.queue = torch.cat((target.detach().float(), self.queue))[:3]
+        logits = self.scale * query @ candidates.T
+        loss = nn.functional.cross_entropy(logits, torch.arange(len(query)))
+        return loss * (torch.nan if self.calls == 4 else 1.0)
+
+
+class Counting:
+    """A callback with a state, that may interrupt after a step."""
+
+    def __init__(self, stop: int | None) -> None:
+        self.steps = 0
+        self.stop = stop
+
+    def on_step(self, trainer: fc.Trainer, loss: Tensor) -> None:
+        self.steps += 1
+        if self.steps == self.stop:
+            raise Stop
+
+    def state_dict(self) -> dict[str, int]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.steps = state["steps"]
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"ema": 0.7},
+    {"schedule": "cosine", "warmup": 2},
+    {"schedule": "linear"},
+    {"optimizer": "sgd"},
+    {"optimizer": "adamw", "weight_decay": 0.1, "no_decay": ()},
+    {"lr_of": {"fusion.*": 0.01}, "clip": 0.5},
+    {"metric": ("recall@1", "recall@5"), "keep": 2},
+    {"eval_every": 2},
+    {"patience": 1, "metric": "recall@1"},
+    {"precision": "bf16"},
+    {"micro_batch": 2},
+    {"checkpointing": True},
+    {"unique_targets": True},
+    {"drop_last": True},
+    {"cache": False},
+    {"deterministic": True},
+    {"train": "text"},
+    {"train": ("image", "fusion"), "encoder_mode": "eval"},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.filterwarnings("ignore:BatchNorm of the encoder learns")
+def test_every_option_resumes(tmp_path: Path, options: dict[str, Any]) -> None:
+    """With dropout, BatchNorm, and a loss and a callback that have a state of their own."""
+    config = replace(CONFIG, train=("both", "fusion"), encoder_mode="train", nonfinite="skip")
+    config = replace(config, **options, save_every=2)
+
+    def run(name: str, stop: int | None = None) -> Run:
+        torch.manual_seed(0)
+        image = nn.Sequential(nn.Linear(4, DIM), nn.BatchNorm1d(DIM))
+        live = fc.DualEncoder(image, WordText(dropout=0.5), load)
+        model = fc.ComposedEncoder(live, fc.Combiner(DIM, dropout=0.5))
+        data, callbacks = Toy(tmp_path), [Counting(stop)]
+        return fc.fit(model, data, Remembering(), config, data, tmp_path / name, callbacks)
+
+    straight = run("straight")
+    # The second step of the second epoch is lost, the first one, which was skipped, is kept.
+    with pytest.raises(Stop):
+        run("broken", stop=5)
+    resumed = run("broken")
+    assert_equal_weights(straight.model, resumed.model)
+    assert straight.metrics == resumed.metrics
+    one, other = (read_tensors(tmp_path / name / "last.pt") for name in ("straight", "broken"))
+    assert_same(one, other)
+    assert one["weights"]["loss"]["calls"] == one["steps"] == one["callbacks"][0]["steps"]
 
 
 # A workdir that belongs to another run.
