@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+import experiment
 import fashioniq_repro
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ import fusecomp as fc
 from fusecomp import losses
 from fusecomp.protocols import Loss
 
-DIM, T = fashioniq_repro.TINY_DIM, 0.05
+DIM, T = fashioniq_repro.SMALL.dim, 0.05
 METRICS = ("mean/recall@10", "mean/recall@50", "mean")
 
 
@@ -28,11 +29,11 @@ class Prepared:
     """Triplets with frozen features, and the tables that some losses need."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        root = fashioniq_repro.draw_minifashion(args)
+        root = fashioniq_repro.draw(args)
         self.train, self.val = (
             fc.data.FashionIQ(root, split, name="MiniFashion") for split in ("train", "val")
         )
-        encoder = fashioniq_repro.pretrained_encoder(root, args)
+        encoder = experiment.pretrained_encoder(args, root, fashioniq_repro.SMALL)
         self.encoder = fc.CachedEncoder.build(encoder, self.train, self.val)
 
     def pairs(self) -> Tensor:
