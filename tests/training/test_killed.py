@@ -3,12 +3,15 @@
 import multiprocessing
 import random
 import time
+import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from toy import DIM, Toy, assert_same, encoder
 
@@ -49,55 +52,94 @@ class Drawing:
         time.sleep(self.pause)
 
 
-def train(root: Path, workdir: Path, pause: float = 0.0, config: fc.StageConfig = CONFIG) -> None:
+def train(
+    root: Path, workdir: Path, config: fc.StageConfig, pause: float, rank: int, meeting: Path | None
+) -> None:
     torch.set_num_threads(1)
+    if meeting is not None:
+        dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     data = Toy(root, rows=12)
     model = fc.ComposedEncoder(encoder(dropout=0.5), fc.Combiner(DIM, dropout=0.5))
     run = fc.fit(model, data, fc.InfoNCE(0.1), config, data, workdir, [Drawing(pause)])
-    run.model.save(workdir / "result.pt")
+    if rank == 0:
+        run.model.save(workdir / "result.pt")
+    if meeting is not None:
+        dist.destroy_process_group()
 
 
-def start(root: Path, workdir: Path, config: fc.StageConfig) -> BaseProcess:
-    process = CONTEXT.Process(target=train, args=(root, workdir, 0.005, config))
-    process.start()
-    return process
+def start(
+    root: Path, workdir: Path, config: fc.StageConfig, count: int, pause: float = 0.005
+) -> Sequence[BaseProcess]:
+    """Begin a training on so many processes, or go on with it."""
+    meeting = None if count == 1 else root / f"meeting-{uuid.uuid4()}"
+    processes = [
+        CONTEXT.Process(target=train, args=(root, workdir, config, pause, rank, meeting))
+        for rank in range(count)
+    ]
+    for process in processes:
+        process.start()
+    return processes
 
 
-def killed_and_resumed(root: Path, config: fc.StageConfig, kills: int, seed: int) -> int:
-    """Kill a training until it ends or so many times; how often that came to pass."""
-    chance = random.Random(seed)
-    for count in range(kills):
-        process = start(root, root / "killed", config)
-        # A run takes about a second: early, late, and sometimes after the end.
-        process.join(chance.uniform(0.05, 0.6))
-        if process.exitcode is not None:
-            assert process.exitcode == 0
-            return count
-        process.kill()
-        process.join()
+def finish(processes: Sequence[BaseProcess]) -> None:
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+
+
+def kill_until_it_ends(
+    root: Path, workdir: Path, config: fc.StageConfig, count: int, pauses: Iterator[float]
+) -> int:
+    """Start a training again and again, kill it after each pause; how often that came to pass."""
+    kills = 0
+    for pause in pauses:
+        processes = start(root, workdir, config, count)
+        processes[0].join(pause)
+        if processes[0].exitcode is not None:
+            finish(processes)
+            return kills
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.join()
+        kills += 1
+    finish(start(root, workdir, config, count))
     return kills
 
 
+def assert_same_files(one: Path, other: Path, where: str) -> None:
+    for name in ("result.pt", "last.pt"):
+        assert_same(read_tensors(one / name), read_tensors(other / name), f"{name} {where}")
+    assert (one / "log.jsonl").read_text() == (other / "log.jsonl").read_text(), where
+    kept = [{path.name for path in (folder / "best").iterdir()} for folder in (one, other)]
+    assert kept[0] == kept[1], where
+
+
 @pytest.mark.parametrize("save_every", [1, None])
-@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("count", "kills"),
+    [
+        (1, 6),
+        (2, 3),
+        pytest.param(1, 50, marks=pytest.mark.long),
+        pytest.param(2, 50, marks=pytest.mark.long),
+    ],
+)
 def test_killed_at_any_moment_and_resumed_equals_never_killed(
-    tmp_path: Path, save_every: int | None, kills: int
+    tmp_path: Path, count: int, save_every: int | None, kills: int
 ) -> None:
     config = replace(CONFIG, save_every=save_every)
-    straight = CONTEXT.Process(target=train, args=(tmp_path, tmp_path / "straight", 0.0, config))
-    straight.start()
-    straight.join(60)
-    assert straight.exitcode == 0
+    finish(start(tmp_path, tmp_path / "warm-up", config, count))
+    began = time.monotonic()
+    finish(start(tmp_path, tmp_path / "straight", config, count, pause=0.0))
+    seconds = time.monotonic() - began
     seed = random.SystemRandom().randrange(2**32)
-    done = killed_and_resumed(tmp_path, config, kills, seed)
-    last = start(tmp_path, tmp_path / "killed", config)
-    last.join(60)
-    assert last.exitcode == 0
-    assert done >= 1, f"seed {seed}"
-    for name in ("result.pt", "last.pt"):
-        one, other = (read_tensors(tmp_path / run / name) for run in ("straight", "killed"))
-        assert_same(one, other, f"{name} (seed {seed})")
-    logs = [(tmp_path / run / "log.jsonl").read_text() for run in ("straight", "killed")]
-    assert logs[0] == logs[1], f"seed {seed}"
-    kept = [{p.name for p in (tmp_path / run / "best").iterdir()} for run in ("straight", "killed")]
-    assert kept[0] == kept[1]
+    chance = random.Random(seed)
+    done = runs = 0
+    while done < kills:
+        workdir = tmp_path / f"killed-{runs}"
+        runs += 1
+        # Early or late in a run, and sometimes after the end of one that had little left to do.
+        pauses = (chance.uniform(0.05, 0.9) * seconds for _ in range(kills - done))
+        done += kill_until_it_ends(tmp_path, workdir, config, count, pauses)
+        assert_same_files(tmp_path / "straight", workdir, f"(seed {seed})")
