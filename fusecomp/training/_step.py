@@ -118,7 +118,7 @@ class Step:
                 raise
             return Outcome(torch.tensor(torch.nan, device=self._device), updated=False)
         if self._config.clip is not None:
-            length = torch.tensor(norm, device=self._device)
+            length = loss.new_tensor(norm)
             for kind in self._kinds:
                 torch.nn.utils.clip_grads_with_norm_(kind, self._config.clip, length)
         rates = self.rates(number, steps)
