@@ -65,10 +65,8 @@ def main() -> None:
     train, val = (fc.data.TripletTable(table, images, split=split) for split in ("train", "val"))
     torch.manual_seed(0)
     text, width = text_encoder(args.text_model)
-    vision = tinyclip.TinyImageEncoder(dim=128)
-    encoder = fc.DualEncoder(
-        vision, text, load=tinyclip.load_picture, image_dim=128, text_dim=width, dim=64
-    )
+    vision, load = tinyclip.TinyImageEncoder(dim=128), tinyclip.load_picture
+    encoder = fc.DualEncoder(vision, text, load, image_dim=128, text_dim=width, dim=64)
     stage1 = fc.StageConfig(epochs=args.epochs, batch_size=128, lr=3e-4, train="both")
     stage2 = fc.StageConfig(epochs=args.epochs, batch_size=128, lr=1e-3)
     combiner, loss = fc.Combiner(dim=64), fc.InfoNCE(temperature=0.05)

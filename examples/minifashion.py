@@ -14,25 +14,33 @@ stand for the web captions that CLIP was trained on.
     python examples/minifashion.py DIR [--seed N]
 """
 
-import argparse
-import json
 import string
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from drawn_dataset import (
+    FINE,
+    RGB,
+    SIDE,
+    Points,
+    choose,
+    command_line,
+    lit,
+    mirrored,
+    mistyped,
+    shade,
+    with_article,
+    write_once,
+)
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-Points = list[tuple[float, float]]
-RGB = tuple[int, int, int]
+from fusecomp.files import write_json
 
 CATEGORIES = ("dress", "shirt", "toptee")
-SIDE = 64
-FINE = 2  # pictures are drawn this many times larger, then reduced, which smooths their edges
 VERSION = 1  # part of the settings on disk: raise it when the same seed draws something else
 
 
@@ -210,11 +218,6 @@ class Pose(NamedTuple):
         return cos * x + sin * y, cos * y - sin * x
 
 
-def mirrored(points: Points) -> Points:
-    """The left side of what has a right side."""
-    return [(-x, y) for x, y in reversed(points)]
-
-
 def weave(pattern: str, pose: Pose) -> Image.Image:
     """The mask of the accent colour on the cloth."""
     u, v = pose.grid()
@@ -231,12 +234,6 @@ def weave(pattern: str, pose: Pose) -> Image.Image:
         petals = 0.3 if pattern == "dots" else 0.3 + 0.14 * np.cos(5 * np.arctan2(down, across))
         accent = np.hypot(across, down) < petals
     return Image.fromarray(accent.astype(np.uint8) * 255)
-
-
-def shade(colour: RGB, factor: float) -> RGB:
-    """A darker (factor below 1) or lighter colour."""
-    red, green, blue = (min(255, int(value * factor)) for value in colour)
-    return red, green, blue
 
 
 def make_cloth(garment: Garment, pose: Pose, dye: float) -> Image.Image:
@@ -304,10 +301,7 @@ def draw_garment(rng: Generator, garment: Garment) -> Image.Image:
     canvas = Image.new("RGB", (large, large), wall)
     sew(canvas, make_cloth(garment, pose, rng.uniform(0.86, 1.1)), garment, pose)
     trim(canvas, garment, pose, wall)
-    ramp, tilt = np.linspace(-1, 1, SIDE), rng.normal(0, 0.07, size=2)
-    light = rng.uniform(0.85, 1.08) + tilt[0] * ramp[:, None] + tilt[1] * ramp
-    pixels = np.asarray(canvas.reduce(FINE)) * light.astype(np.float32)[:, :, None]
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    return lit(rng, canvas)
 
 
 # ----------------------------------------------------------------------------------------- words
@@ -363,11 +357,6 @@ SALIENCE = {  # how readily an annotator mentions a change
     "fit": 1.0,
     "extra": 1.5,
 }
-
-
-def choose(rng: Generator, options: Sequence[str]) -> str:
-    """One of the options, all equally likely."""
-    return options[int(rng.integers(len(options)))]
 
 
 def colour_word(rng: Generator, colour: str) -> str:
@@ -430,14 +419,13 @@ def describe(rng: Generator, garment: Garment, thorough: float) -> str:
     words += [c.removeprefix("is ") for c in clauses if c.startswith("is ")]
     phrase = " ".join([*words, choose(rng, NOUNS[garment.category])])
     phrase += f" with {' and '.join(tail[i] for i in rng.permutation(len(tail)))}" if tail else ""
-    return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
+    return with_article(phrase)
 
 
 def slip(rng: Generator, caption: str) -> str:
     """The same caption as a hurried person types it."""
     if rng.random() < 0.05:
-        at = int(rng.integers(1, len(caption) - 2))
-        caption = caption[:at] + caption[at + 1] + caption[at] + caption[at + 2 :]
+        caption = mistyped(rng, caption)
     if rng.random() < 0.08:
         caption = caption.capitalize()
     return caption + choose(rng, ("", "", "", "", "", "", ".", " "))
@@ -471,12 +459,6 @@ def new_ids(rng: Generator, count: int, prefix: str) -> list[str]:
     while len(ids) < count:
         ids[prefix + "".join(letters[i] for i in rng.integers(len(letters), size=6))] = None
     return list(ids)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Writes one file of the set."""
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def render_split(
@@ -527,39 +509,19 @@ def render(
         FileExistsError: The folder holds something else.
         ValueError: There are too few images for that many triplets.
     """
-    root = Path(root).absolute()
     sizes = {"train": (train_images, train_triplets), "val": (val_images, val_queries)}
     settings = {"version": VERSION, "seed": seed} | {k: list(v) for k, v in sizes.items()}
-    mark = root / "minifashion.json"
-    if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == settings:
-        return root
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FileExistsError(
-            f"{root} exists, but does not hold the data set with the settings {settings}; "
-            "name another folder, or remove this one first"
-        )
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as scratch:
-        work = Path(scratch) / "set"
-        (work / "images").mkdir(parents=True)
+
+    def write(folder: Path) -> None:
+        (folder / "images").mkdir()
         descriptions: dict[str, str] = {}
         for category in CATEGORIES:
-            descriptions |= render_split(work, seed, category, "train", *sizes["train"])
-            render_split(work, seed, category, "val", *sizes["val"])
-        write_json(work / "descriptions.json", descriptions)
-        write_json(work / mark.name, settings)
-        work.replace(root)
-    return root
+            descriptions |= render_split(folder, seed, category, "train", *sizes["train"])
+            render_split(folder, seed, category, "val", *sizes["val"])
+        write_json(folder / "descriptions.json", descriptions)
 
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Render a small fashion data set.")
-    parser.add_argument("root", metavar="DIR", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    print(render(arguments.root, seed=arguments.seed))
+    return write_once(root, "minifashion.json", settings, write)
 
 
 if __name__ == "__main__":
-    main()
+    command_line("Render a small fashion data set.", render)

@@ -90,7 +90,8 @@ def read_pairs(root: str | Path) -> tuple[Tensor, list[str]]:
     """The pictures [N, 3, 64, 64] that a data set describes, and their N descriptions."""
     root = Path(root)
     descriptions = json.loads((root / "descriptions.json").read_text(encoding="utf-8"))
-    pictures = [load_picture(root / "images" / f"{image_id}.png") for image_id in descriptions]
+    paths = {path.stem: path for path in root.rglob("*.png")}
+    pictures = [load_picture(paths[image_id]) for image_id in descriptions]
     stack = torch.stack(pictures).contiguous(memory_format=torch.channels_last)  # faster on CPUs
     return stack, list(descriptions.values())
 
@@ -119,7 +120,7 @@ def pretrain(
     Args:
         image: Pictures [B, 3, 64, 64] -> [B, D].
         text: B sentences -> [B, D].
-        root: A folder that `minifashion.render` wrote.
+        root: A folder that `minifashion.render` or `minicirr.render` wrote.
         epochs: Passes over the descriptions.
         batch_size: Pairs that are told apart at a time; an incomplete last batch is dropped.
         lr: The highest learning rate of a one-cycle schedule.

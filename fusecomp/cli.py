@@ -4,9 +4,12 @@ import argparse
 import io
 import json
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 from fusecomp.data import verify
+from fusecomp.evaluation import Evaluation
+from fusecomp.report import compare
 
 __all__ = ["main"]
 
@@ -19,11 +22,21 @@ empty, cut off, no pictures at all, or equal byte for byte.
 Exit status: 0 if there is no fault (notes are fine), 1 if there are faults, 2 if the dataset or
 an annotation file cannot be read, or the command is wrong."""
 
+_COMPARE = """\
+Compare two evaluations of the same queries, as Evaluation.save writes them: both scores, their
+difference with a 95 % interval (paired bootstrap), and the queries that changed most. Where the
+protocols differ, it says in what.
+
+Exit status: 0 if they were compared, 2 if one cannot be read, they are not of the same queries,
+or the command is wrong."""
+
 _EXAMPLES = """\
 examples:
   fusecomp verify fashioniq fashionIQ_dataset
   fusecomp verify cirr cirr_dataset --decode --workers 8
-  fusecomp verify table mine.csv --images pictures --split val --json > report.json"""
+  fusecomp verify table mine.csv --images pictures --split val --json > report.json
+  fusecomp compare runs/sum runs/combiner
+  fusecomp compare runs/sum runs/combiner/evaluation.npz --seed 1 --json > comparison.json"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_verify(commands)
+    _add_compare(commands)
     return parser
 
 
@@ -98,3 +112,34 @@ def _verify(options: argparse.Namespace) -> int:
     text = json.dumps(report.to_dict(), indent=2) if options.json else str(report)
     sys.stdout.write(f"{text}\n")
     return _OK if report.ok else _FINDINGS
+
+
+def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser(
+        "compare",
+        help="compare two evaluations of the same queries",
+        description=_COMPARE,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name in "AB":
+        command.add_argument(
+            f"run_{name.lower()}",
+            metavar=f"RUN_{name}",
+            help="a file of Evaluation.save, or the folder of its evaluation.npz",
+        )
+    command.add_argument("--json", action="store_true", help="the whole comparison as JSON")
+    command.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
+    command.set_defaults(run=_compare)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    names = (options.run_a, options.run_b)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        comparison = compare(*map(Evaluation.load, names), names=names, seed=options.seed)
+    for warning in caught:
+        sys.stderr.write(f"fusecomp: warning: {warning.message}\n")
+    text = json.dumps(comparison.to_dict(), indent=2) if options.json else str(comparison)
+    sys.stdout.write(f"{text}\n")
+    return _OK

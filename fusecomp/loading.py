@@ -50,6 +50,7 @@ def load_pictures(
     load: Callable[[Path], Tensor],
     batches: Sequence[list[int]],
     workers: int | None = None,
+    device: torch.device | None = None,
 ) -> Iterator[Tensor]:
     """Yield stacked pictures, one tensor for each list of positions in ``batches``.
 
@@ -58,13 +59,14 @@ def load_pictures(
         load: path -> tensor; all of one shape; must be picklable if workers start.
         batches: positions in ``paths``; none empty.
         workers: processes; None chooses by the number of cores and pictures.
+        device: where the pictures are worked on; a CPU keeps half of its cores for that.
 
     Raises:
         PictureError: naming the file that ``load`` could not open.
         ValueError: if two pictures of a batch have different shapes.
     """
     failure = None
-    for loaded in load_available(paths, load, batches, workers):
+    for loaded in load_available(paths, load, batches, workers, device):
         failure = next(iter(loaded.failed.values()), None)
         if failure is not None or loaded.pictures is None:
             break
@@ -79,11 +81,11 @@ def load_available(
     load: Callable[[Path], Tensor],
     batches: Sequence[list[int]],
     workers: int | None = None,
+    device: torch.device | None = None,
 ) -> Iterator[Loaded]:
     """As ``load_pictures``, but pictures that cannot be opened are listed, not raised."""
     if workers is None:
-        few = sum(len(batch) for batch in batches) < _FEW
-        workers = 0 if few else min(_cores(), _MOST_WORKERS)
+        workers = _usual_workers(sum(map(len, batches)), device)
     pictures = _Pictures(paths, load)
     loader: DataLoader[Any] = DataLoader(
         pictures,  # type: ignore[arg-type]  # a map of positions, all that a DataLoader needs
@@ -102,6 +104,15 @@ def load_available(
         yield batch
     if failure is not None:
         raise failure
+
+
+def _usual_workers(count: int, device: torch.device | None) -> int:
+    if count < _FEW:
+        return 0
+    cores = _cores()
+    if device is not None and device.type == "cpu":
+        cores = max(1, cores // 2)
+    return min(cores, _MOST_WORKERS)
 
 
 def _cores() -> int:

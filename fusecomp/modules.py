@@ -1,8 +1,9 @@
 """What must be known of a callable that may or may not be a torch module."""
 
 import hashlib
+import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from types import CodeType
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from fusecomp.distributed import plain_class, whole
 
 __all__ = [
+    "accepted_keywords",
     "autocast",
     "class_name",
     "describe",
@@ -25,6 +27,20 @@ __all__ = [
 
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+def accepted_keywords(function: Any, names: Sequence[str]) -> list[str]:
+    """Those of the names that a callable takes as keywords; for a module, its ``forward``."""
+    function = getattr(function, "_orig_mod", function)  # what torch.compile wraps
+    function = function.forward if isinstance(function, nn.Module) else function
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # a builtin tells nothing
+        return []
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return list(names)
+    taken = {parameter.name for parameter in parameters}
+    return [name for name in names if name in taken]
 
 
 def device_of(*parts: Any) -> torch.device:

@@ -33,17 +33,24 @@ def normalize(features: Tensor) -> Tensor:
         >>> normalize(torch.tensor([[3.0, 4.0]]))
         tensor([[0.6000, 0.8000]])
     """
-    wide = widen(features)
+    unit, _ = unit_rows(widen(features))
+    return unit.to(features.dtype)
+
+
+def unit_rows(wide: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows [..., D] at unit length, and by what [..., 1] they were multiplied."""
     norm: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    factor = torch.ones_like(norm)
     if _may_overflow(norm):
         # A power of two, so that no digit is lost: it takes the largest norm that overflows as
         # well as the smallest far into the range.
         down = 2.0**-16 * torch.finfo(wide.dtype).tiny ** 0.5
-        wide = wide * torch.where(norm == torch.inf, down, torch.ones_like(norm))
+        factor = torch.where(norm == torch.inf, down, factor)
+        wide = wide * factor
         norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     # Dividing by infinity gives such rows a gradient of zero, which half precision can hold too.
-    unit: Tensor = wide / torch.where(norm > _SMALLEST_NORM, norm, torch.inf)
-    return unit.to(features.dtype)
+    length = torch.where(norm > _SMALLEST_NORM, norm, torch.inf)
+    return wide / length, factor / length
 
 
 def _may_overflow(norm: Tensor) -> bool:

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluations import random_evaluation
 from PIL import Image
 
 from fusecomp import cli
-from fusecomp.data import VerifyReport
+from fusecomp.data import CIRR, FashionIQ, VerifyReport
+from fusecomp.evaluation import Evaluation
+from fusecomp.report import compare
 
 ROOT = Path(cli.__file__).parents[1]
 
@@ -100,6 +103,9 @@ def test_the_options_reach_verify(table: list[str], monkeypatch: pytest.MonkeyPa
         ["verify", "table", "mine.csv"],
         ["verify", "cirr", "there", "--images", "pictures"],
         ["verify", "cirr", "there", "--workers", "many"],
+        ["compare", "one"],
+        ["compare", "one", "two", "three"],
+        ["compare", "one", "two", "--seed", "x"],
     ],
 )
 def test_a_wrong_command_is_status_2(
@@ -128,23 +134,78 @@ def test_what_cannot_be_checked_is_status_2(
     assert re.match(f"fusecomp: .*{error}", output.err)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"], ["compare", "--help"]])
 def test_help_has_examples(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as error:
         cli.main(arguments)
     assert error.value.code == 0
     text = capsys.readouterr().out
     assert "fusecomp verify fashioniq fashionIQ_dataset" in text
+    assert "fusecomp compare runs/sum runs/combiner" in text
     assert ("Exit status: 0" in text) == (len(arguments) == 2)
 
 
-def test_the_examples_of_the_help_are_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        cli, "verify", lambda kind, root, **_: VerifyReport(kind, Path(root), (), (), 0, True, 0.0)
-    )
+def test_the_examples_of_the_help_are_commands() -> None:
     commands = [line.split(" > ")[0].split() for line in cli._EXAMPLES.splitlines()[1:]]
-    assert [cli.main(words[1:]) for words in commands] == [0, 0, 0]
+    for words in commands:
+        options = cli._parser().parse_args(words[1:])
+        assert callable(options.run)
     assert {words[0] for words in commands} == {"fusecomp"}
+    assert {words[1] for words in commands} == {"verify", "compare"}
+
+
+@pytest.fixture
+def runs(tiny_fashioniq: Path, tmp_path: Path) -> list[str]:
+    """Two runs of the same queries."""
+    folders = [str(tmp_path / name) for name in ("one", "other")]
+    data = FashionIQ(tiny_fashioniq, "val")
+    for seed, folder in enumerate(folders):
+        random_evaluation(data, seed).save(Path(folder) / "evaluation.npz")
+    return folders
+
+
+def test_two_runs_are_compared(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (Evaluation.load(run) for run in runs)
+    expected = compare(one, other, names=(runs[0], runs[1]))
+    assert cli.main(["compare", *runs]) == 0
+    output = capsys.readouterr()
+    assert output.out == f"{expected}\n"
+    assert output.err == ""
+    assert cli.main(["compare", *runs, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(expected.to_dict()))
+    assert cli.main(["compare", runs[0], f"{runs[1]}/evaluation.npz", "--seed", "5"]) == 0
+    assert "seed 5" in capsys.readouterr().out
+
+
+def test_another_protocol_is_a_warning(
+    runs: list[str], tiny_fashioniq: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    easier = FashionIQ(tiny_fashioniq, "val", gallery="val")
+    random_evaluation(easier).save(Path(runs[1]) / "evaluation.npz")
+    assert cli.main(["compare", *runs, "--json"]) == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["warnings"] == ["gallery original / val"]
+    assert output.err == (
+        f"fusecomp: warning: {runs[0]!r} and {runs[1]!r} do not compare: gallery original / val\n"
+    )
+
+
+def test_runs_that_cannot_be_compared_are_status_2(
+    runs: list[str], tiny_cirr: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "torn.npz").write_bytes(b"PK")
+    random_evaluation(CIRR(tiny_cirr, "val")).save(tmp_path / "cirr.npz")
+    for other, message in (
+        ("torn.npz", "torn.npz is torn or no evaluation"),
+        ("cirr.npz", "has the dataset FashionIQ and"),
+        ("nowhere", "no evaluation .*nowhere; Evaluation.save writes one"),
+        (".", r"no evaluation .*evaluation.npz; Evaluation.save writes one; there are .*cirr.npz"),
+    ):
+        assert cli.main(["compare", runs[0], str(tmp_path / other)]) == 2
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert re.match(f"fusecomp: .*{message}", output.err)
+        assert len(output.err.splitlines()) == 1
 
 
 def test_names_that_the_terminal_cannot_show_are_escaped(table: list[str], tmp_path: Path) -> None:
@@ -164,7 +225,7 @@ def test_ctrl_c_is_status_130(table: list[str], monkeypatch: pytest.MonkeyPatch)
 
 
 SLOWLY = """
-import sys, time
+import signal, sys, time
 from fusecomp import cli
 from fusecomp.data import _verify_pictures
 
@@ -173,6 +234,8 @@ def check(path, decode):
     return _verify_pictures._Checked("empty")
 
 _verify_pictures._check = check
+# A shell's background processes ignore Ctrl-C, and their children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 print("started", flush=True)
 sys.exit(cli.main())
 """

@@ -44,9 +44,21 @@ def test_many_pictures_come_in_order_whatever_number_of_workers_is_chosen() -> N
     assert loaded[:, 0, 0].tolist() == list(range(100, 700))
 
 
-@pytest.mark.parametrize(("cores", "workers"), [(3, 3), (None, 1), (500, 16)])
+@pytest.mark.parametrize(
+    ("cores", "device", "workers"),
+    [
+        (3, None, 3),
+        (None, None, 1),
+        (500, None, 16),
+        (500, "cuda", 16),
+        # Half of the cores are the encoder's.
+        (2, "cpu", 1),
+        (1, "cpu", 1),
+        (8, "cpu", 4),
+    ],
+)
 def test_the_number_of_cores_is_known_on_every_system(
-    monkeypatch: pytest.MonkeyPatch, cores: int | None, workers: int
+    monkeypatch: pytest.MonkeyPatch, cores: int | None, device: str | None, workers: int
 ) -> None:
     asked: list[int] = []
 
@@ -60,7 +72,8 @@ def test_the_number_of_cores_is_known_on_every_system(
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setattr("fusecomp.loading.DataLoader", Loader)
-    list(load_pictures(paths(600), number_of, [list(range(600))]))
+    where = None if device is None else torch.device(device)
+    list(load_pictures(paths(600), number_of, [list(range(600))], device=where))
     assert asked == [workers]
 
 

@@ -5,12 +5,14 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from fusecomp.modules import (
+    accepted_keywords,
     describe,
     device_of,
     fingerprint,
@@ -41,6 +43,27 @@ def test_two_parts_with_tensors_need_one_device() -> None:
     for parts, message in (((here, elsewhere), "cpu.*meta"), ((elsewhere, here), "meta.*cpu")):
         with pytest.raises(ValueError, match=f"the encoder is on {message}: move both to one"):
             require_one_device(*parts)
+
+
+class Named(nn.Module):
+    def forward(self, query: Tensor, *, target_ids: Tensor | None = None) -> Tensor:
+        return query
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda a, b: a, []),
+        (lambda a, b, reference_ids: a, ["reference_ids"]),
+        (lambda a, **ids: a, ["target_ids", "reference_ids"]),
+        (Named(), ["target_ids"]),
+        (torch.compile(Named(), backend="eager"), ["target_ids"]),
+        (partial(lambda a, target_ids: a, 1), ["target_ids"]),
+        (torch.add, []),
+    ],
+)
+def test_keywords_that_a_callable_accepts(function: Any, expected: list[str]) -> None:
+    assert accepted_keywords(function, ("target_ids", "reference_ids")) == expected
 
 
 def mixed() -> nn.Module:

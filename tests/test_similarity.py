@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fusecomp.similarity import check_pair, cosine, non_finite_rows, normalize, widen
+from fusecomp.similarity import (
+    check_pair,
+    cosine,
+    non_finite_rows,
+    normalize,
+    unit_rows,
+    widen,
+)
 
 HALF = (torch.float16, torch.bfloat16)
 TOLERANCE = {
@@ -114,6 +121,20 @@ def test_a_long_row_does_not_move_a_bit_of_the_others(dtype: torch.dtype) -> Non
     for alone, among in zip(*results, strict=True):
         assert torch.equal(alone, among)
     assert not results[1][1][3].any()
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.float64), ids=str)
+def test_unit_rows_say_by_what_they_were_multiplied(dtype: torch.dtype) -> None:
+    features = torch.cat([spread(dtype), torch.zeros(1, 640, dtype=dtype)])
+    unit, factor = unit_rows(features)
+    assert torch.equal(unit, normalize(features))
+    assert factor.shape == (5, 1)
+    assert factor[-1] == 0
+    # Largest first, as the factor of the longest row is below the range of normal numbers.
+    scale = features.abs().amax(1, keepdim=True).clamp_min(1)
+    torch.testing.assert_close(
+        (features / scale) * (factor * scale), unit, rtol=10 * TOLERANCE[dtype], atol=1e-6
+    )
 
 
 def test_normalize_under_vmap() -> None:

@@ -9,11 +9,11 @@ synthetic ones. The features are random.
 
 import argparse
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
+from measure import cost
 from torch import Tensor
 
 import fusecomp as fc
@@ -75,11 +75,11 @@ def matrix_products() -> list[tuple[Tensor, Tensor]]:
     return pairs
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def read_triplets(root: Path | None) -> fc.protocols.Dataset:
+    """FashionIQ's training triplets, without a picture, or as many synthetic ones."""
+    if root is None:
+        return SyntheticTriplets()
+    return fc.data.FashionIQ(root, "train", gallery="val")
 
 
 def make_trainer(train: fc.protocols.Dataset, dropout: float) -> fc.Trainer:
@@ -100,11 +100,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="how often each is timed")
     args = parser.parse_args()
     torch.manual_seed(0)
-    train: fc.protocols.Dataset = (
-        fc.data.FashionIQ(args.data_root, "train", gallery="val")
-        if args.data_root
-        else SyntheticTriplets()
-    )
+    train = read_triplets(args.data_root)
     factors = matrix_products()
     outputs = [torch.empty(len(a), b.shape[1]) for a, b in factors]
     flops = sum(2 * a.shape[0] * a.shape[1] * b.shape[1] for a, b in factors)
@@ -123,8 +119,8 @@ def main() -> None:
         bare()
         bares, steps = [], []
         for turn in range(args.rounds):
-            bares.append(seconds(bare))
-            steps.append(seconds(partial(trainer.step, batches[turn % len(batches)])))
+            bares.append(cost(bare).wall)
+            steps.append(cost(partial(trainer.step, batches[turn % len(batches)])).wall)
         share = min(bares) / min(steps)
         print(
             f"{dropout:>8} {min(bares):>11.2f} {min(steps):>8.2f} {share:>7.1%} "

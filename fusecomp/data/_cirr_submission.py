@@ -52,9 +52,10 @@ def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, 
         The paths of the two.
 
     Raises:
-        ValueError: if the ranking is none of CIRR's kind, a pair id stands twice or is no number, a
-            pair has too few names, one twice, its own reference, or one that is not in the split
-            or in the pair's group, or a file would be larger than the server takes (5 MB).
+        ValueError: if the ranking is none of CIRR's kind or lacks queries, a pair id stands twice
+            or is no number, a pair has too few names, one twice, its own reference, or one that is
+            not in the split or in the pair's group, or a file would be larger than the server
+            takes (5 MB).
         OSError: if writing fails.
     """
     if len(ranking.tasks) != 1:
@@ -63,6 +64,11 @@ def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, 
     task, members = found.task, found.subset_ids()
     if task.subsets is None or members is None:
         raise ValueError(f"task {task.name!r} has no subsets; expected the ranking of data.CIRR")
+    if task.missing_queries:
+        raise ValueError(
+            f"the ranking lacks {len(task.missing_queries)} pairs whose pictures are missing, the "
+            f"first: {task.missing_queries[0]}; the server wants every pair"
+        )
     _check_pair_ids(task.queries)
     folder, split = Path(folder), frozenset(task.gallery)
     top = _chosen(task, found.top_ids(), [split] * len(task.queries), _NAMES)
@@ -124,7 +130,7 @@ def _problems(query: Triplet, names: Sequence[str], known: Collection[str]) -> I
         yield f"its ranking names its own reference {query.reference_id!r}"
     for name in names:
         if name not in known:
-            yield f"its ranking names {name!r}, which is not in the split or not in its group"
+            yield f"its ranking names {name!r}, none of the {len(known)} images to choose from"
 
 
 def _encoded(metric: str, names: Mapping[str, Sequence[str]]) -> bytes:

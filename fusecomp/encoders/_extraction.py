@@ -166,7 +166,7 @@ def _pictures(
     positions = [list(islice(numbers, len(batch))) for batch in batches]
     device = device_of(encoder)
     failure = None
-    for loaded in load_available(paths, load, positions, how.workers):
+    for loaded in load_available(paths, load, positions, how.workers, device):
         if loaded.failed and how.on_error == "raise":
             failure = next(iter(loaded.failed.values()))
             break

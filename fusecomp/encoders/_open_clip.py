@@ -6,9 +6,10 @@ from torch import Tensor, nn
 
 from fusecomp.encoders._clip4cir import build_clip, read_clip4cir
 from fusecomp.encoders._cut import CutWarning
+from fusecomp.encoders._padding import encode_without_padding
 from fusecomp.encoders._towers import learnable
 from fusecomp.files import write_tensors
-from fusecomp.modules import describe, device_of, fingerprint
+from fusecomp.modules import describe, fingerprint
 from fusecomp.pictures import PictureLoader, TargetPad, clip_transform
 
 __all__ = ["OpenClipEncoder"]
@@ -78,9 +79,7 @@ class OpenClipEncoder(nn.Module):
         Raises:
             ValueError: if the tokenizer belongs to another model.
         """
-        tokens = self._tokens(list(texts)).to(device_of(self.model))
-        features: Tensor = self.model.encode_text(tokens)  # type: ignore[operator]
-        return features
+        return encode_without_padding(self.model, self._tokens(list(texts)))
 
     def _tokens(self, texts: list[str]) -> Tensor:
         try:

@@ -25,15 +25,16 @@ class TransformersEncoder(nn.Module):
     vision model and its own; the scale and bias of the logits are never touched.
 
     Args:
-        model: a ``CLIPModel``, ``SiglipModel``, ``Siglip2Model`` or one alike; transformers 4.57
-            to 5.x.
+        model: a ``CLIPModel``, a ``SiglipModel`` (also of SigLIP 2) or one alike; transformers
+            4.57 to 5.x.
         tokenizer: the model's own.
         image_processor: the model's own, for pictures from files. Not needed where pictures never
             come from files.
 
     Raises:
         TypeError: if the model has no ``get_image_features`` and ``get_text_features``, or the
-            tokenizer or image processor cannot be called.
+            tokenizer or image processor cannot be called; on a ``Siglip2Model``, whose pictures
+            differ in shape.
 
     Example::
 
@@ -144,6 +145,11 @@ def _check(model: Any, tokenizer: Any, image_processor: Any) -> None:
             )
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch module, got {type(model).__name__}")
+    if model.config.model_type == "siglip2":  # type: ignore[union-attr]
+        raise TypeError(
+            "Siglip2Model takes pictures of any shape as patches, which make no batch here; the "
+            "checkpoints of SigLIP 2 for one size load as SiglipModel"
+        )
     for name, part in (("tokenizer", tokenizer), ("image_processor", image_processor)):
         if not callable(part) and not (name == "image_processor" and part is None):
             raise TypeError(f"{name} must be callable, got {type(part).__name__}")

@@ -1,18 +1,21 @@
-import math
-from typing import Any
+from collections.abc import Collection
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fusecomp.similarity import check_pair, normalize, widen
+from fusecomp.losses._bank import Bank, Queue
+from fusecomp.losses._ids import check_ids
+from fusecomp.losses._pairs import check_candidates, check_exclude, own_targets
+from fusecomp.losses._printed import Printed
+from fusecomp.losses._softmax import both_ways, columns_of, one_way
+from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
+from fusecomp.losses._tiles import tiled
+from fusecomp.similarity import check_pair
 
 __all__ = ["InfoNCE"]
 
-# Rows scored at once. A tile of logits stays in a processor's cache; GPUs want larger products.
-_CPU_TILE, _GPU_TILE = 256, 2048
 
-
-class InfoNCE(nn.Module):
+class InfoNCE(Printed):
     """The batch-based classification loss: each query must find its target among the batch's.
 
     ``loss = mean_i -log( exp(cos(q_i, t_i) / T) / sum_j exp(cos(q_i, t_j) / T) )``
@@ -25,18 +28,35 @@ class InfoNCE(nn.Module):
     Reference:
         Baldrati, Bertini, Uricchio, Del Bimbo, "Conditioned and composed image retrieval
         combining and partially fine-tuning CLIP-based features", CVPR Workshops 2022: "batch
-        based classification loss", logits = 100 x cosine.
+        based classification loss", logits = 100 x cosine. ``symmetric``: Radford et al.,
+        "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021.
+        ``label_smoothing``: Szegedy et al., "Rethinking the Inception Architecture for Computer
+        Vision", CVPR 2016. ``margin``: Yang et al., "Improving Multilingual Sentence Embedding
+        using Bi-directional Dual Encoder with Additive Margin Softmax", IJCAI 2019. ``negatives``:
+        Karpukhin et al., "Dense Passage Retrieval for Open-Domain Question Answering", EMNLP 2020.
 
     Args:
-        temperature: T > 0; 0.01 as published.
+        temperature: T > 0, 0.01 as published; or a ``LearnableTemperature``.
+        symmetric: the mean of this and of the other direction, each target among the queries.
+        exclude: which candidates are no negatives of a row: ``"target"`` those with the row's own
+            target id, ``"reference"`` those with its reference id, or both names. The published
+            loss excludes none.
+        bank: candidates beside the batch's: a ``Bank`` or a ``Queue``.
+        label_smoothing: the share of the wanted distribution that is spread over all candidates.
+        margin: is taken from the positive's cosine.
 
     Shape:
-        ``loss(query, target) -> scalar``; [B, D] each, B >= 2, one floating dtype; the inputs
-        need not be normalised. In nats.
+        ``loss(query, target) -> scalar``; [B, D] each, of one floating dtype; the inputs need not
+        be normalised. In nats. ``target_ids``, ``reference_ids``: integers [B].
+        ``negatives`` [B, K, D]: K more candidates a row, which every row is compared with;
+        ``negative_ids``: integers [B, K], which ``exclude`` needs.
 
     Raises:
-        ValueError: if the temperature is not positive and finite, if query and target differ
-            in shape or dtype or are not [B, D], or if B < 2 (one candidate has no gradient).
+        ValueError: if the temperature is not positive and finite, if label_smoothing is not in
+            [0, 1) or the margin negative or not finite, if ``symmetric`` meets a ``Bank``, which
+            has no other direction; if query and target differ in shape or dtype or are not
+            [B, D], if there are fewer than 2 candidates (one has no gradient), if ids are missing
+            or not integers of the right shape.
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
@@ -44,89 +64,93 @@ class InfoNCE(nn.Module):
         >>> loss = InfoNCE(temperature=1.0)
         >>> round(loss(torch.eye(2), torch.eye(2)).item(), 4)  # log(1 + exp(-1))
         0.3133
+        >>> loss = InfoNCE(temperature=1.0, exclude="target")
+        >>> loss(torch.eye(2), torch.eye(2), target_ids=torch.tensor([7, 7])).item()
+        0.0
     """
 
-    def __init__(self, temperature: float = 0.01) -> None:
+    def __init__(
+        self,
+        temperature: float | LearnableTemperature = 0.01,
+        symmetric: bool = False,
+        *,
+        exclude: Collection[str] = (),
+        bank: Bank | Queue | None = None,
+        label_smoothing: float = 0.0,
+        margin: float = 0.0,
+    ) -> None:
         super().__init__()
-        if not (math.isfinite(temperature) and temperature > 0):
-            raise ValueError(f"temperature must be positive and finite, got {temperature}")
-        self.temperature = temperature
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        if not 0 <= margin < float("inf"):
+            raise ValueError(f"margin must be finite and not negative, got {margin}")
+        if symmetric and isinstance(bank, Bank):
+            raise ValueError("symmetric=True does not go with a Bank: its targets have no queries")
+        self.temperature = check_temperature(temperature)
+        self.symmetric = symmetric
+        self.exclude = check_exclude(exclude)
+        self.bank = bank
+        self.label_smoothing = label_smoothing
+        self.margin = margin
 
-    def forward(self, query: Tensor, target: Tensor) -> Tensor:
+    def forward(
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Tensor | None = None,
+        reference_ids: Tensor | None = None,
+        negatives: Tensor | None = None,
+        negative_ids: Tensor | None = None,
+    ) -> Tensor:
         """The mean over the batch, in nats."""
         check_pair(query, target, ("query", "target"))
-        if query.shape[0] < 2:
-            raise ValueError("InfoNCE needs at least 2 rows: a single candidate gives no gradient")
-        tile = _CPU_TILE if query.device.type == "cpu" else _GPU_TILE
-        with torch.autocast(query.device.type, enabled=False):
-            # As published: the scale goes to the queries, before the product.
-            scaled = normalize(widen(query)) / self.temperature
-            unit = normalize(widen(target))
-            loss: Tensor = _OneWay.apply(scaled, unit, tile)  # type: ignore[no-untyped-call]
-            return loss
-
-    def extra_repr(self) -> str:
-        """The settings."""
-        return f"temperature={self.temperature}"
-
-
-class _OneWay(torch.autograd.Function):
-    """Mean cross entropy of ``query @ target.T`` [B, B] against its diagonal, by tiles of rows.
-
-    A row's softmax is complete within its tile, so the gradients are computed in the forward
-    pass, without a second product for the logits.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, target: Tensor, tile: int) -> Tensor:
-        rows = len(query)
-        logits = query.new_empty(min(tile, rows), rows)
-        losses = query.new_empty(rows)
-        wanted = ctx.needs_input_grad
-        query_grad = torch.empty_like(query) if wanted[0] else None
-        target_grad = torch.zeros_like(target) if wanted[1] else None
-        for start in range(0, rows, tile):
-            at = slice(start, min(start + tile, rows))
-            block = logits[: at.stop - start]
-            torch.mm(query[at], target.T, out=block)
-            losses[at] = _softmax_gradient(block, start)
-            if query_grad is not None:
-                torch.mm(block, target, out=query_grad[at])
-            if target_grad is not None:
-                target_grad.addmm_(block.T, query[at])
-        ctx.save_for_backward(query_grad, target_grad)
-        return losses.mean()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        # The saved gradients are constants here: a graph through them would be wrong.
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise RuntimeError(
-                "InfoNCE has no second derivative: call backward without create_graph=True"
-            )
-        query_grad, target_grad = ctx.saved_tensors
-        rows = len(query_grad if query_grad is not None else target_grad)
-        scale = grad / rows
-        return (
-            None if query_grad is None else query_grad * scale,
-            None if target_grad is None else target_grad * scale,
-            None,
+        pairs = own_targets(query, self.exclude, target_ids, reference_ids)
+        candidates = target
+        if negatives is not None or negative_ids is not None:
+            negatives, ids = self._checked(query, negatives, negative_ids)
+            candidates, pairs = torch.cat((target, negatives)), pairs.append(ids)
+        if self.bank is not None:
+            pairs = self.bank.join(pairs, query, target_ids)
+        check_candidates(len(pairs.columns))
+        scale = scale_of(self.temperature)
+        margin = self.margin * scale if self.margin > 0 else None
+        columns: tuple[Tensor, ...] = ()
+        if self.symmetric:
+            columns = columns_of(query, target, scale, margin, self.label_smoothing, pairs)
+        loss = tiled(
+            both_ways if self.symmetric else one_way,
+            query,
+            candidates,
+            scale,
+            self.label_smoothing,
+            *columns,
+            *pairs,
+            constants=None if self.bank is None else self.bank.features,
+            offset=margin,
         )
+        if isinstance(self.bank, Queue) and self.training:
+            self.bank.push(target, pairs.columns, loss)
+        return loss / 2 if self.symmetric else loss
 
-
-def _softmax_gradient(logits: Tensor, start: int) -> Tensor:
-    """The loss of each row [T], whose positive stands at column start + row.
-
-    The logits become the loss's gradient by them, in place.
-    """
-    positive = logits.diagonal(start)
-    highest = logits.amax(dim=1)
-    lead = positive - highest
-    logits.sub_(highest.unsqueeze(1)).exp_()
-    # Where a row has converged, p - 1 and lse - positive cancel; the others' sum does not.
-    positive.zero_()
-    others = logits.sum(dim=1)
-    total = others + lead.exp()
-    logits.div_(total.unsqueeze(1))
-    positive.copy_(-others / total)
-    return torch.where(lead == 0, others.log1p(), total.log() - lead)
+    def _checked(
+        self, query: Tensor, negatives: Tensor | None, negative_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Negatives and their ids, [B * K, D] and [B * K]."""
+        batch, dim = query.shape
+        if negatives is None:
+            raise ValueError("negative_ids need negatives")
+        if negatives.ndim != 3 or negatives.shape[::2] != query.shape:
+            raise ValueError(
+                f"negatives must be [{batch}, K, {dim}], as query is {list(query.shape)}, "
+                f"got {list(negatives.shape)}"
+            )
+        if negatives.dtype != query.dtype:
+            raise ValueError(f"negatives are {negatives.dtype} and query is {query.dtype}")
+        if negative_ids is not None:
+            ids = check_ids(negative_ids, negatives.shape[:2], "negative_ids")
+        elif self.exclude:
+            raise ValueError(f"exclude={self.exclude} needs negative_ids of the negatives")
+        else:
+            ids = torch.zeros(negatives.shape[:2], dtype=torch.int64, device=query.device)
+        return negatives.flatten(0, 1), ids.flatten()

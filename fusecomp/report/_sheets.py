@@ -3,15 +3,14 @@
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from fusecomp.evaluation import TaskRanking
 from fusecomp.files import open_atomic
 from fusecomp.protocols import Dataset
 from fusecomp.records import Triplet
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from fusecomp.report._found import Found, Gates, checked_gates, what_it_found
+from fusecomp.report._thumbnail import pillow, thumbnail
 
 __all__ = ["contact_sheet", "retrieval_sheet"]
 
@@ -19,7 +18,7 @@ _SIDE = 112
 _GAP = 8
 _LINE = 15
 _TEXT_WIDTH, _TEXT_LINES = 200, 7
-_WHITE, _BLACK, _GREY, _GREEN = "#ffffff", "#1a1a1a", "#c9c9c9", "#0a8f3c"
+_WHITE, _BLACK, _GREEN = "#ffffff", "#1a1a1a", "#0a8f3c"
 
 
 class _Cell(NamedTuple):
@@ -60,6 +59,7 @@ def retrieval_sheet(
     path: str | Path,
     queries: Sequence[int] | None = None,
     top: int = 10,
+    gates: Gates | None = None,
 ) -> None:
     """Draw what some queries found as a PNG: reference, text, the best results by rank.
 
@@ -72,40 +72,37 @@ def retrieval_sheet(
         path: the PNG, written atomically.
         queries: positions in ``ranking.task.queries``, one row each; None takes the first ten.
         top: results a row.
+        gates: of a fusion that has one, such as ``Combiner.gate``: a number for each query of the
+            task, which stands below the text.
 
     Raises:
         ImportError: if Pillow is missing.
-        ValueError: if there are no queries, or positions outside the task's.
+        ValueError: if there are no queries, positions outside the task's, or more or fewer gates
+            than queries.
     """
     count = len(ranking.task.queries)
+    numbers = checked_gates(ranking.task, gates)
     if queries is None:
         queries = range(min(10, count))
     outside = [position for position in queries if not 0 <= position < count]
     if outside:
         raise ValueError(f"queries must lie in [0, {count}), got {outside}")
-    _draw([_found(ranking, position, top) for position in queries], dataset, Path(path))
+    rows = [_row(what_it_found(ranking, position, top, numbers)) for position in queries]
+    _draw(rows, dataset, Path(path))
 
 
-def _found(ranking: TaskRanking, position: int, top: int) -> list[_Cell]:
-    """The row of one query."""
-    query, results = ranking.task.queries[position], []
-    indices, scores = ranking.indices[position, :top], ranking.scores[position, :top]
-    pairs = zip(indices.tolist(), scores.tolist(), strict=True)
-    for place, (index, score) in enumerate(pairs, start=1):
-        if index >= 0:
-            image_id = ranking.task.gallery[index]
-            framed = image_id == query.target_id
-            results.append(_Cell(f"{place}.  {score:.3f}", image_id, framed=framed))
-    below = ""
-    if ranking.ranks is not None and not any(result.framed for result in results):
-        below = _target_rank(query, int(ranking.ranks[position]))
-    return [_Cell("reference", query.reference_id), _Cell(below, text=_texts(query)), *results]
-
-
-def _target_rank(query: Triplet, rank: int) -> str:
-    if query.target_id is None:
-        return ""
-    return f"target at rank {rank:,}" if rank >= 1 else "target left out of the ranking"
+def _row(found: Found) -> list[_Cell]:
+    below = "" if found.shows_target else found.target
+    if found.gate is not None:
+        below = ", ".join(filter(None, (below, f"gate {found.gate:.2f}")))
+    return [
+        _Cell("reference", found.query.reference_id),
+        _Cell(below, text=_texts(found.query)),
+        *(
+            _Cell(f"{place}.  {score:.3f}", image_id, framed=is_target)
+            for place, score, image_id, is_target in found.results
+        ),
+    ]
 
 
 def _texts(triplet: Triplet) -> str:
@@ -113,10 +110,7 @@ def _texts(triplet: Triplet) -> str:
 
 
 def _draw(rows: Sequence[Sequence[_Cell]], dataset: Dataset, path: Path) -> None:
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError as error:
-        raise ImportError('drawing needs Pillow: pip install "fusecomp[images]"') from error
+    Image, ImageDraw, ImageFont = pillow()
     if not rows:
         raise ValueError("there is nothing to draw")
     font = ImageFont.load_default(size=12)
@@ -133,7 +127,8 @@ def _draw(rows: Sequence[Sequence[_Cell]], dataset: Dataset, path: Path) -> None
                 box = (left - 3, upper - 3, left + _SIDE + 2, upper + _SIDE + 2)
                 if cell.framed:
                     pen.rectangle(box, outline=_GREEN, width=3)
-                sheet.paste(_thumbnail(dataset.path(cell.image_id), cell.image_id), (left, upper))
+                picture = thumbnail(dataset.path(cell.image_id), cell.image_id, _SIDE)
+                sheet.paste(picture, (left, upper))
             colour = _GREEN if cell.framed else _BLACK
             pen.text((left, upper + _SIDE + 3), cell.below, colour, font)
             left += _width(cell)
@@ -150,21 +145,3 @@ def _wrapped(text: str) -> str:
 
 def _width(cell: _Cell) -> int:
     return (_TEXT_WIDTH if cell.image_id is None else _SIDE) + _GAP
-
-
-def _thumbnail(path: Path, image_id: str) -> "Image":
-    from PIL import Image, ImageDraw
-
-    box = Image.new("RGB", (_SIDE, _SIDE), _WHITE)
-    try:
-        with Image.open(path) as file:
-            picture = file.convert("RGB")
-    except (OSError, ValueError, SyntaxError):
-        ImageDraw.Draw(box).rectangle((0, 0, _SIDE - 1, _SIDE - 1), fill=_GREY)
-        ImageDraw.Draw(box).text((6, 48), f"no picture\n{image_id}"[:30], _BLACK)
-        return box
-    scale = _SIDE / max(picture.size)
-    size = [max(1, round(side * scale)) for side in picture.size]
-    picture = picture.resize((size[0], size[1]), Image.Resampling.BICUBIC)
-    box.paste(picture, ((_SIDE - size[0]) // 2, (_SIDE - size[1]) // 2))
-    return box

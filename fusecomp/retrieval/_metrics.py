@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fusecomp.similarity import check_tensor
 
-__all__ = ["median_rank", "recall_at_k", "target_rank"]
+__all__ = ["hits_at_k", "median_rank", "recall_at_k", "target_rank"]
 
 
 def target_rank(
@@ -66,11 +66,31 @@ def recall_at_k(ranks: Tensor, k: int) -> float:
         >>> recall_at_k(torch.tensor([1, 7, -1, 3]), k=5)
         50.0
     """
+    return 100.0 * int(hits_at_k(ranks, k).sum()) / len(ranks)
+
+
+def hits_at_k(ranks: Tensor, k: int) -> Tensor:
+    """Which queries have their target among the first k.
+
+    Args:
+        ranks: int64 [Q], counted from 1; -1 never counts as a hit.
+        k: at least 1.
+
+    Shape:
+        bool [Q].
+
+    Raises:
+        TypeError: as ``recall_at_k``.
+        ValueError: as ``recall_at_k``.
+
+    Example:
+        >>> hits_at_k(torch.tensor([1, 7, -1, 3]), k=5)
+        tensor([ True, False, False,  True])
+    """
     _check_ranks(ranks)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    hits = int(((ranks >= 1) & (ranks <= k)).sum())
-    return 100.0 * hits / len(ranks)
+    return (ranks >= 1) & (ranks <= k)
 
 
 def median_rank(ranks: Tensor) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fusecomp.distributed import rank, world_size
 from fusecomp.loading import load_pictures, require_files
+from fusecomp.modules import device_of
 from fusecomp.protocols import Dataset, Encoder
 from fusecomp.records import Batch, Triplet
 from fusecomp.training._stage import StageConfig
@@ -188,7 +189,8 @@ class _EpochInputs:
         positions = [
             torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in plan
         ]
-        for stacked in load_pictures(paths, _Seeded(load, self._key), positions, workers):
+        seeded, device = _Seeded(load, self._key), device_of(encoder)
+        for stacked in load_pictures(paths, seeded, positions, workers, device):
             half = len(stacked) // 2
             yield stacked[:half], stacked[half:]
 

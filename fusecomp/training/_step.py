@@ -1,4 +1,3 @@
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from fusecomp.distributed import (
     whole,
 )
 from fusecomp.model import ComposedEncoder
-from fusecomp.modules import autocast
+from fusecomp.modules import accepted_keywords, autocast
 from fusecomp.protocols import Encoder, Loss
 from fusecomp.records import Batch
 from fusecomp.similarity import widen
@@ -69,7 +68,7 @@ class Step:
         self._config = config
         self._device = device
         self._loss = loss
-        self._loss_keywords = _accepted_keywords(loss)
+        self._loss_keywords = accepted_keywords(loss, _ID_KEYWORDS)
         self.loss_module = loss if isinstance(loss, nn.Module) else None
         self._loss_remembers = isinstance(loss, nn.Module) and any(True for _ in loss.buffers())
         self._compose = model.compose
@@ -243,19 +242,6 @@ class Step:
             f"{what}queries {rows[:5]} have features that hold NaN or infinity; nothing was "
             "updated. Look at these rows, or lower the learning rate"
         )
-
-
-def _accepted_keywords(loss: Any) -> list[str]:
-    loss = getattr(loss, "_orig_mod", loss)  # what torch.compile wraps
-    function = loss.forward if isinstance(loss, nn.Module) else loss
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # a builtin tells nothing
-        return []
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return list(_ID_KEYWORDS)
-    names = {parameter.name for parameter in parameters}
-    return [name for name in _ID_KEYWORDS if name in names]
 
 
 def _broken(gradient: Tensor) -> bool:

@@ -131,6 +131,12 @@ def refused(found: TaskRanking | Reranked, folder: Path, message: str) -> None:
     assert list(folder.glob("*.json")) == []
 
 
+def test_a_ranking_that_lacks_pairs_is_refused(found: TaskRanking, tmp_path: Path) -> None:
+    task = replace(found.task, missing_queries=("12",))
+    ranking = replace(reranked(found), task=task)
+    refused(ranking, tmp_path, r"lacks 1 pairs whose pictures are missing, the first: 12")
+
+
 def test_too_few_results_say_how_to_get_more(tiny_cirr: Path, tmp_path: Path) -> None:
     data = CIRR(tiny_cirr, "test1")
     found = rank(model_for(data), data, k=49)[""]
@@ -199,7 +205,8 @@ class TestRows:
     ) -> None:
         mine = reranked(found)
         getattr(mine, which)[3][1] = strange
-        refused(mine, tmp_path, f"pair 2021: its ranking names '{strange}', which is not in the")
+        size = {"top": 60, "members": 5}[which]
+        refused(mine, tmp_path, f"pair 2021: .* '{strange}', none of the {size} images to choose")
 
     def test_a_row_is_short(self, found: TaskRanking, tmp_path: Path, which: str) -> None:
         mine = reranked(found)

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import Numbered
 from torch import Tensor, nn
+from toy import Toy
 
+import fusecomp as fc
 from fusecomp.encoders import DualEncoder
 from fusecomp.protocols import Encoder
 
@@ -113,6 +116,24 @@ def test_the_heads_travel_with_the_weights() -> None:
     second.load_state_dict(first.state_dict())
     assert torch.equal(first.encode_image(torch.ones(1, 9)), second.encode_image(torch.ones(1, 9)))
     assert torch.equal(first.encode_text(["ab"]), second.encode_text(["ab"]))
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_the_vision_models_of_other_libraries_need_no_adapter(
+    torchvision: None, tmp_path: Path, library: str
+) -> None:
+    models = pytest.importorskip(f"{library}.models", reason=f"needs {library}")
+    torch.manual_seed(0)
+    if library == "timm":
+        image = models.create_model("resnet10t", num_classes=0)
+    else:
+        image = models.mobilenet_v3_small(num_classes=512)
+    encoder = DualEncoder(image, Letters(), Numbered(32), image_dim=512, text_dim=4, dim=8)
+    before = {name: tensor.clone() for name, tensor in encoder.named_parameters()}
+    config = fc.StageConfig(epochs=1, batch_size=5, lr=1e-3, train="image", encoder_mode="train")
+    fc.fit(fc.ComposedEncoder(encoder, fc.Sum()), Toy(tmp_path), fc.InfoNCE(), config)
+    moved = {n for n, p in encoder.named_parameters() if not torch.equal(p, before[n])}
+    assert moved == {n for n in before if n.startswith(("image.", "heads."))}
 
 
 def test_unequal_widths_without_a_common_one_are_refused() -> None:

@@ -2,14 +2,17 @@
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny import make_open_clip
 from torch import Tensor, nn
 
 import fusecomp as fc
@@ -179,6 +182,14 @@ def test_a_file_without_a_clip_is_named(tmp_path: Path, content: Any, message: s
         OpenClipEncoder.from_clip4cir(path)
 
 
+def test_without_open_clip_the_extra_is_named(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "open_clip.model", None)
+    with pytest.raises(ImportError, match=r'pip install "fusecomp\[clip\]"'):
+        OpenClipEncoder.from_clip4cir(shared("parity/clip_vit_checkpoint.pt"))
+
+
 def test_weights_of_another_shape_are_named(shared: Shared, tmp_path: Path) -> None:
     content = torch.load(shared("parity/clip_vit_checkpoint.pt"), weights_only=True)
     content["CLIP"]["visual.proj"] = torch.ones(3, 5)
@@ -234,6 +245,39 @@ def test_long_texts_are_cut_with_one_warning(shared: Shared) -> None:
 def test_a_text_that_just_fits_does_not_warn(shared: Shared) -> None:
     encoder, _, _ = published(shared, "vit")
     encoder.encode_text(["red " * 75])
+
+
+def gradients(model: nn.Module, features: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    features.pow(3).sum().backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("wrap", [nn.Module.eval, partial(torch.compile, backend="eager")])
+@pytest.mark.parametrize("texts", [["is red"], ["is red", "is longer and has no sleeves", ""]])
+def test_the_padding_behind_all_texts_is_left_out_and_not_missed(
+    open_clip: Any, texts: list[str], wrap: Callable[[nn.Module], Any]
+) -> None:
+    model = make_open_clip().double()
+    encoder = OpenClipEncoder(wrap(model), open_clip.get_tokenizer("RN50"))
+    tokens = encoder._tokens(texts)
+    lengths: list[int] = []
+    model.ln_final.register_forward_hook(lambda _, inputs, __: lengths.append(inputs[0].shape[1]))
+    actual, expected = encoder.encode_text(texts), model.encode_text(tokens)
+    assert lengths == [int(tokens.count_nonzero(1).max()), 77]
+    torch.testing.assert_close(actual, expected)
+    expected_gradients = gradients(model, expected)
+    for name, gradient in gradients(model, encoder.encode_text(texts)).items():
+        torch.testing.assert_close(gradient, expected_gradients.pop(name))
+    assert not expected_gradients
+
+
+@pytest.mark.parametrize("settings", [{"no_causal_mask": True}, {"pool_type": "last"}], ids=str)
+def test_a_model_that_reads_its_padding_gets_it(open_clip: Any, settings: dict[str, Any]) -> None:
+    model = make_open_clip(**settings)
+    encoder = OpenClipEncoder(model, open_clip.get_tokenizer("RN50"))
+    texts = ["is red", "is longer and has no sleeves"]
+    assert torch.equal(encoder.encode_text(texts), model.encode_text(encoder._tokens(texts)))
 
 
 def test_the_tokenizer_of_openai_is_told_to_cut(shared: Shared) -> None:

@@ -8,54 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import CONTEXT, WORDS, make_tokenizer, make_transformers
 from torch import Tensor, nn
 
 import fusecomp as fc
 from fusecomp.encoders import TransformersEncoder
 
-WORDS = ["[PAD]", "[UNK]", "[EOS]", "is", "red", "blue", "and", "sleeveless"]
 TEXTS = ["is red", "is blue and sleeveless", "red"]
-CONTEXT = 8
-
-
-def make_tokenizer(transformers: Any, words: list[str] = WORDS) -> Any:
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-    from tokenizers.processors import TemplateProcessing
-
-    vocabulary = {word: number for number, word in enumerate(words)}
-    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.post_processor = TemplateProcessing(
-        single="$A [EOS]", special_tokens=[("[EOS]", vocabulary["[EOS]"])]
-    )
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", eos_token="[EOS]", unk_token="[UNK]"
-    )
-
-
-def make_model(transformers: Any, family: str) -> Any:
-    tower = {
-        "hidden_size": 16,
-        "intermediate_size": 24,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }
-    text = tower | {
-        "vocab_size": len(WORDS),
-        "max_position_embeddings": CONTEXT,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
-    vision = tower | {"image_size": 16, "patch_size": 8}
-    torch.manual_seed(0)
-    if family == "clip":
-        config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
-        return transformers.CLIPModel(config).eval()
-    config = transformers.SiglipConfig(text_config=text, vision_config=vision)
-    return transformers.SiglipModel(config).eval()
 
 
 def processor(transformers: Any) -> Any:
@@ -64,7 +23,7 @@ def processor(transformers: Any) -> Any:
 
 @pytest.fixture(params=["clip", "siglip"])
 def encoder(transformers: Any, request: pytest.FixtureRequest) -> TransformersEncoder:
-    model = make_model(transformers, request.param)
+    model = make_transformers(transformers, request.param)
     return TransformersEncoder(model, make_tokenizer(transformers), processor(transformers))
 
 
@@ -94,7 +53,7 @@ def test_features_are_those_of_the_library(encoder: TransformersEncoder) -> None
 
 def test_clip_gives_the_projected_embeddings(transformers: Any) -> None:
     """What ``logits_per_image`` is made of, which every version of the library has."""
-    model = make_model(transformers, "clip")
+    model = make_transformers(transformers, "clip")
     encoder = TransformersEncoder(model, make_tokenizer(transformers))
     pixels = torch.randn(3, 3, 16, 16)
     tokens: Any = encoder.tokenizer(TEXTS, return_tensors="pt", padding=True)
@@ -171,18 +130,6 @@ def test_the_fingerprint_knows_weights_tokens_and_processor(
     assert len(keys) == 3
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft's own use of transformers
-def test_low_rank_adapters_learn_alone(transformers: Any) -> None:
-    peft = pytest.importorskip("peft", reason="needs peft")
-    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"])
-    model = peft.get_peft_model(make_model(transformers, "clip"), config)
-    encoder = TransformersEncoder(model, make_tokenizer(transformers))
-    for side in ("text", "image"):
-        assert encoder.towers[side]
-        assert all("lora_" in name for name in encoder.towers[side])
-    assert encoder.encode_text(TEXTS).shape == (3, 12)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -202,3 +149,9 @@ def test_the_wrong_kind_of_tokenizer_is_refused(encoder: TransformersEncoder) ->
     with pytest.raises(TypeError, match="image_processor must be callable, got str"):
         TransformersEncoder(encoder.model, encoder.tokenizer, name)
     assert isinstance(encoder, fc.protocols.Encoder)
+
+
+def test_pictures_of_any_shape_are_refused(transformers: Any) -> None:
+    model = make_transformers(transformers, "siglip2")
+    with pytest.raises(TypeError, match=r"Siglip2Model takes .* load as SiglipModel"):
+        TransformersEncoder(model, make_tokenizer(transformers))

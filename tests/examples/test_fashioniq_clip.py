@@ -1,99 +1,95 @@
 """The full reproduction on the tiny published CLIPs, real annotations and generated pictures."""
 
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fashioniq_repro
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import fusecomp as fc
 
 Shared = Callable[[str], Path]
-ROWS = 24
+SPLITS, ROWS = ("train", "val"), 24
 
 
 @pytest.fixture
-def data_root(shared: Shared, tmp_path: Path) -> Path:
+def data_root(shared: Shared, draw_pictures: Any, tmp_path: Path) -> Path:
     """A few rows of the real annotations, with a picture for each name that they use."""
     source, root = shared("datasets/fashioniq"), tmp_path / "fashionIQ_dataset"
-    for folder in ("captions", "image_splits", "images"):
+    for folder in ("captions", "image_splits"):
         (root / folder).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for split in ("train", "val"):
+    for split in SPLITS:
         rows = json.loads((source / f"captions/cap.dress.{split}.json").read_text())[:ROWS]
         ids = sorted({row[side] for row in rows for side in ("candidate", "target")})
         (root / f"captions/cap.dress.{split}.json").write_text(json.dumps(rows))
         (root / f"image_splits/split.dress.{split}.json").write_text(json.dumps(ids))
-        for image_id in ids:
-            size = (int(rng.integers(40, 90)), int(rng.integers(60, 120)), 3)
-            pixels = rng.integers(0, 256, size, dtype=np.uint8)
-            Image.fromarray(pixels).save(root / "images" / f"{image_id}.png")
+        draw_pictures(root / "images" / f"{image_id}.png" for image_id in ids)
     return root
 
 
 @pytest.fixture
-def run(
-    open_clip: Any, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., dict[str, Any]]:
-    """Run the example in this process, where torchvision can be imported."""
-
-    def call(*arguments: str | Path) -> dict[str, Any]:
-        out = tmp_path / "out"
-        fixed = ["--data-root", data_root, "--categories", "dress", "--workdir", out]
-        settings = ["--epochs", "1", "2", "--batch-size", "8", "12", "--lr", "1e-4", "1e-4"]
-        argv = ["fashioniq_repro.py", *fixed, *settings, *arguments]
-        monkeypatch.setattr(sys, "argv", [str(argument) for argument in argv])
-        fashioniq_repro.main()
-        results: dict[str, Any] = json.loads((out / "metrics.json").read_text())
-        return results
-
-    return call
-
-
-TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
-VISION: dict[str, dict[str, Any]] = {
-    "resnet": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 4, "patch_size": None},
-    "vit": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16},
-}
+def run(open_clip: Any, run_example: Any, data_root: Path) -> Callable[..., dict[str, Any]]:
+    return partial(run_example, fashioniq_repro, "--data-root", data_root, "--categories", "dress")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "preset"), [("resnet", "2022"), ("vit", "2023")])
 def test_all_stages_on_a_backbone(
-    run: Any, open_clip: Any, shared: Shared, tmp_path: Path, kind: str, preset: str
+    run: Any, backbone: Any, shared: Shared, data_root: Path, kind: str, preset: str
 ) -> None:
-    name = f"tiny-{kind}-quickgelu"
-    config = {"embed_dim": 32, "quick_gelu": True, "vision_cfg": VISION[kind], "text_cfg": TEXT}
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / f"{name}.json").write_text(json.dumps(config))
-    open_clip.add_model_config(tmp_path / "models")
-    weights = shared(f"parity/clip_{kind}_checkpoint.pt")
-    results = run("--backbone", name, "--weights", weights, "--preset", preset)
+    results = run(*backbone(kind), "--preset", preset)
     rows = results["metrics"]
     assert list(rows)[2:] == ["plain, Sum", "plain, Combiner", "tuned, Sum", "tuned, Combiner"]
     # The table is of this CLIP, in the published preprocessing.
-    val = fc.data.FashionIQ(tmp_path / "fashionIQ_dataset", "val", categories=["dress"])
-    clip = fc.encoders.OpenClipEncoder.from_clip4cir(weights)
+    val = fc.data.FashionIQ(data_root, "val", categories=["dress"])
+    clip = fc.encoders.OpenClipEncoder.from_clip4cir(shared(f"parity/clip_{kind}_checkpoint.pt"))
     expected = fc.evaluate(fc.ComposedEncoder(clip, fc.Sum()), val)
     assert rows["plain, Sum"] == dict(expected)
 
 
-def test_published_checkpoints_are_scored(run: Any, shared: Shared, tmp_path: Path) -> None:
+def test_published_checkpoints_are_scored(
+    run: Any, shared: Shared, data_root: Path, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     combiner = fc.Combiner(32, projection_dim=24, hidden_dim=40)
     combiner.save_clip4cir(tmp_path / "combiner.pt")
     clip = shared("parity/clip_vit_checkpoint.pt")
     results = run("--clip-checkpoint", clip, "--combiner-checkpoint", tmp_path / "combiner.pt")
     assert list(results["metrics"]) == ["Sum", "Combiner"]
-    val = fc.data.FashionIQ(tmp_path / "fashionIQ_dataset", "val", categories=["dress"])
+    val = fc.data.FashionIQ(data_root, "val", categories=["dress"])
     model = fc.ComposedEncoder(fc.encoders.OpenClipEncoder.from_clip4cir(clip), combiner)
     assert results["metrics"]["Combiner"] == dict(fc.evaluate(model, val))
+
+
+def test_missing_and_broken_pictures_are_left_out_if_told_to(
+    run: Any, shared: Shared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = ["--clip-checkpoint", shared("parity/clip_vit_checkpoint.pt")]
+    root = tmp_path / "fashionIQ_dataset"
+    train, val = (fc.data.FashionIQ(root, split, categories=["dress"]) for split in SPLITS)
+    missing, broken = val.image_ids[0], train.image_ids[0]
+    val.path(missing).unlink()
+    content = train.path(broken).read_bytes()
+    train.path(broken).write_bytes(content[:100] + bytes(100) + content[200:])
+    with pytest.raises(FileNotFoundError, match=r"1 of \d+ pictures are missing"):
+        run(*clip)
+    capsys.readouterr()
+    results = run(*clip, "--skip-missing")
+    said = capsys.readouterr().out
+    for data, gone in ((train, broken), (val, missing)):
+        kept = len(fc.data.without(data, [gone]))
+        assert (
+            f"1 of {len(data.image_ids)} pictures of {data.split} are missing or broken, "
+            f"{len(data) - kept} of {len(data)} triplets are left out, the first: {gone}\n"
+        ) in said
+    protocol = dict(fc.data.without(val, [missing]).protocol)  # type: ignore[attr-defined]
+    assert results["protocol"] == protocol
+    assert f"missing {protocol['missing']}" in said
+    assert protocol["missing"] in (tmp_path / "out" / "report.md").read_text()
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # the archive's format

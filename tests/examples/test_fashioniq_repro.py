@@ -3,9 +3,9 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import fusecomp as fc
@@ -19,22 +19,11 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def features(tiny_fashioniq: Path, tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    sets = [fc.data.FashionIQ(tiny_fashioniq, split) for split in ("train", "val")]
-    ids = [image_id for data in sets for image_id in data.image_ids]
-    texts = list(dict.fromkeys(text for data in sets for text in data.texts()))
-    images, sentences = (rng.standard_normal((len(n), 16), "float32") for n in (ids, texts))
-    path = tmp_path / "features.safetensors"
-    fc.CachedEncoder.from_arrays(ids, images, texts, sentences).save(path)
-    return path
-
-
 @pytest.mark.slow
 def test_own_features_on_the_published_layout(
-    tiny_fashioniq: Path, features: Path, tmp_path: Path
+    tiny_fashioniq: Path, feature_file: Callable[..., Path], tmp_path: Path
 ) -> None:
+    features = feature_file(*(fc.data.FashionIQ(tiny_fashioniq, s) for s in ("train", "val")))
     (tiny_fashioniq / "images" / "Dval00.png").unlink()
     settings = ["--epochs", "1", "2", "--batch-size", "8", "8", "--categories", "dress", "shirt"]
     out = tmp_path / "out"
@@ -67,6 +56,11 @@ def test_own_features_on_the_published_layout(
             ["--data-root", "nowhere", "--backbone", "RN50"],
             "--backbone and --weights belong together",
         ),
+        (["--skip-missing"], "--skip-missing goes with --backbone or --clip-checkpoint"),
+        (
+            ["--data-root", "nowhere", "--features", "f", "--skip-missing"],
+            "--skip-missing goes with --backbone or --clip-checkpoint",
+        ),
         (["--combiner-checkpoint", "c"], "--combiner-checkpoint needs --data-root"),
         (["--data-root", "nowhere", "--features", "f"], "no file nowhere"),
         (["--categories", "shoes"], "invalid choice: 'shoes'"),
@@ -89,6 +83,7 @@ def test_help_explains_every_option() -> None:
         "--clip-checkpoint",
         "--preset",
         "--gallery",
+        "--skip-missing",
         "--precision",
         "--workdir",
         "--seed",

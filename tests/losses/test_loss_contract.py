@@ -1,17 +1,57 @@
 """One contract for every loss of the package."""
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusecomp import losses
+from fusecomp.losses import (
+    Bank,
+    CosineAlignment,
+    Distill,
+    HardNegativeNCE,
+    InfoNCE,
+    LearnableTemperature,
+    MultiPositive,
+    Queue,
+    Sigmoid,
+    TripletMargin,
+    WeightedSum,
+)
 
+# What losses are made of, and no loss themselves.
+PARTS = {"Bank", "LearnableTemperature", "Queue"}
 # How one of each is made; the temperatures keep gradients of random features alive.
 MAKE: dict[str, Callable[[], nn.Module]] = {
-    "InfoNCE": lambda: losses.InfoNCE(temperature=0.2),
+    "InfoNCE": lambda: InfoNCE(temperature=0.2),
+    "InfoNCE, symmetric": lambda: InfoNCE(
+        LearnableTemperature(0.2), True, exclude="target", label_smoothing=0.1, margin=0.1
+    ),
+    "InfoNCE, bank": lambda: InfoNCE(
+        0.2, exclude=("target", "reference"), bank=Bank(features()[0], 50 + torch.arange(8))
+    ),
+    "InfoNCE, queue": lambda: InfoNCE(LearnableTemperature(0.2), margin=0.1, bank=Queue(5, 6)),
+    "CosineAlignment": CosineAlignment,
+    "Distill": lambda: Distill(*teacher(), temperature=LearnableTemperature(0.2)),
+    "HardNegativeNCE": lambda: HardNegativeNCE(0.2, beta=0.5),
+    "HardNegativeNCE, decoupled": lambda: HardNegativeNCE(
+        LearnableTemperature(0.2), alpha=0.0, beta=1.0, exclude=("target", "reference")
+    ),
+    "MultiPositive": lambda: MultiPositive(LearnableTemperature(0.2)),
+    "Sigmoid": lambda: Sigmoid(0.2, bias=-1.0),
+    "Sigmoid, as published": lambda: Sigmoid(exclude="target"),
+    "TripletMargin": lambda: TripletMargin(2.5, "hardest"),
+    "TripletMargin, semi-hard": lambda: TripletMargin(2.5, exclude="target"),
+    "TripletMargin, all": lambda: TripletMargin(2.5, "all"),
+    "WeightedSum": lambda: WeightedSum(
+        {"find": (0.3, InfoNCE(LearnableTemperature(0.2))), "align": (2.0, CosineAlignment())}
+    ),
 }
 BAD = {
     "unequal rows": (torch.ones(2, 6), torch.ones(3, 6)),
@@ -24,7 +64,12 @@ BAD = {
     "no columns": (torch.ones(2, 0), torch.ones(2, 0)),
     "integers": (torch.ones(2, 6).long(), torch.ones(2, 6).long()),
 }
-every_loss = pytest.mark.parametrize("name", losses.__all__)
+# These have candidates beside the batch, or none at all.
+TAKE_ONE_ROW = {"CosineAlignment", "InfoNCE, bank", "InfoNCE, queue"}
+# Not every row has a gradient.
+SPARSE = {"TripletMargin, semi-hard"}
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16)
+every_loss = pytest.mark.parametrize("name", MAKE)
 
 
 def make(name: str) -> nn.Module:
@@ -36,61 +81,184 @@ def features(rows: int = 8, dtype: torch.dtype = torch.float32) -> tuple[Tensor,
     return query.requires_grad_(), target.requires_grad_()
 
 
+def ids(rows: int) -> dict[str, Tensor]:
+    """Every row has a target of its own, and no target is a reference."""
+    return {"target_ids": torch.arange(rows), "reference_ids": 100 + torch.arange(rows)}
+
+
+def teacher() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of all ids of the contract; wider than the features."""
+    queries, targets = torch.randn(2, 8, 9, generator=torch.Generator().manual_seed(2))
+    target_ids, reference_ids = ids(8).values()
+    return queries, torch.stack((reference_ids, target_ids), dim=1), targets, target_ids
+
+
+def call(module: Any, query: Tensor, target: Tensor) -> Tensor:
+    loss: Tensor = module(query, target, **ids(len(query)))
+    return loss
+
+
 def test_every_loss_is_held_to_the_contract() -> None:
-    assert sorted(MAKE) == sorted(losses.__all__)
+    assert {name.partition(",")[0] for name in MAKE} | PARTS == set(losses.__all__)
+
+
+@every_loss
+def test_ids_come_by_keyword(name: str) -> None:
+    parameters = inspect.signature(make(name).forward).parameters
+    assert list(parameters)[:4] == ["query", "target", "target_ids", "reference_ids"]
+    for keyword in list(parameters.values())[2:]:
+        assert keyword.kind is keyword.KEYWORD_ONLY
+        assert keyword.default is None
 
 
 @every_loss
 @pytest.mark.parametrize("rows", [2, 8])
 def test_it_is_a_finite_scalar_with_gradients_for_both(name: str, rows: int) -> None:
     query, target = features(rows)
-    loss = make(name)(query, target)
+    loss = call(make(name), query, target)
     assert loss.shape == ()
     assert loss.isfinite()
     loss.backward()
     for tensor in (query, target):
         assert tensor.grad is not None
         assert tensor.grad.isfinite().all()
-        assert tensor.grad.any(dim=1).all()
+        learns = tensor.grad.any(dim=1)
+        assert learns.any() if name in SPARSE else learns.all()
 
 
 @every_loss
 def test_the_order_of_the_batch_is_irrelevant(name: str) -> None:
     query, target = features()
     order = torch.randperm(8)
-    torch.testing.assert_close(make(name)(query[order], target[order]), make(name)(query, target))
+    shuffled = {key: value[order] for key, value in ids(8).items()}
+    torch.testing.assert_close(
+        make(name)(query[order], target[order], **shuffled), call(make(name), query, target)
+    )
 
 
 @every_loss
 def test_it_depends_on_who_belongs_to_whom(name: str) -> None:
     query, target = features()
-    assert not torch.isclose(make(name)(query, target.roll(1, 0)), make(name)(query, target))
+    other = call(make(name), query, target.roll(1, 0))
+    assert not torch.isclose(other, call(make(name), query, target))
 
 
 @every_loss
 def test_scaling_features_does_not_move_it(name: str) -> None:
     query, target = features()
-    torch.testing.assert_close(make(name)(3 * query, 0.1 * target), make(name)(query, target))
+    torch.testing.assert_close(
+        call(make(name), 3 * query, 0.1 * target), call(make(name), query, target)
+    )
+
+
+@every_loss
+def test_strides_do_not_matter(name: str) -> None:
+    query, target = features()
+    transposed = [x.detach().T.contiguous().T.requires_grad_() for x in (query, target)]
+    columns = torch.stack(tuple(ids(8).values()), dim=1)
+    first, second = (
+        call(make(name), query, target),
+        make(name)(*transposed, target_ids=columns[:, 0], reference_ids=columns[:, 1]),
+    )
+    torch.testing.assert_close(first, second)
+    torch.testing.assert_close(
+        torch.autograd.grad(first, (query, target)), torch.autograd.grad(second, transposed)
+    )
+
+
+@every_loss
+def test_nothing_needs_to_learn(name: str) -> None:
+    query, target = (x.detach() for x in features())
+    module = make(name)
+    with torch.no_grad():
+        assert torch.equal(call(make(name), query, target), call(module, query, target))
 
 
 @every_loss
 def test_compiled_without_a_graph_break_it_is_the_same(name: str) -> None:
+    plain = make(name)
     module = make(name)
+    module.load_state_dict(plain.state_dict())
     torch._dynamo.reset()
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     query, target = features()
-    loss = compiled(query, target)
-    torch.testing.assert_close(loss, module(query, target))
-    (gradient,) = torch.autograd.grad(loss, query)
-    (expected,) = torch.autograd.grad(module(query, target), query)
-    torch.testing.assert_close(gradient, expected)
+    for _ in range(2):  # a queue changes
+        loss, expected = call(compiled, query, target), call(plain, query, target)
+        torch.testing.assert_close(loss, expected)
+        gradients = torch.autograd.grad(loss, (query, target, *module.parameters()))
+        torch.testing.assert_close(
+            gradients, torch.autograd.grad(expected, (query, target, *plain.parameters()))
+        )
+    torch.testing.assert_close(module.state_dict(), plain.state_dict())
 
 
 @every_loss
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
     query, target = features(4, torch.float64)
-    assert make(name)(query, target).dtype == torch.float64
-    assert torch.autograd.gradcheck(make(name), (query, target))
+    module = make(name).double().eval()
+    assert call(module, query, target).dtype == torch.float64
+    assert torch.autograd.gradcheck(lambda q, t: call(module, q, t), (query, target))
+
+
+class Narrow(TorchDispatchMode):
+    """Notes the operations that give floating numbers below float64."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor) and out.is_floating_point() and out.dtype != torch.float64:
+            self.seen.append(str(func))
+        return out
+
+
+@every_loss
+def test_float64_is_float64_inside_too(name: str) -> None:
+    query, target = features(4, torch.float64)
+    module = make(name).double()
+    with Narrow() as narrow:
+        loss = call(module, query, target)
+        torch.autograd.grad(loss, (query, target, *module.parameters()))
+    assert narrow.seen == []
+
+
+@every_loss
+def test_a_second_derivative_is_right_or_refused(name: str) -> None:
+    query, target = features(4, torch.float64)
+    module = make(name).double().eval()
+    try:
+        torch.autograd.grad(call(module, query, target), query, create_graph=True)
+    except RuntimeError as error:
+        assert "no second derivative" in str(error)
+    else:
+        assert torch.autograd.gradgradcheck(lambda q, t: call(module, q, t), (query, target))
+
+
+@every_loss
+def test_a_second_backward_adds_the_same_gradient(name: str) -> None:
+    query, target = features()
+    loss = call(make(name), query, target)
+    loss.backward(retain_graph=True)
+    assert query.grad is not None
+    once = query.grad.clone()
+    loss.backward()
+    torch.testing.assert_close(query.grad, 2 * once)
+
+
+@every_loss
+def test_the_gradient_from_above_scales_it(name: str) -> None:
+    query, target = features()
+    for factor in (3.0, 1024.0):
+        first, second = make(name), make(name)
+        once = torch.autograd.grad(call(first, query, target), (query, *first.parameters()))
+        scaled = torch.autograd.grad(
+            factor * call(second, query, target), (query, *second.parameters())
+        )
+        torch.testing.assert_close(scaled, tuple(factor * gradient for gradient in once))
 
 
 @every_loss
@@ -98,43 +266,74 @@ def test_the_state_dict_holds_all_of_it(name: str) -> None:
     first, second = make(name), make(name)
     for weight in first.parameters():
         nn.init.normal_(weight)
+    call(first, *features())
     second.load_state_dict(first.state_dict())
-    assert torch.equal(first(*features()), second(*features()))
+    assert torch.equal(call(first, *features()), call(second, *features()))
 
 
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_inputs_are_computed_in_float32(name: str, dtype: torch.dtype) -> None:
     query, target = features(8, dtype)
-    loss = make(name)(query, target)
+    loss = call(make(name), query, target)
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, make(name)(query.float(), target.float()), rtol=0, atol=0)
+    expected = call(make(name), query.float(), target.float())
+    torch.testing.assert_close(loss, expected, rtol=0, atol=0)
 
 
 @every_loss
 def test_autocast_does_not_lower_it(name: str) -> None:
     query, target = features()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = make(name)(query, target)
+        loss = call(make(name), query, target)
     assert loss.dtype == torch.float32
-    assert torch.equal(loss, make(name)(query, target))
+    assert torch.equal(loss, call(make(name), query, target))
 
 
 @every_loss
 def test_autocast_does_not_lower_its_gradients(name: str) -> None:
     query, target = features()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = make(name)(query, target)
+        loss = call(make(name), query, target)
     (inside,) = torch.autograd.grad(loss, query)
-    (outside,) = torch.autograd.grad(make(name)(query, target), query)
+    (outside,) = torch.autograd.grad(call(make(name), query, target), query)
     assert torch.equal(inside, outside)
 
 
 @every_loss
 @pytest.mark.parametrize("bad", BAD)
 def test_bad_input_is_refused(name: str, bad: str) -> None:
+    query, target = BAD[bad]
+    if bad == "one row" and name in TAKE_ONE_ROW:
+        assert call(make(name), query, target).isfinite()
+        return
     with pytest.raises(ValueError, match=r"query|target|rows"):
-        make(name)(*BAD[bad])
+        call(make(name), query, target)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_ids_of_every_integer_dtype_give_what_int64_gives(name: str, dtype: torch.dtype) -> None:
+    query, target = features()
+    narrow = {key: value.to(dtype) for key, value in ids(8).items()}
+    assert torch.equal(make(name)(query, target, **narrow), call(make(name), query, target))
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bool], ids=str)
+@pytest.mark.parametrize("which", ["target_ids", "reference_ids"])
+def test_ids_that_are_no_integers_are_refused(name: str, which: str, dtype: torch.dtype) -> None:
+    wrong = {**ids(8), which: ids(8)[which].to(dtype)}
+    with pytest.raises(ValueError, match=f"{which} must be integers, got {dtype}"):
+        make(name)(*features(), **wrong)
+
+
+@every_loss
+@pytest.mark.parametrize("wrong", [torch.arange(7), torch.arange(8).unsqueeze(1)], ids=["7", "8x1"])
+@pytest.mark.parametrize("which", ["target_ids", "reference_ids"])
+def test_ids_of_another_length_are_refused(name: str, which: str, wrong: Tensor) -> None:
+    with pytest.raises(ValueError, match=rf"{which} must be \[8\].* got \["):
+        make(name)(*features(), **{**ids(8), which: wrong})
 
 
 @every_loss
@@ -144,15 +343,15 @@ def test_what_is_no_tensor_is_named_with_the_way_out(name: str) -> None:
         with pytest.raises(
             TypeError, match=f"{wrong} must be a torch tensor, got ndarray; .*_numpy"
         ):
-            loss(*inputs)
+            call(loss, *inputs)
 
 
 @every_loss
-@pytest.mark.parametrize("rows", [8, 2500])
-def test_a_gpu_gives_the_same(name: str, rows: int, cuda: torch.device) -> None:
-    pair, loss = features(rows, torch.float64), make(name)
-    here = loss(*pair)
-    there = loss.to(cuda)(*(tensor.to(cuda) for tensor in pair))
+def test_a_gpu_gives_the_same(name: str, cuda: torch.device) -> None:
+    pair, loss, known = features(8, torch.float64), make(name), ids(8)
+    here = loss(*pair, **known)
+    moved = {key: value.to(cuda) for key, value in known.items()}
+    there = loss.to(cuda)(*(tensor.to(cuda) for tensor in pair), **moved)
     torch.testing.assert_close(there.cpu(), here)
     for one, other in zip(
         *(torch.autograd.grad(value, pair) for value in (there, here)), strict=True

@@ -1,194 +1,57 @@
+"""The report of an experiment: numbers, a page, sheets."""
+
+import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from PIL import Image, ImageDraw
-from toy import DIM, Toy, encoder
+from toy import Toy
 
 import fusecomp as fc
-from fusecomp.report import ablation_table, contact_sheet, retrieval_sheet
-
-GREEN = (10, 143, 60)
+from fusecomp.report import ablation_table, write_report
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Toy:
-    """The toy with real pictures, each of its own colour."""
-    toy = Toy(tmp_path)
-    for image_id in toy.image_ids:
-        Image.new("RGB", (20, 30), (10 * int(image_id), 0, 200)).save(toy.path(image_id))
-    return toy
+def test_a_report_holds_every_value_and_links_to_its_pictures(
+    data: Toy, evaluation: fc.Evaluation, tmp_path: Path
+) -> None:
+    rows = {"one": evaluation, "other": replace(evaluation, metrics={n: 1.0 for n in evaluation})}
+    out = tmp_path / "new" / "report"
+    settings = {"seed": 3, "loss": "InfoNCE"}
+    write_report(rows, data, out, title="Toys", note="Not comparable.", settings=settings)
+    assert json.loads((out / "metrics.json").read_text()) == {
+        "protocol": dict(evaluation.protocol),
+        "seed": 3,
+        "loss": "InfoNCE",
+        "metrics": {"one": dict(evaluation), "other": dict(rows["other"])},
+    }
+    page = (out / "report.md").read_text()
+    assert page.startswith("# Toys\n\nseed 3; loss InfoNCE\n\nNot comparable.\n\n")
+    assert str(ablation_table(rows)) in page
+    links = re.findall(r"\]\((.*?)\)", page)
+    assert links == ["triplets.png", "results.png"]
+    assert {path.name for path in out.iterdir()} == {
+        *links,
+        "metrics.json",
+        "report.md",
+        "evaluation.npz",
+    }
+    assert dict(fc.Evaluation.load(out)) == dict(evaluation)
 
 
-@pytest.fixture
-def evaluation(data: Toy) -> fc.Evaluation:
-    return fc.evaluate(fc.ComposedEncoder(encoder(), fc.Combiner(DIM)), data)
+def test_a_report_has_a_sheet_for_each_task(
+    data: Toy, evaluation: fc.Evaluation, tmp_path: Path
+) -> None:
+    (found,) = evaluation.ranking.tasks
+    tasks = [replace(found, task=replace(found.task, name=name)) for name in ("dress", "shirt")]
+    two = replace(evaluation, ranking=replace(evaluation.ranking, tasks=tasks))
+    write_report({"one": two}, data, tmp_path / "out", title="Two")
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "[dress](results-dress.png), [shirt](results-shirt.png)" in page
+    assert (tmp_path / "out" / "results-shirt.png").stat().st_size > 0
 
 
-def test_the_table_holds_every_value(evaluation: fc.Evaluation) -> None:
-    other = replace(evaluation, metrics={n: v / 3 for n, v in evaluation.items()})
-    lines = ablation_table({"one": evaluation, "the other": other}).splitlines()
-    assert len({len(line) for line in lines}) == 1
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == ["", "R@1", "R@5", "mean"]
-    assert all(set(rule) <= {"-", ":"} for rule in cells[1])
-    assert cells[2] == ["one", *(f"{value:.2f}" for value in evaluation.values())]
-    assert cells[3] == ["the other", *(f"{value / 3:.2f}" for value in evaluation.values())]
-
-
-def test_other_protocols_and_metrics_stand_in_another_table(evaluation: fc.Evaluation) -> None:
-    ranking = replace(evaluation.ranking, protocol={"dataset": "another"})
-    for other in (
-        replace(evaluation, ranking=ranking),
-        replace(evaluation, metrics={"mean": 1.0}),
-    ):
-        with pytest.raises(ValueError, match="do not stand in one table"):
-            ablation_table({"one": evaluation, "other": other})
+def test_nothing_to_report(data: Toy, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no evaluation"):
-        ablation_table({})
-
-
-def colours(path: Path) -> set[Any]:
-    with Image.open(path) as file:
-        counts = file.convert("RGB").getcolors(1_000_000)
-    assert counts is not None
-    return {colour for _, colour in counts}
-
-
-def test_a_contact_sheet_shows_references_and_targets(data: Toy, tmp_path: Path) -> None:
-    triplets = data.triplets()[:4]
-    contact_sheet(triplets, data, tmp_path / "sheet.png")
-    shown = {(10 * int(i or 0), 0, 200) for t in triplets for i in (t.reference_id, t.target_id)}
-    assert shown | {GREEN} <= colours(tmp_path / "sheet.png")
-
-
-def test_a_retrieval_sheet_frames_the_target_only(
-    data: Toy, evaluation: fc.Evaluation, tmp_path: Path
-) -> None:
-    ranking = evaluation.ranking[""]
-    assert ranking.ranks is not None
-    for position in range(len(ranking.ranks)):
-        retrieval_sheet(ranking, data, tmp_path / "sheet.png", [position], top=5)
-        found = int(ranking.ranks[position]) <= 5
-        assert (GREEN in colours(tmp_path / "sheet.png")) == found
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every text that is drawn."""
-    texts: list[str] = []
-    draw = ImageDraw.ImageDraw.text
-
-    def recorded(pen: Any, at: Any, text: str, *others: Any) -> None:
-        texts.append(text)
-        draw(pen, at, text, *others)
-
-    monkeypatch.setattr(ImageDraw.ImageDraw, "text", recorded)
-    return texts
-
-
-@pytest.mark.parametrize(
-    ("target", "rank", "expected"),
-    [
-        (1, 2, []),  # the second of two results that are drawn
-        (2, 3, ["target at rank 3"]),
-        (2, 12345, ["target at rank 12,345"]),
-        (2, -1, ["target left out of the ranking"]),
-        (2, None, []),
-        (None, -1, []),
-    ],
-)
-def test_a_target_that_is_not_drawn_has_its_rank_below_the_text(
-    data: Toy,
-    evaluation: fc.Evaluation,
-    tmp_path: Path,
-    drawn: list[str],
-    target: int | None,
-    rank: int | None,
-    expected: list[str],
-) -> None:
-    ranking = evaluation.ranking[""]
-    target_id = None if target is None else ranking.top_ids()[0][target]
-    query = replace(ranking.task.queries[0], target_id=target_id)
-    ranks = None if rank is None else torch.tensor([rank])
-    ranking = replace(ranking, task=replace(ranking.task, queries=[query]), ranks=ranks)
-    retrieval_sheet(ranking, data, tmp_path / "sheet.png", top=2)
-    assert [text for text in drawn if "target" in text] == expected
-
-
-@pytest.mark.parametrize(("words", "lines"), [(1, 1), (7, 7), (8, 7), (50, 7)])
-def test_a_text_that_is_too_long_ends_in_dots(
-    data: Toy, tmp_path: Path, drawn: list[str], words: int, lines: int
-) -> None:
-    texts = tuple(f"{'x' * 20} {number}" for number in range(words))
-    contact_sheet([replace(data.triplets()[0], texts=texts)], data, tmp_path / "sheet.png")
-    shown = next(text for text in drawn if "xx" in text).split("\n")
-    assert len(shown) == lines
-    assert (shown[-1] == "...") == (words > lines)
-    assert shown[0] == texts[0]
-
-
-@pytest.mark.parametrize(("count", "rows"), [(3, 3), (10, 10), (12, 10)])
-def test_a_retrieval_sheet_shows_the_first_ten_queries_or_all(
-    data: Toy, evaluation: fc.Evaluation, tmp_path: Path, count: int, rows: int
-) -> None:
-    ranking = evaluation.ranking[""]
-    ranking = replace(ranking, task=replace(ranking.task, queries=ranking.task.queries[:count]))
-    retrieval_sheet(ranking, data, tmp_path / "first.png")
-    retrieval_sheet(ranking, data, tmp_path / "named.png", range(rows))
-    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "named.png").read_bytes()
-
-
-def test_queries_outside_the_task_are_named(
-    data: Toy, evaluation: fc.Evaluation, tmp_path: Path
-) -> None:
-    ranking = evaluation.ranking[""]
-    count = len(ranking.task.queries)
-    message = re.escape(f"queries must lie in [0, {count}), got [{count}, -1]")
-    with pytest.raises(ValueError, match=message):
-        retrieval_sheet(ranking, data, tmp_path / "sheet.png", [0, count, -1])
-    assert not (tmp_path / "sheet.png").exists()
-
-
-def test_sheets_work_without_targets(data: Toy, tmp_path: Path) -> None:
-    hidden = [replace(t, target_id=None) for t in data.triplets()]
-    contact_sheet(hidden[:3], data, tmp_path / "sheet.png")
-    assert GREEN not in colours(tmp_path / "sheet.png")
-
-
-@pytest.mark.parametrize("content", [None, b"", b"\x89PNG\r\n\x1a\n torn"])
-def test_a_missing_or_broken_picture_is_a_grey_box(
-    data: Toy, tmp_path: Path, content: bytes | None
-) -> None:
-    path = data.path("1")
-    path.unlink()
-    if content is not None:
-        path.write_bytes(content)
-    contact_sheet(data.triplets()[:3], data, tmp_path / "sheet.png")
-    assert (201, 201, 201) in colours(tmp_path / "sheet.png")
-
-
-def test_nothing_to_draw(data: Toy, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nothing to draw"):
-        contact_sheet([], data, tmp_path / "sheet.png")
-
-
-def test_without_pillow_the_extra_is_named(
-    data: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(ImportError, match=re.escape("fusecomp[images]")):
-        contact_sheet(data.triplets(), data, tmp_path / "sheet.png")
-
-
-def test_padding_of_short_rankings_is_not_drawn(data: Toy, tmp_path: Path) -> None:
-    model = fc.ComposedEncoder(encoder(), fc.Sum())
-    ranking = fc.rank(model, data, k=50)[""]
-    assert torch.any(ranking.indices == -1)
-    retrieval_sheet(ranking, data, tmp_path / "sheet.png", [0], top=50)
-    with Image.open(tmp_path / "sheet.png") as file:
-        assert file.width == 8 + 120 + 208 + 120 * len(data.image_ids)
+        write_report({}, data, tmp_path / "out", title="Nothing")
+    assert not (tmp_path / "out").exists()

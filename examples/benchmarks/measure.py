@@ -1,0 +1,81 @@
+"""Time and memory of several ways to do the same, for the benchmarks beside this file."""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+
+def interleaved(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Wall seconds of each way, all in turns; the first turn is the warm-up and does not count."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def growths(function: Callable[..., float], *arguments: tuple[object, ...]) -> list[float]:
+    """What ``function`` returns for each tuple of arguments, in a fresh process each."""
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        return pool.starmap(function, arguments, chunksize=1)
+
+
+def growth(work: Callable[[], object]) -> float:
+    """The largest growth of this process while ``work`` runs, in MiB; Linux only."""
+    # Forget the height that imports and warm-up have reached.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    work()
+    return resident("VmHWM") - before
+
+
+def resident(field: str) -> float:
+    """The resident memory now (VmRSS) or at its height (VmHWM), in MiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{field}:")[1].split()[0]) / 1024
+
+
+class Cost(NamedTuple):
+    """Seconds on the wall, and of all processors in this process and its ended children.
+
+    Unlike the wall's, the second hardly depends on what else the machine does.
+    """
+
+    wall: float
+    cpu: float
+
+
+def cost(work: Callable[[], object]) -> Cost:
+    """What one call costs."""
+    start, before = time.perf_counter(), sum(os.times()[:4])
+    work()
+    return Cost(time.perf_counter() - start, sum(os.times()[:4]) - before)
+
+
+def best(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Cost]:
+    """Call the ways in turns, once more than counts: the first time is the warm-up."""
+    turns = [[cost(way) for way in ways.values()] for _ in range(rounds + 1)]
+    return {n: lowest(of) for n, of in zip(ways, zip(*turns[1:], strict=True), strict=True)}
+
+
+def lowest(costs: Iterable[Cost]) -> Cost:
+    """The least of each kind of seconds."""
+    return Cost(*map(min, zip(*costs, strict=True)))
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """The sum of each kind of seconds."""
+    return Cost(*map(sum, zip(*costs, strict=True)))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table in Markdown; all columns but the first hold numbers."""
+    marks = ["---", *("---:" for _ in header[1:])]
+    for row in (header, marks, *rows):
+        print(f"| {' | '.join(row)} |")

@@ -1,0 +1,220 @@
+"""The paper's experiment on the command line, {plain, tuned} encoder x {Sum, Combiner}.
+
+What the examples share whose benchmark is FashionIQ or CIRR: flags, settings, encoders, results. An
+example brings its reader, its drawn dataset and the settings that fit the latter.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import backbones
+import incomplete
+import torch
+
+import fusecomp as fc
+from fusecomp.protocols import Encoder
+from fusecomp.report import ablation_table, write_report
+from fusecomp.training import Ablation, ablation, presets
+
+Benchmark = fc.data.FashionIQ | fc.data.CIRR
+
+
+@dataclass(frozen=True)
+class Small:
+    """Settings that fit a drawn dataset: the encoders and their pretraining, and both stages."""
+
+    dim: int
+    pretrain_epochs: int
+    pretrain_lr: float
+    stage1: fc.StageConfig
+    stage2: fc.StageConfig
+
+
+def make_parser(doc: str | None, benchmark: str) -> argparse.ArgumentParser:
+    """The flags of every example; an example adds its own."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument("--data-root", type=Path, help=f"{benchmark}'s folder; default: one is drawn")
+    data.add_argument("--features", type=Path, help="a feature file of CachedEncoder.save")
+    data.add_argument(
+        "--skip-missing", action="store_true", help="leave out what needs bad pictures, and say so"
+    )
+    backbones.add_arguments(parser)
+    train = parser.add_argument_group("training (the defaults fit the data)")
+    train.add_argument("--epochs", type=int, nargs=2, metavar=("STAGE1", "STAGE2"))
+    train.add_argument("--batch-size", type=int, nargs=2, metavar=("STAGE1", "STAGE2"))
+    train.add_argument("--lr", type=float, nargs=2, metavar=("STAGE1", "STAGE2"))
+    train.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
+    train.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--quick", action="store_true", help="a few epochs on little data")
+    workdir = Path("runs") / benchmark.lower()
+    parser.add_argument("--workdir", type=Path, default=workdir, help="for results")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line, checked; `start` is when it was read."""
+    args = parser.parse_args()
+    sources = ("features", "backbone", "clip_checkpoint")
+    given = [f"--{name.replace('_', '-')}" for name in sources if getattr(args, name) is not None]
+    if (args.data_root is None) != (len(given) == 0):
+        parser.error("--data-root goes with one of --features, --backbone and --clip-checkpoint")
+    if len(given) > 1:
+        parser.error(f"{' and '.join(given)} exclude each other")
+    if (args.backbone is None) != (args.weights is None):
+        parser.error("--backbone and --weights belong together")
+    if args.skip_missing and (args.data_root is None or args.features is not None):
+        parser.error("--skip-missing goes with --backbone or --clip-checkpoint")
+    if args.combiner_checkpoint is not None and not given:
+        parser.error("--combiner-checkpoint needs --data-root and the encoder it was trained on")
+    args.start = time.monotonic()
+    args.workdir.mkdir(parents=True, exist_ok=True)
+    return args
+
+
+def draw(
+    args: argparse.Namespace, name: str, render: Callable[..., Path], quick: dict[str, int]
+) -> Path:
+    """Draw a dataset, once for each seed and size."""
+    root = args.workdir / f"{name.lower()}-{args.seed}{'-quick' if args.quick else ''}"
+    print(f"{'using' if root.exists() else 'drawing'} {name} in {root}")
+    return render(root, args.seed, **(quick if args.quick else {}))
+
+
+def run(
+    args: argparse.Namespace, train: Benchmark, val: Benchmark, root: Path, small: Small
+) -> Ablation:
+    """Run the experiment, print its table and write its results into the workdir.
+
+    Args:
+        args: from `parse`.
+        train: What the stages learn from.
+        val: What is evaluated.
+        root: The folder of both.
+        small: The settings where the dataset is drawn.
+    """
+    if args.skip_missing:
+        train, val = incomplete.leave_out_bad_pictures(root, {"train": train, "val": val})
+    encoder, dim = make_encoder(args, val, root, small)
+    if args.combiner_checkpoint is not None:
+        result = score(encoder, val, args)
+    else:
+        first, second = stages(args, small)
+        torch.manual_seed(args.seed)
+        result = ablation(
+            encoder,
+            fc.Combiner(dim).to(args.device),
+            train,
+            val,
+            loss=fc.InfoNCE(temperature=0.01),
+            stage1=first if args.features is None and args.clip_checkpoint is None else None,
+            stage2=second,
+            workdir=args.workdir / f"seed-{args.seed}{'-quick' if args.quick else ''}",
+        )
+    rows = result.evaluations
+    drawn = "The pictures are drawn: these numbers do not compare with those of real data."
+    write_report(
+        rows,
+        val,
+        args.workdir,
+        title=f"{val.name}, the ablation",
+        note=drawn if args.data_root is None else "",
+        settings={"seed": args.seed},
+    )
+    result.model.save(args.workdir / "model.pt")
+    print(f"\n{ablation_table(rows)}\n")
+    seconds = time.monotonic() - args.start
+    print(f"{seconds:.0f} s; report, pictures and model in {args.workdir}")
+    return result
+
+
+def stages(args: argparse.Namespace, small: Small) -> tuple[fc.StageConfig, fc.StageConfig]:
+    """The settings of both stages: the paper's on real data, smaller ones on drawn data."""
+    first, second = small.stage1, small.stage2
+    if args.data_root is not None:
+        preset = presets.CVPRW2022 if args.preset == "2022" else presets.TOMM2023
+        first, second = preset["stage1"], preset["stage2"]
+    changed = []
+    for number, stage in enumerate((first, second)):
+        values: dict[str, Any] = {"precision": args.precision, "seed": args.seed}
+        if args.quick:
+            values["epochs"] = 2
+        for name in ("epochs", "batch_size", "lr"):
+            if getattr(args, name) is not None:
+                values[name] = getattr(args, name)[number]
+        changed.append(replace(stage, **values))
+    return changed[0], changed[1]
+
+
+def make_encoder(
+    args: argparse.Namespace, val: Benchmark, root: Path, small: Small
+) -> tuple[Encoder, int]:
+    """The encoder of the command line, and the width of its features."""
+    if args.data_root is None:
+        return pretrained_encoder(args, root, small), small.dim
+    if args.features is not None:
+        report_missing(val)
+        cached = fc.CachedEncoder.load(args.features).to(args.device)
+        return cached, cached.image.features.shape[1]
+    clip = backbones.make_encoder(args)
+    return clip, clip.output_dim
+
+
+def pretrained_encoder(args: argparse.Namespace, root: Path, small: Small) -> fc.DualEncoder:
+    """Two small encoders that have learnt from pictures and their descriptions."""
+    import tinyclip  # needed on this path only, as it needs Pillow
+
+    torch.manual_seed(args.seed)
+    image, text = tinyclip.TinyImageEncoder(small.dim), tinyclip.TinyTextEncoder(small.dim)
+    encoder = fc.DualEncoder(image, text, load=tinyclip.load_picture).to(args.device)
+    weights = args.workdir / f"tinyclip-{args.seed}{'-quick' if args.quick else ''}.pt"
+    if weights.exists():
+        return fc.ComposedEncoder.load(weights, encoder, fc.Sum()).encoder  # type: ignore[return-value]
+    print("pretraining the encoders on pictures and descriptions")
+    epochs = 2 if args.quick else small.pretrain_epochs
+
+    def show(epoch: int, loss: float) -> None:
+        print(f"  epoch {epoch + 1}/{epochs}, loss {loss:.3f}", flush=True)
+
+    settings: dict[str, Any] = {"epochs": epochs, "lr": small.pretrain_lr, "seed": args.seed}
+    tinyclip.pretrain(image, text, root, **settings, progress=show)
+    fc.ComposedEncoder(encoder, fc.Sum()).save(weights)
+    return encoder
+
+
+def score(encoder: Encoder, val: Benchmark, args: argparse.Namespace) -> Ablation:
+    """A published Combiner beside Sum, without training."""
+    combiner = fc.Combiner.from_clip4cir(args.combiner_checkpoint).to(args.device)
+    cached = fc.CachedEncoder.build(encoder, val)
+    rows = {
+        name: fc.evaluate(fc.ComposedEncoder(cached, fusion), val)
+        for name, fusion in (("Sum", fc.Sum()), ("Combiner", combiner))
+    }
+    return Ablation(rows, fc.ComposedEncoder(encoder, combiner))
+
+
+def report_missing(dataset: Benchmark) -> None:
+    """Say which pictures the sheets will lack; the features do not need them."""
+    missing = [i for i in dataset.image_ids if not dataset.path(i).is_file()]
+    if missing:
+        print(
+            f"{len(missing)} of {len(dataset.image_ids)} pictures of {dataset.split} are missing, "
+            f"the first: {', '.join(missing[:5])}. The scores come from the features and are "
+            "complete; put the pictures into their folder to see them on the sheets"
+        )
+
+
+def command(main: Callable[[], None]) -> None:
+    """Run an example; what its user can mend ends it with one line."""
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,75 @@
+"""The dataset and the models that a run of fashioniq_repro.py on MiniFashion has left."""
+
+import argparse
+from pathlib import Path
+
+import tinyclip
+
+import fusecomp as fc
+from fusecomp.files import read_json
+
+DIM = 64
+
+
+def parse_arguments(doc: str | None) -> argparse.Namespace:
+    """The command line of whatever looks at a run."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", type=Path, default=Path("runs/fashioniq"), help="of the run")
+    parser.add_argument("--seed", type=int, default=0, help="of the run")
+    return parser.parse_args()
+
+
+def open_run(workdir: Path, seed: int) -> tuple[Path, dict[str, fc.ComposedEncoder]]:
+    """MiniFashion's folder, and the four models by the names of their rows in the ablation."""
+    if not (workdir / "model.pt").exists():
+        raise FileNotFoundError(
+            f"no finished run in {workdir}: python examples/fashioniq_repro.py --workdir {workdir}"
+        )
+    root = workdir / f"minifashion-{name_of(workdir, seed)}"
+    weights = workdir / f"tinyclip-{name_of(workdir, seed)}.pt"
+    plain = fc.ComposedEncoder.load(weights, encoder(), fc.Sum()).encoder
+    tuned = fc.ComposedEncoder.load(workdir / "model.pt", encoder(), fc.Combiner(DIM))
+    return root, {
+        "plain, Sum": fc.ComposedEncoder(plain, fc.Sum()),
+        "plain, Combiner": plain_combiner(plain, root, trainings(workdir, seed) / "plain"),
+        "tuned, Sum": fc.ComposedEncoder(tuned.encoder, fc.Sum()),
+        "tuned, Combiner": tuned,
+    }
+
+
+def name_of(workdir: Path, seed: int) -> str:
+    """What the example calls a run: its seed, and whether it was a quick one."""
+    return f"{seed}" if (workdir / f"minifashion-{seed}").exists() else f"{seed}-quick"
+
+
+def trainings(workdir: Path, seed: int) -> Path:
+    """The folder of the workdirs of the trainings."""
+    return workdir / f"seed-{name_of(workdir, seed)}"
+
+
+def validation(root: Path, **options: str | bool) -> fc.data.FashionIQ:
+    """MiniFashion's queries under some protocol."""
+    return fc.data.FashionIQ(root, "val", name="MiniFashion", **options)  # type: ignore[arg-type]
+
+
+def encoder() -> fc.DualEncoder:
+    """The example's, without weights."""
+    image, text = tinyclip.TinyImageEncoder(DIM), tinyclip.TinyTextEncoder(DIM)
+    return fc.DualEncoder(image, text, load=tinyclip.load_picture)
+
+
+def plain_combiner(plain: fc.protocols.Encoder, root: Path, workdir: Path) -> fc.ComposedEncoder:
+    """The Combiner on the plain encoder: its training has ended, so resuming loads it."""
+    config = fc.StageConfig.from_dict(read_json(workdir / "stage2" / "config.json"))
+    train = fc.data.FashionIQ(root, "train", gallery="val", name="MiniFashion")
+    trainer = fc.TwoStageTrainer(
+        plain,
+        fc.Combiner(DIM),
+        loss=fc.InfoNCE(temperature=0.01),
+        stage1=None,
+        stage2=config,
+        workdir=workdir,
+    )
+    return trainer.fit(train, validation(root)).model

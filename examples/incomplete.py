@@ -1,0 +1,30 @@
+"""Datasets whose folder lacks pictures, for the examples."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import fusecomp as fc
+
+BAD = ("missing", "empty", "truncated", "placeholder", "unreadable")
+Data = TypeVar("Data", bound=fc.protocols.Dataset)
+
+
+def leave_out_bad_pictures(root: Path, datasets: dict[str, Data]) -> list[Data]:
+    """The datasets by split without what needs a missing or broken picture; says what goes.
+
+    Every picture is decoded for it, as one that is broken inside would stop a training later.
+    """
+    kinds = {type(data).__name__.lower() for data in datasets.values()}
+    report = fc.data.verify(kinds.pop(), root, decode=True)
+    bad = {i for finding in report.findings if finding.kind in BAD for i in finding.names}
+    reduced = []
+    for split, data in datasets.items():
+        gone = [image_id for image_id in data.image_ids if image_id in bad]
+        rest: Data = fc.data.without(data, gone)  # type: ignore[assignment]  # it acts as one
+        first = f", the first: {', '.join(gone[:5])}" if gone else ""
+        print(
+            f"{len(gone):,} of {len(data.image_ids):,} pictures of {split} are missing or broken, "
+            f"{len(data) - len(rest):,} of {len(data):,} triplets are left out{first}"
+        )
+        reduced.append(rest)
+    return reduced

@@ -1,0 +1,88 @@
+"""Every report of a finished run of fashioniq_repro.py: figures, the page, a comparison.
+
+    python examples/fashioniq_repro.py --workdir runs/fashioniq      # the run to look at
+    python examples/reports.py --workdir runs/fashioniq
+    fusecomp compare "runs/fashioniq/evaluations/tuned, Sum.npz" \\
+        "runs/fashioniq/evaluations/tuned, Combiner.npz"
+
+Into the workdir it writes evaluations/ROW.npz, cosines.png and .json, curves-STAGE.png and
+results.html, whose filters work offline. Needs the extras images and plots.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import finished_run
+import torch
+from torch import Tensor
+
+import fusecomp as fc
+from fusecomp.report import (
+    ablation_table,
+    compare,
+    cosine_figure,
+    cosines,
+    interval_table,
+    retrieval_page,
+    training_curves,
+)
+
+
+def gates(model: fc.ComposedEncoder, evaluation: fc.Evaluation) -> Mapping[str, Tensor]:
+    """By task, how much of each query's text the Combiner takes."""
+    encoder, combiner = model.encoder, model.fusion
+    assert isinstance(combiner, fc.Combiner)
+    found = {}
+    with torch.no_grad():
+        for name, ranking in evaluation.ranking.items():
+            queries = ranking.task.queries
+            images = encoder.encode_image([query.reference_id for query in queries])
+            texts = encoder.encode_text([query.texts[0] for query in queries])
+            found[name] = combiner.eval().gate(images, texts)
+    return found
+
+
+def main() -> None:
+    """Write the reports."""
+    args = finished_run.parse_arguments(__doc__)
+    workdir: Path = args.workdir
+    root, live = finished_run.open_run(workdir, args.seed)
+    val = finished_run.validation(root)
+    models = {
+        name: fc.ComposedEncoder(fc.CachedEncoder.build(model.encoder, val), model.fusion)
+        for name, model in live.items()
+    }
+    rows = {name: fc.evaluate(model, val) for name, model in models.items()}
+    for name, evaluation in rows.items():
+        evaluation.save(workdir / "evaluations" / f"{name}.npz")
+    gaps = {name: cosines(model, val) for name, model in models.items()}
+    cosine_figure(gaps, workdir / "cosines.png")
+    numbers = {name: gap.to_dict() for name, gap in gaps.items()}
+    (workdir / "cosines.json").write_text(json.dumps(numbers, indent=2) + "\n")
+    for stage in ("plain/stage2", "tuned/stage1", "tuned/stage2"):
+        log = finished_run.trainings(workdir, args.seed) / stage
+        training_curves(log, workdir / f"curves-{stage.replace('/', '-')}.png", val.protocol)
+    best = rows["tuned, Combiner"]
+    retrieval_page(
+        best,
+        val,
+        workdir / "results.html",
+        title="MiniFashion, tuned encoder and Combiner",
+        gates=gates(models["tuned, Combiner"], best),
+    )
+    print(f"{ablation_table(rows)}\n")
+    print(f"tuned, Combiner\n{interval_table(best)}\n")
+    for name, gap in gaps.items():
+        print(f"{name:<16} {gap}")
+    names = ("tuned, Sum", "tuned, Combiner")
+    print(f"\n{compare(*(rows[name] for name in names), names=names)}")
+    print(f"\nfigures, page and evaluations in {workdir}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (OSError, ValueError, ImportError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,151 @@
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from fusecomp.evaluation._features import require_both
+from fusecomp.evaluation._metrics import combine, headline_of, mean_group, metric_names
+from fusecomp.evaluation._rank import rank
+from fusecomp.evaluation._ranking import Ranking
+from fusecomp.model import ComposedEncoder
+from fusecomp.protocols import Dataset
+
+__all__ = ["Evaluation", "evaluate", "score"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation(Mapping[str, float]):
+    """Metrics by name, in per cent; prints as a table, also at the prompt.
+
+    Args:
+        metrics: such as ``dress/recall@10``, ``mean/recall@10`` and ``mean``.
+        ranking: what they were computed from.
+    """
+
+    metrics: Mapping[str, float]
+    ranking: Ranking
+
+    @property
+    def protocol(self) -> Mapping[str, str]:
+        """The options of the dataset that make scores comparable or not."""
+        return self.ranking.protocol
+
+    @property
+    def headline(self) -> str:
+        """The name of the metric that chooses the best checkpoint by default."""
+        return headline_of(self.ranking.tasks[0].task)
+
+    def save(self, path: str | Path) -> None:
+        """Write the ranking, with all that it was made from but the features, atomically.
+
+        Args:
+            path: a NumPy .npz file, by habit ``evaluation.npz`` in the folder of the run.
+
+        Raises:
+            OSError: if writing fails.
+        """
+        from fusecomp.evaluation._file import write_ranking
+
+        write_ranking(Path(path), self.ranking)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what ``save`` wrote, and compute the metrics again.
+
+        Args:
+            path: the file, or a folder that holds it as ``evaluation.npz``.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: if the file is torn or no evaluation.
+        """
+        from fusecomp.evaluation._file import read_ranking
+
+        ranking = read_ranking(Path(path))
+        return cls(score(ranking).metrics, ranking)
+
+    def __getitem__(self, name: str) -> float:
+        if name not in self.metrics:
+            raise KeyError(f"no metric {name!r}; there are {', '.join(self.metrics)}")
+        return self.metrics[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.metrics)
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+    def cells(self) -> list[list[str]]:
+        """The table that is printed: a head with the tasks, then one row a metric."""
+        # What sums up all tasks stands under their mean.
+        rows: dict[str, dict[str, str]] = {}
+        for name, value in self.metrics.items():
+            group, _, metric = name.rpartition("/")
+            rows.setdefault(metric, {})[group or mean_group(self.ranking)] = f"{value:.2f}"
+        groups = list(dict.fromkeys(group for row in rows.values() for group in row))
+        return [["", *groups], *([n, *(row.get(g, "") for g in groups)] for n, row in rows.items())]
+
+    def __str__(self) -> str:
+        head, *rows = self.cells()
+        names = max(len(name) for name, *_ in rows)
+        widths = [max(6, len(group)) for group in head[1:]]
+        lines = [
+            f"{name:<{names}}"
+            + "".join(f"  {v:>{width}}" for v, width in zip(values, widths, strict=True))
+            for name, *values in ([head, *rows] if any(head) else rows)
+        ]
+        return "\n".join([*lines, *self.ranking.summary()])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def evaluate(
+    model: ComposedEncoder,
+    dataset: Dataset,
+    *,
+    workers: int | None = None,
+    on_error: str = "raise",
+) -> Evaluation:
+    """Run the dataset's protocol and compute its metrics.
+
+    Args:
+        model: the encoder and fusion; used in evaluation mode.
+        dataset: with known targets.
+        workers: processes that load pictures; None chooses.
+        on_error: as in ``rank``.
+
+    Returns:
+        A mapping of metrics in per cent: ``TASK/recall@k`` for each task, ``mean/recall@k``
+        over several tasks, and ``mean``, the mean of these. Each query counts the same within a
+        task, each task the same in the means. Where tasks have subsets, also
+        ``recall_subset@k``, and in place of ``mean`` CIRR's: ``mean(recall@5,
+        recall_subset@1)`` if 5 is among the k, and the ``arithmetic_mean``, ``harmonic_mean``
+        and ``geometric_mean`` of all recalls, the last two 0 if one of these is.
+
+    Raises:
+        TypeError: if model or dataset is something else, as when they are swapped.
+        ValueError: if targets are unknown (then use ``rank``), or a feature is not finite.
+        FileNotFoundError: if pictures are missing.
+    """
+    require_both(model, dataset)
+    metric_names(dataset)  # raises before anything is encoded
+    return score(rank(model, dataset, workers=workers, on_error=on_error))
+
+
+def score(ranking: Ranking) -> Evaluation:
+    """The metrics of a ranking.
+
+    Raises:
+        ValueError: if a task has no targets.
+    """
+    for name, task in ranking.items():
+        if task.ranks is None:
+            raise ValueError(f"task {name!r} has no targets, so there is nothing to score")
+    recalls = {
+        name: {
+            metric: 100 * hits.double().sum() / len(hits) for metric, hits in task.hits().items()
+        }
+        for name, task in ranking.items()
+    }
+    return Evaluation({name: float(v) for name, v in combine(recalls).items()}, ranking)

@@ -1,0 +1,156 @@
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fusecomp.data import without
+from fusecomp.encoders import CachedEncoder
+from fusecomp.evaluation._tasks import check_tasks
+from fusecomp.model import ComposedEncoder
+from fusecomp.modules import device_of, inference, require_one_device
+from fusecomp.protocols import Dataset, Encoder, require
+from fusecomp.records import Task, Triplet
+from fusecomp.similarity import non_finite_rows
+
+__all__ = ["TaskFeatures", "TaskIndices", "require_both"]
+
+# Queries fused at once: bounds the hidden activations of a large fusion.
+_FUSE_ROWS = 1024
+
+
+class TaskIndices(NamedTuple):
+    """Positions in a task's gallery: targets int64 [Q], exclude and subsets int64 [Q, M] or None.
+
+    -1 is padding, and stands where a query has no target.
+    """
+
+    targets: Tensor
+    exclude: Tensor | None
+    subsets: Tensor | None
+
+
+class TaskFeatures:
+    """What a dataset's tasks compare, as a model sees it; each picture and text is encoded once.
+
+    Args:
+        model: the encoder and fusion; used in evaluation mode.
+        dataset: whose tasks are meant.
+        workers: processes that load pictures; None chooses.
+        on_error: as in ``rank``.
+
+    Attributes:
+        tasks: those of the dataset, without what was left out.
+        protocol: the options of the dataset that make scores comparable or not.
+
+    Raises:
+        TypeError: if model or dataset is something else, as when they are swapped.
+        ValueError: as ``rank``.
+        FileNotFoundError: if pictures are missing.
+    """
+
+    def __init__(
+        self,
+        model: ComposedEncoder,
+        dataset: Dataset,
+        *,
+        workers: int | None = None,
+        on_error: str = "raise",
+    ) -> None:
+        require_both(model, dataset)
+        check_tasks(dataset.tasks())
+        require_one_device(model.encoder, model.fusion)
+        encoder: Encoder = model.encoder
+        self._model = model
+        self._device = device_of(model)
+        lookup = getattr(encoder, "lookup", {})
+        if not {"image", "text"} <= set(lookup):
+            with inference(model):
+                cached = CachedEncoder.build(encoder, dataset, workers=workers, on_error=on_error)
+            # An encoder that is no module has no device; its features go to the fusion's.
+            encoder = cached.to(self._device)
+            lookup = encoder.lookup
+        self._encoder = encoder
+        self._lookup = lookup
+        dataset = without(dataset, getattr(encoder, "skipped", {}))
+        self.tasks: Sequence[Task] = dataset.tasks()
+        check_tasks(self.tasks)
+        protocol = getattr(dataset, "protocol", {"dataset": type(dataset).__name__})
+        self.protocol: Mapping[str, str] = dict(protocol)
+
+    def gallery(self, task: Task) -> Tensor:
+        """The features [N, D] of the task's gallery, not normalised."""
+        with inference(self._model):
+            return self._images(task.gallery)
+
+    def queries(self, task: Task) -> Tensor:
+        """The fused queries [Q, D], of unit length.
+
+        Raises:
+            ValueError: if one is not finite; the message names it.
+        """
+        blocks = (task.queries[i : i + _FUSE_ROWS] for i in range(0, len(task.queries), _FUSE_ROWS))
+        with inference(self._model):
+            fused = torch.cat([self._fuse(block) for block in blocks])
+        for row in non_finite_rows(fused)[:1]:
+            raise ValueError(
+                f"task {task.name!r}: the fused feature of query {task.queries[row].query_id!r} "
+                "holds NaN or infinity; check the fusion's weights and inputs"
+            )
+        return fused
+
+    def indices(self, task: Task) -> TaskIndices:
+        """Where the targets, and what is excluded or ranked as a subset, stand in the gallery.
+
+        Raises:
+            ValueError: if the gallery has an image twice or lacks one that a query names.
+        """
+        place = {image_id: index for index, image_id in enumerate(task.gallery)}
+        if len(place) != len(task.gallery):
+            raise ValueError(f"the gallery of task {task.name!r} holds an image twice")
+        named = [() if q.target_id is None else (q.target_id,) for q in task.queries]
+
+        def indices(rows: Sequence[Sequence[str]]) -> Tensor:
+            return _padded(place, task, rows).to(self._device)
+
+        return TaskIndices(
+            indices(named)[:, 0],
+            None if task.exclude is None else indices(task.exclude),
+            None if task.subsets is None else indices(task.subsets),
+        )
+
+    def _fuse(self, queries: Sequence[Triplet]) -> Tensor:
+        image = self._images([query.reference_id for query in queries])
+        text = self._texts([text for query in queries for text in query.texts])
+        counts = torch.tensor([len(query.texts) for query in queries], device=text.device)
+        return self._model.compose(image, text, counts)
+
+    def _images(self, image_ids: Sequence[str]) -> Tensor:
+        rows = self._lookup["image"](image_ids).to(self._device)
+        return self._encoder.encode_image(rows)
+
+    def _texts(self, texts: Sequence[str]) -> Tensor:
+        rows = self._lookup["text"](texts).to(self._device)
+        return self._encoder.encode_text(rows)
+
+
+def _padded(place: dict[str, int], task: Task, rows: Sequence[Sequence[str]]) -> Tensor:
+    """Gallery indices [Q, M], padded with -1."""
+    width = max(1, *(len(row) for row in rows))
+    padded = []
+    for query, ids in zip(task.queries, rows, strict=True):
+        try:
+            indices = [place[image_id] for image_id in ids]
+        except KeyError as error:
+            raise ValueError(
+                f"query {query.query_id!r}: image {error.args[0]!r} is not in the gallery of "
+                f"task {task.name!r}"
+            ) from None
+        padded.append(indices + [-1] * (width - len(indices)))
+    return torch.tensor(padded, dtype=torch.int64)
+
+
+def require_both(model: ComposedEncoder, dataset: Dataset) -> None:
+    """Raise TypeError unless these are a model and a dataset."""
+    require("model", model, "compose", "a ComposedEncoder", "model, dataset")
+    require("dataset", dataset, "tasks", "a Dataset", "model, dataset")

@@ -1,0 +1,119 @@
+"""Which metrics there are, and how those of the tasks are combined."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from fusecomp.evaluation._tasks import check_tasks
+from fusecomp.protocols import Dataset
+from fusecomp.records import Task
+
+__all__ = ["SUBSET_KS", "combine", "headline", "headline_of", "mean_group", "metric_names"]
+
+# A subset has so few members that only these are published.
+SUBSET_KS = (1, 2, 3)
+_SUBSET = "recall_subset@"
+# CIRR's one number: the mean of these.
+_WITH_SUBSETS = ("recall@5", "recall_subset@1")
+
+
+def combine(recalls: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """All metrics that ``evaluate`` gives, in its order, from the recalls of each task.
+
+    Args:
+        recalls: by task and metric (``recall@k``, ``recall_subset@k``), each task with the same
+            metrics; tensors of one shape, such as [R] for R resamples.
+
+    Shape:
+        The same.
+
+    Example:
+        >>> recalls = {"a": {"recall@1": torch.tensor(10.0)}, "b": {"recall@1": torch.tensor(30.0)}}
+        >>> {name: float(value) for name, value in combine(recalls).items()}
+        {'a/recall@1': 10.0, 'b/recall@1': 30.0, 'mean/recall@1': 20.0, 'mean': 20.0}
+    """
+    metrics = list(next(iter(recalls.values())))
+    means = {
+        metric: _arithmetic_mean([task[metric] for task in recalls.values()]) for metric in metrics
+    }
+    named = {
+        f"{group}/{metric}" if group else metric: values[metric]
+        for group, values in {**recalls, mean_group(recalls): means}.items()
+        for metric in metrics
+    }
+    for name, (mean, chosen) in _summaries(metrics).items():
+        named[name] = mean([means[metric] for metric in chosen])
+    return named
+
+
+def metric_names(dataset: Dataset) -> list[str]:
+    """The metrics that ``evaluate`` will give, known without evaluating.
+
+    Raises:
+        ValueError: if the dataset has no task, a task without queries or a query without
+            target, tasks of different k, or tasks as ``rank`` refuses them.
+    """
+    tasks = dataset.tasks()
+    if not tasks:
+        raise ValueError(f"{dataset!r} has no task to evaluate")
+    check_tasks(tasks)
+    for task in tasks:
+        for query in task.queries:
+            if query.target_id is None:
+                raise ValueError(
+                    f"query {query.query_id!r} has no target, so there is nothing to score; "
+                    "rank(model, dataset) gives the ranking alone"
+                )
+        if _task_metrics(task) != _task_metrics(tasks[0]):
+            raise ValueError("the tasks of a dataset must have the same metrics")
+    return list(combine({t.name: dict.fromkeys(_task_metrics(t), torch.ones(())) for t in tasks}))
+
+
+def headline(dataset: Dataset) -> str:
+    """The metric that chooses the best checkpoint by default, known without evaluating."""
+    return headline_of(dataset.tasks()[0])
+
+
+def headline_of(task: Task) -> str:
+    """The headline of a dataset with such tasks."""
+    return next(iter(_summaries(_task_metrics(task))))
+
+
+def mean_group(names: Iterable[str]) -> str:
+    """Where the means over the tasks stand: a single task without a name is its own mean."""
+    return "mean" if any(names) else ""
+
+
+def _task_metrics(task: Task) -> list[str]:
+    subset = [f"{_SUBSET}{k}" for k in SUBSET_KS] if task.subsets is not None else []
+    return [f"recall@{k}" for k in task.ks] + subset
+
+
+_Mean = Callable[[Sequence[Tensor]], Tensor]
+
+
+def _summaries(metrics: Sequence[str]) -> dict[str, tuple[_Mean, Sequence[str]]]:
+    """The numbers that sum up all metrics, headline first: which mean, and of which of a task's."""
+    if not any(metric.startswith(_SUBSET) for metric in metrics):
+        return {"mean": (_arithmetic_mean, metrics)}
+    headline = {f"mean({', '.join(_WITH_SUBSETS)})": (_arithmetic_mean, _WITH_SUBSETS)}
+    return {
+        **(headline if set(_WITH_SUBSETS) <= set(metrics) else {}),
+        "arithmetic_mean": (_arithmetic_mean, metrics),
+        "harmonic_mean": (_harmonic_mean, metrics),
+        "geometric_mean": (_geometric_mean, metrics),
+    }
+
+
+def _arithmetic_mean(values: Sequence[Tensor]) -> Tensor:
+    return torch.stack(tuple(values)).mean(0)
+
+
+# Where a value is 0, its reciprocal and logarithm are infinite and these two are 0.
+def _harmonic_mean(values: Sequence[Tensor]) -> Tensor:
+    return 1 / torch.stack(tuple(values)).reciprocal().mean(0)
+
+
+def _geometric_mean(values: Sequence[Tensor]) -> Tensor:
+    return torch.stack(tuple(values)).log().mean(0).exp()

@@ -1,0 +1,33 @@
+from collections.abc import Mapping
+
+__all__ = ["ProtocolWarning", "describe_protocol", "protocol_differences"]
+
+_UNSAID = "not said"
+
+
+class ProtocolWarning(UserWarning):
+    """Scores of different protocols stand side by side."""
+
+
+def describe_protocol(protocol: Mapping[str, str]) -> str:
+    """A protocol as one line.
+
+    Example:
+        >>> describe_protocol({"dataset": "CIRR", "reference": "excluded"})
+        'dataset CIRR, reference excluded'
+    """
+    return ", ".join(f"{name} {value}" for name, value in protocol.items())
+
+
+def protocol_differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """What two protocols differ in, the first one's value first.
+
+    Example:
+        >>> protocol_differences({"gallery": "original"}, {"gallery": "val", "missing": "1 of 9"})
+        ['gallery original / val', 'missing not said / 1 of 9']
+    """
+    return [
+        f"{name} {one.get(name, _UNSAID)} / {other.get(name, _UNSAID)}"
+        for name in {**one, **other}
+        if one.get(name) != other.get(name)
+    ]

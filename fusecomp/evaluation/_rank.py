@@ -1,0 +1,61 @@
+from torch import Tensor
+
+from fusecomp.evaluation._features import TaskFeatures
+from fusecomp.evaluation._ranking import Ranking, TaskRanking
+from fusecomp.model import ComposedEncoder
+from fusecomp.protocols import Dataset
+from fusecomp.records import Task
+from fusecomp.retrieval import rank_targets
+
+__all__ = ["rank"]
+
+
+def rank(
+    model: ComposedEncoder,
+    dataset: Dataset,
+    k: int = 50,
+    *,
+    workers: int | None = None,
+    on_error: str = "raise",
+) -> Ranking:
+    """Rank the galleries of the dataset's tasks for their queries; targets may be unknown.
+
+    Every picture and text is encoded once, or looked up where the encoder is a cached one.
+
+    Args:
+        model: the encoder and fusion; used in evaluation mode.
+        dataset: whose tasks are ranked.
+        k: how many results to keep for each query.
+        workers: processes that load pictures; None chooses.
+        on_error: ``"raise"`` stops at a picture that is missing or broken; ``"skip"`` leaves out
+            what needs it, as if by ``data.without``: each task lists what it lacks.
+
+    Raises:
+        TypeError: if model or dataset is something else, as when they are swapped.
+        ValueError: if encoder and fusion are on different devices, a feature is not finite, an
+            id is not in a gallery, or a task has no queries, no k or one below 1, more or fewer
+            rows of ``exclude`` or ``subsets`` than queries, or a name that is taken, "mean", or
+            empty beside other tasks.
+        FileNotFoundError: if pictures are missing.
+    """
+    features = TaskFeatures(model, dataset, workers=workers, on_error=on_error)
+    return Ranking([_rank_task(features, task, k) for task in features.tasks], features.protocol)
+
+
+def _rank_task(features: TaskFeatures, task: Task, k: int) -> TaskRanking:
+    targets, exclude, subsets = features.indices(task)
+    query, gallery = features.queries(task), features.gallery(task)
+    found = rank_targets(query, gallery, targets, k, exclude, subsets)
+    known = any(query.target_id is not None for query in task.queries)
+    return TaskRanking(
+        task,
+        found.indices.cpu(),
+        found.scores.cpu(),
+        found.ranks.cpu() if known else None,
+        _cpu(found.subset_indices),
+        _cpu(found.subset_ranks) if known else None,
+    )
+
+
+def _cpu(found: Tensor | None) -> Tensor | None:
+    return None if found is None else found.cpu()

@@ -1,0 +1,51 @@
+import torch
+from torch import Tensor, nn
+
+from fusecomp.losses._ids import batch_ids
+from fusecomp.similarity import check_pair, normalize, widen
+
+__all__ = ["CosineAlignment"]
+
+
+class CosineAlignment(nn.Module):
+    """Each query must point where its target points; nothing is pushed away.
+
+    ``loss = mean_i (1 - cos(q_i, t_i)) = mean_i |q_i / |q_i| - t_i / |t_i||^2 / 2``
+
+    The second form is computed: it keeps its precision near 0. In float32 at least. By itself it
+    collapses where both sides learn; it is a companion of a contrastive loss (``WeightedSum``),
+    or for frozen targets.
+
+    Reference:
+        Baldrati, Agnolucci, Bertini, Del Bimbo, "Zero-Shot Composed Image Retrieval with Textual
+        Inversion", ICCV 2023 (SEARLE), the cosine loss of its textual inversion,
+        https://arxiv.org/abs/2303.15247
+
+    Shape:
+        ``loss(query, target) -> scalar``; [B, D] each, of one floating dtype; B may be 1. The
+        inputs need not be normalised. ``target_ids``, ``reference_ids``: integers [B], unused.
+
+    Raises:
+        ValueError: if query and target differ in shape or dtype or are not [B, D], or if ids are
+            not integers [B].
+
+    Example:
+        >>> loss = CosineAlignment()
+        >>> round(loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]])).item(), 4)
+        0.2929
+    """
+
+    def forward(
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Tensor | None = None,
+        reference_ids: Tensor | None = None,
+    ) -> Tensor:
+        """The mean over the batch, between 0 and 2."""
+        check_pair(query, target, ("query", "target"))
+        batch_ids(query, target_ids, reference_ids)
+        with torch.autocast(query.device.type, enabled=False):
+            apart = normalize(widen(query)) - normalize(widen(target))
+            return apart.square().sum(dim=1).mean() / 2

@@ -1,0 +1,137 @@
+import torch
+from torch import Tensor, nn
+
+from fusecomp.losses._ids import check_ids, check_table, find
+from fusecomp.losses._pairs import ABSENT, Pairs
+from fusecomp.similarity import normalize, widen
+
+__all__ = ["Bank", "Queue"]
+
+
+class Bank(nn.Module):
+    """Targets that never change, for every query to tell its own from: all those of training.
+
+    Where a row's target id is in the bank, the bank's features are its positive and stand for
+    those of the batch, which get no gradient: each picture counts once. Features and ids are
+    buffers, hence in the state dict.
+
+    Reference:
+        Feng, Zhang, Nie, "Improving Composed Image Retrieval via Contrastive Learning with
+        Scaling Positives and Negatives", ACM Multimedia 2024 (SPN4CIR), the second stage,
+        https://arxiv.org/abs/2404.11317
+
+    Args:
+        features: [M, D], such as those of a ``CachedEncoder``; need not be normalised.
+        ids: M integers, all different: positions in ``dataset.image_ids``.
+
+    Raises:
+        ValueError: if features are not [M, D] of a floating dtype, or the ids not M different
+            integers.
+
+    Example:
+        >>> from fusecomp.losses import InfoNCE
+        >>> loss = InfoNCE(bank=Bank(torch.eye(4), ids=torch.arange(4)))
+        >>> query = target = torch.eye(4)[:1]
+        >>> loss(query, target, target_ids=torch.tensor([0])).isfinite()
+        tensor(True)
+    """
+
+    features: Tensor
+    ids: Tensor
+
+    def __init__(self, features: Tensor, ids: Tensor) -> None:
+        super().__init__()
+        check_table(features, "features")
+        # Sorted, so that an id is found by bisection.
+        ids, order = check_ids(ids, features.shape[:1], "ids").sort()
+        if (ids[1:] == ids[:-1]).any():
+            again = ids[1:][ids[1:] == ids[:-1]].unique().tolist()
+            raise ValueError(f"ids must be all different, but {again[:5]} occur more than once")
+        self.register_buffer("features", normalize(widen(features.detach()))[order])
+        self.register_buffer("ids", ids)
+
+    def join(self, pairs: Pairs, query: Tensor, target_ids: Tensor | None) -> Pairs:
+        """The pairs with the bank's columns, in which rows find their positive if it is there."""
+        _check_width(self, query)
+        if target_ids is None:
+            raise ValueError("a bank needs target_ids, to find each row's own target in it")
+        wanted = target_ids.long()
+        place, known = find(self.ids, wanted)
+        rows, width = len(wanted), len(pairs.columns)
+        positives = torch.where(known, place + width, pairs.positives.squeeze(1))
+        own = torch.where(known, ABSENT, pairs.columns[:rows])
+        columns = torch.cat((own, pairs.columns[rows:], self.ids))
+        return Pairs(positives.unsqueeze(1), columns, pairs.banned).ban(_absent(columns))
+
+    def extra_repr(self) -> str:
+        """The size."""
+        return f"{len(self.features)}, dim={self.features.shape[1]}"
+
+
+class Queue(nn.Module):
+    """The targets of the last batches, as further negatives: first in, first out.
+
+    In training mode, each batch is compared with what is in the queue and then joins it, unless
+    its loss is not finite. The loss sees the gathered batch, so the queue is equal on all
+    processes. Contents and count are buffers, hence in the state dict.
+
+    Reference:
+        He, Fan, Wu, Xie, Girshick, "Momentum Contrast for Unsupervised Visual Representation
+        Learning", CVPR 2020, https://arxiv.org/abs/1911.05722
+
+    Args:
+        size: how many targets it holds.
+        dim: their width D.
+
+    Raises:
+        ValueError: unless both are positive.
+
+    Example:
+        >>> from fusecomp.losses import InfoNCE
+        >>> loss = InfoNCE(0.07, bank=Queue(size=8, dim=4))
+        >>> for step in range(3):
+        ...     value = loss(torch.randn(2, 4), torch.randn(2, 4))
+        >>> loss.bank.pushed
+        tensor(6)
+    """
+
+    features: Tensor
+    ids: Tensor
+    pushed: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        if size < 1 or dim < 1:
+            raise ValueError(f"size and dim must be positive, got {size} and {dim}")
+        self.register_buffer("features", torch.zeros(size, dim))
+        self.register_buffer("ids", torch.full((size,), ABSENT))
+        self.register_buffer("pushed", torch.tensor(0))
+
+    def join(self, pairs: Pairs, query: Tensor, target_ids: Tensor | None) -> Pairs:
+        """The pairs with the queue's columns; those that are still empty are left out."""
+        _check_width(self, query)
+        return pairs.append(self.ids).ban(_absent(self.ids))
+
+    @torch.no_grad()
+    def push(self, target: Tensor, columns: Tensor, loss: Tensor) -> None:
+        """Let the batch's targets [B, D] with their ids [B] join, if the loss is finite."""
+        size = len(self.ids)
+        latest = normalize(widen(target[-size:])).to(self.features.dtype)
+        finite = loss.isfinite()
+        at = (self.pushed + torch.arange(len(latest), device=target.device)) % size
+        self.features[at] = torch.where(finite, latest, self.features[at])
+        self.ids[at] = torch.where(finite, columns[: len(target)][-size:], self.ids[at])
+        self.pushed += finite * len(latest)
+
+    def extra_repr(self) -> str:
+        """The size."""
+        return f"{len(self.features)}, dim={self.features.shape[1]}"
+
+
+def _check_width(bank: Bank | Queue, query: Tensor) -> None:
+    if query.shape[1] != bank.features.shape[1]:
+        raise ValueError(f"query {list(query.shape)} does not fit {bank}: its dim is another")
+
+
+def _absent(like: Tensor) -> Tensor:
+    return like.new_full((1,), ABSENT)

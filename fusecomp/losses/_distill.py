@@ -1,0 +1,160 @@
+import torch
+from torch import Tensor, nn
+
+from fusecomp.losses._ids import batch_ids, check_ids, check_table, find
+from fusecomp.losses._pairs import check_batch
+from fusecomp.losses._temperature import (
+    LearnableTemperature,
+    check_positive,
+    check_temperature,
+    scale_of,
+)
+from fusecomp.losses._tiles import tiled
+from fusecomp.similarity import normalize, widen
+
+__all__ = ["Distill"]
+
+# Two ids below this make one key.
+_ID_RANGE = 2**31
+
+
+class Distill(nn.Module):
+    """Each query must see the batch's targets as a teacher sees them.
+
+    With p_ij = softmax_j(cos(q_i, t_j) / T) and P_ij the same of the teacher's features at the
+    teacher's temperature, ``loss = mean_i sum_j P_ij log(P_ij / p_ij)``.
+
+    The teacher is another model, larger or of another stage: its features are computed before
+    training, and looked up by ids. They need not have the student's width. One direction, query to
+    target; tiled and in float32 at least, as ``InfoNCE``. The features are buffers.
+
+    Reference:
+        Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015,
+        https://arxiv.org/abs/1503.02531; over a batch's similarities: Yang et al., "CLIP-KD",
+        CVPR 2024, "contrastive relational distillation", https://arxiv.org/abs/2307.12732
+
+    Args:
+        queries: [P, E]; the teacher's composed queries.
+        query_ids: integers [P, 2]; the reference id and the target id that each belongs to. Rows
+            with equal ids are averaged.
+        targets: [M, E]; the teacher's features of pictures.
+        target_ids: integers [M].
+        temperature: T > 0, or a ``LearnableTemperature``.
+        teacher_temperature: the teacher's; higher is softer.
+
+    Shape:
+        ``loss(query, target, target_ids=ids, reference_ids=ids) -> scalar``; [B, D] each, B >= 2,
+        of one floating dtype, the inputs need not be normalised; ids integers [B], positions in
+        ``dataset.image_ids``. In nats.
+
+    Raises:
+        ValueError: if a temperature is not positive and finite, or the teacher's features or ids
+            do not fit together; without target_ids and reference_ids, or with some that the
+            teacher does not know (compiled, the loss is then NaN); if query and target differ in
+            shape or dtype or are not [B, D], if B < 2, if ids are not integers [B].
+        RuntimeError: on a second derivative, which it does not have.
+
+    Example:
+        >>> pictures, ids = torch.eye(3), torch.arange(3)
+        >>> loss = Distill(pictures, torch.tensor([[1, 0], [2, 1], [0, 2]]), pictures, ids)
+        >>> loss(pictures, pictures, target_ids=ids, reference_ids=torch.tensor([1, 2, 0]))
+        tensor(0.)
+    """
+
+    def __init__(
+        self,
+        queries: Tensor,
+        query_ids: Tensor,
+        targets: Tensor,
+        target_ids: Tensor,
+        *,
+        temperature: float | LearnableTemperature = 0.01,
+        teacher_temperature: float = 0.01,
+    ) -> None:
+        super().__init__()
+        check_table(queries, "queries")
+        check_table(targets, "targets")
+        if queries.shape[1] != targets.shape[1]:
+            raise ValueError(
+                f"queries {list(queries.shape)} and targets {list(targets.shape)} must have one "
+                "width, that of the teacher"
+            )
+        check_ids(query_ids, torch.Size((len(queries), 2)), "query_ids")
+        check_ids(target_ids, targets.shape[:1], "target_ids")
+        self.queries = _Table(queries, query_ids, "query of (reference, target)")
+        self.targets = _Table(targets, target_ids.unsqueeze(1), "picture")
+        self.temperature = check_temperature(temperature)
+        self.teacher_temperature = check_positive(teacher_temperature, "teacher_temperature")
+
+    def forward(
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Tensor | None = None,
+        reference_ids: Tensor | None = None,
+    ) -> Tensor:
+        """The mean over the batch, in nats."""
+        check_batch(query, target)
+        wanted, references = batch_ids(query, target_ids, reference_ids)
+        if wanted is None or references is None:
+            raise ValueError("Distill needs target_ids and reference_ids, to look the teacher up")
+        teacher = (
+            self.queries(references, wanted) / self.teacher_temperature,
+            self.targets(wanted),
+        )
+        return tiled(_divergence, query, target, scale_of(self.temperature), *teacher)
+
+    def extra_repr(self) -> str:
+        """The temperatures that are fixed."""
+        learns = isinstance(self.temperature, nn.Module)
+        temperature = "" if learns else f"temperature={self.temperature}, "
+        return f"{temperature}teacher_temperature={self.teacher_temperature}"
+
+
+class _Table(nn.Module):
+    """Unit features, looked up by one id or by two."""
+
+    keys: Tensor
+    features: Tensor
+
+    def __init__(self, features: Tensor, ids: Tensor, what: str) -> None:
+        super().__init__()
+        if ids.min() < 0 or ids.max() >= _ID_RANGE:
+            raise ValueError(f"ids must be in [0, 2^31), got {ids.min()} to {ids.max()}")
+        self.what = what
+        keys, row = _key(*ids.long().unbind(dim=1)).unique(return_inverse=True)
+        unit = normalize(widen(features.detach()))
+        total = unit.new_zeros(len(keys), unit.shape[1]).index_add_(0, row, unit)
+        self.register_buffer("keys", keys)
+        self.register_buffer("features", normalize(total))
+
+    def forward(self, *ids: Tensor) -> Tensor:
+        """The features of each id."""
+        place, known = find(self.keys, _key(*ids))
+        # A compiled graph cannot raise on values; there, what is missing becomes NaN.
+        if not torch.compiler.is_compiling() and not known.all():
+            missing = torch.stack(ids, dim=1)[~known].squeeze(1).tolist()
+            raise ValueError(f"the teacher has no {self.what} with the ids {missing[:5]}")
+        return torch.where(known.unsqueeze(1), self.features[place], torch.nan)
+
+    def extra_repr(self) -> str:
+        """The size."""
+        return f"{len(self.features)}, dim={self.features.shape[1]}"
+
+
+def _key(first: Tensor, second: Tensor | None = None) -> Tensor:
+    return first if second is None else first * _ID_RANGE + second
+
+
+def _divergence(
+    logits: Tensor, at: slice, offset: None, queries: Tensor, targets: Tensor
+) -> tuple[Tensor, None]:
+    """The loss of each row, for ``tiled``."""
+    teacher = (queries[at] @ targets.T).to(logits.dtype).log_softmax(dim=1)
+    student = logits.log_softmax(dim=1)
+    share = teacher.exp()
+    # Rounding may take the divergence of equals below zero.
+    losses = (teacher.sub_(student).mul_(share)).sum(dim=1).clamp_min(0)
+    torch.sub(student.exp_(), share, out=logits)
+    return losses, None

@@ -1,0 +1,124 @@
+import math
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
+from fusecomp.losses._printed import Printed
+from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
+from fusecomp.losses._tiles import tiled
+
+__all__ = ["HardNegativeNCE"]
+
+
+class HardNegativeNCE(Printed):
+    """InfoNCE whose negatives weigh more, the closer they are to the query.
+
+    With s_ij = cos(q_i, t_j) / T and n_i negatives of row i,
+
+    ``loss = mean_i -log( exp(s_ii) / (alpha exp(s_ii) + sum_j w_ij exp(s_ij)) )``,
+    ``w_ij = n_i exp(beta s_ij) / sum_k exp(beta s_ik)``, sums over the negatives j, k of row i.
+
+    One direction, query to target; tiled and in float32 at least, as ``InfoNCE``. The gradient
+    flows through the weights. A row without negatives has the loss 0.
+
+    Reference:
+        Radenovic et al., "Filtering, Distillation, and Hard Negatives for Vision-Language
+        Pre-Training", CVPR 2023 (HN-NCE), https://arxiv.org/abs/2301.02280
+
+    Args:
+        temperature: T > 0, or a ``LearnableTemperature``.
+        alpha: what the positive weighs among the candidates: 1 as in InfoNCE, 0 leaves it out,
+            which decouples pull and push (Yeh et al., "Decoupled Contrastive Learning", ECCV
+            2022). Below 1 the loss may be negative.
+        beta: how much more close negatives weigh; with 0, and alpha = 1, this is ``InfoNCE``.
+        exclude: as in ``InfoNCE``.
+
+    Shape:
+        ``loss(query, target) -> scalar``; [B, D] each, B >= 2, of one floating dtype; the inputs
+        need not be normalised. In nats. ``target_ids``, ``reference_ids``: integers [B].
+
+    Raises:
+        ValueError: if the temperature is not positive and finite, or alpha or beta negative or
+            not finite; if query and target differ in shape or dtype or are not [B, D], if B < 2,
+            if ids are missing or not integers [B].
+        RuntimeError: on a second derivative, which it does not have.
+
+    Example:
+        >>> import torch
+        >>> loss = HardNegativeNCE(temperature=1.0, beta=0.0)
+        >>> round(loss(torch.eye(2), torch.eye(2)).item(), 4)  # log(1 + exp(-1)), as InfoNCE
+        0.3133
+    """
+
+    def __init__(
+        self,
+        temperature: float | LearnableTemperature = 0.07,
+        alpha: float = 1.0,
+        beta: float = 0.25,
+        *,
+        exclude: Collection[str] = (),
+    ) -> None:
+        super().__init__()
+        for name, value in (("alpha", alpha), ("beta", beta)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {value}")
+        self.temperature = check_temperature(temperature)
+        self.alpha = alpha
+        self.beta = beta
+        self.exclude = check_exclude(exclude)
+
+    def forward(
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Tensor | None = None,
+        reference_ids: Tensor | None = None,
+    ) -> Tensor:
+        """The mean over the batch, in nats."""
+        check_batch(query, target)
+        pairs = own_targets(query, self.exclude, target_ids, reference_ids)
+        scale = scale_of(self.temperature)
+        return tiled(_weighted, query, target, scale, self.alpha, self.beta, *pairs)
+
+
+def _weighted(
+    logits: Tensor, at: slice, offset: None, alpha: float, beta: float, *pairs: Any
+) -> tuple[Tensor, None]:
+    """The loss of each row, for ``tiled``."""
+    wanted = Pairs(*pairs)
+    own = wanted.positives[at]
+    positive = logits.gather(1, own)
+    counts = wanted.leave_negatives(logits, at)
+    alone = counts == 0
+    easy = logits * beta if beta > 0 else None
+    # The weights are normalised in logarithms: exp(beta s) itself may overflow.
+    even = 0.0 if easy is None else counts.log() - _softmax(easy)
+    hard = even + _softmax(logits.mul_(1 + beta))
+    gap = torch.where(alone, -torch.inf, hard - positive)
+    if alpha > 0:
+        base = math.log(alpha)
+        losses, push = base - F.logsigmoid(base - gap), torch.sigmoid(gap - base)
+    else:
+        losses, push = gap, torch.ones_like(gap)
+    losses, push = (values.masked_fill(alone, 0.0) for values in (losses, push))
+    logits.mul_((1 + beta) * push)
+    if easy is not None:
+        logits.addcmul_(easy, push, value=-beta)
+    logits.scatter_(1, own, -push)
+    return losses.squeeze(1), None
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Turn logits into their softmax, in place; rows of minus infinity into zeros.
+
+    Returns the logarithm [T, 1] of what normalises it.
+    """
+    highest = logits.amax(dim=1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)
+    total = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
+    logits.div_(total.clamp_min(1.0))  # at least the highest counts 1, if there is one
+    return highest + total.log()

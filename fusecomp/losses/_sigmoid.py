@@ -1,0 +1,100 @@
+import math
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
+from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
+from fusecomp.losses._tiles import tiled
+
+__all__ = ["Sigmoid"]
+
+
+class Sigmoid(nn.Module):
+    """Each query and target by themselves: do they belong together or not?
+
+    With l_ij = cos(q_i, t_j) / T + b,
+    ``loss = mean_i ( -log sigmoid(l_ii) - sum_{j != i} log sigmoid(-l_ij) )``.
+
+    T and the bias b learn. Tiled and in float32 at least, as ``InfoNCE``.
+
+    Reference:
+        Zhai, Mustafa, Kolesnikov, Beyer, "Sigmoid Loss for Language Image Pre-Training",
+        ICCV 2023 (SigLIP), https://arxiv.org/abs/2303.15343
+
+    Args:
+        temperature: a number that stays, or a ``LearnableTemperature``; None is one that starts
+            at 0.1 and has no limit, as published.
+        bias: b at first; the published -10 makes most pairs negative from the start.
+        exclude: as in ``InfoNCE``; such pairs do not count.
+
+    Shape:
+        ``loss(query, target) -> scalar``; [B, D] each, B >= 2, of one floating dtype; the inputs
+        need not be normalised. In nats. ``target_ids``, ``reference_ids``: integers [B].
+
+    Raises:
+        ValueError: if the temperature is not positive and finite, or the bias not finite; if
+            query and target differ in shape or dtype or are not [B, D], if B < 2, if ids are
+            missing or not integers [B].
+        RuntimeError: on a second derivative, which it does not have.
+
+    Example:
+        >>> import torch
+        >>> loss = Sigmoid(temperature=1.0, bias=0.0)
+        >>> round(loss(torch.eye(2), torch.eye(2)).item(), 4)  # log(1 + exp(-1)) + log(2)
+        1.0064
+    """
+
+    def __init__(
+        self,
+        temperature: float | LearnableTemperature | None = None,
+        bias: float = -10.0,
+        *,
+        exclude: Collection[str] = (),
+    ) -> None:
+        super().__init__()
+        if not math.isfinite(bias):
+            raise ValueError(f"bias must be finite, got {bias}")
+        if temperature is None:
+            temperature = LearnableTemperature(start=0.1, lowest=0.0)
+        self.temperature = check_temperature(temperature)
+        self.start = bias
+        self.bias = nn.Parameter(torch.tensor(bias))
+        self.exclude = check_exclude(exclude)
+
+    def forward(
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Tensor | None = None,
+        reference_ids: Tensor | None = None,
+    ) -> Tensor:
+        """The mean over the batch of each query's sum over targets, in nats."""
+        check_batch(query, target)
+        pairs = own_targets(query, self.exclude, target_ids, reference_ids)
+        return tiled(_each, query, target, scale_of(self.temperature), *pairs, offset=self.bias)
+
+    def extra_repr(self) -> str:
+        """The settings, not the present values."""
+        learns = isinstance(self.temperature, nn.Module)
+        temperature = "" if learns else f"temperature={self.temperature}, "
+        return f"{temperature}bias={self.start}, exclude={self.exclude}"
+
+
+def _each(logits: Tensor, at: slice, bias: Tensor, *pairs: Any) -> tuple[Tensor, Tensor]:
+    """The loss of each row, for ``tiled``."""
+    wanted = Pairs(*pairs)
+    own = wanted.positives[at]
+    logits.add_(bias)
+    positive = logits.gather(1, own)
+    wanted.leave_out(logits, at)
+    logits.scatter_(1, own, -positive)
+    # Beyond 40 softplus is the identity in float64 too; exp alone would overflow in float32.
+    losses = F.softplus(logits, threshold=40.0).sum(dim=1)
+    logits.sigmoid_()
+    logits.scatter_(1, own, -logits.gather(1, own))
+    return losses, logits.sum(dim=1)

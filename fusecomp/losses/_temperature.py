@@ -1,0 +1,71 @@
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LearnableTemperature", "check_positive", "check_temperature", "scale_of"]
+
+
+class LearnableTemperature(nn.Module):
+    """A temperature T that a loss learns, in place of a number.
+
+    What learns is ``log_scale = log(1 / T)``, of no dimensions, so that weight decay can leave it
+    out. A step past the limit is taken back before the next use: the gradient stays alive there,
+    and the way down open.
+
+    Reference:
+        Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
+        ICML 2021: start and limit, https://arxiv.org/abs/2103.00020
+
+    Args:
+        start: T at first; 0.07 as published.
+        lowest: T does not fall below it; 0.01 as published, 0 for no limit.
+
+    Raises:
+        ValueError: unless 0 <= lowest <= start, start > 0, both finite.
+
+    Example:
+        >>> from fusecomp.losses import InfoNCE
+        >>> loss = InfoNCE(LearnableTemperature(start=0.07))
+        >>> round(1 / loss.temperature().item(), 4)
+        0.07
+    """
+
+    def __init__(self, start: float = 0.07, lowest: float = 0.01) -> None:
+        super().__init__()
+        check_positive(start, "start")
+        if not 0 <= lowest <= start:
+            raise ValueError(f"lowest must be in [0, start={start}], got {lowest}")
+        self.start = start
+        self.lowest = lowest
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(start)))
+
+    def forward(self) -> Tensor:
+        """The scale 1 / T, a scalar."""
+        if self.lowest > 0:
+            with torch.no_grad():
+                self.log_scale.clamp_(max=-math.log(self.lowest))
+        return self.log_scale.exp()
+
+    def extra_repr(self) -> str:
+        """The settings, not the present value."""
+        return f"start={self.start}, lowest={self.lowest}"
+
+
+def check_temperature(temperature: float | LearnableTemperature) -> float | LearnableTemperature:
+    """The temperature; ValueError unless it learns or is positive and finite."""
+    if isinstance(temperature, LearnableTemperature):
+        return temperature
+    return check_positive(temperature, "temperature")
+
+
+def check_positive(value: float, name: str) -> float:
+    """The value; ValueError unless it is positive and finite."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be positive and finite, got {value}")
+    return value
+
+
+def scale_of(temperature: float | LearnableTemperature) -> float | Tensor:
+    """1 / T; a scalar tensor where it learns."""
+    return temperature() if isinstance(temperature, LearnableTemperature) else 1 / temperature

@@ -1,0 +1,136 @@
+"""Losses of the rows of a matrix of scaled cosines that is never held."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusecomp.similarity import unit_rows, widen
+
+__all__ = ["Rows", "slices", "tiled"]
+
+# A tile has so many rows at least, or else so many logits. Fewer rows slow the products down, more
+# logits leave a processor's cache; GPUs want larger products.
+_CPU_TILE, _GPU_TILE = (384, 2**22), (2048, 2**24)
+
+Rows = Callable[..., tuple[Tensor, Tensor | None]]
+
+
+def tiled(
+    rows: Rows,
+    query: Tensor,
+    target: Tensor,
+    scale: float | Tensor,
+    *details: Any,
+    constants: Tensor | None = None,
+    offset: float | Tensor | None = None,
+) -> Tensor:
+    """The mean of a loss over the rows of ``scale * cosine(query, [target; constants])``.
+
+    Rows are scored in tiles. A row is complete within its tile, so the gradients are computed in
+    the forward pass, without a second product for the logits. It is never computed below
+    float32, whatever autocast says; float64 stays float64.
+
+    Args:
+        rows: ``rows(logits [T, N], at, offset, *details) -> (losses [T], slopes [T] or None)``,
+            where ``at`` is the slice of the batch that the tile holds. It turns the logits into
+            the gradient of each row's loss by them, in place; ``slopes`` is that by the offset.
+        query: [B, D].
+        target: [N - M, D].
+        scale: a number, or a scalar that learns.
+        details: what else ``rows`` needs; no gradient flows to it.
+        constants: [M, D] of unit length, candidates to which no gradient flows.
+        offset: what ``rows`` adds to or subtracts from some logits; a scalar may learn.
+
+    Raises:
+        RuntimeError: on a second derivative, which it does not have.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        wide = widen(query)
+        if constants is not None:
+            constants = constants.to(wide.dtype)
+        loss: Tensor = _Tiled.apply(  # type: ignore[no-untyped-call]
+            rows, wide, widen(target), scale, offset, constants, *details
+        )
+        return loss
+
+
+def slices(features: Tensor, width: int) -> list[slice]:
+    """The tiles of rows of a batch; ``width`` is that of a tile."""
+    least, logits = _CPU_TILE if features.device.type == "cpu" else _GPU_TILE
+    batch, tile = len(features), max(least, logits // width)
+    return [slice(start, min(start + tile, batch)) for start in range(0, batch, tile)]
+
+
+class _Tiled(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        rows: Rows,
+        query: Tensor,
+        target: Tensor,
+        scale: float | Tensor,
+        offset: float | Tensor | None,
+        constants: Tensor | None,
+        *details: Any,
+    ) -> Tensor:
+        _, query_learns, target_learns, scale_learns, offset_learns, *_ = ctx.needs_input_grad
+        unit, length = unit_rows(target)
+        learning = len(target)
+        width = learning + (0 if constants is None else len(constants))
+        tiles = slices(query, width)
+        buffer = query.new_empty(tiles[0].stop, width)
+        losses, scale_slopes, offset_slopes = (query.new_zeros(len(query)) for _ in range(3))
+        query_grad = torch.empty_like(query) if query_learns or scale_learns else None
+        target_grad = torch.zeros_like(target) if target_learns else None
+        for at in tiles:
+            own, own_length = unit_rows(query[at])
+            scaled = own * scale
+            logits = buffer[: len(own)]
+            near, far = logits[:, :learning], logits[:, learning:]
+            near.addmm_(scaled, unit.T, beta=0)
+            if constants is not None:
+                far.addmm_(scaled, constants.T, beta=0)
+            losses[at], slopes = rows(logits, at, offset, *details)
+            if slopes is not None:
+                offset_slopes[at] = slopes
+            if query_grad is not None:
+                grad = query_grad[at].addmm_(near, unit, beta=0)
+                if constants is not None:
+                    grad.addmm_(far, constants)
+                scale_slopes[at] = _along_the_sphere(grad, own, own_length * scale)
+            if target_grad is not None:
+                target_grad.addmm_(near.T, scaled)
+        if target_grad is not None:
+            for at in slices(target, target.shape[1]):
+                _along_the_sphere(target_grad[at], unit[at], length[at])
+        ctx.rows = len(query)
+        ctx.save_for_backward(
+            query_grad if query_learns else None,
+            target_grad,
+            scale_slopes.sum() if scale_learns else None,
+            offset_slopes.sum() if offset_learns else None,
+        )
+        return losses.mean()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # The saved gradients are constants here: a graph through them would be wrong.
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise RuntimeError(
+                "this loss has no second derivative: call backward without create_graph=True"
+            )
+        share = grad / ctx.rows
+        gradients = [None if saved is None else saved * share for saved in ctx.saved_tensors]
+        return (None, *gradients, *(None,) * (len(ctx.needs_input_grad) - 5))
+
+
+def _along_the_sphere(grad: Tensor, unit: Tensor, length: Tensor) -> Tensor:
+    """From the gradient by unit vectors to that by the vectors, in place.
+
+    Returns the share [T] that points away from the sphere, which is the gradient by the length.
+    """
+    away = (grad * unit).sum(dim=1, keepdim=True)
+    grad.addcmul_(unit, away, value=-1).mul_(length)
+    return away.squeeze(1)

@@ -1,0 +1,52 @@
+from collections.abc import Mapping
+from typing import Any
+
+from fusecomp.evaluation import Evaluation, describe_protocol, protocol_differences
+from fusecomp.report._apart import warn_apart
+from fusecomp.report._table import Table, short
+
+__all__ = ["ablation_table"]
+
+
+def ablation_table(rows: Mapping[str, Evaluation]) -> Table:
+    """Evaluations of one protocol below each other, in per cent.
+
+    The first row's protocol is the table's; a row of another one is set apart, with what it
+    differs in.
+
+    Args:
+        rows: name -> evaluation.
+
+    Raises:
+        ValueError: if there is no row, or metrics differ.
+
+    Warns:
+        ProtocolWarning: if protocols differ; it names the difference.
+    """
+    if not rows:
+        raise ValueError("there is no evaluation to show")
+    (first_name, first), *_ = rows.items()
+    content: list[dict[str, Any]] = []
+    cells, apart = [], []
+    for name, evaluation in rows.items():
+        if list(evaluation) != list(first):
+            raise ValueError(
+                f"{first_name!r} has the metrics {', '.join(first)} and {name!r} "
+                f"{', '.join(evaluation)}: they do not stand in one table"
+            )
+        row = (name, *(f"{value:.2f}" for value in evaluation.values()))
+        content.append({"name": name, "metrics": dict(evaluation)})
+        differences = protocol_differences(evaluation.protocol, first.protocol)
+        if not differences:
+            cells.append(row)
+            continue
+        warn_apart(name, first_name, differences)
+        apart.append((row, ", ".join(differences)))
+        content[-1] |= {"protocol": dict(evaluation.protocol), "differs_in": differences}
+    return Table(
+        head=("", *map(short, first)),
+        rows=cells,
+        apart=apart,
+        notes=(f"In per cent; {describe_protocol(first.protocol)}",),
+        content={"protocol": dict(first.protocol), "rows": content},
+    )

@@ -1,0 +1,171 @@
+import io
+import json
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from fusecomp.evaluation import Evaluation, TaskRanking
+from fusecomp.files import open_atomic
+from fusecomp.protocols import Dataset
+from fusecomp.report._found import Found, Gates, checked_gates, what_it_found
+from fusecomp.report._page_template import PAGE
+from fusecomp.report._thumbnail import pillow, thumbnail
+
+__all__ = ["retrieval_page"]
+
+_KINDS = {"random": "at random", "best": "best", "worst": "worst"}
+# Twice what a picture takes on the page would be sharper and four times as large.
+_SIDE, _QUALITY = 144, 82
+
+
+def retrieval_page(
+    evaluation: Evaluation,
+    dataset: Dataset,
+    path: str | Path,
+    *,
+    title: str = "What the queries found",
+    each: int = 12,
+    top: int = 10,
+    gates: Mapping[str, Gates] | None = None,
+    seed: int = 0,
+) -> None:
+    """Write one HTML page of what queries found, to be filtered by how well and by category.
+
+    The page holds its pictures and asks for nothing from outside, so it can be moved and mailed.
+    It shows the scores with their protocol, and of each task the queries whose targets rank
+    best and worst, and some at random: reference, text, the best results with rank and cosine, the
+    target framed, or beside them if it is not among them. Filters stand in its address, as in
+    ``page.html#show=worst&task=0``.
+
+    Args:
+        evaluation: whose queries are shown.
+        dataset: knows where the pictures lie; what cannot be read is a grey box.
+        path: the page, written atomically.
+        title: its headline.
+        each: how many queries a kind and task.
+        top: results a query.
+        gates: by task, of a fusion that has one, such as ``Combiner.gate``: a number for each
+            query.
+        seed: of the queries at random.
+
+    Raises:
+        ImportError: if Pillow is missing.
+        ValueError: if each or top are below 1, gates name no task, or there are more or fewer than
+            queries.
+    """
+    for name, number in (("each", each), ("top", top)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+    gates = {} if gates is None else gates
+    for task in gates:
+        if task not in evaluation.ranking:
+            raise ValueError(f"gates of {task!r}; the tasks are {', '.join(evaluation.ranking)}")
+    pillow()
+    articles: list[str] = []
+    pictures: dict[str, str] = {}
+    for number, (name, ranking) in enumerate(evaluation.ranking.items()):
+        numbers = checked_gates(ranking.task, gates.get(name))
+        for position, kinds in _chosen(ranking, each, seed).items():
+            found = what_it_found(ranking, position, top, numbers)
+            articles.append(_article(found, number, kinds))
+            pictures |= dict.fromkeys(_image_ids(found), "")
+    for image_id in pictures:
+        pictures[image_id] = _data_uri(dataset.path(image_id), image_id)
+    names = [name or "all" for name in evaluation.ranking]
+    text = PAGE.substitute(
+        title=escape(title),
+        scores=_scores(evaluation),
+        kinds=_choices("show", _KINDS.items()),
+        tasks=_choices("task", [("all", "all"), *((str(n), t) for n, t in enumerate(names))]),
+        hidden=" hidden" if len(names) == 1 else "",
+        articles="\n".join(articles),
+        # What ends a script must not stand in it.
+        pictures=json.dumps(pictures).replace("<", "\\u003c"),
+    )
+    with open_atomic(Path(path)) as file:
+        file.write(text.encode())
+
+
+def _chosen(ranking: TaskRanking, each: int, seed: int) -> dict[int, list[str]]:
+    """Positions of queries, best first, and why each is shown."""
+    count, last = len(ranking.task.queries), len(ranking.task.gallery) + 1
+    ranks = [-1] * count if ranking.ranks is None else ranking.ranks.tolist()
+    order = sorted(range(count), key=lambda n: ranks[n] if ranks[n] > 0 else last)
+    some = np.random.default_rng(seed).choice(count, size=min(each, count), replace=False).tolist()
+    groups = {"random": set(some), "best": set(order[:each]), "worst": set(order[-each:])}
+    kinds = {n: [kind for kind, group in groups.items() if n in group] for n in order}
+    return {n: found for n, found in kinds.items() if found}
+
+
+def _image_ids(found: Found) -> Iterator[str]:
+    yield found.query.reference_id
+    yield from (result.image_id for result in found.results)
+    if found.query.target_id is not None:
+        yield found.query.target_id
+
+
+def _data_uri(path: Path, image_id: str) -> str:
+    buffer = io.BytesIO()
+    thumbnail(path, image_id, _SIDE).save(buffer, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode()}"
+
+
+def _scores(evaluation: Evaluation) -> str:
+    """The table of metrics, with sizes and protocol below it."""
+    head, *rows = evaluation.cells()
+    lines = ["<table>", f"<thead>{_row(head, 'th')}</thead>", "<tbody>"]
+    lines += [_row(row, "td") for row in rows]
+    lines += ["</tbody>", "</table>"]
+    lines += [f'<p class="faint">{escape(line)}</p>' for line in evaluation.ranking.summary()]
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str], tag: str) -> str:
+    first, *others = map(escape, cells)
+    return f"<tr><th>{first}</th>{''.join(f'<{tag}>{cell}</{tag}>' for cell in others)}</tr>"
+
+
+def _choices(name: str, options: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(
+        f'<label><input type="radio" name="{name}" value="{value}"{"" if place else " checked"}>'
+        f"<span>{escape(text)}</span></label>"
+        for place, (value, text) in enumerate(options)
+    )
+
+
+def _article(found: Found, task: int, kinds: Sequence[str]) -> str:
+    query = found.query
+    texts = "".join(f"<p>{escape(text)}</p>" for text in query.texts)
+    hit = " found" if found.shows_target else ""
+    rank = f'<p class="rank{hit}">{escape(found.target)}</p>' if found.target else ""
+    results = [
+        _figure(image_id, f"{place} · {score:.3f}", "target" if is_target else "")
+        for place, score, image_id, is_target in found.results
+    ]
+    if query.target_id is not None and not found.shows_target:
+        rank_text = f"target · {found.rank:,}" if found.rank and found.rank > 0 else "target"
+        results.append(_figure(query.target_id, rank_text, "target beyond"))
+    name = f'<p class="faint">{escape(query.query_id)}</p>'
+    return (
+        f'<article data-task="{task}" data-kinds="{" ".join(kinds)}">\n'
+        f'<div class="query">{_figure(query.reference_id, "reference", "")}\n'
+        f"<div>{texts}{rank}{_gate(found.gate)}{name}</div></div>\n"
+        f'<div class="results">{"".join(results)}</div>\n</article>'
+    )
+
+
+def _gate(gate: float | None) -> str:
+    if gate is None:
+        return ""
+    return f'<p class="faint">gate {gate:.2f} <meter value="{gate:.4f}"></meter></p>'
+
+
+def _figure(image_id: str, caption: str, kind: str) -> str:
+    name = escape(image_id)
+    return (
+        f'<figure class="{kind}"><img data-id="{name}" alt="{name}" title="{name}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )

@@ -1,0 +1,80 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+from fusecomp.evaluation import Evaluation
+from fusecomp.files import open_atomic, write_json
+from fusecomp.protocols import Dataset
+from fusecomp.report._ablation_table import ablation_table
+from fusecomp.report._sheets import contact_sheet, retrieval_sheet
+
+__all__ = ["write_report"]
+
+_SHEET = "triplets.png"
+_TRIPLETS, _QUERIES = 12, 10
+
+
+def write_report(
+    rows: Mapping[str, Evaluation],
+    dataset: Dataset,
+    folder: str | Path,
+    *,
+    title: str,
+    note: str = "",
+    settings: Mapping[str, object] | None = None,
+) -> None:
+    """Write evaluations of one protocol into a folder: numbers, a page, sheets of pictures.
+
+    The folder gets ``metrics.json``, ``evaluation.npz`` (the last row's whole ranking, for
+    ``fusecomp compare``), ``report.md`` with the table, ``triplets.png`` (a few
+    queries) and ``results-TASK.png`` for each task (what some queries found by the last row), or
+    ``results.png`` where the only task has no name.
+
+    Args:
+        rows: name -> evaluation, such as ``training.ablation(...).evaluations``.
+        dataset: the one that was evaluated; knows where the pictures lie.
+        folder: is made if it is missing.
+        title: the headline of the page.
+        note: a paragraph for the page, such as what the numbers do not compare with.
+        settings: what else to keep with the numbers, as JSON has it, such as ``{"seed": 0}``.
+
+    Raises:
+        ImportError: if Pillow is missing.
+        ValueError: if there is no row, or protocols or metrics differ.
+        OSError: if writing fails.
+    """
+    table = str(ablation_table(rows))
+    folder, settings = Path(folder), dict(settings or {})
+    *_, last = rows.values()
+    metrics = {name: dict(evaluation) for name, evaluation in rows.items()}
+    numbers = {"protocol": dict(last.protocol), **settings, "metrics": metrics}
+    sheets = {task: f"results-{task}.png" if task else "results.png" for task in last.ranking}
+    about = "; ".join(f"{name} {value}" for name, value in settings.items())
+    write_json(folder / "metrics.json", numbers)
+    last.save(folder / "evaluation.npz")
+    with open_atomic(folder / "report.md") as file:
+        file.write(_page(title, about, note, table, sheets).encode())
+    queries = dataset.triplets()
+    some = [queries[place] for place in _spread(len(queries), _TRIPLETS)]
+    contact_sheet(some, dataset, folder / _SHEET)
+    for task, name in sheets.items():
+        ranking = last.ranking[task]
+        chosen = _spread(len(ranking.task.queries), _QUERIES)
+        retrieval_sheet(ranking, dataset, folder / name, chosen)
+
+
+def _page(title: str, about: str, note: str, table: str, sheets: Mapping[str, str]) -> str:
+    links = ", ".join(f"[{task or 'all'}]({file})" for task, file in sheets.items())
+    parts = [
+        f"# {title}",
+        about,
+        note,
+        table,
+        f"Some triplets: [{_SHEET}]({_SHEET}). What the last row found: {links}. A number is a "
+        "cosine, a green frame the target; where it is not shown, its rank is below the text.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _spread(count: int, most: int) -> range:
+    """At most so many positions, evenly from all."""
+    return range(0, count, max(1, count // most))[:most]

@@ -1,0 +1,174 @@
+"""An evaluation in a file: the same after reading, and errors that name the file."""
+
+import json
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from evaluations import random_evaluation, random_model
+from torch import Tensor
+
+import fusecomp as fc
+from fusecomp.data import CIRR, FashionIQ, without
+from fusecomp.evaluation import TaskRanking, score
+from fusecomp.protocols import Dataset
+
+
+def assert_equal(one: fc.Evaluation, other: fc.Evaluation) -> None:
+    assert dict(one) == dict(other)
+    assert list(one) == list(other)
+    assert one.protocol == other.protocol
+    assert str(one) == str(other)
+    for name, here in one.ranking.items():
+        there = other.ranking[name]
+        for field in fields(TaskRanking):
+            a, b = getattr(here, field.name), getattr(there, field.name)
+            if isinstance(a, Tensor):
+                assert a.dtype == b.dtype
+                assert torch.equal(a, b), field.name
+        assert here.top_ids() == there.top_ids()
+        for field in fields(here.task):
+            a, b = getattr(here.task, field.name), getattr(there.task, field.name)
+            assert (a if isinstance(a, str | None) else list(a)) == (
+                b if isinstance(b, str | None) else list(b)
+            )
+
+
+def test_what_is_read_is_what_was_written(
+    tiny_fashioniq: Path, tiny_cirr: Path, tmp_path: Path
+) -> None:
+    plain = FashionIQ(tiny_fashioniq, "val")
+    datasets: list[Dataset] = [
+        plain,
+        FashionIQ(tiny_fashioniq, "val", captions="averaged", exclude_reference=True),
+        without(plain, ["Dval03", "Sval11"]),
+        CIRR(tiny_cirr, "val"),
+    ]
+    for data in datasets:
+        evaluation = random_evaluation(data)
+        path = tmp_path / "run" / "evaluation.npz"
+        evaluation.save(path)
+        assert_equal(evaluation, fc.Evaluation.load(path))
+
+
+def test_double_precision_stays(tiny_cirr: Path, tmp_path: Path) -> None:
+    data = CIRR(tiny_cirr, "val")
+    model = random_model(data).double()
+    evaluation = fc.evaluate(model, data)
+    assert evaluation.ranking[""].scores.dtype == torch.float64
+    evaluation.save(tmp_path / "evaluation.npz")
+    assert_equal(evaluation, fc.Evaluation.load(tmp_path / "evaluation.npz"))
+
+
+def test_equal_evaluations_make_equal_files(tiny_cirr: Path, tmp_path: Path) -> None:
+    for name in ("a.npz", "b.npz"):
+        random_evaluation(CIRR(tiny_cirr, "val")).save(tmp_path / name)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_a_ranking_without_targets_has_no_score(tiny_fashioniq: Path) -> None:
+    data = FashionIQ(tiny_fashioniq, "test", ["dress"])
+    with pytest.raises(ValueError, match="task 'dress' has no targets"):
+        score(fc.rank(random_model(data), data))
+
+
+@pytest.fixture
+def saved(tiny_fashioniq: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "evaluation.npz"
+    random_evaluation(FashionIQ(tiny_fashioniq, "val", ["dress"])).save(path)
+    return path
+
+
+def test_no_file_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.npz", tmp_path):
+        with pytest.raises(FileNotFoundError, match=f"no evaluation {path}"):
+            fc.Evaluation.load(path)
+
+
+def test_every_torn_file_is_named(saved: Path) -> None:
+    whole = saved.read_bytes()
+    for length in range(0, len(whole), max(1, len(whole) // 50)):
+        saved.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"evaluation\.npz is torn or no evaluation"):
+            fc.Evaluation.load(saved)
+
+
+def test_flipped_bytes_are_found_or_harmless(saved: Path) -> None:
+    whole = fc.Evaluation.load(saved)
+    content = saved.read_bytes()
+    found = 0
+    for place in range(0, len(content), 37):
+        changed = bytearray(content)
+        changed[place] ^= 255
+        saved.write_bytes(changed)
+        try:
+            read = fc.Evaluation.load(saved)
+        except ValueError as error:
+            found += "is torn or no evaluation" in str(error)
+        else:  # dates and flags that nobody reads
+            assert_equal(read, whole)
+    assert found > 0.7 * len(content) / 37
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x80\x04N.", b"PK\x05\x06" + bytes(18)])
+def test_foreign_files_are_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "foreign.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"foreign\.npz is torn or no evaluation"):
+        fc.Evaluation.load(path)
+
+
+def rewritten(path: Path, change: Any) -> None:
+    """The file with its names or arrays changed."""
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    about = json.loads(content.pop("about").tobytes())
+    change(about, content)
+    np.savez(path, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda about, _: about.update(format="fusecomp.evaluation/9"), "its format is"),
+        (lambda about, _: about.update(tasks=[]), "it holds no task"),
+        (lambda about, _: about.pop("protocol"), "protocol"),
+        (lambda about, _: about["tasks"][0].update(gallery=["Dval00"]), "outside its gallery of 1"),
+        (lambda about, _: about["tasks"][0].update(gallery=[3]), "3 is no string"),
+        (lambda about, _: about["tasks"][0]["queries"].pop(), "shorter than|longer than"),
+        (lambda about, _: about["tasks"][0].update(ks=[0]), "expected one k or more"),
+        (lambda _, arrays: arrays.pop("0/ranks"), "has no targets"),
+        (lambda _, arrays: arrays.pop("0/scores"), "scores"),
+        (lambda _, arrays: arrays.update({"0/ranks": np.zeros(3, np.int32)}), "for 8 queries"),
+        (lambda _, arrays: arrays.update({"0/ranks": np.full(8, 13)}), "outside its gallery of 12"),
+        (lambda _, arrays: arrays.update({"0/scores": np.zeros((8, 2))}), "other scores"),
+    ],
+)
+def test_what_does_not_fit_is_named(saved: Path, change: Any, message: str) -> None:
+    rewritten(saved, change)
+    with pytest.raises(ValueError, match=message):
+        fc.Evaluation.load(saved)
+
+
+class Hostile:
+    """Unpickling it would create the file."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.victim,)
+
+
+def test_nothing_is_unpickled(saved: Path, tmp_path: Path) -> None:
+    array = np.array([Hostile(tmp_path / "victim")], dtype=object)
+    rewritten(saved, lambda _, arrays: arrays.update({"0/ranks": array}))
+    with pytest.raises(ValueError, match="torn or no evaluation"):
+        fc.Evaluation.load(saved)
+    assert not (tmp_path / "victim").exists()
+    with zipfile.ZipFile(saved) as file:
+        assert "0/ranks.npy" in file.namelist()

@@ -1,0 +1,23 @@
+"""Evaluations of any dataset by random features, for tests of what is made from them."""
+
+import torch
+
+import fusecomp as fc
+from fusecomp.protocols import Dataset
+
+WIDTH = 4
+
+
+def random_model(data: Dataset, seed: int = 0) -> fc.ComposedEncoder:
+    """Sum on random features of every image and text."""
+    generator = torch.Generator().manual_seed(seed)
+    names = list(data.image_ids), list(data.texts())
+    images, texts = (torch.randn(len(n), WIDTH, generator=generator) for n in names)
+    return fc.ComposedEncoder(
+        fc.CachedEncoder.from_arrays(names[0], images, names[1], texts), fc.Sum()
+    )
+
+
+def random_evaluation(data: Dataset, seed: int = 0) -> fc.Evaluation:
+    """What that model is worth."""
+    return fc.evaluate(random_model(data, seed), data)

@@ -1,0 +1,252 @@
+"""The losses once more, from their formulas, in loops over Python numbers: slow, in float64."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from math import exp, log, sqrt
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+Vector = Sequence[float]
+
+
+def numbers(features: Tensor) -> list[list[float]]:
+    rows: list[list[float]] = features.detach().double().tolist()
+    return rows
+
+
+def cosine(a: Vector, b: Vector) -> float:
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    length = sqrt(sum(x * x for x in a)) * sqrt(sum(y * y for y in b))
+    # A row shorter than 1e-6 has no direction.
+    return dot / length if length > 1e-6 else 0.0
+
+
+def log_sum_exp(values: Collection[float]) -> float:
+    top = max(values)
+    return top + log(sum(exp(value - top) for value in values))
+
+
+def mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed)
+
+
+def cross_entropy(positive: float, others: Collection[float], smoothing: float) -> float:
+    logits = [positive, *others]
+    return log_sum_exp(logits) - (1 - smoothing) * positive - smoothing * mean(logits)
+
+
+def ids_of(given: Sequence[int], rows: Sequence[Vector]) -> list[int | None]:
+    """Those given, or None for every row."""
+    return list(given) or [None] * len(rows)
+
+
+def is_excluded(exclude: Collection[str], own: int | None, reference: int | None, it: Any) -> bool:
+    return ("target" in exclude and it == own) or ("reference" in exclude and it == reference)
+
+
+def info_nce(
+    query: Tensor,
+    target: Tensor,
+    temperature: float = 0.01,
+    *,
+    symmetric: bool = False,
+    exclude: Collection[str] = (),
+    label_smoothing: float = 0.0,
+    margin: float = 0.0,
+    target_ids: Sequence[int] = (),
+    reference_ids: Sequence[int] = (),
+    negatives: Tensor | None = None,
+    negative_ids: Sequence[Sequence[int]] = (),
+    bank: dict[Any, Vector] | None = None,
+    queue: Sequence[tuple[int, Vector]] = (),
+) -> float:
+    """A bank maps an id to features; a queue holds ids with features."""
+    q, t = numbers(query), numbers(target)
+    rows = range(len(q))
+    own, reference = ids_of(target_ids, q), ids_of(reference_ids, q)
+    further: list[tuple[Any, Vector]] = list(queue)
+    if negatives is not None:
+        flat = numbers(negatives.flatten(0, 1))
+        further += zip(ids_of([i for few in negative_ids for i in few], flat), flat, strict=True)
+
+    def row(i: int) -> float:
+        candidates = list(further)
+        if bank is not None and own[i] in bank:
+            wanted = bank[own[i]]
+            candidates += [(it, vector) for it, vector in bank.items() if it != own[i]]
+            candidates += [(own[j], t[j]) for j in rows if own[j] not in bank]
+        else:
+            wanted = t[i]
+            candidates += list((bank or {}).items())
+            candidates += [(own[j], t[j]) for j in rows if j != i and own[j] not in (bank or {})]
+        kept = [v for it, v in candidates if not is_excluded(exclude, own[i], reference[i], it)]
+        logits = [cosine(q[i], vector) / temperature for vector in kept]
+        return cross_entropy((cosine(q[i], wanted) - margin) / temperature, logits, label_smoothing)
+
+    def column(j: int) -> float:
+        kept = [
+            i for i in rows if i != j and not is_excluded(exclude, own[i], reference[i], own[j])
+        ]
+        logits = [cosine(q[i], t[j]) / temperature for i in kept]
+        return cross_entropy((cosine(q[j], t[j]) - margin) / temperature, logits, label_smoothing)
+
+    forward = mean(row(i) for i in rows)
+    return (forward + mean(column(j) for j in rows)) / 2 if symmetric else forward
+
+
+def negatives_of(
+    i: int, q: list[list[float]], t: list[list[float]], keywords: dict[str, Any]
+) -> list[float]:
+    """The cosines of row i with the batch's other targets, without what is excluded."""
+    own = ids_of(keywords.get("target_ids", ()), q)
+    reference = ids_of(keywords.get("reference_ids", ()), q)
+    exclude = keywords.get("exclude", ())
+    others = [j for j in range(len(q)) if j != i]
+    kept = [j for j in others if not is_excluded(exclude, own[i], reference[i], own[j])]
+    return [cosine(q[i], t[j]) for j in kept]
+
+
+def hard_negative(
+    query: Tensor,
+    target: Tensor,
+    temperature: float,
+    alpha: float,
+    beta: float,
+    **keywords: Any,
+) -> float:
+    q, t = numbers(query), numbers(target)
+
+    def row(i: int) -> float:
+        positive = cosine(q[i], t[i]) / temperature
+        negatives = [s / temperature for s in negatives_of(i, q, t, keywords)]
+        if not negatives:
+            return 0.0
+        weights = [exp(beta * s) for s in negatives]
+        share = [len(negatives) * w / sum(weights) for w in weights]
+        push = sum(w * exp(s) for w, s in zip(share, negatives, strict=True))
+        return log(alpha * exp(positive) + push) - positive
+
+    return mean(row(i) for i in range(len(q)))
+
+
+def sigmoid(
+    query: Tensor, target: Tensor, temperature: float, bias: float, **keywords: Any
+) -> float:
+    q, t = numbers(query), numbers(target)
+
+    def row(i: int) -> float:
+        positive = cosine(q[i], t[i]) / temperature + bias
+        negatives = [s / temperature + bias for s in negatives_of(i, q, t, keywords)]
+        return log(1 + exp(-positive)) + sum(log(1 + exp(logit)) for logit in negatives)
+
+    return mean(row(i) for i in range(len(q)))
+
+
+def multi_positive(
+    query: Tensor, target: Tensor, temperature: float, target_ids: Sequence[int], **_: Any
+) -> float:
+    q, t = numbers(query), numbers(target)
+    rows = range(len(q))
+
+    def row(i: int) -> float:
+        logits = [cosine(q[i], t[j]) / temperature for j in rows]
+        positives = [j for j in rows if target_ids[j] == target_ids[i]]
+        return mean(log_sum_exp(logits) - logits[p] for p in positives)
+
+    return mean(row(i) for i in rows)
+
+
+def triplet_margin(
+    query: Tensor, target: Tensor, margin: float, mining: str, **keywords: Any
+) -> float:
+    q, t = numbers(query), numbers(target)
+
+    def row(i: int) -> float:
+        positive = cosine(q[i], t[i])
+        negatives = negatives_of(i, q, t, keywords)
+        if mining == "semi-hard":
+            negatives = [s for s in negatives if s < positive]
+        hinges = [max(0.0, margin - positive + s) for s in negatives] or [0.0]
+        return mean(hinges) if mining == "all" else max(hinges)
+
+    return mean(row(i) for i in range(len(q)))
+
+
+def distill(
+    query: Tensor,
+    target: Tensor,
+    temperature: float,
+    teacher_temperature: float,
+    teacher_queries: dict[tuple[int, int], Vector],
+    teacher_targets: dict[int, Vector],
+    target_ids: Sequence[int],
+    reference_ids: Sequence[int],
+) -> float:
+    q, t = numbers(query), numbers(target)
+    rows = range(len(q))
+
+    def log_softmax(logits: list[float]) -> list[float]:
+        return [logit - log_sum_exp(logits) for logit in logits]
+
+    def row(i: int) -> float:
+        teacher = teacher_queries[reference_ids[i], target_ids[i]]
+        wanted = [cosine(teacher, teacher_targets[j]) / teacher_temperature for j in target_ids]
+        logits = [cosine(q[i], t[j]) / temperature for j in rows]
+        both = zip(log_softmax(wanted), log_softmax(logits), strict=True)
+        return sum(exp(p) * (p - s) for p, s in both)
+
+    return mean(row(i) for i in rows)
+
+
+def cosine_alignment(query: Tensor, target: Tensor, **_: Any) -> float:
+    return mean(1 - cosine(a, b) for a, b in zip(numbers(query), numbers(target), strict=True))
+
+
+# What the tests of the losses share.
+
+ROWS, DIM = 7, 5
+# Rows 0 and 4 have one target; 1 and 2 have each other's target as reference; row 3 its own.
+IDS: dict[str, Tensor] = {
+    "target_ids": torch.tensor([10, 11, 12, 13, 10, 15, 16]),
+    "reference_ids": torch.tensor([20, 12, 11, 13, 16, 10, 99]),
+}
+
+
+def features(seed: int, *shape: int) -> Tensor:
+    """Random, in float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def pair(seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Queries and targets that learn."""
+    query, target = features(seed, 2, ROWS, DIM)
+    return query.requires_grad_(), target.requires_grad_()
+
+
+def slope(
+    formula: Callable[..., float], inputs: Sequence[Tensor], directions: Sequence[Tensor]
+) -> float:
+    """The derivative of a formula of tensors in one direction, from both sides."""
+    step = 1e-5
+    pairs = list(zip(inputs, directions, strict=True))
+    up, down = ([x.detach().double() + s * d for x, d in pairs] for s in (step, -step))
+    return (formula(*up) - formula(*down)) / (2 * step)
+
+
+def assert_equals_by_hand(
+    loss: nn.Module, formula: Callable[..., float], inputs: Sequence[Tensor], **ids: Tensor
+) -> None:
+    """Value and, in random directions, gradient by query, target and, as third, negatives."""
+    names = ("query", "target", "negatives")[: len(inputs)]
+    value = loss(**dict(zip(names, inputs, strict=True)), **ids)
+    expected = partial(formula, **{name: given.tolist() for name, given in ids.items()})
+    assert value.item() == pytest.approx(expected(*inputs), rel=1e-10, abs=1e-12)
+    gradients = torch.autograd.grad(value, inputs)
+    for seed in range(2):
+        directions = [features(100 + seed, *x.shape) for x in inputs]
+        along = sum((g * d).sum().item() for g, d in zip(gradients, directions, strict=True))
+        assert along == pytest.approx(slope(expected, inputs, directions), rel=1e-5, abs=1e-7)

@@ -1,0 +1,82 @@
+"""Every loss in the trainer: it learns, and a run that was stopped goes on to the same bits."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from toy import DIM, IMAGES, Toy, encoder
+
+import fusecomp as fc
+from fusecomp import losses
+from fusecomp.losses import Bank, InfoNCE, LearnableTemperature, Queue
+from fusecomp.records import Batch
+
+CONFIG = fc.StageConfig(epochs=2, batch_size=4, lr=0.05, optimizer="adam", save_every=1)
+
+
+def pictures(dim: int) -> Tensor:
+    return torch.randn(IMAGES, dim, generator=torch.Generator().manual_seed(0))
+
+
+def distill() -> nn.Module:
+    every = torch.arange(IMAGES)
+    pairs = torch.stack((every, (3 * every + 1) % IMAGES), dim=1)
+    return losses.Distill(pictures(3), pairs, pictures(3), every)
+
+
+MAKE: dict[str, Callable[[], nn.Module]] = {
+    "InfoNCE": lambda: InfoNCE(LearnableTemperature(), True, exclude=("target", "reference")),
+    "InfoNCE, bank": lambda: InfoNCE(bank=Bank(pictures(DIM), torch.arange(IMAGES))),
+    "InfoNCE, queue": lambda: InfoNCE(0.07, exclude="target", bank=Queue(7, DIM)),
+    "CosineAlignment": losses.CosineAlignment,
+    "Distill": distill,
+    "HardNegativeNCE": lambda: losses.HardNegativeNCE(exclude="target"),
+    "MultiPositive": losses.MultiPositive,
+    "Sigmoid": losses.Sigmoid,
+    "TripletMargin": lambda: losses.TripletMargin(1.0, "all"),
+    "WeightedSum": lambda: losses.WeightedSum(
+        {"find": (1.0, losses.MultiPositive()), "align": (0.1, losses.CosineAlignment())}
+    ),
+}
+
+
+class Stop(Exception):
+    """An interruption."""
+
+
+def train(name: str, root: Path, workdir: Path) -> tuple[fc.Run, nn.Module]:
+    torch.manual_seed(0)
+    model = fc.ComposedEncoder(encoder(), fc.Combiner(DIM))
+    loss = MAKE[name]()
+    return fc.fit(model, Toy(root), loss, CONFIG, workdir=workdir), loss
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_it_trains_and_resumes_to_the_bit(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {key: value.clone() for key, value in MAKE[name]().state_dict().items()}
+    straight, loss = train(name, tmp_path, tmp_path / "straight")
+    for key, parameter in loss.named_parameters():
+        assert not torch.equal(parameter, before[key]), f"{key} did not learn"
+
+    step = fc.Trainer.step
+
+    def stopping(self: fc.Trainer, batch: Batch) -> Tensor:
+        if self.steps == 4:
+            raise Stop
+        return step(self, batch)
+
+    monkeypatch.setattr(fc.Trainer, "step", stopping)
+    with pytest.raises(Stop):
+        train(name, tmp_path, tmp_path / "broken")
+    monkeypatch.undo()
+    resumed, again = train(name, tmp_path, tmp_path / "broken")
+    assert resumed.history == straight.history
+    for one, other in ((straight.model, resumed.model), (loss, again)):
+        pairs: Any = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
+        for (key, value), (_, twin) in pairs:
+            assert torch.equal(value, twin), key

@@ -1,0 +1,23 @@
+"""What tests of reports share."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from toy import DIM, Toy, encoder
+
+import fusecomp as fc
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Toy:
+    """The toy with real pictures, each of its own colour."""
+    toy = Toy(tmp_path)
+    for image_id in toy.image_ids:
+        Image.new("RGB", (20, 30), (10 * int(image_id), 0, 200)).save(toy.path(image_id))
+    return toy
+
+
+@pytest.fixture
+def evaluation(data: Toy) -> fc.Evaluation:
+    return fc.evaluate(fc.ComposedEncoder(encoder(), fc.Combiner(DIM)), data)
