@@ -151,7 +151,8 @@ class _EpochInputs:
             self._reference_rows = lookup["image"](references)
             self._target_rows = lookup["image"](targets)
         self._texts = [text for triplet in triplets for text in triplet.texts]
-        self._counts = torch.tensor([len(triplet.texts) for triplet in triplets])
+        counts = (len(triplet.texts) for triplet in triplets)
+        self._counts = torch.from_numpy(np.fromiter(counts, np.int64, len(triplets)))
         self._first = self._counts.cumsum(0) - self._counts
         self._text_rows = lookup["text"](self._texts) if "text" in lookup else None
 

@@ -64,7 +64,8 @@ class StageConfig:
         keep: how many best weights to keep by each metric.
         patience: stop after so many validations without a better one; None never stops early.
         eval_every: epochs between validations; the last epoch is always validated.
-        save_every: steps between checkpoints; None is once an epoch.
+        save_every: steps between checkpoints, of which there is one at the end too; None is once
+            an epoch.
         nonfinite: what NaN or infinity in a loss or gradient does: ``"raise"`` an error that
             names the rows, or ``"skip"`` the step. Nothing is updated either way.
         cache: compute the features of what does not learn once. Switch it off if ``load`` draws

@@ -271,7 +271,8 @@ class Trainer:
         self._history.append(record)
         self._callbacks.call("on_epoch", self, record)
         self.batch, self._sums = 0, _Sums()
-        self._save()
+        if self.config.save_every is None or self._is_over():
+            self._save()
 
     @property
     def _learning_rate(self) -> float:

@@ -104,6 +104,24 @@ def test_a_run_on_a_gpu_resumes_too(
     assert scales[0] == scales[1]
 
 
+@pytest.mark.parametrize(
+    ("save_every", "expected"), [(None, [3, 6, 9]), (2, [2, 4, 6, 8, 9]), (1000, [9])]
+)
+def test_checkpoints_come_when_they_are_due_and_at_the_end(
+    tmp_path: Path, save_every: int | None, expected: list[int]
+) -> None:
+    saved = []
+
+    class Watch:
+        def on_checkpoint(self, trainer: fc.Trainer, path: Path) -> None:
+            saved.append(read_tensors(path)["steps"])
+
+    config = replace(CONFIG, save_every=save_every)
+    data = Toy(tmp_path)
+    fc.fit(composed(), data, fc.InfoNCE(), config, data, tmp_path / "run", [Watch()])
+    assert saved == expected
+
+
 def test_a_workdir_changes_nothing(tmp_path: Path) -> None:
     runs = [whole(tmp_path, w, CONFIG, fc.InfoNCE()) for w in (None, tmp_path / "run")]
     assert_equal_weights(runs[0].model, runs[1].model)
