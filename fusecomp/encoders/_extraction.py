@@ -81,11 +81,11 @@ def compute_table(
     blocks = [names[start : start + size] for start in range(0, len(names), size)]
     finished = Blocks(None, "") if finished is None else finished
     own = blocks[rank() :: world_size()]
-    todo = [block for block in own if not _is_done(finished.find(block), how)]
-    done = sum(map(len, own)) - sum(map(len, todo))
-    inputs = _inputs(encoder, datasets, side, todo, how)
+    remaining = [block for block in own if not _is_done(finished.find(block), how)]
+    done = sum(map(len, own)) - sum(map(len, remaining))
+    inputs = _inputs(encoder, datasets, side, remaining, how)
     if side not in getattr(encoder, "lookup", {}):
-        label, total = f"encoding {side}s", done + sum(map(len, todo))
+        label, total = f"encoding {side}s", done + sum(map(len, remaining))
         inputs = progress(inputs, total, label, f"{side}s", per_item=how.batch_size, start=done)
     with (
         gathered_weights(encoder),
@@ -93,7 +93,7 @@ def compute_table(
         autocast(device_of(encoder), how.precision),
     ):
         encode = _encode_function(encoder, side, below_head)
-        for block in todo:
+        for block in remaining:
             batches = islice(inputs, math.ceil(len(block) / how.batch_size))
             finished.add(block, _encode_block(encode, side, batches, how))
     finished.share()

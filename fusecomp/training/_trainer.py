@@ -233,13 +233,13 @@ class Trainer:
 
     def _train(self) -> None:
         """The steps that are left; one line of progress for all epochs."""
-        todo = self._remaining(self.encoder)
+        remaining = self._remaining(self.encoder)
         if not self._callbacks.show_progress:
             names = self.config.train
             label = f"training {names if isinstance(names, str) else ', '.join(names)}"
             done = self.epoch * self._batches_per_epoch + self.batch
-            todo = progress(todo, self.total_steps, label, "steps", start=done)
-        for batch in todo:
+            remaining = progress(remaining, self.total_steps, label, "steps", start=done)
+        for batch in remaining:
             self.step(batch)
             self.batch += 1
             if self.config.save_every and self.steps % self.config.save_every == 0:

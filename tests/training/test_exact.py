@@ -249,10 +249,9 @@ def test_fewer_rows_than_processes_are_refused(tmp_path: Path, three: Processes)
 def order_of_rows(root: Path) -> list[str]:
     config = replace(CONFIG, batch_size=7)
     trainer = fc.Trainer(composed(), Toy(root, rows=20), fc.InfoNCE(), config)
-    todo = batches(trainer.train, trainer.encoder, config, epoch=1)
     return [
         name
-        for batch in todo
+        for batch in batches(trainer.train, trainer.encoder, config, epoch=1)
         for names in distributed.gather_objects(list(batch.query_ids))
         for name in names
     ]
