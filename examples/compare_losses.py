@@ -42,11 +42,11 @@ class Prepared:
         triplets = self.train.triplets()
         return torch.tensor([[place[t.reference_id], place[t.target_id or ""]] for t in triplets])
 
-    def bank(self) -> losses.Bank:
-        """Every training target, once."""
+    def bank(self) -> fc.InfoNCE:
+        """Every query among all training targets."""
         rows = self.pairs()[:, 1].unique()
         names = [self.train.image_ids[row] for row in rows.tolist()]
-        return losses.Bank(self.encoder.encode_image(names), rows)
+        return fc.InfoNCE(T, bank=self.encoder.encode_image(names), bank_ids=rows)
 
     def teacher(self, model: fc.ComposedEncoder) -> losses.Distill:
         """What a trained model makes of the training set."""
@@ -63,8 +63,8 @@ def own_losses(data: Prepared) -> dict[str, Callable[[], Loss]]:
         "InfoNCE, symmetric": lambda: fc.InfoNCE(T, symmetric=True),
         "InfoNCE, learnable T": lambda: fc.InfoNCE(losses.LearnableTemperature()),
         "InfoNCE, exclude target": lambda: fc.InfoNCE(T, exclude="target"),
-        "InfoNCE, bank": lambda: fc.InfoNCE(T, bank=data.bank()),
-        "InfoNCE, queue": lambda: fc.InfoNCE(T, exclude="target", bank=losses.Queue(1024, DIM)),
+        "InfoNCE, bank": data.bank,
+        "InfoNCE, queue": lambda: fc.InfoNCE(T, exclude="target", queue=losses.Queue(1024, DIM)),
         "HardNegativeNCE": lambda: losses.HardNegativeNCE(T, beta=0.5),
         "MultiPositive": lambda: losses.MultiPositive(T),
         "Sigmoid": losses.Sigmoid,

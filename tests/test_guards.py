@@ -105,7 +105,6 @@ PUBLIC = {
     ],
     "fusecomp.fusion": ["Combiner", "Sum"],
     "fusecomp.losses": [
-        "Bank",
         "CosineAlignment",
         "Distill",
         "HardNegativeNCE",

@@ -6,7 +6,7 @@ A loss is any callable ``loss(query, target) -> scalar`` on [B, D] tensors.
 from typing import TYPE_CHECKING
 
 from fusecomp.lazy import lazily
-from fusecomp.losses._bank import Bank, Queue
+from fusecomp.losses._bank import Queue
 from fusecomp.losses._infonce import InfoNCE
 from fusecomp.losses._temperature import LearnableTemperature
 
@@ -33,7 +33,6 @@ else:
     )
 
 __all__ = [
-    "Bank",
     "CosineAlignment",
     "Distill",
     "HardNegativeNCE",

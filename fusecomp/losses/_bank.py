@@ -5,35 +5,19 @@ from fusecomp.losses._ids import check_ids, check_table, find
 from fusecomp.losses._pairs import ABSENT, Pairs
 from fusecomp.similarity import normalize, widen
 
-__all__ = ["Bank", "Queue"]
+__all__ = ["Bank", "Queue", "make_bank"]
 
 
 class Bank(nn.Module):
-    """Targets that never change, for every query to tell its own from: all those of training.
-
-    Where a row's target id is in the bank, the bank's features are its positive and stand for
-    those of the batch, which get no gradient: each picture counts once. Features and ids are
-    buffers, hence in the state dict.
-
-    Reference:
-        Feng, Zhang, Nie, "Improving Composed Image Retrieval via Contrastive Learning with
-        Scaling Positives and Negatives", ACM Multimedia 2024 (SPN4CIR), the second stage,
-        https://arxiv.org/abs/2404.11317
+    """Targets that never change, for every query to tell its own from; ``InfoNCE`` makes it.
 
     Args:
-        features: [M, D], such as those of a ``CachedEncoder``; need not be normalised.
-        ids: M integers, all different: positions in ``dataset.image_ids``.
+        features: [M, D].
+        ids: M integers, all different.
 
     Raises:
         ValueError: if features are not [M, D] of a floating dtype, or the ids not M different
             integers.
-
-    Example:
-        >>> from fusecomp.losses import InfoNCE
-        >>> loss = InfoNCE(bank=Bank(torch.eye(4), ids=torch.arange(4)))
-        >>> query = target = torch.eye(4)[:1]
-        >>> loss(query, target, target_ids=torch.tensor([0])).isfinite()
-        tensor(True)
     """
 
     features: Tensor
@@ -41,12 +25,14 @@ class Bank(nn.Module):
 
     def __init__(self, features: Tensor, ids: Tensor) -> None:
         super().__init__()
-        check_table(features, "features")
+        check_table(features, "bank")
         # Sorted, so that an id is found by bisection.
-        ids, order = check_ids(ids, features.shape[:1], "ids").sort()
+        ids, order = check_ids(ids, features.shape[:1], "bank_ids").sort()
         if (ids[1:] == ids[:-1]).any():
             again = ids[1:][ids[1:] == ids[:-1]].unique().tolist()
-            raise ValueError(f"ids must be all different, but {again[:5]} occur more than once")
+            raise ValueError(
+                f"bank_ids must be all different, but {again[:5]} occur more than once"
+            )
         self.register_buffer("features", normalize(widen(features.detach()))[order])
         self.register_buffer("ids", ids)
 
@@ -88,10 +74,10 @@ class Queue(nn.Module):
 
     Example:
         >>> from fusecomp.losses import InfoNCE
-        >>> loss = InfoNCE(0.07, bank=Queue(size=8, dim=4))
+        >>> loss = InfoNCE(0.07, queue=Queue(size=8, dim=4))
         >>> for step in range(3):
         ...     value = loss(torch.randn(2, 4), torch.randn(2, 4))
-        >>> loss.bank.pushed
+        >>> loss.queue.pushed
         tensor(6)
     """
 
@@ -126,6 +112,15 @@ class Queue(nn.Module):
     def extra_repr(self) -> str:
         """The size."""
         return f"{len(self.features)}, dim={self.features.shape[1]}"
+
+
+def make_bank(features: Tensor | None, ids: Tensor | None) -> Bank | None:
+    """The bank of both, or None of neither; ValueError on one alone."""
+    if features is None and ids is None:
+        return None
+    if features is None or ids is None:
+        raise ValueError("bank [M, D] and bank_ids [M] belong together")
+    return Bank(features, ids)
 
 
 def _check_width(bank: Bank | Queue, query: Tensor) -> None:

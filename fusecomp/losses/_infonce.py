@@ -3,7 +3,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from fusecomp.losses._bank import Bank, Queue
+from fusecomp.losses._bank import Queue, make_bank
 from fusecomp.losses._ids import check_ids
 from fusecomp.losses._pairs import check_candidates, check_exclude, own_targets
 from fusecomp.losses._printed import Printed
@@ -34,6 +34,9 @@ class InfoNCE(Printed):
         Vision", CVPR 2016. ``margin``: Yang et al., "Improving Multilingual Sentence Embedding
         using Bi-directional Dual Encoder with Additive Margin Softmax", IJCAI 2019. ``negatives``:
         Karpukhin et al., "Dense Passage Retrieval for Open-Domain Question Answering", EMNLP 2020.
+        ``bank``: Feng, Zhang, Nie, "Improving Composed Image Retrieval via Contrastive Learning
+        with Scaling Positives and Negatives", ACM Multimedia 2024 (SPN4CIR), the second stage,
+        https://arxiv.org/abs/2404.11317
 
     Args:
         temperature: T > 0, 0.01 as published; or a ``LearnableTemperature``.
@@ -41,7 +44,12 @@ class InfoNCE(Printed):
         exclude: which candidates are no negatives of a row: ``"target"`` those with the row's own
             target id, ``"reference"`` those with its reference id, or both names. The published
             loss excludes none.
-        bank: candidates beside the batch's: a ``Bank`` or a ``Queue``.
+        bank: features [M, D] that never change, as further candidates, such as those of all
+            training targets from a ``CachedEncoder``; a buffer. Where a row's target id is in
+            the bank, the bank's row is its positive and stands for that of the batch, which gets
+            no gradient: each picture counts once.
+        bank_ids: M integers, all different: the pictures' positions in ``dataset.image_ids``.
+        queue: the targets of the last batches, as further candidates.
         label_smoothing: the share of the wanted distribution that is spread over all candidates.
         margin: is taken from the positive's cosine.
 
@@ -53,10 +61,11 @@ class InfoNCE(Printed):
 
     Raises:
         ValueError: if the temperature is not positive and finite, if label_smoothing is not in
-            [0, 1) or the margin negative or not finite, if ``symmetric`` meets a ``Bank``, which
-            has no other direction; if query and target differ in shape or dtype or are not
-            [B, D], if there are fewer than 2 candidates (one has no gradient), if ids are missing
-            or not integers of the right shape.
+            [0, 1) or the margin negative or not finite; if bank and bank_ids do not fit each
+            other, or a bank meets a queue or ``symmetric`` (it has no other direction); if query
+            and target differ in shape or dtype or are not [B, D], if there are fewer than 2
+            candidates (one has no gradient), if ids are missing or not integers of the right
+            shape.
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
@@ -75,7 +84,9 @@ class InfoNCE(Printed):
         symmetric: bool = False,
         *,
         exclude: Collection[str] = (),
-        bank: Bank | Queue | None = None,
+        bank: Tensor | None = None,
+        bank_ids: Tensor | None = None,
+        queue: Queue | None = None,
         label_smoothing: float = 0.0,
         margin: float = 0.0,
     ) -> None:
@@ -84,12 +95,15 @@ class InfoNCE(Printed):
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         if not 0 <= margin < float("inf"):
             raise ValueError(f"margin must be finite and not negative, got {margin}")
-        if symmetric and isinstance(bank, Bank):
-            raise ValueError("symmetric=True does not go with a Bank: its targets have no queries")
+        if bank is not None and symmetric:
+            raise ValueError("symmetric=True does not go with a bank: its targets have no queries")
+        if bank is not None and queue is not None:
+            raise ValueError("bank and queue exclude each other: a bank has all targets already")
         self.temperature = check_temperature(temperature)
         self.symmetric = symmetric
         self.exclude = check_exclude(exclude)
-        self.bank = bank
+        self.bank = make_bank(bank, bank_ids)
+        self.queue = queue
         self.label_smoothing = label_smoothing
         self.margin = margin
 
@@ -110,8 +124,9 @@ class InfoNCE(Printed):
         if negatives is not None or negative_ids is not None:
             negatives, ids = self._checked(query, negatives, negative_ids)
             candidates, pairs = torch.cat((target, negatives)), pairs.append(ids)
-        if self.bank is not None:
-            pairs = self.bank.join(pairs, query, target_ids)
+        beside = self.queue if self.bank is None else self.bank
+        if beside is not None:
+            pairs = beside.join(pairs, query, target_ids)
         check_candidates(len(pairs.columns))
         scale = scale_of(self.temperature)
         margin = self.margin * scale if self.margin > 0 else None
@@ -126,11 +141,11 @@ class InfoNCE(Printed):
             self.label_smoothing,
             *columns,
             *pairs,
-            constants=None if self.bank is None else self.bank.features,
+            constants=None if beside is None else beside.features,
             offset=margin,
         )
-        if isinstance(self.bank, Queue) and self.training:
-            self.bank.push(target, pairs.columns, loss)
+        if self.queue is not None and self.training:
+            self.queue.push(target, pairs.columns, loss)
         return loss / 2 if self.symmetric else loss
 
     def _checked(

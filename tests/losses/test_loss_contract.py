@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusecomp import losses
 from fusecomp.losses import (
-    Bank,
     CosineAlignment,
     Distill,
     HardNegativeNCE,
@@ -26,7 +25,7 @@ from fusecomp.losses import (
 )
 
 # What losses are made of, and no loss themselves.
-PARTS = {"Bank", "LearnableTemperature", "Queue"}
+PARTS = {"LearnableTemperature", "Queue"}
 # How one of each is made; the temperatures keep gradients of random features alive.
 MAKE: dict[str, Callable[[], nn.Module]] = {
     "InfoNCE": lambda: InfoNCE(temperature=0.2),
@@ -34,9 +33,9 @@ MAKE: dict[str, Callable[[], nn.Module]] = {
         LearnableTemperature(0.2), True, exclude="target", label_smoothing=0.1, margin=0.1
     ),
     "InfoNCE, bank": lambda: InfoNCE(
-        0.2, exclude=("target", "reference"), bank=Bank(features()[0], 50 + torch.arange(8))
+        0.2, exclude=("target", "reference"), bank=features()[0], bank_ids=50 + torch.arange(8)
     ),
-    "InfoNCE, queue": lambda: InfoNCE(LearnableTemperature(0.2), margin=0.1, bank=Queue(5, 6)),
+    "InfoNCE, queue": lambda: InfoNCE(LearnableTemperature(0.2), margin=0.1, queue=Queue(5, 6)),
     "CosineAlignment": CosineAlignment,
     "Distill": lambda: Distill(*teacher(), temperature=LearnableTemperature(0.2)),
     "HardNegativeNCE": lambda: HardNegativeNCE(0.2, beta=0.5),

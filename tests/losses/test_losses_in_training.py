@@ -11,7 +11,7 @@ from toy import DIM, IMAGES, Toy, encoder
 
 import fusecomp as fc
 from fusecomp import losses
-from fusecomp.losses import Bank, InfoNCE, LearnableTemperature, Queue
+from fusecomp.losses import InfoNCE, LearnableTemperature, Queue
 from fusecomp.records import Batch
 
 CONFIG = fc.StageConfig(epochs=2, batch_size=4, lr=0.05, optimizer="adam", save_every=1)
@@ -29,8 +29,8 @@ def distill() -> nn.Module:
 
 MAKE: dict[str, Callable[[], nn.Module]] = {
     "InfoNCE": lambda: InfoNCE(LearnableTemperature(), True, exclude=("target", "reference")),
-    "InfoNCE, bank": lambda: InfoNCE(bank=Bank(pictures(DIM), torch.arange(IMAGES))),
-    "InfoNCE, queue": lambda: InfoNCE(0.07, exclude="target", bank=Queue(7, DIM)),
+    "InfoNCE, bank": lambda: InfoNCE(bank=pictures(DIM), bank_ids=torch.arange(IMAGES)),
+    "InfoNCE, queue": lambda: InfoNCE(0.07, exclude="target", queue=Queue(7, DIM)),
     "CosineAlignment": losses.CosineAlignment,
     "Distill": distill,
     "HardNegativeNCE": lambda: losses.HardNegativeNCE(exclude="target"),

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fusecomp.losses import (
-    Bank,
     CosineAlignment,
     Distill,
     HardNegativeNCE,
@@ -45,19 +44,19 @@ def info_nce(draw: Any, ids: dict[str, Tensor], dim: int) -> Case:
         "margin": draw(st.sampled_from([0.0, 0.2])),
     }
     further: dict[str, Any] = {}
-    module: Bank | Queue | None = None
+    beside: dict[str, Any] = {}
     memory = draw(st.sampled_from(["none", "bank", "queue"]))
     seed, size = draw(st.integers(0, 99)), draw(st.integers(1, 6))
     stored = features(seed, size, dim)
     if memory == "bank" and not shared["symmetric"]:
         stored_ids = torch.arange(size) + draw(st.integers(0, 5))
-        module = Bank(stored, stored_ids)
+        beside = {"bank": stored, "bank_ids": stored_ids}
         further["bank"] = dict(zip(stored_ids.tolist(), numbers(stored), strict=True))
     elif memory == "queue":
         stored_ids = torch.arange(size) % 4
         queue = Queue(draw(st.integers(size, 9)), dim).double()
         queue.push(stored, stored_ids, loss=torch.tensor(0.0))
-        module = queue
+        beside = {"queue": queue}
         further["queue"] = tuple(zip(stored_ids.tolist(), numbers(stored), strict=True))
     given = dict(ids)
     if draw(st.booleans()):
@@ -65,7 +64,7 @@ def info_nce(draw: Any, ids: dict[str, Tensor], dim: int) -> Case:
         given["negative_ids"] = torch.arange(2 * rows).reshape(rows, 2) % 5
     event(f"InfoNCE, {memory}, {'symmetric' if shared['symmetric'] else 'one way'}")
     formula = partial(by_hand.info_nce, **shared, **further)
-    return InfoNCE(**shared, bank=module).eval(), formula, given, shared["temperature"]
+    return InfoNCE(**shared, **beside).eval(), formula, given, shared["temperature"]
 
 
 @st.composite

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusecomp.losses import (
-    Bank,
     Distill,
     HardNegativeNCE,
     InfoNCE,
@@ -96,7 +95,7 @@ CONVERGED: dict[str, Callable[[Tensor], nn.Module]] = {
     "InfoNCE": lambda target: InfoNCE(0.05),
     "InfoNCE, symmetric": lambda target: InfoNCE(0.05, True),
     "InfoNCE, learning": lambda target: InfoNCE(LearnableTemperature(0.05)),
-    "InfoNCE, bank": lambda target: InfoNCE(0.05, bank=Bank(target, torch.arange(32))),
+    "InfoNCE, bank": lambda target: InfoNCE(0.05, bank=target, bank_ids=torch.arange(32)),
     "HardNegativeNCE": lambda target: HardNegativeNCE(0.05),
     "MultiPositive": lambda target: MultiPositive(0.05),
     "Sigmoid": lambda target: Sigmoid(0.025, bias=-20.0),
@@ -320,7 +319,7 @@ def test_scale_has_no_dimensions_so_that_decay_can_leave_it_out() -> None:
 NOT_FINITE: dict[str, Callable[[], nn.Module]] = {
     "InfoNCE": lambda: InfoNCE(),
     "InfoNCE, symmetric": lambda: InfoNCE(symmetric=True, exclude="target", label_smoothing=0.1),
-    "InfoNCE, queue": lambda: InfoNCE(bank=Queue(4, DIM)),
+    "InfoNCE, queue": lambda: InfoNCE(queue=Queue(4, DIM)),
     "HardNegativeNCE": HardNegativeNCE,
     "MultiPositive": MultiPositive,
     "Sigmoid": Sigmoid,
