@@ -12,7 +12,7 @@ __all__ = ["Rows", "slices", "tiled"]
 
 # A tile has so many rows at least, or else so many logits. Fewer rows slow the products down, more
 # logits leave a processor's cache; GPUs want larger products.
-_CPU_TILE, _GPU_TILE = (384, 2**22), (2048, 2**24)
+_CPU_TILE, _GPU_TILE = (1024, 2**22), (2048, 2**24)
 
 Rows = Callable[..., tuple[Tensor, Tensor | None]]
 
