@@ -12,6 +12,9 @@ from fusecomp.similarity import unit_rows, widen
 
 __all__ = ["Columns", "both_ways", "columns_of", "one_way"]
 
+# The columns' side adds up no gradient, so smaller tiles do, which cost less to allocate.
+_FEWER_ROWS = 384
+
 
 def one_way(
     logits: Tensor, at: slice, margin: float | Tensor | None, smoothing: float, *pairs: Any
@@ -95,7 +98,7 @@ def _columns(
 ) -> Columns:
     others = unit.new_full((len(unit),), -torch.inf)
     positive, sums, counts = (torch.zeros_like(others) for _ in range(3))
-    for at in slices(query, len(unit)):
+    for at in slices(query, len(unit), _FEWER_ROWS):
         logits = unit_rows(query[at])[0].mul_(scale) @ unit.T
         left_out = _prepare(logits, at, margin, wanted)
         own = wanted.positives[at]

@@ -56,10 +56,10 @@ def tiled(
         return loss
 
 
-def slices(features: Tensor, width: int) -> list[slice]:
-    """The tiles of rows of a batch; ``width`` is that of a tile."""
-    least, logits = _CPU_TILE if features.device.type == "cpu" else _GPU_TILE
-    batch, tile = len(features), max(least, logits // width)
+def slices(features: Tensor, width: int, least: int | None = None) -> list[slice]:
+    """The tiles of rows of a batch, each ``width`` wide, of ``least`` rows if not the usual."""
+    usual, logits = _CPU_TILE if features.device.type == "cpu" else _GPU_TILE
+    batch, tile = len(features), max(usual if least is None else least, logits // width)
     return [slice(start, min(start + tile, batch)) for start in range(0, batch, tile)]
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from by_hand import set_tile
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusecomp.losses import InfoNCE, _tiles
+from fusecomp.losses import InfoNCE
 
 
 def in_loops(query: Tensor, target: Tensor, temperature: float) -> float:
@@ -100,7 +101,7 @@ def with_gradients(loss: Tensor, *inputs: Tensor) -> list[Tensor]:
 def test_tiles_give_what_the_whole_matrix_gives(
     tile: int, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_tiles, "_CPU_TILE", (tile, 1))
+    set_tile(monkeypatch, tile)
     pair = torch.randn(2, 23, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     query, target = (features.requires_grad_() for features in pair)
     tiled = with_gradients(InfoNCE(temperature)(query, target), query, target)

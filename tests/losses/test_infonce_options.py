@@ -8,10 +8,10 @@ from typing import Any
 import by_hand
 import pytest
 import torch
-from by_hand import DIM, IDS, ROWS, assert_equals_by_hand, features, pair
+from by_hand import DIM, IDS, ROWS, assert_equals_by_hand, features, pair, set_tile
 from torch import Tensor
 
-from fusecomp.losses import InfoNCE, LearnableTemperature, Queue, _tiles
+from fusecomp.losses import InfoNCE, LearnableTemperature, Queue
 
 EXCLUDE: list[Any] = [(), "target", "reference", ("reference", "target")]
 
@@ -29,7 +29,7 @@ def test_options_equal_the_formula_in_loops(
     tile: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_tiles, "_CPU_TILE", (tile, 1))
+    set_tile(monkeypatch, tile)
     options = {"exclude": exclude, "label_smoothing": smoothing, "margin": margin}
     loss = InfoNCE(0.3, symmetric, **options)
     formula = partial(by_hand.info_nce, temperature=0.3, symmetric=symmetric, **options)

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from unittest import mock
 
 import by_hand
 import pytest
 import torch
-from by_hand import features, numbers, slope
+from by_hand import features, numbers, set_tile, slope
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -22,7 +21,6 @@ from fusecomp.losses import (
     Queue,
     Sigmoid,
     TripletMargin,
-    _tiles,
 )
 
 EXACT = (torch.float64, torch.float32)
@@ -129,7 +127,8 @@ def test_every_loss_equals_its_formula(data: st.DataObject) -> None:
     length = data.draw(st.sampled_from([0.01, 1.0, 100.0]))
     query, target = ((length * x).to(dtype).requires_grad_() for x in pair)
     cast = {name: x.to(dtype) if name == "negatives" else x for name, x in keywords.items()}
-    with mock.patch.object(_tiles, "_CPU_TILE", (tile, 1)):
+    with pytest.MonkeyPatch.context() as patch:
+        set_tile(patch, tile)
         value = loss(query, target, **cast)
     plain = {name: x if name == "negatives" else x.tolist() for name, x in cast.items()}
     expected = partial(formula, **plain)

@@ -14,7 +14,7 @@ from typing import Any
 import by_hand
 import pytest
 import torch
-from by_hand import DIM, IDS, ROWS, assert_equals_by_hand, features, pair
+from by_hand import DIM, IDS, ROWS, assert_equals_by_hand, features, pair, set_tile
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,7 +27,6 @@ from fusecomp.losses import (
     Queue,
     Sigmoid,
     TripletMargin,
-    _tiles,
 )
 
 # Losses of logits by temperature, with their formulas in loops.
@@ -68,7 +67,7 @@ def learning(*tensors: Tensor, dtype: torch.dtype = torch.float64) -> list[Tenso
 @scaled
 def test_tile_exactness(name: str, tile: int, scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Eleven rows, an odd width, excluded columns, a last tile that is not full."""
-    monkeypatch.setattr(_tiles, "_CPU_TILE", (tile, 1))
+    set_tile(monkeypatch, tile)
     make, formula = SCALED[name]
     settings: dict[str, Any] = {} if name == "MultiPositive" else {"exclude": "target"}
     ids = torch.tensor([0, 1, 2, 0, 4, 5, 1, 7, 8, 0, 10])
@@ -82,7 +81,7 @@ def test_tile_exactness(name: str, tile: int, scale: int, monkeypatch: pytest.Mo
 def test_tile_exactness_where_candidates_are_more_than_rows(
     tile: int, symmetric: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_tiles, "_CPU_TILE", (tile, 1))
+    set_tile(monkeypatch, tile)
     inputs = learning(*features(0, 2, 11, 5), features(1, 11, 3, 5))
 
     def formula(query: Tensor, target: Tensor, negatives: Tensor) -> float:

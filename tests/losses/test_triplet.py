@@ -6,9 +6,9 @@ from typing import Any
 import by_hand
 import pytest
 import torch
-from by_hand import IDS, assert_equals_by_hand, pair
+from by_hand import IDS, assert_equals_by_hand, pair, set_tile
 
-from fusecomp.losses import TripletMargin, _tiles
+from fusecomp.losses import TripletMargin
 
 MINING: list[Any] = ["hardest", "semi-hard", "all"]
 
@@ -20,7 +20,7 @@ MINING: list[Any] = ["hardest", "semi-hard", "all"]
 def test_it_equals_the_formula_in_loops(
     margin: float, mining: Any, exclude: Any, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_tiles, "_CPU_TILE", (tile, 1))
+    set_tile(monkeypatch, tile)
     loss = TripletMargin(margin, mining, exclude=exclude)
     settings = {"margin": margin, "mining": mining, "exclude": exclude}
     for seed in range(3):
