@@ -3,6 +3,7 @@ from torch import Tensor, nn
 
 from fusecomp.losses._ids import check_ids, check_table, find
 from fusecomp.losses._pairs import ABSENT, Pairs
+from fusecomp.modules import fingerprint
 from fusecomp.similarity import normalize, widen
 
 __all__ = ["Bank", "Queue", "make_bank"]
@@ -43,11 +44,15 @@ class Bank(nn.Module):
             raise ValueError("a bank needs target_ids, to find each row's own target in it")
         wanted = target_ids.long()
         place, known = find(self.ids, wanted)
-        rows, width = len(wanted), len(pairs.columns)
-        positives = torch.where(known, place + width, pairs.positives.squeeze(1))
-        own = torch.where(known, ABSENT, pairs.columns[:rows])
-        columns = torch.cat((own, pairs.columns[rows:], self.ids))
+        positives = torch.where(known, place + len(pairs.columns), pairs.positives.squeeze(1))
+        # What the bank has stands there alone, so that each picture counts once.
+        beside = torch.where(find(self.ids, pairs.columns)[1], ABSENT, pairs.columns)
+        columns = torch.cat((beside, self.ids))
         return Pairs(positives.unsqueeze(1), columns, pairs.banned).ban(_absent(columns))
+
+    def fingerprint(self) -> str:
+        """A hash of what it holds."""
+        return fingerprint(self.named_buffers())
 
     def extra_repr(self) -> str:
         """The size."""

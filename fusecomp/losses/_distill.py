@@ -10,6 +10,7 @@ from fusecomp.losses._temperature import (
     scale_of,
 )
 from fusecomp.losses._tiles import tiled
+from fusecomp.modules import fingerprint
 from fusecomp.similarity import normalize, widen
 
 __all__ = ["Distill"]
@@ -137,6 +138,10 @@ class _Table(nn.Module):
             missing = torch.stack(ids, dim=1)[~known].squeeze(1).tolist()
             raise ValueError(f"the teacher has no {self.what} with the ids {missing[:5]}")
         return torch.where(known.unsqueeze(1), self.features[place], torch.nan)
+
+    def fingerprint(self) -> str:
+        """A hash of what it holds."""
+        return fingerprint(self.named_buffers())
 
     def extra_repr(self) -> str:
         """The size."""

@@ -57,7 +57,7 @@ class InfoNCE(Printed):
         ``loss(query, target) -> scalar``; [B, D] each, of one floating dtype; the inputs need not
         be normalised. In nats. ``target_ids``, ``reference_ids``: integers [B].
         ``negatives`` [B, K, D]: K more candidates a row, which every row is compared with;
-        ``negative_ids``: integers [B, K], which ``exclude`` needs.
+        ``negative_ids``: integers [B, K], which ``exclude`` and a bank need.
 
     Raises:
         ValueError: if the temperature is not positive and finite, if label_smoothing is not in
@@ -164,8 +164,9 @@ class InfoNCE(Printed):
             raise ValueError(f"negatives are {negatives.dtype} and query is {query.dtype}")
         if negative_ids is not None:
             ids = check_ids(negative_ids, negatives.shape[:2], "negative_ids")
-        elif self.exclude:
-            raise ValueError(f"exclude={self.exclude} needs negative_ids of the negatives")
+        elif self.exclude or self.bank is not None:
+            what = "a bank" if self.bank is not None else f"exclude={self.exclude}"
+            raise ValueError(f"{what} needs negative_ids of the negatives")
         else:
             ids = torch.zeros(negatives.shape[:2], dtype=torch.int64, device=query.device)
         return negatives.flatten(0, 1), ids.flatten()

@@ -82,7 +82,7 @@ def info_nce(
         further += zip(ids_of([i for few in negative_ids for i in few], flat), flat, strict=True)
 
     def row(i: int) -> float:
-        candidates = list(further)
+        candidates = [(it, vector) for it, vector in further if it not in (bank or {})]
         if bank is not None and own[i] in bank:
             wanted = bank[own[i]]
             candidates += [(it, vector) for it, vector in bank.items() if it != own[i]]

@@ -133,6 +133,17 @@ def test_a_bank_counts_the_target_once() -> None:
     torch.testing.assert_close(loss(query, target, target_ids=ids), InfoNCE()(query, target))
 
 
+def test_a_negative_that_is_in_the_bank_counts_once() -> None:
+    query, target = (x.detach() for x in pair())
+    stored, ids = features(2, 6, DIM), BANK_IDS
+    loss = InfoNCE(0.3, bank=stored, bank_ids=ids)
+    again = stored[:2].expand(ROWS, 2, DIM), ids[:2].expand(ROWS, 2)
+    with_negatives = loss(query, target, negatives=again[0], negative_ids=again[1], **IDS)
+    torch.testing.assert_close(with_negatives, loss(query, target, **IDS))
+    with pytest.raises(ValueError, match="a bank needs negative_ids of the negatives"):
+        loss(query, target, negatives=again[0], **IDS)
+
+
 def test_one_row_with_a_bank_is_enough() -> None:
     query, target = features(0, 2, 1, DIM)
     loss = InfoNCE(bank=features(2, 6, DIM), bank_ids=BANK_IDS)
