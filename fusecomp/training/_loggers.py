@@ -42,12 +42,26 @@ class TqdmBar:
             self._bar.set_postfix({name: f"{value:.4g}" for name, value in record.items()})
 
     def on_end(self, trainer: Trainer, run: Run) -> None:
-        """Leave the bar as it is."""
+        """Show the end; the bar stays open, as another stage may follow."""
         if rank() == 0:
-            self._bar.close()
+            self._bar.refresh()
 
 
-class TensorBoardLog:
+class _Steps:
+    """The number of a step, counted over all stages that one object sees."""
+
+    _before = 0
+
+    def step(self, trainer: Trainer) -> int:
+        """That of the last one."""
+        return self._before + trainer.steps
+
+    def on_end(self, trainer: Trainer, run: Run) -> None:
+        """The next stage goes on from here."""
+        self._before += trainer.steps
+
+
+class TensorBoardLog(_Steps):
     """Writes the loss of steps and the numbers of epochs for TensorBoard.
 
     Args:
@@ -63,21 +77,22 @@ class TensorBoardLog:
     def on_step(self, trainer: Trainer, loss: Tensor) -> None:
         """The loss, as ``step/loss``."""
         if rank() == 0 and trainer.steps % self._every == 0:
-            self._writer.add_scalar("step/loss", loss.item(), trainer.steps)
+            self._writer.add_scalar("step/loss", loss.item(), self.step(trainer))
 
     def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
         """Loss, learning rate and metrics under their own names, by step."""
         if rank() == 0:
             for name, value in record.items():
-                self._writer.add_scalar(name, value, trainer.steps)
+                self._writer.add_scalar(name, value, self.step(trainer))
 
     def on_end(self, trainer: Trainer, run: Run) -> None:
         """Write what is still in memory."""
+        super().on_end(trainer, run)
         if rank() == 0:
             self._writer.flush()
 
 
-class WandbLog:
+class WandbLog(_Steps):
     """Sends the settings, the loss of steps and the numbers of epochs to Weights & Biases.
 
     Args:
@@ -90,16 +105,17 @@ class WandbLog:
         self._every = every
 
     def on_start(self, trainer: Trainer) -> None:
-        """The settings."""
+        """The settings, and that all is shown over ``step``, of which a resume repeats some."""
         if rank() == 0:
+            self._run.define_metric("*", step_metric="step")
             self._run.config.update(trainer.config.to_dict(), allow_val_change=True)
 
     def on_step(self, trainer: Trainer, loss: Tensor) -> None:
         """The loss, as ``step/loss``."""
         if rank() == 0 and trainer.steps % self._every == 0:
-            self._run.log({"step/loss": loss.item()}, step=trainer.steps)
+            self._run.log({"step/loss": loss.item(), "step": self.step(trainer)})
 
     def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
         """Loss, learning rate and metrics under their own names."""
         if rank() == 0:
-            self._run.log(dict(record), step=trainer.steps)
+            self._run.log({**record, "step": self.step(trainer)})

@@ -67,11 +67,37 @@ def test_wandb_gets_settings_steps_and_epochs(tmp_path: Path) -> None:
     tape = Tape()
     run = fit(tmp_path, CONFIG, callbacks=[WandbLog(tape, every=4)])
     assert tape.of("update") == [(CONFIG.to_dict(),)]
-    steps = [named["step"] for name, _, named in tape.calls if name == "log"]
-    assert steps == sorted(steps)
-    logged = [values for (values,) in tape.of("log")]
+    assert [named for name, _, named in tape.calls if name == "define_metric"] == [
+        {"step_metric": "step"}
+    ]
+    logged = [dict(values) for (values,) in tape.of("log")]
+    steps = [values.pop("step") for values in logged]
+    assert steps == [2, 4, 4, 6, 8, 8]
     assert [values for values in logged if "epoch" in values] == list(run.history)
     assert [list(values) for values in logged if "epoch" not in values] == [["step/loss"]] * 2
+
+
+def test_a_second_stage_goes_on_where_the_first_ended(tmp_path: Path) -> None:
+    tape, board = Tape(), Tape()
+    loggers = [WandbLog(tape, 4), TensorBoardLog(board, 4)]
+    for _ in range(2):
+        fit(tmp_path, CONFIG, callbacks=loggers)
+    assert [v["step"] for (v,) in tape.of("log") if "step/loss" in v] == [4, 8, 12, 16]
+    assert [step for name, _, step in board.of("add_scalar") if name == "step/loss"] == [
+        4,
+        8,
+        12,
+        16,
+    ]
+
+
+def test_a_bar_shows_a_second_stage_too(tmp_path: Path) -> None:
+    tqdm = pytest.importorskip("tqdm", reason="needs the extra tqdm")
+    screen = io.StringIO()
+    bar = tqdm.tqdm(unit="step", file=screen, mininterval=0, ascii=True)
+    for epochs in (1, EPOCHS):
+        fit(tmp_path, replace(CONFIG, epochs=epochs), callbacks=[TqdmBar(bar)])
+    assert f"100%|##########| {STEPS}/{STEPS} " in screen.getvalue().rpartition("\r")[2]
 
 
 def logged(root: Path) -> list[int]:
