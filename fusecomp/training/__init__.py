@@ -6,8 +6,8 @@ from fusecomp.lazy import lazily
 from fusecomp.training import presets
 from fusecomp.training._ablation import Ablation, ablation
 from fusecomp.training._batches import batches
+from fusecomp.training._outcome import NonFiniteError
 from fusecomp.training._stage import StageConfig
-from fusecomp.training._step import NonFiniteError
 from fusecomp.training._trainer import Run, Trainer, fit
 from fusecomp.training._two_stage import TwoStageTrainer
 

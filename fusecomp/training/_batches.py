@@ -92,10 +92,10 @@ def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> lis
     order: NDArray[np.int64]
     order = np.random.default_rng([config.seed, epoch, _ORDER]).permutation(count)
     parts = list(torch.from_numpy(order).split(config.batch_size)) if count else []
-    if config.unique_targets:
-        parts = _apart(parts, target_ids)
     if config.drop_last and parts and len(parts[-1]) < config.batch_size:
         parts.pop()
+    if config.unique_targets and parts:
+        parts = _apart(parts, target_ids)
     # A single row has no negatives, and every process needs a row.
     least = max(2, world_size())
     if len(parts) > 1 and len(parts[-1]) < least:

@@ -41,6 +41,14 @@ class BestWeights:
             del entries[self._keep :]
         for name in self._in_memory.keys() - self.names():
             del self._in_memory[name]
+        if self._workdir is not None:
+            self._workdir.remove_best_but(self.names())
+
+    def restore(self, entries: dict[str, list[dict[str, Any]]]) -> None:
+        """Go on from the entries of a checkpoint."""
+        self.entries = entries
+        if self._workdir is not None:
+            self._workdir.needed = self.names()
 
     def names(self) -> set[str]:
         """The files that are in use."""

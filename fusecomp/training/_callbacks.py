@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 __all__ = ["Callbacks"]
@@ -10,11 +10,15 @@ class Callbacks:
     """Calls the hooks that each object has; ``Trainer`` lists them.
 
     Raises:
-        TypeError: if an object has no hook, or an attribute that looks like one and is none.
+        TypeError: if an object has no hook, or an attribute that looks like one and is none, or
+            is a class.
     """
 
-    def __init__(self, callbacks: Sequence[Any]) -> None:
-        for callback in callbacks:
+    def __init__(self, callbacks: Iterable[Any]) -> None:
+        self._callbacks = tuple(callbacks)
+        for callback in self._callbacks:
+            if isinstance(callback, type):
+                raise TypeError(f"callback {callback.__name__} is a class: pass an instance of it")
             named = [name for name in dir(callback) if name.startswith("on_")]
             if unknown := [name for name in named if name not in HOOKS]:
                 raise TypeError(
@@ -25,7 +29,6 @@ class Callbacks:
                 raise TypeError(
                     f"callback {type(callback).__name__} has no hook; valid: {', '.join(HOOKS)}"
                 )
-        self._callbacks = callbacks
 
     @property
     def show_progress(self) -> bool:

@@ -78,6 +78,8 @@ class Workdir:
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path = path
+        # The best weights that ``last.pt`` speaks of.
+        self.needed: set[str] = set()
         self._identity = dict(identity)
 
     def load_last(self) -> dict[str, Any] | None:
@@ -149,8 +151,15 @@ class Workdir:
                 write_tensors(self.path / "last.pt", content)
                 with open_atomic(self.path / "log.jsonl") as log:
                     log.writelines(f"{json.dumps(record)}\n".encode() for record in history)
+        self.needed = best
+        self.remove_best_but(best)
+
+    def remove_best_but(self, best: set[str]) -> None:
+        """Remove the best weights that are no longer so, and not needed to resume either."""
+        with _first_alone() as first:
+            if first:
                 for path in (self.path / "best").glob("*.pt"):
-                    if path.name not in best:
+                    if path.name not in best | self.needed:
                         path.unlink(missing_ok=True)
 
 

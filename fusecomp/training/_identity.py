@@ -34,7 +34,7 @@ def describe_run(
         "fusion": _describe_part(model.fusion),
         "learning weights": {n: list(p.shape) for n, p in learning.items()},
         "frozen weights": fingerprint(frozen),
-        "loss": str(loss) if isinstance(loss, nn.Module) else "callable",
+        "loss": _describe_loss(loss),
     }
 
 
@@ -47,6 +47,14 @@ def _describe_dataset(dataset: Dataset | None, seed: int) -> dict[str, Any] | No
     protocol = dict(getattr(dataset, "protocol", {}))
     size = {"triplets": len(dataset), "images": len(dataset.image_ids)}
     return {**size, "hash": triplets.hexdigest(), **protocol}
+
+
+def _describe_loss(loss: Loss) -> str:
+    if not isinstance(loss, nn.Module):
+        return "callable"
+    # Features that a loss compares with, and never changes.
+    hashes = (getattr(module, "fingerprint", None) for module in loss.modules())
+    return "\n".join([str(loss), *(take() for take in hashes if callable(take))])
 
 
 def _describe_part(part: Any) -> str:

@@ -1,5 +1,5 @@
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,31 +13,31 @@ __all__ = ["make_optimizer", "rate_factor"]
 
 
 def make_optimizer(
-    learning: Mapping[str, nn.Parameter], of_loss: Iterable[nn.Parameter], config: StageConfig
+    parameters: Mapping[str, nn.Parameter], config: StageConfig
 ) -> torch.optim.Optimizer:
     """The optimiser, with one group for each pair of learning rate and weight decay.
 
     Sharded parameters have groups of their own.
+
+    Args:
+        parameters: what learns, by name; the loss's own are called ``loss.NAME``.
+        config: the settings.
 
     Raises:
         ValueError: if a pattern of ``config.lr_of`` or ``config.no_decay`` matches nothing.
     """
     for field, patterns in (("lr_of", config.lr_of), ("no_decay", config.no_decay or ())):
         for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in learning):
+            if not any(fnmatchcase(name, pattern) for name in parameters):
                 raise ValueError(f"{field}: no learning parameter matches {pattern!r}")
     decay = config.weight_decay
     if decay is None:
         decay = 0.01 if config.optimizer == "adamw" else 0.0
     # One kernel cannot take sharded parameters and others.
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
-    for name, parameter in learning.items():
+    for name, parameter in parameters.items():
         rate, own_decay = _rate(name, config), decay if _decays(name, parameter, config) else 0.0
         groups.setdefault((rate, own_decay, is_sharded(parameter)), []).append(parameter)
-    for parameter in of_loss:
-        # A learnable temperature would be dragged towards zero.
-        own_decay = decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((config.lr, own_decay, False), []).append(parameter)
     listed: list[dict[str, Any]] = [
         {"params": members, "lr": lr, "weight_decay": wd} for (lr, wd, _), members in groups.items()
     ]
@@ -54,7 +54,8 @@ def _rate(name: str, config: StageConfig) -> float:
 
 
 def _decays(name: str, parameter: nn.Parameter, config: StageConfig) -> bool:
-    if config.no_decay is None:
+    # A learnable temperature would be dragged towards zero.
+    if config.no_decay is None or (name.startswith("loss.") and parameter.ndim < 2):
         return parameter.ndim > 1
     return not any(fnmatchcase(name, pattern) for pattern in config.no_decay)
 
@@ -63,7 +64,8 @@ def rate_factor(config: StageConfig, step: int, steps: int) -> float:
     """What the learning rate is multiplied by; a function of the step (from 0) alone."""
     if step < config.warmup:
         return (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(1, steps - config.warmup)
+    # A loop of one's own may go on behind the last step.
+    progress = min(1.0, (step - config.warmup) / max(1, steps - config.warmup))
     if config.schedule == "cosine":
         return (1 + math.cos(math.pi * progress)) / 2
     return 1 - progress if config.schedule == "linear" else 1.0

@@ -1,11 +1,12 @@
 """Random numbers as a function of seed, step and place, so that nothing random must be stored."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
-__all__ = ["forked", "seed"]
+__all__ = ["deterministic", "forked", "seed"]
 
 
 @contextmanager
@@ -36,3 +37,20 @@ def _mixed(first: int, second: int) -> int:
     mixed = (first * 0x9E3779B97F4A7C15 + second) & 0xFFFF_FFFF_FFFF_FFFF
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFF_FFFF_FFFF_FFFF
     return mixed >> 1
+
+
+@contextmanager
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Only algorithms that repeat to the bit inside, if enabled; as before afterwards."""
+    if not enabled:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    # cuBLAS repeats its results only with a workspace of its own.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)

@@ -34,14 +34,16 @@ class StageConfig:
         train: what learns, the rest is frozen: ``"fusion"``, ``"text"``, ``"image"``, ``"both"``
             (the two towers of the encoder), or name patterns such as ``"encoder.text.*"``;
             several as a tuple.
-        optimizer: ``"adamw"``, ``"adam"`` or ``"sgd"``; only the last takes sparse gradients.
+        optimizer: ``"adamw"``, ``"adam"`` or ``"sgd"``.
         betas: of Adam and AdamW.
         eps: of Adam and AdamW.
         weight_decay: None is the optimiser's own default (0.01 for AdamW, else 0).
         no_decay: name patterns of parameters without weight decay; None stands for biases, norms
             and all that has less than two dimensions. A temperature of the loss never decays.
-        lr_of: other learning rates by name pattern; the last that matches counts.
-        schedule: ``"constant"``, or ``"cosine"`` or ``"linear"`` down to zero at the last step.
+        lr_of: other learning rates by name pattern; the last that matches counts. The loss's own
+            parameters are called ``loss.NAME``.
+        schedule: ``"constant"``, or ``"cosine"`` or ``"linear"`` down towards zero, which
+            the step after the last one would have.
         warmup: steps in which the learning rate rises to its full value.
         clip: the largest norm of the gradient; longer ones are scaled down to it.
         ema: decay of an average of the weights over the steps, such as 0.999, which is then
@@ -154,10 +156,13 @@ class StageConfig:
 
     def _check_names(self) -> None:
         _check_patterns("train", (self.train,) if isinstance(self.train, str) else self.train)
-        if self.train == ():
-            raise ValueError("train must name something, got ()")
+        for name in ("train", "metric"):
+            if getattr(self, name) == ():
+                raise ValueError(f"{name} must name something, got ()")
         _check_patterns("no_decay", self.no_decay or ())
         _check_patterns("metric", self.metrics)
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError(f"metric must name each metric once, got {self.metrics!r}")
         if not isinstance(self.lr_of, Mapping):
             raise ValueError(f"lr_of must map name patterns to numbers, got {self.lr_of!r}")
         _check_patterns("lr_of", tuple(self.lr_of))

@@ -1,7 +1,8 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fusecomp.model import ComposedEncoder
 
@@ -12,18 +13,26 @@ class StageState:
     """Which parameters need gradients in a stage, and which modules act as in training.
 
     Dropout acts in a fusion that learns. In the encoder it acts, and BatchNorm counts, only with
-    ``encoder_mode="train"``, and there only beside parameters that learn.
+    ``encoder_mode="train"``, and there only beside parameters that learn. A loss always acts, as
+    a queue is filled in training alone.
     """
 
     def __init__(
-        self, model: ComposedEncoder, learning: Iterable[nn.Parameter], encoder_mode: str
+        self,
+        model: ComposedEncoder,
+        learning: Iterable[nn.Parameter],
+        loss: Any,
+        encoder_mode: str,
     ) -> None:
         chosen = {id(parameter) for parameter in learning}
         self._gradients = [(p, id(p) in chosen) for p in model.parameters()]
-        self._modes: list[tuple[nn.Module, bool]] = []
-        for part, active in ((model.encoder, encoder_mode == "train"), (model.fusion, True)):
-            if isinstance(part, nn.Module):
-                self._modes += _modes(part, chosen, active)
+        self._of_part = {
+            "encoder": _modes(model.encoder, chosen, encoder_mode == "train"),
+            "fusion": _modes(model.fusion, chosen, True),
+        }
+        of_loss = loss.modules() if isinstance(loss, nn.Module) else ()
+        self._modes = [pair for modes in self._of_part.values() for pair in modes]
+        self._modes += [(module, True) for module in of_loss]
 
     def apply(self) -> None:
         """Put the model into this state; cheap where it is in it already."""
@@ -34,9 +43,14 @@ class StageState:
             if module.training is not mode:
                 module.training = mode
 
-    def acting(self) -> list[nn.Module]:
-        """The modules that act as in training."""
-        return [module for module, mode in self._modes if mode]
+    def acting(self, *parts: str) -> list[nn.Module]:
+        """The modules of ``"encoder"`` or ``"fusion"`` that act as in training."""
+        return [module for part in parts for module, mode in self._of_part[part] if mode]
+
+    def buffers(self) -> list[Tensor]:
+        """What these modules may change by themselves, as BatchNorm does."""
+        modules = self.acting("encoder", "fusion")
+        return [buffer for module in modules for buffer in module.buffers(recurse=False)]
 
     @contextmanager
     def borrowed(self) -> Iterator[None]:
@@ -52,7 +66,9 @@ class StageState:
                 module.training = mode
 
 
-def _modes(module: nn.Module, chosen: set[int], active: bool) -> list[tuple[nn.Module, bool]]:
+def _modes(module: Any, chosen: set[int], active: bool) -> list[tuple[nn.Module, bool]]:
+    if not isinstance(module, nn.Module):
+        return []
     parameters = [id(parameter) for parameter in module.parameters()]
     frozen = bool(parameters) and not chosen.intersection(parameters)
     active = active and not frozen

@@ -1,6 +1,6 @@
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fusecomp.distributed import (
     average_gradients,
+    broadcast,
     gather,
     gather_objects,
     is_sharded,
@@ -21,28 +22,13 @@ from fusecomp.records import Batch
 from fusecomp.similarity import widen
 from fusecomp.training._gradient_cache import Features, GradientCache
 from fusecomp.training._optimizer import make_optimizer, rate_factor
+from fusecomp.training._outcome import NonFiniteError, Outcome
 from fusecomp.training._randomness import forked, seed
 from fusecomp.training._stage import StageConfig
 
-__all__ = ["NonFiniteError", "Outcome", "Step"]
+__all__ = ["Step"]
 
 _ID_KEYWORDS = ("target_ids", "reference_ids")
-
-
-class NonFiniteError(ValueError):
-    """A loss or gradient that is NaN or infinite; the message says where. Nothing was updated."""
-
-
-class Outcome(NamedTuple):
-    """What a step gives: the loss without its graph, its value, and whether weights changed.
-
-    The value is known already; asking the tensor for it would wait for the update.
-    """
-
-    loss: Tensor
-    value: float = math.nan
-    gradient_norm: float = math.nan
-    updated: bool = True
 
 
 class Step:
@@ -54,6 +40,7 @@ class Step:
         loss: as ``Trainer`` takes it.
         config: the settings.
         device: where the model is.
+        buffers: of the model, that the forward pass changes, as BatchNorm does.
     """
 
     def __init__(
@@ -63,10 +50,12 @@ class Step:
         loss: Loss,
         config: StageConfig,
         device: torch.device,
+        buffers: Sequence[Tensor],
     ) -> None:
         self._learning = learning
         self._config = config
         self._device = device
+        self._buffers = buffers
         self._loss = loss
         self._loss_keywords = accepted_keywords(loss, _ID_KEYWORDS)
         self.loss_module = loss if isinstance(loss, nn.Module) else None
@@ -85,7 +74,7 @@ class Step:
         self._kinds = [kind for kind in (sharded, others) if kind]
         self._is_sharded = any(is_sharded(p) for p in model.parameters())
         self._encoder_learns = any(name.startswith("encoder.") for name in learning)
-        self.optimizer = make_optimizer(learning, of_loss.values(), config)
+        self.optimizer = make_optimizer(self.parameters, config)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
 
@@ -109,14 +98,17 @@ class Step:
             ValueError: if the loss is no scalar.
         """
         self.optimizer.zero_grad(set_to_none=True)
+        before = [buffer.clone() for buffer in self._buffers]
         try:
             with forked(self._device):
                 loss, value, norm = self._backward(encoder, batch, number)
         except NonFiniteError:
             self.optimizer.zero_grad(set_to_none=True)
+            for buffer, earlier in zip(self._buffers, before, strict=True):
+                buffer.copy_(earlier)
             if self._config.nonfinite == "raise":
                 raise
-            return Outcome(torch.tensor(torch.nan, device=self._device), updated=False)
+            return Outcome(torch.tensor(torch.nan, device=self._device))
         if self._config.clip is not None:
             length = loss.new_tensor(norm)
             for kind in self._kinds:
@@ -127,7 +119,9 @@ class Step:
         # With fp16 the scaler leaves out a step whose gradients overflow, and lowers its scale.
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return Outcome(loss, value, norm, updated=math.isfinite(norm))
+        # Of what each process has counted on its rows, the first one's counts, as in DDP.
+        broadcast(self._buffers)
+        return Outcome(loss, value, norm)
 
     def _backward(self, encoder: Encoder, batch: Batch, number: int) -> tuple[Tensor, float, float]:
         """The loss, its value, and the norm of the gradient that now lies in the parameters."""
@@ -203,8 +197,14 @@ class Step:
         # The same numbers on every process: all compute the same loss.
         seed(self._device, self._config.seed, number)
         loss = self._loss(query, target, **ids)
-        if loss.ndim != 0:
-            raise ValueError(f"the loss must return a scalar, got {list(loss.shape)}")
+        if not isinstance(loss, Tensor) or loss.ndim != 0:
+            got = list(loss.shape) if isinstance(loss, Tensor) else repr(loss)
+            raise ValueError(f"the loss must return a scalar, got {got}")
+        if not loss.requires_grad:
+            raise ValueError(
+                "the loss has no gradient: it must come from query and target by operations of "
+                "torch, without detach() or item()"
+            )
         return loss
 
     def _checked(

@@ -1,7 +1,6 @@
-import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,9 +39,11 @@ from fusecomp.training._checkpoint import (
 )
 from fusecomp.training._identity import describe_run
 from fusecomp.training._learning import frozen_sides, learning_parameters
+from fusecomp.training._outcome import NonFiniteError, Sums
+from fusecomp.training._randomness import deterministic
 from fusecomp.training._stage import StageConfig
 from fusecomp.training._state import StageState
-from fusecomp.training._step import NonFiniteError, Outcome, Step
+from fusecomp.training._step import Step
 
 __all__ = ["Run", "Trainer", "fit"]
 
@@ -110,7 +111,7 @@ class Trainer:
         config: StageConfig,
         validation: Dataset | None = None,
         workdir: str | Path | None = None,
-        callbacks: Sequence[Any] = (),
+        callbacks: Iterable[Any] = (),
     ) -> None:
         _require_kinds(model, train, loss, config, validation)
         join()
@@ -124,17 +125,17 @@ class Trainer:
         self._device = device_of(model)
         self._metrics = self._check(config)
         self._learning = learning_parameters(model, config)
-        self._state = StageState(model, self._learning.values(), config.encoder_mode)
+        self._refuse_sparse_gradients()
+        self._state = StageState(model, self._learning.values(), loss, config.encoder_mode)
         self._warn_of_batchnorm()
         if isinstance(loss, nn.Module):
             loss.to(self._device)
         # What one process has drawn at random counts for all. Cached features are no state.
         parts = [part for part in (model, loss) if isinstance(part, nn.Module)]
         broadcast(value for part in parts for value in part.state_dict().values())
-        self._step = Step(model, self._learning, loss, config, self._device)
-        self._average = None if config.ema is None else WeightAverage(self._learning, config.ema)
+        self._step = Step(model, self._learning, loss, config, self._device, self._state.buffers())
         self._callbacks = Callbacks(callbacks)
-        self._sums = _Sums()
+        self._sums = Sums()
         self._history: list[dict[str, float]] = []
         self._path = None if workdir is None else Path(workdir)
 
@@ -147,6 +148,11 @@ class Trainer:
     def total_steps(self) -> int:
         """The steps of all epochs."""
         return self.config.epochs * self._batches_per_epoch
+
+    @cached_property
+    def _average(self) -> WeightAverage | None:
+        # Made when training begins: the stage before this one changes the weights, or the user.
+        return None if self.config.ema is None else WeightAverage(self._learning, self.config.ema)
 
     def _check(self, config: StageConfig) -> tuple[str, ...]:
         """The metrics that pick the best weights; early errors."""
@@ -173,15 +179,26 @@ class Trainer:
                 raise ValueError(f"unknown metric {metric!r}; valid: {', '.join(valid)}")
         return config.metrics or (headline(self.validation),)
 
+    def _refuse_sparse_gradients(self) -> None:
+        for name, module in self.model.named_modules():
+            if getattr(module, "sparse", False) is True and f"{name}.weight" in self._learning:
+                raise ValueError(f"{name} has sparse gradients: make it with sparse=False")
+
     def _warn_of_batchnorm(self) -> None:
-        inexact = self.config.micro_batch is not None or world_size() > 1
-        if inexact and any(isinstance(m, _BatchNorm) for m in self._state.acting()):
-            warnings.warn(
-                "BatchNorm of the encoder learns its statistics from parts of a batch here, so "
-                "that the gradient is not that of the whole batch: use encoder_mode='eval', or "
-                "another norm",
-                stacklevel=3,
-            )
+        # The parts of a batch meet before the fusion, those of the processes behind it.
+        inexact = {
+            "encoder": self.config.micro_batch is not None or world_size() > 1,
+            "fusion": world_size() > 1,
+        }
+        for part, wrong in inexact.items():
+            if wrong and any(isinstance(m, _BatchNorm) for m in self._state.acting(part)):
+                way_out = "encoder_mode='eval', or " if part == "encoder" else ""
+                warnings.warn(
+                    f"BatchNorm of the {part} learns its statistics from parts of a batch here, "
+                    "so that the gradient is not that of the whole batch: use "
+                    f"{way_out}another norm",
+                    stacklevel=3,
+                )
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -209,10 +226,11 @@ class Trainer:
             NonFiniteError: if the loss or a gradient is NaN or infinite; nothing has been updated.
         """
         self._state.apply()
+        average = self._average  # begins before the update
         outcome = self._step(self.encoder, batch, self.steps, self.total_steps)
         self.steps += 1
-        if outcome.updated and self._average is not None:
-            self._average.update()
+        if outcome.updated and average is not None:
+            average.update()
         self._sums.add(outcome)
         self._callbacks.call("on_step", self, outcome.loss)
         return outcome.loss
@@ -222,7 +240,7 @@ class Trainer:
 
         Afterwards every module is in the mode, and every parameter needs gradients, as before.
         """
-        with self._state.borrowed(), _deterministic(self.config.deterministic):
+        with self._state.borrowed(), deterministic(self.config.deterministic):
             self._resume()
             self._callbacks.call("on_start", self)
             if not self._is_over():
@@ -261,6 +279,8 @@ class Trainer:
         return len(validated) >= self.config.patience
 
     def _end_epoch(self) -> None:
+        if not self._sums.steps and not self._step.scaler.is_enabled():
+            raise NonFiniteError(f"each of the {self._sums.skipped} steps of an epoch was left out")
         self.epoch += 1
         record = {"epoch": self.epoch, **self._sums.means(), "lr": self._learning_rate}
         due = self.epoch % self.config.eval_every == 0 or self.epoch == self.config.epochs
@@ -270,7 +290,7 @@ class Trainer:
                 self._best.offer(record, self._weights())
         self._history.append(record)
         self._callbacks.call("on_epoch", self, record)
-        self.batch, self._sums = 0, _Sums()
+        self.batch, self._sums = 0, Sums()
         if self.config.save_every is None or self._is_over():
             self._save()
 
@@ -338,8 +358,8 @@ class Trainer:
         restore_optimizer(self.optimizer, self._step.parameters, state["optimizer"])
         self._step.scaler.load_state_dict(state["scaler"])
         self.epoch, self.batch, self.steps = state["epoch"], state["batch"], state["steps"]
-        self._sums, self._history = _Sums(**state["sums"]), state["history"]
-        self._best.entries = state["best"]
+        self._sums, self._history = Sums(**state["sums"]), state["history"]
+        self._best.restore(state["best"])
         self._callbacks.restore(state["callbacks"])
 
     def _finish(self) -> Run:
@@ -352,51 +372,6 @@ class Trainer:
         return Run(self.model, metrics, tuple(self._history), self._path)
 
 
-@dataclass(slots=True)
-class _Sums:
-    """Sums over the steps of an epoch that have been made so far."""
-
-    loss: float = 0.0
-    gradient_norm: float = 0.0
-    steps: int = 0
-    skipped: int = 0
-
-    def add(self, outcome: Outcome) -> None:
-        """Count a step."""
-        if not outcome.updated:
-            self.skipped += 1
-            return
-        self.loss += outcome.value
-        self.gradient_norm += outcome.gradient_norm
-        self.steps += 1
-
-    def means(self) -> dict[str, float]:
-        """The means over the steps, and how many were left out if there are such."""
-        if not self.steps:
-            raise NonFiniteError(f"each of the {self.skipped} steps of an epoch was left out")
-        means = {"loss": self.loss / self.steps, "gradient_norm": self.gradient_norm / self.steps}
-        return {**means, "skipped": self.skipped} if self.skipped else means
-
-    def state_dict(self) -> dict[str, float]:
-        """What a checkpoint keeps."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@contextmanager
-def _deterministic(enabled: bool) -> Iterator[None]:
-    if not enabled:
-        yield
-        return
-    before = torch.are_deterministic_algorithms_enabled()
-    # cuBLAS repeats its results only with a workspace of its own.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-
-
 def fit(
     model: ComposedEncoder,
     train: Dataset,
@@ -404,7 +379,7 @@ def fit(
     config: StageConfig,
     validation: Dataset | None = None,
     workdir: str | Path | None = None,
-    callbacks: Sequence[Any] = (),
+    callbacks: Iterable[Any] = (),
 ) -> Run:
     """``Trainer(...).run()``: train in place and load the best weights back.
 

@@ -1,5 +1,5 @@
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class TwoStageTrainer:
         stage1: StageConfig | None,
         stage2: StageConfig,
         workdir: str | Path | None = None,
-        callbacks: Sequence[Any] = (),
+        callbacks: Iterable[Any] = (),
     ) -> None:
         self.encoder = encoder
         self.fusion = fusion
@@ -73,7 +73,7 @@ class TwoStageTrainer:
         self.stage1 = stage1
         self.stage2 = stage2
         self.workdir = None if workdir is None else Path(workdir)
-        self.callbacks = callbacks
+        self.callbacks = tuple(callbacks)
 
     def fit(self, train: Dataset, validation: Dataset | None = None) -> Run:
         """Both stages; the run of the second, which carries the first as ``stage1``.

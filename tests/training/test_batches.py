@@ -230,6 +230,16 @@ def test_targets_are_kept_apart_where_that_can_be(
     assert collisions(apart) <= collisions(plain)
 
 
+def test_frequent_targets_are_not_those_that_are_dropped() -> None:
+    """Half of all rows want one target; what is dropped is chosen before they are parted."""
+    targets = torch.cat([torch.zeros(50, dtype=torch.int64), torch.arange(1, 56)])
+    config = replace(CONFIG, batch_size=10, drop_last=True)
+    for epoch in range(5):
+        apart = _batches.plan(105, replace(config, unique_targets=True), epoch, targets)
+        plain = _batches.plan(105, config, epoch, targets)
+        assert sorted(torch.cat(apart).tolist()) == sorted(torch.cat(plain).tolist())
+
+
 def test_unique_targets_leave_no_collision_in_usual_data() -> None:
     targets = torch.arange(400) % 150
     config = replace(CONFIG, batch_size=64, unique_targets=True)

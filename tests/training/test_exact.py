@@ -11,7 +11,7 @@ import torch
 from processes import Processes
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from toy import DIM, Toy, WordText, load
+from toy import DIM, Toy, WordText, assert_same, load
 
 import fusecomp as fc
 from fusecomp import distributed
@@ -32,6 +32,18 @@ def composed(dropout: float = 0.0, batchnorm: bool = False) -> fc.ComposedEncode
         image.append(nn.BatchNorm1d(DIM))
     encoder = fc.DualEncoder(image, WordText(dropout), load_wide)
     return fc.ComposedEncoder(encoder, fc.Combiner(DIM, dropout=dropout)).double()
+
+
+class NormedSum(nn.Module):
+    """A fusion with BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(DIM)
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        normed: Tensor = self.norm(image + text)
+        return normed
 
 
 class Scaled(nn.Module):
@@ -131,6 +143,18 @@ def test_recomputed_activations_change_nothing(tmp_path: Path) -> None:
     assert furthest(kept, again) < 1e-12
 
 
+def test_recomputing_calls_the_encoder_again(tmp_path: Path) -> None:
+    calls = []
+    for checkpointing in (False, True):
+        model, config = composed(), replace(CONFIG, train="both", checkpointing=checkpointing)
+        # Before the call: a recomputation ends as soon as it has what it needs.
+        image: nn.Module = model.encoder.image  # type: ignore[attr-defined]
+        image.register_forward_pre_hook(lambda *_: calls.append("image"))
+        trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), config)
+        trainer.step(next(batches(trainer.train, trainer.encoder, config, epoch=0)))
+    assert len(calls) == 2 + 4
+
+
 def test_both_passes_compute_the_same_features_under_autocast(tmp_path: Path) -> None:
     seen: list[list[Tensor]] = [[], []]
 
@@ -155,12 +179,15 @@ def test_both_passes_compute_the_same_features_under_autocast(tmp_path: Path) ->
 def test_batchnorm_that_learns_from_parts_is_warned_of(tmp_path: Path) -> None:
     data, loss = Toy(tmp_path), fc.InfoNCE()
     config = replace(CONFIG, micro_batch=5, encoder_mode="train")
-    with pytest.warns(UserWarning, match="BatchNorm"):
+    with pytest.warns(UserWarning, match="BatchNorm of the encoder"):
         fc.Trainer(composed(batchnorm=True), data, loss, config)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fc.Trainer(composed(batchnorm=True), data, loss, replace(config, encoder_mode="eval"))
         fc.Trainer(composed(batchnorm=True), data, loss, replace(config, micro_batch=None))
+        # The fusion sees the whole batch.
+        normed = fc.ComposedEncoder(composed().encoder, NormedSum())
+        fc.Trainer(normed, data, loss, replace(config, train="fusion"))
 
 
 # On many processes
@@ -306,6 +333,23 @@ def test_the_first_process_s_weights_are_where_all_begin(tmp_path: Path, two: Pr
     one = trained(tmp_path, CONFIG, "InfoNCE")
     for weights in two.run(from_other_seeds, tmp_path):
         assert furthest(one, weights) < 1e-10
+
+
+def counted(root: Path) -> dict[str, Tensor]:
+    """What a BatchNorm has counted, beside an encoder that sees it in evaluation too."""
+    data = Toy(root, rows=16)
+    model = composed(batchnorm=True)
+    config = replace(CONFIG, train="both", encoder_mode="train", epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the statistics are those of a share, and this is told
+        fc.fit(model, data, fc.InfoNCE(0.1), config)
+    return {name: value.clone() for name, value in model.named_buffers()}
+
+
+def test_batchnorm_has_counted_the_same_on_all_processes(tmp_path: Path, two: Processes) -> None:
+    first, second = two.run(counted, tmp_path)
+    assert first
+    assert_same(first, second)
 
 
 def validated(root: Path, workdir: Path) -> tuple[dict[str, float], list[dict[str, float]]]:

@@ -1,9 +1,13 @@
 """What else a stage can be told: schedules, clipping, averages, stopping, best weights, hooks."""
 
+import copy
 import json
+import math
+from contextlib import nullcontext
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,12 +15,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from toy import DIM, Toy, encoder
+from toy import DIM, Toy, assert_same, encoder
 
 import fusecomp as fc
 from fusecomp.files import read_tensors
+from fusecomp.losses import LearnableTemperature, Queue
 from fusecomp.training import NonFiniteError, batches
 from fusecomp.training._optimizer import rate_factor
+from fusecomp.training._outcome import Outcome
 
 CONFIG = fc.StageConfig(epochs=4, batch_size=5, lr=0.05)
 
@@ -47,6 +53,20 @@ def test_the_rate_rises_and_falls_within_its_bounds(schedule: str, warmup: int, 
         assert factors[warmup] == 1
 
 
+@pytest.mark.parametrize("steps", [4, 10])
+def test_the_rate_is_that_of_the_formula_and_never_rises_again(steps: int) -> None:
+    config = replace(CONFIG, warmup=2)
+    for step in range(2, 3 * steps):
+        done = min(1, (step - 2) / (steps - 2))
+        for schedule, expected in (
+            ("constant", 1),
+            ("linear", 1 - done),
+            ("cosine", (1 + math.cos(math.pi * done)) / 2),
+        ):
+            factor = rate_factor(replace(config, schedule=schedule), step, steps)
+            assert factor == pytest.approx(expected, abs=1e-12)
+
+
 def test_the_rate_reaches_the_optimiser_and_the_record(tmp_path: Path) -> None:
     run = fit(tmp_path, replace(CONFIG, schedule="linear", warmup=2))
     # Eight steps: 1/2, 1, then 1, 5/6, ... down.
@@ -63,6 +83,11 @@ def test_patterns_have_rates_of_their_own(tmp_path: Path) -> None:
     assert rates["encoder.text.embedding.weight"] == 0.001
     assert rates["fusion.output_layer.weight"] == 0.0
     assert rates["fusion.combiner_layer.weight"] == 0.05
+    of_loss = replace(CONFIG, lr_of={"loss.temperature*": 0.002})
+    temperature = LearnableTemperature()
+    loss = fc.InfoNCE(temperature)
+    groups = fc.Trainer(composed(), Toy(tmp_path), loss, of_loss).optimizer.param_groups
+    assert [g["lr"] for g in groups for p in g["params"] if p is temperature.log_scale] == [0.002]
     with pytest.raises(ValueError, match=r"lr_of: no learning parameter matches 'fusion\.nothing'"):
         replaced = replace(config, lr_of={"fusion.nothing": 0.1})
         fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), replaced)
@@ -169,6 +194,87 @@ def test_a_broken_step_can_be_left_out(tmp_path: Path) -> None:
         fc.fit(composed(), data, Sometimes(3), CONFIG)
 
 
+class Counting(nn.Module):
+    """Sum, with BatchNorm behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(DIM)
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        normed: Tensor = self.norm(image + text)
+        return normed
+
+
+@pytest.mark.parametrize("nonfinite", ["raise", "skip"])
+def test_a_broken_batch_leaves_batchnorm_as_it_was(tmp_path: Path, nonfinite: str) -> None:
+    model = fc.ComposedEncoder(encoder(), Counting())
+    config = replace(CONFIG, nonfinite=nonfinite, cache=False)
+    trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), config)
+    made = batches(trainer.train, trainer.encoder, config, epoch=0)
+    trainer.step(next(made))
+    before = copy.deepcopy(model.state_dict())
+    broken = next(made)
+    broken.reference[1] = torch.nan
+    with pytest.raises(NonFiniteError) if nonfinite == "raise" else nullcontext():
+        trainer.step(broken)
+    assert_same(dict(before), dict(model.state_dict()))
+    trainer.step(next(batches(trainer.train, trainer.encoder, config, epoch=1)))
+    assert before["fusion.norm.num_batches_tracked"] == 1
+    assert model.state_dict()["fusion.norm.num_batches_tracked"] == 2
+
+
+def test_an_epoch_in_which_the_scale_of_fp16_was_found_goes_on(tmp_path: Path) -> None:
+    """As on a GPU, whose first steps may all overflow; stood for by a scaler that says so."""
+    trainer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, epochs=2))
+    real, calls = trainer._step, count()
+
+    class Overflowing:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        scaler = SimpleNamespace(is_enabled=lambda: True, state_dict=dict)
+
+        def __call__(self, *arguments: Any) -> Outcome:
+            done = real(*arguments)
+            return done._replace(gradient_norm=math.inf) if next(calls) < 2 else done
+
+    trainer._step = Overflowing()  # type: ignore[assignment]
+    first, second = trainer.run().history
+    assert first["skipped"] == 2
+    assert "loss" not in first
+    assert second["loss"] > 0
+
+
+def test_layers_with_sparse_gradients_are_named(tmp_path: Path) -> None:
+    sparse = encoder()
+    sparse.text.embedding = nn.Embedding(5, DIM, sparse=True)  # type: ignore[attr-defined]
+    model = fc.ComposedEncoder(sparse, fc.Combiner(DIM))
+    with pytest.raises(ValueError, match=r"encoder\.text\.embedding has sparse gradients"):
+        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train="text"))
+    fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+
+
+def test_a_queue_is_filled_whatever_mode_the_loss_was_in(tmp_path: Path) -> None:
+    loss = fc.InfoNCE(0.1, queue=Queue(8, DIM)).eval()
+    fc.fit(composed(), Toy(tmp_path), loss, replace(CONFIG, epochs=1))
+    assert loss.queue is not None
+    assert loss.queue.pushed == 10
+    assert not loss.training
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda query, target: 0.5, "must return a scalar, got 0.5"),
+        (lambda query, target: query.detach().sum(), "the loss has no gradient"),
+    ],
+)
+def test_a_loss_without_a_gradient_is_refused(tmp_path: Path, loss: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fc.fit(composed(), Toy(tmp_path), loss, CONFIG)
+
+
 def test_a_loss_that_remembers_never_sees_what_is_broken(tmp_path: Path) -> None:
     class Memory(nn.Module):
         seen: Tensor
@@ -249,6 +355,27 @@ def test_several_best_weights_by_several_metrics(
     assert all(torch.equal(w, states[2][name]) for name, w in weights(run.model).items())
 
 
+def test_better_weights_do_not_pile_up_between_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last checkpoint's best weights stay too, as a resumed run needs them."""
+    scripted(monkeypatch, means(*range(1, 9)))
+    data, folder = Toy(tmp_path), tmp_path / "run"
+    there = []
+
+    class Watch:
+        def on_epoch(self, trainer: fc.Trainer, record: dict[str, float]) -> None:
+            there.append(sorted(path.stem for path in (folder / "best").iterdir()))
+
+    config = replace(CONFIG, epochs=8, save_every=6)
+    fit(tmp_path, config, validation=data, workdir=folder, callbacks=[Watch()])
+    names = [f"mean-epoch-{epoch}" for epoch in range(9)]
+    # After six steps, in the third epoch, the checkpoint knows of the second epoch's weights.
+    assert there[:3] == [[names[1]], [names[2]], [names[2], names[3]]]
+    assert there[4] == [names[2], names[5]]
+    assert [path.stem for path in (folder / "best").iterdir()] == [names[8]]
+
+
 def test_unknown_metrics_list_the_valid_ones(tmp_path: Path) -> None:
     data = Toy(tmp_path)
     config = replace(CONFIG, metric=("recall@1", "recall@7"))
@@ -320,6 +447,15 @@ def test_a_hook_that_is_none_is_named(tmp_path: Path) -> None:
         fit(tmp_path, CONFIG, callbacks=[Mistyped()])
     with pytest.raises(TypeError, match="callback object has no hook; valid: on_start"):
         fit(tmp_path, CONFIG, callbacks=[object()])
+    with pytest.raises(TypeError, match="callback Journal is a class: pass an instance"):
+        fit(tmp_path, CONFIG, callbacks=[Journal])
+
+
+def test_callbacks_may_come_from_a_generator(tmp_path: Path) -> None:
+    journal = Journal()
+    config = replace(CONFIG, epochs=1)
+    fit(tmp_path, config, validation=Toy(tmp_path), callbacks=(c for c in [journal]))
+    assert journal.calls == ["start", "step", "step", "evaluation", "epoch", "end"]
 
 
 def test_the_log_has_a_line_for_each_epoch(tmp_path: Path) -> None:
@@ -363,3 +499,9 @@ def test_deterministic_algorithms_are_on_during_the_run_alone(tmp_path: Path) ->
     fit(tmp_path, replace(CONFIG, epochs=1), callbacks=[Watch()])
     assert states == [True, True, False, False]
     assert not torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        fit(tmp_path, replace(CONFIG, epochs=1, deterministic=True))
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_trainer import CONFIG, assert_equal_weights, composed
 from torch import Tensor, nn
-from toy import DIM, Toy, WordText, assert_same, encoder, load
+from toy import DIM, IMAGES, Toy, WordText, assert_same, encoder, load
 
 import fusecomp as fc
 from fusecomp.files import read_tensors
@@ -310,6 +310,23 @@ def test_another_model_loss_or_dataset_is_named(tmp_path: Path) -> None:
     for arguments, name in cases:
         with pytest.raises(ValueError, match=f"belongs to another run: {name}"):
             fc.fit(*arguments, workdir)
+
+
+def test_another_bank_or_teacher_is_another_loss(tmp_path: Path) -> None:
+    data, ids = Toy(tmp_path), torch.arange(IMAGES)
+    pairs = torch.stack([ids, (3 * ids + 1) % IMAGES], dim=1)
+
+    def losses(seed: int) -> list[nn.Module]:
+        features = torch.randn(IMAGES, DIM, generator=torch.Generator().manual_seed(seed))
+        bank = fc.InfoNCE(bank=features, bank_ids=ids)
+        return [bank, fc.losses.Distill(features, pairs, features, ids)]
+
+    for number, (loss, same, other) in enumerate(zip(*map(losses, (0, 0, 1)), strict=True)):
+        workdir = tmp_path / f"run{number}"
+        fc.fit(composed(), data, loss, CONFIG, workdir=workdir)
+        fc.fit(composed(), data, same, CONFIG, workdir=workdir)
+        with pytest.raises(ValueError, match="belongs to another run: loss"):
+            fc.fit(composed(), data, other, CONFIG, workdir=workdir)
 
 
 def test_another_kind_of_fusion_is_named(tmp_path: Path) -> None:

@@ -108,6 +108,13 @@ def test_parts_are_no_larger_than_the_batch() -> None:
         StageConfig(epochs=1, batch_size=8, lr=0.1, micro_batch=9)
 
 
+def test_a_metric_is_named_once_at_least_and_at_most() -> None:
+    with pytest.raises(ValueError, match=r"metric must name something, got \(\)"):
+        StageConfig(**VALID, metric=())
+    with pytest.raises(ValueError, match="metric must name each metric once, got"):
+        StageConfig(**VALID, metric=("mean", "mean"))
+
+
 def test_sgd_has_no_betas() -> None:
     with pytest.raises(ValueError, match="'sgd' has no betas and no eps"):
         StageConfig(epochs=1, batch_size=2, lr=0.1, optimizer="sgd", eps=1e-3)

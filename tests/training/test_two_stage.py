@@ -5,6 +5,7 @@ import pytest
 import torch
 from test_resume import Stop, StopAt
 from test_trainer import CONFIG, assert_equal_weights, changed, weights
+from torch import Tensor
 from toy import DIM, Toy, encoder
 
 import fusecomp as fc
@@ -91,3 +92,22 @@ def test_errors_of_the_second_stage_come_before_the_first(tmp_path: Path) -> Non
         trainer.fit(data, data)
     assert not changed(before, weights(trainer.encoder))  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
+
+
+def test_the_average_of_the_second_stage_begins_where_the_first_ended(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    trainer = two_stage(None)
+    trainer.stage2 = replace(CONFIG, train=("text", "fusion"), ema=0.9999, lr=1e-12)
+    before = weights(trainer.encoder)  # type: ignore[arg-type]
+    learnt: list[dict[str, Tensor]] = []
+
+    class Watch:
+        def on_end(self, trainer: fc.Trainer, run: fc.Run) -> None:
+            learnt.append(weights(trainer.model.encoder))  # type: ignore[arg-type]
+
+    trainer.callbacks = (Watch(),)
+    trainer.fit(data)
+    first, second = learnt
+    assert changed(before, first)
+    for name, weight in first.items():
+        torch.testing.assert_close(second[name], weight)
