@@ -9,6 +9,7 @@ import torch
 from processes import Processes
 
 from fusecomp import distributed
+from fusecomp.losses import InfoNCE
 
 
 def about() -> tuple[int, int]:
@@ -34,6 +35,28 @@ def test_each_process_knows_its_number(two: Processes) -> None:
 def test_objects_come_by_rank_to_all(three: Processes) -> None:
     for gathered in three.run(own_and_all):
         assert [len(value["own"]) for value in gathered] == [1, 2, 3]
+
+
+def of_negatives(counts: list[int]) -> list[torch.Tensor]:
+    """Gradients by this process's rows of a batch that has two negatives a row."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(sum(counts), 4, 5, generator=generator, dtype=torch.float64)
+    start = sum(counts[: distributed.rank()])
+    own = features[start : start + counts[distributed.rank()]].requires_grad_()
+    query, target, negatives = map(distributed.gather, (own[:, 0], own[:, 1], own[:, 2:]))
+    loss = InfoNCE(0.2)(query, target, negatives=negatives)
+    (gradient,) = torch.autograd.grad(loss, own)
+    return [loss.detach(), gradient / distributed.world_size()]
+
+
+def test_negatives_are_gathered_with_their_rows(two: Processes, three: Processes) -> None:
+    """The backward pass of gather sums over the processes; what averages makes that one."""
+    for processes, counts in ((two, [4, 4]), (two, [5, 3]), (three, [1, 5, 2])):
+        loss, gradient = of_negatives([sum(counts)])
+        found = processes.run(of_negatives, counts)
+        assert all(abs(value - loss) < 1e-12 * loss for value, _ in found)
+        gathered = torch.cat([own for _, own in found])
+        assert (gathered - gradient).norm() < 1e-12 * gradient.norm()
 
 
 # Each writes a file of its own: lines that both print to one pipe may run into each other.

@@ -32,6 +32,13 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_every_test_that_is_named_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "exactness.md").read_text())
+    assert len(named) > 40
+    for file, name in named:
+        assert f"\ndef {name}(" in (ROOT / file).read_text(), f"{file}::{name}"
+
+
 def test_the_readme_has_the_two_commands() -> None:
     commands = re.findall(r"^pip install .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(commands) == 2

@@ -145,9 +145,8 @@ def test_it_depends_on_who_belongs_to_whom(name: str) -> None:
 @every_loss
 def test_scaling_features_does_not_move_it(name: str) -> None:
     query, target = features()
-    torch.testing.assert_close(
-        call(make(name), 3 * query, 0.1 * target), call(make(name), query, target)
-    )
+    scaled, plain = call(make(name), 3 * query, 0.1 * target), call(make(name), query, target)
+    torch.testing.assert_close(scaled, plain, rtol=1e-6, atol=1e-6)
 
 
 @every_loss
@@ -258,6 +257,19 @@ def test_the_gradient_from_above_scales_it(name: str) -> None:
             factor * call(second, query, target), (query, *second.parameters())
         )
         torch.testing.assert_close(scaled, tuple(factor * gradient for gradient in once))
+
+
+@every_loss
+def test_a_gradient_scaler_scales_exactly(name: str) -> None:
+    """By a power of two: no digit may change."""
+    gradients = []
+    for scale in (1.0, 1024.0):
+        query, target = features()
+        module = make(name)
+        loss = torch.amp.GradScaler("cpu", init_scale=scale).scale(call(module, query, target))
+        inputs = (query, target, *module.parameters())
+        gradients.append([g / scale for g in torch.autograd.grad(loss, inputs)])
+    assert all(map(torch.equal, *gradients))
 
 
 @every_loss

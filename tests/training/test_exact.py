@@ -15,6 +15,7 @@ from toy import DIM, Toy, WordText, assert_same, load
 
 import fusecomp as fc
 from fusecomp import distributed
+from fusecomp.losses import LearnableTemperature
 from fusecomp.training import batches
 from fusecomp.training._gradient_cache import GradientCache
 
@@ -107,9 +108,43 @@ def untrained(loss: str) -> dict[str, Tensor]:
     return _all_weights(composed(), LOSSES[loss]())
 
 
-def _all_weights(model: fc.ComposedEncoder, loss: Any) -> dict[str, Tensor]:
+def _all_weights(model: Any, loss: Any, prefix: str = "") -> dict[str, Tensor]:
     of_loss = loss.named_parameters() if isinstance(loss, nn.Module) else ()
-    return {name: p.detach() for name, p in (*model.named_parameters(), *of_loss)}
+    return {prefix + name: p.detach() for name, p in (*model.named_parameters(), *of_loss)}
+
+
+def only_texts(image: Tensor, text: Tensor) -> Tensor:
+    return text
+
+
+@pytest.mark.parametrize("train", ["text", "image"])
+@pytest.mark.parametrize("fusion", [fc.fusion.Sum(), only_texts], ids=["sum", "texts"])
+def test_parts_may_have_a_side_without_a_gradient(tmp_path: Path, train: str, fusion: Any) -> None:
+    """A frozen tower that is computed all the same, or features that no query needs."""
+    results = []
+    for micro_batch in (None, 3):
+        model = fc.ComposedEncoder(composed().encoder, fusion)
+        config = replace(CONFIG, train=train, cache=False, micro_batch=micro_batch)
+        fc.fit(model, Toy(tmp_path, rows=17), fc.InfoNCE(0.1), config)
+        results.append(_all_weights(model, None))
+    assert furthest(*results) < 1e-10
+    assert furthest(results[0], _all_weights(composed().encoder, None, "encoder.")) > 1e-3
+
+
+def test_a_scaled_loss_gives_the_same_weights_to_the_bit(tmp_path: Path) -> None:
+    """As fp16 needs it: the scale reaches encoders, fusion and loss once, and is taken out."""
+    results = []
+    for scale in (None, 1024.0):
+        model, loss = composed(), LOSSES["learnable"]()
+        config = replace(CONFIG, micro_batch=3, clip=0.5)
+        trainer = fc.Trainer(model, Toy(tmp_path, rows=20), loss, config)
+        if scale is not None:
+            trainer._step.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        for batch in batches(trainer.train, trainer.encoder, config, epoch=0):
+            trainer.step(batch)
+        results.append(_all_weights(model, loss))
+    assert furthest(*results) == 0
+    assert furthest(results[0], untrained("learnable")) > 1e-3
 
 
 class OneGraph(GradientCache):
@@ -254,6 +289,50 @@ def test_shares_may_be_as_uneven_as_they_like(tmp_path: Path, two: Processes) ->
         for other_loss, other in two.run(one_step, tmp_path, shares):
             assert other_loss == pytest.approx(loss, rel=1e-12)
             assert furthest(weights, other) < 1e-10
+
+
+GRADIENT_LOSSES: dict[str, Callable[[], Any]] = {
+    "one way": lambda: fc.InfoNCE(LearnableTemperature(0.1)),
+    "symmetric": lambda: fc.InfoNCE(LearnableTemperature(0.1), symmetric=True),
+}
+
+
+def gradients(
+    root: Path, shares: list[int], loss: str, micro_batch: int | None
+) -> dict[str, Tensor]:
+    """Those of one step on this process's share of the rows, the loss's own too."""
+    config = replace(CONFIG, batch_size=sum(shares), micro_batch=micro_batch)
+    chosen = GRADIENT_LOSSES[loss]().double()
+    data = Toy(root, rows=sum(shares))
+    trainer = fc.Trainer(composed(), data, chosen, config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fusecomp.training._batches.world_size", lambda: 1)
+        patch.setattr("fusecomp.training._batches.rank", lambda: 0)
+        (batch,) = batches(data, trainer.encoder, config, epoch=0)
+    start = sum(shares[: distributed.rank()])
+    trainer.step(batch.rows(start, start + shares[distributed.rank()]))
+    named = (*trainer.model.named_parameters(), *chosen.named_parameters())
+    return {name: p.grad for name, p in named if p.grad is not None}
+
+
+def furthest_gradient(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[n] - other[n]).norm() / one[n].norm()) for n in one)
+
+
+@pytest.mark.parametrize("loss", GRADIENT_LOSSES)
+@pytest.mark.parametrize("micro_batch", [None, 4])
+def test_every_gradient_is_that_of_one_process(
+    tmp_path: Path, two: Processes, three: Processes, loss: str, micro_batch: int | None
+) -> None:
+    """To the digits of float64, the temperature's included, for equal and unequal shares."""
+    cases = [(two, [16, 16]), (two, [10, 6]), (three, [5, 6, 5]), (three, [10, 4, 2])]
+    for processes, shares in cases:
+        one = gradients(tmp_path, [sum(shares)], loss, None)
+        assert "temperature.log_scale" in one
+        assert "encoder.image.0.weight" in one
+        for other in processes.run(gradients, tmp_path, shares, loss, micro_batch):
+            assert furthest_gradient(one, other) < 1e-12
 
 
 def sizes(root: Path, config: fc.StageConfig, rows: int) -> list[int]:
@@ -434,6 +513,20 @@ def test_a_run_goes_on_with_another_number_of_processes(
     two.run(resumed, tmp_path, tmp_path / "moved", 1)
     three.run(resumed, tmp_path, tmp_path / "moved", 2)
     assert furthest(one, resumed(tmp_path, tmp_path / "moved", 3)) < 1e-10
+
+
+def warned_of(root: Path) -> list[str]:
+    config = replace(CONFIG, encoder_mode="train")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fc.Trainer(composed(batchnorm=True), Toy(root), fc.InfoNCE(), config)
+    return [str(warning.message) for warning in caught]
+
+
+def test_batchnorm_that_learns_from_shares_is_warned_of(tmp_path: Path, two: Processes) -> None:
+    assert warned_of(tmp_path) == []
+    for messages in two.run(warned_of, tmp_path):
+        assert [message.partition(" ")[0] for message in messages] == ["BatchNorm"]
 
 
 def changed_batch(root: Path) -> str:

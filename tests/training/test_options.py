@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import tempfile
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count, pairwise
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from toy import DIM, Toy, assert_same, encoder
@@ -275,6 +276,39 @@ def test_a_loss_without_a_gradient_is_refused(tmp_path: Path, loss: Any, message
         fc.fit(composed(), Toy(tmp_path), loss, CONFIG)
 
 
+@pytest.mark.parametrize("nonfinite", ["raise", "skip"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("broken", ["feature", "loss"])
+def test_a_broken_step_leaves_everything_as_it_is(
+    tmp_path: Path, nonfinite: str, precision: str, broken: str
+) -> None:
+    """To the bit: weights, the optimiser's state, the average; clipping would spread NaN."""
+    config = replace(CONFIG, precision=precision, clip=0.5, ema=0.9, cache=False)
+    loss = Sometimes(1 if broken == "loss" else 99)
+    data = Toy(tmp_path)
+    trainer = fc.Trainer(composed(), data, loss, replace(config, nonfinite=nonfinite))
+    batch = next(batches(data, trainer.encoder, config, epoch=0))
+    trainer.step(batch)  # so that the optimiser has a state
+
+    def state() -> dict[str, Any]:
+        assert trainer._average is not None
+        optimizer, average = trainer.optimizer.state_dict(), trainer._average.state_dict()
+        return copy.deepcopy(
+            {"weights": weights(trainer.model), "optimizer": optimizer, "average": average}
+        )
+
+    before = state()
+    assert len(before["optimizer"]["state"]) == len(list(trainer.model.fusion.parameters()))  # type: ignore[attr-defined]
+    if broken == "feature":
+        batch.reference[2] = torch.nan
+    if nonfinite == "skip":
+        assert trainer.step(batch).isnan()
+    else:
+        with pytest.raises(NonFiniteError, match="nothing was updated"):
+            trainer.step(batch)
+    assert_same(before, state())
+
+
 def test_a_loss_that_remembers_never_sees_what_is_broken(tmp_path: Path) -> None:
     class Memory(nn.Module):
         seen: Tensor
@@ -383,6 +417,43 @@ def test_unknown_metrics_list_the_valid_ones(tmp_path: Path) -> None:
         fit(tmp_path, config, validation=data)
     with pytest.raises(ValueError, match="patience=3 needs a validation dataset"):
         fit(tmp_path, replace(CONFIG, patience=3))
+
+
+# Zero is a value, and no other word for None
+
+
+ZEROS: dict[str, Any] = {
+    "lr": 0.0,
+    "lr_of": {"fusion.*": 0.0},
+    "weight_decay": 0.0,
+    "ema": 0.0,
+    "warmup": 0,
+    "workers": 0,
+    "seed": 0,
+}
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sets(st.sampled_from(sorted(ZEROS))), st.sampled_from(["adam", "adamw", "sgd"]))
+def test_zeros_do_what_zero_means(names: set[str], optimizer: str) -> None:
+    root = Path(tempfile.mkdtemp())
+    zeros = {name: ZEROS[name] for name in names}
+    plain = {"epochs": 1, "optimizer": optimizer, "weight_decay": 0.5, "ema": 0.6, "seed": 3}
+    config = replace(CONFIG, **{**plain, **zeros})
+    model = composed()
+    before = weights(model)
+    trainer = fc.Trainer(model, Toy(root), fc.InfoNCE(0.1), config)
+    decays = {group["weight_decay"] for group in trainer.optimizer.param_groups}
+    assert decays == ({0.0} if "weight_decay" in names else {0.0, 0.5})
+    for batch in batches(trainer.train, trainer.encoder, config, epoch=0):
+        trainer.step(batch)
+    last, average = weights(model), trainer._average
+    assert average is not None
+    moves = not names & {"lr", "lr_of"}
+    assert any(not torch.equal(last[name], before[name]) for name in last) is moves
+    # An average that forgets everything is the last weights.
+    same = all(torch.equal(value, last[name]) for name, value in average.state_dict().items())
+    assert same is ("ema" in names or not moves)
 
 
 # Hooks
