@@ -114,8 +114,10 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
     A gradient that only some processes have counts as zero on the others. FSDP2 averages those of
     sharded parameters itself.
     """
+    if world_size() == 1:
+        return
     parameters = [parameter for parameter in parameters if not is_sharded(parameter)]
-    if world_size() == 1 or not parameters:
+    if not parameters:
         return
     device = parameters[0].device
     present = torch.tensor([p.grad is not None for p in parameters], device=device).float()

@@ -120,8 +120,8 @@ class Batch:
                     f"{name} must be int64 [{rows}], as there are {rows} query_ids, "
                     f"got {value.dtype} {list(value.shape)}"
                 )
-        if self.text_counts.sum() != len(self.texts):
-            total = self.text_counts.sum()
+        total = int(self.text_counts.sum())
+        if total != len(self.texts):
             raise ValueError(f"text_counts sum to {total}, but there are {len(self.texts)} texts")
 
     def __len__(self) -> int:

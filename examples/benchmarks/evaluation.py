@@ -11,9 +11,7 @@ a process of its own.
 """
 
 import argparse
-import multiprocessing
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -22,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from measure import growth, growths, interleaved
 from torch.nn import functional as F
 
 import fusecomp as fc
@@ -120,18 +119,9 @@ def recalls(labels: np.ndarray, ks: tuple[int, ...]) -> list[float]:
     return [100 * float(labels[:, :k].any(1).mean()) for k in ks]
 
 
-def growth(data: Split, name: str) -> float:
-    """The largest growth of a fresh process during one way, in MiB."""
-    ways = make_ways(data)
-    before = resident("VmRSS")
-    ways[name]()
-    return resident("VmHWM") - before
-
-
-def resident(field: str) -> float:
-    """The resident memory now (VmRSS) or at its height (VmHWM), in MiB; Linux only."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{field}:")[1].split()[0]) / 1024
+def memory(data: Split, name: str) -> float:
+    """What one way needs beyond the features, in MiB."""
+    return growth(make_ways(data)[name])
 
 
 def measure(data: Split, rounds: int) -> None:
@@ -140,21 +130,14 @@ def measure(data: Split, rounds: int) -> None:
     _, found, expected = (way() for way in ways.values())
     if not np.allclose(found[: len(expected)], expected, rtol=0, atol=1e-9):
         raise SystemExit(f"evaluate() finds {found}, the usual way {expected}")
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            if turn:  # the first is the warm-up
-                times[name].append(time.perf_counter() - start)
+    times = interleaved(ways, rounds)
     medians = {name: statistics.median(values) for name, values in times.items()}
     bare = medians["the product alone"]
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-        memory = dict(zip(ways, pool.map(partial(growth, data), ways, chunksize=1), strict=True))
+    needed = growths(memory, *((data, name) for name in ways))
     print(f"{data.name}: {data.queries} queries, {data.size} pictures, D = {DIM}")
     print(f"{'':<24} {'ms':>8} {'x product':>10} {'memory MiB':>11}")
-    for name, seconds in medians.items():
-        print(f"{name:<24} {1e3 * seconds:>8.0f} {seconds / bare:>10.2f} {memory[name]:>11.0f}")
+    for (name, seconds), mib in zip(medians.items(), needed, strict=True):
+        print(f"{name:<24} {1e3 * seconds:>8.0f} {seconds / bare:>10.2f} {mib:>11.0f}")
 
 
 def main() -> None:

@@ -10,14 +10,7 @@ from typing import NamedTuple
 
 def interleaved(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Wall seconds of each way, all in turns; the first turn is the warm-up and does not count."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            if turn:
-                times[name].append(time.perf_counter() - start)
-    return times
+    return {name: [one.wall for one in costs] for name, costs in turns(ways, rounds).items()}
 
 
 def growths(function: Callable[..., float], *arguments: tuple[object, ...]) -> list[float]:
@@ -58,10 +51,15 @@ def cost(work: Callable[[], object]) -> Cost:
     return Cost(time.perf_counter() - start, sum(os.times()[:4]) - before)
 
 
+def turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[Cost]]:
+    """What each way costs, all in turns; the first turn is the warm-up and does not count."""
+    found = [[cost(way) for way in ways.values()] for _ in range(rounds + 1)]
+    return {name: list(of) for name, of in zip(ways, zip(*found[1:], strict=True), strict=True)}
+
+
 def best(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Cost]:
-    """Call the ways in turns, once more than counts: the first time is the warm-up."""
-    turns = [[cost(way) for way in ways.values()] for _ in range(rounds + 1)]
-    return {n: lowest(of) for n, of in zip(ways, zip(*turns[1:], strict=True), strict=True)}
+    """The least that each way costs in its turns."""
+    return {name: lowest(costs) for name, costs in turns(ways, rounds).items()}
 
 
 def lowest(costs: Iterable[Cost]) -> Cost:

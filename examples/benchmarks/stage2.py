@@ -2,24 +2,31 @@
 
     python examples/benchmarks/stage2.py [--data-root fashionIQ_dataset] [--rounds 5]
 
-The bare products and the training step are timed in turns, and the best of each counts. With
+The step in float32 and in bf16 (autocast over float32 weights), and the bare products of each, are
+timed in turns, and the best of each counts. The loss is computed in float32 either way. With
 --data-root the triplets are the real ones (only the annotations are read); without it, as many
 synthetic ones. The features are random.
 """
 
 import argparse
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import torch
-from measure import cost
+from measure import best, print_table
 from torch import Tensor
 
 import fusecomp as fc
 
 DIM, BATCH, TRIPLETS = 640, 4096, 18_000
 PROJECTION, HIDDEN = 4 * DIM, 8 * DIM
+PAPER = fc.StageConfig(epochs=1, batch_size=BATCH, lr=2e-5, optimizer="adam", drop_last=True)
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class SyntheticTriplets:
@@ -52,27 +59,44 @@ class SyntheticTriplets:
         return TRIPLETS
 
 
-def matrix_products() -> list[tuple[Tensor, Tensor]]:
+def matrix_products(dtype: torch.dtype = torch.float32) -> list[tuple[Tensor, Tensor]]:
     """The factors of every product of one step, forward and backward."""
     wide = 2 * PROJECTION
-    layers = [  # input width, output width, whether the input needs a gradient
-        (DIM, PROJECTION, False),
-        (DIM, PROJECTION, False),
-        (wide, HIDDEN, True),
-        (wide, HIDDEN, True),
-        (HIDDEN, DIM, True),
-        (HIDDEN, 1, True),
-        (DIM, BATCH, True),  # the loss: queries by targets, which are frozen
+    layers = [  # input width, output width, whether the input needs a gradient, precision
+        (DIM, PROJECTION, False, dtype),
+        (DIM, PROJECTION, False, dtype),
+        (wide, HIDDEN, True, dtype),
+        (wide, HIDDEN, True, dtype),
+        (HIDDEN, DIM, True, dtype),
+        (HIDDEN, 1, True, dtype),
+        (DIM, BATCH, True, torch.float32),  # the loss: queries by targets, which are frozen
     ]
     pairs = []
-    for width, out, needs_gradient in layers:
-        x, w, grad = torch.randn(BATCH, width), torch.randn(out, width), torch.randn(BATCH, out)
+    for width, out, needs_gradient, kind in layers:
+        shapes = (BATCH, width), (out, width), (BATCH, out)
+        x, w, grad = (torch.randn(shape).to(kind) for shape in shapes)
         pairs.append((x, w.T))
         if needs_gradient:
             pairs.append((grad, w))
         if out != BATCH:
             pairs.append((grad.T, x))
     return pairs
+
+
+def flops_of(products: list[tuple[Tensor, Tensor]]) -> int:
+    """Of multiplying all."""
+    return sum(2 * a.shape[0] * a.shape[1] * b.shape[1] for a, b in products)
+
+
+def multiply(products: list[tuple[Tensor, Tensor]]) -> Callable[[], None]:
+    """What computes the products into memory of its own."""
+    outputs = [a.new_empty(len(a), b.shape[1]) for a, b in products]
+
+    def run() -> None:
+        for (a, b), out in zip(products, outputs, strict=True):
+            torch.mm(a, b, out=out)
+
+    return run
 
 
 def read_triplets(root: Path | None) -> fc.protocols.Dataset:
@@ -82,15 +106,27 @@ def read_triplets(root: Path | None) -> fc.protocols.Dataset:
     return fc.data.FashionIQ(root, "train", gallery="val")
 
 
-def make_trainer(train: fc.protocols.Dataset, dropout: float) -> fc.Trainer:
-    """Stage 2 of the paper on random features."""
+def make_trainer(
+    train: fc.protocols.Dataset,
+    dropout: float,
+    device: str = "cpu",
+    workdir: Path | None = None,
+    callbacks: tuple[Any, ...] = (),
+    **settings: Any,
+) -> fc.Trainer:
+    """Stage 2 of the paper on random features; ``settings`` replace those of the config."""
     texts = list(train.texts())
     encoder = fc.CachedEncoder.from_arrays(
         train.image_ids, torch.randn(len(train.image_ids), DIM), texts, torch.randn(len(texts), DIM)
     )
-    model = fc.ComposedEncoder(encoder, fc.Combiner(DIM, dropout=dropout))
-    config = fc.StageConfig(epochs=1, batch_size=BATCH, lr=2e-5, optimizer="adam", drop_last=True)
-    return fc.Trainer(model, train, fc.InfoNCE(), config)
+    model = fc.ComposedEncoder(encoder, fc.Combiner(DIM, dropout=dropout)).to(device)
+    config = replace(PAPER, **settings)
+    return fc.Trainer(model, train, fc.InfoNCE(), config, workdir=workdir, callbacks=callbacks)
+
+
+def step(trainer: fc.Trainer, batches: Iterator[fc.records.Batch]) -> None:
+    """One step on the next batch."""
+    trainer.step(next(batches))
 
 
 def main() -> None:
@@ -101,31 +137,27 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     train = read_triplets(args.data_root)
-    factors = matrix_products()
-    outputs = [torch.empty(len(a), b.shape[1]) for a, b in factors]
-    flops = sum(2 * a.shape[0] * a.shape[1] * b.shape[1] for a, b in factors)
-
-    def bare() -> None:
-        for (a, b), out in zip(factors, outputs, strict=True):
-            torch.mm(a, b, out=out)
-
-    print(f"{len(train)} triplets, batch {BATCH}, D {DIM}, {flops / 1e12:.2f} TFLOP a step")
-    print(f"{'dropout':>8} {'products s':>11} {'step s':>8} {'share':>7} {'batch CPU ms':>13}")
+    products = {name: matrix_products(dtype) for name, dtype in PRECISIONS.items()}
+    flops = flops_of(products["fp32"])
+    print(f"{len(train)} triplets, batch {BATCH}, D {DIM}, {flops / 1e12:.2f} TFLOP a step\n")
+    rows = []
     for dropout in (0.0, 0.5):
-        trainer = make_trainer(train, dropout)
-        make_batches(trainer)  # warm-up
-        batches, cpu = make_batches(trainer)
-        trainer.step(batches[0])  # warm-up
-        bare()
-        bares, steps = [], []
-        for turn in range(args.rounds):
-            bares.append(cost(bare).wall)
-            steps.append(cost(partial(trainer.step, batches[turn % len(batches)])).wall)
-        share = min(bares) / min(steps)
-        print(
-            f"{dropout:>8} {min(bares):>11.2f} {min(steps):>8.2f} {share:>7.1%} "
-            f"{min(cpu[1:]):>13.1f}"
-        )
+        ways: dict[str, Callable[[], object]] = {}
+        prepared = {}
+        for name in PRECISIONS:
+            trainer = make_trainer(train, dropout, precision=name)
+            make_batches(trainer)  # warm-up
+            batches, cpu = make_batches(trainer)
+            prepared[name] = min(cpu[1:])
+            ways[f"{name} products"] = multiply(products[name])
+            ways[f"{name} step"] = partial(step, trainer, cycle(batches))
+        seconds = {way: spent.wall for way, spent in best(ways, args.rounds).items()}
+        for name in PRECISIONS:
+            bare, own = seconds[f"{name} products"], seconds[f"{name} step"]
+            faster = seconds["fp32 step"] / own
+            numbers = f"{bare:.2f}", f"{own:.2f}", f"{bare / own:.1%}", f"{faster:.2f}"
+            rows.append([f"{name}, dropout {dropout}", *numbers, f"{prepared[name]:.1f}"])
+    print_table(["", "products s", "step s", "share", "x fp32", "CPU ms for a batch"], rows)
 
 
 def make_batches(trainer: fc.Trainer) -> tuple[list[fc.records.Batch], list[float]]:

@@ -1,8 +1,10 @@
 import random
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from fusecomp.protocols import Dataset, Encoder
 from fusecomp.records import Batch, Triplet
 from fusecomp.training._stage import StageConfig
 
-__all__ = ["batches", "plan"]
+__all__ = ["Epochs", "batches", "plan"]
 
 # The stream of random numbers that orders batches; datasets have their own.
 _ORDER = 1_000_003
@@ -56,23 +58,74 @@ def batches(
         >>> [len(batch) for batch in batches(train, encoder, config, epoch=0)]
         [4, 2]
     """
-    triplets = dataset.triplets(epoch, config.seed)
-    lookup = getattr(encoder, "lookup", {})
-    epoch_rows = _EpochInputs(dataset, triplets, lookup, key=(config.seed, epoch))
-    whole = plan(len(triplets), config, epoch, epoch_rows.target_ids)[start:]
-    rows = [batch.tensor_split(world_size())[rank()] for batch in whole]
-    pictures = epoch_rows.pictures(encoder, rows, config.workers)
-    for chosen, (reference, target) in zip(rows, pictures, strict=True):
-        texts, text_counts = epoch_rows.texts(chosen)
-        yield Batch(
-            reference=reference,
-            texts=texts,
-            target=target,
-            text_counts=text_counts,
-            target_ids=epoch_rows.target_ids[chosen],
-            reference_ids=epoch_rows.reference_ids[chosen],
-            query_ids=[triplets[row].query_id for row in chosen.tolist()],
+    yield from Epochs(dataset, encoder, config).batches(epoch, start)
+
+
+class Epochs:
+    """The batches of one epoch after another, as ``batches`` gives them.
+
+    Epochs mostly have the same pictures in the same order; their numbers are found once.
+    """
+
+    def __init__(self, dataset: Dataset, encoder: Encoder, config: StageConfig) -> None:
+        self._dataset = dataset
+        self._encoder = encoder
+        self._config = config
+        place = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
+        lookup = getattr(encoder, "lookup", {})
+        self._find = _Find(
+            reference_ids=_Remembered(partial(_positions, place)),
+            target_ids=_Remembered(partial(_positions, place)),
+            references=_Remembered(lookup["image"]) if "image" in lookup else None,
+            targets=_Remembered(lookup["image"]) if "image" in lookup else None,
+            texts=_Remembered(lookup["text"]) if "text" in lookup else None,
         )
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Those of one epoch, from 0, without so many at the beginning."""
+        config = self._config
+        triplets = self._dataset.triplets(epoch, config.seed)
+        inputs = _EpochInputs(self._dataset, triplets, self._find, key=(config.seed, epoch))
+        whole = plan(len(triplets), config, epoch, inputs.target_ids)[start:]
+        rows = [batch.tensor_split(world_size())[rank()] for batch in whole]
+        pictures = inputs.pictures(self._encoder, rows, config.workers)
+        for chosen, (reference, target) in zip(rows, pictures, strict=True):
+            texts, text_counts = inputs.texts(chosen)
+            yield Batch(
+                reference=reference,
+                texts=texts,
+                target=target,
+                text_counts=text_counts,
+                target_ids=inputs.target_ids[chosen],
+                reference_ids=inputs.reference_ids[chosen],
+                query_ids=inputs.query_ids(chosen),
+            )
+
+
+class _Remembered:
+    """A function from names to numbers that keeps its last answer."""
+
+    def __init__(self, find: Callable[[list[Any]], Tensor]) -> None:
+        self._find = find
+        self._names: list[Any] | None = None
+        self._numbers = torch.empty(0, dtype=torch.int64)
+
+    def __call__(self, names: list[Any]) -> Tensor:
+        # Comparing is a hundred times as fast as finding where the strings are the same objects.
+        if names != self._names:
+            self._numbers = self._find(names)
+            self._names = names
+        return self._numbers
+
+
+class _Find(NamedTuple):
+    """What finds the numbers of an epoch's names; None where the encoder looks nothing up."""
+
+    reference_ids: _Remembered
+    target_ids: _Remembered
+    references: _Remembered | None
+    targets: _Remembered | None
+    texts: _Remembered | None
 
 
 def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> list[Tensor]:
@@ -136,31 +189,39 @@ class _EpochInputs:
     """The inputs of all triplets of an epoch; strings are resolved to rows once."""
 
     def __init__(
-        self, dataset: Dataset, triplets: Sequence[Triplet], lookup: Any, key: tuple[int, int]
+        self, dataset: Dataset, triplets: Sequence[Triplet], find: _Find, key: tuple[int, int]
     ) -> None:
         self._dataset = dataset
         self._key = key
-        self._lookup = lookup
         references = [triplet.reference_id for triplet in triplets]
         targets = [triplet.target_id for triplet in triplets]
-        place: dict[str | None, int]
-        place = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
-        self.reference_ids = _positions(references, place, triplets)
-        self.target_ids = _positions(targets, place, triplets)
-        if "image" in lookup:
-            self._reference_rows = lookup["image"](references)
-            self._target_rows = lookup["image"](targets)
-        self._texts = [text for triplet in triplets for text in triplet.texts]
-        counts = (len(triplet.texts) for triplet in triplets)
-        self._counts = torch.from_numpy(np.fromiter(counts, np.int64, len(triplets)))
+        self._query_ids = [triplet.query_id for triplet in triplets]
+        try:
+            self.reference_ids = find.reference_ids(references)
+            self.target_ids = find.target_ids(targets)
+        except KeyError as error:
+            raise _unknown(error.args[0], triplets) from None
+        self._picture_rows = None
+        if find.references is not None and find.targets is not None:
+            self._picture_rows = find.references(references), find.targets(targets)
+        of_each = [triplet.texts for triplet in triplets]
+        self._texts = list(chain.from_iterable(of_each))
+        self._counts = torch.ones(len(triplets), dtype=torch.int64)
+        # A triplet has a text at least: as many texts as triplets are one each.
+        self._single = len(self._texts) == len(triplets)
+        if not self._single:
+            self._counts = torch.from_numpy(np.fromiter(map(len, of_each), np.int64, len(triplets)))
         self._first = self._counts.cumsum(0) - self._counts
-        self._text_rows = lookup["text"](self._texts) if "text" in lookup else None
+        self._text_rows = None if find.texts is None else find.texts(self._texts)
+
+    def query_ids(self, rows: Tensor) -> list[str]:
+        """The names of some triplets."""
+        return [self._query_ids[row] for row in rows.tolist()]
 
     def texts(self, rows: Tensor) -> tuple[Any, Tensor]:
         """The texts of some triplets, one after another, and how many each has."""
         counts = self._counts[rows]
-        # A triplet has a text at least: as many texts as triplets are one each.
-        if len(self._texts) == len(self._counts):
+        if self._single:
             return self._of(rows), counts
         before = counts.cumsum(0) - counts
         chosen = torch.arange(int(counts.sum()))
@@ -177,9 +238,10 @@ class _EpochInputs:
         self, encoder: Encoder, plan: Sequence[Tensor], workers: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """References and targets of each batch."""
-        if "image" in self._lookup:
+        if self._picture_rows is not None:
+            references, targets = self._picture_rows
             for rows in plan:
-                yield self._reference_rows[rows], self._target_rows[rows]
+                yield references[rows], targets[rows]
             return
         load = getattr(encoder, "load", None)
         if load is None:
@@ -196,20 +258,23 @@ class _EpochInputs:
             yield stacked[:half], stacked[half:]
 
 
-def _positions(
-    image_ids: Sequence[str | None], place: Mapping[str | None, int], triplets: Sequence[Triplet]
-) -> Tensor:
-    """The place of each triplet's image in the dataset, int64."""
-    try:
-        # Several times as fast as torch.tensor of a list.
-        found = np.fromiter(map(place.__getitem__, image_ids), np.int64, len(image_ids))
-        return torch.from_numpy(found)
-    except KeyError:
-        pairs = zip(image_ids, triplets, strict=True)
-        wrong, query_id = next((i, t.query_id) for i, t in pairs if i not in place)
-    if wrong is None:
-        raise ValueError(f"query {query_id!r} has no target to train on")
-    raise ValueError(f"query {query_id!r}: image {wrong!r} is not among the dataset's image_ids")
+def _positions(place: Mapping[str, int], image_ids: Sequence[str]) -> Tensor:
+    """The place of each image in the dataset, int64."""
+    # Several times as fast as torch.tensor of a list.
+    return torch.from_numpy(
+        np.fromiter(map(place.__getitem__, image_ids), np.int64, len(image_ids))
+    )
+
+
+def _unknown(image_id: str | None, triplets: Sequence[Triplet]) -> ValueError:
+    """What to say of an image that the dataset does not list."""
+    wanted = (t.query_id for t in triplets if image_id in (t.reference_id, t.target_id))
+    query_id = next(wanted)
+    if image_id is None:
+        return ValueError(f"query {query_id!r} has no target to train on")
+    return ValueError(
+        f"query {query_id!r}: image {image_id!r} is not among the dataset's image_ids"
+    )
 
 
 class _Seeded:

@@ -27,7 +27,7 @@ from fusecomp.progress import progress
 from fusecomp.protocols import Dataset, Encoder, Loss, require
 from fusecomp.records import Batch
 from fusecomp.training._average import WeightAverage
-from fusecomp.training._batches import batches, plan
+from fusecomp.training._batches import Epochs, plan
 from fusecomp.training._best import BestWeights
 from fusecomp.training._callbacks import Callbacks
 from fusecomp.training._checkpoint import (
@@ -265,8 +265,9 @@ class Trainer:
 
     def _remaining(self, encoder: Encoder) -> Iterator[Batch]:
         """The batches of all epochs that are left; ends an epoch once its last step is made."""
+        epochs = Epochs(self.train, encoder, self.config)
         while not self._is_over():
-            yield from batches(self.train, encoder, self.config, self.epoch, start=self.batch)
+            yield from epochs.batches(self.epoch, start=self.batch)
             self._end_epoch()
 
     def _is_over(self) -> bool:

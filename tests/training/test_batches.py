@@ -1,13 +1,16 @@
 import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import DIM, IMAGES, Toy, encoder
+from toy import DIM, IMAGES, Toy, assert_same, encoder
 
 import fusecomp as fc
 from fusecomp.loading import PictureError
@@ -123,6 +126,46 @@ def test_several_texts_stay_with_their_row(tmp_path: Path) -> None:
                 assert tuple(flat[:count]) == texts[query_id]
                 flat = flat[count:]
             assert not flat
+
+
+class Counting(fc.CachedEncoder):
+    """Counts what it is asked to look up."""
+
+    asked: ClassVar[list[str]] = []
+
+    @property
+    def lookup(self) -> Mapping[str, Callable[[Sequence[str]], torch.Tensor]]:
+        def find(side: str, names: Sequence[str]) -> torch.Tensor:
+            self.asked.append(side)
+            table = self.image if side == "image" else self.text
+            return table.find(names)
+
+        return {side: partial(find, side) for side in ("image", "text")}
+
+
+def test_names_that_come_again_are_found_once_and_others_anew(tmp_path: Path) -> None:
+    class Moving(Toy):
+        """Other references from the third epoch on, other targets in the fourth alone."""
+
+        def triplets(self, epoch: int = 0, seed: int = 0) -> list[fc.Triplet]:
+            rows = super().triplets(epoch, seed)
+            if epoch >= 2:
+                rows = [replace(row, reference_id=row.target_id or "") for row in rows]
+            return [replace(row, target_id="7") for row in rows] if epoch == 3 else rows
+
+    data = Moving(tmp_path)
+    Counting.asked.clear()
+    cached = Counting.build(encoder(), data)
+    epochs = _batches.Epochs(data, cached, CONFIG)
+    of_images = []
+    for epoch in range(5):
+        before = Counting.asked.count("image")
+        remembered = list(epochs.batches(epoch))
+        of_images.append(Counting.asked.count("image") - before)
+        for one, other in zip(remembered, batches(data, cached, CONFIG, epoch), strict=True):
+            for name in other.__slots__:
+                assert_same(getattr(one, name), getattr(other, name), name)
+    assert of_images == [2, 0, 1, 1, 1]
 
 
 def test_start_leaves_out_the_first_batches(tmp_path: Path) -> None:
