@@ -14,6 +14,7 @@ __all__ = [
     "average_gradients",
     "barrier",
     "broadcast",
+    "first_alone",
     "gather",
     "gather_objects",
     "gathered_weights",
@@ -56,6 +57,29 @@ def barrier() -> None:
     """Wait until every process is here."""
     if _many():
         dist.barrier()
+
+
+@contextmanager
+def first_alone() -> Iterator[bool]:
+    """Whether this process is the first, whose work it is; the others wait, all leave together.
+
+    What one process raises in the block, all raise: nobody waits for what will not come.
+
+    Example:
+        >>> with first_alone() as first:
+        ...     if first:
+        ...         print("written once")
+        written once
+    """
+    try:
+        yield rank() == 0
+    except Exception as error:
+        gather_objects(error)
+        raise
+    failures: list[Exception | None] = gather_objects(None)
+    for failure in failures:
+        if failure is not None:
+            raise failure
 
 
 def gather_objects(value: _T) -> list[_T]:

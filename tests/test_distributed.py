@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 import torch
 from processes import Processes
 
@@ -34,6 +36,42 @@ def test_each_process_knows_its_number(two: Processes) -> None:
 def test_objects_come_by_rank_to_all(three: Processes) -> None:
     for gathered in three.run(own_and_all):
         assert [len(value["own"]) for value in gathered] == [1, 2, 3]
+
+
+def firsts(folder: Path) -> list[str]:
+    """What the first has written lies there for all who have left the block."""
+    with distributed.first_alone() as first:
+        if first:
+            time.sleep(0.2)
+            (folder / "written.txt").write_text("by the first")
+    return [path.read_text() for path in folder.iterdir()]
+
+
+def failure(of: int) -> tuple[type, str] | None:
+    """What this process sees where one has failed; and all can go on together."""
+    try:
+        with distributed.first_alone():
+            if distributed.rank() == of:
+                raise FileExistsError(f"process {of} has failed")
+    except Exception as error:
+        distributed.barrier()
+        return type(error), str(error)
+    return None
+
+
+def test_the_others_wait_for_the_first(two: Processes, tmp_path: Path) -> None:
+    assert two.run(firsts, tmp_path) == [["by the first"]] * 2
+    (tmp_path / "written.txt").unlink()
+    assert firsts(tmp_path) == ["by the first"]
+
+
+@pytest.mark.parametrize("of", [0, 1])
+def test_what_one_process_raises_alone_all_raise(two: Processes, of: int) -> None:
+    assert two.run(failure, of) == [(FileExistsError, f"process {of} has failed")] * 2
+
+
+def test_an_error_of_the_only_process_passes() -> None:
+    assert failure(0) == (FileExistsError, "process 0 has failed")
 
 
 # Each writes a file of its own: lines that both print to one pipe may run into each other.
