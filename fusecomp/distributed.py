@@ -1,6 +1,8 @@
 """The only file that touches torch.distributed: who takes part, and what they exchange."""
 
 import atexit
+import importlib
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,10 +37,18 @@ _T = TypeVar("_T")
 def join() -> None:
     """Join the processes that torchrun has started; nothing to do without torchrun.
 
-    Training, extraction and evaluation call it. Under another launcher, call
+    Training, extraction and evaluation call it. Afterwards ``"cuda"`` is a GPU of each process's
+    own, so call it before the model moves there. Under another launcher, call
     ``torch.distributed.init_process_group`` yourself beforehand.
     """
     if dist.is_available() and dist.is_torchelastic_launched() and not dist.is_initialized():
+        own = int(os.environ["LOCAL_RANK"])
+        # More processes than GPUs are a run on the CPU.
+        if own < torch.cuda.device_count():
+            torch.cuda.set_device(own)
+        # Imported later, as by optimisers, its default arguments would keep the group alive; its
+        # threads, still there when Python ends, would now and then abort the process.
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group()
         atexit.register(dist.destroy_process_group)
 

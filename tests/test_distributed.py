@@ -74,6 +74,21 @@ def test_an_error_of_the_only_process_passes() -> None:
     assert failure(0) == (FileExistsError, "process 0 has failed")
 
 
+@pytest.mark.parametrize(("gpus", "chosen"), [(0, []), (1, []), (2, [1])])
+def test_join_gives_each_process_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, chosen: list[int]
+) -> None:
+    found: list[int] = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("torch.distributed.is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda: None)
+    monkeypatch.setattr("atexit.register", lambda function: None)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    monkeypatch.setattr("torch.cuda.set_device", found.append)
+    distributed.join()
+    assert found == chosen
+
+
 # Each writes a file of its own: lines that both print to one pipe may run into each other.
 SCRIPT = """
 import sys
@@ -82,6 +97,9 @@ from fusecomp import distributed
 assert distributed.world_size() == 1
 distributed.join()
 distributed.join()
+from torch.distributed.nn import functional
+# What torch imports later on must not hold the group, whose threads would then outlive it.
+assert functional.broadcast.__defaults__ == (None,)
 found = sorted(distributed.gather_objects(distributed.rank())), distributed.world_size()
 Path(sys.argv[1], f"{distributed.rank()}.txt").write_text(str(found))
 """
