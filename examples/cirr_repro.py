@@ -5,6 +5,7 @@
     python examples/cirr_repro.py --data-root DIR --clip-checkpoint A --combiner-checkpoint B
     python examples/cirr_repro.py --data-root DIR --features FILE
     python examples/cirr_repro.py ... --submit              # also the server's files of test1
+    torchrun --nproc-per-node 2 examples/cirr_repro.py ...  # on several GPUs
 
 Without --data-root it draws MiniCIRR, scenes of toys in groups of six, and runs all stages on two
 small encoders; with it, on CIRR (rc2) in a published layout, as fashioniq_repro.py does on
@@ -19,6 +20,7 @@ from pathlib import Path
 import experiment
 
 import fusecomp as fc
+from fusecomp import distributed
 
 SMALL = experiment.Small(
     dim=128,
@@ -48,8 +50,15 @@ def main() -> None:
     result = experiment.run(args, train, val, root, SMALL)
     if args.submit:
         ranking = fc.rank(result.model, fc.data.CIRR(root, "test1", name))
-        for path in fc.data.write_cirr_submission(ranking, args.workdir / "submission"):
-            print(f"for the server: {path}")
+        with distributed.first_alone() as first:
+            if first:
+                write_submission(ranking, args.workdir / "submission")
+
+
+def write_submission(ranking: fc.Ranking, folder: Path) -> None:
+    """The files of CIRR's server."""
+    for path in fc.data.write_cirr_submission(ranking, folder):
+        print(f"for the server: {path}")
 
 
 if __name__ == "__main__":

@@ -13,17 +13,27 @@ import csv
 import json
 from pathlib import Path
 
+import experiment
 import tinyclip
 import torch
 from torch import nn
 
 import fusecomp as fc
+from fusecomp import distributed
 from fusecomp.report import ablation_table
 from fusecomp.training import ablation
 
 
 def draw_table(root: Path) -> tuple[Path, Path]:
     """MiniFashion, with its triplets as one CSV file."""
+    with distributed.first_alone() as first:
+        if first:
+            write_table(root)
+    return root / "triplets.csv", root / "images"
+
+
+def write_table(root: Path) -> None:
+    """Draw the pictures, and write the table beside them."""
     import minifashion  # needs Pillow
 
     minifashion.render(root, seed=0, train_images=300, val_images=150)
@@ -35,7 +45,6 @@ def draw_table(root: Path) -> tuple[Path, Path]:
                 text, split = " and ".join(row["captions"]), path.name.split(".")[2]
                 if "target" in row:
                     writer.writerow((row["candidate"], text, row["target"], split))
-    return root / "triplets.csv", root / "images"
 
 
 def text_encoder(name: str | None) -> tuple[nn.Module, int]:
@@ -75,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    experiment.command(main)

@@ -5,9 +5,11 @@ example brings its reader, its drawn dataset and the settings that fit the latte
 """
 
 import argparse
+import io
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from typing import Any
 import backbones
 import incomplete
 import torch
+from torch import nn
 
 import fusecomp as fc
+from fusecomp import distributed
 from fusecomp.protocols import Encoder
 from fusecomp.report import ablation_table, write_report
 from fusecomp.training import Ablation, ablation, presets
@@ -84,9 +88,12 @@ def draw(
     args: argparse.Namespace, name: str, render: Callable[..., Path], quick: dict[str, int]
 ) -> Path:
     """Draw a dataset, once for each seed and size."""
-    root = args.workdir / f"{name.lower()}-{args.seed}{'-quick' if args.quick else ''}"
-    print(f"{'using' if root.exists() else 'drawing'} {name} in {root}")
-    return render(root, args.seed, **(quick if args.quick else {}))
+    root: Path = args.workdir / f"{name.lower()}-{args.seed}{'-quick' if args.quick else ''}"
+    with distributed.first_alone() as first:
+        if first:
+            print(f"{'using' if root.exists() else 'drawing'} {name} in {root}")
+            render(root, args.seed, **(quick if args.quick else {}))
+    return root
 
 
 def run(
@@ -107,7 +114,7 @@ def run(
     if args.combiner_checkpoint is not None:
         result = score(encoder, val, args)
     else:
-        first, second = stages(args, small)
+        stage1, stage2 = stages(args, small)
         torch.manual_seed(args.seed)
         result = ablation(
             encoder,
@@ -115,10 +122,18 @@ def run(
             train,
             val,
             loss=fc.InfoNCE(temperature=0.01),
-            stage1=first if args.features is None and args.clip_checkpoint is None else None,
-            stage2=second,
+            stage1=stage1 if args.features is None and args.clip_checkpoint is None else None,
+            stage2=stage2,
             workdir=args.workdir / f"seed-{args.seed}{'-quick' if args.quick else ''}",
         )
+    with distributed.first_alone() as first:
+        if first:
+            write_results(args, val, result)
+    return result
+
+
+def write_results(args: argparse.Namespace, val: Benchmark, result: Ablation) -> None:
+    """Report and model into the workdir, the table on the terminal."""
     rows = result.evaluations
     drawn = "The pictures are drawn: these numbers do not compare with those of real data."
     write_report(
@@ -133,7 +148,6 @@ def run(
     print(f"\n{ablation_table(rows)}\n")
     seconds = time.monotonic() - args.start
     print(f"{seconds:.0f} s; report, pictures and model in {args.workdir}")
-    return result
 
 
 def stages(args: argparse.Namespace, small: Small) -> tuple[fc.StageConfig, fc.StageConfig]:
@@ -176,8 +190,20 @@ def pretrained_encoder(args: argparse.Namespace, root: Path, small: Small) -> fc
     image, text = tinyclip.TinyImageEncoder(small.dim), tinyclip.TinyTextEncoder(small.dim)
     encoder = fc.DualEncoder(image, text, load=tinyclip.load_picture).to(args.device)
     weights = args.workdir / f"tinyclip-{args.seed}{'-quick' if args.quick else ''}.pt"
-    if weights.exists():
-        return fc.ComposedEncoder.load(weights, encoder, fc.Sum()).encoder  # type: ignore[return-value]
+    with distributed.first_alone() as first:
+        if first and not weights.exists():
+            pretrain(image, text, root, small, args)
+            fc.ComposedEncoder(encoder, fc.Sum()).save(weights)
+    fc.ComposedEncoder.load(weights, encoder, fc.Sum())
+    return encoder
+
+
+def pretrain(
+    image: nn.Module, text: nn.Module, root: Path, small: Small, args: argparse.Namespace
+) -> None:
+    """Train both encoders on pictures and their descriptions, showing the epochs."""
+    import tinyclip
+
     print("pretraining the encoders on pictures and descriptions")
     epochs = 2 if args.quick else small.pretrain_epochs
 
@@ -186,8 +212,6 @@ def pretrained_encoder(args: argparse.Namespace, root: Path, small: Small) -> fc
 
     settings: dict[str, Any] = {"epochs": epochs, "lr": small.pretrain_lr, "seed": args.seed}
     tinyclip.pretrain(image, text, root, **settings, progress=show)
-    fc.ComposedEncoder(encoder, fc.Sum()).save(weights)
-    return encoder
 
 
 def score(encoder: Encoder, val: Benchmark, args: argparse.Namespace) -> Ablation:
@@ -213,8 +237,15 @@ def report_missing(dataset: Benchmark) -> None:
 
 
 def command(main: Callable[[], None]) -> None:
-    """Run an example; what its user can mend ends it with one line."""
+    """Run an example, alone or under torchrun; what its user can mend ends it with one line.
+
+    Of many processes the first alone prints.
+    """
+    distributed.join()
     try:
-        main()
+        with redirect_stdout(sys.stdout if distributed.rank() == 0 else io.StringIO()):
+            main()
     except (OSError, ValueError) as error:
+        if distributed.rank() > 0:
+            time.sleep(3)  # if the first has failed as well, torchrun ends the others meanwhile
         sys.exit(f"error: {error}")

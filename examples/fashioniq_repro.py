@@ -4,6 +4,7 @@
     python examples/fashioniq_repro.py --data-root DIR --backbone RN50x4-quickgelu --weights FILE
     python examples/fashioniq_repro.py --data-root DIR --clip-checkpoint A --combiner-checkpoint B
     python examples/fashioniq_repro.py --data-root DIR --features FILE
+    torchrun --nproc-per-node 2 examples/fashioniq_repro.py ...         # on several GPUs
 
 Without --data-root it draws MiniFashion, trains two small encoders on pictures and descriptions
 as CLIP was, tunes the text encoder (stage 1), trains the Combiner on frozen features (stage 2),

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import fusecomp as fc
+from fusecomp import distributed
 
 BAD = ("missing", "empty", "truncated", "placeholder", "unreadable")
 Data = TypeVar("Data", bound=fc.protocols.Dataset)
@@ -12,19 +13,27 @@ Data = TypeVar("Data", bound=fc.protocols.Dataset)
 def leave_out_bad_pictures(root: Path, datasets: dict[str, Data]) -> list[Data]:
     """The datasets by split without what needs a missing or broken picture; says what goes.
 
-    Every picture is decoded for it, as one that is broken inside would stop a training later.
+    Every picture is decoded for it, as one that is broken inside would stop a training later. Of
+    many processes the first decodes.
     """
     kinds = {type(data).__name__.lower() for data in datasets.values()}
-    report = fc.data.verify(kinds.pop(), root, decode=True)
-    bad = {i for finding in report.findings if finding.kind in BAD for i in finding.names}
+    with distributed.first_alone() as first:
+        found = bad_pictures(kinds.pop(), root) if first else set()
+    bad = distributed.gather_objects(found)[0]
     reduced = []
     for split, data in datasets.items():
         gone = [image_id for image_id in data.image_ids if image_id in bad]
         rest: Data = fc.data.without(data, gone)  # type: ignore[assignment]  # it acts as one
-        first = f", the first: {', '.join(gone[:5])}" if gone else ""
+        names = f", the first: {', '.join(gone[:5])}" if gone else ""
         print(
             f"{len(gone):,} of {len(data.image_ids):,} pictures of {split} are missing or broken, "
-            f"{len(data) - len(rest):,} of {len(data):,} triplets are left out{first}"
+            f"{len(data) - len(rest):,} of {len(data):,} triplets are left out{names}"
         )
         reduced.append(rest)
     return reduced
+
+
+def bad_pictures(kind: str, root: Path) -> set[str]:
+    """The ids of the pictures that are missing or cannot be decoded."""
+    report = fc.data.verify(kind, root, decode=True)
+    return {i for finding in report.findings if finding.kind in BAD for i in finding.names}

@@ -1,6 +1,8 @@
 """The only file that touches torch.distributed: who takes part, and what they exchange."""
 
 import atexit
+import importlib
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ __all__ = [
     "average_gradients",
     "barrier",
     "broadcast",
+    "first_alone",
     "gather",
     "gather_objects",
     "gathered_weights",
@@ -34,10 +37,18 @@ _T = TypeVar("_T")
 def join() -> None:
     """Join the processes that torchrun has started; nothing to do without torchrun.
 
-    Training, extraction and evaluation call it. Under another launcher, call
+    Training, extraction and evaluation call it. Afterwards ``"cuda"`` is a GPU of each process's
+    own, so call it before the model moves there. Under another launcher, call
     ``torch.distributed.init_process_group`` yourself beforehand.
     """
     if dist.is_available() and dist.is_torchelastic_launched() and not dist.is_initialized():
+        own = int(os.environ["LOCAL_RANK"])
+        # More processes than GPUs are a run on the CPU.
+        if own < torch.cuda.device_count():
+            torch.cuda.set_device(own)
+        # Imported later, as by optimisers, its default arguments would keep the group alive; its
+        # threads, still there when Python ends, would now and then abort the process.
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group()
         atexit.register(dist.destroy_process_group)
 
@@ -56,6 +67,29 @@ def barrier() -> None:
     """Wait until every process is here."""
     if _many():
         dist.barrier()
+
+
+@contextmanager
+def first_alone() -> Iterator[bool]:
+    """Whether this process is the first, whose work it is; the others wait, all leave together.
+
+    What one process raises in the block, all raise: nobody waits for what will not come.
+
+    Example:
+        >>> with first_alone() as first:
+        ...     if first:
+        ...         print("written once")
+        written once
+    """
+    try:
+        yield rank() == 0
+    except Exception as error:
+        gather_objects(error)
+        raise
+    failures: list[Exception | None] = gather_objects(None)
+    for failure in failures:
+        if failure is not None:
+            raise failure
 
 
 def gather_objects(value: _T) -> list[_T]:

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 import torch
 from processes import Processes
 
@@ -59,6 +61,57 @@ def test_negatives_are_gathered_with_their_rows(two: Processes, three: Processes
         assert (gathered - gradient).norm() < 1e-12 * gradient.norm()
 
 
+def firsts(folder: Path) -> list[str]:
+    """What the first has written lies there for all who have left the block."""
+    with distributed.first_alone() as first:
+        if first:
+            time.sleep(0.2)
+            (folder / "written.txt").write_text("by the first")
+    return [path.read_text() for path in folder.iterdir()]
+
+
+def failure(of: int) -> tuple[type, str] | None:
+    """What this process sees where one has failed; and all can go on together."""
+    try:
+        with distributed.first_alone():
+            if distributed.rank() == of:
+                raise FileExistsError(f"process {of} has failed")
+    except Exception as error:
+        distributed.barrier()
+        return type(error), str(error)
+    return None
+
+
+def test_the_others_wait_for_the_first(two: Processes, tmp_path: Path) -> None:
+    assert two.run(firsts, tmp_path) == [["by the first"]] * 2
+    (tmp_path / "written.txt").unlink()
+    assert firsts(tmp_path) == ["by the first"]
+
+
+@pytest.mark.parametrize("of", [0, 1])
+def test_what_one_process_raises_alone_all_raise(two: Processes, of: int) -> None:
+    assert two.run(failure, of) == [(FileExistsError, f"process {of} has failed")] * 2
+
+
+def test_an_error_of_the_only_process_passes() -> None:
+    assert failure(0) == (FileExistsError, "process 0 has failed")
+
+
+@pytest.mark.parametrize(("gpus", "chosen"), [(0, []), (1, []), (2, [1])])
+def test_join_gives_each_process_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, chosen: list[int]
+) -> None:
+    found: list[int] = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("torch.distributed.is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda: None)
+    monkeypatch.setattr("atexit.register", lambda function: None)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    monkeypatch.setattr("torch.cuda.set_device", found.append)
+    distributed.join()
+    assert found == chosen
+
+
 # Each writes a file of its own: lines that both print to one pipe may run into each other.
 SCRIPT = """
 import sys
@@ -67,6 +120,9 @@ from fusecomp import distributed
 assert distributed.world_size() == 1
 distributed.join()
 distributed.join()
+from torch.distributed.nn import functional
+# What torch imports later on must not hold the group, whose threads would then outlive it.
+assert functional.broadcast.__defaults__ == (None,)
 found = sorted(distributed.gather_objects(distributed.rank())), distributed.world_size()
 Path(sys.argv[1], f"{distributed.rank()}.txt").write_text(str(found))
 """

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fusecomp.distributed import barrier, join, rank
+from fusecomp.distributed import first_alone, join
 from fusecomp.encoders._blocks import Blocks
 from fusecomp.encoders._extraction import Extraction, compute_table
 from fusecomp.encoders._feature_file import FeatureFile, read_features, write_features
@@ -126,10 +126,10 @@ class CachedEncoder(nn.Module):
             for s in SIDES
         )
         cached = cls(image, text, key)
-        if rank() == 0:
-            cached.save(path)
-            shutil.rmtree(folder, ignore_errors=True)
-        barrier()
+        with first_alone() as first:
+            if first:
+                cached.save(path)
+                shutil.rmtree(folder, ignore_errors=True)
         return cached
 
     @classmethod

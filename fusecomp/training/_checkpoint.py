@@ -1,13 +1,12 @@
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fusecomp.distributed import barrier, gather_objects, rank, shard_like, whole
+from fusecomp.distributed import barrier, first_alone, gather_objects, shard_like, whole
 from fusecomp.files import open_atomic, read_tensors, write_json, write_tensors
 
 __all__ = ["Workdir", "collect", "collect_optimizer", "restore", "restore_optimizer"]
@@ -115,7 +114,7 @@ class Workdir:
 
     def _sweep(self) -> None:
         """Remove what a kill has left half written."""
-        with _first_alone() as first:
+        with first_alone() as first:
             if first:
                 for folder in (self.path, self.path / "best"):
                     for path in folder.glob(".*.partial"):
@@ -133,20 +132,20 @@ class Workdir:
 
     def save_config(self, config: Mapping[str, Any]) -> None:
         """For people; resuming looks at ``last.pt``."""
-        with _first_alone() as first:
+        with first_alone() as first:
             if first:
                 write_json(self.path / "config.json", config)
 
     def save_best(self, name: str, weights: Mapping[str, Any]) -> None:
         """Write ``best/NAME``."""
-        with _first_alone() as first:
+        with first_alone() as first:
             if first:
                 write_tensors(self.path / "best" / name, {"format": _FORMAT, **weights})
 
     def save_last(self, state: Mapping[str, Any], history: Sequence[Any], best: set[str]) -> None:
         """Write ``last.pt`` and the log; then remove the best weights that are no longer so."""
         content = {"format": _FORMAT, "identity": self._identity, "history": history, **state}
-        with _first_alone() as first:
+        with first_alone() as first:
             if first:
                 write_tensors(self.path / "last.pt", content)
                 with open_atomic(self.path / "log.jsonl") as log:
@@ -156,15 +155,8 @@ class Workdir:
 
     def remove_best_but(self, best: set[str]) -> None:
         """Remove the best weights that are no longer so, and not needed to resume either."""
-        with _first_alone() as first:
+        with first_alone() as first:
             if first:
                 for path in (self.path / "best").glob("*.pt"):
                     if path.name not in best | self.needed:
                         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _first_alone() -> Iterator[bool]:
-    """Whether this process is the first; all leave together."""
-    yield rank() == 0
-    barrier()
