@@ -11,10 +11,12 @@ from torch import Tensor
 
 from fusecomp.records import Task, Triplet
 
-__all__ = ["SIDES", "Dataset", "Encoder", "Fusion", "Loss"]
+__all__ = ["BATCH_IDS", "SIDES", "Dataset", "Encoder", "Fusion", "Loss"]
 
 # The two sides of an encoder, wherever one is named.
 SIDES = ("image", "text")
+# The keywords of a loss that get a batch's ids, if it accepts them.
+BATCH_IDS = ("target_ids", "reference_ids")
 
 
 @runtime_checkable

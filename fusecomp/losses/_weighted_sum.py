@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from fusecomp.modules import accepted_keywords, describe
-from fusecomp.protocols import Loss
+from fusecomp.protocols import BATCH_IDS, Loss
 
 __all__ = ["WeightedSum"]
-
-_KEYWORDS = ("target_ids", "reference_ids")
 
 
 class WeightedSum(nn.Module):
@@ -41,7 +39,7 @@ class WeightedSum(nn.Module):
             raise ValueError("losses must name at least one loss")
         self.weights = {name: weight for name, (weight, _) in losses.items()}
         self.losses = {name: loss for name, (_, loss) in losses.items()}
-        self.keywords = {n: accepted_keywords(loss, _KEYWORDS) for n, loss in self.losses.items()}
+        self.keywords = {n: accepted_keywords(loss, BATCH_IDS) for n, loss in self.losses.items()}
         for name, (weight, loss) in losses.items():
             if not name.isidentifier() or hasattr(self, name):
                 raise ValueError(f"a loss cannot be named {name!r}: take another identifier")

@@ -17,7 +17,7 @@ from fusecomp.distributed import (
 )
 from fusecomp.model import ComposedEncoder
 from fusecomp.modules import accepted_keywords, autocast
-from fusecomp.protocols import Encoder, Loss
+from fusecomp.protocols import BATCH_IDS, Encoder, Loss
 from fusecomp.records import Batch
 from fusecomp.similarity import widen
 from fusecomp.training._gradient_cache import Features, GradientCache
@@ -27,8 +27,6 @@ from fusecomp.training._randomness import forked, seed
 from fusecomp.training._stage import StageConfig
 
 __all__ = ["Step"]
-
-_ID_KEYWORDS = ("target_ids", "reference_ids")
 
 
 class Step:
@@ -57,7 +55,7 @@ class Step:
         self._device = device
         self._buffers = buffers
         self._loss = loss
-        self._loss_keywords = accepted_keywords(loss, _ID_KEYWORDS)
+        self._loss_keywords = accepted_keywords(loss, BATCH_IDS)
         self.loss_module = loss if isinstance(loss, nn.Module) else None
         self._loss_remembers = isinstance(loss, nn.Module) and any(True for _ in loss.buffers())
         self._compose = model.compose

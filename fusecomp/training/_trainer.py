@@ -123,7 +123,10 @@ class Trainer:
         self.validation = validation
         self.epoch = self.batch = self.steps = 0
         self._device = device_of(model)
-        self._metrics = self._check(config)
+        self._refuse_what_cannot_be(config)
+        self._metrics = self._chosen_metrics()
+        nobody_twice = torch.arange(len(train))
+        self._batches_per_epoch = len(plan(len(train), config, 0, nobody_twice))
         self._learning = learning_parameters(model, config)
         self._refuse_sparse_gradients()
         self._state = StageState(model, self._learning.values(), loss, config.encoder_mode)
@@ -154,8 +157,7 @@ class Trainer:
         # Made when training begins: the stage before this one changes the weights, or the user.
         return None if self.config.ema is None else WeightAverage(self._learning, self.config.ema)
 
-    def _check(self, config: StageConfig) -> tuple[str, ...]:
-        """The metrics that pick the best weights; early errors."""
+    def _refuse_what_cannot_be(self, config: StageConfig) -> None:
         require_one_device(self.model.encoder, self.model.fusion)
         autocast(self._device, config.precision)  # raises where the device cannot
         if plain_class(self.model) is not type(self.model):
@@ -165,19 +167,20 @@ class Trainer:
             )
         if config.precision == "fp16" and any(map(is_sharded, self.model.parameters())):
             raise ValueError("precision='fp16' does not go with FSDP2: use 'bf16'")
-        nobody_twice = torch.arange(len(self.train))
-        self._batches_per_epoch = len(plan(len(self.train), config, 0, nobody_twice))
+        for name in ("metric", "patience"):
+            value = getattr(config, name)
+            if self.validation is None and value is not None:
+                raise ValueError(f"{name}={value!r} needs a validation dataset")
+
+    def _chosen_metrics(self) -> tuple[str, ...]:
+        """Those that pick the best weights, the deciding one first."""
         if self.validation is None:
-            for name in ("metric", "patience"):
-                if getattr(config, name) is not None:
-                    value = getattr(config, name)
-                    raise ValueError(f"{name}={value!r} needs a validation dataset")
             return ()
         valid = metric_names(self.validation)
-        for metric in config.metrics:
+        for metric in self.config.metrics:
             if metric not in valid:
                 raise ValueError(f"unknown metric {metric!r}; valid: {', '.join(valid)}")
-        return config.metrics or (headline(self.validation),)
+        return self.config.metrics or (headline(self.validation),)
 
     def _refuse_sparse_gradients(self) -> None:
         for name, module in self.model.named_modules():
