@@ -53,7 +53,8 @@ class StageConfig:
         micro_batch: rows that the encoders take at once on one process. The loss still sees the
             whole batch, and the gradient is that of the whole batch: features are computed twice,
             activations of one part are held at a time.
-        checkpointing: recompute the activations of each call of the encoder in the backward pass.
+        checkpointing: recompute the activations of each call of the encoder (references, texts,
+            targets) in the backward pass, so that those of one call are held at a time.
         drop_last: leave out the last batch of an epoch if it is not full. If False, a last batch
             of a single row, or of fewer rows than processes, joins the one before.
         unique_targets: arrange each epoch so that no batch holds a target twice, as far as
