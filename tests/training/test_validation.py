@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from evaluations import CIRR_METRICS
 from toy import CONFIG, DIM, Toy, composed
 
 import fusecomp as fc
@@ -33,16 +34,6 @@ def cirr_world(root: Path) -> tuple[fc.ComposedEncoder, fc.data.CIRR, fc.data.CI
         ids, torch.randn(len(ids), DIM), texts, torch.randn(len(texts), DIM)
     )
     return fc.ComposedEncoder(cached, fc.Combiner(DIM)), train, val
-
-
-CIRR_METRICS = [
-    *(f"recall@{k}" for k in (1, 5, 10, 50)),
-    *(f"recall_subset@{k}" for k in (1, 2, 3)),
-    "mean(recall@5, recall_subset@1)",
-    "arithmetic_mean",
-    "harmonic_mean",
-    "geometric_mean",
-]
 
 
 @pytest.mark.parametrize("metric", [None, *CIRR_METRICS])
