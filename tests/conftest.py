@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from processes import Processes
+from verifying import picture
 
 from fusecomp.data import CIRR
 from fusecomp.encoders import CachedEncoder
@@ -122,6 +123,19 @@ def tiny_cirr(tmp_path: Path) -> Path:
         for image_id, file in files.items():
             (root / file).parent.mkdir(parents=True, exist_ok=True)
             (root / file).write_bytes(image_id.encode())
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four pictures and a table that names two of them."""
+    root = tmp_path / "images"
+    root.mkdir()
+    for number, (name, kind) in enumerate(
+        {"a.jpg": "JPEG", "b.png": "PNG", "c.webp": "WEBP", "d.gif": "GIF"}.items()
+    ):
+        (root / name).write_bytes(picture(number, kind))
+    (tmp_path / "mine.csv").write_text("reference,text,target\na,is blue,b\n")
     return root
 
 

@@ -39,6 +39,7 @@ FLOORS = {
     "loading": 0,
     "lazy": 0,
     "pictures": 0,
+    "preprocessing": 0,
     "modules": 0,
 }
 

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from fusecomp.data._verify import verify
     from fusecomp.data._verify_report import VerifyReport
     from fusecomp.data._without import without
-    from fusecomp.pictures import SquarePad, TargetPad, clip_transform
+    from fusecomp.preprocessing import SquarePad, TargetPad, clip_transform
 else:
     __getattr__ = lazily(
         __name__,
         {
             "CIRR": "fusecomp.data._cirr",
-            "SquarePad": "fusecomp.pictures",
-            "TargetPad": "fusecomp.pictures",
+            "SquarePad": "fusecomp.preprocessing",
+            "TargetPad": "fusecomp.preprocessing",
             "TripletTable": "fusecomp.data._table",
             "VerifyReport": "fusecomp.data._verify_report",
-            "clip_transform": "fusecomp.pictures",
+            "clip_transform": "fusecomp.preprocessing",
             "verify": "fusecomp.data._verify",
             "without": "fusecomp.data._without",
             "write_cirr_submission": "fusecomp.data._cirr_submission",

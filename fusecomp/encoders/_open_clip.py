@@ -10,7 +10,8 @@ from fusecomp.encoders._padding import encode_without_padding
 from fusecomp.encoders._towers import learnable
 from fusecomp.files import write_tensors
 from fusecomp.modules import describe, fingerprint
-from fusecomp.pictures import PictureLoader, TargetPad, clip_transform
+from fusecomp.pictures import PictureLoader
+from fusecomp.preprocessing import TargetPad, clip_transform
 
 __all__ = ["OpenClipEncoder"]
 

@@ -4,6 +4,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from fusecomp.pictures import open_picture, rgb
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -27,14 +29,22 @@ def thumbnail(path: Path, image_id: str, side: int) -> "Image":
 
     box = Image.new("RGB", (side, side), _WHITE)
     try:
-        with Image.open(path) as file:
-            picture = file.convert("RGB")
-    except (OSError, ValueError, SyntaxError):
+        with path.open("rb") as file:
+            picture = _fitted(rgb(open_picture(file)), side)
+    except (MemoryError, ImportError):  # not about the file
+        raise
+    except Exception:
         ImageDraw.Draw(box).rectangle((0, 0, side - 1, side - 1), fill=_GREY)
         ImageDraw.Draw(box).text((6, 48), f"no picture\n{image_id}"[:30], _BLACK)
         return box
-    scale = side / max(picture.size)
-    size = [max(1, round(length * scale)) for length in picture.size]
-    picture = picture.resize((size[0], size[1]), Image.Resampling.BICUBIC)
-    box.paste(picture, ((side - size[0]) // 2, (side - size[1]) // 2))
+    box.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
     return box
+
+
+def _fitted(picture: "Image", side: int) -> "Image":
+    """The picture with a longer side of ``side``."""
+    from PIL import Image
+
+    scale = side / max(picture.size)
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)

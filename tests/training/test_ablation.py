@@ -2,8 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from test_trainer import CONFIG, changed, weights
-from toy import DIM, Toy, encoder
+from toy import CONFIG, DIM, Toy, changed, encoder, weights
 
 import fusecomp as fc
 from fusecomp.training import ablation

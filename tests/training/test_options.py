@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from toy import DIM, Toy, assert_same, encoder
+from toy import DIM, Toy, assert_same, encoder, weights
 
 import fusecomp as fc
 from fusecomp.files import read_tensors
@@ -30,10 +30,6 @@ CONFIG = fc.StageConfig(epochs=4, batch_size=5, lr=0.05)
 
 def composed(dropout: float = 0.0) -> fc.ComposedEncoder:
     return fc.ComposedEncoder(encoder(), fc.Combiner(DIM, dropout=dropout))
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
 def fit(root: Path, config: fc.StageConfig, **more: Any) -> fc.Run:

@@ -8,9 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from test_trainer import CONFIG, assert_equal_weights, composed
 from torch import Tensor, nn
-from toy import DIM, IMAGES, Toy, WordText, assert_same, encoder, load
+from toy import (
+    CONFIG,
+    DIM,
+    IMAGES,
+    Toy,
+    WordText,
+    assert_equal_weights,
+    assert_same,
+    composed,
+    encoder,
+    load,
+)
 
 import fusecomp as fc
 from fusecomp.files import read_tensors

@@ -4,9 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 from test_resume import Stop, StopAt
-from test_trainer import CONFIG, assert_equal_weights, changed, weights
 from torch import Tensor
-from toy import DIM, Toy, encoder
+from toy import CONFIG, DIM, Toy, assert_equal_weights, changed, encoder, weights
 
 import fusecomp as fc
 from fusecomp.training import Run

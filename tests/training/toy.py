@@ -1,16 +1,19 @@
 """A toy world for training tests: images are named vectors, texts are words."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 import fusecomp as fc
 from fusecomp.records import Task
+from fusecomp.training import batches
 
 DIM, IMAGES, WORDS = 6, 24, 5
+CONFIG = fc.StageConfig(epochs=3, batch_size=4, lr=0.05, optimizer="adam")
 
 
 def load(path: Path) -> Tensor:
@@ -37,6 +40,21 @@ class WordText(nn.Module):
 def encoder(seed: int = 0, dropout: float = 0.0) -> fc.DualEncoder:
     torch.manual_seed(seed)
     return fc.DualEncoder(image=nn.Linear(4, DIM), text=WordText(dropout), load=load)
+
+
+def composed(dropout: float = 0.5) -> fc.ComposedEncoder:
+    live = encoder()
+    return fc.ComposedEncoder(live, fc.Combiner(DIM, dropout=dropout))
+
+
+def headed() -> fc.ComposedEncoder:
+    """Both towers have a width of their own; heads bring them to a third one."""
+    torch.manual_seed(0)
+    text = WordText()
+    live = fc.DualEncoder(
+        nn.Linear(4, 5), text, encoder().load, image_dim=5, text_dim=DIM, dim=DIM + 1
+    )
+    return fc.ComposedEncoder(live, fc.Combiner(DIM + 1, dropout=0.0))
 
 
 class Toy:
@@ -74,6 +92,26 @@ class Toy:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+def stepped(model: fc.ComposedEncoder, root: Path, **settings: Any) -> fc.Trainer:
+    """A trainer that has made one step."""
+    config = replace(CONFIG, **settings)
+    trainer = fc.Trainer(model, Toy(root), fc.InfoNCE(), config)
+    trainer.step(next(batches(trainer.train, trainer.encoder, config, 0)))
+    return trainer
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def assert_equal_weights(one: nn.Module, other: nn.Module) -> None:
+    assert not changed(weights(one), weights(other))
 
 
 def assert_same(one: object, other: object, where: str = "") -> None:
