@@ -9,7 +9,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-__all__ = ["Loaded", "PictureError", "load_available", "load_pictures", "require_files"]
+__all__ = [
+    "ON_ERROR",
+    "Loaded",
+    "PictureError",
+    "load_available",
+    "load_picture",
+    "load_pictures",
+    "require_files",
+    "stack_pictures",
+]
+
+# What may become of pictures that are missing or broken.
+ON_ERROR = ("raise", "skip")
 
 # Below this many pictures, starting processes costs more than they save.
 _FEW = 512

@@ -3,7 +3,7 @@
 Nothing needs a base class: a module, a function and a lambda all pass.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,7 +11,17 @@ from torch import Tensor
 
 from fusecomp.records import Task, Triplet
 
-__all__ = ["BATCH_IDS", "SIDES", "Dataset", "Encoder", "Fusion", "Loss"]
+__all__ = [
+    "BATCH_IDS",
+    "SIDES",
+    "Dataset",
+    "Encoder",
+    "Fusion",
+    "Loss",
+    "require",
+    "require_both",
+    "require_choice",
+]
 
 # The two sides of an encoder, wherever one is named.
 SIDES = ("image", "text")
@@ -105,3 +115,15 @@ def require(name: str, value: Any, member: str, kind: str, order: str) -> None:
     """
     if not hasattr(value, member):
         raise TypeError(f"{name} must be {kind}, got {type(value).__name__}; the order is {order}")
+
+
+def require_both(model: Any, dataset: Any) -> None:
+    """Raise TypeError unless these are a model and a dataset."""
+    require("model", model, "compose", "a ComposedEncoder", "model, dataset")
+    require("dataset", dataset, "tasks", "a Dataset", "model, dataset")
+
+
+def require_choice(name: str, value: object, valid: Collection[str]) -> None:
+    """Raise ValueError that lists the valid values unless this is one of them."""
+    if value not in valid:
+        raise ValueError(f"unknown {name} {value!r}; valid: {', '.join(map(repr, valid))}")

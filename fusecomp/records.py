@@ -74,6 +74,15 @@ class Task:
     missing_queries: tuple[str, ...] = ()
     missing_images: tuple[str, ...] = ()
 
+    def require_targets(self) -> None:
+        """Raise ValueError that names the first query without a target."""
+        for query in self.queries:
+            if query.target_id is None:
+                raise ValueError(
+                    f"query {query.query_id!r} has no target, so there is nothing to score; "
+                    "rank(model, dataset) gives the ranking alone"
+                )
+
     def __str__(self) -> str:
         text = f"{self.name or 'all'}: {len(self.queries)} queries in {len(self.gallery)}"
         lost, gone = len(self.missing_queries), len(self.missing_images)

@@ -14,10 +14,10 @@ from torch import Tensor
 from fusecomp.distributed import gathered_weights, rank, world_size
 from fusecomp.encoders._blocks import Block, Blocks
 from fusecomp.encoders._features import FeatureTable
-from fusecomp.loading import load_available, require_files
+from fusecomp.loading import ON_ERROR, load_available, require_files
 from fusecomp.modules import autocast, device_of, inference
 from fusecomp.progress import progress
-from fusecomp.protocols import Dataset, Encoder
+from fusecomp.protocols import Dataset, Encoder, require_choice
 from fusecomp.similarity import non_finite_rows, widen
 
 __all__ = ["Extraction", "compute_table"]
@@ -39,8 +39,7 @@ class Extraction:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        if self.on_error not in ("raise", "skip"):
-            raise ValueError(f"unknown on_error {self.on_error!r}; valid: 'raise', 'skip'")
+        require_choice("on_error", self.on_error, ON_ERROR)
         if self.dtype is not None and not self.dtype.is_floating_point:
             raise ValueError(f"dtype must be floating, got {self.dtype}")
 

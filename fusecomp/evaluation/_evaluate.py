@@ -3,12 +3,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from fusecomp.evaluation._features import require_both
 from fusecomp.evaluation._metrics import combine, headline_of, mean_group, metric_names
 from fusecomp.evaluation._rank import rank
 from fusecomp.evaluation._ranking import Ranking
 from fusecomp.model import ComposedEncoder
-from fusecomp.protocols import Dataset
+from fusecomp.protocols import Dataset, require_both
 
 __all__ = ["Evaluation", "evaluate", "score"]
 
@@ -137,11 +136,12 @@ def score(ranking: Ranking) -> Evaluation:
     """The metrics of a ranking.
 
     Raises:
-        ValueError: if a task has no targets.
+        ValueError: if a task has no targets, or one of its queries has none.
     """
-    for name, task in ranking.items():
-        if task.ranks is None:
+    for name, found in ranking.items():
+        if found.ranks is None:
             raise ValueError(f"task {name!r} has no targets, so there is nothing to score")
+        found.task.require_targets()
     recalls = {
         name: {
             metric: 100 * hits.double().sum() / len(hits) for metric, hits in task.hits().items()

@@ -7,13 +7,14 @@ from torch import Tensor
 from fusecomp.data import without
 from fusecomp.encoders import CachedEncoder
 from fusecomp.evaluation._tasks import check_tasks
+from fusecomp.loading import ON_ERROR
 from fusecomp.model import ComposedEncoder
 from fusecomp.modules import device_of, inference, require_one_device
-from fusecomp.protocols import Dataset, Encoder, require
+from fusecomp.protocols import Dataset, Encoder, require_both, require_choice
 from fusecomp.records import Task, Triplet
 from fusecomp.similarity import non_finite_rows
 
-__all__ = ["TaskFeatures", "TaskIndices", "require_both"]
+__all__ = ["TaskFeatures", "TaskIndices"]
 
 # Queries fused at once: bounds the hidden activations of a large fusion.
 _FUSE_ROWS = 1024
@@ -58,6 +59,7 @@ class TaskFeatures:
         on_error: str = "raise",
     ) -> None:
         require_both(model, dataset)
+        require_choice("on_error", on_error, ON_ERROR)
         check_tasks(dataset.tasks())
         require_one_device(model.encoder, model.fusion)
         encoder: Encoder = model.encoder
@@ -102,16 +104,14 @@ class TaskFeatures:
     def indices(self, task: Task) -> TaskIndices:
         """Where the targets, and what is excluded or ranked as a subset, stand in the gallery.
 
-        Raises:
-            ValueError: if the gallery has an image twice or lacks one that a query names.
+        Args:
+            task: one of ``tasks``.
         """
         place = {image_id: index for index, image_id in enumerate(task.gallery)}
-        if len(place) != len(task.gallery):
-            raise ValueError(f"the gallery of task {task.name!r} holds an image twice")
         named = [() if q.target_id is None else (q.target_id,) for q in task.queries]
 
         def indices(rows: Sequence[Sequence[str]]) -> Tensor:
-            return _padded(place, task, rows).to(self._device)
+            return _padded(place, rows).to(self._device)
 
         return TaskIndices(
             indices(named)[:, 0],
@@ -134,23 +134,8 @@ class TaskFeatures:
         return self._encoder.encode_text(rows)
 
 
-def _padded(place: dict[str, int], task: Task, rows: Sequence[Sequence[str]]) -> Tensor:
+def _padded(place: Mapping[str, int], rows: Sequence[Sequence[str]]) -> Tensor:
     """Gallery indices [Q, M], padded with -1."""
     width = max(1, *(len(row) for row in rows))
-    padded = []
-    for query, ids in zip(task.queries, rows, strict=True):
-        try:
-            indices = [place[image_id] for image_id in ids]
-        except KeyError as error:
-            raise ValueError(
-                f"query {query.query_id!r}: image {error.args[0]!r} is not in the gallery of "
-                f"task {task.name!r}"
-            ) from None
-        padded.append(indices + [-1] * (width - len(indices)))
+    padded = [[*(place[i] for i in ids), *[-1] * (width - len(ids))] for ids in rows]
     return torch.tensor(padded, dtype=torch.int64)
-
-
-def require_both(model: ComposedEncoder, dataset: Dataset) -> None:
-    """Raise TypeError unless these are a model and a dataset."""
-    require("model", model, "compose", "a ComposedEncoder", "model, dataset")
-    require("dataset", dataset, "tasks", "a Dataset", "model, dataset")

@@ -59,12 +59,7 @@ def metric_names(dataset: Dataset) -> list[str]:
         raise ValueError(f"{dataset!r} has no task to evaluate")
     check_tasks(tasks)
     for task in tasks:
-        for query in task.queries:
-            if query.target_id is None:
-                raise ValueError(
-                    f"query {query.query_id!r} has no target, so there is nothing to score; "
-                    "rank(model, dataset) gives the ranking alone"
-                )
+        task.require_targets()
         if _task_metrics(task) != _task_metrics(tasks[0]):
             raise ValueError("the tasks of a dataset must have the same metrics")
     return list(combine({t.name: dict.fromkeys(_task_metrics(t), torch.ones(())) for t in tasks}))

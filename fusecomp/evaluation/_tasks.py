@@ -1,4 +1,5 @@
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from fusecomp.records import Task
 
@@ -33,3 +34,35 @@ def _check_task(task: Task) -> None:
                 f"task {task.name!r} has {len(task.queries)} queries but {len(rows)} rows of "
                 f"{name}; give one for each query, or None"
             )
+    for query_id in _repeated(query.query_id for query in task.queries):
+        raise ValueError(
+            f"two queries of task {task.name!r} have the id {query_id!r}; give each its own"
+        )
+    _check_gallery(task)
+
+
+def _check_gallery(task: Task) -> None:
+    for image_id in _repeated(task.gallery):
+        raise ValueError(f"the gallery of task {task.name!r} holds an image twice: {image_id!r}")
+    gallery = frozenset(task.gallery)
+    for row, query in enumerate(task.queries):
+        for image_id in _needed(task, row):
+            if image_id not in gallery:
+                raise ValueError(
+                    f"query {query.query_id!r}: image {image_id!r} is not in the gallery of "
+                    f"task {task.name!r}"
+                )
+
+
+def _needed(task: Task, row: int) -> Iterator[str]:
+    """What a query asks of the gallery."""
+    target_id = task.queries[row].target_id
+    if target_id is not None:
+        yield target_id
+    for rows in (task.exclude, task.subsets):
+        if rows is not None:
+            yield from rows[row]
+
+
+def _repeated(names: Iterable[str]) -> Iterator[str]:
+    return (name for name, count in Counter(names).items() if count > 1)

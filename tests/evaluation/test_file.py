@@ -137,7 +137,10 @@ def rewritten(path: Path, change: Any) -> None:
         (lambda about, _: about.update(format="fusecomp.evaluation/9"), "its format is"),
         (lambda about, _: about.update(tasks=[]), "it holds no task"),
         (lambda about, _: about.pop("protocol"), "protocol"),
-        (lambda about, _: about["tasks"][0].update(gallery=["Dval00"]), "outside its gallery of 1"),
+        (
+            lambda about, _: about["tasks"][0].update(gallery=["Dval00"]),
+            "not in the gallery of task",
+        ),
         (lambda about, _: about["tasks"][0].update(gallery=[3]), "3 is no string"),
         (lambda about, _: about["tasks"][0]["queries"].pop(), "shorter than|longer than"),
         (lambda about, _: about["tasks"][0].update(ks=[0]), "expected one k or more"),

@@ -1,0 +1,123 @@
+"""What does not fit is said before any picture is read; scores are never of half the queries."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from evaluations import random_model
+from torch import Tensor
+
+from fusecomp.encoders import DualEncoder
+from fusecomp.evaluation import Evaluation, evaluate, metric_names, rank, score
+from fusecomp.fusion import Sum
+from fusecomp.model import ComposedEncoder
+from fusecomp.records import Task, Triplet
+from fusecomp.report import cosines
+
+IMAGES = tuple(f"i{number}" for number in range(6))
+
+
+class OneTask:
+    """A dataset of one task, whose pictures are nowhere."""
+
+    protocol = {"dataset": "one"}  # noqa: RUF012 - it stays as it is
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.image_ids = IMAGES
+
+    def path(self, image_id: str) -> Path:
+        return Path("nowhere") / image_id
+
+    def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
+        return list(self.task.queries)
+
+    def texts(self) -> list[str]:
+        return ["is blue"]
+
+    def tasks(self) -> list[Task]:
+        return [self.task]
+
+    def __len__(self) -> int:
+        return len(self.task.queries)
+
+
+QUERIES = [Triplet(f"q{n}", IMAGES[n], ("is blue",), IMAGES[n + 1]) for n in range(4)]
+TASK = Task("", QUERIES, IMAGES, ks=(1, 2))
+HIDDEN = [replace(QUERIES[0], target_id=None), *QUERIES[1:]]
+ELSEWHERE = [("i0",)] * 3 + [("elsewhere",)]
+
+
+def refuse(*_: object) -> Tensor:
+    raise AssertionError("a picture was read or encoded")
+
+
+# It may be asked for anything but to compute.
+UNTOUCHED = ComposedEncoder(DualEncoder(refuse, refuse, refuse), Sum())
+
+WRONG_TASKS = [
+    (replace(TASK, queries=[QUERIES[0], replace(QUERIES[1], query_id="q0")]), "the id 'q0'"),
+    (replace(TASK, gallery=(*IMAGES, "i0")), "holds an image twice: 'i0'"),
+    (replace(TASK, gallery=IMAGES[:4]), "query 'q3': image 'i4' is not in the gallery of task ''"),
+    (replace(TASK, exclude=ELSEWHERE), "query 'q3': image 'elsewhere' is not in the gallery"),
+    (replace(TASK, subsets=ELSEWHERE), "query 'q3': image 'elsewhere' is not in the gallery"),
+]
+
+
+@pytest.mark.parametrize(("task", "message"), WRONG_TASKS)
+@pytest.mark.parametrize("call", [rank, evaluate, cosines])
+def test_a_task_that_does_not_fit_is_refused_first(
+    call: Callable[[ComposedEncoder, OneTask], object], task: Task, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(UNTOUCHED, OneTask(task))
+
+
+@pytest.mark.parametrize(("task", "message"), WRONG_TASKS)
+def test_and_before_a_training_begins(task: Task, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        metric_names(OneTask(task))
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, "10", None])
+def test_a_k_that_is_none_is_refused_first(k: int) -> None:
+    with pytest.raises(ValueError, match=f"k must be a whole number of at least 1, got {k!r}"):
+        rank(UNTOUCHED, OneTask(TASK), k)
+
+
+@pytest.mark.parametrize("call", [evaluate, cosines])
+def test_a_hidden_target_is_refused_first(
+    call: Callable[[ComposedEncoder, OneTask], object],
+) -> None:
+    with pytest.raises(ValueError, match=r"query 'q0' has no target.* rank\(model, dataset\)"):
+        call(UNTOUCHED, OneTask(replace(TASK, queries=HIDDEN)))
+
+
+@pytest.mark.parametrize("call", [rank, evaluate, cosines])
+@pytest.mark.parametrize("model", [UNTOUCHED, random_model(OneTask(TASK))])
+def test_a_misspelt_on_error_is_refused_whatever_the_encoder(
+    model: ComposedEncoder, call: Callable[..., object]
+) -> None:
+    with pytest.raises(ValueError, match="unknown on_error 'skipp'; valid: 'raise', 'skip'"):
+        call(model, OneTask(TASK), on_error="skipp")
+
+
+def test_where_some_targets_are_unknown_there_is_no_score(tmp_path: Path) -> None:
+    data = OneTask(replace(TASK, queries=HIDDEN))
+    ranking = rank(random_model(data), data)
+    with pytest.raises(ValueError, match="query 'q0' has no target"):
+        score(ranking)
+    Evaluation({}, ranking).save(tmp_path / "evaluation.npz")
+    with pytest.raises(ValueError, match="query 'q0' has no target"):
+        Evaluation.load(tmp_path / "evaluation.npz")
+
+
+def test_a_query_named_as_one_of_another_task_is_fine() -> None:
+    class Two(OneTask):
+        def tasks(self) -> list[Task]:
+            return [replace(self.task, name="a"), replace(self.task, name="b")]
+
+    data = Two(TASK)
+    assert torch.equal(*(found.indices for found in rank(random_model(data), data).values()))
