@@ -137,3 +137,59 @@ def check_pair(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
         raise ValueError(
             f"{names[0]} is {a.dtype} and {names[1]} is {b.dtype}: bring both to one dtype"
         )
+
+
+def check_search(query: Tensor, gallery: Tensor) -> None:
+    """Raise ValueError unless these are finite [Q, D] and [N, D] of one dtype on one device."""
+    for name, features in (("query", query), ("gallery", gallery)):
+        check_tensor(features, name)
+        if features.ndim != 2 or features.numel() == 0:
+            raise ValueError(f"{name} must be [rows, D], not empty; got {list(features.shape)}")
+        if not features.is_floating_point():
+            raise ValueError(f"{name} must have a floating dtype, got {features.dtype}")
+        bad = non_finite_rows(features)
+        if bad:
+            raise ValueError(f"{name} row {bad[0]} holds NaN or infinity")
+    for what in ("dtype", "device"):
+        if getattr(query, what) != getattr(gallery, what):
+            raise ValueError(
+                f"query and gallery must share one {what}, got {getattr(query, what)} and "
+                f"{getattr(gallery, what)}"
+            )
+    if query.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            f"query {list(query.shape)} and gallery {list(gallery.shape)} differ in width"
+        )
+
+
+def check_indices(name: str, indices: Tensor, rows: int, size: int, least: int = -1) -> None:
+    """Raise ValueError unless these are int64 [rows] or [rows, M], from ``least`` to below size."""
+    check_tensor(indices, name)
+    if indices.dtype != torch.int64:
+        raise ValueError(f"{name} must be int64, got {indices.dtype}")
+    if indices.ndim not in (1, 2) or len(indices) != rows:
+        raise ValueError(f"{name} must be [{rows}] or [{rows}, M], got {list(indices.shape)}")
+    if indices.numel() == 0:
+        return
+    low, high = int(indices.min()), int(indices.max())
+    if low < least or high >= size:
+        raise ValueError(f"{name} must lie in [{least}, {size}), got {low} to {high}")
+
+
+def check_targets(targets: Tensor, rows: int, size: int, least: int = -1) -> None:
+    """As ``check_indices``, one for each row."""
+    check_indices("targets", targets, rows, size, least)
+    if targets.ndim != 1:
+        raise ValueError(f"targets must be [Q], got {list(targets.shape)}")
+
+
+def index_pairs(indices: Tensor) -> tuple[Tensor, Tensor]:
+    """The (row, gallery index) pairs of a padded [B] or [B, M] tensor."""
+    indices = as_columns(indices)
+    row, column = (indices >= 0).nonzero(as_tuple=True)
+    return row, indices[row, column]
+
+
+def as_columns(indices: Tensor) -> Tensor:
+    """Indices [B] as [B, 1]; [B, M] stay."""
+    return indices.unsqueeze(1) if indices.ndim == 1 else indices

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from fusecomp.evaluation import TaskFeatures
 from fusecomp.model import ComposedEncoder
-from fusecomp.protocols import Dataset
-from fusecomp.similarity import cosine
+from fusecomp.protocols import Dataset, require_both
+from fusecomp.similarity import check_indices, check_search, check_targets, cosine, index_pairs
 
 __all__ = ["CosineDistribution", "Cosines", "cosines", "feature_cosines"]
 
@@ -116,6 +116,9 @@ def cosines(
         ValueError: as ``rank``, and if a target is unknown.
         FileNotFoundError: if pictures are missing.
     """
+    require_both(model, dataset)
+    for task in dataset.tasks():
+        task.require_targets()
     features = TaskFeatures(model, dataset, workers=workers, on_error=on_error)
     parts = []
     for task in features.tasks:
@@ -136,13 +139,14 @@ def feature_cosines(
 
     Args:
         query: [Q, D]; need not be normalised.
-        gallery: [N, D].
+        gallery: [N, D], the same device and dtype.
         targets: int64 [Q], gallery indices.
-        exclude: int64 [Q, M], gallery indices that do not count; -1 is padding.
+        exclude: int64 [Q] or [Q, M], gallery indices that do not count; -1 is padding.
 
     Raises:
-        ValueError: if a target is -1, tensors do not fit each other, or no image but targets is
-            left to compare with.
+        TypeError: on what is no torch tensor.
+        ValueError: if features are not finite, tensors do not fit each other, an index lies outside
+            the gallery, a target is -1, or no image but targets is left to compare with.
 
     Example:
         >>> gallery = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
@@ -150,14 +154,10 @@ def feature_cosines(
         >>> found.target.mean, found.others.mean, found.gap
         (1.0, -0.5, 1.5)
     """
-    for name, rows in (("targets", targets), ("rows of exclude", exclude)):
-        if rows is not None and (len(rows) != len(query) or len(query) == 0):
-            raise ValueError(f"{len(query)} queries but {len(rows)} {name}: give as many, not 0")
-    if not (int(targets.min()) >= 0 and int(targets.max()) < len(gallery)):
-        raise ValueError(
-            f"targets must lie in [0, {len(gallery)}), got {int(targets.min())} to "
-            f"{int(targets.max())}; -1 is a query whose target is not known"
-        )
+    check_search(query, gallery)
+    check_targets(targets, len(query), len(gallery), least=0)
+    if exclude is not None:
+        check_indices("exclude", exclude, len(query), len(gallery))
     blocks = [
         _block(
             cosine(query[rows], gallery),
@@ -177,8 +177,7 @@ def _block(
 ) -> tuple[CosineDistribution, CosineDistribution]:
     counted = torch.ones_like(scores, dtype=torch.bool)
     if exclude is not None:
-        row, column = (exclude >= 0).nonzero(as_tuple=True)
-        counted[row, exclude[row, column]] = False
+        counted[index_pairs(exclude)] = False
     counted.scatter_(1, targets.unsqueeze(1), False)
     own = scores.gather(1, targets.unsqueeze(1)).flatten()
     return _distribution(own), _distribution(scores[counted])

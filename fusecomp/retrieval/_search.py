@@ -5,7 +5,15 @@ import torch
 from torch import Tensor
 
 from fusecomp.retrieval._metrics import target_rank
-from fusecomp.similarity import check_tensor, non_finite_rows, normalize, widen
+from fusecomp.similarity import (
+    as_columns,
+    check_indices,
+    check_search,
+    check_targets,
+    index_pairs,
+    normalize,
+    widen,
+)
 
 __all__ = ["Ranked", "rank_targets", "search"]
 
@@ -108,11 +116,9 @@ def rank_targets(
         >>> rank_targets(torch.tensor([[2.0, 0.1]]), gallery, torch.tensor([1]), k=1).ranks
         tensor([3])
     """
-    _check_indices("targets", targets, len(query), len(gallery))
-    if targets.ndim != 1:
-        raise ValueError(f"targets must be [Q], got {list(targets.shape)}")
+    check_targets(targets, len(query), len(gallery))
     if subsets is not None:
-        _check_indices("subsets", subsets, len(query), len(gallery))
+        check_indices("subsets", subsets, len(query), len(gallery))
     blocks: list[tuple[Tensor, ...]] = []
     for rows, scores in _score_blocks(query, gallery, k, exclude, None, chunk):
         block = (*_top(scores, k), _ranks(scores, targets[rows]))
@@ -132,24 +138,24 @@ def _score_blocks(
     candidates: Tensor | None,
     chunk: int,
 ) -> Iterator[tuple[slice, Tensor]]:
-    _check_features(query, gallery)
+    check_search(query, gallery)
     for name, number in (("k", k), ("chunk", chunk)):
         if number < 1:
             raise ValueError(f"{name} must be at least 1, got {number}")
     for name, indices in (("exclude", exclude), ("candidates", candidates)):
         if indices is not None:
-            _check_indices(name, indices, len(query), len(gallery))
+            check_indices(name, indices, len(query), len(gallery))
     query, gallery = normalize(widen(query)), normalize(widen(gallery))
     for start in range(0, len(query), chunk):
         rows = slice(start, min(start + chunk, len(query)))
         scores = _scores(query[rows], gallery)
         if candidates is not None:
-            where = _positions(candidates[rows])
+            where = index_pairs(candidates[rows])
             kept = torch.full_like(scores, -torch.inf)
             kept[where] = scores[where]
             scores = kept
         if exclude is not None:
-            scores[_positions(exclude[rows])] = -torch.inf
+            scores[index_pairs(exclude[rows])] = -torch.inf
         yield rows, scores
 
 
@@ -162,17 +168,6 @@ def _scores(query: Tensor, gallery: Tensor) -> Tensor:
 def _padded(features: Tensor) -> Tensor:
     missing = max(0, _LEAST_ROWS - len(features))
     return torch.nn.functional.pad(features, (0, 0, 0, missing)) if missing else features
-
-
-def _positions(indices: Tensor) -> tuple[Tensor, Tensor]:
-    """The (row, gallery index) pairs of a padded [B] or [B, M] tensor."""
-    indices = _columns(indices)
-    row, column = (indices >= 0).nonzero(as_tuple=True)
-    return row, indices[row, column]
-
-
-def _columns(indices: Tensor) -> Tensor:
-    return indices.unsqueeze(1) if indices.ndim == 1 else indices
 
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -204,7 +199,7 @@ def _order_ties(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
 
 def _ordered(scores: Tensor, members: Tensor) -> Tensor:
     """Each row's members by score, equal scores by index, then padding."""
-    members = _columns(members).sort(dim=1).values
+    members = as_columns(members).sort(dim=1).values
     own = scores.gather(1, members.clamp_min(0)).masked_fill(members < 0, -torch.inf)
     twice = members[:, 1:] == members[:, :-1]
     own[:, 1:].masked_fill_(twice, -torch.inf)
@@ -227,37 +222,3 @@ def _ranks(scores: Tensor, targets: Tensor) -> Tensor:
         ahead[tied] += ((scores[tied] == own[tied]) & earlier).sum(1)
     found = (targets >= 0) & own.squeeze(1).isfinite()
     return torch.where(found, ahead + 1, -1)
-
-
-def _check_features(query: Tensor, gallery: Tensor) -> None:
-    for name, features in (("query", query), ("gallery", gallery)):
-        check_tensor(features, name)
-        if features.ndim != 2 or features.numel() == 0:
-            raise ValueError(f"{name} must be [rows, D], not empty; got {list(features.shape)}")
-        if not features.is_floating_point():
-            raise ValueError(f"{name} must have a floating dtype, got {features.dtype}")
-        bad = non_finite_rows(features)
-        if bad:
-            raise ValueError(f"{name} row {bad[0]} holds NaN or infinity")
-    for what in ("dtype", "device"):
-        if getattr(query, what) != getattr(gallery, what):
-            raise ValueError(
-                f"query and gallery must share one {what}, got {getattr(query, what)} and "
-                f"{getattr(gallery, what)}"
-            )
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"query {list(query.shape)} and gallery {list(gallery.shape)} differ in width"
-        )
-
-
-def _check_indices(name: str, indices: Tensor, rows: int, size: int) -> None:
-    check_tensor(indices, name)
-    if indices.dtype != torch.int64:
-        raise ValueError(f"{name} must be int64, got {indices.dtype}")
-    if indices.ndim not in (1, 2) or len(indices) != rows:
-        raise ValueError(f"{name} must be [{rows}] or [{rows}, M], got {list(indices.shape)}")
-    if indices.numel() and not (int(indices.min()) >= -1 and int(indices.max()) < size):
-        raise ValueError(
-            f"{name} must lie in [-1, {size}), got {int(indices.min())} to {int(indices.max())}"
-        )

@@ -108,17 +108,47 @@ def test_the_pairs_of_all_tasks_count_alike(tiny_fashioniq: Path) -> None:
 
 def test_unknown_targets_and_shapes_are_named(tiny_fashioniq: Path) -> None:
     data = FashionIQ(tiny_fashioniq, "test", ["dress"])
-    with pytest.raises(ValueError, match="-1 is a query whose target is not known"):
+    with pytest.raises(ValueError, match=r"query .* has no target"):
         cosines(random_model(data), data)
     query, gallery = torch.ones(2, 3), torch.ones(4, 3)
     with pytest.raises(ValueError, match=re.escape("targets must lie in [0, 4), got 0 to 4")):
         feature_cosines(query, gallery, torch.tensor([0, 4]))
-    with pytest.raises(ValueError, match="2 queries but 1 targets"):
+    with pytest.raises(ValueError, match=re.escape("targets must lie in [0, 4), got -1 to 3")):
+        feature_cosines(query, gallery, torch.tensor([3, -1]))
+    with pytest.raises(ValueError, match=re.escape("targets must be [2] or [2, M], got [1]")):
         feature_cosines(query, gallery, torch.tensor([0]))
-    with pytest.raises(ValueError, match="2 queries but 3 rows of exclude"):
+    with pytest.raises(ValueError, match=re.escape("targets must be [Q], got [2, 1]")):
+        feature_cosines(query, gallery, torch.tensor([[0], [1]]))
+    with pytest.raises(ValueError, match=re.escape("exclude must be [2] or [2, M], got [3, 1]")):
         feature_cosines(query, gallery, torch.tensor([0, 1]), torch.zeros(3, 1).long())
-    with pytest.raises(ValueError, match="0 queries but 0 targets: give as many, not 0"):
+    with pytest.raises(ValueError, match=re.escape("query must be [rows, D], not empty")):
         feature_cosines(query[:0], gallery, torch.tensor([], dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"query": torch.tensor([[math.nan, 1, 1], [1, 1, 1]])}, "query row 0 holds NaN"),
+        ({"gallery": torch.full((4, 3), math.inf)}, "gallery row 0 holds NaN or infinity"),
+        ({"gallery": torch.ones(4, 5)}, "differ in width"),
+        ({"gallery": torch.ones(4, 3).double()}, "must share one dtype"),
+        ({"targets": torch.tensor([0.0, 1.0])}, "targets must be int64"),
+        ({"exclude": torch.tensor([[4], [2]])}, re.escape("exclude must lie in [-1, 4)")),
+        ({"exclude": torch.tensor([[-2], [2]])}, re.escape("exclude must lie in [-1, 4)")),
+    ],
+)
+def test_features_that_do_not_fit_are_named(change: dict[str, Any], message: str) -> None:
+    good = {"query": torch.ones(2, 3), "gallery": torch.ones(4, 3), "targets": torch.tensor([0, 1])}
+    with pytest.raises(ValueError, match=message):
+        feature_cosines(**{**good, **change})
+
+
+def test_one_exclusion_a_query_needs_no_columns() -> None:
+    query, gallery = torch.randn(2, 3), torch.randn(4, 3)
+    targets, exclude = torch.tensor([0, 1]), torch.tensor([2, -1])
+    found, same = (feature_cosines(query, gallery, targets, e) for e in (exclude, exclude[:, None]))
+    assert found.to_dict() == same.to_dict()
+    assert found.others.pairs == 5
 
 
 def test_without_any_spread_the_separation_is_infinite() -> None:
