@@ -95,6 +95,8 @@ def compute_table(
         for block in remaining:
             batches = islice(inputs, math.ceil(len(block) / how.batch_size))
             finished.add(block, _encode_block(encode, side, batches, how))
+        if remaining:
+            next(inputs, None)  # the bar and the workers come to their end
     finished.share()
     return _assemble(side, [finished[block] for block in blocks]).to(device_of(encoder))
 
