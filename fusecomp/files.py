@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-__all__ = ["open_atomic", "read_json", "read_tensors", "write_json", "write_tensors"]
+__all__ = ["open_atomic", "read_json", "read_tensors", "reading", "write_json", "write_tensors"]
 
 
 @contextmanager
@@ -56,6 +56,32 @@ def _umask() -> int:
     return mask
 
 
+@contextmanager
+def reading(path: Path, kind: str, problem: str, way_out: str) -> Iterator[None]:
+    """Whatever fails while the content of a file is read becomes one error that names the file.
+
+    Args:
+        path: the file.
+        kind: what is said to be missing, such as ``"file"``.
+        problem: what is said to be wrong with the content, such as ``"torn or no feature file"``.
+        way_out: what to do about that.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        OSError: if it cannot be opened, such as a folder or the file of somebody else.
+        ValueError: on every other error; readers of archives have some of every kind.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no {kind} {path}") from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} is {problem} ({reason}); {way_out}") from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically. NaN is refused, as JSON has none."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -70,12 +96,8 @@ def read_json(path: Path) -> Any:
         FileNotFoundError: if there is none.
         ValueError: if it is cut off or not JSON; the message names file and place.
     """
-    try:
+    with reading(path, "file", "not valid JSON", "fetch or write it again"):
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no file {path}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); fetch or write it again") from error
 
 
 def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
@@ -102,16 +124,12 @@ def read_tensors(path: Path) -> dict[str, Any]:
         ValueError: if it is torn, no such file, holds no dict, or holds anything but tensors
             and plain values (a pickle that would run code is refused, not run).
     """
-    try:
+    problem = (
+        "not a readable checkpoint: torn, of another format, or holding more than tensors and "
+        "plain values"
+    )
+    with reading(path, "file", problem, "fetch or write it again"):
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no file {path}") from None
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise ValueError(
-            f"{path} is not a readable checkpoint: torn, of another format, or holding more "
-            f"than tensors and plain values ({reason})"
-        ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a dict")
     return content

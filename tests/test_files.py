@@ -5,7 +5,7 @@ import os
 import pickle
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from fusecomp.files import open_atomic, read_json, read_tensors, write_json, write_tensors
+from fusecomp.files import open_atomic, read_json, read_tensors, reading, write_json, write_tensors
 
 
 class Hostile:
@@ -236,3 +236,29 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "a.pt")
     with pytest.raises(ValueError, match="holds a list, expected a dict"):
         read_tensors(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("read", [read_json, read_tensors])
+def test_a_folder_is_no_torn_file(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    with pytest.raises(IsADirectoryError) as caught:
+        read(tmp_path)
+    assert caught.value.filename == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("no room"), OSError(22, "no room"), RuntimeError("no room\nfor this")]
+)
+def test_whatever_fails_while_reading_names_the_file(error: Exception) -> None:
+    expected = r"^f is torn or no such thing \((\[Errno 22\] )?no room\); make another$"
+    with (
+        pytest.raises(ValueError, match=expected),
+        reading(Path("f"), "thing", "torn or no such thing", "make another"),
+    ):
+        raise error
+
+
+def test_a_file_of_somebody_else_is_not_called_torn() -> None:
+    mine = PermissionError(errno.EACCES, "not allowed", "f")
+    with pytest.raises(PermissionError) as caught, reading(Path("f"), "", "torn", ""):
+        raise mine
+    assert caught.value is mine

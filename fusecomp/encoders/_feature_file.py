@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusecomp.files import open_atomic
+from fusecomp.files import open_atomic, reading
 
 __all__ = ["FeatureFile", "read_features", "write_features"]
 
@@ -79,7 +79,8 @@ def read_features(path: Path) -> FeatureFile:
         FileNotFoundError: if there is none.
         ValueError: if it is torn, or no feature file.
     """
-    try:
+    problem, way_out = "torn or no feature file", "delete it and build it again"
+    with reading(path, "feature file", problem, way_out):
         header, data = _read_header(path)
         arrays = {name: _map(path, header[name], data) for name in _ARRAYS}
         about = header["__metadata__"]
@@ -91,20 +92,6 @@ def read_features(path: Path) -> FeatureFile:
             key=str(about.get("key", "")),
             skipped=_decode_skipped(about.get("skipped", "{}")),
         )
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no feature file {path}") from None
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        OSError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
-        raise ValueError(
-            f"{path} is torn or no feature file ({error}); delete it and build it again"
-        ) from error
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:

@@ -6,7 +6,6 @@
 
 import json
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from fusecomp.evaluation._ranking import Ranking, TaskRanking
 from fusecomp.evaluation._tasks import check_tasks
-from fusecomp.files import open_atomic
+from fusecomp.files import open_atomic, reading
 from fusecomp.records import Task, Triplet
 
 __all__ = ["read_ranking", "write_ranking"]
@@ -82,27 +81,14 @@ def read_ranking(path: Path) -> Ranking:
         others = sorted(str(other) for other in path.parent.glob("*.npz"))
         there = f"; there are {', '.join(others)}" if others else ""
         raise FileNotFoundError(f"no evaluation {path}; Evaluation.save writes one{there}")
-    try:
-        if not zipfile.is_zipfile(path):
+    problem, way_out = "torn or no evaluation", "evaluate again and save it anew"
+    # Opened here, as np.load leaves a file open that it cannot read.
+    with reading(path, "evaluation", problem, way_out), path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
             raise ValueError("it is no archive of arrays")
-        # Opened here, as np.load leaves a file open that it cannot read.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
             return _ranking(arrays)
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        OSError,
-        EOFError,
-        NotImplementedError,
-        RecursionError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise ValueError(
-            f"{path} is torn or no evaluation ({error}); evaluate again and save it anew"
-        ) from error
 
 
 def _ranking(arrays: _Arrays) -> Ranking:

@@ -1,5 +1,6 @@
 """Extraction: blocks that survive, many processes, precision, pictures that cannot be read."""
 
+import io
 import os
 import signal
 import subprocess
@@ -7,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import extracting
 import numpy as np
@@ -98,21 +101,51 @@ def _full(*_: object) -> None:
     raise OSError("the disk is full")
 
 
+class Hostile:
+    """Unpickling it would create the file."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.victim,)
+
+
+def encrypted(archive: bytes) -> bytes:
+    """The archive with its first entry said to be encrypted, which zipfile asks a password for."""
+    flags = archive.index(b"PK\x01\x02") + 8
+    return archive[:flags] + b"\x01" + archive[flags + 1 :]
+
+
 def test_a_torn_or_hostile_block_is_computed_again(
     data: Numbered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, journal = tmp_path / "features", tmp_path / "journal"
+    path, journal, victim = (tmp_path / name for name in ("features", "journal", "victim"))
     interrupted(data, path, monkeypatch)
     for number, block in enumerate(parts(path)):
-        if number % 3 == 0:
-            block.write_bytes(block.read_bytes()[:100])
-        elif number % 3 == 1:
+        whole = block.read_bytes()
+        if number % 4 == 0:
+            block.write_bytes(whole[:100])
+        elif number % 4 == 1:
             block.write_bytes(b"")
+        elif number % 4 == 2:
+            block.write_bytes(encrypted(whole))
         else:
-            np.savez(block, features=np.array([object()]), about=np.frombuffer(b"{}", np.uint8))
+            np.savez(block, features=np.array([Hostile(victim)]), about=np.frombuffer(b"{}", "u1"))
     cached = build(data.root, path, journal, 0.0)
     assert seen(journal) == PICTURES
     assert torch.equal(cached.image.features, build(data.root, None, None, 0.0).image.features)
+    assert not victim.exists()
+
+
+def test_the_bar_reaches_its_end(data: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr("fusecomp.progress.sys", SimpleNamespace(stderr=screen))
+    build(data.root, None, None, 0.0)
+    images, texts = (line.rpartition("\r")[2] for line in screen.getvalue().rstrip().split("\n"))
+    assert "[########################] 40/40 images" in images
+    assert "[########################] 39/39 texts" in texts
 
 
 def test_finished_blocks_are_read_not_computed(

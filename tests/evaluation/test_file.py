@@ -1,5 +1,6 @@
 """An evaluation in a file: the same after reading, and errors that name the file."""
 
+import errno
 import json
 import zipfile
 from dataclasses import fields
@@ -112,6 +113,42 @@ def test_flipped_bytes_are_found_or_harmless(saved: Path) -> None:
         else:  # dates and flags that nobody reads
             assert_equal(read, whole)
     assert found > 0.7 * len(content) / 37
+
+
+def array_header(text: str) -> bytes:
+    """An array file that says this of its content."""
+    line = text.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(line).to_bytes(2, "little") + line
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<i4', 'fortran_order': False, 'shape': (",
+        "{'descr': '<i4', 'fortran_order': False, 'shape': (1000000000000000,)}",
+        "{'descr': '<i4', 'fortran_order': False, 'shape': (-2,)}",
+        "{'descr': '|O', 'fortran_order': False, 'shape': (8,)}",
+    ],
+)
+def test_an_array_with_a_hostile_header_is_named(saved: Path, header: str) -> None:
+    with zipfile.ZipFile(saved) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(saved, "w") as file:
+        for name, part in (parts | {"0/ranks.npy": array_header(header)}).items():
+            file.writestr(name, part)
+    with pytest.raises(ValueError, match=r"evaluation\.npz is torn or no evaluation"):
+        fc.Evaluation.load(saved)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_torn(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "not allowed", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError, match="not allowed"):
+        fc.Evaluation.load(saved)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x80\x04N.", b"PK\x05\x06" + bytes(18)])
