@@ -69,7 +69,8 @@ def write_features(path: Path, content: FeatureFile) -> None:
 
 
 def _encode_names(names: list[str]) -> NDArray[np.uint8]:
-    return np.frombuffer(json.dumps(names, ensure_ascii=False).encode(), dtype=np.uint8)
+    # In ASCII, which also holds file names that are not UTF-8.
+    return np.frombuffer(json.dumps(names).encode(), dtype=np.uint8)
 
 
 def read_features(path: Path) -> FeatureFile:

@@ -32,7 +32,8 @@ def write_ranking(path: Path, ranking: Ranking) -> None:
     """Write the file atomically."""
     tasks = [_describe(found.task) for found in ranking.tasks]
     about = {"format": _FORMAT, "protocol": dict(ranking.protocol), "tasks": tasks}
-    text = json.dumps(about, ensure_ascii=False).encode()
+    # In ASCII, which also holds file names that are not UTF-8.
+    text = json.dumps(about).encode()
     arrays: dict[str, Any] = {
         f"{number}/{name}": _compact(getattr(found, name))
         for number, found in enumerate(ranking.tasks)

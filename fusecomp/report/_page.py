@@ -65,15 +65,17 @@ def retrieval_page(
             raise ValueError(f"gates of {task!r}; the tasks are {', '.join(evaluation.ranking)}")
     pillow()
     articles: list[str] = []
-    pictures: dict[str, str] = {}
+    image_ids: dict[str, None] = {}
     for number, (name, ranking) in enumerate(evaluation.ranking.items()):
         numbers = checked_gates(ranking.task, gates.get(name))
         for position, kinds in _chosen(ranking, each, seed).items():
             found = what_it_found(ranking, position, top, numbers)
             articles.append(_article(found, number, kinds))
-            pictures |= dict.fromkeys(_image_ids(found), "")
-    for image_id in pictures:
-        pictures[image_id] = _data_uri(dataset.path(image_id), image_id)
+            image_ids |= dict.fromkeys(_image_ids(found))
+    pictures = {
+        _in_utf8(image_id).decode(): _data_uri(dataset.path(image_id), image_id)
+        for image_id in image_ids
+    }
     names = [name or "all" for name in evaluation.ranking]
     text = PAGE.substitute(
         title=escape(title),
@@ -86,7 +88,7 @@ def retrieval_page(
         pictures=json.dumps(pictures).replace("<", "\\u003c"),
     )
     with open_atomic(Path(path)) as file:
-        file.write(text.encode())
+        file.write(_in_utf8(text))
 
 
 def _chosen(ranking: TaskRanking, each: int, seed: int) -> dict[int, list[str]]:
@@ -105,6 +107,11 @@ def _image_ids(found: Found) -> Iterator[str]:
     yield from (result.image_id for result in found.results)
     if found.query.target_id is not None:
         yield found.query.target_id
+
+
+def _in_utf8(text: str) -> bytes:
+    # A file name that is not UTF-8 holds what UTF-8 has no bytes for; it is spelled out.
+    return text.encode(errors="backslashreplace")
 
 
 def _data_uri(path: Path, image_id: str) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import zipfile
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +18,7 @@ import fusecomp as fc
 from fusecomp.data import CIRR, FashionIQ, without
 from fusecomp.evaluation import TaskRanking, score
 from fusecomp.protocols import Dataset
+from fusecomp.records import Task
 
 
 def assert_equal(one: fc.Evaluation, other: fc.Evaluation) -> None:
@@ -61,6 +63,17 @@ def test_double_precision_stays(tiny_cirr: Path, tmp_path: Path) -> None:
     model = random_model(data).double()
     evaluation = fc.evaluate(model, data)
     assert evaluation.ranking[""].scores.dtype == torch.float64
+    evaluation.save(tmp_path / "evaluation.npz")
+    assert_equal(evaluation, fc.Evaluation.load(tmp_path / "evaluation.npz"))
+
+
+def test_names_that_are_not_utf8_come_back(tmp_path: Path) -> None:
+    strange = os.fsdecode(b"caf\xe9.png")
+    gallery, queries = ("größer", strange), [fc.Triplet("q", strange, ("is big",), "größer")]
+    found = TaskRanking(
+        Task("", queries, gallery), torch.tensor([[0]]), torch.ones(1, 1), torch.tensor([1])
+    )
+    evaluation = score(fc.Ranking([found], {}))
     evaluation.save(tmp_path / "evaluation.npz")
     assert_equal(evaluation, fc.Evaluation.load(tmp_path / "evaluation.npz"))
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from evaluations import random_evaluation
 from PIL import Image
 
 import fusecomp as fc
-from fusecomp.data import CIRR, FashionIQ
+from fusecomp.data import CIRR, FashionIQ, TripletTable
 from fusecomp.evaluation import describe_protocol, score
 from fusecomp.report import retrieval_page
 
@@ -94,6 +95,18 @@ class Page(HTMLParser):
 def written(path: Path, evaluation: fc.Evaluation, data: Any, **options: Any) -> Page:
     retrieval_page(evaluation, data, path / "page.html", **options)
     return Page((path / "page.html").read_text())
+
+
+def test_a_file_name_that_is_not_utf8_is_spelled_out(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in (b"a.png", b"b.png", b"caf\xe9.png"):
+        Image.new("RGB", (8, 8)).save(pictures / os.fsdecode(name))
+    (tmp_path / "mine.csv").write_text("reference,text,target\na,is b,b\n")
+    data = TripletTable(tmp_path / "mine.csv", pictures)
+    page = written(tmp_path, random_evaluation(data), data)
+    shown = {name for card in page.cards for name, _ in card.figures}
+    assert shown == set(page.pictures) == {"a", "b", "caf\\udce9.png"}
 
 
 def test_it_shows_what_was_found(data: FashionIQ, tmp_path: Path) -> None:
