@@ -1,6 +1,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from fusecomp.protocols import Dataset
@@ -22,7 +23,7 @@ def without(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
             does not know are passed over.
 
     Raises:
-        ValueError: if no triplet is left.
+        ValueError: if no triplet is left, or ``image_ids`` is a plain string.
 
     Example:
         >>> import tempfile
@@ -37,6 +38,8 @@ def without(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
         >>> len(data), data.tasks()[0].missing_images, data.protocol["missing"]
         (2, ('c',), '1 of 3 queries, 1 of 3 gallery pictures')
     """
+    if isinstance(image_ids, str):
+        raise ValueError(f"image_ids must be a list of strings, got the string {image_ids!r}")
     known = set(dataset.image_ids)
     missing = frozenset(image_id for image_id in image_ids if image_id in known)
     if not missing:
@@ -77,6 +80,13 @@ class _Without:
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
         return [t for t in self._dataset.triplets(epoch, seed) if self._remains(t)]
+
+    # Both stand here, as isinstance(..., Dataset) does not ask __getattr__ from Python 3.12 on.
+    def path(self, image_id: str) -> Path:
+        return self._dataset.path(image_id)
+
+    def texts(self) -> Sequence[str]:
+        return self._dataset.texts()
 
     def tasks(self) -> list[Task]:
         return [self._reduced(task) for task in self._dataset.tasks()]

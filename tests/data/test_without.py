@@ -1,11 +1,13 @@
 """A dataset without some pictures keeps the rest, and says what it lacks."""
 
+import inspect
 import pickle
 from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from typing_extensions import get_protocol_members
 
 from fusecomp.data import FashionIQ, TripletTable, without
 from fusecomp.protocols import Dataset
@@ -30,6 +32,18 @@ def test_what_needs_the_picture_goes_and_the_rest_stays(tiny_fashioniq: Path) ->
     assert rest.path("Dval04") == full.path("Dval04")
     assert rest.split == "val"  # type: ignore[attr-defined]
     assert repr(rest) == f"{full!r} without 1 pictures"
+
+
+def test_it_is_a_dataset_also_to_those_who_do_not_call_getattr(tiny_fashioniq: Path) -> None:
+    rest = without(FashionIQ(tiny_fashioniq, "val"), ["Dval05"])
+    for member in get_protocol_members(Dataset):
+        inspect.getattr_static(rest, member)
+
+
+def test_a_plain_string_is_no_list_of_pictures(tiny_fashioniq: Path) -> None:
+    full = FashionIQ(tiny_fashioniq, "val")
+    with pytest.raises(ValueError, match="must be a list of strings, got the string 'Dval05'"):
+        without(full, "Dval05")
 
 
 def test_random_texts_stay_those_of_their_rows(tiny_fashioniq: Path) -> None:
