@@ -9,10 +9,11 @@ import numpy as np
 
 from fusecomp.evaluation import Evaluation, TaskRanking
 from fusecomp.files import open_atomic
+from fusecomp.pictures import require_pillow
 from fusecomp.protocols import Dataset
 from fusecomp.report._found import Found, Gates, checked_gates, what_it_found
 from fusecomp.report._page_template import PAGE
-from fusecomp.report._thumbnail import pillow, thumbnail
+from fusecomp.report._thumbnail import thumbnail
 
 __all__ = ["retrieval_page"]
 
@@ -63,7 +64,7 @@ def retrieval_page(
     for task in gates:
         if task not in evaluation.ranking:
             raise ValueError(f"gates of {task!r}; the tasks are {', '.join(evaluation.ranking)}")
-    pillow()
+    require_pillow()
     articles: list[str] = []
     image_ids: dict[str, None] = {}
     for number, (name, ranking) in enumerate(evaluation.ranking.items()):

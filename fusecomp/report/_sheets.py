@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from fusecomp.evaluation import TaskRanking
 from fusecomp.files import open_atomic
+from fusecomp.pictures import require_pillow
 from fusecomp.protocols import Dataset
 from fusecomp.records import Triplet
 from fusecomp.report._found import Found, Gates, checked_gates, what_it_found
-from fusecomp.report._thumbnail import pillow, thumbnail
+from fusecomp.report._thumbnail import thumbnail
 
 __all__ = ["contact_sheet", "retrieval_sheet"]
 
@@ -77,9 +78,11 @@ def retrieval_sheet(
 
     Raises:
         ImportError: if Pillow is missing.
-        ValueError: if there are no queries, positions outside the task's, or more or fewer gates
-            than queries.
+        ValueError: if there are no queries, positions outside the task's, top is below 1, or there
+            are more or fewer gates than queries.
     """
+    if top < 1:
+        raise ValueError(f"top must be at least 1, got {top}")
     count = len(ranking.task.queries)
     numbers = checked_gates(ranking.task, gates)
     if queries is None:
@@ -110,7 +113,9 @@ def _texts(triplet: Triplet) -> str:
 
 
 def _draw(rows: Sequence[Sequence[_Cell]], dataset: Dataset, path: Path) -> None:
-    Image, ImageDraw, ImageFont = pillow()
+    require_pillow()
+    from PIL import Image, ImageDraw, ImageFont
+
     if not rows:
         raise ValueError("there is nothing to draw")
     font = ImageFont.load_default(size=12)

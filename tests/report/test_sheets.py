@@ -135,6 +135,23 @@ def test_a_missing_or_broken_picture_is_a_grey_box(
     assert (201, 201, 201) in colours(tmp_path / "sheet.png")
 
 
+def test_a_picture_too_large_to_open_is_a_grey_box(
+    data: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("1", (500, 500), 1).save(data.path("1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+        contact_sheet(data.triplets()[:3], data, tmp_path / "sheet.png")
+    assert (201, 201, 201) in colours(tmp_path / "sheet.png")
+
+
+@pytest.mark.parametrize("top", [0, -1])
+def test_no_results_to_draw(data: Toy, evaluation: fc.Evaluation, tmp_path: Path, top: int) -> None:
+    with pytest.raises(ValueError, match=f"top must be at least 1, got {top}"):
+        retrieval_sheet(evaluation.ranking[""], data, tmp_path / "sheet.png", top=top)
+    assert not (tmp_path / "sheet.png").exists()
+
+
 def test_nothing_to_draw(data: Toy, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing to draw"):
         contact_sheet([], data, tmp_path / "sheet.png")
