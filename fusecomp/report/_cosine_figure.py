@@ -61,7 +61,7 @@ def _draw(axes: "Axes", name: str, row: Cosines) -> None:
         axes.stairs(*_density(found), fill=True, alpha=0.35, color=colour, label=label)
         axes.stairs(*_density(found), color=colour, linewidth=0.8)
         axes.axvline(found.mean, color=colour, linestyle="--", linewidth=1)
-    axes.set_title(name, fontsize=9, loc="left", fontweight="bold")
+    axes.set_title(name, fontsize=9, loc="left", fontweight="bold", parse_math=False)
     gap = f"gap {row.gap:.3f} ({row.separation:.2f} standard deviations)"
     axes.set_title(gap, fontsize=9, loc="right")
     axes.set_yticks([])

@@ -64,7 +64,8 @@ def _draw_metrics(axes: "Axes", records: Sequence[_Record]) -> None:
             epochs[best], values[best], "o", markersize=5, color=line.get_color(), label=label
         )
     if names:
-        axes.legend(fontsize=7, frameon=False)
+        for text in axes.legend(fontsize=7, frameon=False).get_texts():
+            text.set_parse_math(False)
     else:
         axes.text(0.5, 0.5, "no validation", ha="center", transform=axes.transAxes, fontsize=9)
 

@@ -35,7 +35,8 @@ def plain(axes: "Axes") -> None:
 def print_protocol(figure: "Figure", protocol: Mapping[str, str]) -> None:
     """Below the figure, if it is known."""
     if protocol:
-        figure.supxlabel(describe_protocol(protocol), fontsize=7, color=_GREY)
+        text = describe_protocol(protocol)
+        figure.supxlabel(text, fontsize=7, color=_GREY, parse_math=False)
 
 
 def save_figure(figure: "Figure", path: Path) -> None:

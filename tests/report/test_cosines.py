@@ -189,6 +189,12 @@ def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return drawn
 
 
+def test_names_are_text_not_formulas(row: Cosines, tmp_path: Path, texts: list[str]) -> None:
+    row = replace(row, protocol={"dataset": r"$\foo$.csv"})
+    cosine_figure({r"costs $\foo$": row}, tmp_path / "cosines.png")
+    assert {r"costs $\foo$", r"dataset $\foo$.csv"} <= set(texts)
+
+
 def test_each_row_has_its_panel_name_and_gap(
     row: Cosines, tmp_path: Path, texts: list[str]
 ) -> None:

@@ -75,6 +75,13 @@ def test_a_training_without_validation_and_with_a_protocol(tmp_path: Path) -> No
     assert (tmp_path / "new/a.png").read_bytes() != (tmp_path / "new/b.png").read_bytes()
 
 
+def test_names_are_text_not_formulas(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra plots")
+    log = write_log(tmp_path, [{**record(1), r"$\foo$": 3.0}])
+    training_curves(log, tmp_path / "curves.png", protocol={"dataset": r"$\foo$.csv"})
+    assert (tmp_path / "curves.png").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
