@@ -40,7 +40,8 @@ class Prepared:
         """The positions of reference and target in the dataset, of every triplet."""
         place = {image_id: number for number, image_id in enumerate(self.train.image_ids)}
         triplets = self.train.triplets()
-        return torch.tensor([[place[t.reference_id], place[t.target_id or ""]] for t in triplets])
+        pairs = [[place[t.reference_id], place[t.target_id or ""]] for t in triplets]
+        return torch.tensor(pairs, device=self.encoder.image.features.device)
 
     def bank(self) -> fc.InfoNCE:
         """Every query among all training targets."""
@@ -52,7 +53,7 @@ class Prepared:
         """What a trained model makes of the training set."""
         triplets, names = self.train.triplets(), list(self.train.image_ids)
         queries = model.query([t.reference_id for t in triplets], [t.texts[0] for t in triplets])
-        ids = torch.arange(len(names))
+        ids = torch.arange(len(names), device=queries.device)
         return losses.Distill(queries, self.pairs(), model.gallery(names), ids, temperature=T)
 
 
@@ -84,7 +85,7 @@ def train(data: Prepared, loss: Loss, args: argparse.Namespace) -> fc.ComposedEn
     config = fc.StageConfig(
         epochs=epochs, batch_size=256, lr=1e-3, optimizer="adam", seed=args.seed
     )
-    model = fc.ComposedEncoder(data.encoder, fc.Combiner(DIM))
+    model = fc.ComposedEncoder(data.encoder, fc.Combiner(DIM).to(args.device))
     return fc.fit(model, data.train, loss, config).model
 
 
@@ -122,4 +123,4 @@ def mean(runs: list[dict[str, fc.Evaluation]], name: str, metric: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    experiment.command(main)

@@ -245,7 +245,7 @@ def command(main: Callable[[], None]) -> None:
     try:
         with redirect_stdout(sys.stdout if distributed.rank() == 0 else io.StringIO()):
             main()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         if distributed.rank() > 0:
             time.sleep(3)  # if the first has failed as well, torchrun ends the others meanwhile
         sys.exit(f"error: {error}")

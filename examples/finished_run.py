@@ -2,13 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-import tinyclip
+import experiment
+from fashioniq_repro import SMALL
 
 import fusecomp as fc
 from fusecomp.files import read_json
-
-DIM = 64
 
 
 def parse_arguments(doc: str | None) -> argparse.Namespace:
@@ -28,9 +28,10 @@ def open_run(workdir: Path, seed: int) -> tuple[Path, dict[str, fc.ComposedEncod
             f"no finished run in {workdir}: python examples/fashioniq_repro.py --workdir {workdir}"
         )
     root = workdir / f"minifashion-{name_of(workdir, seed)}"
-    weights = workdir / f"tinyclip-{name_of(workdir, seed)}.pt"
-    plain = fc.ComposedEncoder.load(weights, encoder(), fc.Sum()).encoder
-    tuned = fc.ComposedEncoder.load(workdir / "model.pt", encoder(), fc.Combiner(DIM))
+    quick = name_of(workdir, seed).endswith("quick")
+    args = argparse.Namespace(workdir=workdir, seed=seed, quick=quick, device="cpu")
+    plain, other = (experiment.pretrained_encoder(args, root, SMALL) for _ in range(2))
+    tuned = fc.ComposedEncoder.load(workdir / "model.pt", other, fc.Combiner(SMALL.dim))
     return root, {
         "plain, Sum": fc.ComposedEncoder(plain, fc.Sum()),
         "plain, Combiner": plain_combiner(plain, root, trainings(workdir, seed) / "plain"),
@@ -49,15 +50,9 @@ def trainings(workdir: Path, seed: int) -> Path:
     return workdir / f"seed-{name_of(workdir, seed)}"
 
 
-def validation(root: Path, **options: str | bool) -> fc.data.FashionIQ:
+def validation(root: Path, **options: Any) -> fc.data.FashionIQ:
     """MiniFashion's queries under some protocol."""
-    return fc.data.FashionIQ(root, "val", name="MiniFashion", **options)  # type: ignore[arg-type]
-
-
-def encoder() -> fc.DualEncoder:
-    """The example's, without weights."""
-    image, text = tinyclip.TinyImageEncoder(DIM), tinyclip.TinyTextEncoder(DIM)
-    return fc.DualEncoder(image, text, load=tinyclip.load_picture)
+    return fc.data.FashionIQ(root, "val", name="MiniFashion", **options)
 
 
 def plain_combiner(plain: fc.protocols.Encoder, root: Path, workdir: Path) -> fc.ComposedEncoder:
@@ -66,7 +61,7 @@ def plain_combiner(plain: fc.protocols.Encoder, root: Path, workdir: Path) -> fc
     train = fc.data.FashionIQ(root, "train", gallery="val", name="MiniFashion")
     trainer = fc.TwoStageTrainer(
         plain,
-        fc.Combiner(DIM),
+        fc.Combiner(SMALL.dim),
         loss=fc.InfoNCE(temperature=0.01),
         stage1=None,
         stage2=config,

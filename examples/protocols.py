@@ -7,9 +7,9 @@ Each row changes one option of the default (gallery original, reference kept, ca
 leaves out every twentieth picture as if it were missing; prints Markdown.
 """
 
-import sys
 import warnings
 
+import experiment
 import finished_run
 
 import fusecomp as fc
@@ -44,7 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    experiment.command(main)

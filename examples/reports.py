@@ -10,10 +10,10 @@ results.html, whose filters work offline. Needs the extras images and plots.
 """
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import experiment
 import finished_run
 import torch
 from torch import Tensor
@@ -82,7 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (OSError, ValueError, ImportError) as error:
-        sys.exit(f"error: {error}")
+    experiment.command(main)
