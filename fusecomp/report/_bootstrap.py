@@ -40,7 +40,7 @@ def bootstrap(
         seed: the same one gives the same intervals.
 
     Raises:
-        ValueError: if resamples are below 1.
+        ValueError: if resamples are below 1, or seed is below 0.
     """
     (metrics,) = resampled([evaluation.ranking], resamples, seed)
     return {name: interval_of(values) for name, values in metrics.items()}
@@ -55,7 +55,7 @@ def interval_table(evaluation: Evaluation, *, resamples: int = 10_000, seed: int
         seed: as in ``bootstrap``.
 
     Raises:
-        ValueError: if resamples are below 1.
+        ValueError: if resamples are below 1, or seed is below 0.
     """
     intervals = bootstrap(evaluation, resamples=resamples, seed=seed)
     content: dict[str, Any] = {
@@ -94,6 +94,8 @@ def resampled(rankings: Sequence[Ranking], resamples: int, seed: int) -> list[Ma
     """
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}")
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}")
     generator = np.random.default_rng(seed)
     recalls: list[dict[str, dict[str, Tensor]]] = [{} for _ in rankings]
     for task in rankings[0]:

@@ -136,11 +136,14 @@ def compare(
         changes: how many queries to list that rose, and that fell.
 
     Raises:
-        ValueError: if the two are of different datasets, tasks, metrics or queries.
+        ValueError: if the two are of different datasets, tasks, metrics or queries, resamples are
+            below 1, or seed or changes below 0.
 
     Warns:
         ProtocolWarning: if protocols or galleries differ; it names the difference.
     """
+    if changes < 0:
+        raise ValueError(f"changes must be at least 0, got {changes}")
     a, b = _paired(a, b, names)
     notes = [*protocol_differences(a.protocol, b.protocol), *_galleries(a.ranking, b.ranking)]
     if notes:

@@ -63,7 +63,8 @@ def retrieval_page(
     gates = {} if gates is None else gates
     for task in gates:
         if task not in evaluation.ranking:
-            raise ValueError(f"gates of {task!r}; the tasks are {', '.join(evaluation.ranking)}")
+            tasks = ", ".join(map(repr, evaluation.ranking))
+            raise ValueError(f"gates of {task!r}; the tasks are {tasks}")
     require_pillow()
     articles: list[str] = []
     image_ids: dict[str, None] = {}

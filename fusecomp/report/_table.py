@@ -56,7 +56,7 @@ class Table:
     def _latex(self) -> Iterator[str]:
         cells = [*self.rows, *(row for row, _ in self.apart)]
         sides = ["r" if numeric else "l" for numeric in _numeric(self.head, cells)]
-        yield from (f"% {note}" for note in self.notes)
+        yield from (f"% {line}" for note in self.notes for line in note.splitlines())
         yield f"\\begin{{tabular}}{{{''.join(sides)}}}"
         yield from ("\\toprule", _latex_row(self.head), "\\midrule")
         yield from map(_latex_row, self.rows)

@@ -244,3 +244,11 @@ def test_it_prints_a_table_and_gives_json(tiny_fashioniq: Path) -> None:
     assert content["differences"]["mean"]["difference"] == b["mean"] - a["mean"]
     assert len(content["better"]) == len(comparison.better) > 0
     assert {"query_id", "rank_a", "rank_b", "texts"} <= set(content["better"][0])
+
+
+def test_fewer_changes_than_none_are_refused(tiny_fashioniq: Path) -> None:
+    a, b = evaluations(tiny_fashioniq)
+    none = compare(a, b, changes=0)
+    assert not none.better and not none.worse
+    with pytest.raises(ValueError, match="changes must be at least 0, got -1"):
+        compare(a, b, changes=-1)

@@ -243,7 +243,7 @@ def test_gates_are_shown(data: FashionIQ, tmp_path: Path) -> None:
     [
         ({"each": 0}, "each must be at least 1, got 0"),
         ({"top": 0}, "top must be at least 1, got 0"),
-        ({"gates": {"skirt": [1.0]}}, "gates of 'skirt'; the tasks are dress, shirt, toptee"),
+        ({"gates": {"skirt": [1.0]}}, "gates of 'skirt'; the tasks are 'dress', 'shirt', 'toptee'"),
         ({"gates": {"dress": [1.0]}}, "1 gates for the 8 queries of task 'dress'"),
     ],
 )
@@ -315,3 +315,11 @@ def test_a_click_filters_it(browser: str, data: FashionIQ, tmp_path: Path) -> No
     expected = [c for c in whole.cards if "best" in c.kinds and c.task == "2"]
     assert [card.figures for card in visible(seen)] == [card.figures for card in expected]
     assert len(expected) == 2
+
+
+def test_gates_of_another_task_name_also_one_without_a_name(
+    tiny_cirr: Path, tmp_path: Path
+) -> None:
+    data = CIRR(tiny_cirr, "val")
+    with pytest.raises(ValueError, match=r"gates of 'x'; the tasks are ''$"):
+        retrieval_page(random_evaluation(data), data, tmp_path / "page.html", gates={"x": [1.0]})

@@ -131,3 +131,8 @@ def test_intervals_stand_beside_their_values(evaluation: fc.Evaluation) -> None:
         assert content == {"value": evaluation[name], "low": low, "high": high}
     assert "dress: 8 queries in 12" in str(table)
     assert "500 resamples, seed 3" in str(table)
+
+
+def test_a_note_of_two_lines_stays_a_comment() -> None:
+    table = Table(head=("", "a"), rows=[("x", "1")], notes=("one\n\\two",), content={})
+    assert table.latex().splitlines()[:3] == ["% one", "% \\two", r"\begin{tabular}{lr}"]
