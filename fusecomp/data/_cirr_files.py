@@ -96,7 +96,8 @@ def read_pairs(path: Path, split: str) -> list[CirrPair]:
 def _pair(row: Any, where: str, has_target: bool) -> CirrPair:
     if not isinstance(row, dict):
         raise ValueError(f"{where}: expected an object, got {row!r:.80}")
-    target = _field(row, "target_hard", str, where) if has_target or "target_hard" in row else None
+    known = has_target or row.get("target_hard") is not None
+    target = _field(row, "target_hard", str, where) if known else None
     members = _field(row, "img_set", dict, where).get("members")
     if not isinstance(members, list) or not all(isinstance(m, str) for m in members):
         raise ValueError(
@@ -115,7 +116,8 @@ def _pair(row: Any, where: str, has_target: bool) -> CirrPair:
 def _field(row: dict[str, Any], name: str, kind: type, where: str) -> Any:
     if name not in row:
         raise ValueError(f"{where}: the field {name!r} is missing; fetch the file again")
-    if not isinstance(row[name], kind):
+    # A boolean is an int to Python.
+    if not isinstance(row[name], kind) or isinstance(row[name], bool):
         raise ValueError(
             f"{where}: {name!r} must be a {kind.__name__}, got {row[name]!r:.80}; "
             "fetch the file again"

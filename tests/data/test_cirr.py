@@ -194,6 +194,21 @@ def test_a_missing_field_is_named(tiny_cirr: Path, field: str) -> None:
         CIRR(tiny_cirr, "val")
 
 
+def test_a_target_that_is_null_is_one_that_nobody_knows(tiny_cirr: Path) -> None:
+    name = CAPTIONS.replace("val", "test1")
+    write(tiny_cirr, [{**row, "target_hard": None} for row in read(tiny_cirr, name)], name)
+    assert {query.target_id for query in CIRR(tiny_cirr, "test1").triplets()} == {None}
+
+
+@pytest.mark.parametrize("value", [True, "7", 7.0, None])
+def test_a_pair_id_of_another_type_is_named(tiny_cirr: Path, value: Any) -> None:
+    rows = read(tiny_cirr)
+    rows[4]["pairid"] = value
+    write(tiny_cirr, rows)
+    with pytest.raises(ValueError, match=f"entry 4: 'pairid' must be a int, got {value!r}"):
+        CIRR(tiny_cirr, "val")
+
+
 def test_missing_members_are_named(tiny_cirr: Path) -> None:
     rows = read(tiny_cirr)
     del rows[4]["img_set"]["members"]
