@@ -111,8 +111,8 @@ class VerifyReport:
             yield from _table(self.counts)
         yield ""
         yield from (str(f) for f in sorted(self.findings, key=lambda f: not f.fault))
-        faults = sum(finding.fault for finding in self.findings)
-        yield "no fault" if self.ok else f"{faults} kind{'s' if faults > 1 else ''} of fault"
+        kinds = len({finding.kind for finding in self.findings if finding.fault})
+        yield f"{kinds} kind{'s' if kinds > 1 else ''} of fault" if kinds else "no fault"
 
 
 def _table(counts: Sequence[Count]) -> Iterator[str]:
