@@ -108,8 +108,13 @@ def _ranking(arrays: _Arrays) -> Ranking:
 def _task(description: Mapping[str, Any]) -> Task:
     gallery = _strings(description["gallery"])
 
+    def at(place: int) -> str:
+        if not 0 <= place < len(gallery):
+            raise ValueError(f"place {place} lies outside its gallery of {len(gallery)}")
+        return gallery[place]
+
     def named(rows: Any) -> list[tuple[str, ...]] | None:
-        return None if rows is None else [tuple(gallery[place] for place in row) for row in rows]
+        return None if rows is None else [tuple(map(at, row)) for row in rows]
 
     return Task(
         name=_string(description["name"]),

@@ -193,6 +193,8 @@ def rewritten(path: Path, change: Any) -> None:
         ),
         (lambda about, _: about["tasks"][0].update(gallery=[3]), "3 is no string"),
         (lambda about, _: about["tasks"][0]["queries"].pop(), "shorter than|longer than"),
+        (lambda about, _: about["tasks"][0].update(exclude=[[-1]] * 8), "place -1 lies outside"),
+        (lambda about, _: about["tasks"][0].update(subsets=[[12]] * 8), "place 12 lies outside"),
         (lambda about, _: about["tasks"][0].update(ks=[0]), "expected one k or more"),
         (lambda _, arrays: arrays.pop("0/ranks"), "has no targets"),
         (lambda _, arrays: arrays.pop("0/scores"), "scores"),
