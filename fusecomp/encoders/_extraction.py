@@ -39,6 +39,8 @@ class Extraction:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(f"workers must be at least 0, or None, got {self.workers}")
         require_choice("on_error", self.on_error, ON_ERROR)
         if self.dtype is not None and not self.dtype.is_floating_point:
             raise ValueError(f"dtype must be floating, got {self.dtype}")
