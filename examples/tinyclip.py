@@ -133,6 +133,11 @@ def pretrain(
     parameters = [*image.parameters(), *text.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.05)
     steps = len(texts) // batch_size
+    if steps < 1:
+        raise ValueError(
+            f"{root} has {len(texts)} descriptions, which make no batch of {batch_size}; draw more "
+            "pictures, or take a smaller batch_size"
+        )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * steps)
     image.train()
     text.train()

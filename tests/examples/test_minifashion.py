@@ -2,6 +2,8 @@ import json
 from pathlib import Path
 
 import minifashion
+import pytest
+import tinyclip
 
 from fusecomp.data import FashionIQ
 
@@ -18,3 +20,10 @@ def test_it_reads_as_fashioniq(tmp_path: Path) -> None:
     assert all(t.reference_id != t.target_id for data in (train, val) for t in data.triplets())
     described = json.loads((root / "descriptions.json").read_text())
     assert set(described) == set(train.image_ids)
+
+
+def test_too_few_descriptions_to_learn_from_are_counted(tmp_path: Path) -> None:
+    root = minifashion.render(tmp_path / "mini", **{**SIZES, "train_images": 20})
+    image, text = tinyclip.TinyImageEncoder(8), tinyclip.TinyTextEncoder(8)
+    with pytest.raises(ValueError, match="has 60 descriptions, which make no batch of 128"):
+        tinyclip.pretrain(image, text, root, epochs=1)
