@@ -41,7 +41,7 @@ class FashionIQ:
             - ``"alone"``: each caption is a query of its own;
             - ``"both-orders"``: both orders, each a query of its own.
         gallery: ``"original"``, the split file (CLIP4Cir and most since), or ``"val"``, only
-            the references and targets of the queries (VAL, CoSMo; easier by 6 to 9 points).
+            the references and targets of the queries (VAL, CoSMo; easier by several points).
         exclude_reference: leave each query's reference out of its ranking (TIRG, VAL, ARTEMIS).
         name: what the protocol calls the dataset, where another one has FashionIQ's layout.
 
