@@ -12,9 +12,15 @@ from fusecomp.records import Task
 
 BACKBONE = "RN50x4-quickgelu"
 CHANGES = (
-    "longer", "more colorful", "dark blue with thin straps", "less revealing", "a shiny red one",
-    "lighter and has a floral print", "not as plain", "with short sleeves and a round neckline",
-)  # fmt: skip
+    "longer",
+    "more colorful",
+    "dark blue with thin straps",
+    "less revealing",
+    "a shiny red one",
+    "lighter and has a floral print",
+    "not as plain",
+    "with short sleeves and a round neckline",
+)
 
 
 def make_clip() -> fc.encoders.OpenClipEncoder:

@@ -93,7 +93,7 @@ class DualEncoder(nn.Module):
         features = self.encode_tower(side, inputs)
         if side not in self.heads:
             return features
-        head: nn.Linear = self.heads[side]  # type: ignore[assignment]
+        head: Any = self.heads[side]
         if features.ndim != 2 or features.shape[1] != head.in_features:
             raise ValueError(
                 f"the {side} side returned {list(features.shape)}, but its head was made for "

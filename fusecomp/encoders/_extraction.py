@@ -14,7 +14,7 @@ from torch import Tensor
 from fusecomp.distributed import gathered_weights, rank, world_size
 from fusecomp.encoders._blocks import Block, Blocks
 from fusecomp.encoders._features import FeatureTable
-from fusecomp.loading import ON_ERROR, load_available, require_files
+from fusecomp.loading import ON_ERROR, load_available, load_pictures, require_files
 from fusecomp.modules import autocast, device_of, inference
 from fusecomp.progress import progress
 from fusecomp.protocols import Dataset, Encoder, require_choice
@@ -84,10 +84,7 @@ def compute_table(
     own = blocks[rank() :: world_size()]
     remaining = [block for block in own if not _is_done(finished.find(block), how)]
     done = sum(map(len, own)) - sum(map(len, remaining))
-    inputs = _inputs(encoder, datasets, side, remaining, how)
-    if side not in getattr(encoder, "lookup", {}):
-        label, total = f"encoding {side}s", done + sum(map(len, remaining))
-        inputs = progress(inputs, total, label, f"{side}s", per_item=how.batch_size, start=done)
+    inputs = _inputs(encoder, datasets, side, remaining, done, how)
     with (
         gathered_weights(encoder),
         inference(encoder),
@@ -120,7 +117,8 @@ def _is_done(block: Block | None, how: Extraction) -> bool:
 
 def _encode_function(encoder: Encoder, side: str, below_head: bool) -> Callable[[Any], Tensor]:
     if below_head:
-        return partial(encoder.encode_tower, side)  # type: ignore[attr-defined]
+        headed: Any = encoder
+        return partial(headed.encode_tower, side)
     encode: Callable[[Any], Tensor] = getattr(encoder, f"encode_{side}")
     return encode
 
@@ -130,23 +128,29 @@ def _inputs(
     datasets: Sequence[Dataset],
     side: str,
     blocks: Sequence[Sequence[str]],
+    done: int,
     how: Extraction,
 ) -> Iterator[_Inputs]:
-    """The batches of all blocks, one after another: loading goes on while a block is written."""
+    """The batches of all blocks, one after another: loading goes on while a block is written.
+
+    What is computed, and not looked up, has a bar, which starts at ``done``.
+    """
     batches = [
         list(block[start : start + how.batch_size])
         for block in blocks
         for start in range(0, len(block), how.batch_size)
     ]
-    device = device_of(encoder)
-    if side in getattr(encoder, "lookup", {}):
-        for names in batches:
-            yield _Inputs(names, encoder.lookup[side](names).to(device), {})  # type: ignore[attr-defined]
-    elif side == "text":
-        for names in batches:
-            yield _Inputs(names, names, {})
-    else:
-        yield from _pictures(encoder, datasets, batches, how)
+    look_up = getattr(encoder, "lookup", {}).get(side)
+    if look_up is not None:
+        device = device_of(encoder)
+        return (_Inputs(names, look_up(names).to(device), {}) for names in batches)
+    inputs = (
+        _pictures(encoder, datasets, batches, how)
+        if side == "image"
+        else (_Inputs(names, names, {}) for names in batches)
+    )
+    label, total = f"encoding {side}s", done + sum(map(len, batches))
+    return progress(inputs, total, label, f"{side}s", per_item=how.batch_size, start=done)
 
 
 def _pictures(
@@ -163,24 +167,22 @@ def _pictures(
             known.setdefault(image_id, data.path(image_id))
     names = [image_id for batch in batches for image_id in batch]
     paths = [known[image_id] for image_id in names]
-    if how.on_error == "raise":
-        require_files(paths)
     numbers = iter(range(len(names)))
     positions = [list(islice(numbers, len(batch))) for batch in batches]
     device = device_of(encoder)
-    failure = None
+    if how.on_error == "raise":
+        require_files(paths)
+        loads = load_pictures(paths, load, positions, how.workers, device)
+        for batch, pictures in zip(batches, loads, strict=True):
+            yield _Inputs(batch, pictures.to(device, non_blocking=True), {})
+        return
     for loaded in load_available(paths, load, positions, how.workers, device):
-        if loaded.failed and how.on_error == "raise":
-            failure = next(iter(loaded.failed.values()))
-            break
-        pictures = loaded.pictures
+        some = loaded.pictures
         yield _Inputs(
             [names[position] for position in loaded.positions],
-            None if pictures is None else pictures.to(device, non_blocking=True),
+            None if some is None else some.to(device, non_blocking=True),
             {names[position]: str(error) for position, error in loaded.failed.items()},
         )
-    if failure is not None:
-        raise failure
 
 
 def _encode_block(

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from fusecomp.encoders._clip import PROBE, side_by_parts
 from fusecomp.encoders._clip4cir import build_clip, read_clip4cir
 from fusecomp.encoders._cut import CutWarning
 from fusecomp.encoders._padding import encode_without_padding
@@ -14,10 +15,6 @@ from fusecomp.pictures import PictureLoader
 from fusecomp.preprocessing import TargetPad, clip_transform
 
 __all__ = ["OpenClipEncoder"]
-
-# No feature depends on them: learning must not wait for their gradients.
-_UNUSED = ("logit_scale", "logit_bias")
-_PROBE = "a red dress, sleeveless and long"
 
 
 class OpenClipEncoder(nn.Module):
@@ -47,16 +44,16 @@ class OpenClipEncoder(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        tokenizer: Callable[[list[str]], Tensor],
+        tokenizer: Callable[..., Tensor],
         preprocess: Callable[[Any], Tensor] | None = None,
     ) -> None:
         super().__init__()
         _check(model, tokenizer, preprocess)
-        self.model = model
+        self.model: Any = model
         self.tokenizer = tokenizer
         self.load: Callable[[Path], Tensor] | None
         self.load = None if preprocess is None else PictureLoader(preprocess)
-        self._towers = learnable(self, _side_of)
+        self._towers = learnable(self, side_by_parts("visual"))
         self._cut = CutWarning()
 
     @property
@@ -67,11 +64,11 @@ class OpenClipEncoder(nn.Module):
     @property
     def output_dim(self) -> int:
         """D, the width of the features."""
-        return int(self.model.visual.output_dim)  # type: ignore[union-attr, arg-type]
+        return int(self.model.visual.output_dim)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Features [B, D] of preprocessed pictures [B, 3, size, size]."""
-        features: Tensor = self.model.encode_image(images)  # type: ignore[operator]
+        features: Tensor = self.model.encode_image(images)
         return features
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
@@ -88,7 +85,7 @@ class OpenClipEncoder(nn.Module):
         except RuntimeError as error:  # clip.tokenize refuses long texts unless told to cut
             if "too long" not in str(error):
                 raise
-            tokens = self.tokenizer(texts, truncate=True)  # type: ignore[call-arg]
+            tokens = self.tokenizer(texts, truncate=True)
             self._cut(texts)
         self._check_tokens(tokens)
         encode: Any = getattr(self.tokenizer, "encode", None)
@@ -115,7 +112,7 @@ class OpenClipEncoder(nn.Module):
 
     def fingerprint(self) -> str:
         """A hash of weights, tokenizer and preprocessing, which names a feature cache."""
-        tokens = self.tokenizer([_PROBE]).tolist()
+        tokens = self.tokenizer([PROBE]).tolist()
         return fingerprint(self.state_dict().items(), describe(self.load), str(tokens))
 
     @classmethod
@@ -169,10 +166,3 @@ def _check(model: Any, tokenizer: Any, preprocess: Any) -> None:
     for name, part in (("tokenizer", tokenizer), ("preprocess", preprocess)):
         if not callable(part) and not (name == "preprocess" and part is None):
             raise TypeError(f"{name} must be callable, got {type(part).__name__}")
-
-
-def _side_of(name: str) -> str | None:
-    parts = name.split(".")
-    if parts[-1] in _UNUSED:
-        return None
-    return "image" if "visual" in parts else "text"

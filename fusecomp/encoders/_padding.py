@@ -46,8 +46,8 @@ def _is_causal_clip(clip: Any) -> bool:
 class _TextSide(nn.Module):
     def __init__(self, clip: nn.Module) -> None:
         super().__init__()
-        self.clip = clip
+        self.clip: Any = clip
 
     def forward(self, tokens: Tensor) -> Tensor:
-        features: Tensor = self.clip.encode_text(tokens)  # type: ignore[operator]
+        features: Tensor = self.clip.encode_text(tokens)
         return features

@@ -5,16 +5,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fusecomp.encoders._clip import PROBE, side_by_parts
 from fusecomp.encoders._cut import CutWarning
 from fusecomp.encoders._towers import learnable
 from fusecomp.modules import describe, device_of, fingerprint
 from fusecomp.pictures import PictureLoader
 
 __all__ = ["TransformersEncoder"]
-
-_UNUSED = ("logit_scale", "logit_bias")
-_IMAGE_PARTS = {"vision_model", "visual_projection"}
-_PROBE = "a red dress, sleeveless and long"
 
 
 class TransformersEncoder(nn.Module):
@@ -56,11 +53,12 @@ class TransformersEncoder(nn.Module):
         self.tokenizer = tokenizer
         self.load: Callable[[Path], Tensor] | None
         self.load = None if image_processor is None else PictureLoader(_Processed(image_processor))
-        self._towers = learnable(self, _side_of)
+        self._towers = learnable(self, side_by_parts("vision_model", "visual_projection"))
         self._cut = CutWarning()
-        text = getattr(model.config, "text_config", model.config)
-        self._context = int(text.max_position_embeddings)  # type: ignore[union-attr, arg-type]
-        self._vocabulary = int(text.vocab_size)  # type: ignore[union-attr, arg-type]
+        config: Any = model.config
+        text: Any = getattr(config, "text_config", config)
+        self._context = int(text.max_position_embeddings)
+        self._vocabulary = int(text.vocab_size)
 
     @property
     def towers(self) -> Mapping[str, tuple[str, ...]]:
@@ -113,7 +111,7 @@ class TransformersEncoder(nn.Module):
 
     def fingerprint(self) -> str:
         """A hash of weights, tokenizer and preprocessing, which names a feature cache."""
-        tokens = self._tokens([_PROBE])["input_ids"].tolist()
+        tokens = self._tokens([PROBE])["input_ids"].tolist()
         return fingerprint(self.state_dict().items(), describe(self.load), str(tokens))
 
 
@@ -145,7 +143,8 @@ def _check(model: Any, tokenizer: Any, image_processor: Any) -> None:
             )
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch module, got {type(model).__name__}")
-    if model.config.model_type == "siglip2":  # type: ignore[union-attr]
+    config: Any = model.config
+    if config.model_type == "siglip2":
         raise TypeError(
             "Siglip2Model takes pictures of any shape as patches, which make no batch here; the "
             "checkpoints of SigLIP 2 for one size load as SiglipModel"
@@ -153,10 +152,3 @@ def _check(model: Any, tokenizer: Any, image_processor: Any) -> None:
     for name, part in (("tokenizer", tokenizer), ("image_processor", image_processor)):
         if not callable(part) and not (name == "image_processor" and part is None):
             raise TypeError(f"{name} must be callable, got {type(part).__name__}")
-
-
-def _side_of(name: str) -> str | None:
-    parts = name.split(".")
-    if parts[-1] in _UNUSED:
-        return None
-    return "image" if _IMAGE_PARTS.intersection(parts) else "text"

@@ -30,7 +30,7 @@ def test_what_needs_the_picture_goes_and_the_rest_stays(tiny_fashioniq: Path) ->
     assert dress.exclude == [(query.reference_id,) for query in dress.queries]
     assert shirt == full.tasks()[1]
     assert rest.path("Dval04") == full.path("Dval04")
-    assert rest.split == "val"  # type: ignore[attr-defined]
+    assert getattr(rest, "split", None) == "val"
     assert repr(rest) == f"{full!r} without 1 pictures"
 
 
@@ -52,7 +52,7 @@ def test_random_texts_stay_those_of_their_rows(tiny_fashioniq: Path) -> None:
     for epoch in range(3):
         expected = [t for t in full.triplets(epoch, 5) if "Strain02" not in t.image_ids]
         assert rest.triplets(epoch, 5) == expected
-    assert "Strain02" not in rest.triplet_image_ids  # type: ignore[attr-defined]
+    assert "Strain02" not in getattr(rest, "triplet_image_ids", ["Strain02"])
     assert set(rest.texts()) >= {text for t in rest.triplets() for text in t.texts}
 
 
