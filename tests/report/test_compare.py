@@ -12,6 +12,7 @@ from evaluations import random_evaluation
 import fusecomp as fc
 from fusecomp.data import CIRR, FashionIQ, without
 from fusecomp.evaluation import ProtocolWarning, score
+from fusecomp.files import read_json, write_json
 from fusecomp.protocols import Dataset
 from fusecomp.report import compare
 
@@ -159,6 +160,19 @@ def test_another_protocol_is_named(
     assert comparison.warnings == [difference]
     assert f"NOT COMPARABLE  {difference}\n" in str(comparison)
     assert comparison.to_dict()["warnings"] == [difference]
+
+
+def test_what_the_protocols_say_of_the_galleries_is_not_said_twice(tiny_fashioniq: Path) -> None:
+    for category in ("dress", "shirt", "toptee"):
+        path = tiny_fashioniq / f"image_splits/split.{category}.val.json"
+        write_json(path, [*read_json(path), f"{category} that no pair names"])
+    one, other = (
+        random_evaluation(FashionIQ(tiny_fashioniq, "val", gallery=gallery))
+        for gallery in ("original", "val")
+    )
+    with pytest.warns(ProtocolWarning):
+        comparison = compare(one, other)
+    assert comparison.warnings == ["gallery original / val"]
 
 
 def test_another_gallery_under_the_same_protocol_is_named(tiny_cirr: Path) -> None:
