@@ -10,7 +10,15 @@ from typing import Any, BinaryIO
 
 import torch
 
-__all__ = ["open_atomic", "read_json", "read_tensors", "reading", "write_json", "write_tensors"]
+__all__ = [
+    "open_atomic",
+    "read_json",
+    "read_list",
+    "read_tensors",
+    "reading",
+    "write_json",
+    "write_tensors",
+]
 
 
 @contextmanager
@@ -98,6 +106,19 @@ def read_json(path: Path) -> Any:
     """
     with reading(path, "file", "not valid JSON", "fetch or write it again"):
         return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_list(path: Path) -> list[Any]:
+    """Read a JSON file that holds a list.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: as ``read_json``, and on anything but a list.
+    """
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise ValueError(f"{path} must hold a list, got a {type(content).__name__}")
+    return content
 
 
 def write_tensors(path: Path, content: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp.distributed import plain_class, whole
+from fusecomp.protocols import require_choice
 
 __all__ = [
     "accepted_keywords",
@@ -85,9 +86,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     Raises:
         ValueError: on another precision, or fp16 on a CPU, where it is some 80 times slower.
     """
-    if precision not in _AUTOCAST:
-        valid = ", ".join(map(repr, _AUTOCAST))
-        raise ValueError(f"unknown precision {precision!r}; valid: {valid}")
+    require_choice("precision", precision, _AUTOCAST)
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision='fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU")
     dtype = _AUTOCAST[precision]

@@ -1,8 +1,9 @@
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 
 from fusecomp.data._cirr_files import CirrFolder, pair_problems, read_files, read_pairs
+from fusecomp.data._fixed import FixedTriplets
+from fusecomp.protocols import require_choice
 from fusecomp.records import Task, Triplet
 
 __all__ = ["CIRR"]
@@ -11,7 +12,7 @@ _SPLITS = ("train", "val", "test1")
 _KS = (1, 5, 10, 50)
 
 
-class CIRR:
+class CIRR(FixedTriplets):
     """CIRR (rc2) in either published folder layout; opens no picture.
 
     ``root`` holds ``cirr/captions/cap.rc2.SPLIT.json``, ``cirr/image_splits/split.rc2.SPLIT.json``
@@ -49,38 +50,13 @@ class CIRR:
     """
 
     def __init__(self, root: str | Path, split: str, name: str = "CIRR") -> None:
-        if split not in _SPLITS:
-            raise ValueError(f"unknown split {split!r}; valid: {', '.join(map(repr, _SPLITS))}")
+        require_choice("split", split, _SPLITS)
         self.root = Path(root)
         self.split = split
         self.name = name
-        self._folder = CirrFolder(self.root)
-        self._files = read_files(self._folder.images(split))
-        self._triplets = self._read()
-
-    def _read(self) -> list[Triplet]:
-        path = self._folder.captions(self.split)
-        pairs = read_pairs(path, self.split)
-        for pair in pairs:
-            for image_id in pair.image_ids:
-                if image_id not in self._files:
-                    raise ValueError(
-                        f"{path}, pair {pair.pair_id}: image {image_id!r} is not in "
-                        f"{self._folder.images(self.split)}; fetch both files again"
-                    )
-        for pair, problem in pair_problems(pairs):
-            raise ValueError(f"{path}, pair {pair.pair_id}: {problem}")
-        return [Triplet(p.pair_id, p.reference, (p.caption,), p.target, p.members) for p in pairs]
-
-    @cached_property
-    def image_ids(self) -> tuple[str, ...]:
-        """Every image of the split, in the order of its file."""
-        return tuple(self._files)
-
-    @cached_property
-    def triplet_image_ids(self) -> tuple[str, ...]:
-        """The references and targets of all triplets, once."""
-        return tuple(dict.fromkeys(i for query in self._triplets for i in query.image_ids))
+        folder = CirrFolder(self.root)
+        files = read_files(folder.images(split))
+        super().__init__(_triplets(folder, split, files), files, folder.pictures)
 
     @property
     def protocol(self) -> Mapping[str, str]:
@@ -92,24 +68,6 @@ class CIRR:
             "reference": "excluded",
         }
 
-    def path(self, image_id: str) -> Path:
-        """Where the picture lies, or would lie.
-
-        Raises:
-            ValueError: if the split does not have the image.
-        """
-        if image_id not in self._files:
-            raise ValueError(f"unknown image {image_id!r}: not in split {self.split!r}")
-        return self._folder.pictures / self._files[image_id]
-
-    def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
-        """The triplets in the order of the caption file, the same in every epoch."""
-        return list(self._triplets)
-
-    def texts(self) -> list[str]:
-        """Every caption, once."""
-        return list(dict.fromkeys(text for query in self._triplets for text in query.texts))
-
     def tasks(self) -> list[Task]:
         """One task without a name."""
         queries = self._triplets
@@ -119,8 +77,20 @@ class CIRR:
         ]
         return [Task("", queries, self.image_ids, exclude, subsets, _KS)]
 
-    def __len__(self) -> int:
-        return len(self._triplets)
-
     def __repr__(self) -> str:
         return f"CIRR({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"
+
+
+def _triplets(folder: CirrFolder, split: str, files: Mapping[str, str]) -> list[Triplet]:
+    path = folder.captions(split)
+    pairs = read_pairs(path, split)
+    for pair in pairs:
+        for image_id in pair.image_ids:
+            if image_id not in files:
+                raise ValueError(
+                    f"{path}, pair {pair.pair_id}: image {image_id!r} is not in "
+                    f"{folder.images(split)}; fetch both files again"
+                )
+    for pair, problem in pair_problems(pairs):
+        raise ValueError(f"{path}, pair {pair.pair_id}: {problem}")
+    return [Triplet(p.pair_id, p.reference, (p.caption,), p.target, p.members) for p in pairs]

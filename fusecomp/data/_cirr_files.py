@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusecomp.files import read_json
+from fusecomp.files import read_json, read_list
 
 __all__ = ["SOURCE", "CirrFolder", "CirrPair", "pair_problems", "read_files", "read_pairs"]
 
@@ -86,11 +86,8 @@ def read_pairs(path: Path, split: str) -> list[CirrPair]:
         FileNotFoundError: if there is no such file.
         ValueError: if it holds no list, or a field is missing or of another type.
     """
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise ValueError(f"{path} must hold a list, got a {type(content).__name__}")
-    has_target = split != _HIDDEN
-    return [_pair(row, f"{path}, entry {number}", has_target) for number, row in enumerate(content)]
+    rows, has_target = read_list(path), split != _HIDDEN
+    return [_pair(row, f"{path}, entry {number}", has_target) for number, row in enumerate(rows)]
 
 
 def _pair(row: Any, where: str, has_target: bool) -> CirrPair:

@@ -1,20 +1,24 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fusecomp.data._captions import CAPTIONS, RANDOM
-from fusecomp.files import read_json
+from fusecomp.data._fashioniq_files import (
+    CATEGORIES,
+    SPLITS,
+    parse_row,
+    picture_files,
+    read_split,
+)
+from fusecomp.files import read_list
+from fusecomp.protocols import require_choice
 from fusecomp.records import Task, Triplet
 
 __all__ = ["FashionIQ"]
 
-SPLITS = ("train", "val", "test")
-CATEGORIES = ("dress", "shirt", "toptee")
 _GALLERIES = ("original", "val")
-_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 class FashionIQ:
@@ -74,13 +78,13 @@ class FashionIQ:
             captions = RANDOM if split == "train" else "both"
         if isinstance(categories, str):
             categories = (categories,)
-        _check_option("split", split, SPLITS)
+        require_choice("split", split, SPLITS)
         for category in categories:
-            _check_option("category", category, CATEGORIES)
+            require_choice("category", category, CATEGORIES)
         if not categories or len(set(categories)) != len(categories):
             raise ValueError(f"categories must be distinct, at least one; got {categories!r}")
-        _check_option("captions", captions, CAPTIONS)
-        _check_option("gallery", gallery, _GALLERIES)
+        require_choice("captions", captions, CAPTIONS)
+        require_choice("gallery", gallery, _GALLERIES)
         self.root = Path(root)
         self.split = split
         self.categories = tuple(categories)
@@ -198,52 +202,3 @@ class FashionIQ:
 
     def __repr__(self) -> str:
         return f"FashionIQ({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"
-
-
-def picture_files(folder: Path) -> dict[str, str]:
-    """The name of each picture's file by image id; .png goes before .jpg before .jpeg."""
-    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    # Sorted in the order of preference, last one wins.
-    found: dict[str, str] = {}
-    for suffix in reversed(_SUFFIXES):
-        found.update({n.removesuffix(suffix): n for n in names if n.endswith(suffix)})
-    return found
-
-
-def _check_option(name: str, value: str, valid: Iterable[str]) -> None:
-    if value not in valid:
-        raise ValueError(f"unknown {name} {value!r}; valid: {', '.join(map(repr, valid))}")
-
-
-def read_list(path: Path) -> list[Any]:
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise ValueError(f"{path} must hold a list, got a {type(content).__name__}")
-    return content
-
-
-def read_split(path: Path) -> list[str]:
-    ids = read_list(path)
-    for number, image_id in enumerate(ids):
-        if not isinstance(image_id, str) or not image_id:
-            raise ValueError(f"{path}, entry {number}: expected an image id, got {image_id!r}")
-    return ids
-
-
-def parse_row(row: Any, where: str, has_target: bool) -> tuple[str, str | None, tuple[str, str]]:
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: expected an object, got {row!r}")
-    for field in ("candidate", "captions", *(("target",) if has_target else ())):
-        if field not in row:
-            raise ValueError(f"{where}: the field {field!r} is missing")
-    captions = row["captions"]
-    if not (
-        isinstance(captions, list)
-        and len(captions) == 2
-        and all(isinstance(caption, str) for caption in captions)
-    ):
-        raise ValueError(f"{where}: captions must be two strings, got {captions!r}")
-    reference, target = row["candidate"], row.get("target")
-    if not isinstance(reference, str) or not isinstance(target, str if has_target else str | None):
-        raise ValueError(f"{where}: candidate and target must be image ids, got {row!r}")
-    return reference, target, (captions[0], captions[1])

@@ -1,9 +1,10 @@
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 
+from fusecomp.data._fixed import FixedTriplets
 from fusecomp.data._folder import PictureFolder
 from fusecomp.data._table_file import TableRow, read_table, row_problems
+from fusecomp.protocols import require_choice
 from fusecomp.records import Task, Triplet
 
 __all__ = ["TripletTable"]
@@ -11,7 +12,7 @@ __all__ = ["TripletTable"]
 _GALLERIES = ("all", "split")
 
 
-class TripletTable:
+class TripletTable(FixedTriplets):
     """One's own triplets, from a CSV or JSONL file and a folder of pictures; opens no picture.
 
     A CSV file is UTF-8, separated by commas, with a header; a JSONL file holds one object a line.
@@ -66,9 +67,7 @@ class TripletTable:
         gallery: str = "all",
         exclude_reference: bool = True,
     ) -> None:
-        if gallery not in _GALLERIES:
-            valid = ", ".join(map(repr, _GALLERIES))
-            raise ValueError(f"unknown gallery {gallery!r}; valid: {valid}")
+        require_choice("gallery", gallery, _GALLERIES)
         if not ks or not all(isinstance(k, int) and k > 0 for k in ks):
             raise ValueError(f"ks must be whole numbers above 0, at least one; got {ks!r}")
         self.table = Path(path)
@@ -81,10 +80,10 @@ class TripletTable:
         for row, problem in row_problems(kept):
             raise ValueError(f"{self.table}, line {row.line}: {problem}")
         self._folder = PictureFolder(Path(images))
-        self._files = self._find(kept, rows)
-        self._triplets = [
+        triplets = [
             Triplet(row.query_id, row.reference, row.texts, row.target, row.group) for row in kept
         ]
+        super().__init__(triplets, self._find(kept, rows), self._folder.root)
 
     def _find(self, kept: list[TableRow], rows: list[TableRow]) -> dict[str, str]:
         """The files of the gallery by image id."""
@@ -120,16 +119,6 @@ class TripletTable:
                     )
         return spelled
 
-    @cached_property
-    def image_ids(self) -> tuple[str, ...]:
-        """Every image of the gallery, once: sorted if it is the folder, else as the rows go."""
-        return tuple(self._files)
-
-    @cached_property
-    def triplet_image_ids(self) -> tuple[str, ...]:
-        """The references and targets of all triplets, once."""
-        return tuple(dict.fromkeys(i for query in self._triplets for i in query.image_ids))
-
     @property
     def protocol(self) -> Mapping[str, str]:
         """The options that make scores comparable or not."""
@@ -139,24 +128,6 @@ class TripletTable:
             "gallery": self.gallery,
             "reference": "excluded" if self.exclude_reference else "kept",
         }
-
-    def path(self, image_id: str) -> Path:
-        """Where the picture lies.
-
-        Raises:
-            ValueError: if the gallery does not have the image.
-        """
-        if image_id not in self._files:
-            raise ValueError(f"unknown image {image_id!r}: not in the gallery of {self!r}")
-        return self._folder.root / self._files[image_id]
-
-    def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
-        """The triplets in the order of the file, the same in every epoch."""
-        return list(self._triplets)
-
-    def texts(self) -> list[str]:
-        """Every text of the triplets, once."""
-        return list(dict.fromkeys(text for query in self._triplets for text in query.texts))
 
     def tasks(self) -> list[Task]:
         """One task without a name."""
@@ -168,9 +139,6 @@ class TripletTable:
         groups = [(query.reference_id, query.group) for query in self._triplets if query.group]
         # Every row has a group, or none has.
         return [tuple(i for i in group if i != own) for own, group in groups] or None
-
-    def __len__(self) -> int:
-        return len(self._triplets)
 
     def __repr__(self) -> str:
         split = "" if self.split is None else f", split={self.split!r}"

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusecomp.data._verify_report import VerifyReport
+from fusecomp.protocols import require_choice
 
 if TYPE_CHECKING:
     from fusecomp.data._verify_annotations import Annotations
@@ -58,9 +59,7 @@ def verify(
         >>> report.ok, report.findings[0].kind, report.findings[0].names
         (False, 'empty', ('blue.png',))
     """
-    if dataset not in _DATASETS:
-        valid = ", ".join(map(repr, _DATASETS))
-        raise ValueError(f"unknown dataset {dataset!r}; valid: {valid}")
+    require_choice("dataset", dataset, _DATASETS)
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, or None, got {workers!r}")
     # Imported here, as importing fusecomp should not wait for what training does not need.

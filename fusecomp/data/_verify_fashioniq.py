@@ -2,16 +2,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fusecomp.data._captions import clean
-from fusecomp.data._fashioniq import (
+from fusecomp.data._fashioniq_files import (
     CATEGORIES,
     SPLITS,
     parse_row,
     picture_files,
-    read_list,
     read_split,
 )
 from fusecomp.data._verify_annotations import Annotations, count_findings, unlisted
 from fusecomp.data._verify_report import Count, Finding
+from fusecomp.files import read_list
 
 __all__ = ["fashioniq"]
 
