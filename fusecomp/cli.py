@@ -6,6 +6,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from fusecomp.data import verify
 from fusecomp.evaluation import Evaluation
@@ -30,11 +31,12 @@ protocols differ, it says in what.
 Exit status: 0 if they were compared, 2 if one cannot be read, they are not of the same queries,
 or the command is wrong."""
 
-_EXAMPLES = """\
-examples:
+_VERIFY_EXAMPLES = """\
   fusecomp verify fashioniq fashionIQ_dataset
   fusecomp verify cirr cirr_dataset --decode --workers 8
-  fusecomp verify table mine.csv --images pictures --split val --json > report.json
+  fusecomp verify table mine.csv --images pictures --split val --json > report.json"""
+
+_COMPARE_EXAMPLES = """\
   fusecomp compare runs/sum runs/combiner
   fusecomp compare runs/sum runs/combiner/evaluation.npz --seed 1 --json > comparison.json"""
 
@@ -60,26 +62,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fusecomp",
-        description="Composed image retrieval.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    about = _texts("Composed image retrieval.", f"{_VERIFY_EXAMPLES}\n{_COMPARE_EXAMPLES}")
+    parser = argparse.ArgumentParser(prog="fusecomp", **about)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_verify(commands)
     _add_compare(commands)
     return parser
 
 
+def _texts(description: str, examples: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "epilog": f"examples:\n{examples}",
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+
+
 def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = commands.add_parser(
-        "verify",
-        help="check the files of a dataset",
-        description=_VERIFY,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    about = _texts(_VERIFY, _VERIFY_EXAMPLES)
+    command = commands.add_parser("verify", help="check the files of a dataset", **about)
     kinds = command.add_subparsers(required=True, metavar="DATASET", dest="dataset")
     for name, title in (("fashioniq", "FashionIQ"), ("cirr", "CIRR")):
         kind = kinds.add_parser(name, help=f"{title}, in CLIP4Cir's layout")
@@ -115,13 +116,9 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    command = commands.add_parser(
-        "compare",
-        help="compare two evaluations of the same queries",
-        description=_COMPARE,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    about = _texts(_COMPARE, _COMPARE_EXAMPLES)
+    title = "compare two evaluations of the same queries"
+    command = commands.add_parser("compare", help=title, **about)
     for name in "AB":
         command.add_argument(
             f"run_{name.lower()}",
