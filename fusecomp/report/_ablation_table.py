@@ -1,8 +1,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fusecomp.evaluation import Evaluation, describe_protocol, protocol_differences
-from fusecomp.report._apart import warn_apart
+from fusecomp.evaluation import Evaluation, describe_protocol
+from fusecomp.report._apart import differences_of
 from fusecomp.report._table import Table, short
 
 __all__ = ["ablation_table"]
@@ -23,8 +23,7 @@ def ablation_table(rows: Mapping[str, Evaluation]) -> Table:
     Warns:
         ProtocolWarning: if protocols differ; it names the difference.
     """
-    if not rows:
-        raise ValueError("there is no evaluation to show")
+    differences = differences_of(rows, "there is no evaluation to show")
     (first_name, first), *_ = rows.items()
     content: list[dict[str, Any]] = []
     cells, apart = [], []
@@ -36,13 +35,11 @@ def ablation_table(rows: Mapping[str, Evaluation]) -> Table:
             )
         row = (name, *(f"{value:.2f}" for value in evaluation.values()))
         content.append({"name": name, "metrics": dict(evaluation)})
-        differences = protocol_differences(evaluation.protocol, first.protocol)
-        if not differences:
+        if not differences[name]:
             cells.append(row)
             continue
-        warn_apart(name, first_name, differences)
-        apart.append((row, ", ".join(differences)))
-        content[-1] |= {"protocol": dict(evaluation.protocol), "differs_in": differences}
+        apart.append((row, ", ".join(differences[name])))
+        content[-1] |= {"protocol": dict(evaluation.protocol), "differs_in": differences[name]}
     return Table(
         head=("", *map(short, first)),
         rows=cells,

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusecomp.evaluation import Evaluation, protocol_differences
-from fusecomp.report._apart import warn_apart
+from fusecomp.report._apart import differences_of
 from fusecomp.report._published import PUBLISHED, TASKS, Published
 from fusecomp.report._table import Table, short
 
@@ -54,8 +54,7 @@ def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
     Warns:
         ProtocolWarning: if one's own rows differ in protocol.
     """
-    if not rows:
-        raise ValueError("there is no evaluation to show")
+    differences = differences_of(rows, "there is no evaluation to show")
     (first_name, first), *_ = rows.items()
     published = _of_dataset(first)
     columns = _columns(first, published)
@@ -65,11 +64,8 @@ def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
             raise ValueError(
                 f"{name!r} has other metrics than {first_name!r}: give each a table of its own"
             )
-        differences = protocol_differences(evaluation.protocol, first.protocol)
-        if differences:
-            warn_apart(name, first_name, differences)
         lines.append(
-            _Line(name, "own result", evaluation.protocol, evaluation, differences, more={})
+            _Line(name, "own result", evaluation.protocol, evaluation, differences[name], more={})
         )
     notes = [f"{r.system}: {note}" for r in published for note in (*_listed(r), r.note) if note]
     return Table(

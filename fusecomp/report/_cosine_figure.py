@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fusecomp.evaluation import protocol_differences
-from fusecomp.report._apart import warn_apart
+from fusecomp.report._apart import differences_of
 from fusecomp.report._cosines import CosineDistribution, Cosines
 from fusecomp.report._plot import new_figure, plain, print_protocol, save_figure
 
@@ -31,13 +30,8 @@ def cosine_figure(rows: Mapping[str, Cosines], path: str | Path) -> None:
     Warns:
         ProtocolWarning: if protocols differ; it names the difference.
     """
-    if not rows:
-        raise ValueError("there are no cosines to draw")
-    (first_name, first), *others = rows.items()
-    for name, row in others:
-        differences = protocol_differences(row.protocol, first.protocol)
-        if differences:
-            warn_apart(name, first_name, differences)
+    differences_of(rows, "there are no cosines to draw")
+    first = next(iter(rows.values()))
     figure = new_figure(7, 0.7 + 1.35 * len(rows))
     panels = figure.subplots(len(rows), sharex=True, squeeze=False)[:, 0]
     for axes, (name, row) in zip(panels, rows.items(), strict=True):
