@@ -1,7 +1,6 @@
 """Small pictures for sheets and pages. Needs Pillow."""
 
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from fusecomp.pictures import open_picture, rgb
@@ -9,18 +8,9 @@ from fusecomp.pictures import open_picture, rgb
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["pillow", "thumbnail"]
+__all__ = ["thumbnail"]
 
 _WHITE, _BLACK, _GREY = "#ffffff", "#1a1a1a", "#c9c9c9"
-
-
-def pillow() -> tuple[ModuleType, ModuleType, ModuleType]:
-    """The modules Image, ImageDraw and ImageFont; raises ImportError that names the extra."""
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError as error:
-        raise ImportError('drawing needs Pillow: pip install "fusecomp[images]"') from error
-    return Image, ImageDraw, ImageFont
 
 
 def thumbnail(path: Path, image_id: str, side: int) -> "Image":
