@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,26 +55,20 @@ def retrieval_page(
 
     Raises:
         ImportError: if Pillow is missing.
-        ValueError: if each or top are below 1, gates name no task, or there are more or fewer than
-            queries.
+        ValueError: if each or top are below 1 or seed is below 0, gates name no task, or there are
+            more or fewer than queries.
     """
-    for name, number in (("each", each), ("top", top)):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
+    for name, number, least in (("each", each, 1), ("top", top, 1), ("seed", seed, 0)):
+        if number < least:
+            raise ValueError(f"{name} must be at least {least}, got {number}")
     gates = {} if gates is None else gates
     for task in gates:
         if task not in evaluation.ranking:
             tasks = ", ".join(map(repr, evaluation.ranking))
             raise ValueError(f"gates of {task!r}; the tasks are {tasks}")
     require_pillow()
-    articles: list[str] = []
-    image_ids: dict[str, None] = {}
-    for number, (name, ranking) in enumerate(evaluation.ranking.items()):
-        numbers = checked_gates(ranking.task, gates.get(name))
-        for position, kinds in _chosen(ranking, each, seed).items():
-            found = what_it_found(ranking, position, top, numbers)
-            articles.append(_article(found, number, kinds))
-            image_ids |= dict.fromkeys(_image_ids(found))
+    cards = list(_cards(evaluation, each, top, gates, seed))
+    image_ids = dict.fromkeys(image_id for card in cards for image_id in _image_ids(card.found))
     pictures = {
         _in_utf8(image_id).decode(): _data_uri(dataset.path(image_id), image_id)
         for image_id in image_ids
@@ -85,12 +80,29 @@ def retrieval_page(
         kinds=_choices("show", _KINDS.items()),
         tasks=_choices("task", [("all", "all"), *((str(n), t) for n, t in enumerate(names))]),
         hidden=" hidden" if len(names) == 1 else "",
-        articles="\n".join(articles),
+        articles="\n".join(map(_article, cards)),
         # What ends a script must not stand in it.
         pictures=json.dumps(pictures).replace("<", "\\u003c"),
     )
     with open_atomic(Path(path)) as file:
         file.write(_in_utf8(text))
+
+
+class _Card(NamedTuple):
+    """A query of a task, by its number, and why it is shown."""
+
+    found: Found
+    task: int
+    kinds: Sequence[str]
+
+
+def _cards(
+    evaluation: Evaluation, each: int, top: int, gates: Mapping[str, Gates], seed: int
+) -> Iterator[_Card]:
+    for number, (name, ranking) in enumerate(evaluation.ranking.items()):
+        numbers = checked_gates(ranking.task, gates.get(name))
+        for position, kinds in _chosen(ranking, each, seed).items():
+            yield _Card(what_it_found(ranking, position, top, numbers), number, kinds)
 
 
 def _chosen(ranking: TaskRanking, each: int, seed: int) -> dict[int, list[str]]:
@@ -145,8 +157,8 @@ def _choices(name: str, options: Iterable[tuple[str, str]]) -> str:
     )
 
 
-def _article(found: Found, task: int, kinds: Sequence[str]) -> str:
-    query = found.query
+def _article(card: _Card) -> str:
+    found, query = card.found, card.found.query
     texts = "".join(f"<p>{escape(text)}</p>" for text in query.texts)
     hit = " found" if found.shows_target else ""
     rank = f'<p class="rank{hit}">{escape(found.target)}</p>' if found.target else ""
@@ -159,7 +171,7 @@ def _article(found: Found, task: int, kinds: Sequence[str]) -> str:
         results.append(_figure(query.target_id, rank_text, "target beyond"))
     name = f'<p class="faint">{escape(query.query_id)}</p>'
     return (
-        f'<article data-task="{task}" data-kinds="{" ".join(kinds)}">\n'
+        f'<article data-task="{card.task}" data-kinds="{" ".join(card.kinds)}">\n'
         f'<div class="query">{_figure(query.reference_id, "reference", "")}\n'
         f"<div>{texts}{rank}{_gate(found.gate)}{name}</div></div>\n"
         f'<div class="results">{"".join(results)}</div>\n</article>'
