@@ -6,7 +6,6 @@ from typing import TypeVar
 import fusecomp as fc
 from fusecomp import distributed
 
-BAD = ("missing", "empty", "truncated", "placeholder", "unreadable")
 Data = TypeVar("Data", bound=fc.protocols.Dataset)
 
 
@@ -18,8 +17,8 @@ def leave_out_bad_pictures(root: Path, datasets: dict[str, Data]) -> list[Data]:
     """
     kinds = {type(data).__name__.lower() for data in datasets.values()}
     with distributed.first_alone() as first:
-        found = bad_pictures(kinds.pop(), root) if first else set()
-    bad = distributed.gather_objects(found)[0]
+        found = fc.data.verify(kinds.pop(), root, decode=True).bad_pictures if first else ()
+    bad = frozenset(distributed.gather_objects(found)[0])
     reduced = []
     for split, data in datasets.items():
         gone = [image_id for image_id in data.image_ids if image_id in bad]
@@ -31,9 +30,3 @@ def leave_out_bad_pictures(root: Path, datasets: dict[str, Data]) -> list[Data]:
         )
         reduced.append(rest)
     return reduced
-
-
-def bad_pictures(kind: str, root: Path) -> set[str]:
-    """The ids of the pictures that are missing or cannot be decoded."""
-    report = fc.data.verify(kind, root, decode=True)
-    return {i for finding in report.findings if finding.kind in BAD for i in finding.names}

@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
-from fusecomp.data._verify_report import Finding
+from fusecomp.data._verify_report import PICTURE_FAULTS, Finding
 from fusecomp.pictures import open_picture, require_pillow, why_unreadable
 from fusecomp.progress import progress
 
@@ -26,14 +26,14 @@ _MOST_WORKERS = 16
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
-# kind -> what to say of the pictures, how many they are standing before it.
-_FAULTS = {
-    "missing": "not there; fetch them, or leave out the queries and gallery entries that need them",
-    "empty": "files of 0 bytes; fetch them again",
-    "truncated": "cut off: the file ends before the picture does; fetch them again",
-    "placeholder": "one pixel wide or high, as shops answer for pictures that are gone",
-    "unreadable": "files that are no pictures, or cannot be read; replace them",
-}
+# What to say of each kind of fault, how many pictures there are standing before it.
+_SENTENCES = (
+    "not there; fetch them, or leave out the queries and gallery entries that need them",
+    "files of 0 bytes; fetch them again",
+    "cut off: the file ends before the picture does; fetch them again",
+    "one pixel wide or high, as shops answer for pictures that are gone",
+    "files that are no pictures, or cannot be read; replace them",
+)
 
 
 class _Checked(NamedTuple):
@@ -73,7 +73,7 @@ def check_pictures(
         check = partial(_check, decode=decode)
         checked = _in_threads(check, paths, workers, "checking pictures", "pictures")
     findings = []
-    for kind, sentence in _FAULTS.items():
+    for kind, sentence in zip(PICTURE_FAULTS, _SENTENCES, strict=True):
         faulty = [row for row, result in enumerate(checked) if result.kind == kind]
         if faulty:
             message = f"{len(faulty):,} of {len(ids):,} pictures are {sentence}"

@@ -5,7 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Count", "Finding", "VerifyReport"]
+__all__ = ["PICTURE_FAULTS", "Count", "Finding", "VerifyReport"]
+
+# What may be the matter with a picture.
+PICTURE_FAULTS = ("missing", "empty", "truncated", "placeholder", "unreadable")
 
 _SHOWN, _SHOWN_OF_NOTE = 10, 3
 
@@ -85,6 +88,11 @@ class VerifyReport:
     def ok(self) -> bool:
         """Whether no finding is a fault; notes are fine."""
         return not any(finding.fault for finding in self.findings)
+
+    @property
+    def bad_pictures(self) -> tuple[str, ...]:
+        """The ids of the pictures that are missing or cannot be used, for ``data.without``."""
+        return tuple(i for f in self.findings if f.kind in PICTURE_FAULTS for i in f.names)
 
     def to_dict(self) -> dict[str, Any]:
         """The whole report as values that JSON has."""

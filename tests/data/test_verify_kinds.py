@@ -21,3 +21,14 @@ def test_each_missing_file_of_cirr_is_named_under_one_kind(tiny_cirr: Path) -> N
     assert str(verify("cirr", tiny_cirr)).endswith(
         f"{len({f.kind for f in findings if f.fault})} kinds of fault"
     )
+
+
+def test_bad_pictures_are_those_that_no_encoder_can_read() -> None:
+    findings = [
+        Finding("missing", "", ("a", "b")),
+        Finding("unreadable", "", ("c",)),
+        Finding("annotation", "", ("cap.json",)),
+        Finding("duplicate", "", ("d = e",), fault=False),
+    ]
+    report = VerifyReport("mine", Path("here"), (), findings, 3, False, 2.0)
+    assert report.bad_pictures == ("a", "b", "c")
