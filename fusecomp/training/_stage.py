@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from fusecomp.protocols import require_choice
+
 __all__ = ["StageConfig"]
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
@@ -132,7 +134,7 @@ class StageConfig:
         for name in _FLAGS:
             _check_flag(name, getattr(self, name))
         for name, valid in _CHOICES.items():
-            _check_choice(name, getattr(self, name), valid)
+            require_choice(name, getattr(self, name), valid)
         self._check_numbers()
         self._check_names()
 
@@ -235,8 +237,3 @@ def _check_number(name: str, value: Any, low: float, high: float) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not (low <= value < high):
         raise ValueError(f"{name} must be a number in [{low}, {high}), got {value!r}")
-
-
-def _check_choice(name: str, value: Any, valid: tuple[str, ...]) -> None:
-    if value not in valid:
-        raise ValueError(f"unknown {name} {value!r}; valid: {', '.join(map(repr, valid))}")
