@@ -52,7 +52,7 @@ class _Steps:
 
     _before = 0
 
-    def step(self, trainer: Trainer) -> int:
+    def _step(self, trainer: Trainer) -> int:
         """That of the last one."""
         return self._before + trainer.steps
 
@@ -77,13 +77,13 @@ class TensorBoardLog(_Steps):
     def on_step(self, trainer: Trainer, loss: Tensor) -> None:
         """The loss, as ``step/loss``."""
         if rank() == 0 and trainer.steps % self._every == 0:
-            self._writer.add_scalar("step/loss", loss.item(), self.step(trainer))
+            self._writer.add_scalar("step/loss", loss.item(), self._step(trainer))
 
     def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
         """Loss, learning rate and metrics under their own names, by step."""
         if rank() == 0:
             for name, value in record.items():
-                self._writer.add_scalar(name, value, self.step(trainer))
+                self._writer.add_scalar(name, value, self._step(trainer))
 
     def on_end(self, trainer: Trainer, run: Run) -> None:
         """Write what is still in memory."""
@@ -113,9 +113,9 @@ class WandbLog(_Steps):
     def on_step(self, trainer: Trainer, loss: Tensor) -> None:
         """The loss, as ``step/loss``."""
         if rank() == 0 and trainer.steps % self._every == 0:
-            self._run.log({"step/loss": loss.item(), "step": self.step(trainer)})
+            self._run.log({"step/loss": loss.item(), "step": self._step(trainer)})
 
     def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
         """Loss, learning rate and metrics under their own names."""
         if rank() == 0:
-            self._run.log({**record, "step": self.step(trainer)})
+            self._run.log({**record, "step": self._step(trainer)})
