@@ -63,6 +63,27 @@ def whole(
     return fc.fit(model.to(device), data, loss, config, data, workdir)
 
 
+def test_the_scale_of_fp16_is_resumed_too(tmp_path: Path) -> None:
+    """On a CPU, with a scaler put in by hand whose scale doubles at each second step."""
+
+    def trainer(name: str, loss: Any) -> fc.Trainer:
+        made = fc.Trainer(composed(), Toy(tmp_path), loss, CONFIG, workdir=tmp_path / name)
+        made._step.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
+        return made
+
+    def plain(query: Tensor, target: Tensor) -> Tensor:
+        return fc.InfoNCE()(query, target)
+
+    straight = trainer("straight", plain)
+    straight.run()
+    with pytest.raises(Stop):
+        trainer("broken", StopAt(STEPS + 1)).run()
+    resumed = trainer("broken", plain)
+    resumed.run()
+    assert resumed._step.scaler.state_dict() == straight._step.scaler.state_dict()
+    assert straight._step.scaler.get_scale() > 8
+
+
 @pytest.mark.parametrize("save_every", [1, 2, None])
 @pytest.mark.parametrize("train", ["fusion", "text"])
 @pytest.mark.parametrize("stop", range(STEPS, 2 * STEPS + 1))
