@@ -399,6 +399,37 @@ def test_no_tower_stays_untrained_in_silence(tmp_path: Path, two: Processes) -> 
     assert two.run(without_gradient, tmp_path) == [[], []]
 
 
+def with_noise(root: Path) -> tuple[list[float], list[Tensor]]:
+    """A loss that draws random numbers; and where dropout of the encoder was, step by step."""
+    losses: list[float] = []
+    dropped: list[Tensor] = []
+
+    def noisy(query: Tensor, target: Tensor) -> Tensor:
+        return (query * torch.rand(len(query), 1, dtype=query.dtype) - target).square().mean()
+
+    class Watch:
+        def on_step(self, trainer: fc.Trainer, loss: Tensor) -> None:
+            losses.append(loss.item())
+
+    model = composed(dropout=0.5)
+    image: Any = model.encoder.image  # type: ignore[attr-defined]
+    image[1].register_forward_hook(lambda module, given, out: dropped.append(out == 0))
+    config = replace(CONFIG, train="both", encoder_mode="train", batch_size=8, epochs=1)
+    fc.fit(model, Toy(root, rows=16), noisy, config, callbacks=[Watch()])
+    return losses, dropped
+
+
+def test_a_random_loss_is_one_on_all_processes_and_dropout_is_not(
+    tmp_path: Path, two: Processes
+) -> None:
+    first, second = two.run(with_noise, tmp_path)
+    assert first[0] == second[0]
+    assert len(set(first[0])) == 2
+    assert all(mask.any() for mask in (*first[1], *second[1]))
+    for mine, theirs in zip(first[1], second[1], strict=True):
+        assert not torch.equal(mine, theirs)
+
+
 def from_other_seeds(root: Path) -> dict[str, Tensor]:
     model = composed()
     with torch.no_grad():
