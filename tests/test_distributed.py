@@ -39,6 +39,21 @@ def test_objects_come_by_rank_to_all(three: Processes) -> None:
         assert [len(value["own"]) for value in gathered] == [1, 2, 3]
 
 
+def averaged() -> list[float]:
+    """Two weights with gradients: of the second one, the first process has none."""
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
+    weights[0].grad = torch.full((1,), 2.0 + 4 * distributed.rank())
+    if distributed.rank() == 1:
+        weights[1].grad = torch.full((1,), 6.0)
+    distributed.average_gradients(weights)
+    assert weights[2].grad is None
+    return [weight.grad.item() for weight in weights[:2] if weight.grad is not None]
+
+
+def test_a_gradient_that_only_some_have_counts_as_zero_elsewhere(two: Processes) -> None:
+    assert two.run(averaged) == [[4.0, 3.0]] * 2
+
+
 def of_negatives(counts: list[int]) -> list[torch.Tensor]:
     """Gradients by this process's rows of a batch that has two negatives a row."""
     generator = torch.Generator().manual_seed(0)

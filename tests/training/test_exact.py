@@ -468,6 +468,27 @@ def validated(root: Path, workdir: Path) -> tuple[dict[str, float], list[dict[st
     return dict(run.metrics), [dict(record) for record in run.history]
 
 
+def judged(root: Path) -> list[dict[str, float]]:
+    """Each process measures something else, as rounding may make it."""
+    real = fc.evaluate
+
+    def evaluate(*arguments: Any, **more: Any) -> fc.Evaluation:
+        evaluation = real(*arguments, **more)
+        return replace(evaluation, metrics={**evaluation.metrics, "mean": distributed.rank()})
+
+    data = Toy(root, rows=17)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fusecomp.training._trainer.evaluate", evaluate)
+        run = fc.fit(composed(), data, fc.InfoNCE(0.1), CONFIG, data)
+    return [dict(record) for record in run.history]
+
+
+def test_the_first_process_judges_for_all(tmp_path: Path, two: Processes) -> None:
+    first, second = two.run(judged, tmp_path)
+    assert first == second
+    assert [record["mean"] for record in second] == [0, 0]
+
+
 def test_many_processes_validate_and_write_as_one(tmp_path: Path, two: Processes) -> None:
     one = validated(tmp_path, tmp_path / "one")
     for metrics, history in two.run(validated, tmp_path, tmp_path / "two"):

@@ -71,9 +71,8 @@ def test_the_rate_reaches_the_optimiser_and_the_record(tmp_path: Path) -> None:
 
 
 def test_patterns_have_rates_of_their_own(tmp_path: Path) -> None:
-    config = replace(
-        CONFIG, train=("text", "fusion"), lr_of={"encoder.*": 0.001, "fusion.output*": 0.0}
-    )
+    lr_of = {"encoder.*": 0.001, "fusion.*output*": 0.002, "fusion.output*": 0.0}
+    config = replace(CONFIG, train=("text", "fusion"), lr_of=lr_of)
     trainer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), config)
     names = {id(p): name for name, p in trainer.model.named_parameters()}
     rates = {names[id(p)]: g["lr"] for g in trainer.optimizer.param_groups for p in g["params"]}
