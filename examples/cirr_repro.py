@@ -11,7 +11,7 @@ Without --data-root it draws MiniCIRR, scenes of toys in groups of six, and runs
 small encoders; with it, on CIRR (rc2) in a published layout, as fashioniq_repro.py does on
 FashionIQ: a CLIP of open_clip with the paper's settings, published checkpoints, which it scores
 without training, or features that you have extracted (those of test1 too, for --submit). The same
-command again resumes where it stopped.
+command again resumes where it stopped (pretraining begins anew).
 """
 
 import argparse

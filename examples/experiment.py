@@ -79,6 +79,8 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         parser.error("--skip-missing goes with --backbone or --clip-checkpoint")
     if args.combiner_checkpoint is not None and not given:
         parser.error("--combiner-checkpoint needs --data-root and the encoder it was trained on")
+    if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
+        parser.error(f"--device {args.device}: torch sees no GPU here")
     args.start = time.monotonic()
     args.workdir.mkdir(parents=True, exist_ok=True)
     return args
@@ -142,7 +144,7 @@ def write_results(args: argparse.Namespace, val: Benchmark, result: Ablation) ->
         args.workdir,
         title=f"{val.name}, the ablation",
         note=drawn if args.data_root is None else "",
-        settings={"seed": args.seed},
+        settings={"seed": args.seed, **({"quick": True} if args.quick else {})},
     )
     result.model.save(args.workdir / "model.pt")
     print(f"\n{ablation_table(rows)}\n")
@@ -245,6 +247,8 @@ def command(main: Callable[[], None]) -> None:
     try:
         with redirect_stdout(sys.stdout if distributed.rank() == 0 else io.StringIO()):
             main()
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from the last checkpoint")
     except (OSError, ValueError, ImportError) as error:
         if distributed.rank() > 0:
             time.sleep(3)  # if the first has failed as well, torchrun ends the others meanwhile

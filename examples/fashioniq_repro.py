@@ -11,7 +11,7 @@ as CLIP was, tunes the text encoder (stage 1), trains the Combiner on frozen fea
 and prints the ablation table. With --data-root it runs on FashionIQ in its published layout: on a
 CLIP of open_clip, with the paper's settings; on published checkpoints, which it scores without
 training; or on features that you have extracted (docs/reproduce.md says how to write them). Only
-the first has tuned rows. The same command again resumes where it stopped.
+the first has tuned rows. The same command again resumes where it stopped (pretraining begins anew).
 """
 
 import argparse

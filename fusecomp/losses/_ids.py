@@ -18,6 +18,8 @@ def batch_ids(
 
 def check_ids(ids: Tensor, shape: torch.Size, name: str) -> Tensor:
     """The ids as int64, whatever integers they are; ValueError on others or another shape."""
+    if not isinstance(ids, Tensor):
+        raise ValueError(f"{name} must be a tensor of integers, got {type(ids).__name__}")
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise ValueError(f"{name} must be integers, got {ids.dtype}")
     if ids.shape != shape:

@@ -47,7 +47,8 @@ class InfoNCE(Printed):
         bank: features [M, D] that never change, as further candidates, such as those of all
             training targets from a ``CachedEncoder``; a buffer. Where a row's target id is in
             the bank, the bank's row is its positive and stands for that of the batch, which gets
-            no gradient: each picture counts once.
+            no gradient: each picture counts once. For targets that do not move, so not for
+            training the image side.
         bank_ids: M integers, all different: the pictures' positions in ``dataset.image_ids``.
         queue: the targets of the last batches, as further candidates.
         label_smoothing: the share of the wanted distribution that is spread over all candidates.
@@ -99,6 +100,8 @@ class InfoNCE(Printed):
             raise ValueError("symmetric=True does not go with a bank: its targets have no queries")
         if bank is not None and queue is not None:
             raise ValueError("bank and queue exclude each other: a bank has all targets already")
+        if not isinstance(queue, Queue | None):
+            raise ValueError(f"queue must be a losses.Queue, got {queue!r}")
         self.temperature = check_temperature(temperature)
         self.symmetric = symmetric
         self.exclude = check_exclude(exclude)

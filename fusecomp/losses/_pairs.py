@@ -101,7 +101,8 @@ def own_targets(
     for name in exclude:
         ids = columns if name == "target" else references
         if columns is None or ids is None:
-            raise ValueError(f"exclude={name!r} needs target_ids and {name}_ids of the batch")
+            needed = " and ".join(dict.fromkeys(("target_ids", f"{name}_ids")))
+            raise ValueError(f"exclude={name!r} needs {needed} of the batch")
         pairs = pairs.ban(ids)
     return pairs
 

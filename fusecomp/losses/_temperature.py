@@ -61,8 +61,9 @@ def check_temperature(temperature: float | LearnableTemperature) -> float | Lear
 
 def check_positive(value: float, name: str) -> float:
     """The value; ValueError unless it is positive and finite."""
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be positive and finite, got {value}")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
     return value
 
 

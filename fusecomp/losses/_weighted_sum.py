@@ -35,6 +35,8 @@ class WeightedSum(nn.Module):
 
     def __init__(self, losses: Mapping[str, tuple[float, Loss]]) -> None:
         super().__init__()
+        if not isinstance(losses, Mapping):
+            raise ValueError(f"losses must map names to (weight, loss), got {losses!r:.80}")
         if not losses:
             raise ValueError("losses must name at least one loss")
         self.weights = {name: weight for name, (weight, _) in losses.items()}

@@ -12,6 +12,10 @@ from fusecomp.files import open_atomic, read_tensors, write_json, write_tensors
 __all__ = ["Workdir", "collect", "collect_optimizer", "restore", "restore_optimizer"]
 
 _FORMAT = "fusecomp.training/1"
+# What to do where it is no setting that differs.
+_WAY_BACK = {
+    "frozen weights": "Load the same ones, or call torch.manual_seed before making them as then",
+}
 
 
 def collect(
@@ -108,7 +112,7 @@ class Workdir:
             if old != new:
                 raise ValueError(
                     f"{self.path} belongs to another run: {name} was {old!r} and is now {new!r}. "
-                    "Go on with the old settings, or give another workdir"
+                    f"{_WAY_BACK.get(name, 'Go on with the old settings')}, or give another workdir"
                 )
         return state
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fusecomp.fusion import Sum
 from fusecomp.model import ComposedEncoder
-from fusecomp.protocols import Dataset, Encoder, Fusion, Loss
+from fusecomp.protocols import Dataset, Encoder, Fusion, Loss, require
 from fusecomp.training._stage import StageConfig
 from fusecomp.training._trainer import Run, Trainer
 
@@ -30,6 +30,7 @@ class TwoStageTrainer:
         callbacks: as in ``Trainer``, for both stages.
 
     Raises:
+        TypeError: if an argument is something else, as when two are swapped.
         ValueError: if ``loss`` is a tuple of another length than 2.
 
     Example:
@@ -64,6 +65,11 @@ class TwoStageTrainer:
         workdir: str | Path | None = None,
         callbacks: Iterable[Any] = (),
     ) -> None:
+        require("encoder", encoder, "encode_image", "an encoder", "encoder, fusion")
+        require("fusion", fusion, "__call__", "callable", "encoder, fusion")
+        for name, config in (("stage1", stage1), ("stage2", stage2)):
+            if not (isinstance(config, StageConfig) or (name == "stage1" and config is None)):
+                raise TypeError(f"{name} must be a StageConfig, got {type(config).__name__}")
         self.encoder = encoder
         self.fusion = fusion
         if isinstance(loss, tuple) and len(loss) != 2:

@@ -38,6 +38,14 @@ def test_what_a_user_can_mend_ends_an_example_with_one_line(error: type[Exceptio
         experiment.command(main)
 
 
+def test_ctrl_c_ends_an_example_with_one_line() -> None:
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit, match=r"^stopped; the same command goes on"):
+        experiment.command(main)
+
+
 @pytest.mark.slow
 def test_it_compares_every_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -366,6 +366,7 @@ def test_bad_settings_are_refused(settings: dict[str, Any], message: str) -> Non
     ("exclude", "given", "message"),
     [
         ("target", (), "exclude='target' needs target_ids"),
+        ("target", (), "exclude='target' needs target_ids of the batch"),
         ("reference", (), "exclude='reference' needs target_ids and reference_ids"),
         ("reference", ("target_ids",), "needs target_ids and reference_ids"),
         ("reference", ("reference_ids",), "needs target_ids and reference_ids"),
@@ -387,3 +388,17 @@ def test_it_prints_what_is_not_as_published() -> None:
     assert repr(InfoNCE(queue=Queue(8, 4))) == (
         "InfoNCE(\n  temperature=0.01\n  (queue): Queue(8, dim=4)\n)"
     )
+
+
+def test_arguments_of_another_kind_are_named() -> None:
+    made: list[tuple[Any, str]] = [
+        (lambda: InfoNCE("0.1"), "temperature must be positive and finite, got '0.1'"),  # type: ignore[arg-type]
+        (lambda: InfoNCE(queue=100), "queue must be a losses.Queue, got 100"),  # type: ignore[arg-type]
+        (
+            lambda: InfoNCE()(*pair(), target_ids=[1, 2]),
+            "target_ids must be a tensor of integers, got list",
+        ),
+    ]
+    for make, message in made:
+        with pytest.raises(ValueError, match=message):
+            make()

@@ -74,12 +74,13 @@ def test_its_modules_are_its_own() -> None:
     ("losses", "message"),
     [
         ({}, "at least one loss"),
+        ([(1.0, InfoNCE())], r"losses must map names to \(weight, loss\), got"),
         ({"a b": (1.0, InfoNCE())}, "a loss cannot be named 'a b'"),
         ({"forward": (1.0, InfoNCE())}, "a loss cannot be named 'forward'"),
         ({"find": (float("nan"), InfoNCE())}, "the weight of 'find' must be finite, got nan"),
     ],
 )
-def test_bad_settings_are_refused(losses: dict[str, Any], message: str) -> None:
+def test_bad_settings_are_refused(losses: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         WeightedSum(losses)
 

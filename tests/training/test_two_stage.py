@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -110,3 +111,18 @@ def test_the_average_of_the_second_stage_begins_where_the_first_ended(tmp_path: 
     assert changed(before, first)
     for name, weight in first.items():
         torch.testing.assert_close(second[name], weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder": fc.Combiner(DIM)}, "encoder must be an encoder, got Combiner; the order is"),
+        ({"fusion": "sum"}, "fusion must be callable, got str"),
+        ({"stage2": None}, "stage2 must be a StageConfig, got NoneType"),
+        ({"stage1": "text"}, "stage1 must be a StageConfig, got str"),
+    ],
+)
+def test_what_is_no_part_is_named_at_once(change: dict[str, Any], message: str) -> None:
+    parts = {"encoder": encoder(), "fusion": fc.Sum(), "loss": fc.InfoNCE()}
+    with pytest.raises(TypeError, match=message):
+        fc.TwoStageTrainer(**{**parts, "stage1": CONFIG, "stage2": CONFIG, **change})
