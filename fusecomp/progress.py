@@ -53,8 +53,9 @@ def progress(
     finally:
         seconds = max(time.monotonic() - began, 1e-9)
         rate = (done - start) / seconds
+        stopped = ", stopped" if done < total else ""
         if terminal or seconds >= _SHORT_SECONDS:
-            show(label, done, total, f"{unit}, {_rounded(rate)}/s, {seconds:.0f} s")
+            show(label, done, total, f"{unit}, {_rounded(rate)}/s, {seconds:.0f} s{stopped}")
         if terminal:
             sys.stderr.write("\n")
 

@@ -77,7 +77,7 @@ def test_a_log_says_where_an_error_came(capsys: pytest.CaptureFixture[str], cloc
         for item in progress(clock.taking(3, 4), 4, "training", "steps"):
             if item == 2:
                 raise RuntimeError
-    assert capsys.readouterr().err == "training: 2/4 steps, 0.22/s, 9 s\n"
+    assert capsys.readouterr().err == "training: 2/4 steps, 0.22/s, 9 s, stopped\n"
 
 
 def test_items_pass_unchanged_and_the_bar_ends_full(terminal: Screen) -> None:
