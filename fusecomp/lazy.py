@@ -1,5 +1,6 @@
 """Names that are imported when somebody asks for them, so that ``import fusecomp`` stays quick."""
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -20,4 +21,7 @@ def lazily(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(places[name]), name)
 
+    # What completes names in a terminal or a notebook asks for this list.
+    module = sys.modules[package]
+    module.__dir__ = lambda: sorted({*vars(module), *places})  # type: ignore[method-assign]
     return get

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+import fusecomp.data
 import fusecomp.encoders
 
 
@@ -10,6 +11,10 @@ def test_a_lazy_name_is_the_one_of_its_file() -> None:
     from fusecomp.encoders._open_clip import OpenClipEncoder
 
     assert fusecomp.encoders.OpenClipEncoder is OpenClipEncoder
+
+
+def test_lazy_names_are_listed() -> None:
+    assert {"FashionIQ", "CIRR", "__name__"} <= set(dir(fusecomp.data))
 
 
 def test_an_unknown_name_is_an_ordinary_error() -> None:

@@ -4,12 +4,12 @@ whether the files of a dataset are what they should be.
 
 from typing import TYPE_CHECKING
 
-from fusecomp.data._fashioniq import FashionIQ
 from fusecomp.lazy import lazily
 
 if TYPE_CHECKING:
     from fusecomp.data._cirr import CIRR
     from fusecomp.data._cirr_submission import write_cirr_submission
+    from fusecomp.data._fashioniq import FashionIQ
     from fusecomp.data._table import TripletTable
     from fusecomp.data._verify import verify
     from fusecomp.data._verify_report import VerifyReport
@@ -20,6 +20,7 @@ else:
         __name__,
         {
             "CIRR": "fusecomp.data._cirr",
+            "FashionIQ": "fusecomp.data._fashioniq",
             "SquarePad": "fusecomp.preprocessing",
             "TargetPad": "fusecomp.preprocessing",
             "TripletTable": "fusecomp.data._table",
