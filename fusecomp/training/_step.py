@@ -125,6 +125,12 @@ class Step:
         """The loss, its value, and the norm of the gradient that now lies in the parameters."""
         place = self._config.seed, number, rank() + 1
         parts = self._parts(batch)
+        # All processes take the same way: with the cache, what is frozen has a gradient too, and a
+        # gather that only some go back through would leave the others behind.
+        most = len(parts) if self._config.micro_batch is None else max(gather_objects(len(parts)))
+        if self._is_sharded:
+            # Each call of a sharded encoder needs all processes: as many parts on each.
+            parts += [None] * (most - len(parts))
 
         def encode(part: Batch | None) -> Features:
             if part is not None:
@@ -137,7 +143,7 @@ class Step:
             seed(self._device, *place, part + 1)
 
         cache = None
-        if len(parts) == 1:
+        if most == 1:
             seed_part(0)
             image, text, target = encode(batch)
         else:
@@ -155,17 +161,13 @@ class Step:
         return loss.detach(), *self._checked(loss.detach(), query, target, batch)
 
     def _parts(self, batch: Batch) -> list[Batch | None]:
-        """The pieces that are encoded one after another; None has no row of this process."""
+        """The pieces that are encoded one after another."""
         size = self._config.micro_batch
         if size is None:
             return [batch]
-        parts: list[Batch | None] = [
+        return [
             batch.rows(start, min(start + size, len(batch))) for start in range(0, len(batch), size)
         ]
-        if self._is_sharded:
-            # Each call of a sharded encoder needs all processes: as many parts on each.
-            parts += [None] * (max(gather_objects(len(parts))) - len(parts))
-        return parts
 
     def _encode(self, encoder: Encoder, part: Batch) -> Features:
         recompute = self._config.checkpointing and self._encoder_learns

@@ -340,6 +340,17 @@ def sizes(root: Path, config: fc.StageConfig, rows: int) -> list[int]:
     return [len(batch) for batch in batches(trainer.train, trainer.encoder, config, epoch=0)]
 
 
+@pytest.mark.parametrize("train", ["text", "image", "both"])
+def test_some_processes_may_have_one_part_and_others_more(
+    tmp_path: Path, two: Processes, train: str
+) -> None:
+    """Shares of 3 and 2 rows, parts of 2: gathers have a backward pass on all, or on none."""
+    config = replace(CONFIG, train=train, batch_size=5, micro_batch=2)
+    one = trained(tmp_path, config, "learnable")
+    for weights in two.run(trained, tmp_path, config, "learnable"):
+        assert furthest(one, weights) < 1e-10
+
+
 def test_each_process_gets_a_contiguous_share(tmp_path: Path, three: Processes) -> None:
     assert three.run(sizes, tmp_path, CONFIG, 24) == [[4, 4, 2], [3, 3, 1], [3, 3, 1]]
     # A last batch of two rows is too small for three processes: it joins the one before.
