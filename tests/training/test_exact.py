@@ -11,7 +11,7 @@ import torch
 from processes import Processes
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from toy import DIM, Toy, WordText, assert_same, load
+from toy import DIM, NormedSum, Toy, WordText, assert_same, load
 
 import fusecomp as fc
 from fusecomp import distributed
@@ -33,18 +33,6 @@ def composed(dropout: float = 0.0, batchnorm: bool = False) -> fc.ComposedEncode
         image.append(nn.BatchNorm1d(DIM))
     encoder = fc.DualEncoder(image, WordText(dropout), load_wide)
     return fc.ComposedEncoder(encoder, fc.Combiner(DIM, dropout=dropout)).double()
-
-
-class NormedSum(nn.Module):
-    """A fusion with BatchNorm."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(DIM)
-
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        normed: Tensor = self.norm(image + text)
-        return normed
 
 
 class Scaled(nn.Module):

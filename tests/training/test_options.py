@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from toy import DIM, Toy, assert_same, encoder, weights
+from toy import DIM, NormedSum, Toy, assert_same, encoder, weights
 
 import fusecomp as fc
 from fusecomp.files import read_tensors
@@ -190,21 +190,9 @@ def test_a_broken_step_can_be_left_out(tmp_path: Path) -> None:
         fc.fit(composed(), data, Sometimes(3), CONFIG)
 
 
-class Counting(nn.Module):
-    """Sum, with BatchNorm behind it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(DIM)
-
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        normed: Tensor = self.norm(image + text)
-        return normed
-
-
 @pytest.mark.parametrize("nonfinite", ["raise", "skip"])
 def test_a_broken_batch_leaves_batchnorm_as_it_was(tmp_path: Path, nonfinite: str) -> None:
-    model = fc.ComposedEncoder(encoder(), Counting())
+    model = fc.ComposedEncoder(encoder(), NormedSum())
     config = replace(CONFIG, nonfinite=nonfinite, cache=False)
     trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), config)
     made = batches(trainer.train, trainer.encoder, config, epoch=0)

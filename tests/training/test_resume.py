@@ -13,6 +13,7 @@ from toy import (
     CONFIG,
     DIM,
     IMAGES,
+    NormedSum,
     Toy,
     WordText,
     assert_equal_weights,
@@ -177,15 +178,6 @@ def test_the_files_are_for_people_too(tmp_path: Path) -> None:
 
 
 def test_batchnorm_and_a_loss_with_weights_resume_too(tmp_path: Path) -> None:
-    class Normed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.norm = nn.BatchNorm1d(DIM)
-
-        def forward(self, image: Tensor, text: Tensor) -> Tensor:
-            normed: Tensor = self.norm(image + text)
-            return normed
-
     class Learned(nn.Module):
         def __init__(self, stop: int) -> None:
             super().__init__()
@@ -201,7 +193,7 @@ def test_batchnorm_and_a_loss_with_weights_resume_too(tmp_path: Path) -> None:
     def run(workdir: Path, stop: int) -> tuple[Run, Learned]:
         torch.manual_seed(0)
         data, loss = Toy(tmp_path), Learned(stop)
-        model = fc.ComposedEncoder(encoder(), Normed())
+        model = fc.ComposedEncoder(encoder(), NormedSum())
         config = replace(CONFIG, save_every=1)
         return fc.fit(model, data, loss, config, data, workdir), loss
 

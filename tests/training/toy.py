@@ -37,6 +37,18 @@ class WordText(nn.Module):
         return features
 
 
+class NormedSum(nn.Module):
+    """A fusion with BatchNorm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(DIM)
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        normed: Tensor = self.norm(image + text)
+        return normed
+
+
 def encoder(seed: int = 0, dropout: float = 0.0) -> fc.DualEncoder:
     torch.manual_seed(seed)
     return fc.DualEncoder(image=nn.Linear(4, DIM), text=WordText(dropout), load=load)
