@@ -116,7 +116,7 @@ def gather(rows: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return rows
-    gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]  # torch gives no types
     return gathered
 
 
@@ -231,13 +231,15 @@ def is_sharded(tensor: Tensor) -> bool:
 
 def whole(tensor: Tensor) -> Tensor:
     """The whole of a sharded tensor, which all processes must ask for; others as they are."""
-    full: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    sharded: Any = tensor  # its class, DTensor, takes long to import
+    full: Tensor = sharded.full_tensor() if is_sharded(tensor) else tensor
     return full
 
 
 def local(tensor: Tensor) -> Tensor:
     """The own part of a sharded tensor, sharing its memory; others as they are."""
-    part: Tensor = tensor.to_local() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+    sharded: Any = tensor
+    part: Tensor = sharded.to_local() if is_sharded(tensor) else tensor
     return part
 
 

@@ -22,6 +22,6 @@ def lazily(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(import_module(places[name]), name)
 
     # What completes names in a terminal or a notebook asks for this list.
-    module = sys.modules[package]
-    module.__dir__ = lambda: sorted({*vars(module), *places})  # type: ignore[method-assign]
+    module: Any = sys.modules[package]
+    module.__dir__ = lambda: sorted({*vars(module), *places})
     return get

@@ -62,6 +62,7 @@ def encoded(format_: str, **options: Any) -> bytes:
         ("TIFF", {}),
     ],
 )
+# Pillow warns of some of what it then raises.
 @pytest.mark.filterwarnings("ignore:.*EXIF|Truncated File Read:UserWarning")
 def test_a_truncated_file_is_named(
     tmp_path: Path, format_: str, options: dict[str, Any], kept: float

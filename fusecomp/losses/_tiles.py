@@ -50,7 +50,7 @@ def tiled(
         wide = widen(query)
         if constants is not None:
             constants = constants.to(wide.dtype)
-        loss: Tensor = _Tiled.apply(  # type: ignore[no-untyped-call]
+        loss: Tensor = _Tiled.apply(  # type: ignore[no-untyped-call]  # torch gives no types
             rows, wide, widen(target), scale, offset, constants, *details
         )
         return loss

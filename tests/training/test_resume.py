@@ -269,6 +269,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
+# Inexact, as it says, but the same again.
 @pytest.mark.filterwarnings("ignore:BatchNorm of the encoder learns")
 def test_every_option_resumes(tmp_path: Path, options: dict[str, Any]) -> None:
     """With dropout, BatchNorm, and a loss and a callback that have a state of their own."""
