@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from exact import LOSSES, Scaled, composed
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from processes import Processes
-from test_exact import LOSSES, Scaled, composed
 from torch import Tensor, nn
 from toy import Toy, load
 

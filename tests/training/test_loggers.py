@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eight_steps import CONFIG, fit
 from processes import Processes
-from test_options import CONFIG, fit
 from toy import Toy
 
 from fusecomp.training import TensorBoardLog, TqdmBar, WandbLog

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from exact import CONFIG, composed, furthest, load_wide
 from processes import Processes
-from test_exact import CONFIG, composed, furthest, load_wide
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor

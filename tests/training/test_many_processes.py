@@ -1,4 +1,4 @@
-"""Every way of computing the same batch gives the same gradient: by parts, on many processes."""
+"""Many processes train as one: gradients, order, validation, files, errors."""
 
 import warnings
 from collections.abc import Callable
@@ -8,212 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from exact import CONFIG, LOSSES, Scaled, all_weights, composed, furthest, load_wide, trained
 from processes import Processes
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from toy import DIM, NormedSum, Toy, WordText, assert_same, load
+from toy import DIM, Toy, assert_same
 
 import fusecomp as fc
 from fusecomp import distributed
 from fusecomp.losses import LearnableTemperature
 from fusecomp.training import batches
-from fusecomp.training._gradient_cache import GradientCache
-
-CONFIG = fc.StageConfig(epochs=2, batch_size=10, lr=0.01, train=("both", "fusion"))
-
-
-def load_wide(path: Path) -> Tensor:
-    return load(path).double()
-
-
-def composed(dropout: float = 0.0, batchnorm: bool = False) -> fc.ComposedEncoder:
-    torch.manual_seed(0)
-    image = nn.Sequential(nn.Linear(4, DIM), nn.Dropout(dropout))
-    if batchnorm:
-        image.append(nn.BatchNorm1d(DIM))
-    encoder = fc.DualEncoder(image, WordText(dropout), load_wide)
-    return fc.ComposedEncoder(encoder, fc.Combiner(DIM, dropout=dropout)).double()
-
-
-class Scaled(nn.Module):
-    """A loss with a learnable scale, that uses ids."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(3.0))
-
-    def forward(self, query: Tensor, target: Tensor, *, target_ids: Tensor) -> Tensor:
-        logits = self.scale * fc.fusion.Sum()(query, query) @ nn.functional.normalize(target).T
-        same = target_ids[:, None] == target_ids
-        logits = logits.masked_fill(same & ~torch.eye(len(query), dtype=torch.bool), -torch.inf)
-        return nn.functional.cross_entropy(logits, torch.arange(len(query)))
-
-
-def plain(query: Tensor, target: Tensor) -> Tensor:
-    return (query - target).square().sum(1).mean()
-
-
-LOSSES: dict[str, Callable[[], Any]] = {
-    "InfoNCE": lambda: fc.InfoNCE(0.1),
-    "learnable": lambda: Scaled().double(),
-    "function": lambda: plain,
-}
-
-
-def trained(
-    root: Path, config: fc.StageConfig, loss: str, dropout: float = 0.0
-) -> dict[str, Tensor]:
-    """All weights after two epochs of a full and an uneven batch, the loss's own too."""
-    model, chosen = composed(dropout), LOSSES[loss]()
-    fc.fit(model, Toy(root, rows=17), chosen, config)
-    return _all_weights(model, chosen)
-
-
-def furthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    assert one.keys() == other.keys()
-    return max(
-        float((one[n] - other[n]).abs().max() / one[n].abs().max().clamp(min=1e-9)) for n in one
-    )
-
-
-# By parts
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("micro_batch", [1, 3, 10])
-@pytest.mark.parametrize("train", [("both", "fusion"), "text", "fusion"])
-def test_parts_of_a_batch_give_the_gradient_of_the_whole(
-    tmp_path: Path, loss: str, micro_batch: int, train: Any
-) -> None:
-    config = replace(CONFIG, train=train, encoder_mode="train")
-    whole = trained(tmp_path, config, loss)
-    parts = trained(tmp_path, replace(config, micro_batch=micro_batch), loss)
-    assert furthest(whole, parts) < 1e-10
-    assert furthest(whole, untrained(loss)) > 1e-3
-
-
-def untrained(loss: str) -> dict[str, Tensor]:
-    return _all_weights(composed(), LOSSES[loss]())
-
-
-def _all_weights(model: Any, loss: Any, prefix: str = "") -> dict[str, Tensor]:
-    of_loss = loss.named_parameters() if isinstance(loss, nn.Module) else ()
-    return {prefix + name: p.detach() for name, p in (*model.named_parameters(), *of_loss)}
-
-
-def only_texts(image: Tensor, text: Tensor) -> Tensor:
-    return text
-
-
-@pytest.mark.parametrize("train", ["text", "image"])
-@pytest.mark.parametrize("fusion", [fc.fusion.Sum(), only_texts], ids=["sum", "texts"])
-def test_parts_may_have_a_side_without_a_gradient(tmp_path: Path, train: str, fusion: Any) -> None:
-    """A frozen tower that is computed all the same, or features that no query needs."""
-    results = []
-    for micro_batch in (None, 3):
-        model = fc.ComposedEncoder(composed().encoder, fusion)
-        config = replace(CONFIG, train=train, cache=False, micro_batch=micro_batch)
-        fc.fit(model, Toy(tmp_path, rows=17), fc.InfoNCE(0.1), config)
-        results.append(_all_weights(model, None))
-    assert furthest(*results) < 1e-10
-    assert furthest(results[0], _all_weights(composed().encoder, None, "encoder.")) > 1e-3
-
-
-def test_a_scaled_loss_gives_the_same_weights_to_the_bit(tmp_path: Path) -> None:
-    """As fp16 needs it: the scale reaches encoders, fusion and loss once, and is taken out."""
-    results = []
-    for scale in (None, 1024.0):
-        model, loss = composed(), LOSSES["learnable"]()
-        config = replace(CONFIG, micro_batch=3, clip=0.5)
-        trainer = fc.Trainer(model, Toy(tmp_path, rows=20), loss, config)
-        if scale is not None:
-            trainer._step.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-        for batch in batches(trainer.train, trainer.encoder, config, epoch=0):
-            trainer.step(batch)
-        results.append(_all_weights(model, loss))
-    assert furthest(*results) == 0
-    assert furthest(results[0], untrained("learnable")) > 1e-3
-
-
-class OneGraph(GradientCache):
-    """The reference: the same parts, but their graphs are kept."""
-
-    def __init__(self, encode: Any, parts: Any, seed: Any, learns: bool) -> None:
-        pieces = []
-        for number, part in enumerate(parts):
-            seed(number)
-            pieces.append(encode(part))
-        image, text, target = (torch.cat(side) for side in zip(*pieces, strict=True))
-        self.features = (image, text, target)
-
-    def backward(self) -> None:
-        """Nothing is left to do."""
-
-
-def test_parts_draw_the_same_random_numbers_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = replace(CONFIG, micro_batch=3, encoder_mode="train")
-    cached = trained(tmp_path, config, "InfoNCE", dropout=0.5)
-    monkeypatch.setattr("fusecomp.training._step.GradientCache", OneGraph)
-    assert furthest(trained(tmp_path, config, "InfoNCE", dropout=0.5), cached) < 1e-12
-
-
-def test_recomputed_activations_change_nothing(tmp_path: Path) -> None:
-    config = replace(CONFIG, encoder_mode="train")
-    kept = trained(tmp_path, config, "InfoNCE", dropout=0.5)
-    again = trained(tmp_path, replace(config, checkpointing=True), "InfoNCE", dropout=0.5)
-    assert furthest(kept, again) < 1e-12
-
-
-def test_recomputing_calls_the_encoder_again(tmp_path: Path) -> None:
-    calls = []
-    for checkpointing in (False, True):
-        model, config = composed(), replace(CONFIG, train="both", checkpointing=checkpointing)
-        # Before the call: a recomputation ends as soon as it has what it needs.
-        image: nn.Module = model.encoder.image  # type: ignore[attr-defined]
-        image.register_forward_pre_hook(lambda *_: calls.append("image"))
-        trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), config)
-        trainer.step(next(batches(trainer.train, trainer.encoder, config, epoch=0)))
-    assert len(calls) == 2 + 4
-
-
-def test_both_passes_compute_the_same_features_under_autocast(tmp_path: Path) -> None:
-    seen: list[list[Tensor]] = [[], []]
-
-    class Watched(GradientCache):
-        def _encoded(self, number: int) -> Any:
-            features = super()._encoded(number)
-            seen[int(torch.is_grad_enabled())] += [feature.detach() for feature in features]
-            return features
-
-    model = composed().float()
-    config = replace(CONFIG, epochs=1, micro_batch=4, precision="bf16", cache=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fusecomp.training._step.GradientCache", Watched)
-        data = Toy(tmp_path, rows=10)
-        model.encoder.load = load  # type: ignore[attr-defined]
-        fc.fit(model, data, fc.InfoNCE(0.1), config)
-    assert len(seen[0]) == len(seen[1]) == 3 * 3
-    assert seen[0][0].dtype == torch.bfloat16
-    assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
-
-
-def test_batchnorm_that_learns_from_parts_is_warned_of(tmp_path: Path) -> None:
-    data, loss = Toy(tmp_path), fc.InfoNCE()
-    config = replace(CONFIG, micro_batch=5, encoder_mode="train")
-    with pytest.warns(UserWarning, match="BatchNorm of the encoder"):
-        fc.Trainer(composed(batchnorm=True), data, loss, config)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        fc.Trainer(composed(batchnorm=True), data, loss, replace(config, encoder_mode="eval"))
-        fc.Trainer(composed(batchnorm=True), data, loss, replace(config, micro_batch=None))
-        # The fusion sees the whole batch.
-        normed = fc.ComposedEncoder(composed().encoder, NormedSum())
-        fc.Trainer(normed, data, loss, replace(config, train="fusion"))
-
-
-# On many processes
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -267,7 +71,7 @@ def one_step(root: Path, shares: list[list[int]]) -> tuple[float, dict[str, Tens
         (batch,) = batches(trainer.train, trainer.encoder, trainer.config, epoch=0)
     own = shares[distributed.rank()]
     loss = trainer.step(batch.rows(own[0], own[-1] + 1))
-    return loss.item(), _all_weights(model, None)
+    return loss.item(), all_weights(model, None)
 
 
 def test_shares_may_be_as_uneven_as_they_like(tmp_path: Path, two: Processes) -> None:
@@ -372,7 +176,7 @@ def wrapped(root: Path, config: fc.StageConfig) -> dict[str, Tensor]:
     parallel = fc.ComposedEncoder(DistributedDataParallel(model.encoder), model.fusion)  # type: ignore[arg-type]
     assert parallel.encoder is model.encoder
     fc.fit(parallel, Toy(root, rows=17), fc.InfoNCE(0.1), config)
-    return _all_weights(model, None)
+    return all_weights(model, None)
 
 
 @pytest.mark.parametrize("micro_batch", [None, 2])
@@ -435,7 +239,7 @@ def from_other_seeds(root: Path) -> dict[str, Tensor]:
         for parameter in model.parameters():
             parameter.add_(distributed.rank())
     fc.fit(model, Toy(root, rows=17), fc.InfoNCE(0.1), CONFIG)
-    return _all_weights(model, None)
+    return all_weights(model, None)
 
 
 def test_the_first_process_s_weights_are_where_all_begin(tmp_path: Path, two: Processes) -> None:
@@ -554,7 +358,7 @@ def resumed(root: Path, workdir: Path, epochs: int) -> dict[str, Tensor]:
         fc.fit(model, data, fc.InfoNCE(0.1), config, data, workdir, [StopAfter()])
     except Stop:
         assert epochs < 3
-    return _all_weights(model, None)
+    return all_weights(model, None)
 
 
 def test_a_run_goes_on_with_another_number_of_processes(
@@ -599,17 +403,17 @@ def test_more_processes_with_another_global_batch_are_refused(
 def test_a_single_candidate_is_refused(tmp_path: Path) -> None:
     trainer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), CONFIG)
     batch = next(batches(trainer.train, trainer.encoder, CONFIG, epoch=0))
-    before = {name: weight.clone() for name, weight in _all_weights(trainer.model, None).items()}
+    before = {name: weight.clone() for name, weight in all_weights(trainer.model, None).items()}
     with pytest.raises(ValueError, match="at least 2"):
         trainer.step(batch.rows(0, 1))
-    assert furthest(before, _all_weights(trainer.model, None)) == 0
+    assert furthest(before, all_weights(trainer.model, None)) == 0
 
 
 def broken(root: Path) -> str:
     model = composed()
     data = Toy(root, rows=10)
     model.encoder.load = load_broken  # type: ignore[attr-defined]
-    before = {name: weight.clone() for name, weight in _all_weights(model, None).items()}
+    before = {name: weight.clone() for name, weight in all_weights(model, None).items()}
     with pytest.raises(fc.training.NonFiniteError) as caught:
         fc.fit(model, data, fc.InfoNCE(0.1), replace(CONFIG, cache=False))
     for name, parameter in model.named_parameters():
