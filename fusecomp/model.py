@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from fusecomp.distributed import prepare, shard_like, whole
 from fusecomp.files import read_tensors, write_tensors
+from fusecomp.identity import class_name
 from fusecomp.loading import load_picture, require_files, stack_pictures
-from fusecomp.modules import class_name, device_of, inference, require_one_device
+from fusecomp.modules import device_of, inference, require_one_device
 from fusecomp.protocols import Encoder, Fusion
 from fusecomp.similarity import check_tensor, normalize, widen
 

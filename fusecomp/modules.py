@@ -1,33 +1,25 @@
 """What must be known of a callable that may or may not be a torch module."""
 
-import hashlib
 import inspect
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
-from types import CodeType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fusecomp.distributed import plain_class, whole
 from fusecomp.protocols import require_choice
 
 __all__ = [
     "accepted_keywords",
     "autocast",
-    "class_name",
-    "describe",
     "device_of",
-    "fingerprint",
     "inference",
     "require_one_device",
 ]
 
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def accepted_keywords(function: Any, names: Sequence[str]) -> list[str]:
@@ -95,58 +87,3 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     if dtype is None and not torch.is_autocast_enabled(device.type):
         return nullcontext()
     return torch.autocast(device.type, dtype, enabled=dtype is not None)
-
-
-def fingerprint(tensors: Iterable[tuple[str, Tensor]], *descriptions: str) -> str:
-    """A hash of names, dtypes, shapes and values: equal for equal weights on any device.
-
-    Further descriptions, such as of the preprocessing, go into it.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in tensors:
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        data = whole(tensor).detach().cpu().contiguous().flatten()
-        digest.update(data.view(torch.uint8).numpy().data)
-    for description in descriptions:
-        digest.update(f"{len(description)} {description}".encode())
-    return digest.hexdigest()
-
-
-def class_name(part: Any) -> str:
-    """The name of an object's class, also of what is compiled or sharded."""
-    return plain_class(getattr(part, "_orig_mod", part)).__name__
-
-
-def describe(part: Any) -> str:
-    """What a callable is, in the same words in every process.
-
-    A function by its name and code, any other object by its ``repr``. Values that a function
-    finds in its surroundings do not show.
-
-    Raises:
-        ValueError: if the ``repr`` tells nothing but an address.
-    """
-    code = getattr(part, "__code__", None)
-    if code is not None:
-        defaults = _described((part.__defaults__, sorted((part.__kwdefaults__ or {}).items())))
-        body = hashlib.sha256(f"{_described(code)} {defaults}".encode()).hexdigest()
-        return f"{part.__module__}.{part.__qualname__} {body}"
-    text = repr(part)
-    if " object at 0x" in text:
-        raise ValueError(
-            f"{text} does not tell its settings, so that no cache can be named by it: give it a "
-            "__repr__ (a dataclass has one), or give the cache a key of your own"
-        )
-    return _ADDRESS.sub("", text)
-
-
-def _described(value: Any) -> str:
-    """A constant of a function: sets in one order, code without places and addresses."""
-    if isinstance(value, CodeType):
-        constants = [_described(constant) for constant in value.co_consts]
-        return f"code {value.co_code.hex()} {constants} {value.co_names}"
-    if isinstance(value, tuple | list):
-        return str([_described(item) for item in value])
-    if isinstance(value, frozenset):
-        return str(sorted(_described(item) for item in value))
-    return _ADDRESS.sub("", repr(value))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from torch import Tensor
 
+from fusecomp.identity import describe
 from fusecomp.loading import PictureError
-from fusecomp.modules import describe
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusecomp.modules import describe
+from fusecomp.identity import describe
 from fusecomp.pictures import PictureLoader, rgb, sides_of
 
 if TYPE_CHECKING:

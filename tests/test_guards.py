@@ -35,6 +35,8 @@ FLOORS = {
     "distributed": 0,
     "similarity": 0,
     "files": 0,
+    "identity": 0,
+    "image_files": 0,
     "progress": 0,
     "loading": 0,
     "lazy": 0,

@@ -17,8 +17,8 @@ from PIL import __version__ as pillow_version
 
 import fusecomp.preprocessing
 from fusecomp.data import SquarePad, TargetPad, clip_transform
+from fusecomp.identity import describe
 from fusecomp.loading import PictureError, load_pictures
-from fusecomp.modules import describe
 from fusecomp.pictures import PictureLoader
 
 NAMES = ("0_RGB", "1_RGB", "2_RGB", "3_L", "4_RGBA", "5_RGB", "6_P", "7_CMYK")

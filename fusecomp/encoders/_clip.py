@@ -1,8 +1,11 @@
 """What the adapters of CLIP share."""
 
+import hashlib
 from collections.abc import Callable
 
-__all__ = ["PROBE", "side_by_parts"]
+from torch import Tensor
+
+__all__ = ["PROBE", "probe_hash", "side_by_parts"]
 
 # Its tokens tell one tokenizer from another.
 PROBE = "a red dress, sleeveless and long"
@@ -20,3 +23,8 @@ def side_by_parts(*image_parts: str) -> Callable[[str], str | None]:
         return "text" if set(image_parts).isdisjoint(parts) else "image"
 
     return side_of
+
+
+def probe_hash(tokens: Tensor) -> str:
+    """Hash what a tokenizer makes of ``PROBE``."""
+    return hashlib.sha256(str(tokens.tolist()).encode()).hexdigest()[:16]

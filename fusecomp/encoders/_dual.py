@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fusecomp.encoders._towers import learnable
-from fusecomp.modules import describe, fingerprint
+from fusecomp.identity import fingerprint
 from fusecomp.protocols import SIDES
 
 __all__ = ["DualEncoder"]
@@ -103,7 +103,7 @@ class DualEncoder(nn.Module):
         return projected
 
     def fingerprint(self) -> str:
-        """A hash of all weights and of ``load``, which names a feature cache.
+        """Name all weights and settings, and ``load``, for a feature cache.
 
         Raises:
             ValueError: if a side is no module, so that nothing tells whether it has changed.
@@ -113,7 +113,7 @@ class DualEncoder(nn.Module):
                 raise ValueError(
                     f"the {name} side is a plain callable: give the cache a key of your own"
                 )
-        return fingerprint(self.state_dict().items(), describe(self.load))
+        return fingerprint(self)
 
 
 def _width(part: Any, given: int | None) -> int | None:

@@ -4,13 +4,13 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from fusecomp.encoders._clip import PROBE, side_by_parts
+from fusecomp.encoders._clip import PROBE, probe_hash, side_by_parts
 from fusecomp.encoders._clip4cir import build_clip, read_clip4cir
 from fusecomp.encoders._cut import CutWarning
 from fusecomp.encoders._padding import encode_without_padding
 from fusecomp.encoders._towers import learnable
 from fusecomp.files import write_tensors
-from fusecomp.modules import describe, fingerprint
+from fusecomp.identity import fingerprint
 from fusecomp.pictures import PictureLoader
 from fusecomp.preprocessing import TargetPad, clip_transform
 
@@ -111,9 +111,8 @@ class OpenClipEncoder(nn.Module):
             )
 
     def fingerprint(self) -> str:
-        """A hash of weights, tokenizer and preprocessing, which names a feature cache."""
-        tokens = self.tokenizer([PROBE]).tolist()
-        return fingerprint(self.state_dict().items(), describe(self.load), str(tokens))
+        """Name weights, settings, tokenizer and preprocessing, for a feature cache."""
+        return f"{fingerprint(self)}; tokens {probe_hash(self.tokenizer([PROBE]))}"
 
     @classmethod
     def from_clip4cir(

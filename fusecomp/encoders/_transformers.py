@@ -5,10 +5,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fusecomp.encoders._clip import PROBE, side_by_parts
+from fusecomp.encoders._clip import PROBE, probe_hash, side_by_parts
 from fusecomp.encoders._cut import CutWarning
 from fusecomp.encoders._towers import learnable
-from fusecomp.modules import describe, device_of, fingerprint
+from fusecomp.identity import fingerprint
+from fusecomp.modules import device_of
 from fusecomp.pictures import PictureLoader
 
 __all__ = ["TransformersEncoder"]
@@ -110,9 +111,9 @@ class TransformersEncoder(nn.Module):
         return {name: tokens[name] for name in kept if name in tokens}
 
     def fingerprint(self) -> str:
-        """A hash of weights, tokenizer and preprocessing, which names a feature cache."""
-        tokens = self._tokens([PROBE])["input_ids"].tolist()
-        return fingerprint(self.state_dict().items(), describe(self.load), str(tokens))
+        """Name weights, settings, tokenizer and preprocessing, for a feature cache."""
+        tokens = self._tokens([PROBE])["input_ids"]
+        return f"{fingerprint(self)}; tokens {probe_hash(tokens)}"
 
 
 @dataclass(frozen=True)

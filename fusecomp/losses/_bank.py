@@ -1,9 +1,9 @@
 import torch
 from torch import Tensor, nn
 
+from fusecomp.identity import hash_tensors
 from fusecomp.losses._ids import check_ids, check_table, find
 from fusecomp.losses._pairs import ABSENT, Pairs
-from fusecomp.modules import fingerprint
 from fusecomp.similarity import normalize, widen
 
 __all__ = ["Bank", "Queue", "make_bank"]
@@ -52,7 +52,7 @@ class Bank(nn.Module):
 
     def fingerprint(self) -> str:
         """A hash of what it holds."""
-        return fingerprint(self.named_buffers())
+        return hash_tensors(self.named_buffers())
 
     def extra_repr(self) -> str:
         """The size."""

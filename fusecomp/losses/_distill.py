@@ -1,6 +1,7 @@
 import torch
 from torch import Tensor, nn
 
+from fusecomp.identity import hash_tensors
 from fusecomp.losses._ids import batch_ids, check_ids, check_table, find
 from fusecomp.losses._pairs import check_batch
 from fusecomp.losses._temperature import (
@@ -10,7 +11,6 @@ from fusecomp.losses._temperature import (
     scale_of,
 )
 from fusecomp.losses._tiles import tiled
-from fusecomp.modules import fingerprint
 from fusecomp.similarity import normalize, widen
 
 __all__ = ["Distill"]
@@ -141,7 +141,7 @@ class _Table(nn.Module):
 
     def fingerprint(self) -> str:
         """A hash of what it holds."""
-        return fingerprint(self.named_buffers())
+        return hash_tensors(self.named_buffers())
 
     def extra_repr(self) -> str:
         """The size."""

@@ -3,7 +3,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from fusecomp.modules import accepted_keywords, describe
+from fusecomp.identity import describe
+from fusecomp.modules import accepted_keywords
 from fusecomp.protocols import BATCH_IDS, Loss
 
 __all__ = ["WeightedSum"]
