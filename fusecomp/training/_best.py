@@ -2,7 +2,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fusecomp.training._checkpoint import Workdir
+from fusecomp.training._workdir import Workdir
 
 __all__ = ["BestWeights"]
 
@@ -59,12 +59,16 @@ class BestWeights:
         """The epoch of the best weights by the deciding metric."""
         return int(self._first["record"]["epoch"])
 
-    def result(self) -> tuple[Mapping[str, Any], Mapping[str, float]]:
-        """The best weights by the deciding metric, and their record."""
+    def result(self, like: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, float]]:
+        """The best weights by the deciding metric, and their record.
+
+        Args:
+            like: weights of the same names, shapes and dtypes, which a file must fit.
+        """
         name = self._first["name"]
         if self._workdir is None:
             return self._in_memory[name], self._first["record"]
-        return self._workdir.load_best(name)["weights"], self._first["record"]
+        return self._workdir.load_best(name, like), self._first["record"]
 
     @property
     def _first(self) -> dict[str, Any]:
@@ -74,7 +78,7 @@ class BestWeights:
         if self._workdir is None:
             self._in_memory[name] = weights
         else:
-            self._workdir.save_best(name, {"weights": weights})
+            self._workdir.save_best(name, weights)
 
 
 def _slug(metric: str) -> str:

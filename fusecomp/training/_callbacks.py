@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 __all__ = ["Callbacks"]
@@ -46,13 +47,17 @@ class Callbacks:
         """What each callback wants to have kept in the checkpoint."""
         return [c.state_dict() if hasattr(c, "state_dict") else None for c in self._callbacks]
 
-    def restore(self, states: Sequence[Any]) -> None:
-        """Give the states back, where the same number of callbacks is there."""
-        if len(states) != len(self._callbacks):
+    def check(self, path: Path, states: Any) -> None:
+        """Raise ValueError unless a checkpoint has a state for each callback."""
+        if not isinstance(states, list) or len(states) != len(self._callbacks):
+            found = len(states) if isinstance(states, list) else repr(states)
             raise ValueError(
-                f"the checkpoint was written with {len(states)} callbacks, now there are "
+                f"{path} was written with {found} callbacks, now there are "
                 f"{len(self._callbacks)}: give the same ones, or another workdir"
             )
+
+    def restore(self, states: Sequence[Any]) -> None:
+        """Give the states back, after ``check``."""
         for callback, state in zip(self._callbacks, states, strict=True):
             if hasattr(callback, "load_state_dict"):
                 callback.load_state_dict(state)

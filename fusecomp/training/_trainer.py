@@ -31,9 +31,13 @@ from fusecomp.training._batches import Epochs, plan
 from fusecomp.training._best import BestWeights
 from fusecomp.training._callbacks import Callbacks
 from fusecomp.training._checkpoint import (
-    Workdir,
+    check_best,
+    check_history,
+    check_like,
+    check_optimizer,
     collect,
     collect_optimizer,
+    optimizer_entries,
     restore,
     restore_optimizer,
 )
@@ -44,6 +48,7 @@ from fusecomp.training._randomness import deterministic
 from fusecomp.training._stage import StageConfig
 from fusecomp.training._state import StageState
 from fusecomp.training._step import Step
+from fusecomp.training._workdir import Workdir
 
 __all__ = ["Run", "Trainer", "fit"]
 
@@ -243,7 +248,8 @@ class Trainer:
 
         Afterwards every module is in the mode, and every parameter needs gradients, as before.
         """
-        with self._state.borrowed(), deterministic(self.config.deterministic):
+        held = nullcontext() if self._workdir is None else self._workdir.held()
+        with held, self._state.borrowed(), deterministic(self.config.deterministic):
             self._resume()
             self._callbacks.call("on_start", self)
             if not self._is_over():
@@ -320,20 +326,26 @@ class Trainer:
     def _save(self) -> None:
         if self._workdir is None:
             return
-        state = {
+        state = self._position() | {
+            "history": self._history,
+            "optimizer": collect_optimizer(self.optimizer, self._step.parameters),
+            "best": self._best.entries,
+            "callbacks": self._callbacks.states(),
+        }
+        self._workdir.save_last(state, self._best.names())
+        self._callbacks.call("on_checkpoint", self, self._workdir.last)
+
+    def _position(self) -> dict[str, Any]:
+        """Copy what has the same form in every checkpoint of this training."""
+        return {
             "epoch": self.epoch,
             "batch": self.batch,
             "steps": self.steps,
             "sums": self._sums.state_dict(),
             "weights": self._weights(),
             "average": None if self._average is None else self._average.state_dict(),
-            "optimizer": collect_optimizer(self.optimizer, self._step.parameters),
             "scaler": self._step.scaler.state_dict(),
-            "best": self._best.entries,
-            "callbacks": self._callbacks.states(),
         }
-        self._workdir.save_last(state, self._history, self._best.names())
-        self._callbacks.call("on_checkpoint", self, self._workdir.path / "last.pt")
 
     @cached_property
     def _workdir(self) -> Workdir | None:
@@ -353,9 +365,10 @@ class Trainer:
         if self._workdir is None:
             return
         state = self._workdir.load_last()
+        self._workdir.save_config(self.config.to_dict())
         if state is None:
-            self._workdir.save_config(self.config.to_dict())
             return
+        self._check(self._workdir.last, state)
         restore(self.model, self._step.loss_module, state["weights"])
         if self._average is not None:
             self._average.load_state_dict(state["average"])
@@ -366,10 +379,28 @@ class Trainer:
         self._best.restore(state["best"])
         self._callbacks.restore(state["callbacks"])
 
+    def _check(self, path: Path, state: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint that this training has not written; nothing is restored yet."""
+        like = self._position()
+        others = ("format", "identity", "history", "optimizer", "best", "callbacks")
+        check_like(path, "", dict.fromkeys(state, 0), dict.fromkeys([*like, *others], 0))
+        check_like(path, "", {name: state[name] for name in like}, like)
+        epoch, batch, steps = state["epoch"], state["batch"], state["steps"]
+        if batch > self._batches_per_epoch or steps != epoch * self._batches_per_epoch + batch:
+            raise ValueError(
+                f"{path} is no checkpoint of this training: batch {batch} of epoch {epoch} is not "
+                f"step {steps}; give another workdir to begin anew"
+            )
+        check_history(path, state["history"], epoch)
+        check_best(path, state["best"], self._metrics, state["history"])
+        self._callbacks.check(path, state["callbacks"])
+        entries = optimizer_entries(self.optimizer)
+        check_optimizer(path, state["optimizer"], self._step.parameters, entries, steps)
+
     def _finish(self) -> Run:
         metrics: Mapping[str, float] = self._history[-1]
         if self.validation is not None:
-            weights, metrics = self._best.result()
+            weights, metrics = self._best.result(self._weights())
             restore(self.model, self._step.loss_module, weights)
         elif self._average is not None:
             self._average.put()

@@ -1,75 +1,28 @@
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from fusecomp.distributed import barrier, first_alone, gather_objects, shard_like, whole
+from fusecomp.distributed import barrier, first_alone, gather_objects
 from fusecomp.files import open_atomic, read_tensors, write_json, write_tensors
+from fusecomp.identity import differences
+from fusecomp.training._checkpoint import check_like
+from fusecomp.training._identity import UNKNOWN
+from fusecomp.training._lock import only_run
 
-__all__ = ["Workdir", "collect", "collect_optimizer", "restore", "restore_optimizer"]
+__all__ = ["Workdir"]
 
-_FORMAT = "fusecomp.training/1"
+_FORMAT = "fusecomp.training/2"
 # What to do where it is no setting that differs.
 _WAY_BACK = {
+    "config.epochs": "Only a constant schedule can go on for more epochs; keep the number",
     "frozen weights": "Load the same ones, or call torch.manual_seed before making them as then",
 }
-
-
-def collect(
-    model: nn.Module, loss: nn.Module | None, learning: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Copies of all that training changes: learning weights, and buffers such as BatchNorm's."""
-    frozen = {name for name, _ in model.named_parameters()} - set(learning)
-    weights = {name: value for name, value in model.state_dict().items() if name not in frozen}
-    return {"model": _copies(weights), "loss": _copies(loss.state_dict()) if loss else {}}
-
-
-def restore(model: nn.Module, loss: nn.Module | None, weights: Mapping[str, Any]) -> None:
-    """Put ``collect``'s copies back."""
-    own = model.state_dict()
-    saved = {name: shard_like(value, own.get(name)) for name, value in weights["model"].items()}
-    unknown = model.load_state_dict(saved, strict=False).unexpected_keys
-    if unknown:
-        raise ValueError(f"the checkpoint holds weights that the model lacks: {unknown[:3]}")
-    if loss is not None:
-        loss.load_state_dict(weights["loss"])
-
-
-def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: whole(value).detach().to("cpu", copy=True) for name, value in tensors.items()}
-
-
-def collect_optimizer(
-    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
-) -> dict[str, dict[str, Any]]:
-    """The state of an optimiser by the names of its parameters, whole on every process."""
-    return {
-        name: {n: whole(v) if isinstance(v, Tensor) else v for n, v in optimizer.state[p].items()}
-        for name, p in parameters.items()
-        if p in optimizer.state
-    }
-
-
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer,
-    parameters: Mapping[str, nn.Parameter],
-    state: Mapping[str, Mapping[str, Any]],
-) -> None:
-    """Put what ``collect_optimizer`` gave back; the groups stay as they are."""
-    own = optimizer.state_dict()
-    members = (p for group in optimizer.param_groups for p in group["params"])
-    numbers = {parameter: number for number, parameter in enumerate(members)}
-    for name, values in state.items():
-        like = parameters[name]
-        own["state"][numbers[like]] = {
-            # The count of steps is no part of the parameter.
-            n: shard_like(v, like) if getattr(v, "shape", None) == like.shape else v
-            for n, v in values.items()
-        }
-    optimizer.load_state_dict(own)
+_FILES = ("train.files", "validation.files")
+_SHOWN = 3
 
 
 class Workdir:
@@ -77,6 +30,11 @@ class Workdir:
 
     What is half written has another name, and a later run removes it. Of many processes the first
     writes, the others wait.
+
+    Args:
+        path: the folder.
+        identity: what must be equal for a run to go on here; ``config.epochs`` may grow where the
+            learning rate does not depend on it.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
@@ -85,36 +43,72 @@ class Workdir:
         self.needed: set[str] = set()
         self._identity = dict(identity)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other run out of the folder meanwhile.
+
+        Raises:
+            ValueError: if another run is in it.
+        """
+        with ExitStack() as stack:
+            with first_alone() as first:
+                if first:
+                    stack.enter_context(only_run(self.path))
+            yield
+
+    @property
+    def last(self) -> Path:
+        """The file that a run goes on from."""
+        return self.path / "last.pt"
+
     def load_last(self) -> dict[str, Any] | None:
-        """The state to go on from, or None in a new folder.
+        """Read the state to go on from; None in a new folder.
 
         Raises:
             ValueError: if the folder belongs to another run, naming what differs, or only some
                 processes see its checkpoint.
         """
-        path = self.path / "last.pt"
-        found = gather_objects(path.exists())
+        found = gather_objects(self.last.exists())
         if any(found) and not all(found):
             blind = [number for number, there in enumerate(found) if not there]
             raise ValueError(
-                f"processes {blind} do not see {path}, the others do: give a workdir on a disk "
-                "that all share"
+                f"processes {blind} do not see {self.last}, the others do: give a workdir on a "
+                "disk that all share"
             )
         self._sweep()
         if not found[0]:
             return None
-        state = self._read(path)
+        state = _read(self.last)
         # The first process may soon write the next one.
         barrier()
-        saved = state["identity"]
-        for name in sorted(saved.keys() | self._identity.keys()):
-            old, new = saved.get(name), self._identity.get(name)
-            if old != new:
-                raise ValueError(
-                    f"{self.path} belongs to another run: {name} was {old!r} and is now {new!r}. "
-                    f"{_WAY_BACK.get(name, 'Go on with the old settings')}, or give another workdir"
-                )
+        if not isinstance(state.get("identity"), dict) or not isinstance(state.get("epoch"), int):
+            raise ValueError(f"{self.last} does not say which run it is of; give another workdir")
+        self._require_same_run(state)
         return state
+
+    def _require_same_run(self, state: Mapping[str, Any]) -> None:
+        saved, own = dict(state["identity"]), dict(self._identity)
+        for name in _FILES:
+            pair = saved.get(name), own.get(name)
+            if UNKNOWN in pair and pair[0] != pair[1]:
+                del saved[name], own[name]
+                warnings.warn(
+                    f"{name}: some images are not there now, or were not before; they count as "
+                    "unchanged",
+                    stacklevel=2,
+                )
+        if own["config.schedule"] == "constant" and state["epoch"] <= own["config.epochs"]:
+            # Whatever is still to come, the steps so far are the same.
+            del saved["config.epochs"], own["config.epochs"]
+        found = list(differences(saved, own))
+        if not found:
+            return
+        more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
+        ways = (way for name, way in _WAY_BACK.items() if any(d.startswith(name) for d in found))
+        raise ValueError(
+            f"{self.path} belongs to another run: {'; '.join(found[:_SHOWN])}{more}. "
+            f"{next(ways, 'Go on with the old settings')}, or give another workdir"
+        )
 
     def _sweep(self) -> None:
         """Remove what a kill has left half written."""
@@ -124,36 +118,53 @@ class Workdir:
                     for path in folder.glob(".*.partial"):
                         path.unlink(missing_ok=True)
 
-    def load_best(self, name: str) -> dict[str, Any]:
-        """Weights that ``save_best`` wrote."""
-        return self._read(self.path / "best" / name)
+    def load_best(self, name: str, like: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Read the weights that ``save_best`` wrote.
 
-    def _read(self, path: Path) -> dict[str, Any]:
-        state = read_tensors(path)
-        if state.get("format") != _FORMAT:
-            raise ValueError(f"{path} is no training checkpoint of this version")
-        return state
+        Args:
+            name: of the file in ``best/``.
+            like: weights of the same names, shapes and dtypes.
+
+        Raises:
+            ValueError: if they are those of another run, or not ``like`` these.
+        """
+        path = self.path / "best" / name
+        state = _read(path)
+        if state.get("run") != self._run:
+            raise ValueError(f"{path} holds the weights of another run; give another workdir")
+        check_like(path, "weights", state.get("weights"), like)
+        weights: Mapping[str, Any] = state["weights"]
+        return weights
+
+    @property
+    def _run(self) -> str:
+        """Name the run, whatever its number of epochs and wherever its images are."""
+        free = ("config.epochs", *_FILES)
+        fixed = {name: value for name, value in self._identity.items() if name not in free}
+        return hashlib.sha256(repr(sorted(fixed.items())).encode()).hexdigest()
 
     def save_config(self, config: Mapping[str, Any]) -> None:
-        """For people; resuming looks at ``last.pt``."""
+        """Write the settings for people; resuming looks at ``last.pt``."""
         with first_alone() as first:
             if first:
                 write_json(self.path / "config.json", config)
 
     def save_best(self, name: str, weights: Mapping[str, Any]) -> None:
         """Write ``best/NAME``."""
+        content = {"format": _FORMAT, "run": self._run, "weights": weights}
         with first_alone() as first:
             if first:
-                write_tensors(self.path / "best" / name, {"format": _FORMAT, **weights})
+                write_tensors(self.path / "best" / name, content)
 
-    def save_last(self, state: Mapping[str, Any], history: Sequence[Any], best: set[str]) -> None:
+    def save_last(self, state: Mapping[str, Any], best: set[str]) -> None:
         """Write ``last.pt`` and the log; then remove the best weights that are no longer so."""
-        content = {"format": _FORMAT, "identity": self._identity, "history": history, **state}
+        content = {"format": _FORMAT, "identity": self._identity, **state}
+        lines = [f"{json.dumps(record)}\n".encode() for record in state["history"]]
         with first_alone() as first:
             if first:
-                write_tensors(self.path / "last.pt", content)
+                write_tensors(self.last, content)
                 with open_atomic(self.path / "log.jsonl") as log:
-                    log.writelines(f"{json.dumps(record)}\n".encode() for record in history)
+                    log.writelines(lines)
         self.needed = best
         self.remove_best_but(best)
 
@@ -164,3 +175,10 @@ class Workdir:
                 for path in (self.path / "best").glob("*.pt"):
                     if path.name not in best | self.needed:
                         path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    state = read_tensors(path)
+    if state.get("format") != _FORMAT:
+        raise ValueError(f"{path} is no training checkpoint of this version")
+    return state
