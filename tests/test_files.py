@@ -1,10 +1,13 @@
 """Files that are whole or absent."""
 
+import codecs
 import errno
+import json
 import os
 import pickle
 import resource
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +15,19 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fusecomp.files import open_atomic, read_json, read_tensors, reading, write_json, write_tensors
+from fusecomp.files import (
+    open_atomic,
+    open_regular,
+    parse_json,
+    read_json,
+    read_tensors,
+    reading,
+    write_json,
+    write_tensors,
+)
 
 
 class Hostile:
@@ -162,8 +176,96 @@ def test_read_json_names_a_missing_file(tmp_path: Path) -> None:
 def test_read_json_names_a_broken_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"{path} is not valid JSON"):
+    with pytest.raises(ValueError, match=f"{path}, line 1: not valid JSON"):
         read_json(path)
+
+
+# A text, the line at which it is refused, and what must be said.
+NO_JSON = {
+    "a key twice": ('{"a": 1,\n"b": 2, "a": 3}', 2, "'a' stands twice"),
+    "a key twice, spelled otherwise": ('{"a": 1,\n\n"\\u0061" : 3}', 3, "'a' stands twice"),
+    "a key twice further in": ('[{}, {"a": {"b": 1,\n"b": [1]}}]', 2, "'b' stands twice"),
+    "NaN": ('{"a": "NaN",\n"b": [1, NaN]}', 2, "NaN is no finite number in the field 'b'"),
+    "minus infinity": ('{"b":\n{"c": -Infinity}}', 2, "-Infinity is .* in the field 'c'"),
+    "a number without a field": ("[1,\nInfinity]", 2, "Infinity is no finite number"),
+    "1e999": ('{"lr": {"a": 1, "b": 1e999}}', 1, "1e999 is no finite number in the field 'b'"),
+    "400 digits": (f'{{"lr": [{{}}, -1{"0" * 400}]}}', 1, "-10+... is .* in the field 'lr'"),
+    "5000 digits": (f'{{"lr": 1{"0" * 5000}}}', 1, "in the field 'lr'"),
+    "lists in lists": ('{"a": 1,\n"b": ' + "[" * 100_000, 2, "nested .* in the field 'b'"),
+    "objects in objects": ('\n{"a": ' * 100_000, 502, "nested .* in the field 'a'"),
+    "cut off": ('{"a":\n1, "b', 2, "Unterminated string"),
+    "more after it": ("[1]\n\n x", 3, "Extra data"),
+    "nothing": (" ", 1, "Expecting value"),
+}
+
+
+@pytest.mark.parametrize("case", NO_JSON)
+def test_json_is_read_strictly_and_errors_name_line_and_field(case: str) -> None:
+    text, line, message = NO_JSON[case]
+    expected = rf"^the file, line {{}}: not valid JSON \(.*{message}"
+    with pytest.raises(ValueError, match=expected.format(line)):
+        parse_json(text, "the file")
+    with pytest.raises(ValueError, match=expected.format(line + 6)):
+        parse_json(text.encode(), "the file", line=7)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(value=JSON, indent=st.sampled_from([None, 1]), ascii_only=st.booleans())
+def test_all_that_json_has_is_read(value: object, indent: int | None, ascii_only: bool) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
+    assert parse_json(text, "") == value
+    if ascii_only:
+        assert parse_json(codecs.BOM_UTF8 + text.encode(), "") == value
+
+
+@given(
+    value=JSON, field=st.text(), odd=st.sampled_from(["NaN", "1E400", "-Infinity", '{"":1,"":2}'])
+)
+def test_an_odd_value_is_found_wherever_it_stands(value: object, field: str, odd: str) -> None:
+    before = json.dumps({"first": value, f"{field}.": [1, value]}, indent=1)
+    text = f'{before[:-1]},\n\n"{"last"}": [{odd}]}}'
+    line = text.count("\n") + 1
+    with pytest.raises(
+        ValueError, match=rf"^f, line {line}: not valid JSON \(.*({odd[:3]}.*last|'')"
+    ):
+        parse_json(text, "f")
+
+
+def test_no_utf8_is_named_with_its_line() -> None:
+    with pytest.raises(ValueError, match=r"^f, line 3: not valid JSON \(not UTF-8"):
+        parse_json(b'{"a":\n1,\n"\xff": 2}', "f")
+
+
+@pytest.mark.parametrize("read", [read_json, read_tensors, open_regular])
+def test_what_is_no_regular_file_is_refused_at_once(
+    tmp_path: Path, read: Callable[[Path], Any]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("pipe")
+    for path in (tmp_path / name for name in ("pipe", "socket", "folder", "link")):
+        with pytest.raises(OSError) as caught:
+            read(path)
+        assert caught.value.filename == str(path)
+    with pytest.raises(OSError, match="a pipe or a device"):
+        read(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+def test_a_name_that_no_file_can_have_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"a\\(x00|ud800)b' cannot be the name of a file"):
+        open_regular(tmp_path / name)
 
 
 def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:

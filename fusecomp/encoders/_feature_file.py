@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusecomp.files import open_atomic, reading
+from fusecomp.files import open_atomic, open_regular, parse_json, reading
 
 __all__ = ["FeatureFile", "read_features", "write_features"]
 
@@ -97,12 +98,12 @@ def read_features(path: Path) -> FeatureFile:
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """The header, and where the data begin."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, _LONGEST_HEADER):
             raise ValueError(f"its header should be {length} bytes long")
-        header = json.loads(file.read(length))
+        header = parse_json(file.read(length), "its header")
     form = header["__metadata__"]["format"]
     if form != _FORMAT:
         raise ValueError(f"its format is {form!r}, expected {_FORMAT!r}")
@@ -126,12 +127,12 @@ def _map(path: Path, entry: dict[str, Any], data: int) -> NDArray[Any]:
 
 
 def _decode_names(array: NDArray[Any]) -> list[str]:
-    names = json.loads(array.tobytes())
+    names = parse_json(array.tobytes(), "its names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("names are not a list of strings")
     return names
 
 
 def _decode_skipped(text: str) -> dict[str, str]:
-    skipped = json.loads(text)
+    skipped = parse_json(text, "what was skipped")
     return {str(name): str(reason) for name, reason in skipped.items()}
