@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 
 import torch
 
+from fusecomp.checksum import checksum, require_checksum
+
 __all__ = [
     "open_atomic",
     "open_regular",
@@ -27,6 +29,7 @@ __all__ = [
     "write_tensors",
 ]
 
+_CHECKSUM = "checksum"
 # The text of a string, a bracket, or a number, true, false or null.
 _TOKEN = re.compile(
     r'(?P<string>"[^"\\]*(?:\\.[^"\\]*)*")(?P<colon>\s*:)?|[\[{]|[\]}]|(?P<word>[^\s\[\]{}:,"]+)'
@@ -244,9 +247,20 @@ def read_list(path: Path) -> list[Any]:
 
 
 def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
-    """Write tensors and plain values with ``torch.save``, atomically."""
+    """Write tensors and plain values with ``torch.save``, atomically.
+
+    A checksum of it all is added where the content has a format of ours.
+
+    Raises:
+        OSError: if writing fails.
+        TypeError: naming an entry that is neither a tensor nor plain.
+        ValueError: naming a tensor that is not dense.
+    """
+    content = dict(content)
+    if _is_ours(content):
+        content[_CHECKSUM] = checksum(content)
     with open_atomic(path) as file:
-        _as_os_error(lambda: torch.save(dict(content), file))
+        _as_os_error(lambda: torch.save(content, file))
 
 
 def _as_os_error(write: Callable[[], None]) -> None:
@@ -262,10 +276,14 @@ def _as_os_error(write: Callable[[], None]) -> None:
 def read_tensors(path: Path) -> dict[str, Any]:
     """Read a file written by ``torch.save`` without running any code in it.
 
+    A file of a format of ours must have its checksum, which is verified and left out.
+
     Raises:
         FileNotFoundError: if there is none.
+        OSError: if it is no regular file, or cannot be opened.
         ValueError: if it is torn, no such file, holds no dict, or holds anything but tensors
-            and plain values (a pickle that would run code is refused, not run).
+            and plain values (a pickle that would run code is refused, not run); if the checksum
+            is missing, or another one.
     """
     problem = (
         "not a readable checkpoint: torn, of another format, or holding more than tensors and "
@@ -273,6 +291,16 @@ def read_tensors(path: Path) -> dict[str, Any]:
     )
     with reading(path, "file", problem, "fetch or write it again"), open_regular(path) as file:
         content = torch.load(file, map_location="cpu", weights_only=True)
+        size = os.fstat(file.fileno()).st_size
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a dict")
+    if _is_ours(content):
+        problem = "changed, damaged or of an older fusecomp"
+        with reading(path, "file", problem, "fetch or write it again"):
+            require_checksum(content, content.pop(_CHECKSUM, None), size)
     return content
+
+
+def _is_ours(content: Mapping[str, Any]) -> bool:
+    form = content.get("format")
+    return isinstance(form, str) and form.startswith("fusecomp.")

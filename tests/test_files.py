@@ -10,14 +10,18 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
+from fusecomp.checksum import checksum
 from fusecomp.files import (
     open_atomic,
     open_regular,
@@ -364,3 +368,111 @@ def test_a_file_of_somebody_else_is_not_called_torn() -> None:
     with pytest.raises(PermissionError) as caught, reading(Path("f"), "", "torn", ""):
         raise mine
     assert caught.value is mine
+
+
+OURS: dict[str, Any] = {
+    "format": "fusecomp.test/1",
+    "weights": {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(0), "c": torch.tensor(1.5)},
+    "plain": [1, True, None, "größer\ud800", 0.1, float("nan"), b"x", (2, 3), {4: []}],
+}
+# Contents that differ in one thing from the one before.
+UNLIKE: list[object] = [
+    1,
+    1.0,
+    True,
+    "1",
+    b"1",
+    None,
+    [1],
+    (1,),
+    [[1]],
+    [1, 1],
+    {},
+    {1: 1},
+    {"1": 1},
+    {1: "1"},
+    {"a": 1, "b": 2},
+    {"b": 2, "a": 1},
+    {"a": 2, "b": 1},
+    [],
+    [[], []],
+    [[[]]],
+    "",
+    "\n1",
+    ["\n"],
+    torch.zeros(2),
+    torch.zeros(2, 1),
+    torch.zeros(1, 2),
+    torch.zeros(2).half(),
+    -torch.zeros(2),
+    torch.zeros(2).int(),
+    torch.zeros(2, dtype=torch.complex64),
+    torch.zeros(0),
+    torch.zeros(0, 1),
+    [torch.zeros(1), torch.zeros(1)],
+    torch.tensor(0.0),
+    np.zeros(2),
+    np.zeros(2, "<f4"),
+    np.zeros((2, 1)),
+    np.zeros(2, ">f8"),
+    torch.arange(4).view(2, 2),
+    torch.arange(4).view(2, 2).T,
+]
+
+
+def test_contents_that_differ_have_different_checksums() -> None:
+    sums = [checksum(content) for content in UNLIKE]
+    assert len(set(sums)) == len(UNLIKE)
+    assert sums == [checksum(content) for content in UNLIKE]
+    whole = torch.arange(12.0).view(3, 4)
+    assert checksum(whole[:, 1:3]) == checksum(whole[:, 1:3].clone())
+    assert checksum(nn.Parameter(whole)) == checksum(whole)
+
+
+@pytest.mark.parametrize("value", [{1}, np.float64(1), torch.float32, Path("x"), object()])
+def test_what_is_neither_tensor_nor_plain_is_named(tmp_path: Path, value: object) -> None:
+    with pytest.raises(TypeError, match="'a/1/b' is a"):
+        write_tensors(tmp_path / "a.pt", {**OURS, "a": [0, {"b": value}]})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_ours_has_a_checksum_that_others_lack(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    write_tensors(path, OURS)
+    raw = torch.load(path, weights_only=True)
+    assert raw.keys() - OURS.keys() == {"checksum"}
+    assert read_tensors(path).keys() == OURS.keys()
+    assert checksum(read_tensors(path)) == raw["checksum"]
+    theirs = {"epoch": 1, "checksum": "3"}
+    write_tensors(path, theirs)
+    assert read_tensors(path) == torch.load(path, weights_only=True) == theirs
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "no checksum": lambda content: content.pop("checksum"),
+    "another checksum": lambda content: content.update(checksum="0" * 64),
+    "a checksum of another kind": lambda content: content.update(checksum=[1]),
+    "a value": lambda content: content["weights"]["a"].view(-1)[3].add_(1),
+    "a dtype": lambda content: content["weights"].update(a=content["weights"]["a"].double()),
+    "a shape": lambda content: content["weights"].update(a=content["weights"]["a"].view(3, 2)),
+    "a name": lambda content: content["weights"].update(d=content["weights"].pop("c")),
+    "a part missing": lambda content: content["weights"].pop("b"),
+    "a part more": lambda content: content.update(epoch=1),
+    "a number": lambda content: content["plain"].__setitem__(0, 2),
+    "another format of ours": lambda content: content.update(format="fusecomp.model/1"),
+    "one tensor without end": lambda content: content.update(
+        plain=[[content["weights"]["a"]] * 1000] * 1000
+    ),
+    "a list in itself": lambda content: content["plain"].append(content["plain"]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_file_of_ours_is_refused(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "a.pt"
+    write_tensors(path, deepcopy(OURS))
+    content = torch.load(path, weights_only=True)
+    CHANGES[change](content)
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=f"^{path} is changed, damaged or of an older fusecomp"):
+        read_tensors(path)

@@ -35,6 +35,8 @@ FLOORS = {
     "distributed": 0,
     "similarity": 0,
     "files": 0,
+    "checksum": 0,
+    "weights": 0,
     "progress": 0,
     "loading": 0,
     "lazy": 0,
