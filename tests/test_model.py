@@ -372,7 +372,10 @@ STRANGE: dict[str, tuple[Callable[[Tensor, dict[str, Tensor]], Any], str]] = {
     "booleans": (lambda own, _: own > 0, "is torch.bool in the file, expected torch.float32"),
     "complex": (lambda own, _: own + 1j, "is torch.complex64 in the file, expected torch.float32"),
     "another shape": (lambda own, _: own[:1], r"is \[1, 5\] in the file, expected \[4, 5\]"),
-    "one row for all": (lambda own, _: own[:1].expand(4, 5), "has fewer bytes .* than it needs"),
+    "one row for all": (
+        lambda own, _: own[:1].clone().expand(4, 5),
+        "has fewer bytes .* than it needs",
+    ),
     "NaN": (lambda own, _: own.index_fill(0, torch.tensor(1), torch.nan), "NaN .*5 of 20 values"),
     "infinity": (lambda own, _: own / 0, "holds NaN or infinity"),
     "too large": (lambda own, _: own.double() * 1e300, "holds NaN or infinity"),
