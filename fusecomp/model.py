@@ -14,6 +14,7 @@ from fusecomp.loading import load_picture, require_files, stack_pictures
 from fusecomp.modules import device_of, inference, require_one_device
 from fusecomp.protocols import Encoder, Fusion
 from fusecomp.similarity import check_tensor, normalize, widen
+from fusecomp.weights import check_weights
 
 __all__ = ["ComposedEncoder"]
 
@@ -180,7 +181,9 @@ class ComposedEncoder(nn.Module):
         content = {
             "format": _FORMAT,
             "description": self._description(),
-            "weights": {_plain(name): whole(t).cpu() for name, t in self.state_dict().items()},
+            "weights": {
+                _plain(name): whole(t).cpu().contiguous() for name, t in self.state_dict().items()
+            },
         }
         write_tensors(Path(path), content)
 
@@ -190,8 +193,8 @@ class ComposedEncoder(nn.Module):
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if the file is torn, unsafe, of another kind, or does not fit the
-                encoder and fusion given.
+            ValueError: if the file is torn, changed, unsafe, of another kind, or does not fit the
+                encoder and fusion given, which then stay as they are.
         """
         content = read_tensors(Path(path))
         if content.get("format") != _FORMAT or not isinstance(content.get("weights"), dict):
@@ -200,8 +203,12 @@ class ComposedEncoder(nn.Module):
         saved, given = content.get("description"), model._description()
         if saved != given:
             raise ValueError(f"{path} holds {saved}, but {given} was given to load it into")
-        _check_weights(Path(path), content["weights"], model)
         own = model.state_dict()
+        check_weights(
+            f"{path} does not fit the encoder and fusion given",
+            content["weights"],
+            {_plain(name): tensor for name, tensor in own.items()},
+        )
         model.load_state_dict({n: shard_like(content["weights"][_plain(n)], own[n]) for n in own})
         return model
 
@@ -216,18 +223,6 @@ class ComposedEncoder(nn.Module):
 def _plain(name: str) -> str:
     """The name of a weight without what torch.compile puts into it."""
     return name.replace("_orig_mod.", "")
-
-
-def _check_weights(path: Path, saved: dict[str, Any], model: nn.Module) -> None:
-    """Before anything is copied, as torch would copy what fits and then complain."""
-    shapes = {_plain(name): tensor.shape for name, tensor in model.state_dict().items()}
-    where = f"{path} does not fit the encoder and fusion given"
-    if missing := sorted(map(str, shapes.keys() ^ saved.keys())):
-        raise ValueError(f"{where}: only one of the two has {missing[0]!r} ({len(missing)} such)")
-    for name, shape in shapes.items():
-        if not isinstance(saved[name], Tensor) or saved[name].shape != shape:
-            found = list(getattr(saved[name], "shape", ()))
-            raise ValueError(f"{where}: {name!r} is {found} in the file, expected {list(shape)}")
 
 
 def _dtype_of(fusion: Any) -> torch.dtype | None:

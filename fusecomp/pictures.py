@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from torch import Tensor
 
+from fusecomp.files import open_regular
 from fusecomp.identity import describe
 from fusecomp.loading import PictureError
 
@@ -45,7 +46,7 @@ class PictureLoader:
         """The picture of a file, transformed."""
         path = Path(path)
         require_pillow()
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             try:
                 return self.transform(open_picture(file))
             # Not about the file, or naming it already.

@@ -37,6 +37,8 @@ FLOORS = {
     "files": 0,
     "identity": 0,
     "image_files": 0,
+    "checksum": 0,
+    "weights": 0,
     "progress": 0,
     "loading": 0,
     "lazy": 0,

@@ -2,7 +2,9 @@
 
 import os
 import re
+import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp.encoders import CachedEncoder, DualEncoder
+from fusecomp.files import read_tensors, write_tensors
 from fusecomp.fusion import Combiner, Sum
 from fusecomp.loading import PictureError
 from fusecomp.model import ComposedEncoder
@@ -341,7 +344,7 @@ def test_a_torn_model_is_refused(tmp_path: Path) -> None:
 def test_a_file_of_something_else_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "model.pt"
     ComposedEncoder(live(), Sum()).save(path)
-    torch.save({**torch.load(path, weights_only=True), **change}, path)
+    write_tensors(path, {**read_tensors(path), **change})
     with pytest.raises(ValueError, match=f"{path} is no saved ComposedEncoder"):
         ComposedEncoder.load(path, live(), Sum())
 
@@ -350,15 +353,125 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, change: dict[str, A
 def test_weights_of_something_else_are_refused(tmp_path: Path, weights: Any) -> None:
     path = tmp_path / "model.pt"
     ComposedEncoder(live(), Sum()).save(path)
-    torch.save({**torch.load(path, weights_only=True), "weights": weights}, path)
+    write_tensors(path, {**read_tensors(path), "weights": weights})
     with pytest.raises(ValueError, match=f"{path} does not fit"):
         ComposedEncoder.load(path, live(), Sum())
+
+
+FILE_WEIGHT = "fusion.output_layer.weight"
+# By a weight [4, 5] and the others of the file: what stands in its place, and what is said of it.
+STRANGE: dict[str, tuple[Callable[[Tensor, dict[str, Tensor]], Any], str]] = {
+    "sparse": (lambda own, _: own.to_sparse(), "is a tensor of layout torch.sparse_coo"),
+    "quantised": (
+        lambda own, _: torch.quantize_per_tensor(own, 0.1, 0, torch.qint8),
+        "is a quantised tensor",
+    ),
+    "without values": (lambda own, _: own.to("meta"), "is a tensor without values"),
+    "no tensor": (lambda own, _: own.tolist(), "is a list in the file"),
+    "whole numbers": (lambda own, _: own.long(), "is torch.int64 in the file, expected torch.f"),
+    "booleans": (lambda own, _: own > 0, "is torch.bool in the file, expected torch.float32"),
+    "complex": (lambda own, _: own + 1j, "is torch.complex64 in the file, expected torch.float32"),
+    "another shape": (lambda own, _: own[:1], r"is \[1, 5\] in the file, expected \[4, 5\]"),
+    "one row for all": (
+        lambda own, _: own[:1].clone().expand(4, 5),
+        "has fewer bytes .* than it needs",
+    ),
+    "NaN": (lambda own, _: own.index_fill(0, torch.tensor(1), torch.nan), "NaN .*5 of 20 values"),
+    "infinity": (lambda own, _: own / 0, "holds NaN or infinity"),
+    "too large": (lambda own, _: own.double() * 1e300, "holds NaN or infinity"),
+    "bytes of another": (
+        lambda own, others: others["fusion.combiner_layer.weight"].view(-1)[8:28].view(4, 5),
+        "'fusion.combiner_layer.weight' and 'fusion.output_layer.weight' are the same bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+@pytest.mark.parametrize("known", [True, False], ids=["checksum", "no checksum"])
+def test_a_strange_weight_is_named_and_nothing_is_copied(
+    tmp_path: Path, kind: str, known: bool
+) -> None:
+    path = tmp_path / "model.pt"
+    ComposedEncoder(live(), combiner()).save(path)
+    content, (change, message) = read_tensors(path), STRANGE[kind]
+    weights = content["weights"]
+    with warnings.catch_warnings(action="ignore"):  # torch's about quantised tensors
+        weights[FILE_WEIGHT] = change(weights[FILE_WEIGHT], weights)
+    if kind in ("sparse", "quantised", "without values", "one row for all"):
+        with pytest.raises(ValueError, match=f"'weights/{FILE_WEIGHT}'"):
+            write_tensors(path, content)
+        known = False
+    with warnings.catch_warnings(action="ignore"):  # torch's about old kinds of storage
+        write_tensors(path, content) if known else torch.save(content, path)
+    other, fusion = live(seed=1), combiner(seed=1)
+    before = deepcopy([other.state_dict(), fusion.state_dict()])
+    expected = message if known else "is changed, damaged or of an older fusecomp"
+    with (
+        warnings.catch_warnings(action="ignore"),
+        pytest.raises(ValueError, match=f"{path} .*{expected}"),
+    ):
+        ComposedEncoder.load(path, other, fusion)
+    for part, saved in zip((other, fusion), before, strict=True):
+        assert all(torch.equal(value, saved[name]) for name, value in part.state_dict().items())
+
+
+class Masked(nn.Module):
+    """A fusion with tied weights and a mask, as models have them."""
+
+    def __init__(self, tied: bool = True, offset: float = 0.0) -> None:
+        super().__init__()
+        self.one = nn.Linear(4, 4)
+        self.other = nn.Linear(4, 4)
+        if tied:
+            self.other.weight = self.one.weight
+        mask = torch.full((4, 4), -torch.inf).triu(1) + offset
+        self.register_buffer("mask", mask)
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        total: Tensor = self.one(image) + self.other(text)
+        return total
+
+
+def test_masks_and_tied_weights_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    model = ComposedEncoder(live(seed=0), Masked())
+    model.save(path)
+    back = ComposedEncoder.load(path, live(seed=1), Masked())
+    pairs = zip(back.state_dict().values(), model.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    with pytest.raises(
+        ValueError, match=r"'fusion.one.weight' and .*'fusion.other.weight' are the"
+    ):
+        ComposedEncoder.load(path, live(), Masked(tied=False))
+    with pytest.raises(ValueError, match=r"'fusion.mask' holds NaN or infinity"):
+        ComposedEncoder.load(path, live(), Masked(offset=torch.inf))
+
+
+def test_an_expanded_buffer_of_the_model_given_is_named(tmp_path: Path) -> None:
+    path, fusion, other = tmp_path / "model.pt", combiner(), live(seed=1)
+    fusion.register_buffer("same", torch.ones(1).expand(3))
+    ComposedEncoder(live(), fusion).save(path)
+    before = deepcopy(other.state_dict())
+    with pytest.raises(ValueError, match=r"'fusion.same' .*\.contiguous\(\)"):
+        ComposedEncoder.load(path, other, fusion)
+    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+    fusion.same = torch.zeros(3)
+    assert torch.equal(ComposedEncoder.load(path, other, fusion).fusion.same, torch.ones(3))  # type: ignore[attr-defined]
+
+
+def test_half_precision_weights_load_into_float32_and_back(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    ComposedEncoder(live(), combiner().bfloat16()).save(path)
+    fusion = combiner(seed=1)
+    ComposedEncoder.load(path, live(), fusion)
+    expected = combiner().bfloat16().output_layer.weight.float()
+    assert torch.equal(fusion.output_layer.weight, expected)
 
 
 def test_code_in_a_model_is_refused_not_run(tmp_path: Path) -> None:
     path, victim = tmp_path / "model.pt", tmp_path / "victim"
     ComposedEncoder(live(), Sum()).save(path)
-    content = torch.load(path, weights_only=True)
+    content = read_tensors(path)
     torch.save({**content, "description": Hostile(victim)}, path)
     with pytest.raises(ValueError, match="more than tensors"):
         ComposedEncoder.load(path, live(), Sum())

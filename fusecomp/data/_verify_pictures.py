@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
 from fusecomp.data._verify_report import PICTURE_FAULTS, Finding
+from fusecomp.files import open_regular
 from fusecomp.pictures import open_picture, require_pillow, why_unreadable
 from fusecomp.progress import progress
 
@@ -107,12 +108,12 @@ def _in_threads(
 
 def _check(path: Path, decode: bool) -> _Checked:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return _check_open(file, decode)
     except FileNotFoundError:
         return _Checked("missing")
-    except OSError as error:
-        return _Checked("unreadable", f"{error.strerror or error}")
+    except (OSError, ValueError) as error:
+        return _Checked("unreadable", f"{getattr(error, 'strerror', None) or error}")
 
 
 def _check_open(file: BinaryIO, decode: bool) -> _Checked:
@@ -194,7 +195,7 @@ def _duplicates(
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         # Gone since it was opened; no picture is equal to it.

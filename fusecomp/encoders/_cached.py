@@ -154,14 +154,20 @@ class CachedEncoder(nn.Module):
         return cached
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, *, check: bool = False) -> Self:
         """Read a feature file; its arrays are memory-mapped.
+
+        Args:
+            path: what ``save`` or ``build`` wrote. Its header and names are verified by their
+                checksum.
+            check: verify the checksum of the features too.
 
         Raises:
             FileNotFoundError: if there is none.
-            ValueError: if it is torn or no feature file.
+            OSError: if it is no regular file, or cannot be opened.
+            ValueError: if it is torn, changed or no feature file, or a feature is NaN or infinite.
         """
-        content = read_features(Path(path))
+        content = read_features(Path(path), check)
         try:
             return cls(
                 FeatureTable("image", content.image_ids, content.image_features, content.skipped),

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fusecomp.files import read_tensors
+from fusecomp.weights import check_weights, without_wrappers
 
 __all__ = ["build_clip", "read_clip4cir"]
 
@@ -22,6 +24,7 @@ def read_clip4cir(path: Path) -> dict[str, Tensor]:
     weights = read_tensors(path).get("CLIP")
     if not isinstance(weights, dict):
         raise ValueError(f'{path} holds no "CLIP" weights: not a published checkpoint')
+    weights = without_wrappers(weights)
     return {name: tensor for name, tensor in weights.items() if name not in _NO_WEIGHTS}
 
 
@@ -36,18 +39,21 @@ def build_clip(weights: Mapping[str, Tensor], path: Path) -> tuple[Any, int]:
         from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
     except ImportError as error:
         raise ImportError('this needs open_clip: pip install "fusecomp[clip]"') from error
+    where = f"{path} holds no complete CLIP"
     try:
         vision = _vision_sizes(weights)
-        text = _text_sizes(weights)
-        model: nn.Module = CLIP(
+        sizes = (
             weights["text_projection"].shape[1],
             CLIPVisionCfg(**vision),
-            CLIPTextCfg(**text),
-            quick_gelu=True,
+            CLIPTextCfg(**_text_sizes(weights)),
         )
-        model.load_state_dict(weights)
+        with torch.device("meta"):
+            expected = CLIP(*sizes).state_dict()
     except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"{path} holds no complete CLIP: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
+    check_weights(where, weights, expected)
+    model: nn.Module = CLIP(*sizes, quick_gelu=True)
+    model.load_state_dict(weights)
     return model.eval(), vision["image_size"]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fusecomp.evaluation._ranking import Ranking, TaskRanking
 from fusecomp.evaluation._tasks import check_tasks
-from fusecomp.files import open_atomic, reading
+from fusecomp.files import open_atomic, open_regular, parse_json, reading
 from fusecomp.records import Task, Triplet
 
 __all__ = ["read_ranking", "write_ranking"]
@@ -84,7 +84,7 @@ def read_ranking(path: Path) -> Ranking:
         raise FileNotFoundError(f"no evaluation {path}; Evaluation.save writes one{there}")
     problem, way_out = "torn or no evaluation", "evaluate again and save it anew"
     # Opened here, as np.load leaves a file open that it cannot read.
-    with reading(path, "evaluation", problem, way_out), path.open("rb") as file:
+    with reading(path, "evaluation", problem, way_out), open_regular(path) as file:
         if not zipfile.is_zipfile(file):
             raise ValueError("it is no archive of arrays")
         file.seek(0)
@@ -93,7 +93,7 @@ def read_ranking(path: Path) -> Ranking:
 
 
 def _ranking(arrays: _Arrays) -> Ranking:
-    about = json.loads(arrays["about"].tobytes())
+    about = parse_json(arrays["about"].tobytes(), "its description")
     if about["format"] != _FORMAT:
         raise ValueError(f"its format is {about['format']!r}, expected {_FORMAT!r}")
     tasks = [_task(description) for description in about["tasks"]]

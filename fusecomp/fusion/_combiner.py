@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fusecomp.files import read_tensors, write_tensors
 from fusecomp.similarity import check_pair, normalize
+from fusecomp.weights import check_weights, without_wrappers
 
 __all__ = ["Combiner"]
 
@@ -107,22 +108,28 @@ class Combiner(nn.Module):
     def from_clip4cir(cls, path: str | Path) -> Self:
         """Build a Combiner from a published checkpoint ``{"epoch": ..., "Combiner": weights}``.
 
-        All sizes are taken from the weights.
+        All sizes are taken from the weights; ``module.`` before every name, as DataParallel
+        writes it, is left out.
 
         Raises:
             FileNotFoundError: if there is no such file.
-            ValueError: if the file is torn, unsafe, or holds no Combiner.
+            ValueError: if the file is torn, unsafe, or holds no Combiner, or one with NaN.
         """
         weights = read_tensors(Path(path)).get("Combiner")
         if not isinstance(weights, dict):
             raise ValueError(f'{path} holds no "Combiner" weights: not a published checkpoint')
+        weights, where = without_wrappers(weights), f"{path} holds no complete Combiner"
         try:
             projection_dim, dim = weights["text_projection_layer.weight"].shape
-            combiner = cls(dim, projection_dim, weights["combiner_layer.weight"].shape[0])
-            combiner.load_state_dict(weights)
-            combiner.to(weights["combiner_layer.weight"].dtype)
+            widest = weights["combiner_layer.weight"]
+            sizes = dim, projection_dim, widest.shape[0]
+            with torch.device("meta"):
+                expected = cls(*sizes).state_dict()
         except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"{path} holds no complete Combiner: {error}") from error
+            raise ValueError(f"{where}: {error}") from error
+        check_weights(where, weights, expected)
+        combiner = cls(*sizes).to(widest.dtype)
+        combiner.load_state_dict(weights)
         return combiner
 
     def save_clip4cir(self, path: str | Path, epoch: int = 0) -> None:

@@ -1,8 +1,8 @@
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusecomp.files import open_regular, parse_json
 from fusecomp.report._plot import new_figure, plain, print_protocol, save_figure
 
 if TYPE_CHECKING:
@@ -97,9 +97,11 @@ def _read(path: Path) -> list[_Record]:
 
 
 def _records(path: Path) -> Iterator[_Record]:
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    with open_regular(path) as file:
+        lines = file.read().splitlines()
+    for number, line in enumerate(lines, start=1):
+        record = parse_json(line, path, number)
         try:
-            record = json.loads(line)
             if not {"epoch", *_PANELS} <= set(record):
                 raise ValueError(f"expected the fields epoch, {', '.join(_PANELS)}")
             yield {name: float(value) for name, value in record.items()}

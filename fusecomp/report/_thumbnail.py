@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fusecomp.files import open_regular
 from fusecomp.pictures import open_picture, rgb
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def thumbnail(path: Path, image_id: str, side: int) -> "Image":
 
     box = Image.new("RGB", (side, side), _WHITE)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             picture = _fitted(rgb(open_picture(file)), side)
     except (MemoryError, ImportError):  # not about the file
         raise

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from fusecomp.files import parse_json
 from fusecomp.protocols import require_choice
 
 __all__ = ["StageConfig"]
@@ -190,8 +191,11 @@ class StageConfig:
         """The inverse of ``to_dict``.
 
         Raises:
+            TypeError: if values is no mapping.
             ValueError: on an unknown field, listing the valid ones, or a missing one.
         """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"values must be a dict of settings, got {values!r}")
         valid = [f.name for f in fields(cls)]
         if unknown := [name for name in values if name not in valid]:
             raise ValueError(f"unknown settings {unknown}; valid: {', '.join(valid)}")
@@ -206,10 +210,18 @@ class StageConfig:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The inverse of ``to_json``; raises ValueError as ``from_dict`` does."""
-        values = json.loads(text)
+        """The inverse of ``to_json``.
+
+        Raises:
+            TypeError: if text is no string.
+            ValueError: as ``from_dict``, or if text is no JSON or has a field twice; the message
+                names line and field.
+        """
+        if not isinstance(text, str | bytes):
+            raise TypeError(f"text must be a string of JSON, got {text!r}")
+        values = parse_json(text, "the settings")
         if not isinstance(values, dict):
-            raise ValueError(f"expected a JSON object, got {values!r}")
+            raise ValueError(f"the settings must be a JSON object, got {values!r:.80}")
         return cls.from_dict(values)
 
     def fixed(self) -> dict[str, Any]:

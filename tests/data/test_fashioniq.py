@@ -317,13 +317,13 @@ class TestBrokenFile:
     def test_cut_off(self, tiny_fashioniq: Path, name: str, length: int) -> None:
         path = tiny_fashioniq / name
         path.write_bytes(path.read_bytes()[:length])
-        with pytest.raises(ValueError, match=f"{name} is not valid JSON"):
+        with pytest.raises(ValueError, match=f"{name}, line 1: not valid JSON"):
             FashionIQ(tiny_fashioniq, "val")
 
     @pytest.mark.parametrize("content", [b"<html>404</html>", b"\x89PNG\r\n\xff"])
     def test_not_json(self, tiny_fashioniq: Path, name: str, content: bytes) -> None:
         (tiny_fashioniq / name).write_bytes(content)
-        with pytest.raises(ValueError, match=f"{name} is not valid JSON"):
+        with pytest.raises(ValueError, match=f"{name}, line 1: not valid JSON"):
             FashionIQ(tiny_fashioniq, "val")
 
     @pytest.mark.parametrize("content", [{"a": 1}, "text", 3, None])

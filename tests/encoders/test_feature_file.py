@@ -141,6 +141,15 @@ HOSTILE: dict[str, Callable[[Header], Any]] = {
     "features as bytes": entry("image_features", dtype="U8", shape=[3, 16]),
     "names as numbers": entry("image_ids", dtype="F16", shape=[9]),
     "names of features": entry("texts", data_offsets=[0, 48], shape=[48]),
+    "the other side's bytes": entry("image_features", data_offsets=[48, 96]),
+    "a gap": entry("texts", data_offsets=[140, 163]),
+    "bytes of nobody": lambda header: header.update(
+        more={"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}
+    ),
+    "offsets as fractions": entry("image_features", data_offsets=[0.0, 48.0]),
+    "a shape of truth": entry("texts", shape=[True, 28]),
+    "key of another kind": lambda header: header["__metadata__"].update(key=3),
+    "skipped without reasons": lambda header: header["__metadata__"].update(skipped='{"z": 1}'),
     "no texts": lambda header: header.pop("texts"),
     "no metadata": lambda header: header.pop("__metadata__"),
     "metadata of another kind": lambda header: header.update(__metadata__=[]),
@@ -153,16 +162,77 @@ def with_header(whole: bytes, header: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + whole[start:]
 
 
-@pytest.mark.parametrize("trick", HOSTILE)
-def test_a_hostile_header_is_refused(tmp_path: Path, trick: str) -> None:
-    path = tmp_path / "features.safetensors"
+def saved(path: Path, form: str) -> tuple[bytes, Header]:
+    """The bytes of a file of three pictures and texts, and its header; format 1 has no checksum."""
     cached().save(path)
     whole = path.read_bytes()
-    header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
+    header: Header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
+    header["__metadata__"]["format"] = f"fusecomp.features/{form}"
+    return whole, header
+
+
+@pytest.mark.parametrize("form", ["1", "2"])
+@pytest.mark.parametrize("trick", HOSTILE)
+def test_a_hostile_header_is_refused(tmp_path: Path, trick: str, form: str) -> None:
+    path = tmp_path / "features.safetensors"
+    whole, header = saved(path, form)
+    path.write_bytes(with_header(whole, json.dumps(header).encode()))
+    assert CachedEncoder.load(path).fingerprint() == "key"
     HOSTILE[trick](header)
     path.write_bytes(with_header(whole, json.dumps(header).encode()))
     with pytest.raises(ValueError, match=f"{path}"):
         CachedEncoder.load(path)
+
+
+@pytest.mark.parametrize("form", ["1", "2"])
+def test_a_field_that_stands_twice_is_named(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "features.safetensors"
+    whole, header = saved(path, form)
+    text = json.dumps(header).replace('"key": "key"', '"key": "other", "key": "key"')
+    path.write_bytes(with_header(whole, text.encode()))
+    with pytest.raises(ValueError, match=f"{path} is torn .*the field 'key' stands twice"):
+        CachedEncoder.load(path)
+
+
+def test_another_key_or_picture_that_was_skipped_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "features.safetensors"
+    for field, value in (("key", "other"), ("skipped", '{"z": "gone"}'), ("features_checksum", "")):
+        whole, header = saved(path, "2")
+        header["__metadata__"][field] = value
+        path.write_bytes(with_header(whole, json.dumps(header).encode()))
+        with pytest.raises(ValueError, match=f"{path} is torn .*not those of their checksum"):
+            CachedEncoder.load(path)
+
+
+def test_a_name_that_was_changed_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "features.safetensors"
+    whole, _ = saved(path, "2")
+    path.write_bytes(whole.replace(b'["a", "b"', b'["c", "b"'))
+    with pytest.raises(ValueError, match=f"{path} is torn .*its names are not those of their"):
+        CachedEncoder.load(path)
+
+
+def test_features_that_were_changed_are_noticed_when_they_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "features.safetensors"
+    whole, header = saved(path, "2")
+    before = CachedEncoder.load(path, check=True).encode_image(["a"])
+    changed = bytearray(whole)
+    changed[
+        8 + int.from_bytes(whole[:8], "little") + header["image_features"]["data_offsets"][0]
+    ] = 1
+    path.write_bytes(changed)
+    assert not torch.equal(CachedEncoder.load(path).encode_image(["a"]), before)
+    with pytest.raises(ValueError, match=f"{path} is torn .*its features are not those of their"):
+        CachedEncoder.load(path, check=True)
+
+
+def test_a_file_without_checksums_cannot_be_checked(tmp_path: Path) -> None:
+    path = tmp_path / "features.safetensors"
+    whole, header = saved(path, "1")
+    path.write_bytes(with_header(whole, json.dumps(header).encode()))
+    assert torch.equal(CachedEncoder.load(path).encode_image(IDS), torch.from_numpy(IMAGES))
+    with pytest.raises(ValueError, match=f"{path} .*'fusecomp.features/1' has no checksum"):
+        CachedEncoder.load(path, check=True)
 
 
 @pytest.mark.parametrize(
@@ -186,14 +256,14 @@ def test_a_header_of_absurd_length_is_refused(tmp_path: Path, length: int) -> No
         CachedEncoder.load(path)
 
 
+@pytest.mark.parametrize("form", ["1", "2"])
 @pytest.mark.parametrize(
     "names", ['["a", "b"]', '["a", "a", "b"]', '["a", "b", 3]', '{"a": 1}', "["]
 )
-def test_names_that_do_not_fit_are_refused(tmp_path: Path, names: str) -> None:
+def test_names_that_do_not_fit_are_refused(tmp_path: Path, names: str, form: str) -> None:
     path = tmp_path / "features.safetensors"
-    cached().save(path)
-    whole = path.read_bytes()
-    header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
+    whole, header = saved(path, form)
+    whole = with_header(whole, json.dumps(header).encode())
     start, end = header["image_ids"]["data_offsets"]
     start, end = (8 + int.from_bytes(whole[:8], "little") + offset for offset in (start, end))
     path.write_bytes(whole[:start] + names.encode().ljust(end - start) + whole[end:])

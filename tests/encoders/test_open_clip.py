@@ -330,3 +330,22 @@ class NoClip(nn.Module):
 def test_the_wrong_kind_of_object_is_refused(arguments: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         OpenClipEncoder(*arguments)
+
+
+def test_wrappers_before_every_name_of_a_clip_are_left_out(shared: Shared, tmp_path: Path) -> None:
+    published = shared("parity/clip_vit_checkpoint.pt")
+    content = torch.load(published, weights_only=True)
+    content["CLIP"] = {f"module.{name}": value for name, value in content["CLIP"].items()}
+    torch.save(content, tmp_path / "parallel.pt")
+    encoders = map(OpenClipEncoder.from_clip4cir, (published, tmp_path / "parallel.pt"))
+    one, other = (encoder.state_dict() for encoder in encoders)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_nan_in_a_clip_is_named(shared: Shared, tmp_path: Path) -> None:
+    content = torch.load(shared("parity/clip_vit_checkpoint.pt"), weights_only=True)
+    content["CLIP"]["visual.proj"][0, 0] = torch.nan
+    torch.save(content, tmp_path / "nan.pt")
+    with pytest.raises(ValueError, match=r"nan.pt holds no complete CLIP: 'visual.proj' holds NaN"):
+        OpenClipEncoder.from_clip4cir(tmp_path / "nan.pt")

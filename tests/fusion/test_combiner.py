@@ -335,6 +335,10 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: dict[str, 
         ("combiner_layer.weight", torch.ones(5, 6).long()),
         ("dynamic_scalar.3.bias", "weights"),
         ("unheard_of.weight", torch.ones(1)),
+        ("output_layer.bias", torch.full((4,), torch.nan)),
+        ("output_layer.bias", torch.ones(4).to_sparse()),
+        ("output_layer.bias", torch.ones(1).expand(4)),
+        ("text_projection_layer.weight", torch.ones(1, 1).expand(2**20, 2**20)),
     ],
 )
 def test_incomplete_or_other_weights_are_refused(tmp_path: Path, name: str, value: Any) -> None:
@@ -343,6 +347,19 @@ def test_incomplete_or_other_weights_are_refused(tmp_path: Path, name: str, valu
     if value is None:
         del weights[name]
     path = tmp_path / "combiner.pt"
+    torch.save({"epoch": 1, "Combiner": weights}, path)
+    with pytest.raises(ValueError, match=f"{path} holds no complete Combiner"):
+        Combiner.from_clip4cir(path)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "module.module.", "_orig_mod.module."])
+def test_wrappers_before_every_name_are_left_out(tmp_path: Path, prefix: str) -> None:
+    path = tmp_path / "combiner.pt"
+    weights = {f"{prefix}{name}": value for name, value in small().state_dict().items()}
+    torch.save({"epoch": 1, "Combiner": weights}, path)
+    again = Combiner.from_clip4cir(path).state_dict()
+    assert all(torch.equal(again[n.removeprefix(prefix)], v) for n, v in weights.items())
+    weights["output_layer.bias"] = weights.pop(f"{prefix}output_layer.bias")
     torch.save({"epoch": 1, "Combiner": weights}, path)
     with pytest.raises(ValueError, match=f"{path} holds no complete Combiner"):
         Combiner.from_clip4cir(path)

@@ -86,8 +86,11 @@ def test_names_are_text_not_formulas(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("", "log.jsonl is empty: no epoch has ended"),
-        ('{"epoch": 1', "line 1: no epoch of a training"),
-        (f'{json.dumps(record(1))}\n{{"epoch": 2, "lo', "line 2: no epoch of a training"),
+        ('{"epoch": 1', "line 1: not valid JSON"),
+        (f'{json.dumps(record(1))}\n{{"epoch": 2, "lo', "line 2: not valid JSON"),
+        (f'{json.dumps(record(1))}\n{{"epoch": 2, "epoch": 3}}', "line 2: .*'epoch' stands twice"),
+        ('{"epoch": 1, "loss": 1' + "0" * 400 + "}", "line 1: .*no finite number in .* 'loss'"),
+        ("[" * 100_000, "line 1: .*nested"),
         ('{"epoch": 1, "loss": 2}', "expected the fields epoch, loss, gradient_norm, lr"),
         ("[1, 2]", "line 1: no epoch of a training"),
         ("3", "line 1: no epoch of a training"),

@@ -80,12 +80,23 @@ def test_zero_is_a_value(name: str) -> None:
         ('{"epochs": 1, "batch_size": 2, "lr": 0.1, "warm_up": 3}', "warm_up.*valid: epochs"),
         ('{"epochs": 1}', "batch_size"),
         ("[1]", "JSON object"),
-        ("{", "Expecting"),
+        ("{", "the settings, line 1: .*Expecting"),
+        ('{"epochs": 1,\n"lr": 0.1, "epochs": 2}', "the settings, line 2: .*'epochs' stands twice"),
+        ('{"epochs": 1, "lr": NaN}', "NaN is no finite number in the field 'lr'"),
+        ('{"epochs": 1, "lr": 1' + "0" * 5000 + "}", "no finite number in the field 'lr'"),
+        ("[" * 100_000, "nested"),
     ],
 )
 def test_bad_json(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StageConfig.from_json(text)
+
+
+def test_settings_of_another_kind_are_named() -> None:
+    with pytest.raises(TypeError, match="values must be a dict of settings, got None"):
+        StageConfig.from_dict(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="text must be a string of JSON, got None"):
+        StageConfig.from_json(None)  # type: ignore[arg-type]
 
 
 def test_presets_are_the_published_settings() -> None:

@@ -1,0 +1,80 @@
+"""The checksum of what a file holds: names, kinds, shapes, values and their order."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fusecomp.weights import kind_of
+
+__all__ = ["checksum", "require_checksum"]
+
+_NOTHING = np.empty(0, np.uint8)
+_PLAIN = (str, int, float, bool, bytes, type(None))
+# A file may name one tensor several times, but not without end.
+_REPEATS = 100
+
+
+def checksum(content: Any, most: float = math.inf) -> str:
+    """Hash dicts, lists, tuples, dense tensors, arrays and plain values; SHA-256 in hex.
+
+    Args:
+        content: any nesting of these.
+        most: how many bytes to hash before giving up; a hostile file may name one value many
+            times, and so be without end.
+
+    Raises:
+        TypeError: naming an entry that is of another kind.
+        ValueError: naming a tensor that is not dense, or if there are more bytes than ``most``.
+    """
+    digest, size = hashlib.sha256(), 0
+    # A list in place of recursion, as files may be nested without end.
+    waiting: list[tuple[str, Any]] = [("", content)]
+    while waiting:
+        name, value = waiting.pop()
+        body = _NOTHING
+        if isinstance(value, Mapping):
+            head = f"dict {len(value)}"
+            for key, entry in value.items():
+                waiting += (f"{name}/{key}", key), (f"{name}/{key}", entry)
+        elif isinstance(value, list | tuple):
+            head = f"{'list' if isinstance(value, list) else 'tuple'} {len(value)}"
+            waiting += ((f"{name}/{place}", entry) for place, entry in enumerate(value))
+        elif isinstance(value, Tensor):
+            head, body = f"{value.dtype} {list(value.shape)}", _bytes_of(name, value)
+        elif isinstance(value, np.ndarray):
+            head = f"{value.dtype.str} {list(value.shape)}"
+            body = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+        elif type(value) in _PLAIN:
+            head = ascii(value)
+        else:
+            raise TypeError(f"{name[1:]!r} is a {type(value).__name__}, no tensor or plain value")
+        digest.update(f"{head}\n".encode())
+        digest.update(body.data)
+        size += len(head) + body.nbytes
+        if size > most:
+            raise ValueError("it holds more than it has bytes: one value many times")
+    return digest.hexdigest()
+
+
+def require_checksum(content: Any, expected: Any, size: int) -> None:
+    """Raise ValueError if content from a file of ``size`` bytes has another checksum, or none."""
+    if expected is None:
+        raise ValueError("it has no checksum")
+    if checksum(content, _REPEATS * size) != expected:
+        raise ValueError("its content is not that of its checksum")
+
+
+def _bytes_of(name: str, tensor: Tensor) -> NDArray[Any]:
+    if (kind := kind_of(tensor)) != "dense":
+        raise ValueError(f"{name[1:]!r} is {kind}, expected a dense tensor")
+    if tensor.nbytes > tensor.untyped_storage().nbytes():
+        raise ValueError(f"{name[1:]!r} {list(tensor.shape)} repeats its bytes; make it contiguous")
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    array: NDArray[Any] = flat.view(torch.uint8).numpy()
+    return array
