@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusecomp.distributed import local, whole
 
-__all__ = ["check_weights", "kind_of", "without_wrappers"]
+__all__ = ["check_weights", "kind_of", "shared_bytes", "without_wrappers"]
 
 # What DataParallel, DistributedDataParallel and torch.compile put before every name.
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
@@ -41,8 +41,8 @@ def check_weights(where: str, saved: Mapping[str, Any], own: Mapping[str, Tensor
         problem = _misfit(saved[name], tensor) or _strange_values(saved[name], tensor)
         if problem:
             raise ValueError(f"{where}: {name!r} {problem}")
-    for pair in _shared(saved):
-        if pair not in _shared({name: local(own[name]) for name in pair}):
+    for pair in shared_bytes(saved):
+        if pair not in shared_bytes({name: local(own[name]) for name in pair}):
             raise ValueError(
                 f"{where}: {' and '.join(map(repr, pair))} are the same bytes in the file alone"
             )
@@ -84,8 +84,8 @@ def _strange_values(value: Tensor, own: Tensor) -> str | None:
     return f"holds NaN or infinity ({int((~finite).sum()):,} of {value.numel():,} values)"
 
 
-def _shared(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-    """The pairs of neighbours in memory that overlap."""
+def shared_bytes(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    """Yield the names of neighbours in memory that overlap."""
     spans = sorted(
         (tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes, name)
         for name, tensor in tensors.items()

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp.distributed import shard_like, whole
+from fusecomp.weights import shared_bytes
 
 __all__ = [
     "check_best",
     "check_history",
     "check_like",
     "check_optimizer",
+    "check_own_bytes",
     "collect",
     "collect_optimizer",
     "optimizer_entries",
@@ -112,6 +114,20 @@ def check_like(path: Path, name: str, value: Any, like: Any) -> None:
         _check_tensor(path, name, value, like)
     elif isinstance(like, int | float) and not (math.isfinite(value) and value >= 0):
         raise _wrong(path, name, f"is {value}")
+
+
+def check_own_bytes(path: Path, state: Mapping[str, Any]) -> None:
+    """Refuse tensors that share memory: training would write into two of them at once."""
+    for pair in shared_bytes(dict(_tensors(state, ""))):
+        raise _wrong(path, " and ".join(pair), "are the same bytes")
+
+
+def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for entry, inner in value.items():
+            yield from _tensors(inner, _inside(name, entry))
 
 
 def _inside(name: str, entry: str) -> str:

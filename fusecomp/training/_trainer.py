@@ -35,6 +35,7 @@ from fusecomp.training._checkpoint import (
     check_history,
     check_like,
     check_optimizer,
+    check_own_bytes,
     collect,
     collect_optimizer,
     optimizer_entries,
@@ -396,6 +397,7 @@ class Trainer:
         self._callbacks.check(path, state["callbacks"])
         entries = optimizer_entries(self.optimizer)
         check_optimizer(path, state["optimizer"], self._step.parameters, entries, steps)
+        check_own_bytes(path, {name: state[name] for name in ("weights", "average", "optimizer")})
 
     def _finish(self) -> Run:
         metrics: Mapping[str, float] = self._history[-1]

@@ -343,7 +343,6 @@ TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "weight of another dtype": put("weights", "model", WEIGHT)(lambda t: t.double()),
     "weight of integers": put("weights", "model", WEIGHT)(lambda t: t.long()),
     "complex weight": put("weights", "model", WEIGHT)(lambda t: t + 0j),
-    "sparse weight": put("weights", "model", WEIGHT)(lambda t: t.to_sparse()),
     "weight of NaN": put("weights", "model", WEIGHT)(nan),
     "weight that is a list": put("weights", "model", WEIGHT)([1.0] * DIM),
     "weight that is none": put("weights", "model", WEIGHT)(None),
@@ -358,6 +357,9 @@ TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "moment that is missing": without("optimizer", WEIGHT, "exp_avg_sq"),
     "moment below zero": put("optimizer", WEIGHT, "exp_avg_sq")(lambda t: t - 1),
     "moment of NaN": put("optimizer", WEIGHT, "exp_avg")(nan),
+    "moments that share their bytes": lambda state: state["optimizer"][WEIGHT].update(
+        exp_avg=state["optimizer"][WEIGHT]["exp_avg_sq"]
+    ),
     "moments of a stranger": put("optimizer", "stranger")({}),
     "count that is too high": put("optimizer", WEIGHT, "step")(torch.tensor(1e6)),
     "count of another shape": put("optimizer", WEIGHT, "step")(torch.ones(2)),
