@@ -19,9 +19,10 @@ _LARGEST = 2**63 - 1
 
 def whole_number(name: str, value: Any, least: int, most: float = _LARGEST) -> int:
     """The value as an int; ValueError unless it is a whole number from ``least`` to ``most``."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or int(value) < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {shown(value)}")
-    if value > most:
+    if int(value) > most:
         raise ValueError(f"{name} must be at most {most}, got {shown(value)}")
     return int(value)
 

@@ -122,7 +122,7 @@ class TaskFeatures:
     def _fuse(self, queries: Sequence[Triplet]) -> Tensor:
         image = self._images([query.reference_id for query in queries])
         text = self._texts([text for query in queries for text in query.texts])
-        counts = torch.tensor([len(query.texts) for query in queries], device=text.device)
+        counts = torch.tensor([len(query.texts) for query in queries])
         return self._model.compose(image, text, counts)
 
     def _images(self, image_ids: Sequence[str]) -> Tensor:

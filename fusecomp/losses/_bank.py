@@ -39,7 +39,7 @@ class Bank(nn.Module):
             )
         self.register_buffer("features", unit[order])
         self.register_buffer("ids", ids)
-        self.register_load_state_dict_post_hook(refuse_loaded_nan)
+        refuse_loaded_nan(self)
 
     def join(self, pairs: Pairs, query: Tensor, target_ids: Tensor | None) -> Pairs:
         """The pairs with the bank's columns, in which rows find their positive if it is there."""
@@ -101,7 +101,7 @@ class Queue(nn.Module):
         self.register_buffer("features", torch.zeros(size, dim))
         self.register_buffer("ids", torch.full((size,), ABSENT))
         self.register_buffer("pushed", torch.tensor(0))
-        self.register_load_state_dict_post_hook(refuse_loaded_nan)
+        refuse_loaded_nan(self)
 
     def join(self, pairs: Pairs, query: Tensor, target_ids: Tensor | None) -> Pairs:
         """The pairs with the queue's columns; those that are still empty are left out."""

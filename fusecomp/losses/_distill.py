@@ -121,7 +121,7 @@ class _Table(nn.Module):
         total = unit.new_zeros(len(keys), unit.shape[1]).index_add_(0, row, unit)
         self.register_buffer("keys", keys)
         self.register_buffer("features", normalize(total))
-        self.register_load_state_dict_post_hook(refuse_loaded_nan)
+        refuse_loaded_nan(self)
 
     def forward(self, *ids: Tensor) -> Tensor:
         """The features of each id."""

@@ -21,7 +21,12 @@ def unit_table(features: Any, name: str) -> Tensor:
     return normalize(widen(features.detach()))
 
 
-def refuse_loaded_nan(module: nn.Module, keys: Any) -> None:
-    """Raise ValueError if the ``features`` that a state dict has brought are not finite."""
+def refuse_loaded_nan(module: nn.Module) -> None:
+    """Let the module refuse a state dict whose ``features`` hold NaN or infinity."""
+    listening: Any = module  # torch gives the method no types
+    listening.register_load_state_dict_post_hook(_check_loaded)
+
+
+def _check_loaded(module: nn.Module, keys: Any) -> None:
     features: Any = module.features
     check_finite(features, f"the state dict's features of {type(module).__name__}")

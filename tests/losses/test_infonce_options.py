@@ -282,7 +282,9 @@ def test_a_queue_is_a_constant_of_the_gradient() -> None:
 
 @pytest.mark.parametrize(("size", "dim"), [(0, 4), (4, 0), (-1, 4)])
 def test_a_queue_without_room_is_refused(size: int, dim: int) -> None:
-    with pytest.raises(ValueError, match="must be a whole number of at least 1, got (0|-1)"):
+    with pytest.raises(
+        ValueError, match=r"(size|dim) must be a whole number of at least 1, got (0|-1)"
+    ):
         Queue(size, dim)
 
 
