@@ -16,6 +16,7 @@ from fusecomp.distributed import plain_class, whole
 from fusecomp.protocols import require_choice
 
 __all__ = [
+    "PRECISIONS",
     "accepted_keywords",
     "autocast",
     "class_name",
@@ -26,7 +27,7 @@ __all__ = [
     "require_one_device",
 ]
 
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -86,10 +87,10 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     Raises:
         ValueError: on another precision, or fp16 on a CPU, where it is some 80 times slower.
     """
-    require_choice("precision", precision, _AUTOCAST)
+    require_choice("precision", precision, PRECISIONS)
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision='fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU")
-    dtype = _AUTOCAST[precision]
+    dtype = PRECISIONS[precision]
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     if dtype is None and not torch.is_autocast_enabled(device.type):
