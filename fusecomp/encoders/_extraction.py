@@ -38,9 +38,9 @@ class Extraction:
     on_error: str = "raise"
 
     def __post_init__(self) -> None:
-        whole_number("batch_size", self.batch_size, 1)
+        object.__setattr__(self, "batch_size", whole_number("batch_size", self.batch_size, 1))
         if self.workers is not None:
-            whole_number("workers", self.workers, 0)
+            object.__setattr__(self, "workers", whole_number("workers", self.workers, 0))
         require_choice("precision", self.precision, PRECISIONS)
         require_choice("on_error", self.on_error, ON_ERROR)
         if self.dtype is not None and self.dtype not in FLOATING:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fusecomp.checks import whole_number
 from fusecomp.data import without
 from fusecomp.encoders import CachedEncoder
 from fusecomp.evaluation._tasks import check_tasks
@@ -60,6 +61,8 @@ class TaskFeatures:
     ) -> None:
         require_both(model, dataset)
         require_choice("on_error", on_error, ON_ERROR)
+        if workers is not None:
+            workers = whole_number("workers", workers, 0)
         check_tasks(dataset.tasks())
         require_one_device(model.encoder, model.fusion)
         encoder: Encoder = model.encoder
