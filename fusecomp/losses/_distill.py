@@ -48,9 +48,10 @@ class Distill(nn.Module):
     Raises:
         TypeError: if features are no torch tensors.
         ValueError: if a temperature is not positive and finite, a feature of the teacher is NaN or
-            infinite (also in a state dict), or its features or ids do not fit together; without target_ids and reference_ids, or with some that the
-            teacher does not know (compiled, the loss is then NaN); if query and target differ in
-            shape or dtype or are not [B, D], if B < 2, if ids are not integers [B].
+            infinite (also in a state dict), or its features or ids do not fit together; without
+            target_ids and reference_ids, or with some that the teacher does not know (compiled, the
+            loss is then NaN); if query and target differ in shape or dtype or are not [B, D], if
+            B < 2, if ids are not integers [B].
         RuntimeError: on a second derivative, which it does not have.
 
     Example:

@@ -65,10 +65,10 @@ class InfoNCE(Printed):
         TypeError: if features are no torch tensors.
         ValueError: if the temperature is not positive and finite, if label_smoothing is not in
             [0, 1) or the margin negative or not finite, if symmetric is neither True nor False; if
-            a feature of the bank is NaN or infinite, if bank and bank_ids do not fit each other, or a bank meets a queue or ``symmetric`` (it has no other direction); if query
-            and target differ in shape or dtype or are not [B, D], if there are fewer than 2
-            candidates (one has no gradient), if ids are missing or not integers of the right
-            shape.
+            a feature of the bank is NaN or infinite, if bank and bank_ids do not fit each other,
+            or a bank meets a queue or ``symmetric`` (it has no other direction); if query and target
+            differ in shape or dtype or are not [B, D], if there are fewer than 2 candidates (one
+            has no gradient), if ids are missing or not integers of the right shape.
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
