@@ -4,8 +4,10 @@ import atexit
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -40,9 +42,20 @@ def join() -> None:
     Training, extraction and evaluation call it. Afterwards ``"cuda"`` is a GPU of each process's
     own, so call it before the model moves there. Under another launcher, call
     ``torch.distributed.init_process_group`` yourself beforehand.
+
+    Raises:
+        ValueError: if a variable that torchrun sets is missing or no number, naming it.
+
+    Warns:
+        RuntimeWarning: once, if another launcher has started several processes, which would each
+            work alone.
     """
-    if dist.is_available() and dist.is_torchelastic_launched() and not dist.is_initialized():
-        own = int(os.environ["LOCAL_RANK"])
+    if not dist.is_available() or dist.is_initialized():
+        return
+    if not dist.is_torchelastic_launched():
+        _warn_of_other_launcher()
+    else:
+        own = _checked_variables()
         # More processes than GPUs are a run on the CPU.
         if own < torch.cuda.device_count():
             torch.cuda.set_device(own)
@@ -51,6 +64,45 @@ def join() -> None:
         importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group()
         atexit.register(dist.destroy_process_group)
+
+
+def _checked_variables() -> int:
+    """LOCAL_RANK; ValueError if it or another variable of torchrun is not as torchrun sets it."""
+    numbers = {}
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"):
+        value = os.environ.get(name, "")
+        if not (value.isascii() and value.isdecimal()):
+            raise ValueError(
+                f"torchrun seems to have started this process (TORCHELASTIC_RUN_ID is set), but "
+                f"{name} is {value!r} in place of a number: start it with torchrun, or unset "
+                "TORCHELASTIC_RUN_ID to work in one process"
+            )
+        numbers[name] = int(value)
+    if numbers["RANK"] >= numbers["WORLD_SIZE"]:
+        raise ValueError(f"RANK={numbers['RANK']} is not below WORLD_SIZE={numbers['WORLD_SIZE']}")
+    if not os.environ.get("MASTER_ADDR"):
+        raise ValueError("MASTER_ADDR is not set, although torchrun seems to have started this")
+    return numbers["LOCAL_RANK"]
+
+
+# What launchers call the number of processes: a script's own, srun, mpirun, other MPIs.
+_SIZES = ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+
+
+@cache
+def _warn_of_other_launcher() -> None:
+    sizes = {name: os.environ.get(name, "").strip() for name in _SIZES}
+    for name, size in sizes.items():
+        if size not in ("", "1"):
+            warnings.warn(
+                f"{name}={size}, but torchrun has not started this process: if there are several, "
+                "each works alone, on all of the data. Start them with torchrun, or call "
+                "torch.distributed.init_process_group before (it reads RANK, WORLD_SIZE, "
+                "MASTER_ADDR and MASTER_PORT); unset the variable if there is one process",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+            return
 
 
 def rank() -> int:

@@ -7,13 +7,21 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from fusecomp.checks import ordered, shown, strings
 from fusecomp.distributed import prepare, shard_like, whole
 from fusecomp.files import read_tensors, write_tensors
 from fusecomp.identity import class_name
 from fusecomp.loading import load_picture, require_files, stack_pictures
 from fusecomp.modules import device_of, inference, require_one_device
 from fusecomp.protocols import Encoder, Fusion
-from fusecomp.similarity import check_tensor, normalize, widen
+from fusecomp.records import check_text_counts
+from fusecomp.similarity import (
+    check_features,
+    check_tensor,
+    non_finite_rows,
+    normalize,
+    widen,
+)
 from fusecomp.weights import check_weights
 
 __all__ = ["ComposedEncoder"]
@@ -64,21 +72,31 @@ class ComposedEncoder(nn.Module):
 
         Args:
             references: B pictures: a tensor that ``encode_image`` takes, a list of paths, or, if
-                the encoder looks images up, a list of ids.
-            texts: B strings.
+                the encoder looks images up, a list of ids. A row of ``gallery`` is no reference:
+                it has unit length, and a fusion takes features as the encoder gives them.
+            texts: B strings, one for each reference. Several texts a row are for ``compose``
+                with ``text_counts``, or for a dataset whose ``Triplet`` has several.
 
         Shape:
             [B, D], unit length.
 
         Raises:
-            TypeError: if the encoder returns no tensor.
-            ValueError: if the numbers differ, an id is unknown, the encoder returns another shape
-                than [B, D], or encoder and fusion are on different devices.
+            TypeError: if encoder or fusion return no tensor.
+            ValueError: if the numbers differ, references or texts are no lists, an id is unknown,
+                the encoder returns another shape than [B, D], encoder and fusion are on
+                different devices, or a query is NaN or infinite, naming its row.
             FileNotFoundError: naming a string that is no file.
         """
-        for name, given in (("references", references), ("texts", texts)):
-            if isinstance(given, str | Path):
-                raise ValueError(f"{name} must be a list of strings, got the string {str(given)!r}")
+        if not isinstance(references, Tensor):
+            references = _names("references", references)
+        for place, text in enumerate(ordered("texts", texts, "strings")):
+            if isinstance(text, list | tuple):
+                raise ValueError(
+                    f"texts[{place}] is {shown(text)}, but a query takes one text: encode several "
+                    "of a row with encode_text and pass them to compose with text_counts, or "
+                    "evaluate a dataset of Triplet(..., texts=...), whose features are averaged"
+                )
+        texts = strings("texts", texts)
         if len(references) != len(texts) or len(texts) == 0:
             raise ValueError(
                 f"{len(references)} references but {len(texts)} texts: give as many, and not empty"
@@ -87,36 +105,62 @@ class ComposedEncoder(nn.Module):
         with inference(self.encoder, self.fusion):
             images = self._encode_images(references)
             features = [
-                self._encode("text", list(texts[i : i + _BATCH]))
-                for i in range(0, len(texts), _BATCH)
+                self._encode("text", texts[i : i + _BATCH]) for i in range(0, len(texts), _BATCH)
             ]
-            return self.compose(images, torch.cat(features))
+            queries = self.compose(images, torch.cat(features))
+        for row in non_finite_rows(queries)[:1]:
+            raise ValueError(
+                f"query {row} ({_shown_row(references, row)} with {texts[row]!r}) holds NaN or "
+                "infinity; check the reference, the encoder and the fusion's weights"
+            )
+        return queries
 
     def gallery(self, images: Any) -> Tensor:
-        """What queries are compared with: image features [N, D] of unit length.
+        """What queries are compared with: image features [N, D] scaled to unit length.
+
+        They are for searching. Where a found image becomes the next reference, give ``query``
+        its path or id again, or ``compose`` its features from ``encode_image``: the length that is
+        lost here is part of what a fusion takes.
 
         Args:
             images: as ``references`` of ``query``.
+
+        Raises:
+            ValueError: as ``query``.
+            FileNotFoundError: as ``query``.
         """
         with inference(self.encoder):
-            return normalize(self._encode_images(images))
+            gallery = normalize(self._encode_images(images))
+        for row in non_finite_rows(gallery)[:1]:
+            raise ValueError(
+                f"image {row} ({_shown_row(images, row)}) has features with NaN or infinity; check "
+                "the picture and the encoder"
+            )
+        return gallery
 
     def compose(self, image: Tensor, text: Tensor, text_counts: Tensor | None = None) -> Tensor:
         """Fuse features; whatever the fusion returns gets unit length. Has gradients.
 
         Args:
-            image: [B, D].
-            text: [B, D], or [T, D] with text_counts.
-            text_counts: int64 [B], summing to T: how many texts belong to each row, in order;
-                their features are averaged.
+            image: [B, D], as ``encode_image`` gives them: not the unit vectors of ``gallery``,
+                which give other queries.
+            text: [B, D], or [T, D] with text_counts, as ``encode_text`` gives them.
+            text_counts: int64 [B], each 1 at least, summing to T: how many texts belong to each
+                row, in order; their features are averaged. Best on the CPU, as it is looked at.
 
         Shape:
             [B, D], in the dtype of the fusion's weights where it has some, float32 at least.
 
         Raises:
-            ValueError: if there are more texts than pictures and no text_counts, or the fusion
-                returns another shape.
+            TypeError: if features, counts or what the fusion returns are no torch tensors.
+            ValueError: if features are no rows of a floating dtype, if there are more texts than
+                pictures and no text_counts, if these do not fit, or the fusion returns another
+                shape.
         """
+        check_features(image, "image")
+        check_features(text, "text")
+        if text_counts is not None:
+            check_text_counts(text_counts, len(image), len(text))
         image, text = widen(image), widen(text)
         dtype = _dtype_of(self.fusion)
         if dtype is not None:
@@ -129,11 +173,12 @@ class ComposedEncoder(nn.Module):
         if text_counts is not None and len(text) != len(text_counts):
             text = _average(text, text_counts)
         query = self.fusion(image, text)
+        check_tensor(query, "what the fusion returns")
         if query.shape != image.shape:
             raise ValueError(
                 f"the fusion returned {list(query.shape)} for features {list(image.shape)}"
             )
-        return normalize(widen(query))
+        return normalize(widen(query, "what the fusion returns"))
 
     def forward(self, images: Any, texts: Any) -> Tensor:
         """``compose`` on the features of what ``encode_image`` and ``encode_text`` take."""
@@ -143,8 +188,9 @@ class ComposedEncoder(nn.Module):
         device = device_of(self.encoder)
         if isinstance(images, Tensor):
             return self._encode("image", images.to(device))
-        if isinstance(images, str | Path) or len(images) == 0:
-            raise ValueError(f"expected a non-empty list of pictures, got {images!r}")
+        images = _names("images", images)
+        if not images:
+            raise ValueError("expected a non-empty list of pictures, got []")
         lookup = getattr(self.encoder, "lookup", {})
         if "image" in lookup:
             rows = lookup["image"]([str(image) for image in images])
@@ -220,6 +266,24 @@ class ComposedEncoder(nn.Module):
         }
 
 
+def _names(name: str, values: Any) -> list[str | Path]:
+    """Paths or ids as a list; ValueError on anything else."""
+    if isinstance(values, Path):
+        values = str(values)
+    listed = ordered(name, values, "strings")
+    for place, value in enumerate(listed):
+        if not isinstance(value, str | Path):
+            raise ValueError(
+                f"{name} must be a list of paths or ids, or one tensor of loaded pictures: "
+                f"{name}[{place}] is {shown(value)}"
+            )
+    return listed
+
+
+def _shown_row(references: Any, row: int) -> str:
+    return "a loaded picture" if isinstance(references, Tensor) else f"{str(references[row])!r}"
+
+
 def _plain(name: str) -> str:
     """The name of a weight without what torch.compile puts into it."""
     return name.replace("_orig_mod.", "")
@@ -233,6 +297,7 @@ def _dtype_of(fusion: Any) -> torch.dtype | None:
 
 
 def _average(features: Tensor, counts: Tensor) -> Tensor:
+    counts = counts.to(features.device)
     rows = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
     total = features.new_zeros(len(counts), features.shape[1]).index_add(0, rows, features)
     return total / counts.unsqueeze(1)

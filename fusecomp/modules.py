@@ -12,6 +12,7 @@ from torch import nn
 from fusecomp.protocols import require_choice
 
 __all__ = [
+    "PRECISIONS",
     "accepted_keywords",
     "autocast",
     "device_of",
@@ -19,7 +20,7 @@ __all__ = [
     "require_one_device",
 ]
 
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def accepted_keywords(function: Any, names: Sequence[str]) -> list[str]:
@@ -78,10 +79,10 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     Raises:
         ValueError: on another precision, or fp16 on a CPU, where it is some 80 times slower.
     """
-    require_choice("precision", precision, _AUTOCAST)
+    require_choice("precision", precision, PRECISIONS)
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision='fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU")
-    dtype = _AUTOCAST[precision]
+    dtype = PRECISIONS[precision]
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     if dtype is None and not torch.is_autocast_enabled(device.type):

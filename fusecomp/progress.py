@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 from fusecomp.distributed import rank
@@ -23,7 +24,7 @@ def progress(
 
     A terminal gets a bar. Elsewhere (a log, a notebook) a plain line comes twice a minute, and one
     at the end of what took longer than a few seconds. Of many processes only the first shows its
-    own part.
+    own part. Where nothing can be written, nothing is shown.
 
     Args:
         items: what to iterate over.
@@ -36,7 +37,7 @@ def progress(
     if rank() > 0:
         yield from items
         return
-    terminal = sys.stderr.isatty()
+    terminal = _is_terminal()
     show, pause = (_draw, _REDRAW_SECONDS) if terminal else (_log, _SILENCE_SECONDS)
     began = shown = time.monotonic()
     done = start
@@ -57,20 +58,35 @@ def progress(
         if terminal or seconds >= _SHORT_SECONDS:
             show(label, done, total, f"{unit}, {_rounded(rate)}/s, {seconds:.0f} s{stopped}")
         if terminal:
-            sys.stderr.write("\n")
+            _write("\n")
 
 
 def _draw(label: str, done: int, total: int, speed: str) -> None:
     filled = round(_WIDTH * (done / total if total else 1.0))
     bar = "#" * filled + "-" * (_WIDTH - filled)
     line = f"\r{label:<28.28} [{bar}] {done}/{total} {speed}"
-    sys.stderr.write(f"{line:<100}")
-    sys.stderr.flush()
+    _write(f"{line:<100}")
 
 
 def _log(label: str, done: int, total: int, speed: str) -> None:
-    sys.stderr.write(f"{label}: {done}/{total} {speed}\n")
-    sys.stderr.flush()
+    _write(f"{label}: {done}/{total} {speed}\n")
+
+
+# Standard error may be None, closed, a broken pipe or on a full disk: the work matters more.
+_UNWRITABLE = (AttributeError, OSError, ValueError)
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except _UNWRITABLE:
+        return False
+
+
+def _write(text: str) -> None:
+    with suppress(*_UNWRITABLE):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def _rounded(rate: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from fusecomp.checks import shown
 from fusecomp.records import Task, Triplet
 
 __all__ = [
@@ -113,6 +114,8 @@ def require(name: str, value: Any, member: str, kind: str, order: str) -> None:
 
     It is asked first where arguments are easily swapped; ``order`` is the right one.
     """
+    if isinstance(value, type):
+        raise TypeError(f"{name} is the class {value.__name__}: pass an instance of it")
     if not hasattr(value, member):
         raise TypeError(f"{name} must be {kind}, got {type(value).__name__}; the order is {order}")
 
@@ -125,5 +128,6 @@ def require_both(model: Any, dataset: Any) -> None:
 
 def require_choice(name: str, value: object, valid: Collection[str]) -> None:
     """Raise ValueError that lists the valid values unless this is one of them."""
-    if value not in valid:
-        raise ValueError(f"unknown {name} {value!r}; valid: {', '.join(map(repr, valid))}")
+    # An array would compare element by element, a list cannot be looked up in a mapping.
+    if not isinstance(value, str) or value not in valid:
+        raise ValueError(f"unknown {name} {shown(value)}; valid: {', '.join(map(repr, valid))}")

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusecomp.similarity import check_tensor, check_values
+
 __all__ = ["Batch", "Task", "Triplet"]
 
 
@@ -107,6 +109,7 @@ class Batch:
         query_ids: B strings, to name rows in messages.
 
     Raises:
+        TypeError: if ids or counts are no torch tensors.
         ValueError: without rows, or if the ids or counts do not fit them.
     """
 
@@ -123,15 +126,8 @@ class Batch:
         if rows == 0:
             raise ValueError("a batch needs a row at least, on every process")
         for name in ("text_counts", "target_ids", "reference_ids"):
-            value = getattr(self, name)
-            if value.dtype != torch.int64 or value.shape != (rows,):
-                raise ValueError(
-                    f"{name} must be int64 [{rows}], as there are {rows} query_ids, "
-                    f"got {value.dtype} {list(value.shape)}"
-                )
-        total = int(self.text_counts.sum())
-        if total != len(self.texts):
-            raise ValueError(f"text_counts sum to {total}, but there are {len(self.texts)} texts")
+            _check_int64(name, getattr(self, name), rows, "query_ids")
+        check_text_counts(self.text_counts, rows, len(self.texts))
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -154,3 +150,23 @@ class Batch:
     def __repr__(self) -> str:
         shape = list(getattr(self.reference, "shape", [len(self)]))
         return f"Batch({len(self)} triplets, reference {shape}, {len(self.texts)} texts)"
+
+
+def check_text_counts(counts: Any, rows: int, texts: int) -> None:
+    """Raise ValueError unless these are int64 [rows], each 1 at least, and sum to the texts."""
+    _check_int64("text_counts", counts, rows, "rows")
+    check_values(counts, "text_counts")
+    given = counts.tolist()
+    if min(given) < 1:
+        raise ValueError(f"text_counts must be 1 at least, as every row has a text; got {given}")
+    if sum(given) != texts:
+        raise ValueError(f"text_counts sum to {sum(given)}, but there are {texts} texts")
+
+
+def _check_int64(name: str, value: Any, rows: int, what: str) -> None:
+    check_tensor(value, name)
+    if value.dtype != torch.int64 or value.shape != (rows,):
+        raise ValueError(
+            f"{name} must be int64 [{rows}], as there are {rows} {what}, "
+            f"got {value.dtype} {list(value.shape)}"
+        )

@@ -9,6 +9,8 @@ __all__ = ["cosine", "normalize"]
 
 # Shorter rows have no direction to speak of.
 _SMALLEST_NORM = 1e-6
+# The dtypes that features may have; narrower ones cannot be computed in.
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Rows whose values are looked at at once.
 _PIECE = 65536
 
@@ -75,22 +77,26 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
     Raises:
         TypeError: on what is no torch tensor.
-        ValueError: on a dtype that is not floating.
+        ValueError: on a dtype that is not floating, or unless a and b are rows of one width, of one
+            dtype (half types count as float32) and on one device.
 
     Example:
         >>> cosine(torch.tensor([[2.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 1.0]]))
         tensor([[1., 0.]])
     """
+    names = "a", "b"
+    for features, name in zip((a, b), names, strict=True):
+        check_features(features, name, "[rows, D]")
     a, b = widen(a), widen(b)
+    check_alike(a, b, names)
+    check_widths(a, b, names)
     with torch.autocast(a.device.type, enabled=False):
         return normalize(a) @ normalize(b).T
 
 
-def widen(features: Tensor) -> Tensor:
+def widen(features: Tensor, name: str = "features") -> Tensor:
     """The features in float32 at least: half types widen, float32 and float64 stay."""
-    check_tensor(features, "features")
-    if not features.is_floating_point():
-        raise ValueError(f"features must have a floating dtype, got {features.dtype}")
+    check_floating(features, name)
     if features.dtype in (torch.float16, torch.bfloat16):
         return features.float()
     return features
@@ -110,77 +116,119 @@ def non_finite_rows(features: Tensor) -> list[int]:
 
 
 def check_tensor(value: Any, name: str) -> None:
-    """Raise TypeError unless the value is a torch tensor."""
+    """Raise TypeError unless the value is a torch tensor, ValueError unless it is dense."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{name} must be a torch tensor, got {type(value).__name__}; torch.from_numpy(...) "
             "makes one of a NumPy array"
         )
+    if value.layout != torch.strided or value.is_nested:
+        kind = "a nested tensor" if value.is_nested else value.layout
+        raise ValueError(f"{name} must be dense, got {kind}; .to_dense() makes a sparse one so")
 
 
-def check_pair(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
-    """Raise ValueError unless a and b are two [B, D] tensors of one floating dtype, B >= 1.
+def check_values(tensor: Tensor, name: str) -> None:
+    """Raise ValueError on a tensor that has no values to look at."""
+    if tensor.is_meta:
+        raise ValueError(f"{name} is on the device meta and holds no values: make it on another")
+
+
+def check_floating(value: Any, name: str) -> None:
+    """As ``check_tensor``, and raise ValueError on a dtype that nothing can be computed in."""
+    check_tensor(value, name)
+    if value.dtype not in FLOATING:
+        raise ValueError(
+            f"{name} must have a floating dtype, got {value.dtype}; .float() makes it one of "
+            "float16, bfloat16, float32 and float64"
+        )
+
+
+def check_features(features: Any, name: str, shape: str = "[B, D]") -> None:
+    """As ``check_floating``, and raise ValueError unless these are rows of features."""
+    check_tensor(features, name)
+    if features.ndim != 2 or features.shape[0] == 0 or features.shape[1] == 0:
+        raise ValueError(f"{name} must be {shape} and not empty, got {list(features.shape)}")
+    check_floating(features, name)
+
+
+def check_finite(features: Tensor, name: str) -> None:
+    """Raise ValueError that names the first row of [N, D] with NaN or infinity."""
+    check_values(features, name)
+    for row in non_finite_rows(features)[:1]:
+        raise ValueError(f"{name} row {row} holds NaN or infinity")
+
+
+def check_alike(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
+    """Raise ValueError unless both are of one dtype and on one device."""
+    for what in ("dtype", "device"):
+        one, other = getattr(a, what), getattr(b, what)
+        if one != other:
+            raise ValueError(
+                f"{names[0]} is {one} and {names[1]} is {other}: bring both to one {what}"
+            )
+
+
+def check_pair(a: Any, b: Any, names: tuple[str, str]) -> None:
+    """Raise ValueError unless a and b are two [B, D] tensors of one dtype and device, B >= 1.
 
     What is no tensor at all raises TypeError.
     """
-    for tensor, name in zip((a, b), names, strict=True):
-        check_tensor(tensor, name)
-        if tensor.ndim != 2 or tensor.shape[0] == 0 or tensor.shape[1] == 0:
-            raise ValueError(f"{name} must be [B, D] and not empty, got {list(tensor.shape)}")
-        if not tensor.is_floating_point():
-            raise ValueError(f"{name} must have a floating dtype, got {tensor.dtype}")
+    check_features(a, names[0])
+    check_features(b, names[1])
     if a.shape != b.shape:
         raise ValueError(
             f"{names[0]} {list(a.shape)} and {names[1]} {list(b.shape)} must have the same shape"
         )
-    if a.dtype != b.dtype:
-        raise ValueError(
-            f"{names[0]} is {a.dtype} and {names[1]} is {b.dtype}: bring both to one dtype"
-        )
+    check_alike(a, b, names)
 
 
-def check_search(query: Tensor, gallery: Tensor) -> None:
+def check_search(query: Any, gallery: Any) -> None:
     """Raise ValueError unless these are finite [Q, D] and [N, D] of one dtype on one device."""
     for name, features in (("query", query), ("gallery", gallery)):
-        check_tensor(features, name)
-        if features.ndim != 2 or features.numel() == 0:
-            raise ValueError(f"{name} must be [rows, D], not empty; got {list(features.shape)}")
-        if not features.is_floating_point():
-            raise ValueError(f"{name} must have a floating dtype, got {features.dtype}")
-        bad = non_finite_rows(features)
-        if bad:
-            raise ValueError(f"{name} row {bad[0]} holds NaN or infinity")
-    for what in ("dtype", "device"):
-        if getattr(query, what) != getattr(gallery, what):
-            raise ValueError(
-                f"query and gallery must share one {what}, got {getattr(query, what)} and "
-                f"{getattr(gallery, what)}"
-            )
-    if query.shape[1] != gallery.shape[1]:
+        check_features(features, name, "[rows, D]")
+        check_finite(features, name)
+    check_alike(query, gallery, ("query", "gallery"))
+    check_widths(query, gallery, ("query", "gallery"))
+
+
+def check_widths(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
+    """Raise ValueError unless both have as many columns."""
+    if a.shape[1] != b.shape[1]:
         raise ValueError(
-            f"query {list(query.shape)} and gallery {list(gallery.shape)} differ in width"
+            f"{names[0]} {list(a.shape)} and {names[1]} {list(b.shape)} differ in width"
         )
 
 
-def check_indices(name: str, indices: Tensor, rows: int, size: int, least: int = -1) -> None:
-    """Raise ValueError unless these are int64 [rows] or [rows, M], from ``least`` to below size."""
+def check_indices(
+    name: str, indices: Any, query: Tensor, gallery: Tensor, least: int = -1
+) -> Tensor:
+    """The indices, on the query's device.
+
+    Raises:
+        TypeError: on what is no torch tensor.
+        ValueError: unless they are int64 [Q] or [Q, M], from ``least`` to below N.
+    """
     check_tensor(indices, name)
+    rows, size = len(query), len(gallery)
     if indices.dtype != torch.int64:
         raise ValueError(f"{name} must be int64, got {indices.dtype}")
     if indices.ndim not in (1, 2) or len(indices) != rows:
         raise ValueError(f"{name} must be [{rows}] or [{rows}, M], got {list(indices.shape)}")
-    if indices.numel() == 0:
-        return
-    low, high = int(indices.min()), int(indices.max())
-    if low < least or high >= size:
-        raise ValueError(f"{name} must lie in [{least}, {size}), got {low} to {high}")
+    check_values(indices, name)
+    if indices.numel() > 0:
+        low, high = int(indices.min()), int(indices.max())
+        if low < least or high >= size:
+            raise ValueError(f"{name} must lie in [{least}, {size}), got {low} to {high}")
+    moved: Tensor = indices.to(query.device)
+    return moved
 
 
-def check_targets(targets: Tensor, rows: int, size: int, least: int = -1) -> None:
+def check_targets(targets: Any, query: Tensor, gallery: Tensor, least: int = -1) -> Tensor:
     """As ``check_indices``, one for each row."""
-    check_indices("targets", targets, rows, size, least)
-    if targets.ndim != 1:
-        raise ValueError(f"targets must be [Q], got {list(targets.shape)}")
+    moved = check_indices("targets", targets, query, gallery, least)
+    if moved.ndim != 1:
+        raise ValueError(f"targets must be [Q], got {list(moved.shape)}")
+    return moved
 
 
 def index_pairs(indices: Tensor) -> tuple[Tensor, Tensor]:

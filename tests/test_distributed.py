@@ -112,13 +112,24 @@ def test_an_error_of_the_only_process_passes() -> None:
     assert failure(0) == (FileExistsError, "process 0 has failed")
 
 
+# What torchrun sets for the second of two processes.
+STARTED = {
+    "TORCHELASTIC_RUN_ID": "none",
+    "RANK": "1",
+    "WORLD_SIZE": "2",
+    "LOCAL_RANK": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29500",
+}
+
+
 @pytest.mark.parametrize(("gpus", "chosen"), [(0, []), (1, []), (2, [1])])
 def test_join_gives_each_process_a_gpu_of_its_own(
     monkeypatch: pytest.MonkeyPatch, gpus: int, chosen: list[int]
 ) -> None:
     found: list[int] = []
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr("torch.distributed.is_torchelastic_launched", lambda: True)
+    for name, value in STARTED.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr("torch.distributed.init_process_group", lambda: None)
     monkeypatch.setattr("atexit.register", lambda function: None)
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)

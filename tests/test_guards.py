@@ -34,6 +34,7 @@ FLOORS = {
     "records": 0,
     "distributed": 0,
     "similarity": 0,
+    "checks": 0,
     "files": 0,
     "identity": 0,
     "image_files": 0,

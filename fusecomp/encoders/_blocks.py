@@ -68,12 +68,16 @@ class Blocks:
 
 
 def _write(path: Path, block: Block) -> None:
-    about = json.dumps({"names": list(block.names), "skipped": dict(block.skipped)}).encode()
+    features, kind = block.features, str(block.features.dtype)
+    if features.dtype == torch.bfloat16:
+        features = features.view(torch.int16)  # its bits, as numpy has no bfloat16
+    kept = {"names": list(block.names), "skipped": dict(block.skipped), "dtype": kind}
+    about = json.dumps(kept).encode()
     try:
         with open_atomic(path) as file:
             np.savez(
                 file,
-                features=block.features.numpy(),
+                features=features.numpy(),
                 about=np.frombuffer(about, dtype=np.uint8),
             )
     except FileNotFoundError:
@@ -87,6 +91,8 @@ def _read(path: Path) -> Block | None:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
             about = json.loads(content["about"].tobytes())
             features = torch.from_numpy(content["features"])
+            if about["dtype"] == str(torch.bfloat16):
+                features = features.view(torch.bfloat16)
             return Block(about["names"], features, about["skipped"])
     except Exception:  # readers of archives raise some of every kind
         return None

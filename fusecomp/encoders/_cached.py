@@ -7,12 +7,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fusecomp.checks import shown
 from fusecomp.distributed import first_alone, join
 from fusecomp.encoders._blocks import Blocks
 from fusecomp.encoders._extraction import Extraction, compute_table
 from fusecomp.encoders._feature_file import FeatureFile, read_features, write_features
 from fusecomp.encoders._features import FeatureTable
-from fusecomp.protocols import SIDES, Dataset, Encoder
+from fusecomp.protocols import SIDES, Dataset, Encoder, require
 from fusecomp.similarity import widen
 
 __all__ = ["CachedEncoder"]
@@ -44,6 +45,9 @@ class CachedEncoder(nn.Module):
         widths = image.features.shape[1], text.features.shape[1]
         if widths[0] != widths[1]:
             raise ValueError(f"image features have width {widths[0]}, text features {widths[1]}")
+        devices = image.features.device, text.features.device
+        if devices[0] != devices[1]:
+            raise ValueError(f"image features are on {devices[0]}, text features on {devices[1]}")
         self.image = image
         self.text = text
         self.key = key
@@ -59,10 +63,24 @@ class CachedEncoder(nn.Module):
     ) -> Self:
         """Features that you have: ``images`` [N, D] by id and ``text_features`` [T, D] by text.
 
+        Args:
+            image_ids: N strings, in the order of the rows.
+            images: as the encoder gave them, not scaled to unit length: a fusion that learned on
+                features takes their lengths into account. A tensor, kept without its graph, or
+                anything that numpy makes an array of: float16, float32 or float64 (a tensor may be
+                bfloat16). Arrays are shared where torch can read and write them, else copied.
+            texts: T strings, in the order of the rows.
+            text_features: as ``images``.
+            key: names the features, where they are to be cached or compared.
+
         Raises:
-            ValueError: if names and rows differ in number, a name occurs twice, widths differ,
-                or a feature is NaN or infinite.
+            TypeError: if features are no array of numbers, or the key is no string.
+            ValueError: if names are no list of strings (a set has no order), if names and rows
+                differ in number, a name occurs twice, widths or devices differ, or a feature is
+                NaN or infinite.
         """
+        if not isinstance(key, str):
+            raise TypeError(f"key must be a string, got {shown(key)}")
         return cls(
             FeatureTable("image", image_ids, images),
             FeatureTable("text", texts, text_features),
@@ -98,8 +116,8 @@ class CachedEncoder(nn.Module):
             workers: processes that load pictures; None chooses.
             precision: ``"fp32"``, or autocast to ``"bf16"`` (worth it on GPUs, and on CPUs that
                 have it) or ``"fp16"`` (GPUs only).
-            dtype: what features are stored as, such as ``torch.float16``; None keeps what the
-                encoder gives, float32 at least.
+            dtype: what features are stored as: ``torch.float16``, ``bfloat16``, ``float32`` or
+                ``float64``; None keeps what the encoder gives, float32 at least.
             on_error: ``"raise"`` stops at the first picture that is missing or broken;
                 ``"skip"`` lists it in ``skipped`` and goes on.
 
@@ -108,11 +126,16 @@ class CachedEncoder(nn.Module):
             PictureError: if one cannot be read.
             ValueError: if the file at ``path`` belongs to another encoder or to other datasets,
                 if there is no key for it, if a feature is NaN or infinite, or if no picture at
-                all could be read.
+                all could be read; if a setting is of another kind or out of range.
+            TypeError: if encoder or datasets are something else, as when they are swapped.
         """
         if not datasets:
             raise ValueError("build needs at least one dataset to know what to encode")
         how = Extraction(batch_size, workers, precision, dtype, on_error)
+        order = "encoder, dataset, another dataset, ..."
+        require("encoder", encoder, "encode_image", "an encoder", order)
+        for data in datasets:
+            require("dataset", data, "image_ids", "a Dataset", order)
         join()
         if path is None:
             image, text = (compute_table(encoder, datasets, side, how) for side in SIDES)
@@ -195,12 +218,16 @@ class CachedEncoder(nn.Module):
         return {"image": self.image.find, "text": self.text.find}
 
     def encode_image(self, images: Tensor | Sequence[str]) -> Tensor:
-        """Features [B, D] of row numbers or ids, float32 at least."""
+        """Features [B, D] of row numbers (int64 [B]) or a list of ids, float32 at least.
+
+        They are as they were computed or given, of any length; ``ComposedEncoder.gallery`` scales
+        them to unit length for search.
+        """
         features: Tensor = self.image(images)
         return features
 
     def encode_text(self, texts: Tensor | Sequence[str]) -> Tensor:
-        """Features [B, D] of row numbers or texts, float32 at least."""
+        """Features [B, D] of row numbers (int64 [B]) or a list of texts, float32 at least."""
         features: Tensor = self.text(texts)
         return features
 

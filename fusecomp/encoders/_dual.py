@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fusecomp.checks import whole_number
 from fusecomp.encoders._towers import learnable
 from fusecomp.identity import fingerprint
 from fusecomp.protocols import SIDES
@@ -31,7 +32,7 @@ class DualEncoder(nn.Module):
     Raises:
         TypeError: if a side cannot be called.
         ValueError: if the widths are known to differ and there is no ``dim``, or a width that
-            a head needs is unknown.
+            a head needs is unknown, or one is no positive whole number.
 
     Example:
         >>> import torch
@@ -67,7 +68,11 @@ class DualEncoder(nn.Module):
         self.image = image
         self.text = text
         self.load = load
-        widths = {"image": _width(image, image_dim), "text": _width(text, text_dim)}
+        dim = None if dim is None else whole_number("dim", dim, 1)
+        widths = {
+            "image": _width("image", image, image_dim),
+            "text": _width("text", text, text_dim),
+        }
         self.heads = nn.ModuleDict(_heads(widths, dim))
         self._towers = learnable(self, lambda name: name.split(".")[0])
 
@@ -116,8 +121,10 @@ class DualEncoder(nn.Module):
         return fingerprint(self)
 
 
-def _width(part: Any, given: int | None) -> int | None:
-    known = getattr(part, "output_dim", None) if given is None else given
+def _width(side: str, part: Any, given: int | None) -> int | None:
+    if given is not None:
+        return whole_number(f"{side}_dim", given, 1)
+    known = getattr(part, "output_dim", None)
     return known if isinstance(known, int) else None
 
 

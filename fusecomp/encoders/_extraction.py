@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fusecomp.checks import shown, whole_number
 from fusecomp.distributed import gathered_weights, rank, world_size
 from fusecomp.encoders._blocks import Block, Blocks
 from fusecomp.encoders._features import FeatureTable
 from fusecomp.loading import ON_ERROR, load_available, load_pictures, require_files
-from fusecomp.modules import autocast, device_of, inference
+from fusecomp.modules import PRECISIONS, autocast, device_of, inference
 from fusecomp.progress import progress
 from fusecomp.protocols import Dataset, Encoder, require_choice
-from fusecomp.similarity import non_finite_rows, widen
+from fusecomp.similarity import FLOATING, check_features, non_finite_rows, widen
 
 __all__ = ["Extraction", "compute_table"]
 
@@ -37,13 +38,14 @@ class Extraction:
     on_error: str = "raise"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
-        if self.workers is not None and self.workers < 0:
-            raise ValueError(f"workers must be at least 0, or None, got {self.workers}")
+        object.__setattr__(self, "batch_size", whole_number("batch_size", self.batch_size, 1))
+        if self.workers is not None:
+            object.__setattr__(self, "workers", whole_number("workers", self.workers, 0))
+        require_choice("precision", self.precision, PRECISIONS)
         require_choice("on_error", self.on_error, ON_ERROR)
-        if self.dtype is not None and not self.dtype.is_floating_point:
-            raise ValueError(f"dtype must be floating, got {self.dtype}")
+        if self.dtype is not None and self.dtype not in FLOATING:
+            valid = ", ".join(map(str, FLOATING))
+            raise ValueError(f"dtype must be floating, one of {valid}; got {shown(self.dtype)}")
 
 
 class _Inputs(NamedTuple):
@@ -195,7 +197,9 @@ def _encode_block(
         skipped.update(batch.skipped)
         if batch.inputs is None:
             continue
-        features = widen(encode(batch.inputs))
+        features = encode(batch.inputs)
+        check_features(features, f"what encode_{side} returns")
+        features = widen(features)
         if len(features) != len(batch.names):
             raise ValueError(
                 f"encode_{side} returned {len(features)} rows for {len(batch.names)} inputs"

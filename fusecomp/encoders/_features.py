@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -6,7 +6,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fusecomp.similarity import non_finite_rows, widen
+from fusecomp.checks import ordered, shown, strings
+from fusecomp.similarity import FLOATING, check_tensor, check_values, non_finite_rows, widen
 
 __all__ = ["FeatureTable"]
 
@@ -30,20 +31,17 @@ class FeatureTable(nn.Module):
         skipped: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        kinds = {type(name).__name__ for name in names if not isinstance(name, str)}
-        if kinds or isinstance(names, str):
-            found = f"{type(names).__name__} of {', '.join(sorted(kinds)) or 'str'}"
-            raise TypeError(f"{side} names must be a list of strings, got {found}; {_ORDER}")
         try:
-            features = torch.as_tensor(features)
-        except (TypeError, ValueError, RuntimeError) as error:
-            found = type(features).__name__
-            raise TypeError(f"{side} features must be an array, got {found}; {_ORDER}") from error
-        if features.ndim != 2 or features.numel() == 0 or not features.is_floating_point():
+            names = strings(f"{side} names", names)
+        except ValueError as error:
+            raise TypeError(f"{error}; {_ORDER}") from None
+        features = _tensor(f"{side} features", features)
+        if features.ndim != 2 or features.numel() == 0 or features.dtype not in FLOATING:
             raise ValueError(
-                f"{side} features must be floating [N, D] and not empty, "
+                f"{side} features must be floating [N, D] of 16 bits at least and not empty, "
                 f"got {features.dtype} {list(features.shape)}"
             )
+        check_values(features, f"{side} features")
         if len(names) != len(features):
             raise ValueError(f"{len(names)} {side} names but {len(features)} rows of features")
         self.side = side
@@ -66,14 +64,19 @@ class FeatureTable(nn.Module):
         """Row numbers, int64 [B].
 
         Raises:
-            ValueError: naming the first unknown one.
+            ValueError: naming the first unknown one, or if these are no list of strings.
         """
+        if isinstance(names, str | bytes | Set | Mapping) or not isinstance(names, Collection):
+            ordered(f"{self.side} names", names, "strings")
         try:
             # Several times as fast as torch.tensor of a list.
             rows = np.fromiter(map(self.rows.__getitem__, names), np.int64, len(names))
             return torch.from_numpy(rows)
         except KeyError as error:
             raise ValueError(self._why_not(error.args[0])) from None
+        except TypeError:  # a name that cannot be looked up at all
+            strings(f"{self.side} names", names)
+            raise
 
     def _why_not(self, name: str) -> str:
         if name in self.skipped:
@@ -88,7 +91,54 @@ class FeatureTable(nn.Module):
         )
 
     def forward(self, rows: Tensor | Sequence[str]) -> Tensor:
-        """Features [B, D], float32 at least, of row numbers or names."""
+        """Features [B, D], float32 at least, of row numbers or names.
+
+        Raises:
+            ValueError: on an unknown name, and, on the CPU, on a row number that is none.
+        """
         if not isinstance(rows, Tensor):
-            rows = self.find(rows).to(self.features.device)
-        return widen(self.features.index_select(0, rows))
+            rows = self.find(rows)
+        if rows.ndim != 1 or rows.dtype != torch.int64:
+            raise ValueError(
+                f"{self.side} rows must be int64 [B], got {rows.dtype} {list(rows.shape)}"
+            )
+        try:
+            return widen(self.features.index_select(0, rows.to(self.features.device)))
+        except IndexError:  # a GPU is not asked, as it would have to be waited for
+            raise ValueError(
+                f"{self.side} rows must lie in [0, {len(self.features)}), got "
+                f"{int(rows.min())} to {int(rows.max())}"
+            ) from None
+
+
+def _tensor(name: str, features: Any) -> Tensor:
+    """The features as a tensor without a graph, sharing memory where it can be written to.
+
+    Raises:
+        TypeError: on what is no array of numbers; ValueError on one that lacks some.
+    """
+    if isinstance(features, np.ma.MaskedArray):
+        raise ValueError(f"{name} are a masked array, whose gaps would count: fill or drop them")
+    try:
+        if hasattr(features, "__array__") and not isinstance(features, Tensor):
+            features = _native(np.asarray(features))
+        tensor = torch.as_tensor(features)
+    except (TypeError, ValueError, RuntimeError):
+        kind = f" of {features.dtype}" if isinstance(features, np.ndarray) else ""
+        raise TypeError(
+            f"{name} must be an array of numbers [N, D], got {type(features).__name__}{kind} "
+            f"{shown(features)}; np.stack or torch.stack makes one of many rows; {_ORDER}"
+        ) from None
+    check_tensor(tensor, name)
+    return tensor.detach()
+
+
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    """The array as torch takes it: in this machine's byte order, with rows that go forward."""
+    if array.dtype.kind == "f":
+        # Long doubles are narrowed: torch has none.
+        dtype = array.dtype.newbyteorder("=") if array.itemsize <= 8 else np.dtype("f8")
+        array = array.astype(dtype, copy=False)
+    # Torch warns of memory that must not be written.
+    plain = array.flags.writeable and min(array.strides, default=0) >= 0
+    return array if plain else array.copy()

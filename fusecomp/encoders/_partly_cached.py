@@ -3,6 +3,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from fusecomp.checks import strings
 from fusecomp.distributed import is_sharded, join
 from fusecomp.encoders._extraction import Extraction, compute_table
 from fusecomp.encoders._features import FeatureTable
@@ -53,6 +54,7 @@ class PartlyCachedEncoder(nn.Module):
             FileNotFoundError: if pictures are missing.
             PictureError: if one cannot be read.
         """
+        sides = strings("sides", sides)
         if unknown := set(sides) - set(SIDES):
             raise ValueError(f"unknown sides {sorted(unknown)}; valid: {', '.join(SIDES)}")
         heads = {side: head for side, head in _learning_heads(encoder) if side in sides}

@@ -4,6 +4,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fusecomp.checks import whole_number
 from fusecomp.data import without
 from fusecomp.encoders import CachedEncoder
 from fusecomp.evaluation._tasks import check_tasks
@@ -60,6 +61,8 @@ class TaskFeatures:
     ) -> None:
         require_both(model, dataset)
         require_choice("on_error", on_error, ON_ERROR)
+        if workers is not None:
+            workers = whole_number("workers", workers, 0)
         check_tasks(dataset.tasks())
         require_one_device(model.encoder, model.fusion)
         encoder: Encoder = model.encoder
@@ -122,7 +125,7 @@ class TaskFeatures:
     def _fuse(self, queries: Sequence[Triplet]) -> Tensor:
         image = self._images([query.reference_id for query in queries])
         text = self._texts([text for query in queries for text in query.texts])
-        counts = torch.tensor([len(query.texts) for query in queries], device=text.device)
+        counts = torch.tensor([len(query.texts) for query in queries])
         return self._model.compose(image, text, counts)
 
     def _images(self, image_ids: Sequence[str]) -> Tensor:

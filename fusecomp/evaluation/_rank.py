@@ -1,7 +1,6 @@
-from numbers import Integral
-
 from torch import Tensor
 
+from fusecomp.checks import whole_number
 from fusecomp.evaluation._features import TaskFeatures
 from fusecomp.evaluation._ranking import Ranking, TaskRanking
 from fusecomp.model import ComposedEncoder
@@ -34,14 +33,14 @@ def rank(
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
-        ValueError: if k is no whole number of at least 1, encoder and fusion are on different
-            devices, a feature is not finite, an id is not in a gallery or twice in it, or a task
-            has no queries, two of one id, no k or one below 1, more or fewer rows of ``exclude`` or
-            ``subsets`` than queries, or a name that is taken, "mean", or empty beside other tasks.
+        ValueError: if k is no whole number of at least 1 or workers none of at least 0, encoder and
+            fusion are on different devices, a feature is not finite, an id is not in a gallery or
+            twice in it, or a task has no queries, two of one id, no k or one below 1, more or fewer
+            rows of ``exclude`` or ``subsets`` than queries, or a name that is taken, "mean", or
+            empty beside other tasks.
         FileNotFoundError: if pictures are missing.
     """
-    if not isinstance(k, Integral) or k < 1:
-        raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
+    k = whole_number("k", k, 1)
     features = TaskFeatures(model, dataset, workers=workers, on_error=on_error)
     return Ranking([_rank_task(features, task, k) for task in features.tasks], features.protocol)
 

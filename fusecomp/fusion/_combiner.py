@@ -5,6 +5,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from fusecomp.checks import number, whole_number
 from fusecomp.files import read_tensors, write_tensors
 from fusecomp.similarity import check_pair, normalize
 from fusecomp.weights import check_weights, without_wrappers
@@ -39,8 +40,9 @@ class Combiner(nn.Module):
 
     Raises:
         TypeError: if an input is no torch tensor.
-        ValueError: if a size is not positive, dropout is outside [0, 1), or the two inputs
-            differ in shape or dtype, are empty, or are not [B, dim].
+        ValueError: if a size is no positive whole number, dropout is outside [0, 1), or the two
+            inputs differ in shape, dtype or device from each other or, in the last two, from the
+            weights (autocast may change the dtype), are empty, or are not [B, dim].
 
     Example:
         >>> import torch
@@ -58,15 +60,12 @@ class Combiner(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
+        self.dim = dim = whole_number("dim", dim, 1)
         projection_dim = 4 * dim if projection_dim is None else projection_dim
+        projection_dim = whole_number("projection_dim", projection_dim, 1)
         hidden_dim = 8 * dim if hidden_dim is None else hidden_dim
-        sizes = {"dim": dim, "projection_dim": projection_dim, "hidden_dim": hidden_dim}
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, got {size}")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-        self.dim = dim
+        hidden_dim = whole_number("hidden_dim", hidden_dim, 1)
+        dropout = number("dropout", dropout, 0, 1)
         # The names of the layers are those of the published checkpoints.
         self.text_projection_layer = nn.Linear(dim, projection_dim)
         self.image_projection_layer = nn.Linear(dim, projection_dim)
@@ -100,9 +99,22 @@ class Combiner(nn.Module):
         check_pair(image, text, ("image", "text"))
         if image.shape[1] != self.dim:
             raise ValueError(f"this Combiner has dim={self.dim}, got features {list(image.shape)}")
+        self._require_one_dtype(image)
         projected = (self.text_projection_layer(text), self.image_projection_layer(image))
         joint: Tensor = self.relu_dropout(torch.cat(projected, dim=-1))
         return joint
+
+    def _require_one_dtype(self, image: Tensor) -> None:
+        weight = next(self.parameters(), image)  # quantised, it has none
+        if weight.device != image.device:
+            raise ValueError(
+                f"this Combiner is on {weight.device} and image on {image.device}: move both to one"
+            )
+        if weight.dtype != image.dtype and not torch.is_autocast_enabled(image.device.type):
+            raise ValueError(
+                f"this Combiner's weights are {weight.dtype} and image is {image.dtype}: bring "
+                "both to one dtype, as ComposedEncoder.compose does"
+            )
 
     @classmethod
     def from_clip4cir(cls, path: str | Path) -> Self:

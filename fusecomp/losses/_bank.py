@@ -1,9 +1,11 @@
 import torch
 from torch import Tensor, nn
 
+from fusecomp.checks import whole_number
 from fusecomp.identity import hash_tensors
-from fusecomp.losses._ids import check_ids, check_table, find
+from fusecomp.losses._ids import check_ids, find
 from fusecomp.losses._pairs import ABSENT, Pairs
+from fusecomp.losses._table import refuse_loaded_nan, unit_table
 from fusecomp.similarity import normalize, widen
 
 __all__ = ["Bank", "Queue", "make_bank"]
@@ -17,8 +19,9 @@ class Bank(nn.Module):
         ids: M integers, all different.
 
     Raises:
-        ValueError: if features are not [M, D] of a floating dtype, or the ids not M different
-            integers.
+        TypeError: if features are no torch tensor.
+        ValueError: if features are not [M, D] of a floating dtype or not finite (also in a state
+            dict), or the ids not M different integers.
     """
 
     features: Tensor
@@ -26,16 +29,17 @@ class Bank(nn.Module):
 
     def __init__(self, features: Tensor, ids: Tensor) -> None:
         super().__init__()
-        check_table(features, "bank")
+        unit = unit_table(features, "bank")
         # Sorted, so that an id is found by bisection.
-        ids, order = check_ids(ids, features.shape[:1], "bank_ids").sort()
+        ids, order = check_ids(ids, features[:, 0], "bank_ids").sort()
         if (ids[1:] == ids[:-1]).any():
             again = ids[1:][ids[1:] == ids[:-1]].unique().tolist()
             raise ValueError(
                 f"bank_ids must be all different, but {again[:5]} occur more than once"
             )
-        self.register_buffer("features", normalize(widen(features.detach()))[order])
+        self.register_buffer("features", unit[order])
         self.register_buffer("ids", ids)
+        refuse_loaded_nan(self)
 
     def join(self, pairs: Pairs, query: Tensor, target_ids: Tensor | None) -> Pairs:
         """The pairs with the bank's columns, in which rows find their positive if it is there."""
@@ -75,7 +79,8 @@ class Queue(nn.Module):
         dim: their width D.
 
     Raises:
-        ValueError: unless both are positive.
+        ValueError: unless both are positive whole numbers; on a state dict with features that are
+            not finite.
 
     Example:
         >>> from fusecomp.losses import InfoNCE
@@ -92,11 +97,11 @@ class Queue(nn.Module):
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
-        if size < 1 or dim < 1:
-            raise ValueError(f"size and dim must be positive, got {size} and {dim}")
+        size, dim = whole_number("size", size, 1), whole_number("dim", dim, 1)
         self.register_buffer("features", torch.zeros(size, dim))
         self.register_buffer("ids", torch.full((size,), ABSENT))
         self.register_buffer("pushed", torch.tensor(0))
+        refuse_loaded_nan(self)
 
     def join(self, pairs: Pairs, query: Tensor, target_ids: Tensor | None) -> Pairs:
         """The pairs with the queue's columns; those that are still empty are left out."""

@@ -1,17 +1,14 @@
 import torch
 from torch import Tensor, nn
 
+from fusecomp.checks import positive
 from fusecomp.identity import hash_tensors
-from fusecomp.losses._ids import batch_ids, check_ids, check_table, find
+from fusecomp.losses._ids import batch_ids, check_ids, find
 from fusecomp.losses._pairs import check_batch
-from fusecomp.losses._temperature import (
-    LearnableTemperature,
-    check_positive,
-    check_temperature,
-    scale_of,
-)
+from fusecomp.losses._table import refuse_loaded_nan, unit_table
+from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
-from fusecomp.similarity import normalize, widen
+from fusecomp.similarity import check_widths, normalize
 
 __all__ = ["Distill"]
 
@@ -49,10 +46,12 @@ class Distill(nn.Module):
         ``dataset.image_ids``. In nats.
 
     Raises:
-        ValueError: if a temperature is not positive and finite, or the teacher's features or ids
-            do not fit together; without target_ids and reference_ids, or with some that the
-            teacher does not know (compiled, the loss is then NaN); if query and target differ in
-            shape or dtype or are not [B, D], if B < 2, if ids are not integers [B].
+        TypeError: if features are no torch tensors.
+        ValueError: if a temperature is not positive and finite, a feature of the teacher is NaN or
+            infinite (also in a state dict), or its features or ids do not fit together; without
+            target_ids and reference_ids, or with some that the teacher does not know (compiled, the
+            loss is then NaN); if query and target differ in shape or dtype or are not [B, D], if
+            B < 2, if ids are not integers [B].
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
@@ -73,19 +72,14 @@ class Distill(nn.Module):
         teacher_temperature: float = 0.01,
     ) -> None:
         super().__init__()
-        check_table(queries, "queries")
-        check_table(targets, "targets")
-        if queries.shape[1] != targets.shape[1]:
-            raise ValueError(
-                f"queries {list(queries.shape)} and targets {list(targets.shape)} must have one "
-                "width, that of the teacher"
-            )
-        check_ids(query_ids, torch.Size((len(queries), 2)), "query_ids")
-        check_ids(target_ids, targets.shape[:1], "target_ids")
-        self.queries = _Table(queries, query_ids, "query of (reference, target)")
-        self.targets = _Table(targets, target_ids.unsqueeze(1), "picture")
+        unit_queries, unit_targets = unit_table(queries, "queries"), unit_table(targets, "targets")
+        check_widths(queries, targets, ("queries", "targets"))
+        query_ids = check_ids(query_ids, queries.new_empty(len(queries), 2), "query_ids")
+        target_ids = check_ids(target_ids, targets[:, 0], "target_ids")
+        self.queries = _Table(unit_queries, query_ids, "query of (reference, target)")
+        self.targets = _Table(unit_targets, target_ids.unsqueeze(1), "picture")
         self.temperature = check_temperature(temperature)
-        self.teacher_temperature = check_positive(teacher_temperature, "teacher_temperature")
+        self.teacher_temperature = positive("teacher_temperature", teacher_temperature)
 
     def forward(
         self,
@@ -119,16 +113,16 @@ class _Table(nn.Module):
     keys: Tensor
     features: Tensor
 
-    def __init__(self, features: Tensor, ids: Tensor, what: str) -> None:
+    def __init__(self, unit: Tensor, ids: Tensor, what: str) -> None:
         super().__init__()
         if ids.min() < 0 or ids.max() >= _ID_RANGE:
             raise ValueError(f"ids must be in [0, 2^31), got {ids.min()} to {ids.max()}")
         self.what = what
-        keys, row = _key(*ids.long().unbind(dim=1)).unique(return_inverse=True)
-        unit = normalize(widen(features.detach()))
+        keys, row = _key(*ids.unbind(dim=1)).unique(return_inverse=True)
         total = unit.new_zeros(len(keys), unit.shape[1]).index_add_(0, row, unit)
         self.register_buffer("keys", keys)
         self.register_buffer("features", normalize(total))
+        refuse_loaded_nan(self)
 
     def forward(self, *ids: Tensor) -> Tensor:
         """The features of each id."""

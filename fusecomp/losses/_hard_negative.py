@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusecomp.checks import number
 from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
 from fusecomp.losses._printed import Printed
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
@@ -63,12 +64,9 @@ class HardNegativeNCE(Printed):
         exclude: Collection[str] = (),
     ) -> None:
         super().__init__()
-        for name, value in (("alpha", alpha), ("beta", beta)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be finite and not negative, got {value}")
         self.temperature = check_temperature(temperature)
-        self.alpha = alpha
-        self.beta = beta
+        self.alpha = number("alpha", alpha, 0.0)
+        self.beta = number("beta", beta, 0.0)
         self.exclude = check_exclude(exclude)
 
     def forward(

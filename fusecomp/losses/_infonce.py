@@ -3,6 +3,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from fusecomp.checks import flag, number
 from fusecomp.losses._bank import Queue, make_bank
 from fusecomp.losses._ids import check_ids
 from fusecomp.losses._pairs import check_candidates, check_exclude, own_targets
@@ -10,7 +11,7 @@ from fusecomp.losses._printed import Printed
 from fusecomp.losses._softmax import both_ways, columns_of, one_way
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
-from fusecomp.similarity import check_pair
+from fusecomp.similarity import check_alike, check_floating, check_pair
 
 __all__ = ["InfoNCE"]
 
@@ -61,12 +62,13 @@ class InfoNCE(Printed):
         ``negative_ids``: integers [B, K], which ``exclude`` and a bank need.
 
     Raises:
+        TypeError: if features are no torch tensors.
         ValueError: if the temperature is not positive and finite, if label_smoothing is not in
-            [0, 1) or the margin negative or not finite; if bank and bank_ids do not fit each
-            other, or a bank meets a queue or ``symmetric`` (it has no other direction); if query
-            and target differ in shape or dtype or are not [B, D], if there are fewer than 2
-            candidates (one has no gradient), if ids are missing or not integers of the right
-            shape.
+            [0, 1) or the margin negative or not finite, if symmetric is neither True nor False; if
+            a feature of the bank is NaN or infinite, if bank and bank_ids do not fit each other,
+            or a bank meets a queue or ``symmetric`` (it has no other direction); if query and
+            target differ in shape or dtype or are not [B, D], if there are fewer than 2 candidates (one
+            has no gradient), if ids are missing or not integers of the right shape.
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
@@ -92,10 +94,7 @@ class InfoNCE(Printed):
         margin: float = 0.0,
     ) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
-        if not 0 <= margin < float("inf"):
-            raise ValueError(f"margin must be finite and not negative, got {margin}")
+        symmetric = flag("symmetric", symmetric)
         if bank is not None and symmetric:
             raise ValueError("symmetric=True does not go with a bank: its targets have no queries")
         if bank is not None and queue is not None:
@@ -107,8 +106,8 @@ class InfoNCE(Printed):
         self.exclude = check_exclude(exclude)
         self.bank = make_bank(bank, bank_ids)
         self.queue = queue
-        self.label_smoothing = label_smoothing
-        self.margin = margin
+        self.label_smoothing = number("label_smoothing", label_smoothing, 0, 1)
+        self.margin = number("margin", margin, 0)
 
     def forward(
         self,
@@ -158,15 +157,15 @@ class InfoNCE(Printed):
         batch, dim = query.shape
         if negatives is None:
             raise ValueError("negative_ids need negatives")
+        check_floating(negatives, "negatives")
         if negatives.ndim != 3 or negatives.shape[::2] != query.shape:
             raise ValueError(
                 f"negatives must be [{batch}, K, {dim}], as query is {list(query.shape)}, "
                 f"got {list(negatives.shape)}"
             )
-        if negatives.dtype != query.dtype:
-            raise ValueError(f"negatives are {negatives.dtype} and query is {query.dtype}")
+        check_alike(query, negatives, ("query", "negatives"))
         if negative_ids is not None:
-            ids = check_ids(negative_ids, negatives.shape[:2], "negative_ids")
+            ids = check_ids(negative_ids, negatives[..., 0], "negative_ids")
         elif self.exclude or self.bank is not None:
             what = "a bank" if self.bank is not None else f"exclude={self.exclude}"
             raise ValueError(f"{what} needs negative_ids of the negatives")

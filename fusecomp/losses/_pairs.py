@@ -1,11 +1,12 @@
 """Which column of the logits a row must find, and which it leaves out."""
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from fusecomp.checks import shown
 from fusecomp.losses._ids import batch_ids
 from fusecomp.similarity import check_pair
 
@@ -109,7 +110,8 @@ def own_targets(
 
 def check_exclude(exclude: Collection[str]) -> tuple[str, ...]:
     """The names, in one order; ValueError on one that is unknown."""
-    names = {exclude} if isinstance(exclude, str) else set(exclude)
-    if not names <= set(_EXCLUDABLE):
-        raise ValueError(f"exclude must name some of {_EXCLUDABLE}, got {exclude!r}")
+    listed = isinstance(exclude, Collection) and not isinstance(exclude, Mapping | Tensor)
+    names: Any = (exclude,) if isinstance(exclude, str) or not listed else exclude
+    if not all(isinstance(name, str) and name in _EXCLUDABLE for name in names):
+        raise ValueError(f"exclude must name some of {_EXCLUDABLE}, got {shown(exclude)}")
     return tuple(name for name in _EXCLUDABLE if name in names)

@@ -1,4 +1,3 @@
-import math
 from collections.abc import Collection
 from typing import Any
 
@@ -6,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusecomp.checks import number
 from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
@@ -56,13 +56,11 @@ class Sigmoid(nn.Module):
         exclude: Collection[str] = (),
     ) -> None:
         super().__init__()
-        if not math.isfinite(bias):
-            raise ValueError(f"bias must be finite, got {bias}")
         if temperature is None:
             temperature = LearnableTemperature(start=0.1, lowest=0.0)
         self.temperature = check_temperature(temperature)
-        self.start = bias
-        self.bias = nn.Parameter(torch.tensor(bias))
+        self.start = number("bias", bias)
+        self.bias = nn.Parameter(torch.tensor(self.start))
         self.exclude = check_exclude(exclude)
 
     def forward(

@@ -3,7 +3,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LearnableTemperature", "check_positive", "check_temperature", "scale_of"]
+from fusecomp.checks import number, positive
+
+__all__ = ["LearnableTemperature", "check_temperature", "scale_of"]
 
 
 class LearnableTemperature(nn.Module):
@@ -33,12 +35,11 @@ class LearnableTemperature(nn.Module):
 
     def __init__(self, start: float = 0.07, lowest: float = 0.01) -> None:
         super().__init__()
-        check_positive(start, "start")
-        if not 0 <= lowest <= start:
-            raise ValueError(f"lowest must be in [0, start={start}], got {lowest}")
-        self.start = start
-        self.lowest = lowest
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(start)))
+        self.start = positive("start", start)
+        self.lowest = number("lowest", lowest)
+        if not 0 <= self.lowest <= self.start:
+            raise ValueError(f"lowest must be in [0, start={self.start}], got {self.lowest}")
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(self.start)))
 
     def forward(self) -> Tensor:
         """The scale 1 / T, a scalar."""
@@ -56,15 +57,7 @@ def check_temperature(temperature: float | LearnableTemperature) -> float | Lear
     """The temperature; ValueError unless it learns or is positive and finite."""
     if isinstance(temperature, LearnableTemperature):
         return temperature
-    return check_positive(temperature, "temperature")
-
-
-def check_positive(value: float, name: str) -> float:
-    """The value; ValueError unless it is positive and finite."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be positive and finite, got {value!r}")
-    return value
+    return positive("temperature", temperature)
 
 
 def scale_of(temperature: float | LearnableTemperature) -> float | Tensor:

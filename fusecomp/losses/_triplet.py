@@ -1,13 +1,14 @@
-import math
 from collections.abc import Collection
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from fusecomp.checks import number
 from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
 from fusecomp.losses._printed import Printed
 from fusecomp.losses._tiles import slices, tiled
+from fusecomp.protocols import require_choice
 from fusecomp.similarity import normalize, widen
 
 __all__ = ["TripletMargin"]
@@ -22,7 +23,10 @@ class TripletMargin(Printed):
 
     - ``"all"``: ``mean_j max(0, m - s_ii + s_ij)``;
     - ``"hardest"``: ``max_j max(0, m - s_ii + s_ij)``;
-    - ``"semi-hard"``: the same over the j with ``s_ij < s_ii``, 0 if there are none.
+    - ``"semi-hard"``: the same over the j with ``s_ij < s_ii``, 0 if there are none. A target that
+      the batch holds twice is no negative of its own copy, whose cosine rounding alone would put
+      below or above: rows have one target if their target ids are equal or, without ids, if their
+      targets are equal in every number.
 
     The loss is their mean. One direction, query to target; in float32 at least. No matrix of
     cosines is held.
@@ -61,11 +65,8 @@ class TripletMargin(Printed):
         exclude: Collection[str] = (),
     ) -> None:
         super().__init__()
-        if not 0 <= margin < math.inf:
-            raise ValueError(f"margin must be finite and not negative, got {margin}")
-        if mining not in _MINING:
-            raise ValueError(f"mining must be one of {_MINING}, got {mining!r}")
-        self.margin = margin
+        require_choice("mining", mining, _MINING)
+        self.margin = number("margin", margin, 0)
         self.mining = mining
         self.exclude = check_exclude(exclude)
 
@@ -82,6 +83,9 @@ class TripletMargin(Printed):
         pairs = own_targets(query, self.exclude, target_ids, reference_ids)
         if self.mining == "all":
             return tiled(_hinges, query, target, 1.0, self.margin, *pairs)
+        if self.mining == "semi-hard":
+            columns = _row_keys(target) if target_ids is None else pairs.columns
+            pairs = pairs._replace(columns=columns).ban(columns)
         with torch.autocast(query.device.type, enabled=False):
             unit, others = normalize(widen(query)), normalize(widen(target))
             place, found = _closest(unit, others, self.mining == "semi-hard", pairs)
@@ -119,3 +123,19 @@ def _hinges(
     cosines.sign_().div_(count)
     cosines.scatter_(1, own, -cosines.sum(dim=1, keepdim=True))
     return losses.squeeze(1), None
+
+
+@torch.no_grad()
+def _row_keys(target: Tensor) -> Tensor:
+    """A number for each row [B]: equal rows have one, others too rarely to count."""
+    wide = widen(target) + 0.0  # 0 and -0 are equal, but their bits are not
+    bits = wide.view(torch.int64 if wide.dtype == torch.float64 else torch.int32).long()
+    places = torch.arange(1, bits.shape[1] + 1, device=bits.device)
+    return _scattered(bits + _scattered(places)).sum(dim=1)
+
+
+def _scattered(numbers: Tensor) -> Tensor:
+    """The numbers without their pattern, as splitmix64 scatters them."""
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        numbers = (numbers ^ (numbers >> shift)) * factor
+    return numbers ^ (numbers >> 31)

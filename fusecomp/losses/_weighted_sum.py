@@ -1,8 +1,9 @@
-import math
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
+from fusecomp.checks import number, shown
 from fusecomp.identity import describe
 from fusecomp.modules import accepted_keywords
 from fusecomp.protocols import BATCH_IDS, Loss
@@ -23,8 +24,8 @@ class WeightedSum(nn.Module):
         ``reference_ids``: integers [B].
 
     Raises:
-        ValueError: without a loss, if a name cannot be one or a weight is not finite, if a loss
-            does not return a scalar; else what the losses raise.
+        ValueError: without a loss, if a name cannot be one, a weight is not finite or a loss cannot
+            be called, if a loss does not return a scalar tensor; else what the losses raise.
 
     Example:
         >>> import torch
@@ -40,14 +41,15 @@ class WeightedSum(nn.Module):
             raise ValueError(f"losses must map names to (weight, loss), got {losses!r:.80}")
         if not losses:
             raise ValueError("losses must name at least one loss")
-        self.weights = {name: weight for name, (weight, _) in losses.items()}
-        self.losses = {name: loss for name, (_, loss) in losses.items()}
-        self.keywords = {n: accepted_keywords(loss, BATCH_IDS) for n, loss in self.losses.items()}
-        for name, (weight, loss) in losses.items():
-            if not name.isidentifier() or hasattr(self, name):
+        self.weights: dict[str, float] = {}
+        self.losses: dict[str, Loss] = {}
+        self.keywords: dict[str, list[str]] = {}
+        for name, pair in losses.items():
+            if not isinstance(name, str) or not name.isidentifier() or hasattr(self, name):
                 raise ValueError(f"a loss cannot be named {name!r}: take another identifier")
-            if not math.isfinite(weight):
-                raise ValueError(f"the weight of {name!r} must be finite, got {weight}")
+            weight, loss = _weight_and_loss(name, pair)
+            self.weights[name], self.losses[name] = weight, loss
+            self.keywords[name] = accepted_keywords(loss, BATCH_IDS)
             if isinstance(loss, nn.Module):
                 self.add_module(name, loss)
 
@@ -64,8 +66,9 @@ class WeightedSum(nn.Module):
         values = []
         for name, loss in self.losses.items():
             value = loss(query, target, **{key: ids[key] for key in self.keywords[name]})
-            if value.ndim != 0:
-                raise ValueError(f"the loss {name!r} must return a scalar, got {list(value.shape)}")
+            if not isinstance(value, Tensor) or value.ndim != 0:
+                got = list(value.shape) if isinstance(value, Tensor) else shown(value)
+                raise ValueError(f"the loss {name!r} must return a scalar, got {got}")
             values.append(self.weights[name] * value)
         return sum(values[1:], start=values[0])
 
@@ -75,3 +78,15 @@ class WeightedSum(nn.Module):
         lines = [", ".join(f"{name}: {weight}" for name, weight in self.weights.items())]
         lines += [f"({name}): {describe(function)}" for name, function in functions.items()]
         return "\n".join(lines)
+
+
+def _weight_and_loss(name: str, pair: Any) -> tuple[float, Loss]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise ValueError(f"{name!r} must be a pair (weight, loss), got {shown(pair)}")
+    weight, loss = pair
+    if isinstance(loss, type) or not callable(loss):
+        raise ValueError(
+            f"the loss {name!r} must be a module or function (an instance, no class), got "
+            f"{shown(loss)}"
+        )
+    return number(f"the weight of {name!r}", weight), loss

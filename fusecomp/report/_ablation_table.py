@@ -18,12 +18,13 @@ def ablation_table(rows: Mapping[str, Evaluation]) -> Table:
         rows: name -> evaluation.
 
     Raises:
+        TypeError: unless rows map names to evaluations.
         ValueError: if there is no row, or metrics differ.
 
     Warns:
         ProtocolWarning: if protocols differ; it names the difference.
     """
-    differences = differences_of(rows, "there is no evaluation to show")
+    differences = differences_of(rows, Evaluation, "there is no evaluation to show")
     (first_name, first), *_ = rows.items()
     content: list[dict[str, Any]] = []
     cells, apart = [], []

@@ -3,6 +3,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from fusecomp.evaluation import ProtocolWarning, protocol_differences
+from fusecomp.report._given import require_rows
 
 __all__ = ["differences_of", "warn_apart"]
 
@@ -12,15 +13,17 @@ class _Row(Protocol):
     def protocol(self) -> Mapping[str, str]: ...
 
 
-def differences_of(rows: Mapping[str, _Row], empty: str) -> dict[str, list[str]]:
+def differences_of(rows: Mapping[str, _Row], kind: type, empty: str) -> dict[str, list[str]]:
     """What each row's protocol differs in from the first one's.
 
     Raises:
+        TypeError: unless the rows are a mapping from names to objects of this kind.
         ValueError: if there is no row, with the message ``empty``.
 
     Warns:
         ProtocolWarning: the caller of the report, of each row that differs.
     """
+    require_rows(rows, kind)
     if not rows:
         raise ValueError(empty)
     first_name, first = next(iter(rows.items()))

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -6,10 +7,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fusecomp.checks import whole_number
 from fusecomp.evaluation import Evaluation, Ranking, combine
+from fusecomp.report._given import require_evaluation
 from fusecomp.report._table import Table, short
 
-__all__ = ["Interval", "bootstrap", "interval_of", "interval_table", "resampled"]
+__all__ = [
+    "Interval",
+    "bootstrap",
+    "checked_draws",
+    "interval_of",
+    "interval_table",
+    "resampled",
+]
 
 _LOW, _HIGH = 0.025, 0.975
 # Numbers that are drawn at once, 8 bytes each.
@@ -40,8 +50,11 @@ def bootstrap(
         seed: the same one gives the same intervals.
 
     Raises:
-        ValueError: if resamples are below 1, or seed is below 0.
+        TypeError: if this is no evaluation.
+        ValueError: if resamples are no whole number of at least 1, or seed none of at least 0.
     """
+    require_evaluation("evaluation", evaluation)
+    resamples, seed = checked_draws(resamples, seed)
     (metrics,) = resampled([evaluation.ranking], resamples, seed)
     return {name: interval_of(values) for name, values in metrics.items()}
 
@@ -55,8 +68,10 @@ def interval_table(evaluation: Evaluation, *, resamples: int = 10_000, seed: int
         seed: as in ``bootstrap``.
 
     Raises:
-        ValueError: if resamples are below 1, or seed is below 0.
+        TypeError: as ``bootstrap``.
+        ValueError: as ``bootstrap``.
     """
+    resamples, seed = checked_draws(resamples, seed)
     intervals = bootstrap(evaluation, resamples=resamples, seed=seed)
     content: dict[str, Any] = {
         name: {"value": evaluation[name], **interval._asdict()}
@@ -87,15 +102,17 @@ def interval_of(values: Tensor) -> Interval:
     return Interval(float(low), float(high))
 
 
+def checked_draws(resamples: int, seed: int) -> tuple[int, int]:
+    """Both as ints; ValueError on others than whole numbers of at least 1 and 0."""
+    # NumPy takes seeds of any length.
+    return whole_number("resamples", resamples, 1), whole_number("seed", seed, 0, math.inf)
+
+
 def resampled(rankings: Sequence[Ranking], resamples: int, seed: int) -> list[Mapping[str, Tensor]]:
     """For each ranking its metrics [R]; all rankings see the same draws.
 
     Their tasks must have the same queries in the same order.
     """
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, got {resamples}")
-    if seed < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}")
     generator = np.random.default_rng(seed)
     recalls: list[dict[str, dict[str, Tensor]]] = [{} for _ in rankings]
     for task in rankings[0]:

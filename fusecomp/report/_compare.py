@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fusecomp.checks import shown, strings, whole_number
 from fusecomp.evaluation import (
     Evaluation,
     Ranking,
@@ -14,7 +15,8 @@ from fusecomp.evaluation import (
 )
 from fusecomp.records import Triplet
 from fusecomp.report._apart import warn_apart
-from fusecomp.report._bootstrap import interval_of, resampled
+from fusecomp.report._bootstrap import checked_draws, interval_of, resampled
+from fusecomp.report._given import require_evaluation
 
 __all__ = ["Change", "Comparison", "Difference", "compare"]
 
@@ -136,14 +138,21 @@ def compare(
         changes: how many queries to list that rose, and that fell.
 
     Raises:
-        ValueError: if the two are of different datasets, tasks, metrics or queries, resamples are
-            below 1, or seed or changes below 0.
+        TypeError: if one is no evaluation.
+        ValueError: if the two are of different datasets, tasks, metrics or queries, names are not
+            two strings, resamples are no whole number of at least 1, or seed or changes none of at
+            least 0.
 
     Warns:
         ProtocolWarning: if protocols or galleries differ; it names the difference.
     """
-    if changes < 0:
-        raise ValueError(f"changes must be at least 0, got {changes}")
+    require_evaluation("a", a)
+    require_evaluation("b", b)
+    if len(both := strings("names", names)) != 2:
+        raise ValueError(f"names must be two strings, got {shown(names)}")
+    names = both[0], both[1]
+    resamples, seed = checked_draws(resamples, seed)
+    changes = whole_number("changes", changes, 0)
     a, b = _paired(a, b, names)
     notes = [*protocol_differences(a.protocol, b.protocol), *_galleries(a.ranking, b.ranking)]
     if notes:

@@ -48,13 +48,14 @@ def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
         rows: name -> evaluation, of ``data.FashionIQ`` or ``data.CIRR``.
 
     Raises:
+        TypeError: unless rows map names to evaluations.
         ValueError: if there is no row, nothing is published of the dataset, no published metric
             is among those of the first row, or another row has other metrics.
 
     Warns:
         ProtocolWarning: if one's own rows differ in protocol.
     """
-    differences = differences_of(rows, "there is no evaluation to show")
+    differences = differences_of(rows, Evaluation, "there is no evaluation to show")
     (first_name, first), *_ = rows.items()
     published = _of_dataset(first)
     columns = _columns(first, published)

@@ -25,12 +25,13 @@ def cosine_figure(rows: Mapping[str, Cosines], path: str | Path) -> None:
 
     Raises:
         ImportError: if matplotlib is missing.
+        TypeError: unless rows map names to cosines.
         ValueError: if there is no row.
 
     Warns:
         ProtocolWarning: if protocols differ; it names the difference.
     """
-    differences_of(rows, "there are no cosines to draw")
+    differences_of(rows, Cosines, "there are no cosines to draw")
     first = next(iter(rows.values()))
     figure = new_figure(7, 0.7 + 1.35 * len(rows))
     panels = figure.subplots(len(rows), sharex=True, squeeze=False)[:, 0]

@@ -155,9 +155,9 @@ def feature_cosines(
         (1.0, -0.5, 1.5)
     """
     check_search(query, gallery)
-    check_targets(targets, len(query), len(gallery), least=0)
+    targets = check_targets(targets, query, gallery, least=0)
     if exclude is not None:
-        check_indices("exclude", exclude, len(query), len(gallery))
+        exclude = check_indices("exclude", exclude, query, gallery)
     blocks = [
         _block(
             cosine(query[rows], gallery),

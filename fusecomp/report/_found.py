@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
+from fusecomp.checks import number, ordered
 from fusecomp.evaluation import TaskRanking
 from fusecomp.records import Task, Triplet
 
@@ -63,10 +65,11 @@ def what_it_found(
 
 
 def checked_gates(task: Task, gates: Gates | None) -> list[float] | None:
-    """The gates as numbers; raises ValueError if they are not one for each query."""
+    """The gates as numbers; raises ValueError if they are not one finite one for each query."""
     if gates is None:
         return None
-    numbers = [float(gate) for gate in gates]
+    given = gates.flatten().tolist() if isinstance(gates, Tensor | np.ndarray) else gates
+    numbers = [number("a gate", gate) for gate in ordered("gates", given, "numbers")]
     if len(numbers) != len(task.queries):
         raise ValueError(
             f"{len(numbers)} gates for the {len(task.queries)} queries of task {task.name!r}"

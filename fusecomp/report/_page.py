@@ -1,5 +1,6 @@
 import io
 import json
+import math
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
@@ -8,11 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fusecomp.checks import shown, whole_number
 from fusecomp.evaluation import Evaluation, TaskRanking
 from fusecomp.files import open_atomic
 from fusecomp.pictures import require_pillow
 from fusecomp.protocols import Dataset
 from fusecomp.report._found import Found, Gates, checked_gates, what_it_found
+from fusecomp.report._given import require_dataset, require_evaluation, require_texts
 from fusecomp.report._page_template import PAGE
 from fusecomp.report._thumbnail import thumbnail
 
@@ -55,13 +58,18 @@ def retrieval_page(
 
     Raises:
         ImportError: if Pillow is missing.
-        ValueError: if each or top are below 1 or seed is below 0, gates name no task, or there are
-            more or fewer than queries.
+        TypeError: if an argument is something else, as when they are swapped.
+        ValueError: if each or top are no whole numbers of at least 1 or seed none of at least 0,
+            gates name no task or are not finite, or there are more or fewer than queries.
     """
-    for name, number, least in (("each", each, 1), ("top", top, 1), ("seed", seed, 0)):
-        if number < least:
-            raise ValueError(f"{name} must be at least {least}, got {number}")
+    require_evaluation("evaluation", evaluation)
+    require_dataset(dataset)
+    require_texts(title=title)
+    each, top = whole_number("each", each, 1), whole_number("top", top, 1)
+    seed = whole_number("seed", seed, 0, math.inf)
     gates = {} if gates is None else gates
+    if not isinstance(gates, Mapping):
+        raise TypeError(f"gates must map tasks to numbers, got {shown(gates)}")
     for task in gates:
         if task not in evaluation.ranking:
             tasks = ", ".join(map(repr, evaluation.ranking))

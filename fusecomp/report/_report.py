@@ -1,10 +1,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from fusecomp.checks import shown
 from fusecomp.evaluation import Evaluation
 from fusecomp.files import open_atomic, write_json
 from fusecomp.protocols import Dataset
 from fusecomp.report._ablation_table import ablation_table
+from fusecomp.report._given import require_dataset, require_texts
 from fusecomp.report._sheets import contact_sheet, retrieval_sheet
 
 __all__ = ["write_report"]
@@ -39,10 +41,15 @@ def write_report(
 
     Raises:
         ImportError: if Pillow is missing.
+        TypeError: if an argument is something else, as when they are swapped.
         ValueError: if there is no row, or protocols or metrics differ.
         OSError: if writing fails.
     """
     table = str(ablation_table(rows))
+    require_dataset(dataset)
+    require_texts(title=title, note=note)
+    if not isinstance(settings, Mapping | None):
+        raise TypeError(f"settings must be a mapping, got {shown(settings)}")
     folder, settings = Path(folder), dict(settings or {})
     *_, last = rows.values()
     metrics = {name: dict(evaluation) for name, evaluation in rows.items()}

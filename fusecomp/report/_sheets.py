@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fusecomp.checks import ordered, shown, whole_number
 from fusecomp.evaluation import TaskRanking
 from fusecomp.files import open_atomic
 from fusecomp.pictures import require_pillow
 from fusecomp.protocols import Dataset
 from fusecomp.records import Triplet
 from fusecomp.report._found import Found, Gates, checked_gates, what_it_found
+from fusecomp.report._given import require_dataset
 from fusecomp.report._thumbnail import thumbnail
 
 __all__ = ["contact_sheet", "retrieval_sheet"]
@@ -43,10 +45,14 @@ def contact_sheet(triplets: Sequence[Triplet], dataset: Dataset, path: str | Pat
 
     Raises:
         ImportError: if Pillow is missing.
-        ValueError: if there are no triplets.
+        TypeError: if these are no triplets or no dataset, as when they are swapped.
+        ValueError: if there are no triplets, or they have no order.
     """
+    require_dataset(dataset)
     rows = []
-    for triplet in triplets:
+    for triplet in ordered("triplets", triplets, "Triplet"):
+        if not isinstance(triplet, Triplet):
+            raise TypeError(f"triplets must be a list of Triplet, got {shown(triplet)} in it")
         row = [_Cell("reference", triplet.reference_id), _Cell("", text=_texts(triplet))]
         if triplet.target_id is not None:
             row.append(_Cell("target", triplet.target_id, framed=True))
@@ -78,16 +84,20 @@ def retrieval_sheet(
 
     Raises:
         ImportError: if Pillow is missing.
-        ValueError: if there are no queries, positions outside the task's, top is below 1, or there
-            are more or fewer gates than queries.
+        TypeError: if ranking or dataset is something else, as when they are swapped.
+        ValueError: if there are no queries, positions that are none of the task's, top is no whole
+            number of at least 1, or gates are not finite or more or fewer than queries.
     """
-    if top < 1:
-        raise ValueError(f"top must be at least 1, got {top}")
+    if not isinstance(ranking, TaskRanking):
+        raise TypeError(f"ranking must be one task of a Ranking, got {shown(ranking)}")
+    require_dataset(dataset)
+    top = whole_number("top", top, 1)
     count = len(ranking.task.queries)
     numbers = checked_gates(ranking.task, gates)
     if queries is None:
         queries = range(min(10, count))
-    outside = [position for position in queries if not 0 <= position < count]
+    queries = [whole_number("queries", q, 0) for q in ordered("queries", queries, "positions")]
+    outside = [position for position in queries if position >= count]
     if outside:
         raise ValueError(f"queries must lie in [0, {count}), got {outside}")
     rows = [_row(what_it_found(ranking, position, top, numbers)) for position in queries]

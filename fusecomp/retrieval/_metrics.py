@@ -3,9 +3,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fusecomp.similarity import check_tensor
+from fusecomp.checks import ordered, strings, whole_number
+from fusecomp.similarity import check_alike, check_tensor, check_values
 
 __all__ = ["hits_at_k", "median_rank", "recall_at_k", "target_rank"]
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def target_rank(
@@ -22,33 +25,45 @@ def target_rank(
         int64 [Q]; -1 where the target is not among the ranked.
 
     Raises:
-        ValueError: if ranked and targets differ in length, only one is a tensor, or a shape is
-            another.
+        ValueError: if ranked and targets differ in length, only one is a tensor, a dtype or shape
+            is another, or an id in a list is no string.
 
     Example:
         >>> target_rank([["a", "b"], ["c", "d"]], ["b", "x"])
         tensor([ 2, -1])
     """
-    if len(ranked) != len(targets):
-        raise ValueError(f"{len(ranked)} rankings but {len(targets)} targets")
-    if isinstance(ranked, Tensor) and isinstance(targets, Tensor):
-        if ranked.ndim != 2 or targets.ndim != 1:
-            raise ValueError(
-                f"expected ranked [Q, k] and targets [Q], got {list(ranked.shape)} and "
-                f"{list(targets.shape)}"
-            )
-        hit = (ranked == targets.unsqueeze(1)) & (ranked >= 0)
-        place = hit.int().argmax(dim=1) if ranked.shape[1] else torch.zeros_like(targets)
-        return torch.where(hit.any(dim=1), place + 1, -1)
-    if isinstance(ranked, Tensor) or isinstance(targets, Tensor):
+    if isinstance(ranked, Tensor) != isinstance(targets, Tensor):
         raise ValueError("ranked and targets must both be tensors or both be sequences")
-    if any(isinstance(row, str) for row in ranked):
-        raise ValueError("ranked must hold a sequence of ids for each query, got a string")
+    if isinstance(ranked, Tensor) and isinstance(targets, Tensor):
+        return _place_of_index(ranked, targets)
+    rows, wanted = ordered("ranked", ranked, "lists of ids"), strings("targets", targets)
+    _check_lengths(len(rows), len(wanted))
+    ids = [strings(f"ranked[{number}]", row) for number, row in enumerate(rows)]
     places = [
-        list(row).index(target) + 1 if target in row else -1
-        for row, target in zip(ranked, targets, strict=True)
+        row.index(target) + 1 if target in row else -1
+        for row, target in zip(ids, wanted, strict=True)
     ]
     return torch.tensor(places, dtype=torch.int64)
+
+
+def _place_of_index(ranked: Tensor, targets: Tensor) -> Tensor:
+    for name, indices, axes in (("ranked", ranked, 2), ("targets", targets, 1)):
+        check_tensor(indices, name)
+        if indices.dtype != torch.int64 or indices.ndim != axes:
+            shape = "[Q, k]" if axes == 2 else "[Q]"
+            raise ValueError(
+                f"{name} must be int64 {shape}, got {indices.dtype} {list(indices.shape)}"
+            )
+    _check_lengths(len(ranked), len(targets))
+    check_alike(ranked, targets, ("ranked", "targets"))
+    hit = (ranked == targets.unsqueeze(1)) & (ranked >= 0)
+    place = hit.int().argmax(dim=1) if ranked.shape[1] else torch.zeros_like(targets)
+    return torch.where(hit.any(dim=1), place + 1, -1)
+
+
+def _check_lengths(rankings: int, targets: int) -> None:
+    if rankings != targets:
+        raise ValueError(f"{rankings} rankings but {targets} targets")
 
 
 def recall_at_k(ranks: Tensor, k: int) -> float:
@@ -60,7 +75,8 @@ def recall_at_k(ranks: Tensor, k: int) -> float:
 
     Raises:
         TypeError: if ranks are no torch tensor.
-        ValueError: if ranks are empty, or k is below 1.
+        ValueError: if ranks are empty, no integers or below 1 (but -1), or k is no whole number
+            of at least 1.
 
     Example:
         >>> recall_at_k(torch.tensor([1, 7, -1, 3]), k=5)
@@ -88,8 +104,7 @@ def hits_at_k(ranks: Tensor, k: int) -> Tensor:
         tensor([ True, False, False,  True])
     """
     _check_ranks(ranks)
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    k = whole_number("k", k, 1)
     return (ranks >= 1) & (ranks <= k)
 
 
@@ -101,7 +116,7 @@ def median_rank(ranks: Tensor) -> float:
 
     Raises:
         TypeError: if ranks are no torch tensor.
-        ValueError: if ranks are empty.
+        ValueError: if ranks are empty, no integers, or below 1 (but -1).
 
     Example:
         >>> median_rank(torch.tensor([1, 7, 3]))
@@ -114,7 +129,12 @@ def median_rank(ranks: Tensor) -> float:
 
 def _check_ranks(ranks: Tensor) -> None:
     check_tensor(ranks, "ranks")
-    if ranks.ndim != 1 or len(ranks) == 0 or ranks.is_floating_point():
+    if ranks.ndim != 1 or len(ranks) == 0 or ranks.dtype not in _INTEGERS:
         raise ValueError(
             f"ranks must be a non-empty integer [Q], got {ranks.dtype} {list(ranks.shape)}"
+        )
+    check_values(ranks, "ranks")
+    if (wrong := ranks[(ranks < 1) & (ranks != -1)]).numel():
+        raise ValueError(
+            f"ranks are counted from 1, and -1 where a target was not found; got {wrong[0]}"
         )

@@ -4,6 +4,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fusecomp.checks import whole_number
 from fusecomp.retrieval._metrics import target_rank
 from fusecomp.similarity import (
     as_columns,
@@ -22,6 +23,8 @@ __all__ = ["Ranked", "rank_targets", "search"]
 _LEAST_ROWS = 64
 # The largest count that float32 holds exactly with every smaller one.
 _EXACT = 2**24
+# How far k may exceed the gallery: what lies beyond is padding, and takes room for each query.
+_MOST_PADDED = 2**20
 
 
 class Ranked(NamedTuple):
@@ -50,10 +53,12 @@ def search(
     last bits of the scores).
 
     Args:
-        query: [Q, D], any floating dtype; need not be normalised.
-        gallery: [N, D], the same device and dtype.
-        k: how many; may exceed N.
+        query: [Q, D], of float16, bfloat16, float32 or float64; need not be normalised.
+        gallery: [N, D], the same device and dtype; need not be normalised: image features and the
+            unit vectors of ``ComposedEncoder.gallery`` give the same answer.
+        k: how many; may exceed N, as far as 1,048,576.
         exclude: int64 [Q] or [Q, M], gallery indices that a query must not find; -1 is padding.
+            Indices may be on another device.
         candidates: int64 [Q] or [Q, M], the only indices that a query may find; -1 is padding.
         chunk: queries scored at once; memory grows with chunk x N.
 
@@ -64,17 +69,17 @@ def search(
     Raises:
         TypeError: on what is no torch tensor.
         ValueError: on tensors that are not [Q, D] and [N, D], empty, of different widths,
-            dtypes or devices, or not finite; on k or chunk below 1; on indices that are not
-            int64 or outside [-1, N).
+            dtypes or devices, or not finite; on k or chunk that are no whole numbers of at least
+            1; on indices that are not int64 or outside [-1, N).
 
     Example:
         >>> gallery = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
         >>> search(torch.tensor([[2.0, 0.1]]), gallery, k=2)[1]
         tensor([[0, 2]])
     """
+    k, chunk = _check(query, gallery, k, chunk)
     blocks = [
-        _top(scores, k)
-        for _, scores in _score_blocks(query, gallery, k, exclude, candidates, chunk)
+        _top(scores, k) for _, scores in _score_blocks(query, gallery, exclude, candidates, chunk)
     ]
     scores, indices = zip(*blocks, strict=True)
     return torch.cat(scores), torch.cat(indices)
@@ -116,11 +121,12 @@ def rank_targets(
         >>> rank_targets(torch.tensor([[2.0, 0.1]]), gallery, torch.tensor([1]), k=1).ranks
         tensor([3])
     """
-    check_targets(targets, len(query), len(gallery))
+    k, chunk = _check(query, gallery, k, chunk)
+    targets = check_targets(targets, query, gallery)
     if subsets is not None:
-        check_indices("subsets", subsets, len(query), len(gallery))
+        subsets = check_indices("subsets", subsets, query, gallery)
     blocks: list[tuple[Tensor, ...]] = []
-    for rows, scores in _score_blocks(query, gallery, k, exclude, None, chunk):
+    for rows, scores in _score_blocks(query, gallery, exclude, None, chunk):
         block = (*_top(scores, k), _ranks(scores, targets[rows]))
         if subsets is None:
             blocks.append(block)
@@ -130,21 +136,24 @@ def rank_targets(
     return Ranked(*map(torch.cat, zip(*blocks, strict=True)))
 
 
+def _check(query: Tensor, gallery: Tensor, k: int, chunk: int) -> tuple[int, int]:
+    """The numbers k and chunk; ValueError or TypeError on what does not fit."""
+    check_search(query, gallery)
+    most = max(len(gallery), _MOST_PADDED)
+    return whole_number("k", k, 1, most), whole_number("chunk", chunk, 1)
+
+
 def _score_blocks(
     query: Tensor,
     gallery: Tensor,
-    k: int,
     exclude: Tensor | None,
     candidates: Tensor | None,
     chunk: int,
 ) -> Iterator[tuple[slice, Tensor]]:
-    check_search(query, gallery)
-    for name, number in (("k", k), ("chunk", chunk)):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
-    for name, indices in (("exclude", exclude), ("candidates", candidates)):
-        if indices is not None:
-            check_indices(name, indices, len(query), len(gallery))
+    if exclude is not None:
+        exclude = check_indices("exclude", exclude, query, gallery)
+    if candidates is not None:
+        candidates = check_indices("candidates", candidates, query, gallery)
     query, gallery = normalize(widen(query)), normalize(widen(gallery))
     for start in range(0, len(query), chunk):
         rows = slice(start, min(start + chunk, len(query)))

@@ -1,6 +1,8 @@
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
+
+from fusecomp.checks import shown
 
 __all__ = ["Callbacks"]
 
@@ -11,11 +13,15 @@ class Callbacks:
     """Calls the hooks that each object has; ``Trainer`` lists them.
 
     Raises:
-        TypeError: if an object has no hook, or an attribute that looks like one and is none, or
-            is a class.
+        TypeError: if these are no objects in an order, if one has no hook, an attribute that looks
+            like one and is none, or is a class.
     """
 
     def __init__(self, callbacks: Iterable[Any]) -> None:
+        if not isinstance(callbacks, Iterable) or isinstance(callbacks, str | Set | Mapping):
+            raise TypeError(
+                f"callbacks must be a list of objects with hooks, got {type(callbacks).__name__}"
+            )
         self._callbacks = tuple(callbacks)
         for callback in self._callbacks:
             if isinstance(callback, type):
@@ -25,6 +31,11 @@ class Callbacks:
                 raise TypeError(
                     f"callback {type(callback).__name__} has unknown hooks {unknown}; "
                     f"valid: {', '.join(HOOKS)}"
+                )
+            if wrong := [name for name in named if not callable(getattr(callback, name))]:
+                raise TypeError(
+                    f"callback {type(callback).__name__}: {wrong[0]} must be a method, got "
+                    f"{shown(getattr(callback, wrong[0]))}"
                 )
             if not named:
                 raise TypeError(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+from fusecomp.checks import flag, number, shown, whole_number
 from fusecomp.files import parse_json
 from fusecomp.protocols import require_choice
 
@@ -126,31 +127,34 @@ class StageConfig:
     def __post_init__(self) -> None:
         for name in ("betas", "train", "no_decay", "metric"):
             if isinstance(getattr(self, name), list):  # JSON has no tuples
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+                self._set(name, tuple(getattr(self, name)))
         for name, least in _INTEGERS.items():
-            _check_integer(name, getattr(self, name), least)
+            self._set(name, whole_number(name, getattr(self, name), least))
         for name, least in _OPTIONAL_INTEGERS.items():
             if getattr(self, name) is not None:
-                _check_integer(name, getattr(self, name), least)
+                self._set(name, whole_number(name, getattr(self, name), least))
         for name in _FLAGS:
-            _check_flag(name, getattr(self, name))
+            self._set(name, flag(name, getattr(self, name)))
         for name, valid in _CHOICES.items():
             require_choice(name, getattr(self, name), valid)
         self._check_numbers()
         self._check_names()
 
+    def _set(self, name: str, value: Any) -> None:
+        """Keep a value as Python's own kind, which JSON has."""
+        object.__setattr__(self, name, value)
+
     def _check_numbers(self) -> None:
         for name in ("lr", "eps"):
-            _check_number(name, getattr(self, name), 0.0, math.inf)
+            self._set(name, number(name, getattr(self, name), 0.0))
         for name, high in (("weight_decay", math.inf), ("clip", math.inf), ("ema", 1.0)):
             if getattr(self, name) is not None:
-                _check_number(name, getattr(self, name), 0.0, high)
+                self._set(name, number(name, getattr(self, name), 0.0, high))
         if self.clip == 0:
             raise ValueError("clip=0.0 would stop all learning; None does not clip")
         if not (isinstance(self.betas, tuple) and len(self.betas) == 2):
-            raise ValueError(f"betas must be two numbers, got {self.betas!r}")
-        for beta in self.betas:
-            _check_number("betas", beta, 0.0, 1.0)
+            raise ValueError(f"betas must be two numbers, got {shown(self.betas)}")
+        self._set("betas", tuple(number("betas", beta, 0.0, 1.0) for beta in self.betas))
         if self.optimizer == "sgd" and (self.betas, self.eps) != (_BETAS, _EPS):
             raise ValueError("optimizer='sgd' has no betas and no eps: leave them out")
         if self.micro_batch is not None and self.micro_batch > self.batch_size:
@@ -168,10 +172,10 @@ class StageConfig:
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError(f"metric must name each metric once, got {self.metrics!r}")
         if not isinstance(self.lr_of, Mapping):
-            raise ValueError(f"lr_of must map name patterns to numbers, got {self.lr_of!r}")
+            raise ValueError(f"lr_of must map name patterns to numbers, got {shown(self.lr_of)}")
         _check_patterns("lr_of", tuple(self.lr_of))
-        for pattern, lr in self.lr_of.items():
-            _check_number(f"lr_of[{pattern!r}]", lr, 0.0, math.inf)
+        rates = {p: number(f"lr_of[{p!r}]", lr, 0.0) for p, lr in self.lr_of.items()}
+        self._set("lr_of", rates)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -230,22 +234,6 @@ class StageConfig:
         return {name: value for name, value in self.to_dict().items() if name not in free}
 
 
-def _check_flag(name: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be True or False, got {value!r}")
-
-
 def _check_patterns(name: str, patterns: Any) -> None:
     if not isinstance(patterns, tuple) or not all(isinstance(p, str) and p for p in patterns):
-        raise ValueError(f"{name} must be a name or a tuple of names, got {patterns!r}")
-
-
-def _check_integer(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-
-
-def _check_number(name: str, value: Any, low: float, high: float) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not (low <= value < high):
-        raise ValueError(f"{name} must be a number in [{low}, {high}), got {value!r}")
+        raise ValueError(f"{name} must be a name or a tuple of names, got {shown(patterns)}")

@@ -151,7 +151,7 @@ class Step:
             image, text, target = cache.features
         seed(self._device, *place)
         with autocast(self._device, self._config.precision):
-            query = self._compose(image, text, self._moved(batch.text_counts))
+            query = self._compose(image, text, batch.text_counts)
         query, target = gather(query), gather(widen(target).to(query.dtype))
         loss = self._global_loss(query, target, batch, number)
         self.scaler.scale(loss).backward()

@@ -223,7 +223,9 @@ def test_dropout_outside_its_bounds_is_refused(dropout: float) -> None:
 @pytest.mark.parametrize("size", [0, -1])
 def test_sizes_below_one_are_refused(name: str, size: int) -> None:
     sizes = {"dim": 4, "projection_dim": 4, "hidden_dim": 4, name: size}
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, got {size}"):
+    with pytest.raises(
+        ValueError, match=f"{name} must be a whole number of at least 1, got {size}"
+    ):
         Combiner(**sizes)
 
 

@@ -177,7 +177,10 @@ def triplet_margin(
         positive = cosine(q[i], t[i])
         negatives = negatives_of(i, q, t, keywords)
         if mining == "semi-hard":
-            negatives = [s for s in negatives if s < positive]
+            apart = {**keywords, "exclude": {*keywords.get("exclude", ()), "target"}}
+            # Without ids, equal rows have the id of the first of them.
+            apart["target_ids"] = keywords.get("target_ids") or [t.index(row) for row in t]
+            negatives = [s for s in negatives_of(i, q, t, apart) if s < positive]
         hinges = [max(0.0, margin - positive + s) for s in negatives] or [0.0]
         return mean(hinges) if mining == "all" else max(hinges)
 

@@ -108,7 +108,7 @@ def test_it_needs_both_ids(given: tuple[str, ...]) -> None:
     [
         ({"queries": torch.ones(10)}, r"queries must be \[M, D\].* got \[10\]"),
         ({"targets": torch.ones(7, 0)}, "targets must be .* not empty"),
-        ({"targets": torch.ones(7, 5)}, r"queries \[10, 4\] and targets \[7, 5\] must have one"),
+        ({"targets": torch.ones(7, 5)}, r"queries \[10, 4\] and targets \[7, 5\] differ"),
         ({"query_ids": torch.arange(10)}, r"query_ids must be \[10, 2\].* got \[10\]"),
         ({"query_ids": torch.ones(10, 2)}, "query_ids must be integers, got torch.float32"),
         ({"target_ids": torch.arange(8)}, r"target_ids must be \[7\].* got \[8\]"),

@@ -166,10 +166,10 @@ def test_drawing_in_blocks_changes_nothing(
 
 
 def test_no_resamples_are_refused(tiny_cirr: Path) -> None:
-    with pytest.raises(ValueError, match="resamples must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="resamples must be a whole number of at least 1, got 0"):
         bootstrap(random_evaluation(CIRR(tiny_cirr, "val")), resamples=0)
 
 
 def test_a_seed_below_0_is_refused(tiny_cirr: Path) -> None:
-    with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="seed must be a whole number of at least 0, got -1"):
         bootstrap(random_evaluation(CIRR(tiny_cirr, "val")), seed=-1)

@@ -264,5 +264,5 @@ def test_fewer_changes_than_none_are_refused(tiny_fashioniq: Path) -> None:
     a, b = evaluations(tiny_fashioniq)
     none = compare(a, b, changes=0)
     assert not none.better and not none.worse
-    with pytest.raises(ValueError, match="changes must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="changes must be a whole number of at least 0, got -1"):
         compare(a, b, changes=-1)

@@ -121,7 +121,7 @@ def test_unknown_targets_and_shapes_are_named(tiny_fashioniq: Path) -> None:
         feature_cosines(query, gallery, torch.tensor([[0], [1]]))
     with pytest.raises(ValueError, match=re.escape("exclude must be [2] or [2, M], got [3, 1]")):
         feature_cosines(query, gallery, torch.tensor([0, 1]), torch.zeros(3, 1).long())
-    with pytest.raises(ValueError, match=re.escape("query must be [rows, D], not empty")):
+    with pytest.raises(ValueError, match=re.escape("query must be [rows, D] and not empty")):
         feature_cosines(query[:0], gallery, torch.tensor([], dtype=torch.int64))
 
 
@@ -131,7 +131,7 @@ def test_unknown_targets_and_shapes_are_named(tiny_fashioniq: Path) -> None:
         ({"query": torch.tensor([[math.nan, 1, 1], [1, 1, 1]])}, "query row 0 holds NaN"),
         ({"gallery": torch.full((4, 3), math.inf)}, "gallery row 0 holds NaN or infinity"),
         ({"gallery": torch.ones(4, 5)}, "differ in width"),
-        ({"gallery": torch.ones(4, 3).double()}, "must share one dtype"),
+        ({"gallery": torch.ones(4, 3).double()}, "bring both to one dtype"),
         ({"targets": torch.tensor([0.0, 1.0])}, "targets must be int64"),
         ({"exclude": torch.tensor([[4], [2]])}, re.escape("exclude must lie in [-1, 4)")),
         ({"exclude": torch.tensor([[-2], [2]])}, re.escape("exclude must lie in [-1, 4)")),

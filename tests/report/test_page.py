@@ -241,9 +241,9 @@ def test_gates_are_shown(data: FashionIQ, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"each": 0}, "each must be at least 1, got 0"),
-        ({"top": 0}, "top must be at least 1, got 0"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"each": 0}, "each must be a whole number of at least 1, got 0"),
+        ({"top": 0}, "top must be a whole number of at least 1, got 0"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"gates": {"skirt": [1.0]}}, "gates of 'skirt'; the tasks are 'dress', 'shirt', 'toptee'"),
         ({"gates": {"dress": [1.0]}}, "1 gates for the 8 queries of task 'dress'"),
     ],

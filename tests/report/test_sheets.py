@@ -111,9 +111,11 @@ def test_queries_outside_the_task_are_named(
 ) -> None:
     ranking = evaluation.ranking[""]
     count = len(ranking.task.queries)
-    message = re.escape(f"queries must lie in [0, {count}), got [{count}, -1]")
+    message = re.escape(f"queries must lie in [0, {count}), got [{count}, {count + 3}]")
     with pytest.raises(ValueError, match=message):
-        retrieval_sheet(ranking, data, tmp_path / "sheet.png", [0, count, -1])
+        retrieval_sheet(ranking, data, tmp_path / "sheet.png", [0, count, count + 3])
+    with pytest.raises(ValueError, match="queries must be a whole number of at least 0, got -1"):
+        retrieval_sheet(ranking, data, tmp_path / "sheet.png", [0, -1])
     assert not (tmp_path / "sheet.png").exists()
 
 
@@ -147,7 +149,7 @@ def test_a_picture_too_large_to_open_is_a_grey_box(
 
 @pytest.mark.parametrize("top", [0, -1])
 def test_no_results_to_draw(data: Toy, evaluation: fc.Evaluation, tmp_path: Path, top: int) -> None:
-    with pytest.raises(ValueError, match=f"top must be at least 1, got {top}"):
+    with pytest.raises(ValueError, match=f"top must be a whole number of at least 1, got {top}"):
         retrieval_sheet(evaluation.ranking[""], data, tmp_path / "sheet.png", top=top)
     assert not (tmp_path / "sheet.png").exists()
 

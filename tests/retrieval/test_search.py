@@ -267,12 +267,12 @@ GOOD = torch.ones(2, 3)
     ("query", "gallery", "message"),
     [
         (torch.ones(3), GOOD, r"query must be \[rows, D\]"),
-        (GOOD, torch.ones(1, 2, 3), r"gallery must be \[rows, D\], not empty; got \[1, 2, 3\]"),
+        (GOOD, torch.ones(1, 2, 3), r"gallery must be \[rows, D\] and not empty, got \[1, 2, 3\]"),
         (torch.ones(0, 3), GOOD, "query must be .* not empty"),
         (GOOD, torch.ones(0, 3), "gallery must be .* not empty"),
         (torch.ones(2, 0), torch.ones(2, 0), "not empty"),
         (GOOD.long(), GOOD.long(), "query must have a floating dtype, got torch.int64"),
-        (GOOD, GOOD.double(), "share one dtype, got torch.float32 and torch.float64"),
+        (GOOD, GOOD.double(), "query is torch.float32 and gallery is torch.float64: bring both"),
         (GOOD, torch.ones(2, 4), r"\[2, 3\] and gallery \[2, 4\] differ in width"),
         (GOOD, torch.tensor([[1.0, 1, 1], [1, torch.nan, 1]]), "gallery row 1 holds NaN"),
         (torch.tensor([[torch.inf, 1, 1]]), GOOD, "query row 0 holds NaN or infinity"),
@@ -286,7 +286,9 @@ def test_features_that_do_not_fit_are_refused(query: Tensor, gallery: Tensor, me
 @pytest.mark.parametrize("name", ["k", "chunk"])
 @pytest.mark.parametrize("number", [0, -1])
 def test_numbers_below_one_are_refused(name: str, number: int) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be at least 1, got {number}"):
+    with pytest.raises(
+        ValueError, match=f"{name} must be a whole number of at least 1, got {number}"
+    ):
         search(GOOD, GOOD, k=number if name == "k" else 1, chunk=number if name == "chunk" else 1)
 
 
