@@ -11,6 +11,7 @@ loaded from, the code of classes.
 
 import dataclasses
 import hashlib
+import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -41,6 +42,9 @@ _PASSING = frozenset(vars(nn.Module())) | {
     "grad_checkpointing",
     "gradient_checkpointing",
     "name_or_path",
+    # Of a module that FSDP2 has sharded.
+    "_fsdp_use_orig_params",
+    "_is_fsdp_managed_module",
 }
 _PLACE = re.compile(r"\bname_or_path='[^']*',? ?")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -160,7 +164,7 @@ def _module_settings(part: nn.Module, name: str, above: _Above) -> dict[str, str
 
 def _attribute(module: nn.Module, name: str, value: Any, above: _Above) -> str | None:
     """Describe an attribute of a module; None if it counts for nothing."""
-    if name in _PASSING or isinstance(value, nn.Module):
+    if name in _PASSING or isinstance(value, nn.Module) or _is_own_method(module, name, value):
         return None
     if _of_library(module):
         known = isinstance(value, (*_FIXED, list, dict, set, Tensor)) or callable(value)
@@ -169,6 +173,12 @@ def _attribute(module: nn.Module, name: str, value: Any, above: _Above) -> str |
     if callable(value) and not _of_library(value):
         return _described(value, above)  # what tells nothing may do anything
     return _text(value, above)
+
+
+def _is_own_method(module: nn.Module, name: str, value: Any) -> bool:
+    """Whether this is a method of the module's class, as FSDP2 puts one around it."""
+    method = inspect.unwrap(value) if isinstance(value, MethodType) else None
+    return method is not None and method.__func__ is getattr(plain_class(module), name, None)
 
 
 # Values

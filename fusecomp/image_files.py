@@ -2,7 +2,7 @@
 
 import filecmp
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,8 +26,11 @@ def image_paths(datasets: Iterable[Dataset]) -> dict[str, Path | None]:
     """
     paths: dict[str, Path | None] = {}
     for data in datasets:
+        # Where features are looked up, a dataset needs no files.
+        locate = getattr(data, "path", None)
         for image_id in data.image_ids:
-            path, known = _path(data, image_id), paths.get(image_id)
+            path = None if locate is None else _path(locate, image_id)
+            known = paths.get(image_id)
             if path is not None and known is not None and not _is_same(path, known):
                 raise ValueError(
                     f"the image id {image_id!r} means two files: {known} and {path}. Features are "
@@ -38,9 +41,9 @@ def image_paths(datasets: Iterable[Dataset]) -> dict[str, Path | None]:
     return paths
 
 
-def _path(data: Dataset, image_id: str) -> Path | None:
+def _path(locate: Callable[[str], Path], image_id: str) -> Path | None:
     try:
-        return Path(data.path(image_id))
+        return Path(locate(image_id))
     except FileNotFoundError:
         return None
 

@@ -32,11 +32,15 @@ class Blocks:
     Args:
         folder: where the blocks are kept; None keeps them in memory alone.
         key: names the encoder, its settings and the side.
+        marks: by name, what else must be equal, such as the size of the image's file.
     """
 
-    def __init__(self, folder: Path | None, key: str) -> None:
+    def __init__(
+        self, folder: Path | None, key: str, marks: Mapping[str, int] | None = None
+    ) -> None:
         self._folder = folder
         self._key = key
+        self._marks = marks or {}
         self._kept: dict[str, Block] = {}
 
     def find(self, names: Sequence[str]) -> Block | None:
@@ -64,7 +68,8 @@ class Blocks:
             self._kept.update(kept)
 
     def _name(self, names: Sequence[str]) -> str:
-        return hashlib.sha256(json.dumps([self._key, *names]).encode()).hexdigest() + ".npz"
+        known = [self._key, *names, *(self._marks.get(name) for name in names)]
+        return hashlib.sha256(json.dumps(known).encode()).hexdigest() + ".npz"
 
 
 def _write(path: Path, block: Block) -> None:

@@ -3,6 +3,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -13,6 +14,8 @@ from fusecomp.encoders._blocks import Blocks
 from fusecomp.encoders._extraction import Extraction, compute_table
 from fusecomp.encoders._feature_file import FeatureFile, read_features, write_features
 from fusecomp.encoders._features import FeatureTable
+from fusecomp.encoders._same_features import key_of, require_same
+from fusecomp.image_files import By, file_marks, image_paths
 from fusecomp.protocols import SIDES, Dataset, Encoder, require
 from fusecomp.similarity import widen
 
@@ -40,7 +43,13 @@ class CachedEncoder(nn.Module):
         tensor([[0., 1.]])
     """
 
-    def __init__(self, image: FeatureTable, text: FeatureTable, key: str = "") -> None:
+    def __init__(
+        self,
+        image: FeatureTable,
+        text: FeatureTable,
+        key: str = "",
+        image_marks: NDArray[np.int64] | None = None,
+    ) -> None:
         super().__init__()
         widths = image.features.shape[1], text.features.shape[1]
         if widths[0] != widths[1]:
@@ -51,6 +60,8 @@ class CachedEncoder(nn.Module):
         self.image = image
         self.text = text
         self.key = key
+        # One for each image of the table, then one for each that was skipped.
+        self._image_marks = image_marks
 
     @classmethod
     def from_arrays(
@@ -102,6 +113,10 @@ class CachedEncoder(nn.Module):
     ) -> Self:
         """Compute the features of every image and text of the datasets, once.
 
+        A file is read only if it was made by an encoder of the same weights and settings from
+        images of the same sizes in bytes. Images that are not there count as unchanged, with one
+        warning, so that features can be used without them.
+
         With a path, finished blocks of four batches lie in ``PATH.partial/`` meanwhile: after a
         kill, the same call goes on from the last one. Under torchrun the processes share the work
         by blocks; all must see ``path``. However many they are, the file is the same.
@@ -111,7 +126,8 @@ class CachedEncoder(nn.Module):
             *datasets: whose ``image_ids`` and ``texts()`` are encoded.
             path: a file for the features; if it exists, it is read instead.
             key: names the encoder's state; default ``encoder.fingerprint()``. A file with
-                another key, or of another precision or dtype, is refused.
+                another key, or of another precision or dtype, is refused. ``"content"`` is the
+                default too, but tells image files by a hash of their content, which reads them.
             batch_size: inputs encoded at once.
             workers: processes that load pictures; None chooses.
             precision: ``"fp32"``, or autocast to ``"bf16"`` (worth it on GPUs, and on CPUs that
@@ -124,10 +140,12 @@ class CachedEncoder(nn.Module):
         Raises:
             FileNotFoundError: if pictures are missing; counts them and names the first.
             PictureError: if one cannot be read.
-            ValueError: if the file at ``path`` belongs to another encoder or to other datasets,
+            ValueError: if the file at ``path`` belongs to another encoder, to other datasets or
+                to other image files; if one image id means two files in two datasets;
                 if there is no key for it, if a feature is NaN or infinite, or if no picture at
                 all could be read; if a setting is of another kind or out of range.
-            TypeError: if encoder or datasets are something else, as when they are swapped.
+            TypeError: if encoder or datasets are something else, as when they are swapped, or the
+                key is no string.
         """
         if not datasets:
             raise ValueError("build needs at least one dataset to know what to encode")
@@ -136,44 +154,31 @@ class CachedEncoder(nn.Module):
         require("encoder", encoder, "encode_image", "an encoder", order)
         for data in datasets:
             require("dataset", data, "image_ids", "a Dataset", order)
+        if not isinstance(key, str | None):
+            raise TypeError(f"key must be a string, got {shown(key)}")
         join()
+        paths = image_paths(datasets)
         if path is None:
             image, text = (compute_table(encoder, datasets, side, how) for side in SIDES)
             return cls(image, text, key or "")
-        path, key = Path(path), _key_of(encoder, key, how)
+        by: By = "content" if key == "content" else "size"
+        marks = dict(zip(paths, file_marks(list(paths.values()), by).tolist(), strict=True))
+        path, key = Path(path), key_of(encoder, key, how)
         if path.exists():
-            return cls._reload(path, key, datasets, on_error)
+            cached = cls.load(path)
+            require_same(path, cached, key, marks, datasets, on_error)
+            return cached
         folder = path.with_name(f"{path.name}.partial")
         image, text = (
-            compute_table(encoder, datasets, s, how, finished=Blocks(folder, f"{key} {s}"))
-            for s in SIDES
+            compute_table(encoder, datasets, s, how, finished=Blocks(folder, f"{key} {s}", m))
+            for s, m in zip(SIDES, (marks, None), strict=True)
         )
-        cached = cls(image, text, key)
+        names = (*image.rows, *image.skipped)
+        cached = cls(image, text, key, np.array([marks[name] for name in names], np.int64))
         with first_alone() as first:
             if first:
                 cached.save(path)
                 shutil.rmtree(folder, ignore_errors=True)
-        return cached
-
-    @classmethod
-    def _reload(cls, path: Path, key: str, datasets: Sequence[Dataset], on_error: str) -> Self:
-        cached = cls.load(path)
-        way_out = "delete it to compute them again, or give another path"
-        if cached.key != key:
-            raise ValueError(
-                f"{path} holds features under the key {cached.key!r}, but the encoder's is "
-                f"{key!r}; {way_out}"
-            )
-        for data in datasets:
-            for table, names in ((cached.image, data.image_ids), (cached.text, data.texts())):
-                missing = [name for name in names if name not in table.rows]
-                if on_error == "skip":
-                    missing = [name for name in missing if name not in table.skipped]
-                if missing:
-                    raise ValueError(
-                        f"{path} lacks the features of {len(missing)} {table.side}s, the first: "
-                        f"{missing[0]!r}; {way_out}"
-                    )
         return cached
 
     @classmethod
@@ -196,6 +201,7 @@ class CachedEncoder(nn.Module):
                 FeatureTable("image", content.image_ids, content.image_features, content.skipped),
                 FeatureTable("text", content.texts, content.text_features),
                 content.key,
+                content.image_marks,
             )
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
@@ -204,8 +210,20 @@ class CachedEncoder(nn.Module):
         """Write one file in the safetensors layout, atomically."""
         image, text = (_as_numpy(table.features) for table in (self.image, self.text))
         names = list(self.image.rows), list(self.text.rows)
-        content = FeatureFile(names[0], image, names[1], text, self.key, self.skipped)
-        write_features(Path(path), content)
+        write_features(
+            Path(path),
+            FeatureFile(names[0], image, names[1], text, self.key, self.skipped, self._image_marks),
+        )
+
+    @property
+    def image_marks(self) -> Mapping[str, int]:
+        """The size in bytes of each image's file, or a hash of its content, by id.
+
+        Skipped images are among them. -1 where there was no file; empty where no file is known.
+        """
+        names = (*self.image.rows, *self.image.skipped)
+        marks = () if self._image_marks is None else self._image_marks.tolist()
+        return dict(zip(names, marks, strict=False))
 
     @property
     def skipped(self) -> Mapping[str, str]:
@@ -245,18 +263,3 @@ class CachedEncoder(nn.Module):
 def _as_numpy(features: Tensor) -> NDArray[Any]:
     # numpy has no bfloat16; float32 holds its values exactly.
     return (widen(features) if features.dtype == torch.bfloat16 else features).cpu().numpy()
-
-
-def _key_of(encoder: Encoder, key: str | None, how: Extraction) -> str:
-    if key is None:
-        make = getattr(encoder, "fingerprint", None)
-        if make is None:
-            raise ValueError(
-                f"{type(encoder).__name__} has no fingerprint(): pass a key that names its weights"
-            )
-        key = make()
-    if how.precision != "fp32":
-        key += f", computed in {how.precision}"
-    if how.dtype is not None:
-        key += f", stored as {how.dtype}"
-    return key

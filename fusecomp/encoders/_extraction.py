@@ -1,7 +1,7 @@
 """Computing the features of every picture or text of some datasets, once."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -15,6 +15,7 @@ from fusecomp.checks import shown, whole_number
 from fusecomp.distributed import gathered_weights, rank, world_size
 from fusecomp.encoders._blocks import Block, Blocks
 from fusecomp.encoders._features import FeatureTable
+from fusecomp.image_files import image_paths
 from fusecomp.loading import ON_ERROR, load_available, load_pictures, require_files
 from fusecomp.modules import PRECISIONS, autocast, device_of, inference
 from fusecomp.progress import progress
@@ -163,12 +164,8 @@ def _pictures(
         raise ValueError(
             f"{type(encoder).__name__} has no load: give it one (path -> tensor) to read pictures"
         )
-    known: dict[str, Path] = {}
-    for data in datasets:
-        for image_id in data.image_ids:
-            known.setdefault(image_id, data.path(image_id))
     names = [image_id for batch in batches for image_id in batch]
-    paths = [known[image_id] for image_id in names]
+    paths = _paths(names, image_paths(datasets))
     numbers = iter(range(len(names)))
     positions = [list(islice(numbers, len(batch))) for batch in batches]
     device = device_of(encoder)
@@ -185,6 +182,14 @@ def _pictures(
             None if some is None else some.to(device, non_blocking=True),
             {names[position]: str(error) for position, error in loaded.failed.items()},
         )
+
+
+def _paths(names: Sequence[str], known: Mapping[str, Path | None]) -> list[Path]:
+    paths = [path for name in names if (path := known[name]) is not None]
+    if len(paths) < len(names):
+        without = next(name for name in names if known[name] is None)
+        raise FileNotFoundError(f"the dataset has no file for the image {without!r}")
+    return paths
 
 
 def _encode_block(

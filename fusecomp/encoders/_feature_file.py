@@ -23,9 +23,11 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
+    "I64": np.dtype("<i8"),
     "U8": np.dtype("u1"),
 }
 _ARRAYS = ("image_features", "text_features", "image_ids", "texts")
+_MARKS = "image_files"
 # The limit of the safetensors library itself: a longer header is an attack or a torn file.
 _LONGEST_HEADER = 100_000_000
 
@@ -34,7 +36,8 @@ _LONGEST_HEADER = 100_000_000
 class FeatureFile:
     """What the file holds: names and features [N, D] of both sides, and the encoder's key.
 
-    ``skipped`` says of further pictures why they have no features.
+    ``skipped`` says of further images why they have no features; ``image_marks`` int64 [N + S]
+    tells the files of the N images and the S skipped ones, where it is known.
     """
 
     image_ids: list[str]
@@ -43,6 +46,7 @@ class FeatureFile:
     text_features: NDArray[Any]
     key: str
     skipped: Mapping[str, str]
+    image_marks: NDArray[np.int64] | None = None
 
 
 def write_features(path: Path, content: FeatureFile) -> None:
@@ -53,6 +57,8 @@ def write_features(path: Path, content: FeatureFile) -> None:
         "image_ids": _encode_names(content.image_ids),
         "texts": _encode_names(content.texts),
     }
+    if content.image_marks is not None:
+        arrays[_MARKS] = content.image_marks
     # Wide items first, so that each array starts at a multiple of its item size.
     ordered = dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
     about = {
@@ -81,7 +87,8 @@ def write_features(path: Path, content: FeatureFile) -> None:
 def _checksum_of_names(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> str:
     about = {name: text for name, text in header["__metadata__"].items() if name != "checksum"}
     entries = {**header, "__metadata__": dict(sorted(about.items()))}
-    return checksum([sorted(entries.items()), arrays["image_ids"], arrays["texts"]])
+    names = [arrays[name] for name in ("image_ids", "texts", _MARKS) if name in arrays]
+    return checksum([sorted(entries.items()), *names])
 
 
 def _checksum_of_features(arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -108,7 +115,8 @@ def read_features(path: Path, check: bool = False) -> FeatureFile:
     problem, way_out = "torn or no feature file", "delete it and build it again"
     with reading(path, "feature file", problem, way_out):
         header, data = _read_header(path)
-        arrays = {name: _map(path, header[name], data) for name in _ARRAYS}
+        known = [name for name in (*_ARRAYS, _MARKS) if name in (*_ARRAYS, *header)]
+        arrays = {name: _map(path, header[name], data) for name in known}
         about = header["__metadata__"]
         if about["format"] != _PLAIN_FORMAT:
             if about.get("checksum") != _checksum_of_names(header, arrays):
@@ -117,14 +125,25 @@ def read_features(path: Path, check: bool = False) -> FeatureFile:
                 raise ValueError("its features are not those of their checksum")
         elif check:
             raise ValueError(f"its format {_PLAIN_FORMAT!r} has no checksum to verify")
+        image_ids = _decode_names(arrays["image_ids"])
+        skipped = _decode_skipped(about.get("skipped", "{}"))
         return FeatureFile(
-            image_ids=_decode_names(arrays["image_ids"]),
+            image_ids=image_ids,
             image_features=arrays["image_features"],
             texts=_decode_names(arrays["texts"]),
             text_features=arrays["text_features"],
             key=_string(about.get("key", "")),
-            skipped=_decode_skipped(about.get("skipped", "{}")),
+            skipped=skipped,
+            image_marks=_marks(arrays.get(_MARKS), len(image_ids) + len(skipped)),
         )
+
+
+def _marks(array: NDArray[Any] | None, count: int) -> NDArray[np.int64] | None:
+    if array is not None and (array.dtype != np.int64 or array.shape != (count,)):
+        raise ValueError(
+            f"{_MARKS} are {array.dtype} {list(array.shape)}, expected int64 [{count}]"
+        )
+    return array
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:

@@ -21,6 +21,7 @@ from fusecomp.distributed import (
 )
 from fusecomp.encoders import PartlyCachedEncoder
 from fusecomp.evaluation import evaluate, headline, metric_names
+from fusecomp.image_files import image_paths
 from fusecomp.model import ComposedEncoder
 from fusecomp.modules import autocast, device_of, require_one_device
 from fusecomp.progress import progress
@@ -215,10 +216,12 @@ class Trainer:
         self._state.apply()
         encoder: Encoder = self.model.encoder
         known = getattr(encoder, "lookup", {})
+        datasets = [_TripletsOnly(self.train), *([self.validation] if self.validation else [])]
+        if "image" in known:
+            image_paths(datasets)  # raises where one id means two files
         sides = [side for side in frozen_sides(self.model, self._learning) if side not in known]
         if not (self.config.cache and sides):
             return encoder
-        datasets = [_TripletsOnly(self.train), *([self.validation] if self.validation else [])]
         workers = self.config.workers
         cached = PartlyCachedEncoder.build(encoder, *datasets, sides=sides, workers=workers)
         # An encoder that is no module has no device; its features go to the fusion's.

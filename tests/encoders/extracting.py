@@ -61,20 +61,33 @@ class Texts(nn.Module):
         return out
 
 
+class Notes:
+    """Notes how many pictures were seen, and may be slow; changes no feature, and says so."""
+
+    def __init__(self, journal: Path | None, seconds: float) -> None:
+        self.journal = journal
+        self.seconds = seconds
+
+    def __repr__(self) -> str:
+        return "Notes()"
+
+    def take(self, count: int) -> None:
+        time.sleep(self.seconds)
+        if self.journal is not None:
+            with self.journal.open("a") as file:
+                file.write(f"{count}\n")
+
+
 class Pictures(nn.Module):
-    """A layer that notes how many pictures it has seen, and may be slow."""
+    """A layer with notes."""
 
     def __init__(self, journal: Path | None = None, seconds: float = 0.0) -> None:
         super().__init__()
         self.layer = nn.Linear(8, 6)
-        self.journal = journal
-        self.seconds = seconds
+        self.notes = Notes(journal, seconds)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        time.sleep(self.seconds)
-        if self.journal is not None:
-            with self.journal.open("a") as file:
-                file.write(f"{len(pictures)}\n")
+        self.notes.take(len(pictures))
         out: Tensor = self.layer(pictures)
         return out
 

@@ -213,7 +213,8 @@ def test_the_second_build_reads_the_file(data: FashionIQ, tmp_path: Path) -> Non
     for image_id in data.image_ids:
         data.path(image_id).unlink()
     encoder = live()
-    second = CachedEncoder.build(encoder, data, path=path)
+    with pytest.warns(UserWarning, match=r"36 of 36 images are not there, the first: 'Dval00'"):
+        second = CachedEncoder.build(encoder, data, path=path)
     assert encoder.text.calls == 0  # type: ignore[attr-defined]
     assert torch.equal(second.encode_image(data.image_ids), first.encode_image(data.image_ids))
     assert second.fingerprint() == encoder.fingerprint()
