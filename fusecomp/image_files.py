@@ -43,9 +43,10 @@ def image_paths(datasets: Iterable[Dataset]) -> dict[str, Path | None]:
 
 def _path(locate: Callable[[str], Path], image_id: str) -> Path | None:
     try:
-        return Path(locate(image_id))
+        path = locate(image_id)
     except FileNotFoundError:
         return None
+    return path if isinstance(path, Path) else Path(path)
 
 
 def _is_same(one: Path, other: Path) -> bool:
