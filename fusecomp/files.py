@@ -111,7 +111,8 @@ def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically. NaN is refused, as JSON has none."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with open_atomic(path) as file:
-        file.write(text.encode())
+        # Names of files that are not UTF-8 get JSON's own escapes.
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def open_regular(path: Path) -> BufferedReader:

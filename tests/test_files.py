@@ -152,7 +152,7 @@ def test_the_file_gets_the_rights_that_the_umask_gives(tmp_path: Path) -> None:
 
 
 def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
-    value = {"ids": ["B00", "größer"], "zero": 0.0, "none": None}
+    value = {"ids": ["B00", "größer", "caf\udce9.png"], "zero": 0.0, "none": None}
     write_json(tmp_path / "a.json", value)
     assert read_json(tmp_path / "a.json") == value
     assert "größer" in (tmp_path / "a.json").read_text(encoding="utf-8")
