@@ -253,6 +253,31 @@ def test_what_does_not_fit_is_named(saved: Path, change: Any, message: str) -> N
         fc.Evaluation.load(saved)
 
 
+@pytest.mark.parametrize(
+    "name", ["checksum", "about", "0/indices", "0/scores", "0/ranks", "0/more"]
+)
+def test_a_part_that_was_changed_or_added_or_is_gone_is_noticed(saved: Path, name: str) -> None:
+    with np.load(saved) as arrays:
+        content = dict(arrays)
+    about = content["about"].tobytes().replace(b"Dval01", b"Dval0x")
+    changed = {
+        "checksum": np.array("0" * 64),
+        "about": np.frombuffer(about, np.uint8),
+        "0/indices": content["0/indices"][:, ::-1],
+        "0/scores": content["0/scores"] / 2,
+        "0/ranks": content["0/ranks"] + 1,
+        "0/more": np.zeros(2),
+    }
+    np.savez(saved, **content | {name: changed[name]})
+    with pytest.raises(ValueError, match=r"npz is torn .*its content is not that of its checksum"):
+        fc.Evaluation.load(saved)
+    content.pop(name, None)
+    np.savez(saved, **content)
+    if name != "0/more":
+        with pytest.raises(ValueError, match=r"evaluation\.npz is torn or no evaluation"):
+            fc.Evaluation.load(saved)
+
+
 @pytest.fixture
 def saved_cirr(tiny_cirr: Path, tmp_path: Path) -> Path:
     """An evaluation that keeps the whole ranking of 60 images."""
