@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fusecomp.data import verify
+from fusecomp.encoders import CachedEncoder
 from fusecomp.evaluation import Evaluation
 from fusecomp.report import compare
 
@@ -18,7 +19,7 @@ _OK, _FINDINGS, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 
 _VERIFY = """\
 Check the files of a dataset: annotations against what is published, pictures that are missing,
-empty, cut off, no pictures at all, or equal byte for byte.
+empty, cut off, no pictures at all, or equal byte for byte; or a feature file by its checksums.
 
 Exit status: 0 if there is no fault (notes are fine), 1 if there are faults, 2 if the dataset or
 an annotation file cannot be read, or the command is wrong."""
@@ -34,7 +35,8 @@ or the command is wrong."""
 _VERIFY_EXAMPLES = """\
   fusecomp verify fashioniq fashionIQ_dataset
   fusecomp verify cirr cirr_dataset --decode --workers 8
-  fusecomp verify table mine.csv --images pictures --split val --json > report.json"""
+  fusecomp verify table mine.csv --images pictures --split val --json > report.json
+  fusecomp verify features features.safetensors"""
 
 _COMPARE_EXAMPLES = """\
   fusecomp compare runs/sum runs/combiner
@@ -92,6 +94,9 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     table.add_argument("--images", metavar="DIR", required=True, help="the folder of its pictures")
     table.add_argument("--split", help="check the rows of this split only")
     _add_verify_options(table)
+    features = kinds.add_parser("features", help="a feature file of CachedEncoder")
+    features.add_argument("path", metavar="FILE", help="what CachedEncoder.build or save wrote")
+    features.set_defaults(run=_verify_features)
 
 
 def _add_verify_options(parser: argparse.ArgumentParser) -> None:
@@ -113,6 +118,20 @@ def _verify(options: argparse.Namespace) -> int:
     text = json.dumps(report.to_dict(), indent=2) if options.json else str(report)
     sys.stdout.write(f"{text}\n")
     return _OK if report.ok else _FINDINGS
+
+
+def _verify_features(options: argparse.Namespace) -> int:
+    try:
+        cached = CachedEncoder.load(options.path, check=True)
+    except ValueError as error:
+        sys.stdout.write(f"{error}\n")
+        return _FINDINGS
+    images, texts = (table.features.shape for table in (cached.image, cached.text))
+    sys.stdout.write(
+        f"{options.path}: {images[0]:,} images, {texts[0]:,} texts, width {images[1]}, "
+        f"{len(cached.skipped):,} skipped; all as it was written\n"
+    )
+    return _OK
 
 
 def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

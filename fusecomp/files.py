@@ -111,23 +111,23 @@ def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically. NaN is refused, as JSON has none."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with open_atomic(path) as file:
-        file.write(text.encode())
+        # Names of files that are not UTF-8 get JSON's own escapes.
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading, and refuse at once what could keep a reader waiting for ever.
 
     Raises:
-        OSError: naming ``path``, if it cannot be opened, or is a folder, a pipe, a socket or a
-            device.
-        ValueError: naming ``path``, if no file can have such a name.
+        OSError: naming ``path``, if it cannot be opened, is a folder, a pipe, a socket or a
+            device, or no file can have such a name.
     """
     # Opening a pipe would otherwise wait for somebody who writes into it.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         handle = os.open(path, flags)
     except ValueError as error:
-        raise ValueError(f"{str(path)!a} cannot be the name of a file ({error})") from error
+        raise OSError(errno.EINVAL, "no file can have this name", str(path)) from error
     mode = os.fstat(handle).st_mode
     if stat.S_ISREG(mode):
         return os.fdopen(handle, "rb")

@@ -37,6 +37,7 @@ class PictureLoader:
     Raises:
         PictureError: when called on a file that cannot be read; names it and the reason.
         FileNotFoundError: when called, if there is no such file.
+        OSError: when called, if it is no regular file, or cannot be opened.
         ImportError: when called, if Pillow is missing.
     """
 

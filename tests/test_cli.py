@@ -11,12 +11,15 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from evaluations import random_evaluation
 from PIL import Image
 
 from fusecomp import cli
 from fusecomp.data import CIRR, FashionIQ, VerifyReport
+from fusecomp.encoders import CachedEncoder
 from fusecomp.evaluation import Evaluation
 from fusecomp.report import compare
 
@@ -103,6 +106,8 @@ def test_the_options_reach_verify(table: list[str], monkeypatch: pytest.MonkeyPa
         ["verify", "table", "mine.csv"],
         ["verify", "cirr", "there", "--images", "pictures"],
         ["verify", "cirr", "there", "--workers", "many"],
+        ["verify", "features"],
+        ["verify", "features", "f.safetensors", "--decode"],
         ["compare", "one"],
         ["compare", "one", "two", "three"],
         ["compare", "one", "two", "--seed", "x"],
@@ -154,6 +159,24 @@ def test_the_examples_of_the_help_are_commands() -> None:
         assert callable(options.run)
     assert {words[0] for words in commands} == {"fusecomp"}
     assert {words[1] for words in commands} == {"verify", "compare"}
+
+
+def test_a_feature_file_is_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "f.safetensors"
+    assert cli.main(["verify", "features", str(path)]) == 2
+    assert capsys.readouterr().err == f"fusecomp: no feature file {path}\n"
+    cached = CachedEncoder.from_arrays(["a", "b"], np.eye(2), ["x"], np.full((1, 2), 3.0))
+    cached.save(path)
+    assert cli.main(["verify", "features", str(path)]) == 0
+    output = capsys.readouterr()
+    assert output.out.startswith(f"{path}: 2 images, 1 texts, width 2, 0 skipped; all as it was")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(np.full(2, 3.0).tobytes(), np.zeros(2).tobytes()))
+    assert torch.equal(CachedEncoder.load(path).encode_text(["x"]), torch.zeros(1, 2).double())
+    assert cli.main(["verify", "features", str(path)]) == 1
+    output = capsys.readouterr()
+    assert output.out.startswith(f"{path} is torn or no feature file (its features are not those")
+    assert output.err == ""
 
 
 @pytest.fixture

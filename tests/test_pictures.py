@@ -1,6 +1,7 @@
 """Picture files as they really are, and what is none."""
 
 import io
+import os
 import re
 import sys
 import warnings
@@ -97,6 +98,14 @@ def test_an_absent_file_and_a_folder_are_the_system_s_errors(tmp_path: Path) -> 
         clip_transform(8)(tmp_path / "absent.jpg")
     with pytest.raises(OSError, match=re.escape(str(tmp_path))):
         clip_transform(8)(tmp_path)
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(OSError, match="this is a pipe or a device, expected a regular file"):
+        clip_transform(8)(tmp_path / "pipe.png")
+    with pytest.raises(PictureError, match=rf"{tmp_path / 'pipe.png'}.*a pipe or a device"):
+        load_picture(tmp_path / "pipe.png", clip_transform(8))
 
 
 def test_running_out_of_memory_is_not_the_picture_s_fault(tmp_path: Path) -> None:

@@ -112,8 +112,8 @@ def _check(path: Path, decode: bool) -> _Checked:
             return _check_open(file, decode)
     except FileNotFoundError:
         return _Checked("missing")
-    except (OSError, ValueError) as error:
-        return _Checked("unreadable", f"{getattr(error, 'strerror', None) or error}")
+    except OSError as error:
+        return _Checked("unreadable", f"{error.strerror or error}")
 
 
 def _check_open(file: BinaryIO, decode: bool) -> _Checked:

@@ -2,7 +2,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusecomp.files import open_regular, parse_json
+from fusecomp.files import open_regular, parse_json, reading
 from fusecomp.report._plot import new_figure, plain, print_protocol, save_figure
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _read(path: Path) -> list[_Record]:
 
 
 def _records(path: Path) -> Iterator[_Record]:
-    with open_regular(path) as file:
+    with reading(path, "log", "not readable", "copy it again"), open_regular(path) as file:
         lines = file.read().splitlines()
     for number, line in enumerate(lines, start=1):
         record = parse_json(line, path, number)

@@ -1,4 +1,6 @@
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
+from itertools import chain, count
 from pathlib import Path
 
 from fusecomp.checks import shown
@@ -13,6 +15,7 @@ __all__ = ["write_report"]
 
 _SHEET = "triplets.png"
 _TRIPLETS, _QUERIES = 12, 10
+_LONGEST_NAME = 80
 
 
 def write_report(
@@ -29,7 +32,8 @@ def write_report(
     The folder gets ``metrics.json``, ``evaluation.npz`` (the last row's whole ranking, for
     ``fusecomp compare``), ``report.md`` with the table, ``triplets.png`` (a few
     queries) and ``results-TASK.png`` for each task (what some queries found by the last row), or
-    ``results.png`` where the only task has no name.
+    ``results.png`` where the only task has no name. In file names, ``-`` stands for all of a task's
+    name but letters, digits, ``-`` and ``_``, and a number behind names that would be equal.
 
     Args:
         rows: name -> evaluation, such as ``training.ablation(...).evaluations``.
@@ -54,12 +58,13 @@ def write_report(
     *_, last = rows.values()
     metrics = {name: dict(evaluation) for name, evaluation in rows.items()}
     numbers = {"protocol": dict(last.protocol), **settings, "metrics": metrics}
-    sheets = {task: f"results-{task}.png" if task else "results.png" for task in last.ranking}
+    sheets = _sheet_names(last.ranking)
     about = "; ".join(f"{name} {value}" for name, value in settings.items())
     write_json(folder / "metrics.json", numbers)
     last.save(folder / "evaluation.npz")
     with open_atomic(folder / "report.md") as file:
-        file.write(_page(title, about, note, table, sheets).encode())
+        page = _page(title, about, note, table, sheets)
+        file.write(page.encode(errors="backslashreplace"))
     queries = dataset.triplets()
     some = [queries[place] for place in _spread(len(queries), _TRIPLETS)]
     contact_sheet(some, dataset, folder / _SHEET)
@@ -69,8 +74,23 @@ def write_report(
         retrieval_sheet(ranking, dataset, folder / name, chosen)
 
 
+def _sheet_names(tasks: Iterable[str]) -> dict[str, str]:
+    """The file of each task: within the folder, and never that of another one."""
+    names: dict[str, str] = {}
+    # Some file systems take upper and lower case for the same.
+    taken: set[str] = set()
+    for task in tasks:
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", task)[:_LONGEST_NAME]
+        numbers = (f"{plain}-{number}" for number in count(2))
+        name = next(n for n in chain([plain], numbers) if n.lower() not in taken)
+        taken.add(name.lower())
+        names[task] = f"results-{name}.png" if task else "results.png"
+    return names
+
+
 def _page(title: str, about: str, note: str, table: str, sheets: Mapping[str, str]) -> str:
-    links = ", ".join(f"[{task or 'all'}]({file})" for task, file in sheets.items())
+    titles = {task: re.sub(r"[\\\[\]]", r"\\\g<0>", " ".join(task.split())) for task in sheets}
+    links = ", ".join(f"[{titles[task] or 'all'}]({file})" for task, file in sheets.items())
     parts = [
         f"# {title}",
         about,

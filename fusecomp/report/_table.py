@@ -6,6 +6,8 @@ from typing import Any
 __all__ = ["Table", "short"]
 
 _NUMBERS = re.compile(r"[-+0-9., \[\]]*")
+# What ends a line, or cannot be printed; a row must be one line.
+_BREAKS = re.compile(r"\s*[\x00-\x1f\x7f-\x9f\u2028\u2029]\s*")
 _SPECIAL = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     "~": r"\textasciitilde{}",
@@ -76,7 +78,7 @@ def short(metric: str) -> str:
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
+    cells = [[_in_markdown(cell) for cell in row] for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     sides = [">" if numeric else "<" for numeric in _numeric(head, rows)]
     lines = [
@@ -97,9 +99,16 @@ def _numeric(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
     ]
 
 
+def _in_markdown(cell: str) -> str:
+    # A backslash of the cell's own would take the one before a pipe.
+    return re.sub(r"[\\|]", r"\\\g<0>", _BREAKS.sub(" ", cell))
+
+
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(map(_escaped, cells)) + r" \\"
+    row = " & ".join(map(_escaped, cells)) + r" \\"
+    # At the start of a row these two would belong to the line break before it.
+    return "{}" + row if row.lstrip()[:1] in ("[", "*") else row
 
 
 def _escaped(text: str) -> str:
-    return "".join(_SPECIAL.get(sign, sign) for sign in text)
+    return "".join(_SPECIAL.get(sign, sign) for sign in _BREAKS.sub(" ", text))

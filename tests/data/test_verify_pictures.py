@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 from verifying import check, named, picture, reasons
 
+from fusecomp.data._verify_pictures import check_pictures
+
 
 @pytest.mark.parametrize("decode", [False, True])
 def test_sound_pictures_of_every_kind_are_fine(folder: Path, decode: bool) -> None:
@@ -158,3 +160,14 @@ def test_without_pillow_the_extra_is_named(folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(ImportError, match=r'pip install "fusecomp\[images\]"'):
         check(folder)
+
+
+def test_pipes_and_names_that_no_file_can_have_are_listed(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    names = ["pipe.png", "nul\0.png", "half\ud800.png", "a/\0/b.png"]
+    pictures = {f"id {name}": folder / name for name in ["a.jpg", *names]}
+    (finding,) = check_pictures(pictures, folder, decode=False, workers=2)
+    assert finding.kind == "unreadable"
+    assert list(finding.names) == [f"id {name}" for name in names]
+    assert "pipe.png: this is a pipe or a device" in finding.reasons[0]
+    assert all("no file can have this name" in reason for reason in finding.reasons[1:])

@@ -15,6 +15,7 @@ from evaluations import random_evaluation, random_model
 from torch import Tensor
 
 import fusecomp as fc
+from fusecomp.checksum import checksum
 from fusecomp.data import CIRR, FashionIQ, without
 from fusecomp.evaluation import TaskRanking, score
 from fusecomp.protocols import Dataset
@@ -173,12 +174,23 @@ def test_foreign_files_are_named(tmp_path: Path, content: bytes) -> None:
 
 
 def rewritten(path: Path, change: Any) -> None:
-    """The file with its names or arrays changed."""
+    """The file with its names or arrays changed, and the checksum of that."""
     with np.load(path) as arrays:
         content = dict(arrays)
     about = json.loads(content.pop("about").tobytes())
+    del content["checksum"]
     change(about, content)
-    np.savez(path, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **content)
+    content["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    hashed = {name: array for name, array in sorted(content.items()) if array.dtype != object}
+    np.savez(path, checksum=np.array(checksum(hashed)), **content)
+
+
+def task_with(**values: Any) -> Any:
+    return lambda about, _: about["tasks"][0].update(values)
+
+
+def array_with(name: str, change: Any) -> Any:
+    return lambda _, arrays: arrays.update({f"0/{name}": change(arrays[f"0/{name}"])})
 
 
 @pytest.mark.parametrize(
@@ -201,11 +213,150 @@ def rewritten(path: Path, change: Any) -> None:
         (lambda _, arrays: arrays.update({"0/ranks": np.zeros(3, np.int32)}), "for 8 queries"),
         (lambda _, arrays: arrays.update({"0/ranks": np.full(8, 13)}), "outside its gallery of 12"),
         (lambda _, arrays: arrays.update({"0/scores": np.zeros((8, 2))}), "other scores"),
+        (task_with(ks=[1.9]), "1.9 is no whole number below"),
+        (task_with(ks="15"), "'15' is no list"),
+        (task_with(ks=[True]), "True is no whole number"),
+        (task_with(ks=[10**30]), "is no whole number"),
+        (task_with(name="mean"), "a task is named 'mean'"),
+        (task_with(name=3), "3 is no string"),
+        (task_with(gallery="Dval"), "'Dval' is no list"),
+        (task_with(exclude=[[True]] * 8), "place True lies outside"),
+        (task_with(exclude=[[0.0]] * 8), "place 0.0 lies outside"),
+        (task_with(exclude="01234567"), "is no list"),
+        (task_with(subsets=[[0, 1]] * 8), "subset_indices"),
+        (task_with(missing_queries="ab"), "'ab' is no list"),
+        (lambda about, _: about["tasks"][0]["queries"][0].__setitem__(2, "abc"), "'abc' is no li"),
+        (lambda about, _: about["tasks"][0]["queries"][0].__setitem__(3, None), "has no target"),
+        (lambda about, _: about["tasks"].append({**about["tasks"][0]}), "two tasks are named"),
+        (
+            lambda about, _: about["tasks"].append({**about["tasks"][0], "name": "x", "ks": [1]}),
+            "its tasks have different metrics",
+        ),
+        (array_with("ranks", np.ones_like), "rank 1, which its indices refute"),
+        (array_with("ranks", np.zeros_like), "rank 0, which its indices refute"),
+        (array_with("ranks", lambda a: a * 0 - 1), "rank -1, which its indices refute"),
+        (array_with("ranks", lambda a: a + 0.7), "ranks of task 'dress' are torch.float64"),
+        (array_with("ranks", lambda a: a > 0), "ranks of task 'dress' are torch.bool"),
+        (array_with("ranks", lambda a: a.astype(">i4")), "torn or no evaluation"),
+        (array_with("indices", lambda a: np.minimum(a, 0)), "indices that stand twice"),
+        (array_with("indices", lambda a: np.roll(a, 1, axis=1)), "scores that are not finite"),
+        (array_with("indices", lambda a: a.astype(float)), "indices of task 'dress' are torch.f"),
+        (array_with("scores", lambda a: a * np.nan), "scores that are not finite"),
+        (array_with("scores", lambda a: -a), "scores that are not finite, or do not fall"),
+        (array_with("scores", lambda a: a.clip(-9)), "scores that are not finite, or do not fall"),
+        (array_with("scores", lambda a: a > 0), "scores of task 'dress' are torch.bool"),
     ],
 )
 def test_what_does_not_fit_is_named(saved: Path, change: Any, message: str) -> None:
     rewritten(saved, change)
     with pytest.raises(ValueError, match=message):
+        fc.Evaluation.load(saved)
+
+
+@pytest.mark.parametrize(
+    "name", ["checksum", "about", "0/indices", "0/scores", "0/ranks", "0/more"]
+)
+def test_a_part_that_was_changed_or_added_or_is_gone_is_noticed(saved: Path, name: str) -> None:
+    with np.load(saved) as arrays:
+        content = dict(arrays)
+    about = content["about"].tobytes().replace(b"Dval01", b"Dval0x")
+    changed = {
+        "checksum": np.array("0" * 64),
+        "about": np.frombuffer(about, np.uint8),
+        "0/indices": content["0/indices"][:, ::-1],
+        "0/scores": content["0/scores"] / 2,
+        "0/ranks": content["0/ranks"] + 1,
+        "0/more": np.zeros(2),
+    }
+    np.savez(saved, **content | {name: changed[name]})
+    with pytest.raises(ValueError, match=r"npz is torn .*its content is not that of its checksum"):
+        fc.Evaluation.load(saved)
+    content.pop(name, None)
+    np.savez(saved, **content)
+    if name != "0/more":
+        with pytest.raises(ValueError, match=r"evaluation\.npz is torn or no evaluation"):
+            fc.Evaluation.load(saved)
+
+
+@pytest.fixture
+def saved_cirr(tiny_cirr: Path, tmp_path: Path) -> Path:
+    """An evaluation that keeps the whole ranking of 60 images."""
+    data, path = CIRR(tiny_cirr, "val"), tmp_path / "evaluation.npz"
+    score(fc.rank(random_model(data), data, k=64)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["indices", "ranks", "subset_indices", "subset_ranks"])
+def test_no_single_number_of_a_ranking_can_be_changed(saved_cirr: Path, name: str) -> None:
+    whole = saved_cirr.read_bytes()
+    with np.load(saved_cirr) as arrays:
+        size = arrays[f"0/{name}"].size
+    generator = np.random.default_rng(0)
+    for place in generator.choice(size, 30).tolist():
+        saved_cirr.write_bytes(whole)
+        step = int(generator.integers(1, 61))
+
+        def change(array: Any, place: int = place, step: int = step) -> Any:
+            array = array.copy()
+            # Another one of -1 ... 59.
+            array.flat[place] = (array.flat[place] + 1 + step) % 61 - 1
+            return array
+
+        rewritten(saved_cirr, array_with(name, change))
+        with pytest.raises(
+            ValueError, match=r"evaluation\.npz is torn or no evaluation \(.*(query|outside|scores)"
+        ):
+            fc.Evaluation.load(saved_cirr)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (array_with("subset_indices", lambda a: a[:, ::-1]), "another order|not the members"),
+        (array_with("subset_indices", lambda a: a[:, :-1]), "not the members of its subset"),
+        (array_with("subset_ranks", np.ones_like), "subset rank 1, which its subset indices"),
+        (lambda _, arrays: arrays.pop("0/subset_ranks"), "subset_ranks"),
+        (lambda about, _: about["tasks"][0]["subsets"][0].pop(), "not the members of its subset"),
+        (
+            lambda about, _: about["tasks"][0]["exclude"].__setitem__(0, []),
+            "other indices than its gallery has",
+        ),
+    ],
+)
+def test_subsets_that_do_not_fit_are_named(saved_cirr: Path, change: Any, message: str) -> None:
+    rewritten(saved_cirr, change)
+    with pytest.raises(ValueError, match=message):
+        fc.Evaluation.load(saved_cirr)
+
+
+def test_ranks_beyond_what_was_kept_are_bounded_by_the_gallery(
+    tiny_cirr: Path, tmp_path: Path
+) -> None:
+    data, path = CIRR(tiny_cirr, "val"), tmp_path / "evaluation.npz"
+    ranking = fc.rank(random_model(data), data, k=2)
+    evaluation = score(ranking)
+    evaluation.save(path)
+    assert_equal(evaluation, fc.Evaluation.load(path))
+    whole, size = path.read_bytes(), len(ranking[""].task.gallery)
+    ranks = ranking[""].ranks
+    assert ranks is not None
+    row = int((ranks > 2).nonzero()[0])
+    for rank in (-1, 0, 1, 2, size):  # the reference is excluded, so that the last place is free
+        path.write_bytes(whole)
+        changed = ranks.index_fill(0, torch.tensor(row), rank).numpy()
+        rewritten(path, lambda _, arrays, changed=changed: arrays.update({"0/ranks": changed}))
+        with pytest.raises(ValueError, match=f"the rank {rank}, which its indices refute"):
+            fc.Evaluation.load(path)
+
+
+def test_an_archive_that_would_fill_the_memory_is_not_unpacked(saved: Path) -> None:
+    with zipfile.ZipFile(saved, "a", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(
+            "bomb.npy",
+            array_header("{'descr': '|u1', 'fortran_order': False, 'shape': (30000000,)}")
+            + bytes(30_000_000),
+        )
+    with pytest.raises(ValueError, match=r"it would fill 30,\d*,\d* bytes of memory"):
         fc.Evaluation.load(saved)
 
 

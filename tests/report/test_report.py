@@ -51,6 +51,33 @@ def test_a_report_has_a_sheet_for_each_task(
     assert (tmp_path / "out" / "results-shirt.png").stat().st_size > 0
 
 
+# Each would lead out of the folder, or share its file with another one.
+TASKS = [
+    "/../../../victim", "../victim", "/tmp/victim", "..", ".", "a/b", "a\\b", "a-b", "A-B", "a-b-2",
+    "C:\\x", "a\0b", "a\ud800b", "größe", "gr\u00f6\u0308e", "[x](y)", "a\nb", "x" * 300, "x" * 301,
+]  # fmt: skip
+
+
+def test_no_name_of_a_task_leaves_the_folder_or_shares_a_file(
+    data: Toy, evaluation: fc.Evaluation, tmp_path: Path
+) -> None:
+    (found,) = evaluation.ranking.tasks
+    tasks = [replace(found, task=replace(found.task, name=name)) for name in TASKS]
+    many = replace(evaluation, ranking=replace(evaluation.ranking, tasks=tasks))
+    out = tmp_path / "runs" / "out"
+    before = set(tmp_path.rglob("*"))
+    write_report({"one": many}, data, out, title="Many")
+    assert {path.parent for path in set(tmp_path.rglob("*")) - before} == {
+        tmp_path,
+        out.parent,
+        out,
+    }
+    sheets = [path.name for path in out.glob("results-*.png")]
+    assert len(sheets) == len({name.lower() for name in sheets}) == len(TASKS)
+    links = re.findall(r"\]\((results-[^)]*)\)", (out / "report.md").read_text())
+    assert sorted(links) == sorted(sheets)
+
+
 def test_nothing_to_report(data: Toy, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no evaluation"):
         write_report({}, data, tmp_path / "out", title="Nothing")

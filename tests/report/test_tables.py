@@ -1,12 +1,16 @@
 """Tables in Markdown, LaTeX and JSON."""
 
 import json
+import re
 import warnings
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from evaluations import random_evaluation
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fusecomp as fc
 from fusecomp.data import CIRR, FashionIQ, without
@@ -111,6 +115,47 @@ def test_names_cannot_break_a_table(evaluation: fc.Evaluation) -> None:
         r"a|b \& 50\% of\_it \textbackslash{} \$x\textasciicircum{}2\$ \{\textasciitilde{}\}"
         in (table.latex())
     )
+
+
+# What ends a line somewhere, or belongs to a row break of LaTeX where it begins a row.
+ODD_NAMES = st.text("ab[]*|\\& \n\r\t\v\f\x00\x1c\x85\u2028\u2029#%$~^_{}", max_size=8)
+
+
+def cells_as_github_counts(line: str) -> int:
+    return len(re.findall("[|]", re.sub(r"\\.", "", line))) - 1
+
+
+@given(names=st.lists(ODD_NAMES, min_size=2, max_size=2, unique=True), reason=ODD_NAMES)
+def test_whatever_a_name_holds_each_row_is_one_line(names: list[str], reason: str) -> None:
+    rows = [(name, "1", "[2, 3]") for name in names]
+    table = Table(("", *names), rows, ("note",), {}, [(rows[0], reason)])
+    lines = str(table).splitlines()
+    assert len(lines) == 12
+    rows_of_table = [line for line in lines if line.startswith("|")]
+    assert len(rows_of_table) == 7
+    assert [cells_as_github_counts(line) for line in rows_of_table] == [3] * 4 + [4] * 3
+    latex = table.latex().splitlines()
+    assert len(latex) == 13
+    for before, line in pairwise(latex):
+        assert line.strip()
+        if before.endswith((r"\\", "rule")):
+            assert line.lstrip()[0] not in "[*"
+
+
+@pytest.mark.parametrize(
+    ("name", "markdown", "latex"),
+    [
+        ("[ours] a", "[ours] a", "{}[ours] a"),
+        ("*ours", "*ours", "{}*ours"),
+        ("a\n\nb", "a b", "a b"),
+        ("a\\|b", r"a\\\|b", r"a\textbackslash{}|b"),
+        ("a\r\nb\tc", "a b c", "a b c"),
+    ],
+)
+def test_a_name_that_could_tear_its_row(name: str, markdown: str, latex: str) -> None:
+    table = Table(("", "x"), [(name, "1")], (), {})
+    assert str(table).splitlines()[2].startswith(f"| {markdown}")
+    assert table.latex().splitlines()[4].startswith(latex)
 
 
 def test_latex_is_one_tabular_with_as_many_cells_a_row(evaluation: fc.Evaluation) -> None:
