@@ -67,8 +67,8 @@ class InfoNCE(Printed):
             [0, 1) or the margin negative or not finite, if symmetric is neither True nor False; if
             a feature of the bank is NaN or infinite, if bank and bank_ids do not fit each other,
             or a bank meets a queue or ``symmetric`` (it has no other direction); if query and
-            target differ in shape or dtype or are not [B, D], if there are fewer than 2 candidates (one
-            has no gradient), if ids are missing or not integers of the right shape.
+            target differ in shape or dtype or are not [B, D], if there are fewer than 2 candidates
+            (one has no gradient), if ids are missing or not integers of the right shape.
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
