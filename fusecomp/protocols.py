@@ -48,7 +48,7 @@ class Encoder(Protocol):
     """
 
     def encode_image(self, images: Any, /) -> Tensor:
-        """Features [B, D] of B loaded pictures."""
+        """Features [B, D] of B loaded pictures, of any length: nothing asks for unit vectors."""
         ...
 
     def encode_text(self, texts: Any, /) -> Tensor:

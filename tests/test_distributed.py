@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from processes import Processes
+from raising import own_error
 
 from fusecomp import distributed
 from fusecomp.losses import InfoNCE
@@ -136,6 +137,86 @@ def test_join_gives_each_process_a_gpu_of_its_own(
     monkeypatch.setattr("torch.cuda.set_device", found.append)
     distributed.join()
     assert found == chosen
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """One without a word of any launcher; nothing is joined in truth."""
+    for name in list(os.environ):
+        if name in STARTED or name.startswith(("SLURM_", "OMPI_", "PMI_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda: None)
+    monkeypatch.setattr("atexit.register", lambda function: None)
+    distributed._warn_of_other_launcher.cache_clear()
+    return monkeypatch
+
+
+@pytest.mark.parametrize("name", [name for name in STARTED if name != "TORCHELASTIC_RUN_ID"])
+@pytest.mark.parametrize("value", [None, "", "x", "-1", "1.5", " 1", "٣", "0x1"])
+def test_a_variable_of_torchrun_that_is_none_is_named(
+    environment: pytest.MonkeyPatch, name: str, value: str | None
+) -> None:
+    for key, given in STARTED.items():
+        environment.setenv(key, given)
+    distributed.join()
+    if value is None:
+        environment.delenv(name)
+    elif name == "MASTER_ADDR" and value:
+        return  # any name may be a host's
+    else:
+        environment.setenv(name, value)
+    message = own_error(distributed.join)
+    assert name in message
+    assert "torchrun" in message
+
+
+def test_a_rank_is_below_the_number_of_processes(environment: pytest.MonkeyPatch) -> None:
+    for name, value in {**STARTED, "RANK": "2"}.items():
+        environment.setenv(name, value)
+    assert own_error(distributed.join) == "RANK=2 is not below WORLD_SIZE=2"
+
+
+LAUNCHED = [
+    {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1"},
+    {"WORLD_SIZE": "many"},
+    {"SLURM_PROCID": "1", "SLURM_NTASKS": "8"},
+    {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2"},
+    {"PMI_RANK": "0", "PMI_SIZE": "2"},
+]
+
+
+@pytest.mark.parametrize("variables", LAUNCHED, ids=str)
+def test_processes_of_another_launcher_get_one_warning(
+    environment: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    with pytest.warns(RuntimeWarning, match="WORLD_SIZE") as caught:
+        for _ in range(3):
+            distributed.join()
+    (warning,) = caught
+    assert any(
+        f"{name}={value}, but torch" in str(warning.message) for name, value in variables.items()
+    )
+    assert "init_process_group" in str(warning.message)
+
+
+@pytest.mark.parametrize("value", ["1", "", " 1 "])
+def test_one_process_of_another_launcher_gets_none(
+    environment: pytest.MonkeyPatch, value: str
+) -> None:
+    for name in ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        environment.setenv(name, value)
+    distributed.join()
+
+
+def joined_already() -> None:
+    os.environ["WORLD_SIZE"] = "2"
+    distributed.join()
+
+
+def test_whoever_has_joined_by_himself_gets_none(two: Processes) -> None:
+    two.run(joined_already)
 
 
 # Each writes a file of its own: lines that both print to one pipe may run into each other.

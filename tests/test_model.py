@@ -8,8 +8,12 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from raising import own_error
 from torch import Tensor, nn
 
 from fusecomp.encoders import CachedEncoder, DualEncoder
@@ -17,6 +21,7 @@ from fusecomp.files import read_tensors, write_tensors
 from fusecomp.fusion import Combiner, Sum
 from fusecomp.loading import PictureError
 from fusecomp.model import ComposedEncoder
+from fusecomp.records import Batch
 from fusecomp.similarity import normalize
 
 
@@ -504,3 +509,125 @@ def test_more_texts_than_pictures_need_counts() -> None:
 def test_a_single_picture_is_no_list_of_references(references: Any) -> None:
     with pytest.raises(ValueError, match="references must be a list of strings, got the string 'a"):
         ComposedEncoder(cached(), Sum()).query(references, ["is red"])
+
+
+@st.composite
+def counts_of_texts(draw: st.DrawFn) -> tuple[int, int, list[int]]:
+    """A number of rows, of texts, and counts that mostly do not fit them."""
+    rows, texts = draw(st.integers(1, 4)), draw(st.integers(1, 6))
+    return rows, texts, draw(st.lists(st.integers(-1, 4), min_size=0, max_size=5))
+
+
+@settings(max_examples=200, deadline=None)
+@given(counts_of_texts())
+def test_counts_of_texts_fit_rows_and_texts_or_are_named(case: tuple[int, int, list[int]]) -> None:
+    rows, texts, counts = case
+    model = ComposedEncoder(cached(), Sum())
+    image, text = torch.randn(rows, 4), torch.randn(texts, 4)
+    given_counts = torch.tensor(counts, dtype=torch.int64)
+    if len(counts) == rows and sum(counts) == texts and min(counts) >= 1:
+        means = torch.stack([part.mean(0) for part in text.split(counts)])
+        expected = normalize(image + means)
+        torch.testing.assert_close(model.compose(image, text, given_counts), expected)
+        return
+    message = own_error(model.compose, image, text, given_counts)
+    assert message.startswith("text_counts ")
+    ids = torch.zeros(rows, dtype=torch.int64)
+    names = [f"q{row}" for row in range(rows)]
+    batch_message = own_error(Batch, ids, text, ids, given_counts, ids, ids, names)
+    assert batch_message.startswith("text_counts ")
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [1, 1],
+        (1, 1),
+        "11",
+        torch.tensor([1.0, 1.0]),
+        torch.tensor([True, True]),
+        torch.tensor([1, 1], dtype=torch.int32),
+        torch.tensor([[1], [1]]),
+        torch.tensor(2),
+        torch.tensor([1, 1]).to("meta"),
+    ],
+    ids=repr,
+)
+def test_counts_of_another_kind_are_named(counts: Any) -> None:
+    image, text = torch.randn(2, 2, 4)
+    message = own_error(ComposedEncoder(cached(), Sum()).compose, image, text, counts)
+    assert message.startswith("text_counts ")
+
+
+class Shelf(list[str]):
+    """Another list."""
+
+
+@pytest.mark.parametrize("make", [list, tuple, np.array, Shelf], ids=lambda make: make.__name__)
+def test_references_and_texts_may_be_in_any_list(make: Any) -> None:
+    model = ComposedEncoder(cached(), Sum())
+    expected = model.query(["b", "a"], ["is red", "has dots"])
+    assert torch.equal(model.query(make(["b", "a"]), make(["is red", "has dots"])), expected)
+    assert torch.equal(model.gallery(make(["b", "a"])), model.gallery(["b", "a"]))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *(None, 3, b"a", {"a"}, {"a": 1}, iter("a"), (name for name in "a"), map(str, "a")),
+        *([3], [None], [b"a"], [{"a"}], [torch.ones(3)], np.array([["a"]]), np.array("a")),
+    ],
+    ids=repr,
+)
+def test_what_is_no_list_of_paths_or_texts_is_named(values: Any) -> None:
+    model = ComposedEncoder(cached(), Sum())
+    assert own_error(model.query, ["a"], values).startswith("texts")
+    assert own_error(model.query, values, ["is red"]).startswith("references must be a list of ")
+    assert own_error(model.gallery, values).startswith("images must be a list of ")
+
+
+@pytest.mark.parametrize("texts", [[["is red", "has dots"]], [("is red",)]])
+def test_several_texts_of_a_row_are_refused_with_the_way_out(texts: Any) -> None:
+    message = own_error(ComposedEncoder(cached(), Sum()).query, ["a"], texts)
+    assert message.startswith(f"texts[0] is {texts[0]!r}, but a query takes one text: ")
+    assert "text_counts" in message
+    assert "Triplet" in message
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 299), st.sampled_from([torch.nan, torch.inf, -torch.inf]))
+def test_a_query_or_image_that_is_not_finite_is_named(row: int, value: float) -> None:
+    model = ComposedEncoder(live(), Sum())
+    pictures, texts = torch.zeros(300, 3), [f"is {number}" for number in range(300)]
+    pictures[row, 1] = value
+    assert own_error(model.query, pictures, texts).startswith(
+        f"query {row} (a loaded picture with 'is {row}') holds NaN or infinity"
+    )
+    assert own_error(model.gallery, pictures).startswith(
+        f"image {row} (a loaded picture) has features with NaN or infinity"
+    )
+
+
+def test_a_query_that_a_fusion_breaks_names_its_reference_and_text() -> None:
+    def broken(image: Tensor, text: Tensor) -> Tensor:
+        return torch.where(torch.arange(len(image))[:, None] == 1, torch.nan, image)
+
+    message = own_error(ComposedEncoder(cached(), broken).query, ["a", "b"], ["is red", "has dots"])
+    assert message.startswith("query 1 ('b' with 'has dots') holds NaN or infinity; check the ")
+
+
+@pytest.mark.parametrize("result", [None, 1.0, "query", [[1.0] * 4], np.ones((1, 4), "f4")])
+def test_a_fusion_that_returns_no_tensor_is_named(result: Any) -> None:
+    model = ComposedEncoder(cached(), lambda image, text: result)
+    message = own_error(model.query, ["a"], ["is red"])
+    assert message.startswith("what the fusion returns must be a torch tensor, got ")
+
+
+def test_a_row_of_the_gallery_is_no_reference() -> None:
+    """It has lost the length that the fusion takes into account: another query comes out."""
+    encoder = cached()
+    model = ComposedEncoder(encoder, Sum())
+    text = encoder.encode_text(["is red"])
+    expected = model.query(["a"], ["is red"])
+    torch.testing.assert_close(model.compose(encoder.encode_image(["a"]), text), expected)
+    assert (model.compose(model.gallery(["a"]), text) - expected).abs().max() > 0.05

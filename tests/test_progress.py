@@ -125,3 +125,53 @@ def test_many_quick_items_are_not_drawn_one_by_one(terminal: Screen, clock: Cloc
 def test_a_long_label_keeps_the_line_short(terminal: Screen) -> None:
     list(progress([], 0, "training encoder.text.*, encoder.image.*", "steps"))
     assert last_line(terminal).startswith("training encoder.text.*, enc [#")
+
+
+class Unwritable(io.StringIO):
+    """A stream that fails at whatever it is asked, or at writing alone."""
+
+    def __init__(self, error: Exception, terminal: bool | None) -> None:
+        super().__init__()
+        self.error = error
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        if self.terminal is None:
+            raise self.error
+        return self.terminal
+
+    def write(self, text: str) -> int:
+        raise self.error
+
+
+STREAMS = {
+    "none": None,
+    "no stream at all": object(),
+    **{
+        f"{error!r}, terminal {terminal}": Unwritable(error, terminal)
+        for error in (
+            ValueError("I/O operation on closed file"),
+            BrokenPipeError(32, "Broken pipe"),
+            OSError(28, "No space left on device"),
+            UnicodeEncodeError("ascii", "é", 0, 1, "ordinal not in range"),
+        )
+        for terminal in (None, False, True)
+    },
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_where_nothing_can_be_written_the_work_goes_on(
+    name: str, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    monkeypatch.setattr("fusecomp.progress.sys", SimpleNamespace(stderr=STREAMS[name]))
+    assert list(progress(clock.taking(40, 5), 5, "reading", "files")) == list(range(5))
+
+
+def test_a_stream_that_is_closed_half_way_stops_nothing(terminal: Screen, clock: Clock) -> None:
+    seen = []
+    for number in progress(clock.taking(1, 5), 5, "reading", "files"):
+        seen.append(number)
+        if number == 2:
+            terminal.close()
+    assert seen == list(range(5))

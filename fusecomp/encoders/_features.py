@@ -120,6 +120,8 @@ def _tensor(name: str, features: Any) -> Tensor:
     if isinstance(features, np.ma.MaskedArray):
         raise ValueError(f"{name} are a masked array, whose gaps would count: fill or drop them")
     try:
+        if isinstance(features, list | tuple):
+            features = _stacked(features)
         if hasattr(features, "__array__") and not isinstance(features, Tensor):
             features = _native(np.asarray(features))
         tensor = torch.as_tensor(features)
@@ -127,10 +129,17 @@ def _tensor(name: str, features: Any) -> Tensor:
         kind = f" of {features.dtype}" if isinstance(features, np.ndarray) else ""
         raise TypeError(
             f"{name} must be an array of numbers [N, D], got {type(features).__name__}{kind} "
-            f"{shown(features)}; np.stack or torch.stack makes one of many rows; {_ORDER}"
+            f"{shown(features)}; {_ORDER}"
         ) from None
     check_tensor(tensor, name)
     return tensor.detach()
+
+
+def _stacked(rows: Sequence[Any]) -> Any:
+    """Rows that are tensors or arrays as one; lists of numbers as they are."""
+    if rows and all(isinstance(row, Tensor) for row in rows):
+        return torch.stack(tuple(rows))
+    return np.stack(rows) if rows and all(isinstance(row, np.ndarray) for row in rows) else rows
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """Features computed once: from arrays and from an encoder, with a file beside it or without."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 from cacheable import IDS, IMAGES, TEXTS, WORDS, Words, cached, live, load
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torch import Tensor
+from raising import own_error
+from torch import Tensor, nn
 
 from fusecomp.data import FashionIQ
 from fusecomp.encoders import CachedEncoder, DualEncoder
@@ -118,6 +122,126 @@ def test_names_are_a_list_of_strings(names: Any, message: str) -> None:
 def test_names_and_features_may_be_any_sequence_of_strings_and_numbers() -> None:
     encoder = CachedEncoder.from_arrays(np.array(IDS), IMAGES.tolist(), tuple(TEXTS), WORDS)  # type: ignore[arg-type]
     assert torch.equal(encoder.encode_image(IDS), torch.from_numpy(IMAGES))
+
+
+def memory_map(array: NDArray[Any], folder: Path, mode: Any) -> NDArray[Any]:
+    np.save(folder / "array.npy", array)
+    mapped: NDArray[Any] = np.load(folder / "array.npy", mmap_mode=mode)
+    return mapped
+
+
+class Foreign:
+    """Makes an array of itself, as HDF5 datasets and data frames do."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
+        return self.array
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+ARRAYS: dict[str, Callable[[NDArray[Any], Path], Any]] = {
+    "big-endian": lambda a, _: a.astype(a.dtype.newbyteorder(">")),
+    "reversed rows": lambda a, _: a[::-1].copy()[::-1],
+    "reversed columns": lambda a, _: a[:, ::-1].copy()[:, ::-1],
+    "every other row": lambda a, _: np.repeat(a, 2, axis=0)[::2],
+    "Fortran's order": lambda a, _: np.asfortranarray(a),
+    "broadcast rows": lambda a, _: np.broadcast_to(a[:1], a.shape),
+    "read only": lambda a, _: read_only(a),
+    "read only and big-endian": lambda a, _: read_only(a.astype(a.dtype.newbyteorder(">"))),
+    "a memory map": lambda a, folder: memory_map(a, folder, "r"),
+    "a copy-on-write map": lambda a, folder: memory_map(a, folder, "c"),
+    "a big-endian map": lambda a, folder: memory_map(a.astype(">f4"), folder, "r"),
+    "half precision": lambda a, _: a.astype("f2"),
+    "double precision": lambda a, _: a.astype("f8"),
+    "long doubles": lambda a, _: a.astype(np.longdouble),
+    "an array-like object": lambda a, _: Foreign(a.astype(">f8")),
+    "lists": lambda a, _: a.tolist(),
+    "a list of arrays": lambda a, _: list(a),
+    "a tuple of tensors": lambda a, _: torch.from_numpy(a).unbind(),
+    "a tensor with a graph": lambda a, _: torch.from_numpy(a).requires_grad_() * 1,
+    "a parameter": lambda a, _: nn.Parameter(torch.from_numpy(a)),
+    "a transposed tensor": lambda a, _: torch.from_numpy(a).T.contiguous().T,
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows=st.integers(1, 4), width=st.integers(1, 5), seed=st.integers(0, 99))
+def test_any_array_of_numbers_is_read_as_numpy_reads_it(
+    kind: str, tmp_path: Path, rows: int, width: int, seed: int
+) -> None:
+    array = np.random.default_rng(seed).normal(size=(rows, width)).astype("f2").astype("f4")
+    names = [f"image {row}" for row in range(rows)]
+    given = ARRAYS[kind](array, tmp_path)
+    encoder = CachedEncoder.from_arrays(names, given, names, given)
+    expected = array if kind != "broadcast rows" else array[[0] * rows]
+    for features in (encoder.encode_image(names), encoder.encode_text(names[::-1]).flip(0)):
+        np.testing.assert_array_equal(features.numpy(), expected)
+        assert not features.requires_grad
+        assert type(features) is Tensor
+
+
+NO_ARRAYS: dict[str, Any] = {
+    "text": np.array([["a", "b"]] * 3),
+    "objects": np.array([[1.0, None]] * 3, dtype=object),
+    "dates": np.zeros((3, 2), "M8[s]"),
+    "records": np.zeros(3, dtype=[("a", "f4")]),
+    "complex numbers": np.ones((3, 2), complex),
+    "flags": np.ones((3, 2), bool),
+    "whole numbers": np.ones((3, 2), int),
+    "a number": np.array(1.0),
+    "a mask": np.ma.masked_array(np.ones((3, 2)), mask=np.eye(3, 2, dtype=bool)),
+    "rows of unequal length": [[1.0], [1.0, 2.0], [1.0]],
+    "a mapping": {"a": [1.0]},
+    "a set": {1.0},
+    "a generator": iter([[1.0]] * 3),
+    "nothing": None,
+    "a path": "features.npy",
+    "eight bits": torch.ones(3, 2).to(torch.float8_e4m3fn),
+    "a sparse tensor": torch.ones(3, 2).to_sparse(),
+    "a tensor without values": torch.ones(3, 2, device="meta"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_ARRAYS)
+def test_what_is_no_array_of_numbers_is_named(kind: str) -> None:
+    wrong = NO_ARRAYS[kind]
+    for arguments in ((IDS, wrong, TEXTS, WORDS), (IDS, IMAGES, TEXTS, wrong)):
+        side = "image" if arguments[1] is wrong else "text"
+        assert own_error(CachedEncoder.from_arrays, *arguments).startswith(f"{side} features ")
+
+
+@pytest.mark.parametrize(
+    "names", [set(IDS), frozenset(IDS), dict.fromkeys(IDS), (i for i in IDS), iter(IDS), None, 3]
+)
+def test_names_without_an_order_or_to_be_read_once_are_refused(names: Any) -> None:
+    for arguments in ((names, IMAGES, TEXTS, WORDS), (IDS, IMAGES, names, WORDS)):
+        side = "image" if arguments[0] is names else "text"
+        message = own_error(CachedEncoder.from_arrays, *arguments)
+        assert message.startswith(f"{side} names must be a list of strings, got the ")
+
+
+@pytest.mark.parametrize("key", [None, 3, b"key", ["key"]])
+def test_a_key_is_a_string(key: Any) -> None:
+    message = own_error(CachedEncoder.from_arrays, IDS, IMAGES, TEXTS, WORDS, key)
+    assert message.startswith("key must be a string, got ")
+
+
+def test_both_sides_are_on_one_device(cuda: torch.device) -> None:
+    images, texts = torch.from_numpy(IMAGES), torch.from_numpy(WORDS)
+    message = own_error(CachedEncoder.from_arrays, IDS, images.to(cuda), TEXTS, texts)
+    assert "image features are on cuda:0, text features on cpu" in message
+    encoder = CachedEncoder.from_arrays(IDS, images.to(cuda), TEXTS, texts.to(cuda))
+    assert torch.equal(encoder.encode_image(torch.tensor([2, 0])).cpu(), images[[2, 0]])
 
 
 def test_features_are_no_weights() -> None:

@@ -228,6 +228,41 @@ def test_features_can_be_stored_as_float16(data: Numbered, tmp_path: Path) -> No
         CachedEncoder.build(make(), data, path=path)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_blocks_and_files_keep_every_bit_of_a_dtype(
+    data: Numbered, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    def build(encoder: DualEncoder, path: Path | None) -> CachedEncoder:
+        return CachedEncoder.build(encoder, data, path=path, dtype=dtype, batch_size=2)
+
+    path = tmp_path / "features"
+    in_memory = build(make(), None)
+    with pytest.raises(RuntimeError, match="stopped"):
+        CachedEncoder.build(
+            DualEncoder(make().image, refuse, extracting.load),
+            data,
+            path=path,
+            key=make().fingerprint(),
+            dtype=dtype,
+            batch_size=2,
+        )
+    written = parts(path)
+    assert len(written) == 5
+    resumed = build(make(), path)
+    reloaded = build(make(), path)
+    for cached in (in_memory, resumed):
+        assert cached.image.features.dtype == cached.text.features.dtype == dtype
+    for other in (resumed, reloaded):
+        assert torch.equal(
+            other.encode_image(data.image_ids), in_memory.encode_image(data.image_ids)
+        )
+        assert torch.equal(other.encode_text(data.texts()), in_memory.encode_text(data.texts()))
+
+
+def refuse(*_: object) -> torch.Tensor:
+    raise RuntimeError("stopped")
+
+
 def test_bf16_computes_by_autocast(data: Numbered, tmp_path: Path) -> None:
     exact = CachedEncoder.build(make(), data)
     coarse = CachedEncoder.build(make(), data, path=tmp_path / "features", precision="bf16")

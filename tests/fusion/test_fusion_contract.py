@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from raising import own_error
 from torch import Tensor, nn
 
 from fusecomp import fusion
@@ -27,6 +28,11 @@ BAD = {
     "no rows": (torch.ones(0, DIM), torch.ones(0, DIM)),
     "no columns": (torch.ones(2, 0), torch.ones(2, 0)),
     "integers": (torch.ones(2, DIM).long(), torch.ones(2, DIM).long()),
+    "complex numbers": (torch.ones(2, DIM) * 1j, torch.ones(2, DIM) * 1j),
+    "eight bits": (torch.ones(2, DIM).to(torch.float8_e4m3fn),) * 2,
+    "sparse": (torch.eye(DIM).to_sparse(), torch.eye(DIM).to_sparse()),
+    "sparse rows": (torch.eye(DIM), torch.eye(DIM).to_sparse()),
+    "unequal devices": (torch.ones(2, DIM), torch.ones(2, DIM, device="meta")),
 }
 
 every_fusion = pytest.mark.parametrize("name", fusion.__all__)
@@ -109,8 +115,21 @@ def test_the_state_dict_holds_all_of_it(name: str) -> None:
 @every_fusion
 @pytest.mark.parametrize("bad", BAD)
 def test_bad_input_is_refused(name: str, bad: str) -> None:
-    with pytest.raises(ValueError, match=r"image|text"):
-        make(name)(*BAD[bad])
+    message = own_error(make(name), *BAD[bad])
+    assert "image" in message or "text" in message
+
+
+@pytest.mark.parametrize("name", [n for n in fusion.__all__ if list(make(n).parameters())])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_features_of_another_dtype_than_the_weights_are_named(
+    name: str, dtype: torch.dtype
+) -> None:
+    module, pair = make(name), features(4, dtype)
+    message = own_error(module, *pair)
+    assert f"weights are torch.float32 and image is {dtype}: bring both to one dtype" in message
+    if dtype == torch.bfloat16:
+        with torch.autocast("cpu", dtype=dtype):
+            assert module(*pair).isfinite().all()
 
 
 @every_fusion

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from raising import own_error
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -62,6 +65,11 @@ BAD = {
     "no rows": (torch.ones(0, 6), torch.ones(0, 6)),
     "no columns": (torch.ones(2, 0), torch.ones(2, 0)),
     "integers": (torch.ones(2, 6).long(), torch.ones(2, 6).long()),
+    "complex numbers": (torch.ones(2, 6) * 1j, torch.ones(2, 6) * 1j),
+    "eight bits": (torch.ones(2, 6).to(torch.float8_e4m3fn),) * 2,
+    "sparse": (torch.eye(6).to_sparse(), torch.eye(6).to_sparse()),
+    "sparse rows": (torch.eye(6), torch.eye(6).to_sparse()),
+    "unequal devices": (torch.ones(2, 6), torch.ones(2, 6, device="meta")),
 }
 # These have candidates beside the batch, or none at all.
 TAKE_ONE_ROW = {"CosineAlignment", "InfoNCE, bank", "InfoNCE, queue"}
@@ -320,6 +328,52 @@ def test_bad_input_is_refused(name: str, bad: str) -> None:
         return
     with pytest.raises(ValueError, match=r"query|target|rows"):
         call(make(name), query, target)
+
+
+@every_loss
+@pytest.mark.parametrize("which", ["target_ids", "reference_ids"])
+def test_ids_of_another_kind_or_device_are_refused(name: str, which: str) -> None:
+    module, own = make(name), ids(8)[which]
+    for wrong in (own.tolist(), own.numpy(), "ids", 3, own.to("meta"), own.to_sparse(), own * 1j):
+        message = own_error(module, *features(), **{**ids(8), which: wrong})
+        assert message.startswith(which)
+
+
+# Features that are kept: which argument they are, and what is made with them.
+KEPT: dict[str, Callable[[Tensor], nn.Module]] = {
+    "bank": lambda kept: InfoNCE(bank=kept, bank_ids=torch.arange(8)),
+    "queries": lambda kept: Distill(kept, *teacher()[1:]),
+    "targets": lambda kept: Distill(*teacher()[:2], kept, teacher()[3]),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+@settings(max_examples=20, deadline=None)
+@given(
+    row=st.integers(0, 7),
+    column=st.integers(0, 8),
+    value=st.sampled_from([torch.nan, torch.inf, -torch.inf]),
+    dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
+)
+def test_features_that_are_kept_are_finite(
+    name: str, row: int, column: int, value: float, dtype: torch.dtype
+) -> None:
+    kept = torch.ones(8, 9, dtype=dtype)
+    assert KEPT[name](kept.float() if name != "bank" else kept)
+    kept[row, column] = value
+    assert own_error(KEPT[name], kept) == f"{name} row {row} holds NaN or infinity"
+
+
+@pytest.mark.parametrize("name", [n for n in MAKE if make(n).state_dict().keys() - {"bias"}])
+def test_a_state_dict_brings_no_features_that_are_not_finite(name: str) -> None:
+    state = make(name).state_dict()
+    for key in [key for key in state if key.endswith("features")]:
+        broken = {**state, key: state[key].clone()}
+        broken[key][1, 0] = torch.nan
+        message = own_error(make(name).load_state_dict, broken)
+        assert message.startswith("the state dict's features of ")
+        assert message.endswith(" row 1 holds NaN or infinity")
+    make(name).load_state_dict(state)
 
 
 @every_loss

@@ -1,6 +1,7 @@
 """Every loss in the trainer: it learns, and a run that was stopped goes on to the same bits."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,28 @@ def test_it_trains_and_resumes_to_the_bit(
         pairs: Any = zip(one.state_dict().items(), other.state_dict().items(), strict=True)
         for (key, value), (_, twin) in pairs:
             assert torch.equal(value, twin), key
+
+
+@pytest.mark.parametrize("mining", ["hardest", "semi-hard", "all"])
+def test_copies_of_a_target_train_alike_cached_live_and_in_parts(
+    mining: Any, tmp_path: Path
+) -> None:
+    """A batch holds targets twice, whose features differ in their last bits where they are live."""
+    data = Toy(tmp_path, rows=23)
+    ways: list[dict[str, Any]] = [{}, {"cache": False}, {"micro_batch": 3}]
+    ways += [{"micro_batch": 2, "cache": False}]
+    found = []
+    for way in ways:
+        model = fc.ComposedEncoder(encoder(), fc.Combiner(DIM, dropout=0.0))
+        settings: dict[str, Any] = {
+            "epochs": 6,
+            "batch_size": 7,
+            "lr": 5e-3,
+            "eps": 1e-3,
+            "train": ("fusion", "text"),
+        }
+        config = replace(CONFIG, **settings, **way)
+        fc.fit(model, data, losses.TripletMargin(mining=mining), config)
+        found.append(model.state_dict())
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=1e-5, atol=1e-5)

@@ -1,5 +1,6 @@
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,3 +130,34 @@ def test_a_metric_is_named_once_at_least_and_at_most() -> None:
 def test_sgd_has_no_betas() -> None:
     with pytest.raises(ValueError, match="'sgd' has no betas and no eps"):
         StageConfig(epochs=1, batch_size=2, lr=0.1, optimizer="sgd", eps=1e-3)
+
+
+def test_values_of_numpy_are_kept_as_python_s_own() -> None:
+    config = StageConfig(
+        epochs=np.int64(3),  # type: ignore[arg-type]
+        batch_size=np.uint8(8),  # type: ignore[arg-type]
+        lr=np.float32(0.5),  # type: ignore[arg-type]
+        betas=(np.float64(0.5), np.float16(0.25)),  # type: ignore[arg-type]
+        lr_of={"encoder.*": np.float32(0.5)},  # type: ignore[dict-item]
+        cache=np.False_,  # type: ignore[arg-type]
+        patience=np.int32(2),  # type: ignore[arg-type]
+    )
+    own = StageConfig(
+        epochs=3,
+        batch_size=8,
+        lr=0.5,
+        betas=(0.5, 0.25),
+        lr_of={"encoder.*": 0.5},
+        cache=False,
+        patience=2,
+    )
+    assert config == own
+    assert config.to_json() == own.to_json()
+    assert StageConfig.from_json(config.to_json()) == own
+
+
+def test_a_rate_that_is_changed_later_does_not_reach_the_settings() -> None:
+    rates = {"encoder.*": 0.5}
+    config = StageConfig(**VALID, lr_of=rates)
+    rates["encoder.*"] = -1.0
+    assert config.lr_of == {"encoder.*": 0.5}

@@ -1,0 +1,22 @@
+"""Errors that somebody can act on."""
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fusecomp
+
+ROOT = Path(fusecomp.__file__).parent
+
+
+def own_error(call: Callable[..., Any], *arguments: Any, **options: Any) -> str:
+    """The message of the TypeError or ValueError that fusecomp itself raises in a call."""
+    try:
+        result = call(*arguments, **options)
+    except (TypeError, ValueError) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        assert Path(last.filename).is_relative_to(ROOT), f"raised elsewhere: {error!r}, {last}"
+        assert (last.line or "").startswith("raise"), f"raised by accident: {error!r}, {last}"
+        return str(error)
+    raise AssertionError(f"accepted, and gave {result!r}")
