@@ -211,4 +211,6 @@ def _width(model: Any) -> int:
     projection = model.text_projection
     if projection is None:
         return int(model.token_embedding.embedding_dim)
-    return int(getattr(projection, "out_features", projection.shape[-1]))
+    return int(
+        projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
+    )
