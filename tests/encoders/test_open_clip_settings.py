@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from tiny import CONTEXT, WORDS, make_open_clip, make_tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 
 import fusecomp as fc
 from fusecomp.encoders import OpenClipEncoder
