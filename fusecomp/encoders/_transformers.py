@@ -35,7 +35,8 @@ class TransformersEncoder(nn.Module):
 
     Args:
         model: a ``CLIPModel``, a ``SiglipModel`` (also of SigLIP 2) or one alike, such as an
-            ``AltCLIPModel`` or a ``ChineseCLIPModel``; transformers 4.57 to 5.x.
+            ``AltCLIPModel`` or (with transformers 5) a ``ChineseCLIPModel``; transformers 4.57 to
+            5.x.
         tokenizer: the model's own.
         image_processor: the model's own, for pictures from files. Not needed where pictures never
             come from files.
@@ -145,7 +146,7 @@ class _Processed:
 
 def _features(output: Any) -> Tensor:
     """Transformers 4 returns a tensor, 5 a record whose ``pooler_output`` it is."""
-    features = output if isinstance(output, Tensor) else output.pooler_output
+    features = getattr(output, "pooler_output", output)
     if not isinstance(features, Tensor) or features.ndim != 2:
         shape = getattr(features, "shape", None)
         raise TypeError(

