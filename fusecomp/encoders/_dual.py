@@ -99,8 +99,8 @@ class DualEncoder(nn.Module):
         """Features below the head of a side (``"image"``, ``"text"``), in the side's own width.
 
         Raises:
-            TypeError: if texts are no list of strings, or the side returns no tensor.
-            ValueError: if there are no texts.
+            TypeError: if the side returns no tensor.
+            ValueError: if texts are no list of strings, or there are none.
         """
         encode: Callable[[Any], Tensor] = getattr(self, side)
         features = encode(list_of_texts(inputs) if side == "text" else inputs)

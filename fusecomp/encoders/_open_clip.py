@@ -93,8 +93,8 @@ class OpenClipEncoder(nn.Module):
         """Features [B, D] of B strings; longer ones than the context are cut, with one warning.
 
         Raises:
-            TypeError: if the texts are no list of strings.
-            ValueError: if there are none, or the tokenizer belongs to another model.
+            ValueError: if the texts are no list of strings or there are none, or if the tokenizer
+                belongs to another model.
         """
         return encode_without_padding(self.model, self._tokens(list_of_texts(texts)))
 

@@ -52,8 +52,7 @@ class SentenceTransformersText(nn.Module):
         """Features [B, D] of B strings; those that are too long are cut, with one warning.
 
         Raises:
-            TypeError: if the texts are no list of strings.
-            ValueError: if there are none.
+            ValueError: if the texts are no list of strings, or there are none.
         """
         texts = list_of_texts(texts)
         prompt = self.model.prompts.get(self.model.default_prompt_name) or ""

@@ -1,5 +1,6 @@
-from collections.abc import Mapping, Set
 from typing import Any
+
+from fusecomp.checks import shown, strings
 
 __all__ = ["list_of_texts"]
 
@@ -7,28 +8,16 @@ __all__ = ["list_of_texts"]
 def list_of_texts(texts: Any) -> list[str]:
     """Return the texts that an encoder was given as a list of strings.
 
-    A plain string is refused: it would be taken apart into letters.
-
     Raises:
-        TypeError: if they are no list of strings.
-        ValueError: if the list is empty.
+        ValueError: if they are no list of strings, such as a plain string, which would be taken
+            apart into letters, or if there are none.
     """
-    if isinstance(texts, str | bytes):
-        raise TypeError(f'texts must be a list of strings, got {_short(texts)}; write ["..."]')
-    try:
-        rows = None if isinstance(texts, Set | Mapping) else list(texts)
-    except TypeError:  # not iterable
-        rows = None
-    if rows is None:
-        raise TypeError(f'texts must be a list of strings, as ["..."], got {_short(texts)}')
+    if isinstance(texts, str):
+        given = shown(texts)
+        raise ValueError(
+            f"texts must be a list of strings, got the string {given}; write [{given}]"
+        )
+    rows = strings("texts", texts)
     if not rows:
-        raise ValueError("texts must hold at least one string, got none")
-    for place, text in enumerate(rows):
-        if not isinstance(text, str):
-            raise TypeError(f"texts must hold strings alone, but texts[{place}] is {_short(text)}")
+        raise ValueError('texts must hold at least one string, as ["is red"], got none')
     return rows
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return f"{type(value).__name__} {shown if len(shown) <= 60 else f'{shown[:60]}...'}"

@@ -94,8 +94,8 @@ class TransformersEncoder(nn.Module):
         """Features [B, D] of B strings; longer ones than the context are cut, with one warning.
 
         Raises:
-            TypeError: if the texts are no list of strings.
-            ValueError: if there are none, or the tokenizer belongs to another model.
+            ValueError: if the texts are no list of strings or there are none, or if the tokenizer
+                belongs to another model.
         """
         tokens = self._tokens(list_of_texts(texts))
         device = device_of(self.model)

@@ -1,5 +1,6 @@
 """Every encoder takes a list of strings, and nothing that is mistaken for one."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -22,20 +23,25 @@ from fusecomp.encoders._texts import list_of_texts
 Encode = Callable[[Any], Tensor]
 KINDS = ("open_clip", "transformers", "sentence", "dual", "dual-tower")
 MISTAKES: list[tuple[Any, str]] = [
-    ("is red", r"got str 'is red'; write \[\"...\"\]"),
-    ("", r"got str ''; write \[\"...\"\]"),
-    (b"is red", r"got bytes b'is red'; write"),
-    ([["is red"], ["is blue"]], r"texts\[0\] is list \['is red'\]"),
-    (["is red", ("is", "blue")], r"texts\[1\] is tuple"),
-    (["is red", b"is blue"], r"texts\[1\] is bytes"),
-    (["is red", None], r"texts\[1\] is NoneType None"),
-    (["is red", 3], r"texts\[1\] is int 3"),
-    (["is red", float("nan")], r"texts\[1\] is float nan"),
-    ({"is red", "is blue"}, r"as \[\"...\"\], got set"),
-    ({"is red": "a"}, r"as \[\"...\"\], got dict"),
-    (3, r"as \[\"...\"\], got int 3"),
-    (None, r"as \[\"...\"\], got NoneType"),
-    (torch.arange(2), r"texts\[0\] is Tensor"),
+    ("is red", r"got the string 'is red'; write \['is red'\]"),
+    ("", r"got the string ''; write \[''\]"),
+    (b"is red", "got the bytes b'is red'"),
+    ([["is red"], ["is blue"]], r"texts\[0\] is \['is red'\]"),
+    (["is red", ("is", "blue")], r"texts\[1\] is \('is', 'blue'\)"),
+    (["is red", b"is blue"], r"texts\[1\] is b'is blue'"),
+    (["is red", None], r"texts\[1\] is None"),
+    (["is red", 3], r"texts\[1\] is 3"),
+    (["is red", float("nan")], r"texts\[1\] is nan"),
+    (np.array([["is red"]]), "got the ndarray"),
+    ({"is red", "is blue"}, "got the set"),
+    ({"is red": "a"}, "got the dict"),
+    (iter(["is red"]), "got the list_iterator"),
+    (3, "got the int 3"),
+    (None, "got the NoneType None"),
+    (torch.arange(2), "got the Tensor"),
+    ([], "texts must hold at least one string"),
+    ((), "texts must hold at least one string"),
+    (np.array([], dtype=str), "texts must hold at least one string"),
 ]
 
 
@@ -62,20 +68,14 @@ def encode(request: pytest.FixtureRequest) -> Encode:
 
 @pytest.mark.parametrize(("texts", "message"), MISTAKES)
 def test_what_is_no_list_of_strings_is_refused(encode: Encode, texts: Any, message: str) -> None:
-    with pytest.raises(TypeError, match=message):
-        encode(texts)
-
-
-@pytest.mark.parametrize("texts", [[], (), np.array([], dtype=str)], ids=repr)
-def test_no_text_at_all_is_refused(encode: Encode, texts: Any) -> None:
-    with pytest.raises(ValueError, match="texts must hold at least one string, got none"):
+    with pytest.raises(ValueError, match=message):
         encode(texts)
 
 
 TEXTS = ["is red", "is blue and sleeveless"]
 
 
-@pytest.mark.parametrize("kind", [tuple, np.array, iter])
+@pytest.mark.parametrize("kind", [tuple, np.array])
 def test_any_sequence_of_strings_is_taken(encode: Encode, kind: Callable[[Any], Any]) -> None:
     assert torch.equal(encode(kind(TEXTS)), encode(TEXTS))
 
@@ -85,7 +85,7 @@ def test_one_stranger_among_strings_is_found(
     texts: list[str], stranger: Any, place: st.DataObject
 ) -> None:
     row = place.draw(st.integers(0, len(texts)))
-    with pytest.raises(TypeError, match=rf"texts\[{row}\] is {type(stranger).__name__}"):
+    with pytest.raises(ValueError, match=rf"texts\[{row}\] is {re.escape(repr(stranger)[:60])}"):
         list_of_texts([*texts[:row], stranger, *texts[row:]])
 
 
