@@ -2,15 +2,18 @@
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["PROBE", "probe_hash", "side_by_parts"]
+from fusecomp.similarity import check_tensor
+
+__all__ = ["PROBE", "in_precision_of", "probe_hash", "require_work", "side_by_parts"]
 
 # Its tokens tell one tokenizer from another.
 PROBE = "a red dress, sleeveless and long"
 # No feature depends on them: learning must not wait for their gradients.
-_UNUSED = ("logit_scale", "logit_bias")
+_UNUSED = {"logit_scale", "logit_bias", "text_decoder"}
 
 
 def side_by_parts(*image_parts: str) -> Callable[[str], str | None]:
@@ -18,7 +21,7 @@ def side_by_parts(*image_parts: str) -> Callable[[str], str | None]:
 
     def side_of(name: str) -> str | None:
         parts = name.split(".")
-        if parts[-1] in _UNUSED:
+        if not _UNUSED.isdisjoint(parts):
             return None
         return "text" if set(image_parts).isdisjoint(parts) else "image"
 
@@ -28,3 +31,33 @@ def side_by_parts(*image_parts: str) -> Callable[[str], str | None]:
 def probe_hash(tokens: Tensor) -> str:
     """Hash what a tokenizer makes of ``PROBE``."""
     return hashlib.sha256(str(tokens.tolist()).encode()).hexdigest()[:16]
+
+
+def in_precision_of(tower: nn.Module, images: Tensor) -> Tensor:
+    """Cast images to the dtype of the convolution that they enter.
+
+    Images are loaded in float32, but the weights may be in half precision, and only some of them.
+    """
+    check_tensor(images, "images")
+    kernel = next((weight for weight in tower.parameters() if weight.ndim == 4), None)
+    if kernel is None or not images.is_floating_point():
+        return images
+    return images.to(kernel.dtype)
+
+
+def require_work(name: str, part: Any, wanted: str, work: Callable[[], bool]) -> None:
+    """Raise TypeError that says what belongs in an argument, unless a part does its work.
+
+    Args:
+        name: the argument.
+        part: its value.
+        wanted: what belongs there.
+        work: uses the part on an example; true if it returns what it should.
+    """
+    found = f"{name} must be {wanted}; got {type(part).__name__}"
+    try:
+        works = work()
+    except Exception as error:
+        raise TypeError(f"{found}, which fails ({type(error).__name__}: {error})") from error
+    if not works:
+        raise TypeError(f"{found}, which returns something else")

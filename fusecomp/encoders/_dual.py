@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fusecomp.checks import whole_number
+from fusecomp.encoders._texts import list_of_texts
 from fusecomp.encoders._towers import learnable
 from fusecomp.identity import fingerprint
 from fusecomp.protocols import SIDES
@@ -30,7 +31,7 @@ class DualEncoder(nn.Module):
         dim: the common width D; None if both sides have it already.
 
     Raises:
-        TypeError: if a side cannot be called.
+        TypeError: if a side cannot be called, or ``text`` is a bare ``SentenceTransformer``.
         ValueError: if the widths are known to differ and there is no ``dim``, or a width that
             a head needs is unknown, or one is no positive whole number.
 
@@ -65,6 +66,11 @@ class DualEncoder(nn.Module):
                 raise TypeError(f"{name} must be callable, got {type(part).__name__}")
         if load is not None and not callable(load):
             raise TypeError(f"load must be callable, got {type(load).__name__}")
+        if isinstance(text, nn.Module) and hasattr(text, "default_prompt_name"):
+            raise TypeError(
+                f"text must take a list of strings, but {type(text).__name__} takes tokens: pass "
+                "text=fusecomp.encoders.SentenceTransformersText(model)"
+            )
         self.image = image
         self.text = text
         self.load = load
@@ -90,9 +96,19 @@ class DualEncoder(nn.Module):
         return self._headed("text", texts)
 
     def encode_tower(self, side: str, inputs: Any) -> Tensor:
-        """Features below the head of a side (``"image"``, ``"text"``), in the side's own width."""
+        """Features below the head of a side (``"image"``, ``"text"``), in the side's own width.
+
+        Raises:
+            TypeError: if the side returns no tensor.
+            ValueError: if texts are no list of strings, or there are none.
+        """
         encode: Callable[[Any], Tensor] = getattr(self, side)
-        return encode(inputs)
+        features = encode(list_of_texts(inputs) if side == "text" else inputs)
+        if not isinstance(features, Tensor):
+            raise TypeError(
+                f"the {side} side must return a tensor [B, D], got {type(features).__name__}"
+            )
+        return features
 
     def _headed(self, side: str, inputs: Any) -> Tensor:
         features = self.encode_tower(side, inputs)

@@ -4,10 +4,17 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from fusecomp.encoders._clip import PROBE, probe_hash, side_by_parts
+from fusecomp.encoders._clip import (
+    PROBE,
+    in_precision_of,
+    probe_hash,
+    require_work,
+    side_by_parts,
+)
 from fusecomp.encoders._clip4cir import build_clip, read_clip4cir
 from fusecomp.encoders._cut import CutWarning
 from fusecomp.encoders._padding import encode_without_padding
+from fusecomp.encoders._texts import list_of_texts
 from fusecomp.encoders._towers import learnable
 from fusecomp.files import write_tensors
 from fusecomp.identity import fingerprint
@@ -16,24 +23,34 @@ from fusecomp.preprocessing import TargetPad, clip_transform
 
 __all__ = ["OpenClipEncoder"]
 
+_TOKENIZER = (
+    "a function from a list of strings to a tensor of tokens [B, context], such as "
+    "open_clip.get_tokenizer(name) or clip.tokenize"
+)
+_PREPROCESS = (
+    "a function from a PIL image to a tensor, such as the one that "
+    "open_clip.create_model_and_transforms returns beside the model"
+)
+
 
 class OpenClipEncoder(nn.Module):
     """A CLIP of open_clip, or of OpenAI's ``clip``, as an encoder.
 
-    It gives the features of the model's own ``encode_image`` and ``encode_text``, not normalised.
-    ``train="text"`` learns what ``encode_text`` uses, ``train="image"`` the visual side; the scale
-    of the logits is never touched.
+    It gives the features of the model's own ``encode_image`` and ``encode_text``, in the model's
+    precision; no model but a CoCa normalises them. ``train="text"`` learns what ``encode_text``
+    uses, ``train="image"`` the visual side; the scale of the logits is never touched.
 
     Args:
-        model: as ``open_clip.create_model`` or ``clip.load`` return it; any ResNet or ViT.
+        model: as ``open_clip.create_model`` or ``clip.load`` return it; any ResNet or ViT, or one
+            with towers of timm or transformers.
         tokenizer: as ``open_clip.get_tokenizer`` returns it, or ``clip.tokenize``.
         preprocess: PIL picture -> tensor, such as the one that comes with the model, or
             ``fusecomp.data.clip_transform(size, TargetPad())``. Not needed where pictures never
             come from files.
 
     Raises:
-        TypeError: if the model has no ``encode_image`` and ``encode_text``, or the tokenizer or
-            the preprocessing cannot be called.
+        TypeError: if the model has no ``encode_image`` and ``encode_text``, the tokenizer makes no
+            tensor of a list of strings, or the preprocessing cannot be called or is a tokenizer.
 
     Example::
 
@@ -64,10 +81,11 @@ class OpenClipEncoder(nn.Module):
     @property
     def output_dim(self) -> int:
         """D, the width of the features."""
-        return int(self.model.visual.output_dim)
+        return _width(self.model)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Features [B, D] of preprocessed pictures [B, 3, size, size]."""
+        """Features [B, D] of preprocessed pictures [B, 3, size, size], in the model's precision."""
+        images = in_precision_of(getattr(self.model, "visual", self.model), images)
         features: Tensor = self.model.encode_image(images)
         return features
 
@@ -75,30 +93,43 @@ class OpenClipEncoder(nn.Module):
         """Features [B, D] of B strings; longer ones than the context are cut, with one warning.
 
         Raises:
-            ValueError: if the tokenizer belongs to another model.
+            ValueError: if the texts are no list of strings or there are none, or if the tokenizer
+                belongs to another model.
         """
-        return encode_without_padding(self.model, self._tokens(list(texts)))
+        return encode_without_padding(self.model, self._tokens(list_of_texts(texts)))
 
     def _tokens(self, texts: list[str]) -> Tensor:
         try:
             tokens = self.tokenizer(texts)
+            cut = self._cut_texts(texts, tokens)
         except RuntimeError as error:  # clip.tokenize refuses long texts unless told to cut
             if "too long" not in str(error):
                 raise
             tokens = self.tokenizer(texts, truncate=True)
-            self._cut(texts)
+            cut = texts
         self._check_tokens(tokens)
-        encode: Any = getattr(self.tokenizer, "encode", None)
-        if encode is not None:
-            # A text that is cut fills its row; few do, and only these are counted.
-            full = [texts[row] for row in tokens[:, -1].nonzero().flatten().tolist()]
-            self._cut([text for text in full if len(encode(text)) + 2 > tokens.shape[1]])
+        self._cut(cut)
         return tokens
 
+    def _cut_texts(self, texts: list[str], tokens: Tensor) -> list[str]:
+        if not hasattr(self.tokenizer, "context_length"):  # none of open_clip's, which all cut
+            return []
+        padding = self.tokenizer([""])[0, -1]
+        # A text that is cut fills its row; few do, and a longer row shows which of these are cut.
+        full = [texts[row] for row in (tokens[:, -1] != padding).nonzero().flatten().tolist()]
+        if not full:
+            return []
+        longer = self.tokenizer(full, context_length=tokens.shape[1] + 1)
+        cut = (longer[:, -1] != padding).tolist()
+        return [text for text, is_cut in zip(full, cut, strict=True) if is_cut]
+
     def _check_tokens(self, tokens: Tensor) -> None:
-        embedding = getattr(self.model, "token_embedding", None)
-        context = getattr(self.model, "context_length", None)
-        vocabulary = getattr(embedding, "num_embeddings", None)
+        text = getattr(self.model, "text", self.model)  # a tower of its own, or the CLIP itself
+        embedding = getattr(text, "token_embedding", None)
+        if embedding is None:  # a tower of transformers, which reads shorter rows too
+            context, vocabulary = None, getattr(text, "vocab_size", None) or None
+        else:
+            context, vocabulary = getattr(text, "context_length", None), embedding.num_embeddings
         if context is not None and tokens.shape[1] != context:
             raise ValueError(
                 f"the tokenizer makes {tokens.shape[1]} tokens of each text, but the model reads "
@@ -165,3 +196,21 @@ def _check(model: Any, tokenizer: Any, preprocess: Any) -> None:
     for name, part in (("tokenizer", tokenizer), ("preprocess", preprocess)):
         if not callable(part) and not (name == "preprocess" and part is None):
             raise TypeError(f"{name} must be callable, got {type(part).__name__}")
+    require_work("tokenizer", tokenizer, _TOKENIZER, lambda: isinstance(tokenizer([PROBE]), Tensor))
+    # Tokenizers of open_clip have the one, parts of transformers the other.
+    if hasattr(preprocess, "context_length") or hasattr(preprocess, "model_input_names"):
+        raise TypeError(f"preprocess must be {_PREPROCESS}; got {type(preprocess).__name__}")
+
+
+def _width(model: Any) -> int:
+    """The width of a CLIP's features, of which towers of timm know nothing."""
+    for tower in (model.visual, getattr(model, "text", None)):
+        width = getattr(tower, "output_dim", None)
+        if width is not None:
+            return int(width)
+    projection = model.text_projection
+    if projection is None:
+        return int(model.token_embedding.embedding_dim)
+    return int(
+        projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
+    )

@@ -22,10 +22,10 @@ def encode_without_padding(model: Any, tokens: Tensor) -> Tensor:
     device = device_of(model)
     clip: Any = getattr(model.encode_text, "__self__", None)
     features: Tensor
-    if not _is_causal_clip(clip):
+    length = int(tokens.argmax(dim=1).max()) + 1
+    if not _is_causal_clip(clip, length):
         features = model.encode_text(tokens.to(device))
         return features
-    length = int(tokens.argmax(dim=1).max()) + 1
     fitting = {
         "clip.positional_embedding": clip.positional_embedding[:length],
         "clip.attn_mask": clip.attn_mask[:length, :length],
@@ -34,12 +34,14 @@ def encode_without_padding(model: Any, tokens: Tensor) -> Tensor:
     return features
 
 
-def _is_causal_clip(clip: Any) -> bool:
-    # A subclass may read its tokens in another way.
+def _is_causal_clip(clip: Any, length: int) -> bool:
+    # A subclass, or a method that somebody has replaced, may read its tokens in another way.
     return (
         (type(clip).__module__, type(clip).__name__) == ("open_clip.model", "CLIP")
+        and "encode_text" not in vars(clip)
         and clip.attn_mask is not None
         and clip.text_pool_type == "argmax"
+        and bool(clip.attn_mask[:length, length:].isneginf().all())
     )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fusecomp.encoders._cut import CutWarning
+from fusecomp.encoders._texts import list_of_texts
 from fusecomp.modules import device_of
 
 __all__ = ["SentenceTransformersText"]
@@ -12,10 +13,11 @@ __all__ = ["SentenceTransformersText"]
 class SentenceTransformersText(nn.Module):
     """A text encoder of sentence-transformers, as the text side of a ``DualEncoder``.
 
-    It gives the features of the model's own ``encode``, with gradients where it learns.
+    It gives the features of the model's own ``encode``, with gradients where it learns: behind the
+    model's default prompt and cut to its ``truncate_dim``, where it has these.
 
     Args:
-        model: a ``SentenceTransformer``.
+        model: a ``SentenceTransformer``; sentence-transformers 5.1 to 6.x.
 
     Raises:
         TypeError: if it is none.
@@ -28,7 +30,7 @@ class SentenceTransformersText(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        if not isinstance(model, nn.Module) or not hasattr(model, "max_seq_length"):
+        if not isinstance(model, nn.Module) or not hasattr(model, "truncate_dim"):
             raise TypeError(
                 f"model must be a SentenceTransformer, got {type(model).__name__}; any other "
                 "module that takes a list of strings can stand in a DualEncoder as it is"
@@ -41,22 +43,45 @@ class SentenceTransformersText(nn.Module):
         """The width of the features."""
         # Renamed in version 5.4; the old name warns.
         new = getattr(self.model, "get_embedding_dimension", None)
-        return int(new() if new else self.model.get_sentence_embedding_dimension())
+        width = new() if new else self.model.get_sentence_embedding_dimension()
+        if width is None:
+            raise ValueError("model does not know the width of its features: pass text_dim=...")
+        return int(width)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """Features [B, D] of B strings; those that are too long are cut, with one warning."""
-        texts = list(texts)
-        tokenize = getattr(self.model, "preprocess", None) or self.model.tokenize
-        tokens = tokenize(texts)
-        self._warn(texts, tokens)
+        """Features [B, D] of B strings; those that are too long are cut, with one warning.
+
+        Raises:
+            ValueError: if the texts are no list of strings, or there are none.
+        """
+        texts = list_of_texts(texts)
+        prompt = self.model.prompts.get(self.model.default_prompt_name) or ""
+        tokens = self._tokens(texts, prompt)
+        self._warn([prompt + text for text in texts], tokens)
         device = device_of(self.model)
         on_device = {n: v.to(device) if isinstance(v, Tensor) else v for n, v in tokens.items()}
         features: Tensor = self.model(on_device)["sentence_embedding"]
-        return features
+        return features[:, : self.model.truncate_dim]
 
-    def _warn(self, texts: list[str], tokens: Any) -> None:
-        ids, longest = tokens.get("input_ids"), self.model.max_seq_length
-        if ids is None or longest is None or ids.shape[1] < longest:
+    def _tokens(self, texts: list[str], prompt: str) -> dict[str, Any]:
+        preprocess = getattr(self.model, "preprocess", None)
+        if preprocess is not None:  # since version 5.4
+            tokens: dict[str, Any] = preprocess(texts, prompt=prompt)
+            return tokens
+        tokens = self.model.tokenize([prompt + text for text in texts])
+        # Some models leave the prompt out of their mean.
+        length = self.model._get_prompt_length(prompt) if prompt else None
+        return tokens if length is None else {**tokens, "prompt_length": length}
+
+    def _warn(self, texts: list[str], tokens: dict[str, Any]) -> None:
+        reader = self.model._first_module()
+        if hasattr(reader, "sub_modules"):  # a Router, of which encode takes the default route
+            reader = reader.sub_modules[reader.default_route][0]
+        ids, longest = tokens.get("input_ids"), getattr(reader, "max_seq_length", None)
+        if ids is None or longest is None or ids.shape[-1] < longest:
             return
-        lengths = [len(row) for row in self.model.tokenizer(texts)["input_ids"]]
+        if callable(reader.tokenizer):
+            lengths = [len(row) for row in reader.tokenizer(texts)["input_ids"]]
+        else:  # a tokenizer of words
+            lengths = [len(reader.tokenizer.tokenize(text)) for text in texts]
         self._cut([t for t, n in zip(texts, lengths, strict=True) if n > longest])

@@ -1,0 +1,23 @@
+from typing import Any
+
+from fusecomp.checks import shown, strings
+
+__all__ = ["list_of_texts"]
+
+
+def list_of_texts(texts: Any) -> list[str]:
+    """Return the texts that an encoder was given as a list of strings.
+
+    Raises:
+        ValueError: if they are no list of strings, such as a plain string, which would be taken
+            apart into letters, or if there are none.
+    """
+    if isinstance(texts, str):
+        given = shown(texts)
+        raise ValueError(
+            f"texts must be a list of strings, got the string {given}; write [{given}]"
+        )
+    rows = strings("texts", texts)
+    if not rows:
+        raise ValueError('texts must hold at least one string, as ["is red"], got none')
+    return rows
