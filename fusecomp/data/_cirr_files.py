@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusecomp.data._names import require_below
 from fusecomp.files import read_json, read_list
 
 __all__ = ["SOURCE", "CirrFolder", "CirrPair", "pair_problems", "read_files", "read_pairs"]
@@ -68,7 +69,8 @@ def read_files(path: Path) -> dict[str, str]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not as described; the message names it.
+        ValueError: if it is not as described, or an image or its file leads out of that folder;
+            the message names it.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -76,6 +78,8 @@ def read_files(path: Path) -> dict[str, str]:
     for name, file in content.items():
         if not isinstance(file, str) or not file:
             raise ValueError(f"{path}: expected the file of image {name!r}, got {file!r:.80}")
+        require_below(f"{path}", "image id", name)
+        require_below(f"{path}, image {name!r}", "file", file)
     return content
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from fusecomp.data._names import require_below
 from fusecomp.files import read_list
 
 __all__ = ["CATEGORIES", "SPLITS", "parse_row", "picture_files", "read_split"]
@@ -27,12 +28,14 @@ def read_split(path: Path) -> list[str]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it holds anything else; the message names the entry.
+        ValueError: if it holds anything else, or a name that leads out of the folder of the
+            images; the message names the entry.
     """
     ids = read_list(path)
     for number, image_id in enumerate(ids):
         if not isinstance(image_id, str) or not image_id:
             raise ValueError(f"{path}, entry {number}: expected an image id, got {image_id!r}")
+        require_below(f"{path}, entry {number}", "image id", image_id)
     return ids
 
 

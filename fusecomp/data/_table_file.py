@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusecomp.data._names import require_below
+
 __all__ = ["TableRow", "read_table", "row_problems"]
 
 _NEEDED = ("reference", "text")
@@ -153,18 +155,28 @@ def _row(path: Path, line: int, number: int, fields: _Fields) -> TableRow:
     texts = (text,) if isinstance(text, str) else _strings(where, "text", text)
     group = fields.get("group")
     query_id = _optional(where, "query_id", fields)
-    return TableRow(
+    row = TableRow(
         line=line,
         query_id=str(number) if query_id is None else query_id,
-        reference=_id(where, "reference", fields["reference"]),
+        reference=_string(where, "reference", fields["reference"]),
         texts=texts,
         target=_optional(where, "target", fields),
         group=None if group is None else _strings(where, "group", group),
         split=_optional(where, "split", fields),
     )
+    _check_names(where, row)
+    return row
 
 
-def _id(where: str, name: str, value: Any) -> str:
+def _check_names(where: str, row: TableRow) -> None:
+    named = {"reference": (row.reference,), "target": (row.target,), "group": row.group or ()}
+    for field, names in named.items():
+        for name in names:
+            if name is not None:
+                require_below(where, field, name)
+
+
+def _string(where: str, name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{where}: {name} must be a string that is not empty, got {value!r:.80}")
     return value
@@ -172,7 +184,7 @@ def _id(where: str, name: str, value: Any) -> str:
 
 def _optional(where: str, name: str, fields: _Fields) -> str | None:
     value = fields.get(name)
-    return None if value is None else _id(where, name, value)
+    return None if value is None else _string(where, name, value)
 
 
 def _strings(where: str, name: str, value: Any) -> tuple[str, ...]:
