@@ -8,8 +8,8 @@ from fusecomp.data._captions import CAPTIONS, RANDOM
 from fusecomp.data._fashioniq_files import (
     CATEGORIES,
     SPLITS,
+    FashionIQPictures,
     parse_row,
-    picture_files,
     read_split,
 )
 from fusecomp.files import read_list
@@ -25,7 +25,8 @@ class FashionIQ:
     """FashionIQ in its published folder layout; opens no picture.
 
     ``root`` holds ``captions/cap.CATEGORY.SPLIT.json``, ``image_splits/split.CATEGORY.SPLIT.json``
-    and ``images/ID.png`` (or .jpg). Each category is one task with R@10 and R@50.
+    and ``images/ID.png`` (or .jpg, .jpeg), where each category may have a folder of its own, as
+    in ``images/dress/ID.jpg``. Each category is one task with R@10 and R@50.
 
     Reference:
         Wu, Gao, Guo, Al-Halah, Rennie, Grauman, Feris, "Fashion IQ: A new dataset towards
@@ -153,19 +154,20 @@ class FashionIQ:
         """Where the picture lies, or would lie.
 
         Raises:
-            ValueError: if the dataset does not know the image.
+            ValueError: if the dataset does not know the image, or two folders have different
+                files of it.
         """
         if image_id not in self._known:
             raise ValueError(f"unknown image {image_id!r}: not in split {self.split!r}")
-        return self.root / "images" / self._files.get(image_id, f"{image_id}.png")
+        return self._pictures.path(image_id)
 
     @cached_property
     def _known(self) -> frozenset[str]:
         return frozenset(self.image_ids)
 
     @cached_property
-    def _files(self) -> dict[str, str]:
-        return picture_files(self.root / "images")
+    def _pictures(self) -> FashionIQPictures:
+        return FashionIQPictures(self.root)
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
         """The triplets in the order of the caption files; the texts of "random" by epoch."""

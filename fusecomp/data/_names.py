@@ -1,10 +1,10 @@
 """Names that annotations give to images: below their folder, and in any Unicode form."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from unicodedata import normalize
 
-__all__ = ["NamedFiles", "require_below", "shown"]
+__all__ = ["NamedFiles", "look_the_same", "require_below", "shown"]
 
 
 def require_below(where: str, field: str, name: str) -> None:
@@ -52,7 +52,11 @@ class NamedFiles:
         return [file for own, file in found if own == name] or [file for _, file in found]
 
 
-def shown(*names: str) -> list[str]:
-    """The names for an error; escaped if two of them differ in their Unicode form alone."""
-    differ = len({normalize("NFC", name) for name in names}) == len(names)
-    return [repr(name) if differ else ascii(name) for name in names]
+def look_the_same(names: Sequence[str]) -> bool:
+    """Whether two of the names differ in their Unicode form alone."""
+    return len({normalize("NFC", name) for name in names}) < len(names)
+
+
+def shown(names: Sequence[str]) -> list[str]:
+    """The names for an error; escaped where two of them look the same."""
+    return [ascii(name)[1:-1] for name in names] if look_the_same(names) else list(names)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from fusecomp.data._fixed import FixedTriplets
 from fusecomp.data._folder import PictureFolder
+from fusecomp.data._names import look_the_same, shown
 from fusecomp.data._table_file import TableRow, read_table, row_problems
 from fusecomp.protocols import require_choice
 from fusecomp.records import Task, Triplet
@@ -107,14 +108,14 @@ class TripletTable(FixedTriplets):
                 where = f"{self.table}, line {row.line}"
                 names = self._folder.named(image_id)
                 if len(names) > 1:
-                    raise ValueError(
-                        f"{where}: {image_id!r} may be {' or '.join(map(repr, names))}; "
-                        "write the suffix too"
-                    )
+                    may_be = " or ".join(f"'{name}'" for name in shown(names))
+                    way_out = "rename one" if look_the_same(names) else "write the suffix too"
+                    raise ValueError(f"{where}: {image_id!r} may be {may_be}; {way_out}")
                 first = spelled.setdefault(names[0], image_id)
                 if first != image_id:
+                    own, other = shown([image_id, first])
                     raise ValueError(
-                        f"{where}: {image_id!r} and, above, {first!r} are the same picture; "
+                        f"{where}: '{own}' and, above, '{other}' are the same picture; "
                         "write it in one way"
                     )
         return spelled

@@ -2,6 +2,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fusecomp.data._folder import PictureFolder
+from fusecomp.data._names import shown
 from fusecomp.data._table import rows_of_split
 from fusecomp.data._table_file import TableRow, read_table, row_problems
 from fusecomp.data._verify_annotations import Annotations
@@ -58,11 +59,12 @@ def _spellings(
         for image_id in row.image_ids:
             names = folder.named(image_id)
             if len(names) > 1:
-                wrong[image_id] = f"line {row.line}: may be {' or '.join(names)}"
+                wrong[image_id] = f"line {row.line}: may be {' or '.join(shown(names))}"
             for name in names:
                 files.setdefault(image_id, name)
             if len(names) == 1 and first.setdefault(names[0], image_id) != image_id:
-                wrong[image_id] = f"line {row.line}: the same picture as {first[names[0]]}"
+                _, other = shown([image_id, first[names[0]]])
+                wrong[image_id] = f"line {row.line}: the same picture as {other}"
     if not wrong:
         return files, []
     message = f"{len(wrong):,} images are not named in one way; TripletTable refuses the table"
