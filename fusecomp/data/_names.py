@@ -59,4 +59,5 @@ def look_the_same(names: Sequence[str]) -> bool:
 
 def shown(names: Sequence[str]) -> list[str]:
     """The names for an error; escaped where two of them look the same."""
-    return [ascii(name)[1:-1] for name in names] if look_the_same(names) else list(names)
+    written = ascii if look_the_same(names) else repr
+    return [written(name)[1:-1] for name in names]

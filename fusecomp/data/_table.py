@@ -1,10 +1,18 @@
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
+from fusecomp.data._alike import warn_of_missing_words
 from fusecomp.data._fixed import FixedTriplets
 from fusecomp.data._folder import PictureFolder
 from fusecomp.data._names import look_the_same, shown
-from fusecomp.data._table_file import TableRow, read_table, row_problems
+from fusecomp.data._table_file import (
+    TableRow,
+    missing_words,
+    read_table,
+    row_problems,
+    split_problems,
+)
 from fusecomp.protocols import require_choice
 from fusecomp.records import Task, Triplet
 
@@ -78,8 +86,13 @@ class TripletTable(FixedTriplets):
         self.exclude_reference = exclude_reference
         rows = read_table(self.table)
         kept = rows_of_split(self.table, rows, split)
-        for row, problem in row_problems(kept):
+        alike = (found for found in split_problems(rows) if split is not None)
+        for row, problem in chain(alike, row_problems(kept)):
             raise ValueError(f"{self.table}, line {row.line}: {problem}")
+        words = missing_words(rows)
+        warn_of_missing_words(
+            (f"{self.table}, line {row.line}: {name}", word) for row, name, word in words
+        )
         self._folder = PictureFolder(Path(images))
         triplets = [
             Triplet(row.query_id, row.reference, row.texts, row.target, row.group) for row in kept

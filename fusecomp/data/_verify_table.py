@@ -4,7 +4,13 @@ from pathlib import Path
 from fusecomp.data._folder import PictureFolder
 from fusecomp.data._names import shown
 from fusecomp.data._table import rows_of_split
-from fusecomp.data._table_file import TableRow, read_table, row_problems
+from fusecomp.data._table_file import (
+    TableRow,
+    missing_words,
+    read_table,
+    row_problems,
+    split_problems,
+)
 from fusecomp.data._verify_annotations import Annotations
 from fusecomp.data._verify_report import Count, Finding
 
@@ -13,7 +19,8 @@ __all__ = ["table"]
 
 def table(path: Path, images: Path, split: str | None) -> Annotations:
     """What a TripletTable would be made of: all that is wrong with it, not the first thing."""
-    rows = rows_of_split(path, read_table(path), split)
+    every_row = read_table(path)
+    rows = rows_of_split(path, every_row, split)
     folder = PictureFolder(images)
     splits = _by_split(rows)
     named = dict.fromkeys(i for row in rows for i in row.image_ids)
@@ -27,7 +34,13 @@ def table(path: Path, images: Path, split: str | None) -> Annotations:
         Count("images in the table", len(named)),
         Count("pictures in the folder", len(folder.names)),
     ]
-    problems = [*_problems(splits), *findings, *_shared(splits, spelled)]
+    problems = [
+        *_problems(splits),
+        *_alike(every_row),
+        *findings,
+        *_shared(splits, spelled),
+        *_words(rows),
+    ]
     return Annotations(f"table {path.name}", counts, problems, pictures)
 
 
@@ -46,6 +59,26 @@ def _problems(splits: Mapping[str | None, list[TableRow]]) -> list[Finding]:
     message = f"{len(found):,} rows make no query; TripletTable refuses the table"
     lines = tuple(f"line {line}" for line, _ in found)
     return [Finding("row", message, lines, tuple(problem for _, problem in found))]
+
+
+def _alike(rows: Iterable[TableRow]) -> list[Finding]:
+    found = [(f"line {row.line}", problem) for row, problem in split_problems(rows)]
+    if not found:
+        return []
+    message = f"{len(found):,} names of splits look like another one; TripletTable reads no split"
+    lines, problems = zip(*found, strict=True)
+    return [Finding("split", message, lines, problems)]
+
+
+def _words(rows: Iterable[TableRow]) -> list[Finding]:
+    """A note on values that may have been printed where nothing was."""
+    found = missing_words(rows)
+    if not found:
+        return []
+    message = f"{len(found):,} values are words that are printed where a value is missing"
+    lines = tuple(f"line {row.line}" for row, _, _ in found)
+    words = tuple(f"{name}: {word}" for _, name, word in found)
+    return [Finding("word", message, lines, words, fault=False)]
 
 
 def _spellings(
