@@ -60,8 +60,10 @@ class Task:
         name: stands before its metrics, as in ``dress/recall@10``; may be empty.
         queries: Q triplets.
         gallery: the image ids that every query is compared with.
-        exclude: for each query the image ids that are left out of its ranking, or None.
-        subsets: for each query the image ids that are also ranked among themselves, or None.
+        exclude: for each query the image ids that are left out of its ranking, or None; never its
+            target.
+        subsets: for each query the image ids that are also ranked among themselves, or None;
+            with its target, if that is known.
         ks: the k of recall@k.
         missing_queries: ids of queries left out because a picture is missing.
         missing_images: ids of gallery pictures left out because they are missing.

@@ -1,6 +1,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from fusecomp.data._alike import is_missing_word, warn_of_missing_words
 from fusecomp.data._cirr_files import CirrFolder, pair_problems, read_files, read_pairs
 from fusecomp.data._fixed import FixedTriplets
 from fusecomp.protocols import require_choice
@@ -34,7 +35,8 @@ class CIRR(FixedTriplets):
 
     Raises:
         FileNotFoundError: if an annotation file is missing.
-        ValueError: on an unknown split or a broken annotation file; the message names the pair.
+        ValueError: on an unknown split, a broken annotation file, or an image or file name that
+            leads out of the folder; the message names the pair or image.
 
     Example:
         >>> import tempfile
@@ -57,6 +59,12 @@ class CIRR(FixedTriplets):
         folder = CirrFolder(self.root)
         files = read_files(folder.images(split))
         super().__init__(_triplets(folder, split, files), files, folder.pictures)
+        captions = ((folder.captions(split), t.query_id, t.texts[0]) for t in self._triplets)
+        warn_of_missing_words(
+            (f"{path}, pair {pair_id}: the caption", text)
+            for path, pair_id, text in captions
+            if is_missing_word(text)
+        )
 
     @property
     def protocol(self) -> Mapping[str, str]:

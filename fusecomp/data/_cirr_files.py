@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusecomp.data._alike import require_no_list
 from fusecomp.data._names import require_below
 from fusecomp.files import read_json, read_list
 
@@ -105,10 +106,12 @@ def _pair(row: Any, where: str, has_target: bool) -> CirrPair:
             f"{where}: img_set.members must be a list of names, got {members!r:.80}; "
             "fetch the file again"
         )
+    caption = _field(row, "caption", str, where)
+    require_no_list(where, "caption", caption, "write the caption itself")
     return CirrPair(
         pair_id=str(_field(row, "pairid", int, where)),
         reference=_field(row, "reference", str, where),
-        caption=_field(row, "caption", str, where),
+        caption=caption,
         target=target,
         members=tuple(members),
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fusecomp.data._alike import is_missing_word, warn_of_missing_words
 from fusecomp.data._captions import CAPTIONS, RANDOM
 from fusecomp.data._fashioniq_files import (
     CATEGORIES,
@@ -52,7 +53,8 @@ class FashionIQ:
 
     Raises:
         FileNotFoundError: if an annotation file is missing.
-        ValueError: on an unknown split, category or option, or a broken annotation file.
+        ValueError: on an unknown split, category or option, a broken annotation file, an image
+            name that leads out of the folder, or a target that ``exclude_reference`` leaves out.
 
     Example:
         >>> import tempfile
@@ -96,21 +98,28 @@ class FashionIQ:
         self._galleries: dict[str, tuple[str, ...]] = {}
         # The queries that each row may give: all of them, or one drawn for "random".
         self._rows: dict[str, list[tuple[Triplet, ...]]] = {}
-        for category in self.categories:
-            self._read(category)
+        words = [word for category in self.categories for word in self._read(category)]
+        warn_of_missing_words(words)
 
-    def _read(self, category: str) -> None:
+    def _read(self, category: str) -> list[tuple[str, str]]:
+        """Read the files of a category; returns the captions that are a word such as "nan"."""
         split_path = self.root / "image_splits" / f"split.{category}.{self.split}.json"
         caption_path = self.root / "captions" / f"cap.{category}.{self.split}.json"
         image_ids = read_split(split_path)
         known = set(image_ids)
-        rows = []
+        rows, words = [], []
         for number, row in enumerate(read_list(caption_path)):
             where = f"{caption_path}, entry {number}"
             reference, target, pair = parse_row(row, where, has_target=self.split != "test")
             for image_id in (reference, target):
                 if image_id is not None and image_id not in known:
                     raise ValueError(f"{where}: image {image_id!r} is not in {split_path}")
+            if self.exclude_reference and target == reference:
+                raise ValueError(
+                    f"{where}: the target is the candidate, {target!r}, which exclude_reference "
+                    "leaves out of its ranking; remove the entry, or keep the references"
+                )
+            words += [(f"{where}: a caption", text) for text in pair if is_missing_word(text)]
             rows.append(
                 tuple(
                     Triplet(query_id, reference, texts, target)
@@ -121,6 +130,7 @@ class FashionIQ:
         if self.gallery == "val":
             image_ids = [image_id for (query, *_) in rows for image_id in query.image_ids]
         self._galleries[category] = tuple(dict.fromkeys(image_ids))
+        return words
 
     def _queries(self, name: str, pair: tuple[str, str]) -> Iterable[tuple[str, tuple[str, ...]]]:
         forms = CAPTIONS[self.captions](*pair)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from fusecomp.data._alike import require_no_list
 from fusecomp.data._names import NamedFiles, require_below, shown
 from fusecomp.files import read_list
 
@@ -114,6 +115,8 @@ def parse_row(row: Any, where: str, has_target: bool) -> tuple[str, str | None, 
         and all(isinstance(caption, str) for caption in captions)
     ):
         raise ValueError(f"{where}: captions must be two strings, got {captions!r}")
+    for caption in captions:
+        require_no_list(where, "a caption", caption, "write the captions themselves")
     reference, target = row["candidate"], row.get("target")
     if not isinstance(reference, str) or not isinstance(target, str if has_target else str | None):
         raise ValueError(f"{where}: candidate and target must be image ids, got {row!r}")

@@ -52,6 +52,20 @@ def _check_gallery(task: Task) -> None:
                     f"query {query.query_id!r}: image {image_id!r} is not in the gallery of "
                     f"task {task.name!r}"
                 )
+    for row in range(len(task.queries)):
+        _check_target(task, row)
+
+
+def _check_target(task: Task, row: int) -> None:
+    """Raise ValueError if a query's own row keeps its target from being found."""
+    query = task.queries[row]
+    if query.target_id is None:
+        return
+    where = f"query {query.query_id!r} of task {task.name!r}: its target {query.target_id!r}"
+    if task.exclude is not None and query.target_id in task.exclude[row]:
+        raise ValueError(f"{where} is excluded from its ranking; do not exclude it")
+    if task.subsets is not None and query.target_id not in task.subsets[row]:
+        raise ValueError(f"{where} is not in its subset; add it there, or give no subsets")
 
 
 def _needed(task: Task, row: int) -> Iterator[str]:

@@ -392,6 +392,25 @@ def test_the_images_of_triplets_leave_out_the_rest_of_the_gallery(tiny_fashioniq
     assert len(data.triplet_image_ids) == len(set(data.triplet_image_ids)) <= len(data.image_ids)
 
 
+def test_a_target_that_is_left_out_of_its_own_ranking_is_refused(tiny_fashioniq: Path) -> None:
+    write(tiny_fashioniq, [ROW, {**ROW, "target": ROW["candidate"]}])
+    with pytest.raises(
+        ValueError, match=r"cap.dress.val.json, entry 1: the target is the candidate, 'Dval00'"
+    ):
+        FashionIQ(tiny_fashioniq, "val", exclude_reference=True)
+    assert len(FashionIQ(tiny_fashioniq, "val", ["dress"])) == 2
+
+
+def test_captions_that_were_printed_by_a_program(tiny_fashioniq: Path) -> None:
+    pairs = [["nan", "is red"], ["is blue", "None"], ["none", "n/a"]]
+    write(tiny_fashioniq, [{**ROW, "captions": pair} for pair in pairs])
+    with pytest.warns(UserWarning, match=r"entry 0: a caption is 'nan', .* there are 2 such"):
+        FashionIQ(tiny_fashioniq, "val")
+    write(tiny_fashioniq, [{**ROW, "captions": ["is red", "['is blue']"]}])
+    with pytest.raises(ValueError, match=r"entry 0: a caption is a list that was printed"):
+        FashionIQ(tiny_fashioniq, "val")
+
+
 # Where the images lie
 
 

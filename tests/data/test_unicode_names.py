@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 from unicodedata import normalize
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from fusecomp.data import FashionIQ, TripletTable, verify
 
 NAMES = ["café", "größe", "한글", "Ångström", "ấ", "é/ü"]
-FORMS = ["NFC", "NFD"]
+Form = Literal["NFC", "NFD"]
+FORMS: list[Form] = ["NFC", "NFD"]
 # The sign for an angstrom: a third form of the letter, beside one and two characters.
 SIGN = "\u212b"
 
@@ -31,7 +33,7 @@ def write_table(folder: Path, *rows: tuple[str, str, str]) -> Path:
 @pytest.mark.parametrize("on_disk", FORMS)
 @pytest.mark.parametrize("suffix", ["", ".jpg"])
 def test_a_table_finds_a_name_of_another_form(
-    tmp_path: Path, name: str, written: str, on_disk: str, suffix: str
+    tmp_path: Path, name: str, written: Form, on_disk: Form, suffix: str
 ) -> None:
     images = tmp_path / "images"
     file = images / normalize(on_disk, f"{name}.jpg")
@@ -81,7 +83,7 @@ def test_a_table_spells_an_image_in_one_form(tmp_path: Path) -> None:
 @pytest.mark.parametrize("written", FORMS)
 @pytest.mark.parametrize("on_disk", FORMS)
 def test_fashioniq_finds_a_name_of_another_form(
-    tiny_fashioniq: Path, written: str, on_disk: str
+    tiny_fashioniq: Path, written: Form, on_disk: Form
 ) -> None:
     image_id = normalize(written, "Dévàl")
     split = tiny_fashioniq / "image_splits/split.dress.val.json"

@@ -48,6 +48,8 @@ QUERIES = [Triplet(f"q{n}", IMAGES[n], ("is blue",), IMAGES[n + 1]) for n in ran
 TASK = Task("", QUERIES, IMAGES, ks=(1, 2))
 HIDDEN = [replace(QUERIES[0], target_id=None), *QUERIES[1:]]
 ELSEWHERE = [("i0",)] * 3 + [("elsewhere",)]
+OTHERS = [("i0",)] * 4
+OWN = [("i1",), ("i2",), ("i3",), ("i4", "i0")]
 
 
 def refuse(*_: object) -> Tensor:
@@ -62,7 +64,23 @@ WRONG_TASKS = [
     (replace(TASK, gallery=(*IMAGES, "i0")), "holds an image twice: 'i0'"),
     (replace(TASK, gallery=IMAGES[:4]), "query 'q3': image 'i4' is not in the gallery of task ''"),
     (replace(TASK, exclude=ELSEWHERE), "query 'q3': image 'elsewhere' is not in the gallery"),
-    (replace(TASK, subsets=ELSEWHERE), "query 'q3': image 'elsewhere' is not in the gallery"),
+    (
+        replace(TASK, exclude=ELSEWHERE, subsets=[*OWN[:3], ("elsewhere", "i4")]),
+        "query 'q3': image 'elsewhere' is not in the gallery",
+    ),
+    (
+        replace(TASK, subsets=[*OWN[:3], ("elsewhere", "i4")]),
+        "query 'q3': image 'elsewhere' is not in the gallery",
+    ),
+    (
+        replace(TASK, exclude=[*OTHERS[:3], ("i0", "i4")]),
+        "query 'q3' of task '': its target 'i4' is excluded from its ranking",
+    ),
+    (
+        replace(TASK, name="dress", subsets=[*OWN[:2], ("i4",), OWN[3]]),
+        "query 'q2' of task 'dress': its target 'i3' is not in its subset",
+    ),
+    (replace(TASK, subsets=[(), *OWN[1:]]), "query 'q0' of task '': its target 'i1' is not in its"),
 ]
 
 
