@@ -153,7 +153,9 @@ def test_an_excluded_target_is_never_a_miss_in_silence() -> None:
     task = replace(task, exclude=[(query.target_id or "",) for query in task.queries])
     model = ComposedEncoder(features_of(Toy([task])), Sum())
     for call in (evaluate, rank):
-        with pytest.raises(ValueError, match="query 'toy/0' of task 'toy': its target .* excluded"):
+        with pytest.raises(
+            ValueError, match=r"query 'toy/0' of task 'toy': its target .* excluded"
+        ):
             call(model, Toy([task]))
 
 
