@@ -1,10 +1,13 @@
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from fusecomp.checks import flag, ordered, whole_number
 from fusecomp.data._alike import is_missing_word, warn_of_missing_words
+from fusecomp.data._arguments import as_path, as_text
 from fusecomp.data._captions import CAPTIONS, RANDOM
 from fusecomp.data._fashioniq_files import (
     CATEGORIES,
@@ -52,9 +55,13 @@ class FashionIQ:
         name: what the protocol calls the dataset, where another one has FashionIQ's layout.
 
     Raises:
+        TypeError: if root is no path, or name no string.
         FileNotFoundError: if an annotation file is missing.
         ValueError: on an unknown split, category or option, a broken annotation file, an image
             name that leads out of the folder, or a target that ``exclude_reference`` leaves out.
+
+    Warns:
+        UserWarning: if captions are words such as ``"nan"``, as they are printed for a missing one.
 
     Example:
         >>> import tempfile
@@ -81,6 +88,7 @@ class FashionIQ:
             captions = RANDOM if split == "train" else "both"
         if isinstance(categories, str):
             categories = (categories,)
+        categories = ordered("categories", categories, "names")
         require_choice("split", split, SPLITS)
         for category in categories:
             require_choice("category", category, CATEGORIES)
@@ -88,13 +96,13 @@ class FashionIQ:
             raise ValueError(f"categories must be distinct, at least one; got {categories!r}")
         require_choice("captions", captions, CAPTIONS)
         require_choice("gallery", gallery, _GALLERIES)
-        self.root = Path(root)
+        self.root = as_path("root", root)
         self.split = split
         self.categories = tuple(categories)
         self.captions = captions
         self.gallery = gallery
-        self.exclude_reference = exclude_reference
-        self.name = name
+        self.exclude_reference = flag("exclude_reference", exclude_reference)
+        self.name = as_text("name", name)
         self._galleries: dict[str, tuple[str, ...]] = {}
         # The queries that each row may give: all of them, or one drawn for "random".
         self._rows: dict[str, list[tuple[Triplet, ...]]] = {}
@@ -180,7 +188,15 @@ class FashionIQ:
         return FashionIQPictures(self.root)
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
-        """The triplets in the order of the caption files; the texts of "random" by epoch."""
+        """The triplets in the order of the caption files; the texts of "random" by epoch.
+
+        Raises:
+            ValueError: if epoch or seed is no whole number of at least 0.
+        """
+        epoch, seed = (
+            whole_number(name, value, 0, math.inf)
+            for name, value in (("epoch", epoch), ("seed", seed))
+        )
         return [t for category in self.categories for t in self._drawn(category, epoch, seed)]
 
     def _drawn(self, category: str, epoch: int, seed: int) -> list[Triplet]:

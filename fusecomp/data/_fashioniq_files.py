@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fusecomp.data._alike import require_no_list
-from fusecomp.data._names import NamedFiles, require_below, shown
+from fusecomp.data._names import NamedFiles, require_below, told_apart
 from fusecomp.files import read_list
 
 __all__ = ["CATEGORIES", "SPLITS", "FashionIQPictures", "parse_row", "read_split"]
@@ -53,7 +53,7 @@ class FashionIQPictures:
         first, *others = (self.folder / name for name in names)
         for other in others:
             if not filecmp.cmp(first, other, shallow=False):
-                paths = " and ".join(shown([str(first), str(other)]))
+                paths = " and ".join(told_apart([str(first), str(other)]))
                 raise ValueError(f"image {image_id!r} has two files that differ: {paths}; keep one")
         return first
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Sequence
 from unicodedata import normalize
 
-__all__ = ["NamedFiles", "look_the_same", "require_below", "shown"]
+__all__ = ["NamedFiles", "look_the_same", "require_below", "told_apart"]
 
 
 def require_below(where: str, field: str, name: str) -> None:
@@ -57,7 +57,7 @@ def look_the_same(names: Sequence[str]) -> bool:
     return len({normalize("NFC", name) for name in names}) < len(names)
 
 
-def shown(names: Sequence[str]) -> list[str]:
+def told_apart(names: Sequence[str]) -> list[str]:
     """The names for an error; escaped where two of them look the same."""
     written = ascii if look_the_same(names) else repr
     return [written(name)[1:-1] for name in names]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fusecomp.data._alike import folded, is_missing_word, require_no_list
-from fusecomp.data._names import require_below, shown
+from fusecomp.data._names import require_below, told_apart
 
 __all__ = ["TableRow", "read_table", "row_problems"]
 
@@ -238,7 +238,7 @@ def split_problems(rows: Iterable[TableRow]) -> Iterator[tuple[TableRow, str]]:
         known.add(row.split)
         alike = first.setdefault(folded(row.split), row)
         if alike is not row:
-            own, other = shown([row.split, alike.split or ""])
+            own, other = told_apart([row.split, alike.split or ""])
             yield (
                 row,
                 f"split '{own}' looks like '{other}' of line {alike.line}; write it in one way",

@@ -2,7 +2,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fusecomp.data._folder import PictureFolder
-from fusecomp.data._names import shown
+from fusecomp.data._names import told_apart
 from fusecomp.data._table import rows_of_split
 from fusecomp.data._table_file import (
     TableRow,
@@ -92,11 +92,11 @@ def _spellings(
         for image_id in row.image_ids:
             names = folder.named(image_id)
             if len(names) > 1:
-                wrong[image_id] = f"line {row.line}: may be {' or '.join(shown(names))}"
+                wrong[image_id] = f"line {row.line}: may be {' or '.join(told_apart(names))}"
             for name in names:
                 files.setdefault(image_id, name)
             if len(names) == 1 and first.setdefault(names[0], image_id) != image_id:
-                _, other = shown([image_id, first[names[0]]])
+                _, other = told_apart([image_id, first[names[0]]])
                 wrong[image_id] = f"line {row.line}: the same picture as {other}"
     if not wrong:
         return files, []

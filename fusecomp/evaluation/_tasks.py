@@ -1,7 +1,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from fusecomp.records import Task
+from fusecomp.records import Task, are_ks
 
 __all__ = ["check_tasks"]
 
@@ -23,9 +23,10 @@ def check_tasks(tasks: Sequence[Task]) -> None:
 def _check_task(task: Task) -> None:
     if not task.queries:
         raise ValueError(f"task {task.name!r} has no queries")
-    if not task.ks or min(task.ks) < 1:
+    if not are_ks(task.ks):
         raise ValueError(
-            f"task {task.name!r} has ks={task.ks}, expected one k or more, each at least 1"
+            f"task {task.name!r} has ks={task.ks}, expected one k or more, each a whole number of "
+            "at least 1 and none twice"
         )
     for name in ("exclude", "subsets"):
         rows = getattr(task, name)

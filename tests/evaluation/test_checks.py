@@ -99,6 +99,14 @@ def test_and_before_a_training_begins(task: Task, message: str) -> None:
         metric_names(OneTask(task))
 
 
+@pytest.mark.parametrize("ks", [(), (0,), (-1, 5), (True,), (1.0,), ("5",), (5, 1, 5), (None,)])
+def test_the_ks_of_a_task_are_distinct_whole_numbers(ks: tuple[int, ...]) -> None:
+    with pytest.raises(
+        ValueError, match=r"task '' has ks=.*, expected one k or more, each a whole"
+    ):
+        rank(UNTOUCHED, OneTask(replace(TASK, ks=ks)))
+
+
 @pytest.mark.parametrize("k", [0, -1, 2.5, "10", None])
 def test_a_k_that_is_none_is_refused_first(k: int) -> None:
     with pytest.raises(ValueError, match=f"k must be a whole number of at least 1, got {k!r}"):
