@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from fusecomp.data._alike import folded, is_missing_word, require_no_list
 from fusecomp.data._names import require_below, told_apart
+from fusecomp.files import open_regular, parse_json
 
 __all__ = ["TableRow", "read_table", "row_problems"]
 
@@ -67,6 +67,7 @@ def read_table(path: Path) -> list[TableRow]:
 
     Raises:
         FileNotFoundError: if there is none.
+        OSError: if it is no regular file, such as a pipe.
         ValueError: if it is of another kind, holds no row, or a line is not as it must be.
     """
     readers = {".csv": _csv_rows, ".jsonl": _json_rows}
@@ -81,7 +82,8 @@ def read_table(path: Path) -> list[TableRow]:
 
 def _read_text(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except FileNotFoundError:
         raise FileNotFoundError(f"no file {path}") from None
     if b"\0" in content[:2]:
@@ -167,10 +169,10 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, _Fields]]:
         if not content.strip():
             continue
         try:
-            fields = json.loads(content)
-        except (json.JSONDecodeError, RecursionError) as error:
+            fields = parse_json(content, path, line)
+        except ValueError as error:
             raise ValueError(
-                f"{where}: not JSON ({error}); write one object a line, such as "
+                f"{error}; write one object a line, such as "
                 '{"reference": "1.jpg", "text": "is blue", "target": "2.jpg"}'
             ) from error
         if not isinstance(fields, dict):

@@ -330,6 +330,15 @@ def test_a_folder_that_may_not_be_read_is_no_empty_one(
         TripletTable(write(row()), images)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_pipe_and_a_folder_are_refused_at_once(images: Path, tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    (tmp_path / f"folder.{suffix}").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(OSError, match=f"expected a .*{name}.{suffix}"):
+            TripletTable(tmp_path / f"{name}.{suffix}", images)
+
+
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_an_empty_file_is_named(images: Path, tmp_path: Path, suffix: str, content: str) -> None:
@@ -390,8 +399,12 @@ def test_csv_that_cannot_be_read(images: Path, write: Write, lines: Any, error: 
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        ('{"reference": "a", "text"', "not JSON .*one object a line, such as"),
-        ("[" * 100_000, "not JSON"),
+        ('{"reference": "a", "text"', "not valid JSON .*one object a line, such as"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"reference": "a", "reference": "b", "text": "x"}', "the field 'reference' stands twice"),
+        ('{"reference": "a", "text": "x", "target": NaN}', "NaN is no .* in the field 'target'"),
+        (f'{{"reference": "a", "text": "x", "z": {"1" * 5000}}}', "no finite .* in the field 'z'"),
+        ('{"reference": "a", "text": "x", "price": 1e999}', "1e999 is no finite number in the"),
         ("[1, 2]", r"expected an object, got \[1, 2\]"),
         ('"text"', "expected an object, got 'text'"),
         ('{"reference": "a", "txt": "b"}', "field 'text' is missing; there are 'reference', 'txt'"),
