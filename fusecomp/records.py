@@ -140,7 +140,7 @@ class Task:
         for name in ("exclude", "subsets"):
             rows = getattr(self, name)
             for row in () if rows is None else ordered(name, rows, "lists of image ids"):
-                if isinstance(row, str):
+                if isinstance(row, str) or not isinstance(row, Collection):
                     raise ValueError(
                         f"{name} must be a list of lists of image ids, got {row!r} in it"
                     )

@@ -89,7 +89,7 @@ def test_the_lists_of_a_task_have_an_order(name: str, value: Any) -> None:
         Task("", **values)
 
 
-@pytest.mark.parametrize("value", [*NO_LISTS, ["a", "b"]], ids=repr)
+@pytest.mark.parametrize("value", [*NO_LISTS, ["a", "b"], [iter("a"), ["b"]], [5, 6]], ids=repr)
 @pytest.mark.parametrize("name", ["exclude", "subsets"])
 def test_what_a_task_has_for_each_query_is_a_list(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a list of lists of image ids, got"):

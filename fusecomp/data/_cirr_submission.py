@@ -99,7 +99,7 @@ def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, 
 def _check_pair_ids(queries: Iterable[Triplet]) -> None:
     seen: set[str] = set()
     for query in queries:
-        if not query.query_id.isdecimal():
+        if not (query.query_id.isascii() and query.query_id.isdecimal()):
             raise ValueError(f"query {query.query_id!r} is no pair id; CIRR's are whole numbers")
         if query.query_id in seen:
             raise ValueError(f"pair {query.query_id} stands twice in the ranking")

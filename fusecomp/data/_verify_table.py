@@ -37,6 +37,7 @@ def table(path: Path, images: Path, split: str | None) -> Annotations:
     problems = [
         *_problems(splits),
         *_alike(every_row),
+        *_without_split(splits),
         *findings,
         *_shared(splits, spelled),
         *_words(rows),
@@ -68,6 +69,16 @@ def _alike(rows: Iterable[TableRow]) -> list[Finding]:
     message = f"{len(found):,} names of splits look like another one; TripletTable reads no split"
     lines, problems = zip(*found, strict=True)
     return [Finding("split", message, lines, problems)]
+
+
+def _without_split(splits: Mapping[str | None, list[TableRow]]) -> list[Finding]:
+    """A note on rows that no split has, where other rows have one."""
+    rows = splits.get(None, [])
+    if not rows or len(splits) == 1:
+        return []
+    message = f"{len(rows):,} rows name no split, though others do; no split has them"
+    lines = tuple(f"line {row.line}" for row in rows)
+    return [Finding("split", message, lines, fault=False)]
 
 
 def _words(rows: Iterable[TableRow]) -> list[Finding]:

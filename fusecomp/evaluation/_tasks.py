@@ -1,6 +1,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from fusecomp.checks import ordered, shown
 from fusecomp.records import Task, are_ks
 
 __all__ = ["check_tasks"]
@@ -9,7 +10,11 @@ __all__ = ["check_tasks"]
 def check_tasks(tasks: Sequence[Task]) -> None:
     """Raise ValueError on tasks that cannot be told apart, ranked or scored."""
     seen: set[str] = set()
-    for task in tasks:
+    for task in ordered("tasks() of a dataset", tasks, "tasks"):
+        if not isinstance(task, Task):
+            raise ValueError(
+                f"tasks() of a dataset must be a list of tasks, got {shown(task)} in it"
+            )
         if task.name in seen:
             raise ValueError(f"two tasks are named {task.name!r}; their metrics need other names")
         if task.name == "mean":

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -97,6 +98,15 @@ def test_a_task_that_does_not_fit_is_refused_first(
 def test_and_before_a_training_begins(task: Task, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         metric_names(OneTask(task))
+
+
+@pytest.mark.parametrize("tasks", [{"a": TASK}, (TASK for _ in range(1)), ["task"], TASK])
+@pytest.mark.parametrize("call", [rank, evaluate])
+def test_the_tasks_of_a_dataset_are_a_list_of_tasks(call: Callable[..., Any], tasks: Any) -> None:
+    data = OneTask(TASK)
+    data.tasks = lambda: tasks  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=r"tasks\(\) of a dataset must be a list of tasks, got"):
+        call(UNTOUCHED, data)
 
 
 @pytest.mark.parametrize("ks", [(), (0,), (-1, 5), (True,), (1.0,), ("5",), (5, 1, 5), (None,)])
