@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -69,15 +69,15 @@ class Triplet:
         return tuple(values)
 
     def _require_strings(self, name: str, values: tuple[str, ...]) -> None:
+        if not values:
+            self._refuse(name, values)
         try:
             # Quicker than a look at each: there may be hundreds of thousands of triplets.
-            if "".join(values) or values:
-                return
+            "".join(values)
         except TypeError:
-            pass
-        self._refuse(name, values)
+            self._refuse(name, values)
 
-    def _refuse(self, name: str, values: Any) -> None:
+    def _refuse(self, name: str, values: Any) -> NoReturn:
         raise ValueError(
             f"query {self.query_id!r}: {name} must be a non-empty tuple of strings, "
             f"got {shown(values)}"

@@ -30,8 +30,8 @@ def _check_task(task: Task) -> None:
         raise ValueError(f"task {task.name!r} has no queries")
     if not are_ks(task.ks):
         raise ValueError(
-            f"task {task.name!r} has ks={task.ks}, expected one k or more, each a whole number of "
-            "at least 1 and none twice"
+            f"task {task.name!r} has ks={task.ks}, expected one k or more, each at least 1, "
+            "whole and named once"
         )
     for name in ("exclude", "subsets"):
         rows = getattr(task, name)

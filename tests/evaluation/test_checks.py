@@ -112,7 +112,7 @@ def test_the_tasks_of_a_dataset_are_a_list_of_tasks(call: Callable[..., Any], ta
 @pytest.mark.parametrize("ks", [(), (0,), (-1, 5), (True,), (1.0,), ("5",), (5, 1, 5), (None,)])
 def test_the_ks_of_a_task_are_distinct_whole_numbers(ks: tuple[int, ...]) -> None:
     with pytest.raises(
-        ValueError, match=r"task '' has ks=.*, expected one k or more, each a whole"
+        ValueError, match=r"task '' has ks=.*, expected one k or more, each at least 1"
     ):
         rank(UNTOUCHED, OneTask(replace(TASK, ks=ks)))
 
