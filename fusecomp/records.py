@@ -1,15 +1,17 @@
 """The plain records that pass between the floors."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from numbers import Integral
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
+from fusecomp.checks import ordered, shown, strings
 from fusecomp.similarity import check_tensor, check_values
 
-__all__ = ["Batch", "Task", "Triplet"]
+__all__ = ["Batch", "Task", "Triplet", "are_ks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +21,15 @@ class Triplet:
     Args:
         query_id: names the query; unique within a dataset.
         reference_id: the image that the texts modify.
-        texts: what is different; the features of several texts are averaged.
+        texts: what is different; the features of several texts are averaged. A list becomes a
+            tuple.
         target_id: the wanted image, or None where it is not public.
-        group: the members of the query's subset (CIRR), or None.
+        group: the members of the query's subset (CIRR), each once, or None. A list becomes a tuple.
 
     Raises:
-        ValueError: without a text, or with a plain string in place of a sequence of texts.
+        TypeError: if an id is no string.
+        ValueError: if texts or group hold nothing, or anything but strings, such as lists of
+            texts, or are a plain string; or if the group names an image twice.
 
     Example:
         >>> Triplet("dress/0", "B003FGW7MK", ("is solid black",), target_id="B008BHCT58").texts
@@ -38,11 +43,45 @@ class Triplet:
     group: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.texts, str) or not self.texts:
-            raise ValueError(
-                f"query {self.query_id!r}: texts must be a non-empty tuple of strings, "
-                f"got {self.texts!r}"
-            )
+        texts, group, target_id = self.texts, self.group, self.target_id
+        if type(texts) is not tuple:
+            texts = self._tuple("texts", texts)
+        if group is not None:
+            if type(group) is not tuple:
+                group = self._tuple("group", group)
+            self._require_strings("group", group)
+            if len({*group}) < len(group):
+                twice = next(i for i in group if group.count(i) > 1)
+                raise ValueError(f"query {self.query_id!r}: group names an image twice: {twice!r}")
+        self._require_strings("texts", texts)
+        if not (
+            isinstance(self.query_id, str)
+            and isinstance(self.reference_id, str)
+            and (target_id is None or isinstance(target_id, str))
+        ):
+            raise TypeError(f"the ids of a triplet must be strings, got {self!r:.300}")
+
+    def _tuple(self, name: str, values: Any) -> tuple[str, ...]:
+        """A list becomes a tuple, so that equal triplets are one key."""
+        if type(values) is not list:
+            self._refuse(name, values)
+        object.__setattr__(self, name, tuple(values))
+        return tuple(values)
+
+    def _require_strings(self, name: str, values: tuple[str, ...]) -> None:
+        if not values:
+            self._refuse(name, values)
+        try:
+            # Quicker than a look at each: there may be hundreds of thousands of triplets.
+            "".join(values)
+        except TypeError:
+            self._refuse(name, values)
+
+    def _refuse(self, name: str, values: Any) -> NoReturn:
+        raise ValueError(
+            f"query {self.query_id!r}: {name} must be a non-empty tuple of strings, "
+            f"got {shown(values)}"
+        )
 
     @property
     def image_ids(self) -> tuple[str, ...]:
@@ -50,6 +89,12 @@ class Triplet:
         return (
             (self.reference_id,) if self.target_id is None else (self.reference_id, self.target_id)
         )
+
+
+def are_ks(ks: Collection[Any]) -> bool:
+    """Whether these can be the k of recall@k: distinct whole numbers above 0, at least one."""
+    whole = all(isinstance(k, Integral) and not isinstance(k, bool) and int(k) > 0 for k in ks)
+    return whole and 0 < len(ks) == len({*ks})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +105,19 @@ class Task:
         name: stands before its metrics, as in ``dress/recall@10``; may be empty.
         queries: Q triplets.
         gallery: the image ids that every query is compared with.
-        exclude: for each query the image ids that are left out of its ranking, or None.
-        subsets: for each query the image ids that are also ranked among themselves, or None.
+        exclude: for each query the image ids that are left out of its ranking, or None; never its
+            target.
+        subsets: for each query the image ids that are also ranked among themselves, or None;
+            with its target, if that is known.
         ks: the k of recall@k.
         missing_queries: ids of queries left out because a picture is missing.
         missing_images: ids of gallery pictures left out because they are missing.
+
+    Raises:
+        ValueError: if the name is no string, the queries are no triplets, the gallery holds
+            anything but strings, or one of queries, gallery, exclude, subsets and ks is a string,
+            has no order, such as a set, or can be read only once; also if a row of exclude or
+            subsets is a plain string.
     """
 
     name: str
@@ -75,6 +128,22 @@ class Task:
     ks: tuple[int, ...] = (10, 50)
     missing_queries: tuple[str, ...] = ()
     missing_images: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ValueError(f"the name of a task must be a string, got {shown(self.name)}")
+        for query in ordered("queries", self.queries, "triplets"):
+            if not isinstance(query, Triplet):
+                raise ValueError(f"queries must be a list of triplets, got {shown(query)} in it")
+        strings("gallery", self.gallery)
+        object.__setattr__(self, "ks", tuple(ordered("ks", self.ks, "whole numbers")))
+        for name in ("exclude", "subsets"):
+            rows = getattr(self, name)
+            for row in () if rows is None else ordered(name, rows, "lists of image ids"):
+                if isinstance(row, str) or not isinstance(row, Collection):
+                    raise ValueError(
+                        f"{name} must be a list of lists of image ids, got {row!r} in it"
+                    )
 
     def require_targets(self) -> None:
         """Raise ValueError that names the first query without a target."""
@@ -110,7 +179,8 @@ class Batch:
 
     Raises:
         TypeError: if ids or counts are no torch tensors.
-        ValueError: without rows, or if the ids or counts do not fit them.
+        ValueError: without rows, if ids, counts, references or targets do not fit them, or if
+            texts or query_ids are a plain string or hold lists.
     """
 
     reference: Any
@@ -128,6 +198,23 @@ class Batch:
         for name in ("text_counts", "target_ids", "reference_ids"):
             _check_int64(name, getattr(self, name), rows, "query_ids")
         check_text_counts(self.text_counts, rows, len(self.texts))
+        self._require_texts()
+        for name in ("reference", "target"):
+            value = getattr(self, name)
+            if isinstance(value, Tensor) and value.shape[:1] != (rows,):
+                raise ValueError(
+                    f"{name} must have {rows} rows, as there are {rows} query_ids, got "
+                    f"{list(value.shape)}"
+                )
+
+    def _require_texts(self) -> None:
+        for name in ("texts", "query_ids"):
+            if isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be a list of strings, got {getattr(self, name)!r}")
+        if isinstance(self.texts, list | tuple):
+            for text in self.texts:
+                if isinstance(text, list | tuple):
+                    raise ValueError(f"texts must be a flat list of strings, got {text!r} in it")
 
     def __len__(self) -> int:
         return len(self.query_ids)

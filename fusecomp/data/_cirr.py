@@ -1,6 +1,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from fusecomp.data._alike import is_missing_word, warn_of_missing_words
+from fusecomp.data._arguments import as_path, as_text
 from fusecomp.data._cirr_files import CirrFolder, pair_problems, read_files, read_pairs
 from fusecomp.data._fixed import FixedTriplets
 from fusecomp.protocols import require_choice
@@ -33,8 +35,13 @@ class CIRR(FixedTriplets):
         name: what the protocol calls the dataset, where another one has CIRR's layout.
 
     Raises:
+        TypeError: if root is no path, or name no string.
         FileNotFoundError: if an annotation file is missing.
-        ValueError: on an unknown split or a broken annotation file; the message names the pair.
+        ValueError: on an unknown split, a broken annotation file, or an image or file name that
+            leads out of the folder; the message names the pair or image.
+
+    Warns:
+        UserWarning: if captions are words such as ``"nan"``, as they are printed for a missing one.
 
     Example:
         >>> import tempfile
@@ -51,12 +58,18 @@ class CIRR(FixedTriplets):
 
     def __init__(self, root: str | Path, split: str, name: str = "CIRR") -> None:
         require_choice("split", split, _SPLITS)
-        self.root = Path(root)
+        self.root = as_path("root", root)
         self.split = split
-        self.name = name
+        self.name = as_text("name", name)
         folder = CirrFolder(self.root)
         files = read_files(folder.images(split))
         super().__init__(_triplets(folder, split, files), files, folder.pictures)
+        captions = ((folder.captions(split), t.query_id, t.texts[0]) for t in self._triplets)
+        warn_of_missing_words(
+            (f"{path}, pair {pair_id}: the caption", text)
+            for path, pair_id, text in captions
+            if is_missing_word(text)
+        )
 
     @property
     def protocol(self) -> Mapping[str, str]:

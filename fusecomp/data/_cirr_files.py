@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusecomp.data._alike import require_no_list
+from fusecomp.data._names import require_below
 from fusecomp.files import read_json, read_list
 
 __all__ = ["SOURCE", "CirrFolder", "CirrPair", "pair_problems", "read_files", "read_pairs"]
@@ -68,7 +70,8 @@ def read_files(path: Path) -> dict[str, str]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not as described; the message names it.
+        ValueError: if it is not as described, or an image or its file leads out of that folder;
+            the message names it.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -76,6 +79,8 @@ def read_files(path: Path) -> dict[str, str]:
     for name, file in content.items():
         if not isinstance(file, str) or not file:
             raise ValueError(f"{path}: expected the file of image {name!r}, got {file!r:.80}")
+        require_below(f"{path}", "image id", name)
+        require_below(f"{path}, image {name!r}", "file", file)
     return content
 
 
@@ -101,10 +106,12 @@ def _pair(row: Any, where: str, has_target: bool) -> CirrPair:
             f"{where}: img_set.members must be a list of names, got {members!r:.80}; "
             "fetch the file again"
         )
+    caption = _field(row, "caption", str, where)
+    require_no_list(where, "caption", caption, "write the caption itself")
     return CirrPair(
         pair_id=str(_field(row, "pairid", int, where)),
         reference=_field(row, "reference", str, where),
-        caption=_field(row, "caption", str, where),
+        caption=caption,
         target=target,
         members=tuple(members),
     )

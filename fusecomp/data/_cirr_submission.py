@@ -3,7 +3,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from fusecomp.checks import ordered
+from fusecomp.data._arguments import as_path
 from fusecomp.files import open_atomic
+from fusecomp.protocols import require
 from fusecomp.records import Task, Triplet
 
 __all__ = ["write_cirr_submission"]
@@ -52,12 +55,16 @@ def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, 
         The paths of the two.
 
     Raises:
+        TypeError: if there is no ranking, or folder is no path.
         ValueError: if the ranking is none of CIRR's kind or lacks queries, a pair id stands twice
             or is no number, a pair has too few names, one twice, its own reference, or one that is
             not in the split or in the pair's group, or a file would be larger than the server
             takes (5 MB).
         OSError: if writing fails.
     """
+    require("ranking", ranking, "tasks", "a Ranking", "ranking, folder")
+    ordered("ranking.tasks", ranking.tasks, "rankings, as fusecomp.rank gives it")
+    folder = as_path("folder", folder)
     if len(ranking.tasks) != 1:
         raise ValueError(f"the ranking has {len(ranking.tasks)} tasks, expected the one of CIRR")
     (found,) = ranking.tasks
@@ -70,7 +77,7 @@ def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, 
             f"first: {task.missing_queries[0]}; the server wants every pair"
         )
     _check_pair_ids(task.queries)
-    folder, split = Path(folder), frozenset(task.gallery)
+    split = frozenset(task.gallery)
     top = _chosen(task, found.top_ids(), [split] * len(task.queries), _NAMES)
     subset = _chosen(task, members, task.subsets, _SUBSET_NAMES)
     files = [
@@ -92,7 +99,7 @@ def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, 
 def _check_pair_ids(queries: Iterable[Triplet]) -> None:
     seen: set[str] = set()
     for query in queries:
-        if not query.query_id.isdecimal():
+        if not (query.query_id.isascii() and query.query_id.isdecimal()):
             raise ValueError(f"query {query.query_id!r} is no pair id; CIRR's are whole numbers")
         if query.query_id in seen:
             raise ValueError(f"pair {query.query_id} stands twice in the ranking")

@@ -1,15 +1,19 @@
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from fusecomp.checks import flag, ordered, whole_number
+from fusecomp.data._alike import is_missing_word, warn_of_missing_words
+from fusecomp.data._arguments import as_path, as_text
 from fusecomp.data._captions import CAPTIONS, RANDOM
 from fusecomp.data._fashioniq_files import (
     CATEGORIES,
     SPLITS,
+    FashionIQPictures,
     parse_row,
-    picture_files,
     read_split,
 )
 from fusecomp.files import read_list
@@ -25,7 +29,8 @@ class FashionIQ:
     """FashionIQ in its published folder layout; opens no picture.
 
     ``root`` holds ``captions/cap.CATEGORY.SPLIT.json``, ``image_splits/split.CATEGORY.SPLIT.json``
-    and ``images/ID.png`` (or .jpg). Each category is one task with R@10 and R@50.
+    and ``images/ID.png`` (or .jpg, .jpeg), where each category may have a folder of its own, as
+    in ``images/dress/ID.jpg``. Each category is one task with R@10 and R@50.
 
     Reference:
         Wu, Gao, Guo, Al-Halah, Rennie, Grauman, Feris, "Fashion IQ: A new dataset towards
@@ -50,8 +55,13 @@ class FashionIQ:
         name: what the protocol calls the dataset, where another one has FashionIQ's layout.
 
     Raises:
+        TypeError: if root is no path, or name no string.
         FileNotFoundError: if an annotation file is missing.
-        ValueError: on an unknown split, category or option, or a broken annotation file.
+        ValueError: on an unknown split, category or option, a broken annotation file, an image
+            name that leads out of the folder, or a target that ``exclude_reference`` leaves out.
+
+    Warns:
+        UserWarning: if captions are words such as ``"nan"``, as they are printed for a missing one.
 
     Example:
         >>> import tempfile
@@ -78,6 +88,7 @@ class FashionIQ:
             captions = RANDOM if split == "train" else "both"
         if isinstance(categories, str):
             categories = (categories,)
+        categories = ordered("categories", categories, "names")
         require_choice("split", split, SPLITS)
         for category in categories:
             require_choice("category", category, CATEGORIES)
@@ -85,31 +96,38 @@ class FashionIQ:
             raise ValueError(f"categories must be distinct, at least one; got {categories!r}")
         require_choice("captions", captions, CAPTIONS)
         require_choice("gallery", gallery, _GALLERIES)
-        self.root = Path(root)
+        self.root = as_path("root", root)
         self.split = split
         self.categories = tuple(categories)
         self.captions = captions
         self.gallery = gallery
-        self.exclude_reference = exclude_reference
-        self.name = name
+        self.exclude_reference = flag("exclude_reference", exclude_reference)
+        self.name = as_text("name", name)
         self._galleries: dict[str, tuple[str, ...]] = {}
         # The queries that each row may give: all of them, or one drawn for "random".
         self._rows: dict[str, list[tuple[Triplet, ...]]] = {}
-        for category in self.categories:
-            self._read(category)
+        words = [word for category in self.categories for word in self._read(category)]
+        warn_of_missing_words(words)
 
-    def _read(self, category: str) -> None:
+    def _read(self, category: str) -> list[tuple[str, str]]:
+        """Read the files of a category; returns the captions that are a word such as "nan"."""
         split_path = self.root / "image_splits" / f"split.{category}.{self.split}.json"
         caption_path = self.root / "captions" / f"cap.{category}.{self.split}.json"
         image_ids = read_split(split_path)
         known = set(image_ids)
-        rows = []
+        rows, words = [], []
         for number, row in enumerate(read_list(caption_path)):
             where = f"{caption_path}, entry {number}"
             reference, target, pair = parse_row(row, where, has_target=self.split != "test")
             for image_id in (reference, target):
                 if image_id is not None and image_id not in known:
                     raise ValueError(f"{where}: image {image_id!r} is not in {split_path}")
+            if self.exclude_reference and target == reference:
+                raise ValueError(
+                    f"{where}: the target is the candidate, {target!r}, which exclude_reference "
+                    "leaves out of its ranking; remove the entry, or keep the references"
+                )
+            words += [(f"{where}: a caption", text) for text in pair if is_missing_word(text)]
             rows.append(
                 tuple(
                     Triplet(query_id, reference, texts, target)
@@ -120,6 +138,7 @@ class FashionIQ:
         if self.gallery == "val":
             image_ids = [image_id for (query, *_) in rows for image_id in query.image_ids]
         self._galleries[category] = tuple(dict.fromkeys(image_ids))
+        return words
 
     def _queries(self, name: str, pair: tuple[str, str]) -> Iterable[tuple[str, tuple[str, ...]]]:
         forms = CAPTIONS[self.captions](*pair)
@@ -153,22 +172,31 @@ class FashionIQ:
         """Where the picture lies, or would lie.
 
         Raises:
-            ValueError: if the dataset does not know the image.
+            ValueError: if the dataset does not know the image, or two folders have different
+                files of it.
         """
         if image_id not in self._known:
             raise ValueError(f"unknown image {image_id!r}: not in split {self.split!r}")
-        return self.root / "images" / self._files.get(image_id, f"{image_id}.png")
+        return self._pictures.path(image_id)
 
     @cached_property
     def _known(self) -> frozenset[str]:
         return frozenset(self.image_ids)
 
     @cached_property
-    def _files(self) -> dict[str, str]:
-        return picture_files(self.root / "images")
+    def _pictures(self) -> FashionIQPictures:
+        return FashionIQPictures(self.root)
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
-        """The triplets in the order of the caption files; the texts of "random" by epoch."""
+        """The triplets in the order of the caption files; the texts of "random" by epoch.
+
+        Raises:
+            ValueError: if epoch or seed is no whole number of at least 0.
+        """
+        epoch, seed = (
+            whole_number(name, value, 0, math.inf)
+            for name, value in (("epoch", epoch), ("seed", seed))
+        )
         return [t for category in self.categories for t in self._drawn(category, epoch, seed)]
 
     def _drawn(self, category: str, epoch: int, seed: int) -> list[Triplet]:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
+from fusecomp.data._names import NamedFiles
+
 __all__ = ["PICTURE_SUFFIXES", "PictureFolder"]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -30,15 +32,16 @@ class PictureFolder:
                 f"{root} has no pictures; it must hold files that end in "
                 f"{', '.join(PICTURE_SUFFIXES)}"
             )
-        self._known = frozenset(self.names)
-        self._by_stem: dict[str, list[str]] = {}
-        for name in self.names:
-            self._by_stem.setdefault(name[: name.rindex(".")], []).append(name)
+        self._by_path = NamedFiles((name, name) for name in self.names)
+        self._by_stem = NamedFiles((name[: name.rindex(".")], name) for name in self.names)
 
     def named(self, image_id: str) -> Sequence[str]:
-        """The files that an id may mean: its own path, or else all that differ in the suffix."""
+        """The files that an id may mean: its own path, or else all that differ in the suffix.
+
+        Its Unicode form does not matter, unless two files differ in nothing else.
+        """
         name = str(PurePosixPath(image_id))
-        return [name] if name in self._known else self._by_stem.get(name, [])
+        return self._by_path.find(name) or self._by_stem.find(name)
 
 
 def _names(root: Path) -> Iterator[str]:

@@ -1,11 +1,22 @@
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
+from fusecomp.checks import flag, ordered, shown
+from fusecomp.data._alike import warn_of_missing_words
+from fusecomp.data._arguments import as_path
 from fusecomp.data._fixed import FixedTriplets
 from fusecomp.data._folder import PictureFolder
-from fusecomp.data._table_file import TableRow, read_table, row_problems
+from fusecomp.data._names import look_the_same, told_apart
+from fusecomp.data._table_file import (
+    TableRow,
+    missing_words,
+    read_table,
+    row_problems,
+    split_problems,
+)
 from fusecomp.protocols import require_choice
-from fusecomp.records import Task, Triplet
+from fusecomp.records import Task, Triplet, are_ks
 
 __all__ = ["TripletTable"]
 
@@ -35,16 +46,21 @@ class TripletTable(FixedTriplets):
         path: the .csv or .jsonl file.
         images: the folder of the pictures.
         split: keep the rows of this split only; None keeps all rows.
-        ks: the k of recall@k.
+        ks: the k of recall@k, each once.
         gallery: ``"all"``, every picture of the folder, or ``"split"``, only those that the kept
             rows name (easier, and another number for each split).
         exclude_reference: leave each query's reference out of its ranking, as nobody asks for
             the picture that they hold.
 
     Raises:
+        TypeError: if path or images is no path.
         FileNotFoundError: if there is no such file, folder or picture.
-        ValueError: on an unknown option or split, or a file that is not as described; the
-            message names the line.
+        ValueError: on an unknown option or split, names of splits that look alike (where a split
+            is asked for), an id that leads out of the folder, or a file that is not as described;
+            the message names the line.
+
+    Warns:
+        UserWarning: if values are words such as ``"nan"``, as they are printed for a missing value.
 
     Example:
         >>> import tempfile
@@ -68,18 +84,22 @@ class TripletTable(FixedTriplets):
         exclude_reference: bool = True,
     ) -> None:
         require_choice("gallery", gallery, _GALLERIES)
-        if not ks or not all(isinstance(k, int) and k > 0 for k in ks):
-            raise ValueError(f"ks must be whole numbers above 0, at least one; got {ks!r}")
-        self.table = Path(path)
+        self.table = as_path("path", path)
         self.split = split
-        self.ks = tuple(ks)
+        self.ks = _as_ks(ks)
         self.gallery = gallery
-        self.exclude_reference = exclude_reference
+        self.exclude_reference = flag("exclude_reference", exclude_reference)
+        folder = as_path("images", images)
         rows = read_table(self.table)
         kept = rows_of_split(self.table, rows, split)
-        for row, problem in row_problems(kept):
+        alike = (found for found in split_problems(rows) if split is not None)
+        for row, problem in chain(alike, row_problems(kept)):
             raise ValueError(f"{self.table}, line {row.line}: {problem}")
-        self._folder = PictureFolder(Path(images))
+        words = missing_words(rows)
+        warn_of_missing_words(
+            (f"{self.table}, line {row.line}: {name}", word) for row, name, word in words
+        )
+        self._folder = PictureFolder(folder)
         triplets = [
             Triplet(row.query_id, row.reference, row.texts, row.target, row.group) for row in kept
         ]
@@ -107,14 +127,14 @@ class TripletTable(FixedTriplets):
                 where = f"{self.table}, line {row.line}"
                 names = self._folder.named(image_id)
                 if len(names) > 1:
-                    raise ValueError(
-                        f"{where}: {image_id!r} may be {' or '.join(map(repr, names))}; "
-                        "write the suffix too"
-                    )
+                    may_be = " or ".join(f"'{name}'" for name in told_apart(names))
+                    way_out = "rename one" if look_the_same(names) else "write the suffix too"
+                    raise ValueError(f"{where}: {image_id!r} may be {may_be}; {way_out}")
                 first = spelled.setdefault(names[0], image_id)
                 if first != image_id:
+                    own, other = told_apart([image_id, first])
                     raise ValueError(
-                        f"{where}: {image_id!r} and, above, {first!r} are the same picture; "
+                        f"{where}: '{own}' and, above, '{other}' are the same picture; "
                         "write it in one way"
                     )
         return spelled
@@ -143,6 +163,16 @@ class TripletTable(FixedTriplets):
     def __repr__(self) -> str:
         split = "" if self.split is None else f", split={self.split!r}"
         return f"TripletTable({str(self.table)!r}{split}, {len(self)} triplets)"
+
+
+def _as_ks(ks: Sequence[int]) -> tuple[int, ...]:
+    given = ordered("ks", ks, "whole numbers")
+    if not are_ks(given):
+        raise ValueError(
+            f"ks must be whole numbers above 0, at least one; got {shown(tuple(given))}, "
+            "expected such as (1, 5, 10)"
+        )
+    return tuple(int(k) for k in given)
 
 
 def rows_of_split(path: Path, rows: Iterable[TableRow], split: str | None) -> list[TableRow]:

@@ -2,16 +2,31 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusecomp.data._alike import folded, is_missing_word, require_no_list
+from fusecomp.data._names import require_below, told_apart
+from fusecomp.files import open_regular, parse_json
+
 __all__ = ["TableRow", "read_table", "row_problems"]
 
 _NEEDED = ("reference", "text")
 _COLUMNS = (*_NEEDED, "target", "group", "split", "query_id")
+_IMAGES = ("reference", "target", "group")
+_LISTS = "write it apart, or the table as JSONL, where text and group may be lists"
+
+_QUOTES = (
+    "put texts that hold commas, quotes or line breaks between quotes, and write a quote inside "
+    'as ""'
+)
+_TOO_LONG = (
+    "no cell may have more characters: shorten it, close a quotation mark that was left open, or "
+    "write the table as JSONL"
+)
+
 _Fields = Mapping[str, Any]
 
 
@@ -33,12 +48,26 @@ class TableRow:
         target = () if self.target is None else (self.target,)
         return (self.reference, *target, *(self.group or ()))
 
+    def cells(self) -> Iterator[tuple[str, str]]:
+        """Each value with its column."""
+        columns: Mapping[str, Iterable[str | None]] = {
+            "reference": (self.reference,),
+            "text": self.texts,
+            "target": (self.target,),
+            "group": self.group or (),
+            "split": (self.split,),
+            "query_id": (self.query_id,),
+        }
+        for name, values in columns.items():
+            yield from ((name, value) for value in values if value is not None)
+
 
 def read_table(path: Path) -> list[TableRow]:
     """The rows of a .csv or .jsonl file.
 
     Raises:
         FileNotFoundError: if there is none.
+        OSError: if it is no regular file, such as a pipe.
         ValueError: if it is of another kind, holds no row, or a line is not as it must be.
     """
     readers = {".csv": _csv_rows, ".jsonl": _json_rows}
@@ -53,9 +82,14 @@ def read_table(path: Path) -> list[TableRow]:
 
 def _read_text(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except FileNotFoundError:
         raise FileNotFoundError(f"no file {path}") from None
+    if b"\0" in content[:2]:
+        raise ValueError(
+            f"{path}, line 1: not UTF-8 (but UTF-16, it seems); save the file as UTF-8"
+        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -79,10 +113,8 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, _Fields]]:
                 yield line, _csv_fields(path, line, header, cells)
             line = reader.line_num + 1
     except csv.Error as error:
-        raise ValueError(
-            f"{path}, line {line}: not CSV ({error}); put texts that hold commas, quotes or line "
-            'breaks between quotes, and write a quote inside as ""'
-        ) from error
+        way_out = _TOO_LONG if "field limit" in str(error) else _QUOTES
+        raise ValueError(f"{path}, line {line}: not CSV ({error}); {way_out}") from error
 
 
 def _check_header(path: Path, line: int, header: list[str]) -> None:
@@ -103,9 +135,17 @@ def _check_header(path: Path, line: int, header: list[str]) -> None:
 def _check_spelling(where: str, names: Iterable[str]) -> None:
     # An optional column that is not recognised would be left out in silence.
     for name in names:
-        meant = name.strip().lower()
-        if meant in _COLUMNS and name != meant:
+        meant = _MEANT.get(_bare(name), name)
+        if name != meant:
             raise ValueError(f"{where}: write {meant!r} in place of {name!r}")
+
+
+def _bare(name: str) -> str:
+    return folded(name).replace("_", "").replace("-", "")
+
+
+# The column that a header means, however it is spelled.
+_MEANT = {_bare(name): name for name in _COLUMNS}
 
 
 def _csv_fields(path: Path, line: int, header: list[str], cells: list[str]) -> _Fields:
@@ -118,6 +158,7 @@ def _csv_fields(path: Path, line: int, header: list[str], cells: list[str]) -> _
     for name in _COLUMNS[2:]:
         fields[name] = fields.get(name) or None
     if fields["group"] is not None:
+        require_no_list(f"{path}, line {line}", "group", fields["group"], _LISTS)
         fields["group"] = fields["group"].split()
     return fields
 
@@ -128,10 +169,10 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, _Fields]]:
         if not content.strip():
             continue
         try:
-            fields = json.loads(content)
-        except (json.JSONDecodeError, RecursionError) as error:
+            fields = parse_json(content, path, line)
+        except ValueError as error:
             raise ValueError(
-                f"{where}: not JSON ({error}); write one object a line, such as "
+                f"{error}; write one object a line, such as "
                 '{"reference": "1.jpg", "text": "is blue", "target": "2.jpg"}'
             ) from error
         if not isinstance(fields, dict):
@@ -153,26 +194,31 @@ def _row(path: Path, line: int, number: int, fields: _Fields) -> TableRow:
     texts = (text,) if isinstance(text, str) else _strings(where, "text", text)
     group = fields.get("group")
     query_id = _optional(where, "query_id", fields)
-    return TableRow(
+    row = TableRow(
         line=line,
         query_id=str(number) if query_id is None else query_id,
-        reference=_id(where, "reference", fields["reference"]),
+        reference=_string(where, "reference", fields["reference"]),
         texts=texts,
         target=_optional(where, "target", fields),
         group=None if group is None else _strings(where, "group", group),
         split=_optional(where, "split", fields),
     )
+    for name, value in row.cells():
+        require_no_list(where, name, value, _LISTS)
+        if name in _IMAGES:
+            require_below(where, name, value)
+    return row
 
 
-def _id(where: str, name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
+def _string(where: str, name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{where}: {name} must be a string that is not empty, got {value!r:.80}")
     return value
 
 
 def _optional(where: str, name: str, fields: _Fields) -> str | None:
     value = fields.get(name)
-    return None if value is None else _id(where, name, value)
+    return None if value is None else _string(where, name, value)
 
 
 def _strings(where: str, name: str, value: Any) -> tuple[str, ...]:
@@ -182,6 +228,30 @@ def _strings(where: str, name: str, value: Any) -> tuple[str, ...]:
             f"{', or a string' if name == 'text' else ''}; got {value!r:.80}"
         )
     return tuple(value)
+
+
+def split_problems(rows: Iterable[TableRow]) -> Iterator[tuple[TableRow, str]]:
+    """Names of splits that look like another one: the first row of each, with a sentence."""
+    known: set[str] = set()
+    first: dict[str, TableRow] = {}
+    for row in rows:
+        if row.split is None or row.split in known:
+            continue
+        known.add(row.split)
+        alike = first.setdefault(folded(row.split), row)
+        if alike is not row:
+            own, other = told_apart([row.split, alike.split or ""])
+            yield (
+                row,
+                f"split '{own}' looks like '{other}' of line {alike.line}; write it in one way",
+            )
+
+
+def missing_words(rows: Iterable[TableRow]) -> list[tuple[TableRow, str, str]]:
+    """The values that are a word such as "nan": row, column and word."""
+    return [
+        (row, name, value) for row in rows for name, value in row.cells() if is_missing_word(value)
+    ]
 
 
 def row_problems(rows: Iterable[TableRow]) -> Iterator[tuple[TableRow, str]]:

@@ -1,7 +1,10 @@
 import time
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fusecomp.checks import flag, shown
+from fusecomp.data._arguments import as_path
 from fusecomp.data._verify_report import VerifyReport
 from fusecomp.protocols import require_choice
 
@@ -44,6 +47,7 @@ def verify(
         ``findings`` holds every name, ``to_dict()`` is for JSON.
 
     Raises:
+        TypeError: if root or images is no path.
         FileNotFoundError: if the dataset is not there.
         ValueError: on an unknown dataset or option, or an annotation file that cannot be read.
         ImportError: if Pillow is missing.
@@ -60,19 +64,23 @@ def verify(
         (False, 'empty', ('blue.png',))
     """
     require_choice("dataset", dataset, _DATASETS)
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, or None, got {workers!r}")
+    root = as_path("root", root)
+    images = None if images is None else as_path("images", images)
+    decode = flag("decode", decode)
+    whole = isinstance(workers, Integral) and not isinstance(workers, bool)
+    if workers is not None and not (whole and workers > 0):
+        raise ValueError(f"workers must be at least 1, or None, got {shown(workers)}")
     # Imported here, as importing fusecomp should not wait for what training does not need.
     from fusecomp.data._verify_pictures import check_pictures
 
     began = time.monotonic()
-    found = _annotations(dataset, Path(root), images, split)
-    folder = Path(root) if images is None else Path(images)
+    found = _annotations(dataset, root, images, split)
+    folder = root if images is None else images
     findings = [*found.findings, *check_pictures(found.pictures, folder, decode, workers)]
     missing = sum(len(finding.names) for finding in findings if finding.kind == "missing")
     return VerifyReport(
         dataset=found.dataset,
-        root=Path(root),
+        root=root,
         counts=tuple(found.counts),
         findings=tuple(findings),
         pictures=len(found.pictures) - missing,
@@ -81,15 +89,13 @@ def verify(
     )
 
 
-def _annotations(
-    dataset: str, root: Path, images: str | Path | None, split: str | None
-) -> "Annotations":
+def _annotations(dataset: str, root: Path, images: Path | None, split: str | None) -> "Annotations":
     if dataset == "table":
         from fusecomp.data._verify_table import table
 
         if images is None:
             raise ValueError("images must be the folder of the table's pictures, got None")
-        return table(root, Path(images), split)
+        return table(root, images, split)
     for name, value in (("images", images), ("split", split)):
         if value is not None:
             raise ValueError(f"{name} is for tables; {dataset} has its own, got {value!r}")

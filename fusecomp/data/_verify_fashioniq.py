@@ -1,12 +1,13 @@
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from fusecomp.data._captions import clean
 from fusecomp.data._fashioniq_files import (
     CATEGORIES,
     SPLITS,
+    FashionIQPictures,
     parse_row,
-    picture_files,
     read_split,
 )
 from fusecomp.data._verify_annotations import Annotations, count_findings, unlisted
@@ -144,13 +145,26 @@ def _notes(found: _Reader, distinct: int) -> list[Finding]:
 
 def _pictures(root: Path, ids: frozenset[str]) -> tuple[dict[str, Path], list[Finding]]:
     """Where each picture lies or would lie, and the files that belong to none."""
-    folder = root / "images"
-    files = picture_files(folder)
-    pictures = {i: folder / files.get(i, f"{i}.png") for i in sorted(ids)}
-    others = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    others = [name for name in others if not name.startswith(".")]
-    misnamed = [name for name in others if (stem := Path(name).stem) in ids and stem not in files]
-    unknown = [name for name in others if Path(name).stem not in ids]
+    folder = FashionIQPictures(root)
+    pictures, differing = {}, {}
+    for image_id in sorted(ids):
+        try:
+            pictures[image_id] = folder.path(image_id)
+        except ValueError as error:
+            differing[image_id] = str(error)
+    findings = []
+    if differing:
+        message = f"{len(differing):,} images have files that differ; FashionIQ refuses them"
+        reasons = tuple(differing.values())
+        findings.append(Finding("ambiguous", message, tuple(differing), reasons))
+    return pictures, findings + _strays(folder, ids)
+
+
+def _strays(folder: FashionIQPictures, ids: frozenset[str]) -> list[Finding]:
+    known = {normalize("NFC", image_id) for image_id in ids}
+    stems = {name: normalize("NFC", PurePosixPath(name).stem) for name in folder.names}
+    misnamed = [n for n, stem in stems.items() if stem in known and not folder.find(stem)]
+    unknown = [n for n, stem in stems.items() if stem not in known]
     findings = []
     if misnamed:
         message = (
@@ -159,6 +173,6 @@ def _pictures(root: Path, ids: frozenset[str]) -> tuple[dict[str, Path], list[Fi
         )
         findings.append(Finding("misnamed", message, tuple(misnamed)))
     if unknown:
-        message = f"{len(unknown):,} entries of {folder} belong to no image of a split file"
+        message = f"{len(unknown):,} entries of {folder.folder} belong to no image of a split file"
         findings.append(Finding("unknown", message, tuple(unknown), fault=False))
-    return pictures, findings
+    return findings

@@ -2,8 +2,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fusecomp.data._folder import PictureFolder
+from fusecomp.data._names import told_apart
 from fusecomp.data._table import rows_of_split
-from fusecomp.data._table_file import TableRow, read_table, row_problems
+from fusecomp.data._table_file import (
+    TableRow,
+    missing_words,
+    read_table,
+    row_problems,
+    split_problems,
+)
 from fusecomp.data._verify_annotations import Annotations
 from fusecomp.data._verify_report import Count, Finding
 
@@ -12,7 +19,8 @@ __all__ = ["table"]
 
 def table(path: Path, images: Path, split: str | None) -> Annotations:
     """What a TripletTable would be made of: all that is wrong with it, not the first thing."""
-    rows = rows_of_split(path, read_table(path), split)
+    every_row = read_table(path)
+    rows = rows_of_split(path, every_row, split)
     folder = PictureFolder(images)
     splits = _by_split(rows)
     named = dict.fromkeys(i for row in rows for i in row.image_ids)
@@ -26,7 +34,14 @@ def table(path: Path, images: Path, split: str | None) -> Annotations:
         Count("images in the table", len(named)),
         Count("pictures in the folder", len(folder.names)),
     ]
-    problems = [*_problems(splits), *findings, *_shared(splits, spelled)]
+    problems = [
+        *_problems(splits),
+        *_alike(every_row),
+        *_without_split(splits),
+        *findings,
+        *_shared(splits, spelled),
+        *_words(rows),
+    ]
     return Annotations(f"table {path.name}", counts, problems, pictures)
 
 
@@ -47,6 +62,36 @@ def _problems(splits: Mapping[str | None, list[TableRow]]) -> list[Finding]:
     return [Finding("row", message, lines, tuple(problem for _, problem in found))]
 
 
+def _alike(rows: Iterable[TableRow]) -> list[Finding]:
+    found = [(f"line {row.line}", problem) for row, problem in split_problems(rows)]
+    if not found:
+        return []
+    message = f"{len(found):,} names of splits look like another one; TripletTable reads no split"
+    lines, problems = zip(*found, strict=True)
+    return [Finding("split", message, lines, problems)]
+
+
+def _without_split(splits: Mapping[str | None, list[TableRow]]) -> list[Finding]:
+    """A note on rows that no split has, where other rows have one."""
+    rows = splits.get(None, [])
+    if not rows or len(splits) == 1:
+        return []
+    message = f"{len(rows):,} rows name no split, though others do; no split has them"
+    lines = tuple(f"line {row.line}" for row in rows)
+    return [Finding("split", message, lines, fault=False)]
+
+
+def _words(rows: Iterable[TableRow]) -> list[Finding]:
+    """A note on values that may have been printed where nothing was."""
+    found = missing_words(rows)
+    if not found:
+        return []
+    message = f"{len(found):,} values are words that are printed where a value is missing"
+    lines = tuple(f"line {row.line}" for row, _, _ in found)
+    words = tuple(f"{name}: {word}" for _, name, word in found)
+    return [Finding("word", message, lines, words, fault=False)]
+
+
 def _spellings(
     rows: Iterable[TableRow], folder: PictureFolder
 ) -> tuple[dict[str, str], list[Finding]]:
@@ -58,11 +103,12 @@ def _spellings(
         for image_id in row.image_ids:
             names = folder.named(image_id)
             if len(names) > 1:
-                wrong[image_id] = f"line {row.line}: may be {' or '.join(names)}"
+                wrong[image_id] = f"line {row.line}: may be {' or '.join(told_apart(names))}"
             for name in names:
                 files.setdefault(image_id, name)
             if len(names) == 1 and first.setdefault(names[0], image_id) != image_id:
-                wrong[image_id] = f"line {row.line}: the same picture as {first[names[0]]}"
+                _, other = told_apart([image_id, first[names[0]]])
+                wrong[image_id] = f"line {row.line}: the same picture as {other}"
     if not wrong:
         return files, []
     message = f"{len(wrong):,} images are not named in one way; TripletTable refuses the table"

@@ -1,10 +1,12 @@
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fusecomp.protocols import Dataset
+from fusecomp.checks import shown
+from fusecomp.data._arguments import as_text
+from fusecomp.protocols import Dataset, require
 from fusecomp.records import Task, Triplet
 
 __all__ = ["without"]
@@ -23,6 +25,7 @@ def without(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
             does not know are passed over.
 
     Raises:
+        TypeError: if dataset is no dataset, or image_ids hold anything but strings.
         ValueError: if no triplet is left, or ``image_ids`` is a plain string.
 
     Example:
@@ -38,10 +41,15 @@ def without(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
         >>> len(data), data.tasks()[0].missing_images, data.protocol["missing"]
         (2, ('c',), '1 of 3 queries, 1 of 3 gallery pictures')
     """
+    require("dataset", dataset, "tasks", "a Dataset", "dataset, image_ids")
     if isinstance(image_ids, str):
         raise ValueError(f"image_ids must be a list of strings, got the string {image_ids!r}")
-    known = set(dataset.image_ids)
-    missing = frozenset(image_id for image_id in image_ids if image_id in known)
+    if not isinstance(image_ids, Iterable):
+        raise TypeError(
+            f"image_ids must be a list of strings, got {shown(image_ids)}; [] leaves out nothing"
+        )
+    missing = frozenset(as_text("each of image_ids", i) for i in image_ids)
+    missing &= frozenset(dataset.image_ids)
     if not missing:
         return dataset
     reduced = _Without(dataset, missing)

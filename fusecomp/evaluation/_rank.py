@@ -35,9 +35,9 @@ def rank(
         TypeError: if model or dataset is something else, as when they are swapped.
         ValueError: if k is no whole number of at least 1 or workers none of at least 0, encoder and
             fusion are on different devices, a feature is not finite, an id is not in a gallery or
-            twice in it, or a task has no queries, two of one id, no k or one below 1, more or fewer
-            rows of ``exclude`` or ``subsets`` than queries, or a name that is taken, "mean", or
-            empty beside other tasks.
+            twice in it, a target is excluded from its own ranking or not in its subset, or a task
+            has no queries, two of one id, no k or one below 1, more or fewer rows of ``exclude`` or
+            ``subsets`` than queries, or a name that is taken, "mean", or empty beside other tasks.
         FileNotFoundError: if pictures are missing.
     """
     k = whole_number("k", k, 1)

@@ -1,7 +1,8 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from fusecomp.records import Task
+from fusecomp.checks import ordered, shown
+from fusecomp.records import Task, are_ks
 
 __all__ = ["check_tasks"]
 
@@ -9,7 +10,11 @@ __all__ = ["check_tasks"]
 def check_tasks(tasks: Sequence[Task]) -> None:
     """Raise ValueError on tasks that cannot be told apart, ranked or scored."""
     seen: set[str] = set()
-    for task in tasks:
+    for task in ordered("tasks() of a dataset", tasks, "tasks"):
+        if not isinstance(task, Task):
+            raise ValueError(
+                f"tasks() of a dataset must be a list of tasks, got {shown(task)} in it"
+            )
         if task.name in seen:
             raise ValueError(f"two tasks are named {task.name!r}; their metrics need other names")
         if task.name == "mean":
@@ -23,9 +28,10 @@ def check_tasks(tasks: Sequence[Task]) -> None:
 def _check_task(task: Task) -> None:
     if not task.queries:
         raise ValueError(f"task {task.name!r} has no queries")
-    if not task.ks or min(task.ks) < 1:
+    if not are_ks(task.ks):
         raise ValueError(
-            f"task {task.name!r} has ks={task.ks}, expected one k or more, each at least 1"
+            f"task {task.name!r} has ks={task.ks}, expected one k or more, each at least 1, "
+            "whole and named once"
         )
     for name in ("exclude", "subsets"):
         rows = getattr(task, name)
@@ -52,6 +58,20 @@ def _check_gallery(task: Task) -> None:
                     f"query {query.query_id!r}: image {image_id!r} is not in the gallery of "
                     f"task {task.name!r}"
                 )
+    for row in range(len(task.queries)):
+        _check_target(task, row)
+
+
+def _check_target(task: Task, row: int) -> None:
+    """Raise ValueError if a query's own row keeps its target from being found."""
+    query = task.queries[row]
+    if query.target_id is None:
+        return
+    where = f"query {query.query_id!r} of task {task.name!r}: its target {query.target_id!r}"
+    if task.exclude is not None and query.target_id in task.exclude[row]:
+        raise ValueError(f"{where} is excluded from its ranking; do not exclude it")
+    if task.subsets is not None and query.target_id not in task.subsets[row]:
+        raise ValueError(f"{where} is not in its subset; add it there, or give no subsets")
 
 
 def _needed(task: Task, row: int) -> Iterator[str]:

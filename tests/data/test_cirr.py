@@ -274,3 +274,13 @@ def test_split_files_of_another_split_are_named(tiny_cirr: Path) -> None:
     write(tiny_cirr, read(tiny_cirr, "image_splits/split.rc2.test1.json"), SPLIT)
     with pytest.raises(ValueError, match=rf"pair 1000: image 'dev-0-0-img0' is not in .*{SPLIT}"):
         CIRR(tiny_cirr, "val")
+
+
+def test_captions_that_were_printed_by_a_program(tiny_cirr: Path) -> None:
+    rows = read(tiny_cirr)
+    write(tiny_cirr, [*rows[:2], {**rows[2], "caption": "nan"}, *rows[3:]])
+    with pytest.warns(UserWarning, match=r"pair 1014: the caption is 'nan', .* there are 1 such"):
+        CIRR(tiny_cirr, "val")
+    write(tiny_cirr, [*rows[:2], {**rows[2], "caption": "['two dogs']"}, *rows[3:]])
+    with pytest.raises(ValueError, match=r"entry 2: caption is a list that was printed"):
+        CIRR(tiny_cirr, "val")

@@ -171,6 +171,7 @@ def test_a_ranking_of_another_dataset_is_refused(tiny_fashioniq: Path, tmp_path:
         ("2000", "pair 2000 stands twice in the ranking"),
         ("version", "query 'version' is no pair id"),
         ("-7", "query '-7' is no pair id"),
+        ("\uff11\uff12", "query '\uff11\uff12' is no pair id"),
     ],
 )
 def test_pair_ids_are_distinct_numbers(

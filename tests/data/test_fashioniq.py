@@ -390,3 +390,74 @@ def test_the_images_of_triplets_leave_out_the_rest_of_the_gallery(tiny_fashioniq
     pairs = [(t.reference_id, t.target_id) for t in data.triplets()]
     assert set(data.triplet_image_ids) == {i for pair in pairs for i in pair}
     assert len(data.triplet_image_ids) == len(set(data.triplet_image_ids)) <= len(data.image_ids)
+
+
+def test_a_target_that_is_left_out_of_its_own_ranking_is_refused(tiny_fashioniq: Path) -> None:
+    write(tiny_fashioniq, [ROW, {**ROW, "target": ROW["candidate"]}])
+    with pytest.raises(
+        ValueError, match=r"cap.dress.val.json, entry 1: the target is the candidate, 'Dval00'"
+    ):
+        FashionIQ(tiny_fashioniq, "val", exclude_reference=True)
+    assert len(FashionIQ(tiny_fashioniq, "val", ["dress"])) == 2
+
+
+def test_captions_that_were_printed_by_a_program(tiny_fashioniq: Path) -> None:
+    pairs = [["nan", "is red"], ["is blue", "None"], ["none", "n/a"]]
+    write(tiny_fashioniq, [{**ROW, "captions": pair} for pair in pairs])
+    with pytest.warns(UserWarning, match=r"entry 0: a caption is 'nan', .* there are 2 such"):
+        FashionIQ(tiny_fashioniq, "val")
+    write(tiny_fashioniq, [{**ROW, "captions": ["is red", "['is blue']"]}])
+    with pytest.raises(ValueError, match=r"entry 0: a caption is a list that was printed"):
+        FashionIQ(tiny_fashioniq, "val")
+
+
+# Where the images lie
+
+
+def in_folders(root: Path) -> Path:
+    """Move the images of each category into a folder of its own; FashionIQ's come that way too."""
+    images = root / "images"
+    for category in CATEGORIES:
+        (images / category).mkdir()
+        for path in images.glob(f"{category[0].upper()}*.png"):
+            path.rename(images / category / path.name)
+    return images
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg", ".JPG", ".Png"])
+def test_images_in_a_folder_for_each_category_are_found(tiny_fashioniq: Path, suffix: str) -> None:
+    images = in_folders(tiny_fashioniq)
+    for path in list(images.rglob("*.png")):
+        path.rename(path.with_suffix(suffix))
+    for split in ("train", "val", "test"):
+        data = FashionIQ(tiny_fashioniq, split)
+        for image_id in data.image_ids:
+            assert data.path(image_id).read_bytes() == image_id.encode()
+    assert data.path("Stest03") == images / "shirt" / f"Stest03{suffix}"
+
+
+def test_an_image_has_one_path_whichever_categories_are_read(tiny_fashioniq: Path) -> None:
+    images = in_folders(tiny_fashioniq)
+    name = "image_splits/split.dress.val.json"
+    ids = json.loads((tiny_fashioniq / name).read_text())
+    write(tiny_fashioniq, [*ids, "Sval03"], name)
+    shutil.copy(images / "shirt/Sval03.png", images / "dress/Sval03.png")
+    for categories in ("dress", "shirt"):
+        data = FashionIQ(tiny_fashioniq, "val", categories)
+        assert data.path("Sval03") == images / "dress/Sval03.png"
+
+
+@pytest.mark.parametrize("other", ["images/shirt/Dval03.png", "images/Dval03.jpg"])
+def test_two_folders_with_different_files_of_an_image_are_refused(
+    tiny_fashioniq: Path, other: str
+) -> None:
+    in_folders(tiny_fashioniq)
+    # As large as the other one.
+    (tiny_fashioniq / other).write_bytes(b"dVAL03")
+    data = FashionIQ(tiny_fashioniq, "val")
+    both = r"image 'Dval03' has two files that differ: .*images/.*Dval03.* and .*/.*Dval03"
+    with pytest.raises(ValueError, match=both) as error:
+        data.path("Dval03")
+    assert str(tiny_fashioniq / other) in str(error.value)
+    assert str(tiny_fashioniq / "images/dress/Dval03.png") in str(error.value)
+    assert data.path("Dval04").read_bytes() == b"Dval04"

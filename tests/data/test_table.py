@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import fusecomp as fc
 from fusecomp.data import TripletTable
+from fusecomp.data._alike import is_missing_word
 from fusecomp.data._folder import PictureFolder
 from fusecomp.protocols import Dataset
 
@@ -215,7 +216,10 @@ def test_a_table_is_trained_and_evaluated(images: Path, write: Write) -> None:
 
 # CSV and JSONL say the same
 
-TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(str.strip)
+# What only looks like a text is told from texts in test_alike.
+TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(
+    lambda text: text.strip() and not is_missing_word(text) and text[0] not in "[{("
+)
 IDS = st.permutations(["a", "b.png", "c", "d/e", "g"])
 
 
@@ -326,6 +330,15 @@ def test_a_folder_that_may_not_be_read_is_no_empty_one(
         TripletTable(write(row()), images)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_pipe_and_a_folder_are_refused_at_once(images: Path, tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    (tmp_path / f"folder.{suffix}").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(OSError, match=f"expected a .*{name}.{suffix}"):
+            TripletTable(tmp_path / f"{name}.{suffix}", images)
+
+
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_an_empty_file_is_named(images: Path, tmp_path: Path, suffix: str, content: str) -> None:
@@ -340,14 +353,16 @@ def test_a_header_alone_is_no_row(images: Path, write: Write) -> None:
         TripletTable(write("reference,text,target"), images)
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize(
+    "encoding", ["latin-1", "utf-16", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
+)
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_another_encoding_is_named_with_its_line(
     images: Path, tmp_path: Path, suffix: str, encoding: str
 ) -> None:
     path = tmp_path / f"mine.{suffix}"
     path.write_bytes("reference,text,target\na,is blue,b\na,größer,b\n".encode(encoding))
-    line = {"latin-1": 3, "utf-16": 1}[encoding]
+    line = 3 if encoding == "latin-1" else 1
     with pytest.raises(ValueError, match=f"line {line}: not UTF-8 .* save the file as UTF-8"):
         TripletTable(path, images)
 
@@ -366,6 +381,13 @@ def test_another_encoding_is_named_with_its_line(
         (["reference,text,target", "a,x,b", '"a,y,b', "a,z,b"], "line 3: not CSV"),
         (["reference,text,target", 'a,"b"c,b'], "line 2: not CSV .* write a quote inside"),
         (["reference,text,target", f"a,{'x' * 200_000},b"], "line 2: not CSV .*limit"),
+        (["reference,text,target", f"a,{'x' * 131_073},b"], "cell may have more .* as JSONL"),
+        (["reference,text,query id", "a,b,c"], "line 1: write 'query_id' in place of 'query id'"),
+        (["reference,text,Query-ID", "a,b,c"], "line 1: write 'query_id' in place of 'Query-ID'"),
+        (["reference,text,\u200btarget", "a,b,c"], r"write 'target' in place of '\\u200btarget'"),
+        (["reference,text,\uff54arget", "a,b,c"], "write 'target' in place of '\uff54arget'"),
+        (["reference,text,target", "a,b,  "], "line 2: target must be a string that is not empty"),
+        (["reference,text,split", "a,b, \t"], "line 2: split must be a string that is not empty"),
         (["reference,text,target", '"a\n",x,b', ",y,b"], "line 4: reference must be a string th"),
     ],
 )
@@ -377,8 +399,12 @@ def test_csv_that_cannot_be_read(images: Path, write: Write, lines: Any, error: 
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        ('{"reference": "a", "text"', "not JSON .*one object a line, such as"),
-        ("[" * 100_000, "not JSON"),
+        ('{"reference": "a", "text"', "not valid JSON .*one object a line, such as"),
+        ("[" * 100_000, "not valid JSON"),
+        ('{"reference": "a", "reference": "b", "text": "x"}', "the field 'reference' stands twice"),
+        ('{"reference": "a", "text": "x", "target": NaN}', "NaN is no .* in the field 'target'"),
+        (f'{{"reference": "a", "text": "x", "z": {"1" * 5000}}}', "no finite .* in the field 'z'"),
+        ('{"reference": "a", "text": "x", "price": 1e999}', "1e999 is no finite number in the"),
         ("[1, 2]", r"expected an object, got \[1, 2\]"),
         ('"text"', "expected an object, got 'text'"),
         ('{"reference": "a", "txt": "b"}', "field 'text' is missing; there are 'reference', 'txt'"),

@@ -51,6 +51,27 @@ def test_the_pictures_of_fashioniq_that_are_not_as_they_should_be(fashioniq: Pat
     assert [f.kind for f in report.findings if not f.fault] == ["unknown", "duplicate"]
 
 
+def test_the_images_of_fashioniq_may_lie_by_category(fashioniq: Path) -> None:
+    images = fashioniq / "images"
+    for category in ("dress", "shirt", "toptee"):
+        (images / category).mkdir()
+        for path in images.glob(f"{category[0].upper()}*.png"):
+            path.rename(images / category / path.name)
+    assert beyond_counts(verify("fashioniq", fashioniq)) == []
+    shutil.copy(images / "dress/Dval00.png", images / "shirt/Dval00.png")
+    shutil.copy(images / "dress/Dval02.png", images / "shirt/Dval01.png")
+    (images / "dress/Dval03.png").rename(images / "dress/Dval03.webp")
+    (images / "toptee/stray.png").write_bytes(picture(900))
+    report = verify("fashioniq", fashioniq)
+    assert {f.kind: f.names for f in report.findings if f.kind != "counts"} == {
+        "ambiguous": ("Dval01",),
+        "misnamed": ("dress/Dval03.webp",),
+        "missing": ("Dval03",),
+        "unknown": ("toptee/stray.png",),
+    }
+    assert "images/shirt/Dval01.png" in reasons(report, "ambiguous")
+
+
 def test_annotations_of_fashioniq_that_are_missing_are_named(fashioniq: Path) -> None:
     (fashioniq / "captions/cap.dress.test.json").unlink()
     (fashioniq / "image_splits/split.shirt.val.json").unlink()

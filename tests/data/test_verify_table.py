@@ -50,6 +50,17 @@ def test_images_of_two_splits_are_a_note_and_rows_of_two_splits_no_fault(folder:
     assert len(TripletTable(folder.parent / "mine.csv", folder, "val")) == 2
 
 
+def test_rows_without_a_split_are_a_note_where_others_have_one(folder: Path) -> None:
+    write_table(folder, "reference,text,target,split", "a,x,b,train", "c,y,d,", "c,z,d,")
+    report = check(folder)
+    assert [(f.kind, f.names, f.fault) for f in report.findings] == [
+        ("split", ("line 3", "line 4"), False)
+    ]
+    assert check(folder, split="train").findings == ()
+    write_table(folder, "reference,text,target,split", "a,x,b,")
+    assert check(folder).findings == ()
+
+
 def test_a_table_that_cannot_be_read_is_an_error(folder: Path) -> None:
     write_table(folder, "reference,text,target", "a,b")
     with pytest.raises(ValueError, match=r"mine.csv, line 2: 2 cells under 3 columns"):
