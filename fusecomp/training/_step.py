@@ -18,12 +18,12 @@ from fusecomp.distributed import (
 from fusecomp.model import ComposedEncoder
 from fusecomp.modules import accepted_keywords, autocast
 from fusecomp.protocols import BATCH_IDS, Encoder, Loss
+from fusecomp.randomness import forked, seed
 from fusecomp.records import Batch
 from fusecomp.similarity import widen
 from fusecomp.training._gradient_cache import Features, GradientCache
 from fusecomp.training._optimizer import make_optimizer, rate_factor
 from fusecomp.training._outcome import NonFiniteError, Outcome
-from fusecomp.training._randomness import forked, seed
 from fusecomp.training._stage import StageConfig
 
 __all__ = ["Step"]
