@@ -78,7 +78,7 @@ def load_pictures(
         batches: positions in ``paths``; none empty.
         workers: processes; None chooses by the number of cores and pictures.
         device: where the pictures are worked on; a CPU keeps half of its cores for that.
-        key: such as a seed and an epoch; by default that of the ``drawing`` around it.
+        key: such as a seed and an epoch; by default that of the ``keyed`` block around it.
 
     Raises:
         PictureError: naming the file that ``load`` could not open.

@@ -12,7 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-__all__ = ["Key", "current_key", "drawing", "forked", "own_streams", "seed", "seed_for_file"]
+__all__ = [
+    "Key",
+    "current_key",
+    "forked",
+    "keyed",
+    "own_streams",
+    "repeatable",
+    "seed",
+    "seed_for_file",
+]
 
 # What random numbers are drawn from beside the image, such as a seed and an epoch.
 Key = Sequence[int]
@@ -73,34 +82,47 @@ def _mixed(first: int, second: int) -> int:
 
 
 def current_key() -> Key:
-    """The key of the ``drawing`` that this thread is in; empty outside of one."""
+    """The key of the ``keyed`` block that this thread is in; empty outside of one."""
     return _CURRENT.get()
 
 
 @contextmanager
-def drawing(device: torch.device, *key: int) -> Iterator[None]:
-    """All that is drawn inside is a function of the key, and for images of their names too.
+def keyed(*key: int) -> Iterator[None]:
+    """Evaluation and caching inside draw random numbers by the key, so that they can be repeated.
 
-    The caller's streams go on afterwards as if nothing had been drawn.
+    Outside, what ``load`` draws depends on the image alone, and an encoder or fusion that draws in
+    evaluation mode goes on with the caller's streams.
     """
+    outer = _CURRENT.set(key)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(outer)
+
+
+@contextmanager
+def repeatable(device: torch.device, name: str) -> Iterator[None]:
+    """In a ``keyed`` block, random numbers inside are a function of its key and the name."""
+    key = current_key()
+    if not key:
+        yield
+        return
     with forked(device), own_streams():
-        seed(device, *key)  # of a GPU
-        _seed_all(_one_of(key))
-        outer = _CURRENT.set(key)
-        try:
-            yield
-        finally:
-            _CURRENT.reset(outer)
+        number = _one_of((*key, _number_of(name)))
+        seed(device, number)
+        _seed_all(number)
+        yield
 
 
 def seed_for_file(key: Key, path: Path) -> None:
-    """Seed the streams that a ``load`` draws from, by the key and the name of the file.
-
-    Only for use in ``own_streams``.
-    """
-    name = zlib.crc32(path.name.encode(errors="surrogateescape"))
+    """Seed the streams that a ``load`` draws from; only for use in ``own_streams``."""
+    number = _number_of(path.name)
     # Mixing takes as long as all else here, and a name alone needs none.
-    _seed_all(_one_of((*key, name)) if key else name)
+    _seed_all(_one_of((*key, number)) if key else number)
+
+
+def _number_of(name: str) -> int:
+    return zlib.crc32(name.encode(errors="surrogateescape"))
 
 
 def _one_of(key: Key) -> int:

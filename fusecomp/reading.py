@@ -122,8 +122,7 @@ class _Book:
                 self._modes[key] = modules[key].training
             self._readers.update(modules.keys())
             for module in modules.values():
-                if module.training:
-                    module.training = False
+                _set_mode(module, False)
 
     def give_back(self, modules: Mapping[int, nn.Module]) -> None:
         with self._changed:
@@ -131,7 +130,12 @@ class _Book:
                 self._readers[key] -= 1
                 if not self._readers[key]:
                     del self._readers[key]
-                    module.training = self._modes.pop(key)
+                    _set_mode(module, self._modes.pop(key))
+
+
+def _set_mode(module: nn.Module, training: bool) -> None:
+    if module.training is not training:  # setting an attribute of a module takes long
+        module.training = training
 
 
 # A process that was forked, as those are that load pictures, has none of the threads.

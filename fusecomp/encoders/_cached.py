@@ -13,6 +13,7 @@ from fusecomp.encoders._blocks import Blocks
 from fusecomp.encoders._extraction import Extraction, compute_table
 from fusecomp.encoders._feature_file import FeatureFile, read_features, write_features
 from fusecomp.encoders._features import FeatureTable
+from fusecomp.modules import inference
 from fusecomp.protocols import SIDES, Dataset, Encoder, require
 from fusecomp.similarity import widen
 
@@ -137,12 +138,24 @@ class CachedEncoder(nn.Module):
         for data in datasets:
             require("dataset", data, "image_ids", "a Dataset", order)
         join()
+        with inference(encoder):  # key and both sides of the same weights, beside a training too
+            return cls._build(encoder, datasets, path, key, how)
+
+    @classmethod
+    def _build(
+        cls,
+        encoder: Encoder,
+        datasets: Sequence[Dataset],
+        path: str | Path | None,
+        key: str | None,
+        how: Extraction,
+    ) -> Self:
         if path is None:
             image, text = (compute_table(encoder, datasets, side, how) for side in SIDES)
             return cls(image, text, key or "")
         path, key = Path(path), _key_of(encoder, key, how)
         if path.exists():
-            return cls._reload(path, key, datasets, on_error)
+            return cls._reload(path, key, datasets, how.on_error)
         folder = path.with_name(f"{path.name}.partial")
         image, text = (
             compute_table(encoder, datasets, s, how, finished=Blocks(folder, f"{key} {s}"))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fusecomp.encoders._clip import PROBE, probe_hash, side_by_parts
 from fusecomp.encoders._cut import CutWarning
-from fusecomp.encoders._towers import learnable
+from fusecomp.encoders._towers import parameters_by_side
 from fusecomp.identity import fingerprint
 from fusecomp.modules import device_of
 from fusecomp.pictures import PictureLoader
@@ -54,7 +54,6 @@ class TransformersEncoder(nn.Module):
         self.tokenizer = tokenizer
         self.load: Callable[[Path], Tensor] | None
         self.load = None if image_processor is None else PictureLoader(_Processed(image_processor))
-        self._towers = learnable(self, side_by_parts("vision_model", "visual_projection"))
         self._cut = CutWarning()
         config: Any = model.config
         text: Any = getattr(config, "text_config", config)
@@ -64,7 +63,7 @@ class TransformersEncoder(nn.Module):
     @property
     def towers(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the parameters of each side."""
-        return self._towers
+        return parameters_by_side(self, side_by_parts("vision_model", "visual_projection"))
 
     @property
     def output_dim(self) -> int:
