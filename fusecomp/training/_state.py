@@ -17,7 +17,10 @@ _SET: MutableMapping[Tensor, tuple[bool, bool]] = WeakTensorKeyDictionary()
 def is_free(parameter: Tensor) -> bool:
     """Whether the user lets a parameter learn, whatever trainers have frozen meanwhile."""
     now, before = _SET.get(parameter, (None, False))
-    return before if parameter.requires_grad is now else parameter.requires_grad
+    if parameter.requires_grad is now:
+        return before
+    _SET.pop(parameter, None)  # the user has set it since
+    return parameter.requires_grad
 
 
 class StageState:
