@@ -216,7 +216,7 @@ def test_streams_of_two_threads_do_not_mix(tmp_path: Path) -> None:
     models = [noisy() for _ in tasks]
     together: dict[int, Tensor] = {}
     threads = [
-        threading.Thread(target=lambda f=f, s=s: together.update({s: f(s)}), daemon=True)  # type: ignore[misc]
+        threading.Thread(target=lambda f=f, s=s: together.update({s: f(s)}), daemon=True)
         for f, s in tasks
     ]
     for thread in threads:

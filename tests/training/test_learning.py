@@ -201,14 +201,13 @@ def test_a_published_combiner_in_half_precision_is_refused_until_it_is_widened(
 
 
 def test_weights_of_inference_mode_may_be_frozen_but_not_learn(tmp_path: Path) -> None:
-    model = composed()
+    live = encoder()
     with torch.inference_mode():
-        model.encoder.image = nn.Linear(4, DIM)  # type: ignore[assignment]
-    config = replace(CONFIG, cache=False)
-    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), config)
-    model.encoder.image.requires_grad_(False)  # type: ignore[union-attr]
+        live.image = nn.Linear(4, DIM)
+    model = fc.ComposedEncoder(live, fc.Combiner(DIM))
+    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, cache=False))
     with torch.inference_mode():
-        model.encoder.image = nn.Linear(4, DIM)  # type: ignore[assignment]
+        live.image = nn.Linear(4, DIM)
     with pytest.raises(
         ValueError, match=r"encoder\.image\.weight was made in torch\.inference_mode"
     ):
