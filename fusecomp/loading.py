@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fusecomp.randomness import Key, current_key, own_streams, seed_for_file
+
 __all__ = [
     "ON_ERROR",
     "Loaded",
     "PictureError",
     "load_available",
+    "load_few",
     "load_picture",
     "load_pictures",
     "require_files",
-    "stack_pictures",
 ]
 
 # What may become of pictures that are missing or broken.
@@ -63,8 +65,12 @@ def load_pictures(
     batches: Sequence[list[int]],
     workers: int | None = None,
     device: torch.device | None = None,
+    key: Key | None = None,
 ) -> Iterator[Tensor]:
     """Yield stacked pictures, one tensor for each list of positions in ``batches``.
+
+    Random numbers that ``load`` draws from ``random``, numpy or torch are a function of the key
+    and the file's name, in whichever process; the caller's streams stay as they are.
 
     Args:
         paths: the files, by position.
@@ -72,13 +78,14 @@ def load_pictures(
         batches: positions in ``paths``; none empty.
         workers: processes; None chooses by the number of cores and pictures.
         device: where the pictures are worked on; a CPU keeps half of its cores for that.
+        key: such as a seed and an epoch; by default that of the ``keyed`` block around it.
 
     Raises:
         PictureError: naming the file that ``load`` could not open.
         ValueError: if two pictures of a batch have different shapes.
     """
     failure = None
-    for loaded in load_available(paths, load, batches, workers, device):
+    for loaded in load_available(paths, load, batches, workers, device, key):
         failure = next(iter(loaded.failed.values()), None)
         if failure is not None or loaded.pictures is None:
             break
@@ -94,19 +101,18 @@ def load_available(
     batches: Sequence[list[int]],
     workers: int | None = None,
     device: torch.device | None = None,
+    key: Key | None = None,
 ) -> Iterator[Loaded]:
     """As ``load_pictures``, but pictures that cannot be opened are listed, not raised."""
     if workers is None:
         workers = _usual_workers(sum(map(len, batches)), device)
-    pictures = _Pictures(paths, load)
+    pictures = _Pictures(paths, load, current_key() if key is None else key)
     loader: DataLoader[Any] = DataLoader(
         pictures,  # type: ignore[arg-type]  # a map of positions, all that a DataLoader needs
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_collate,
-        # The caller's random stream stays as it is; other batches, as in another epoch, give the
-        # workers other random numbers.
-        generator=torch.Generator().manual_seed(hash(tuple(map(tuple, batches)))),
+        generator=torch.Generator(),  # else it would draw from the caller's stream
     )
     failure = None
     for batch in loader:
@@ -139,20 +145,40 @@ _Item = tuple[int, Path, Tensor | PictureError]
 
 class _Pictures:
     def __init__(
-        self, paths: Mapping[int, Path] | Sequence[Path], load: Callable[[Path], Tensor]
+        self,
+        paths: Mapping[int, Path] | Sequence[Path],
+        load: Callable[[Path], Tensor],
+        key: Key,
     ) -> None:
         self.paths = paths
         self.load = load
+        self.key = key
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> _Item:
-        path = self.paths[index]
+    def __getitems__(self, positions: Sequence[int]) -> list[_Item]:
+        """A whole batch: keeping the caller's streams takes as long as opening a small picture."""
+        with own_streams():
+            return [self._item(position) for position in positions]
+
+    def _item(self, position: int) -> _Item:
+        path = self.paths[position]
+        seed_for_file(self.key, path)
         try:
-            return index, path, load_picture(path, self.load)
+            return position, path, load_picture(path, self.load)
         except PictureError as error:
-            return index, path, error
+            return position, path, error
+
+
+def load_few(paths: Sequence[Path], load: Callable[[Path], Tensor]) -> Tensor:
+    """One batch, as ``load_pictures`` gives it, in this process and without what a loader costs."""
+    pictures = []
+    for _, path, item in _Pictures(paths, load, current_key()).__getitems__(range(len(paths))):
+        if isinstance(item, PictureError):
+            raise item
+        pictures.append((path, item))
+    return stack_pictures(pictures)
 
 
 def load_picture(path: Path, load: Callable[[Path], Tensor]) -> Tensor:

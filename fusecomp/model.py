@@ -11,7 +11,7 @@ from fusecomp.checks import ordered, shown, strings
 from fusecomp.distributed import prepare, shard_like, whole
 from fusecomp.files import read_tensors, write_tensors
 from fusecomp.identity import class_name
-from fusecomp.loading import load_picture, require_files, stack_pictures
+from fusecomp.loading import load_few, require_files
 from fusecomp.modules import device_of, inference, require_one_device
 from fusecomp.protocols import Encoder, Fusion
 from fusecomp.records import check_text_counts
@@ -203,11 +203,10 @@ class ComposedEncoder(nn.Module):
             )
         paths = [Path(image) for image in images]
         require_files(paths)
-        blocks = []
-        for start in range(0, len(paths), _BATCH):
-            pictures = [(path, load_picture(path, load)) for path in paths[start : start + _BATCH]]
-            blocks.append(self._encode("image", stack_pictures(pictures).to(device)))
-        return torch.cat(blocks)
+        blocks = (paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH))
+        return torch.cat(
+            [self._encode("image", load_few(block, load).to(device)) for block in blocks]
+        )
 
     def _encode(self, side: str, inputs: Any) -> Tensor:
         features: Tensor = getattr(self.encoder, f"encode_{side}")(inputs)

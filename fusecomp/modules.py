@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fusecomp.protocols import require_choice
+from fusecomp.reading import reading
 
 __all__ = [
     "PRECISIONS",
@@ -60,17 +61,12 @@ def _devices(*parts: Any) -> Iterator[torch.device]:
 
 @contextmanager
 def inference(*parts: Any) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; each submodule's own mode again afterwards."""
-    modules = [m for part in parts if isinstance(part, nn.Module) for m in part.modules()]
-    modes = [module.training for module in modules]
-    try:
-        for module in modules:
-            module.training = False
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
+    """Evaluation mode and no gradients inside; each submodule's own mode again afterwards.
+
+    No training changes the parts meanwhile, and other threads may read them too.
+    """
+    with reading(*parts), torch.no_grad():
+        yield
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

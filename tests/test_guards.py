@@ -46,6 +46,8 @@ FLOORS = {
     "pictures": 0,
     "preprocessing": 0,
     "modules": 0,
+    "reading": 0,
+    "randomness": 0,
 }
 
 PUBLIC = {

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fusecomp.loading import PictureError, load_picture, load_pictures, require_files
+from fusecomp.loading import PictureError, load_few, load_picture, load_pictures, require_files
+from fusecomp.randomness import keyed
 
 
 def number_of(path: Path) -> Tensor:
@@ -90,14 +91,20 @@ def random_number(path: Path) -> Tensor:
     return torch.rand(1)
 
 
-def test_workers_draw_other_random_numbers_for_other_batches() -> None:
-    def drawn(*batches: list[int]) -> list[float]:
-        loaded = load_pictures(paths(4), random_number, batches, workers=1)
-        return torch.cat(list(loaded)).flatten().tolist()
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_random_numbers_belong_to_the_picture_and_the_key(workers: int) -> None:
+    def drawn(*batches: list[int], key: tuple[int, ...] | None = None) -> dict[int, float]:
+        loaded = load_pictures(paths(4), random_number, batches, workers, key=key)
+        order = (position for batch in batches for position in batch)
+        return dict(zip(order, torch.cat(list(loaded)).flatten().tolist(), strict=True))
 
     first = drawn([0, 1], [2, 3])
-    assert drawn([0, 1], [2, 3]) == first
-    assert set(drawn([2, 1], [0, 3])).isdisjoint(first)
+    assert len(set(first.values())) == 4
+    assert drawn([2, 1], [3, 0]) == first
+    assert set(drawn([0, 1, 2, 3], key=(0, 1)).values()).isdisjoint(first.values())
+    with keyed(0, 1):
+        assert drawn([0, 1], [2, 3]) == drawn([3, 0], [1, 2], key=(0, 1))
+    assert load_few(paths(4), random_number).flatten().tolist() == [first[n] for n in range(4)]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

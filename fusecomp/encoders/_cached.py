@@ -16,6 +16,7 @@ from fusecomp.encoders._feature_file import FeatureFile, read_features, write_fe
 from fusecomp.encoders._features import FeatureTable
 from fusecomp.encoders._same_features import key_of, require_same
 from fusecomp.image_files import By, file_marks, image_paths
+from fusecomp.modules import inference
 from fusecomp.protocols import SIDES, Dataset, Encoder, require
 from fusecomp.similarity import widen
 
@@ -157,6 +158,18 @@ class CachedEncoder(nn.Module):
         if not isinstance(key, str | None):
             raise TypeError(f"key must be a string, got {shown(key)}")
         join()
+        with inference(encoder):  # key and both sides of the same weights, beside a training too
+            return cls._build(encoder, datasets, path, key, how)
+
+    @classmethod
+    def _build(
+        cls,
+        encoder: Encoder,
+        datasets: Sequence[Dataset],
+        path: str | Path | None,
+        key: str | None,
+        how: Extraction,
+    ) -> Self:
         paths = image_paths(datasets)
         if path is None:
             image, text = (compute_table(encoder, datasets, side, how) for side in SIDES)
@@ -166,7 +179,7 @@ class CachedEncoder(nn.Module):
         path, key = Path(path), key_of(encoder, key, how)
         if path.exists():
             cached = cls.load(path)
-            require_same(path, cached, key, marks, datasets, on_error)
+            require_same(path, cached, key, marks, datasets, how.on_error)
             return cached
         folder = path.with_name(f"{path.name}.partial")
         image, text = (

@@ -17,7 +17,7 @@ _UNUSED = {"logit_scale", "logit_bias", "text_decoder"}
 
 
 def side_by_parts(*image_parts: str) -> Callable[[str], str | None]:
-    """For ``learnable``: the image side has a part of such a name, all else is text."""
+    """For ``parameters_by_side``: the image side has a part of such a name, all else is text."""
 
     def side_of(name: str) -> str | None:
         parts = name.split(".")

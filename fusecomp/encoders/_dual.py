@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from fusecomp.checks import whole_number
 from fusecomp.encoders._texts import list_of_texts
-from fusecomp.encoders._towers import learnable
+from fusecomp.encoders._towers import parameters_by_side
 from fusecomp.identity import fingerprint
 from fusecomp.protocols import SIDES
 
@@ -80,12 +80,12 @@ class DualEncoder(nn.Module):
             "text": _width("text", text, text_dim),
         }
         self.heads = nn.ModuleDict(_heads(widths, dim))
-        self._towers = learnable(self, lambda name: name.split(".")[0])
 
     @property
     def towers(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the parameters of each side, and of the heads."""
-        return {"image": (), "text": (), "heads": (), **self._towers}
+        by_side = parameters_by_side(self, lambda name: name.split(".")[0])
+        return {"image": (), "text": (), "heads": (), **by_side}
 
     def encode_image(self, images: Any) -> Tensor:
         """Features [B, D] of loaded pictures."""

@@ -20,6 +20,7 @@ from fusecomp.loading import ON_ERROR, load_available, load_pictures, require_fi
 from fusecomp.modules import PRECISIONS, autocast, device_of, inference
 from fusecomp.progress import progress
 from fusecomp.protocols import Dataset, Encoder, require_choice
+from fusecomp.randomness import repeatable
 from fusecomp.similarity import FLOATING, check_features, non_finite_rows, widen
 
 __all__ = ["Extraction", "compute_table"]
@@ -93,7 +94,7 @@ def compute_table(
         inference(encoder),
         autocast(device_of(encoder), how.precision),
     ):
-        encode = _encode_function(encoder, side, below_head)
+        encode = _repeatable(_encode_function(encoder, side, below_head), device_of(encoder))
         for block in remaining:
             batches = islice(inputs, math.ceil(len(block) / how.batch_size))
             finished.add(block, _encode_block(encode, side, batches, how))
@@ -124,6 +125,16 @@ def _encode_function(encoder: Encoder, side: str, below_head: bool) -> Callable[
         return partial(headed.encode_tower, side)
     encode: Callable[[Any], Tensor] = getattr(encoder, f"encode_{side}")
     return encode
+
+
+def _repeatable(
+    encode: Callable[[Any], Tensor], device: torch.device
+) -> Callable[[_Inputs], Tensor]:
+    def encode_batch(batch: _Inputs) -> Tensor:
+        with repeatable(device, batch.names[0]):
+            return encode(batch.inputs)
+
+    return encode_batch
 
 
 def _inputs(
@@ -193,7 +204,7 @@ def _paths(names: Sequence[str], known: Mapping[str, Path | None]) -> list[Path]
 
 
 def _encode_block(
-    encode: Callable[[Any], Tensor], side: str, batches: Iterable[_Inputs], how: Extraction
+    encode: Callable[[_Inputs], Tensor], side: str, batches: Iterable[_Inputs], how: Extraction
 ) -> Block:
     encoded: list[Tensor] = []
     names: list[str] = []
@@ -202,7 +213,7 @@ def _encode_block(
         skipped.update(batch.skipped)
         if batch.inputs is None:
             continue
-        features = encode(batch.inputs)
+        features = encode(batch)
         check_features(features, f"what encode_{side} returns")
         features = widen(features)
         if len(features) != len(batch.names):

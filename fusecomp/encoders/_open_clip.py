@@ -15,7 +15,7 @@ from fusecomp.encoders._clip4cir import build_clip, read_clip4cir
 from fusecomp.encoders._cut import CutWarning
 from fusecomp.encoders._padding import encode_without_padding
 from fusecomp.encoders._texts import list_of_texts
-from fusecomp.encoders._towers import learnable
+from fusecomp.encoders._towers import parameters_by_side
 from fusecomp.files import write_tensors
 from fusecomp.identity import fingerprint
 from fusecomp.pictures import PictureLoader
@@ -70,13 +70,12 @@ class OpenClipEncoder(nn.Module):
         self.tokenizer = tokenizer
         self.load: Callable[[Path], Tensor] | None
         self.load = None if preprocess is None else PictureLoader(preprocess)
-        self._towers = learnable(self, side_by_parts("visual"))
         self._cut = CutWarning()
 
     @property
     def towers(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the parameters of each side."""
-        return self._towers
+        return parameters_by_side(self, side_by_parts("visual"))
 
     @property
     def output_dim(self) -> int:

@@ -7,6 +7,7 @@ from fusecomp.checks import strings
 from fusecomp.distributed import is_sharded, join
 from fusecomp.encoders._extraction import Extraction, compute_table
 from fusecomp.encoders._features import FeatureTable
+from fusecomp.modules import inference
 from fusecomp.protocols import SIDES, Dataset, Encoder
 
 __all__ = ["PartlyCachedEncoder"]
@@ -66,10 +67,11 @@ class PartlyCachedEncoder(nn.Module):
                 )
         how = Extraction(batch_size, workers)
         join()
-        tables = {
-            side: compute_table(encoder, datasets, side, how, below_head=side in heads)
-            for side in sides
-        }
+        with inference(encoder):  # all sides of the same weights, beside a training too
+            tables = {
+                side: compute_table(encoder, datasets, side, how, below_head=side in heads)
+                for side in sides
+            }
         return cls(encoder, tables, heads)
 
     @property

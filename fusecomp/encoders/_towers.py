@@ -2,16 +2,13 @@ from collections.abc import Callable
 
 from torch import nn
 
-__all__ = ["learnable"]
+__all__ = ["parameters_by_side"]
 
 
-def learnable(
+def parameters_by_side(
     module: nn.Module, side_of: Callable[[str], str | None]
 ) -> dict[str, tuple[str, ...]]:
-    """For each side the names of its parameters that may learn.
-
-    What a user has frozen, as LoRA freezes the weights below it, stays frozen; a side that is
-    frozen as a whole (as weights often come) may learn as a whole.
+    """For each side the names of its parameters, whether they are frozen or not.
 
     Args:
         module: the encoder.
@@ -19,11 +16,8 @@ def learnable(
             CLIP's ``logit_scale``.
     """
     names: dict[str, list[str]] = {}
-    unfrozen: dict[str, list[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
+    for name, _ in module.named_parameters(remove_duplicate=False):
         side = side_of(name)
         if side is not None:
             names.setdefault(side, []).append(name)
-            if parameter.requires_grad:
-                unfrozen.setdefault(side, []).append(name)
-    return {side: tuple(unfrozen.get(side, all_of)) for side, all_of in names.items()}
+    return {side: tuple(of_side) for side, of_side in names.items()}

@@ -14,7 +14,7 @@ from fusecomp.encoders._clip import (
 )
 from fusecomp.encoders._cut import CutWarning
 from fusecomp.encoders._texts import list_of_texts
-from fusecomp.encoders._towers import learnable
+from fusecomp.encoders._towers import parameters_by_side
 from fusecomp.identity import fingerprint
 from fusecomp.modules import device_of
 from fusecomp.pictures import PictureLoader, require_pillow, rgb
@@ -66,7 +66,6 @@ class TransformersEncoder(nn.Module):
         self.tokenizer = tokenizer
         self.load: Callable[[Path], Tensor] | None
         self.load = None if image_processor is None else PictureLoader(_Processed(image_processor))
-        self._towers = learnable(self, side_by_parts("vision_model", "visual_projection"))
         self._cut = CutWarning()
         config: Any = model.config
         text: Any = getattr(config, "text_config", config)
@@ -76,7 +75,7 @@ class TransformersEncoder(nn.Module):
     @property
     def towers(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the parameters of each side."""
-        return self._towers
+        return parameters_by_side(self, side_by_parts("vision_model", "visual_projection"))
 
     @property
     def output_dim(self) -> int:

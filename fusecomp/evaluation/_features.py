@@ -12,6 +12,7 @@ from fusecomp.loading import ON_ERROR
 from fusecomp.model import ComposedEncoder
 from fusecomp.modules import device_of, inference, require_one_device
 from fusecomp.protocols import Dataset, Encoder, require_both, require_choice
+from fusecomp.randomness import repeatable
 from fusecomp.records import Task, Triplet
 from fusecomp.similarity import non_finite_rows
 
@@ -70,8 +71,7 @@ class TaskFeatures:
         self._device = device_of(model)
         lookup = getattr(encoder, "lookup", {})
         if not {"image", "text"} <= set(lookup):
-            with inference(model):
-                cached = CachedEncoder.build(encoder, dataset, workers=workers, on_error=on_error)
+            cached = CachedEncoder.build(encoder, dataset, workers=workers, on_error=on_error)
             # An encoder that is no module has no device; its features go to the fusion's.
             encoder = cached.to(self._device)
             lookup = encoder.lookup
@@ -85,7 +85,7 @@ class TaskFeatures:
 
     def gallery(self, task: Task) -> Tensor:
         """The features [N, D] of the task's gallery, not normalised."""
-        with inference(self._model):
+        with inference(self._model), repeatable(self._device, task.gallery[0]):
             return self._images(task.gallery)
 
     def queries(self, task: Task) -> Tensor:
@@ -95,7 +95,7 @@ class TaskFeatures:
             ValueError: if one is not finite; the message names it.
         """
         blocks = (task.queries[i : i + _FUSE_ROWS] for i in range(0, len(task.queries), _FUSE_ROWS))
-        with inference(self._model):
+        with inference(self._model), repeatable(self._device, task.queries[0].query_id):
             fused = torch.cat([self._fuse(block) for block in blocks])
         for row in non_finite_rows(fused)[:1]:
             raise ValueError(

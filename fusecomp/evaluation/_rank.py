@@ -4,6 +4,7 @@ from fusecomp.checks import whole_number
 from fusecomp.evaluation._features import TaskFeatures
 from fusecomp.evaluation._ranking import Ranking, TaskRanking
 from fusecomp.model import ComposedEncoder
+from fusecomp.modules import inference
 from fusecomp.protocols import Dataset
 from fusecomp.records import Task
 from fusecomp.retrieval import rank_targets
@@ -41,8 +42,10 @@ def rank(
         FileNotFoundError: if pictures are missing.
     """
     k = whole_number("k", k, 1)
-    features = TaskFeatures(model, dataset, workers=workers, on_error=on_error)
-    return Ranking([_rank_task(features, task, k) for task in features.tasks], features.protocol)
+    with inference(model):  # galleries and queries of the same weights, beside a training too
+        features = TaskFeatures(model, dataset, workers=workers, on_error=on_error)
+        ranked = [_rank_task(features, task, k) for task in features.tasks]
+    return Ranking(ranked, features.protocol)
 
 
 def _rank_task(features: TaskFeatures, task: Task, k: int) -> TaskRanking:

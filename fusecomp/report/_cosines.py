@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fusecomp.evaluation import TaskFeatures
 from fusecomp.model import ComposedEncoder
+from fusecomp.modules import inference
 from fusecomp.protocols import Dataset, require_both
 from fusecomp.similarity import check_indices, check_search, check_targets, cosine, index_pairs
 
@@ -119,12 +120,13 @@ def cosines(
     require_both(model, dataset)
     for task in dataset.tasks():
         task.require_targets()
-    features = TaskFeatures(model, dataset, workers=workers, on_error=on_error)
     parts = []
-    for task in features.tasks:
-        targets, exclude, _ = features.indices(task)
-        query, gallery = features.queries(task), features.gallery(task)
-        parts.append(feature_cosines(query, gallery, targets, exclude))
+    with inference(model):  # galleries and queries of the same weights, beside a training too
+        features = TaskFeatures(model, dataset, workers=workers, on_error=on_error)
+        for task in features.tasks:
+            targets, exclude, _ = features.indices(task)
+            query, gallery = features.queries(task), features.gallery(task)
+            parts.append(feature_cosines(query, gallery, targets, exclude))
     return Cosines(
         _together(part.target for part in parts),
         _together(part.others for part in parts),
@@ -155,6 +157,7 @@ def feature_cosines(
         (1.0, -0.5, 1.5)
     """
     check_search(query, gallery)
+    query, gallery = query.detach(), gallery.detach()
     targets = check_targets(targets, query, gallery, least=0)
     if exclude is not None:
         exclude = check_indices("exclude", exclude, query, gallery)

@@ -154,7 +154,8 @@ def _score_blocks(
         exclude = check_indices("exclude", exclude, query, gallery)
     if candidates is not None:
         candidates = check_indices("candidates", candidates, query, gallery)
-    query, gallery = normalize(widen(query)), normalize(widen(gallery))
+    # Scores are compared, not learned from: a graph would only hold memory.
+    query, gallery = normalize(widen(query.detach())), normalize(widen(gallery.detach()))
     for start in range(0, len(query), chunk):
         rows = slice(start, min(start + chunk, len(query)))
         scores = _scores(query[rows], gallery)

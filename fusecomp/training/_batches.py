@@ -1,9 +1,6 @@
-import random
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -252,8 +249,8 @@ class _EpochInputs:
         positions = [
             torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in plan
         ]
-        seeded, device = _Seeded(load, self._key), device_of(encoder)
-        for stacked in load_pictures(paths, seeded, positions, workers, device):
+        device = device_of(encoder)
+        for stacked in load_pictures(paths, load, positions, workers, device, self._key):
             half = len(stacked) // 2
             yield stacked[:half], stacked[half:]
 
@@ -275,25 +272,3 @@ def _unknown(image_id: str | None, triplets: Sequence[Triplet]) -> ValueError:
     return ValueError(
         f"query {query_id!r}: image {image_id!r} is not among the dataset's image_ids"
     )
-
-
-class _Seeded:
-    """A ``load`` whose random numbers are a function of seed, epoch and picture alone."""
-
-    def __init__(self, load: Callable[[Path], Tensor], key: tuple[int, int]) -> None:
-        self.load = load
-        self.key = key
-
-    def __call__(self, path: Path) -> Tensor:
-        name = zlib.crc32(path.name.encode())
-        (number,) = np.random.SeedSequence([*self.key, name]).generate_state(1).tolist()
-        streams = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        random.seed(number)
-        np.random.seed(number)
-        torch.default_generator.manual_seed(number)
-        try:
-            return self.load(path)
-        finally:
-            random.setstate(streams[0])
-            np.random.set_state(streams[1])
-            torch.set_rng_state(streams[2])

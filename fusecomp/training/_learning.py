@@ -4,20 +4,24 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import nn
 
 from fusecomp.model import ComposedEncoder
 from fusecomp.protocols import SIDES
 from fusecomp.training._stage import StageConfig
+from fusecomp.training._state import is_free
 
-__all__ = ["frozen_sides", "learning_parameters"]
+__all__ = ["frozen_sides", "learning_parameters", "require_precision"]
 
 
 def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str, nn.Parameter]:
     """The parameters of the model that ``config.train`` names; heads learn with their towers.
 
+    What the user has frozen is left out.
+
     Raises:
-        ValueError: if a name stands for nothing that could learn.
+        ValueError: if a name stands for no parameter, or the user has frozen all that are named.
     """
     names = (config.train,) if isinstance(config.train, str) else config.train
     # A parameter that both towers share has two names.
@@ -35,8 +39,30 @@ def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str
         chosen.update(found)
     if any(name.startswith("encoder.") for name in chosen):
         chosen.update(_matching(parameters, _tower(model, "heads")))
-    learning = {id(parameters[name]) for name in chosen}
+    learning = {id(parameters[name]) for name in chosen if is_free(parameters[name])}
+    if not learning:
+        first = next(name for name in parameters if name in chosen)
+        raise ValueError(
+            f"train={config.train!r} names {len(chosen)} parameters, the first: {first!r}, "
+            "and you have frozen all of them, so that nothing is left to learn: unfreeze what "
+            "shall learn by requires_grad_(True) before you make the Trainer, or name other parts"
+        )
     return {name: p for name, p in model.named_parameters() if id(p) in learning}
+
+
+def require_precision(learning: Mapping[str, nn.Parameter]) -> None:
+    """Raise ValueError that names a parameter in which what is learned would be lost."""
+    for name, parameter in learning.items():
+        if torch.finfo(parameter.dtype).bits < 32:
+            raise ValueError(
+                f"{name} is {parameter.dtype} and would learn, but half precision rounds most "
+                "updates away: make what learns float32, by .float(), and use precision='bf16' or "
+                "'fp16' in StageConfig to compute in half precision"
+            )
+        if parameter.is_inference():
+            raise ValueError(
+                f"{name} was made in torch.inference_mode and cannot learn: make the model outside"
+            )
 
 
 def _patterns(model: ComposedEncoder, name: str) -> list[str]:

@@ -1,12 +1,26 @@
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from fusecomp.model import ComposedEncoder
+from fusecomp.reading import changing, modules_of
 
-__all__ = ["StageState"]
+__all__ = ["StageState", "is_free"]
+
+# What trainers have set requires_grad to, and how the user had it before.
+_SET: MutableMapping[Tensor, tuple[bool, bool]] = WeakTensorKeyDictionary()
+
+
+def is_free(parameter: Tensor) -> bool:
+    """Whether the user lets a parameter learn, whatever trainers have frozen meanwhile."""
+    now, before = _SET.get(parameter, (None, False))
+    if parameter.requires_grad is now:
+        return before
+    _SET.pop(parameter, None)  # the user has set it since
+    return parameter.requires_grad
 
 
 class StageState:
@@ -31,13 +45,26 @@ class StageState:
             "fusion": _modes(model.fusion, chosen, True),
         }
         of_loss = loss.modules() if isinstance(loss, nn.Module) else ()
+        self._modules = modules_of(model, loss)
         self._modes = [pair for modes in self._of_part.values() for pair in modes]
         self._modes += [(module, True) for module in of_loss]
 
-    def apply(self) -> None:
-        """Put the model into this state; cheap where it is in it already."""
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The model is in this state inside, and no other thread reads or changes it."""
+        with self.alone():
+            self._apply()
+            yield
+
+    def alone(self) -> AbstractContextManager[None]:
+        """No other thread reads or changes the model or the loss inside."""
+        return changing(self._modules)
+
+    def _apply(self) -> None:
+        # Cheap where it is in the state already.
         for parameter, learns in self._gradients:
             if parameter.requires_grad is not learns:
+                _SET[parameter] = learns, is_free(parameter)
                 parameter.requires_grad = learns
         for module, mode in self._modes:
             if module.training is not mode:
@@ -55,15 +82,21 @@ class StageState:
     @contextmanager
     def borrowed(self) -> Iterator[None]:
         """Give the model back as it was, also after an error."""
-        gradients = [(parameter, parameter.requires_grad) for parameter, _ in self._gradients]
-        modes = [(module, module.training) for module, _ in self._modes]
+        with self.alone():
+            gradients = [(p, p.requires_grad, _SET.get(p)) for p, _ in self._gradients]
+            modes = [(module, module.training) for module, _ in self._modes]
         try:
             yield
         finally:
-            for parameter, needed in gradients:
-                parameter.requires_grad = needed
-            for module, mode in modes:
-                module.training = mode
+            with self.alone():
+                for parameter, needed, already_set in gradients:
+                    if not parameter.is_inference():  # torch would not let it need gradients again
+                        parameter.requires_grad = needed
+                    _SET.pop(parameter, None)
+                    if already_set:
+                        _SET[parameter] = already_set
+                for module, mode in modes:
+                    module.training = mode
 
 
 def _modes(module: Any, chosen: set[int], active: bool) -> list[tuple[nn.Module, bool]]:

@@ -18,12 +18,13 @@ from fusecomp.distributed import (
 from fusecomp.model import ComposedEncoder
 from fusecomp.modules import accepted_keywords, autocast
 from fusecomp.protocols import BATCH_IDS, Encoder, Loss
+from fusecomp.randomness import forked, seed
 from fusecomp.records import Batch
 from fusecomp.similarity import widen
 from fusecomp.training._gradient_cache import Features, GradientCache
+from fusecomp.training._learning import require_precision
 from fusecomp.training._optimizer import make_optimizer, rate_factor
 from fusecomp.training._outcome import NonFiniteError, Outcome
-from fusecomp.training._randomness import forked, seed
 from fusecomp.training._stage import StageConfig
 
 __all__ = ["Step"]
@@ -66,6 +67,9 @@ class Step:
             self._loss = torch.compile(loss)
         of_loss = {} if self.loss_module is None else dict(self.loss_module.named_parameters())
         self.parameters = {**learning, **{f"loss.{name}": p for name, p in of_loss.items()}}
+        require_precision(
+            {n: p for n, p in self.parameters.items() if n in learning or p.requires_grad}
+        )
         sharded = [p for p in self.parameters.values() if is_sharded(p)]
         others = [p for p in self.parameters.values() if not is_sharded(p)]
         # torch's functions of many tensors take one kind at a time.

@@ -1,6 +1,6 @@
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from fusecomp.model import ComposedEncoder
 from fusecomp.modules import autocast, device_of, require_one_device
 from fusecomp.progress import progress
 from fusecomp.protocols import Dataset, Encoder, Loss, require
+from fusecomp.randomness import keyed
 from fusecomp.records import Batch
 from fusecomp.training._average import WeightAverage
 from fusecomp.training._batches import Epochs, plan
@@ -142,7 +143,8 @@ class Trainer:
             loss.to(self._device)
         # What one process has drawn at random counts for all. Cached features are no state.
         parts = [part for part in (model, loss) if isinstance(part, nn.Module)]
-        broadcast(value for part in parts for value in part.state_dict().values())
+        with self._state.alone():
+            broadcast(value for part in parts for value in part.state_dict().values())
         self._step = Step(model, self._learning, loss, config, self._device, self._state.buffers())
         self._callbacks = Callbacks(callbacks)
         self._sums = Sums()
@@ -213,8 +215,8 @@ class Trainer:
     @cached_property
     def encoder(self) -> Encoder:
         """The encoder that ``step`` uses: what does not learn is looked up, computed once here."""
-        self._state.apply()
-        encoder: Encoder = self.model.encoder
+        with self._state.applied():
+            encoder: Encoder = self.model.encoder
         known = getattr(encoder, "lookup", {})
         datasets = [_TripletsOnly(self.train), *([self.validation] if self.validation else [])]
         if "image" in known:
@@ -223,7 +225,8 @@ class Trainer:
         if not (self.config.cache and sides):
             return encoder
         workers = self.config.workers
-        cached = PartlyCachedEncoder.build(encoder, *datasets, sides=sides, workers=workers)
+        with keyed(self.config.seed):
+            cached = PartlyCachedEncoder.build(encoder, *datasets, sides=sides, workers=workers)
         # An encoder that is no module has no device; its features go to the fusion's.
         cached.tables.to(self._device)
         return cached
@@ -237,12 +240,12 @@ class Trainer:
         Raises:
             NonFiniteError: if the loss or a gradient is NaN or infinite; nothing has been updated.
         """
-        self._state.apply()
-        average = self._average  # begins before the update
-        outcome = self._step(self.encoder, batch, self.steps, self.total_steps)
+        average, encoder = self._average, self.encoder  # the average begins before the update
+        with self._state.applied():
+            outcome = self._step(encoder, batch, self.steps, self.total_steps)
+            if outcome.updated and average is not None:
+                average.update()
         self.steps += 1
-        if outcome.updated and average is not None:
-            average.update()
         self._sums.add(outcome)
         self._callbacks.call("on_step", self, outcome.loss)
         return outcome.loss
@@ -315,14 +318,21 @@ class Trainer:
 
     def _validate(self, validation: Dataset) -> Mapping[str, float]:
         view = ComposedEncoder(self.encoder, self.model.fusion)
-        evaluation = evaluate(view, validation, workers=self.config.workers)
+        # A resumed run must draw the same numbers as one that has not stopped.
+        with keyed(self.config.seed, self.epoch):
+            evaluation = evaluate(view, validation, workers=self.config.workers)
         self._callbacks.call("on_evaluation", self, evaluation)
         # One process decides what is best, so that all go the same way.
         metrics: Mapping[str, float] = gather_objects(dict(evaluation))[0]
         return metrics
 
-    def _result_in_place(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._average is None else self._average.in_place()
+    @contextmanager
+    def _result_in_place(self) -> Iterator[None]:
+        if self._average is None:
+            yield
+            return
+        with self._state.alone(), self._average.in_place():
+            yield
 
     def _weights(self) -> dict[str, Any]:
         return collect(self.model, self._step.loss_module, self._learning)
@@ -373,7 +383,8 @@ class Trainer:
         if state is None:
             return
         self._check(self._workdir.last, state)
-        restore(self.model, self._step.loss_module, state["weights"])
+        with self._state.alone():
+            restore(self.model, self._step.loss_module, state["weights"])
         if self._average is not None:
             self._average.load_state_dict(state["average"])
         restore_optimizer(self.optimizer, self._step.parameters, state["optimizer"])
@@ -406,9 +417,11 @@ class Trainer:
         metrics: Mapping[str, float] = self._history[-1]
         if self.validation is not None:
             weights, metrics = self._best.result(self._weights())
-            restore(self.model, self._step.loss_module, weights)
+            with self._state.alone():
+                restore(self.model, self._step.loss_module, weights)
         elif self._average is not None:
-            self._average.put()
+            with self._state.alone():
+                self._average.put()
         return Run(self.model, metrics, tuple(self._history), self._path)
 
 

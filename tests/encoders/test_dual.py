@@ -152,16 +152,11 @@ def test_a_wrong_width_is_named_when_it_shows() -> None:
         encoder.encode_text(["ab"])
 
 
-def test_what_the_user_froze_may_not_learn() -> None:
-    text = nn.Sequential(Letters(), nn.Linear(4, 4))
-    text[0].requires_grad_(False)
-    encoder = DualEncoder(nn.Linear(9, 4), text)
-    assert encoder.towers["text"] == ("text.1.weight", "text.1.bias")
-
-
-def test_a_side_frozen_as_a_whole_may_learn_as_a_whole() -> None:
+def test_a_side_has_its_parameters_of_today_frozen_or_not() -> None:
     encoder = DualEncoder(nn.Linear(9, 4).requires_grad_(False), Letters())
     assert encoder.towers["image"] == ("image.weight", "image.bias")
+    encoder.image = nn.Sequential(nn.Linear(9, 4))
+    assert encoder.towers["image"] == ("image.0.weight", "image.0.bias")
 
 
 def test_the_fingerprint_knows_the_preprocessing() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from toy import CONFIG, DIM, Toy, WordText, changed, composed, encoder, headed, weights
+from toy import CONFIG, DIM, Toy, changed, composed, encoder, headed, stepped, weights
 
 import fusecomp as fc
 
@@ -44,17 +44,18 @@ def test_naming_nothing_raises(tmp_path: Path, train: str | tuple[str, ...]) -> 
         fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train))
 
 
+class Scaled(nn.Module):
+    """A loss with a learnable scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, query: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(self.scale * query @ target.T, torch.arange(len(query)))
+
+
 def test_the_losses_own_parameters_learn(tmp_path: Path) -> None:
-    class Scaled(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.scale = nn.Parameter(torch.tensor(3.0))
-
-        def forward(self, query: Tensor, target: Tensor) -> Tensor:
-            return nn.functional.cross_entropy(
-                self.scale * query @ target.T, torch.arange(len(query))
-            )
-
     loss = Scaled()
     fc.fit(composed(), Toy(tmp_path), loss, CONFIG)
     assert loss.scale.item() != 3.0
@@ -74,11 +75,140 @@ def test_heads_learn_whenever_a_tower_learns(
     assert {name.split(".")[0] for name in changed(before, after)} == learning
 
 
-def test_what_the_user_froze_stays_frozen(tmp_path: Path) -> None:
-    text = nn.Sequential(WordText(), nn.Linear(DIM, DIM))
-    text[0].requires_grad_(False)
-    live = fc.DualEncoder(nn.Linear(4, DIM), text, encoder().load)
-    model = fc.ComposedEncoder(live, fc.Sum())
-    before = weights(live)
-    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train="text"))
-    assert changed(before, weights(live)) == {"text.1.weight", "text.1.bias"}
+def moved_by(model: fc.ComposedEncoder, root: Path, train: str | tuple[str, ...]) -> set[str]:
+    before = weights(model)
+    fc.fit(model, Toy(root), fc.InfoNCE(0.1), replace(CONFIG, train=train))
+    return changed(before, weights(model))
+
+
+TEXT, IMAGE = {"encoder.text.embedding.weight"}, {"encoder.image.weight", "encoder.image.bias"}
+
+
+@pytest.mark.parametrize(
+    ("frozen", "train", "expected"),
+    [
+        (IMAGE, "both", TEXT),
+        (TEXT, "both", IMAGE),
+        (IMAGE, ("image", "text"), TEXT),
+        (IMAGE, "encoder.*", TEXT),
+        ({"encoder.image.bias"}, "image", {"encoder.image.weight"}),
+        ({"encoder.image.bias"}, "*.image.*", {"encoder.image.weight"}),
+    ],
+)
+def test_what_the_user_froze_stays_frozen(
+    tmp_path: Path, frozen: set[str], train: str | tuple[str, ...], expected: set[str]
+) -> None:
+    model = composed()
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    assert moved_by(model, tmp_path, train) == expected
+    assert {n for n, p in model.named_parameters() if not p.requires_grad} == frozen
+
+
+@pytest.mark.parametrize("train", ["image", "encoder.image.*", ("image", "encoder.image.bias")])
+def test_nothing_left_to_learn_is_an_error(tmp_path: Path, train: str | tuple[str, ...]) -> None:
+    model = composed()
+    model.encoder.image.requires_grad_(False)  # type: ignore[attr-defined]
+    message = (
+        r"names 2 parameters, the first: 'encoder.image.weight', and you have frozen all of them.*"
+        r"requires_grad_\(True\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train))
+    model.encoder.image.requires_grad_(True)  # type: ignore[attr-defined]
+    assert moved_by(model, tmp_path, train) == IMAGE
+
+
+def test_a_head_on_a_frozen_tower_learns(tmp_path: Path) -> None:
+    model = headed()
+    model.encoder.text.requires_grad_(False)  # type: ignore[attr-defined]
+    assert moved_by(model, tmp_path, "text") == {
+        "encoder.heads.image.weight",
+        "encoder.heads.text.weight",
+    }
+
+
+def test_what_a_trainer_froze_is_not_frozen_by_the_user(tmp_path: Path) -> None:
+    model = composed()
+    model.encoder.image.bias.requires_grad_(False)  # type: ignore[attr-defined]
+    # A loop of one's own leaves the model in the state of its stage.
+    for train in ("text", "fusion", "image"):
+        stepped(model, tmp_path, train=train)
+    assert not model.encoder.text.embedding.weight.requires_grad  # type: ignore[attr-defined]
+    assert moved_by(model, tmp_path, "both") == TEXT | {"encoder.image.weight"}
+    # The user may freeze and unfreeze in between.
+    model.encoder.image.requires_grad_(True)  # type: ignore[attr-defined]
+    model.encoder.text.requires_grad_(True)  # type: ignore[attr-defined]
+    assert moved_by(model, tmp_path, "both") == TEXT | IMAGE
+    model.encoder.text.requires_grad_(False)  # type: ignore[attr-defined]
+    assert moved_by(model, tmp_path, "both") == IMAGE
+
+
+def test_a_trainer_made_within_a_run_sees_what_the_user_froze(tmp_path: Path) -> None:
+    model = composed()
+    model.encoder.image.requires_grad_(False)  # type: ignore[attr-defined]
+    learning: list[set[str]] = []
+
+    class Another:
+        def on_step(self, trainer: fc.Trainer, loss: Tensor) -> None:
+            config = replace(CONFIG, train=("both", "fusion"))
+            other = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), config)
+            learning.append(set(other._learning))
+
+    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), CONFIG, callbacks=[Another()])
+    expected = {name for name, _ in model.named_parameters()} - IMAGE
+    assert all(names == expected for names in learning)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("part", "train", "named"),
+    [
+        ("encoder.text", "text", "encoder.text.embedding.weight"),
+        ("encoder.image", ("fusion", "both"), "encoder.image.weight"),
+        ("fusion", "fusion", "fusion.text_projection_layer.weight"),
+        ("loss", "fusion", "loss.scale"),
+    ],
+)
+def test_half_precision_does_not_learn(
+    tmp_path: Path, part: str, train: str | tuple[str, ...], named: str, dtype: torch.dtype
+) -> None:
+    model, loss = composed(), Scaled()
+    (loss if part == "loss" else model.get_submodule(part)).to(dtype)
+    message = rf"^{named} is {dtype} and would learn.*float32.*precision='bf16'"
+    with pytest.raises(ValueError, match=message):
+        fc.Trainer(model, Toy(tmp_path), loss, replace(CONFIG, train=train))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_a_frozen_encoder_may_be_in_any_precision(tmp_path: Path, dtype: torch.dtype) -> None:
+    model = composed()
+    model.encoder.text.to(dtype)  # type: ignore[attr-defined]
+    loss = Scaled().half().requires_grad_(False)
+    assert {name.split(".")[0] for name in moved_by(model, tmp_path, "fusion")} == {"fusion"}
+    fc.fit(model, Toy(tmp_path), loss, CONFIG)
+
+
+def test_a_published_combiner_in_half_precision_is_refused_until_it_is_widened(
+    tmp_path: Path,
+) -> None:
+    fc.Combiner(DIM).half().save_clip4cir(tmp_path / "combiner.pt")
+    model = fc.ComposedEncoder(encoder(), fc.Combiner.from_clip4cir(tmp_path / "combiner.pt"))
+    with pytest.raises(ValueError, match=r"^fusion\.\S+ is torch\.float16 and would learn"):
+        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+    model.float()
+    assert moved_by(model, tmp_path, "fusion")
+
+
+def test_weights_of_inference_mode_may_be_frozen_but_not_learn(tmp_path: Path) -> None:
+    live = encoder()
+    with torch.inference_mode():
+        live.image = nn.Linear(4, DIM)
+    model = fc.ComposedEncoder(live, fc.Combiner(DIM))
+    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, cache=False))
+    with torch.inference_mode():
+        live.image = nn.Linear(4, DIM)
+    with pytest.raises(
+        ValueError, match=r"encoder\.image\.weight was made in torch\.inference_mode"
+    ):
+        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train="image"))

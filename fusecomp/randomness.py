@@ -1,0 +1,136 @@
+"""Random numbers as functions of what is known, so that nothing random must be stored."""
+
+import os
+import random
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+import numpy as np
+import torch
+
+__all__ = [
+    "Key",
+    "current_key",
+    "forked",
+    "keyed",
+    "own_streams",
+    "repeatable",
+    "seed",
+    "seed_for_file",
+]
+
+# What random numbers are drawn from beside the image, such as a seed and an epoch.
+Key = Sequence[int]
+
+_CURRENT: ContextVar[Key] = ContextVar("key", default=())
+
+# One for each process: a forked one would find its parent's in use, and for ever.
+_LOCKS: dict[int, threading.RLock] = {}
+
+
+def _streams() -> threading.RLock:
+    """Whoever seeds the streams of the process holds it, until they are as before."""
+    process = os.getpid()
+    return _LOCKS.get(process) or _LOCKS.setdefault(process, threading.RLock())
+
+
+@contextmanager
+def forked(device: torch.device) -> Iterator[None]:
+    """The caller's own streams of torch go on afterwards as if nothing had been drawn."""
+    devices = [] if device.type == "cpu" else [device]
+    accelerator = "cuda" if device.type == "cpu" else device.type
+    with _streams(), torch.random.fork_rng(devices, device_type=accelerator):
+        yield
+
+
+@contextmanager
+def own_streams() -> Iterator[None]:
+    """As ``forked``, of ``random``, numpy and torch on the CPU."""
+    with _streams():
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])
+
+
+def seed(device: torch.device, *numbers: int) -> None:
+    """Seed torch's streams of the CPU and of the device from some numbers."""
+    mixed = 0
+    for number in numbers:
+        mixed = _mixed(mixed, number)
+    # Not torch.manual_seed: that would also seed devices whose streams are not kept.
+    torch.default_generator.manual_seed(mixed)
+    if device.type != "cpu":
+        # manual_seed of a GPU's module is that of the current GPU, which may be another.
+        state = torch.Generator(device).manual_seed(mixed).get_state()
+        torch.get_device_module(device).set_rng_state(state, device)
+
+
+def _mixed(first: int, second: int) -> int:
+    """One number from two; neighbouring ones give unrelated streams."""
+    # torch takes 64 bits; the constant is 2^64 / golden ratio, as in splitmix64.
+    mixed = (first * 0x9E3779B97F4A7C15 + second) & 0xFFFF_FFFF_FFFF_FFFF
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFF_FFFF_FFFF_FFFF
+    return mixed >> 1
+
+
+def current_key() -> Key:
+    """The key of the ``keyed`` block that this thread is in; empty outside of one."""
+    return _CURRENT.get()
+
+
+@contextmanager
+def keyed(*key: int) -> Iterator[None]:
+    """Evaluation and caching inside draw random numbers by the key, so that they can be repeated.
+
+    Outside, what ``load`` draws depends on the image alone, and an encoder or fusion that draws in
+    evaluation mode goes on with the caller's streams.
+    """
+    outer = _CURRENT.set(key)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(outer)
+
+
+@contextmanager
+def repeatable(device: torch.device, name: str) -> Iterator[None]:
+    """In a ``keyed`` block, random numbers inside are a function of its key and the name."""
+    key = current_key()
+    if not key:
+        yield
+        return
+    with forked(device), own_streams():
+        number = _one_of((*key, _number_of(name)))
+        seed(device, number)
+        _seed_all(number)
+        yield
+
+
+def seed_for_file(key: Key, path: Path) -> None:
+    """Seed the streams that a ``load`` draws from; only for use in ``own_streams``."""
+    number = _number_of(path.name)
+    # Mixing takes as long as all else here, and a name alone needs none.
+    _seed_all(_one_of((*key, number)) if key else number)
+
+
+def _number_of(name: str) -> int:
+    return zlib.crc32(name.encode(errors="surrogateescape"))
+
+
+def _one_of(key: Key) -> int:
+    (number,) = np.random.SeedSequence(key).generate_state(1).tolist()
+    return int(number)
+
+
+def _seed_all(number: int) -> None:
+    random.seed(number)
+    np.random.seed(number)
+    torch.default_generator.manual_seed(number)
