@@ -1,8 +1,10 @@
 """The composed encoder: what users train, query, save and load."""
 
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +12,10 @@ from torch import Tensor, nn
 from fusecomp.checks import ordered, shown, strings
 from fusecomp.distributed import prepare, shard_like, whole
 from fusecomp.files import read_tensors, write_tensors
-from fusecomp.identity import class_name
+from fusecomp.identity import class_name, differences, settings
 from fusecomp.loading import load_few, require_files
 from fusecomp.modules import device_of, inference, require_one_device
-from fusecomp.protocols import Encoder, Fusion
+from fusecomp.protocols import SIDES, Encoder, Fusion
 from fusecomp.records import check_text_counts
 from fusecomp.similarity import (
     check_features,
@@ -26,7 +28,7 @@ from fusecomp.weights import check_weights
 
 __all__ = ["ComposedEncoder"]
 
-_FORMAT = "fusecomp.model/1"
+_FORMAT = "fusecomp.model/2"
 _BATCH = 128
 
 
@@ -225,7 +227,9 @@ class ComposedEncoder(nn.Module):
         """
         content = {
             "format": _FORMAT,
-            "description": self._description(),
+            "classes": self._classes(),
+            "settings": self._settings(),
+            "features": self._features(),
             "weights": {
                 _plain(name): whole(t).cpu().contiguous() for name, t in self.state_dict().items()
             },
@@ -234,7 +238,10 @@ class ComposedEncoder(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, encoder: Encoder, fusion: Fusion) -> Self:
-        """Read what ``save`` wrote into an encoder and a fusion of the same kind.
+        """Read what ``save`` wrote into an encoder and a fusion of the same kinds and settings.
+
+        A fusion that was trained on cached features takes its place behind any encoder, with a
+        warning where the features are known to be those of another one.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -245,24 +252,64 @@ class ComposedEncoder(nn.Module):
         if content.get("format") != _FORMAT or not isinstance(content.get("weights"), dict):
             raise ValueError(f"{path} is no saved ComposedEncoder ({content.get('format')!r})")
         model = cls(encoder, fusion)
-        saved, given = content.get("description"), model._description()
-        if saved != given:
-            raise ValueError(f"{path} holds {saved}, but {given} was given to load it into")
-        own = model.state_dict()
+        own, features = model.state_dict(), content.get("features")
+        if features is not None:  # they stood for the encoder
+            own = {name: tensor for name, tensor in own.items() if name.startswith("fusion.")}
+        model._require_classes(Path(path), content.get("classes"), features is None)
         check_weights(
             f"{path} does not fit the encoder and fusion given",
             content["weights"],
             {_plain(name): tensor for name, tensor in own.items()},
         )
-        model.load_state_dict({n: shard_like(content["weights"][_plain(n)], own[n]) for n in own})
+        model._require_settings(Path(path), content.get("settings"), features is None)
+        if features is not None:
+            model._warn_of_other_features(Path(path), features)
+        saved = {name: shard_like(content["weights"][_plain(name)], own[name]) for name in own}
+        model.load_state_dict(saved, strict=features is None)
         return model
 
-    def _description(self) -> dict[str, str]:
-        parts = {"encoder": self.encoder, "fusion": self.fusion}
-        return {
-            name: class_name(part) if isinstance(part, nn.Module) else "callable"
-            for name, part in parts.items()
-        }
+    def _looks_all_up(self) -> bool:
+        return set(SIDES) <= set(getattr(self.encoder, "lookup", {}))
+
+    def _features(self) -> str | None:
+        """The key of the features that stand for an encoder, if they do; empty if unknown."""
+        return str(getattr(self.encoder, "key", "")) if self._looks_all_up() else None
+
+    def _classes(self) -> dict[str, str]:
+        return {"encoder": class_name(self.encoder), "fusion": class_name(self.fusion)}
+
+    def _settings(self) -> dict[str, str]:
+        told = settings(self.fusion, "fusion")
+        return told if self._looks_all_up() else {**settings(self.encoder, "encoder"), **told}
+
+    def _require_classes(self, path: Path, saved: Any, with_encoder: bool) -> None:
+        given = self._classes()
+        same = isinstance(saved, dict) and saved.get("fusion") == given["fusion"]
+        if not same or (with_encoder and saved.get("encoder") != given["encoder"]):
+            raise ValueError(f"{path} holds {saved}, but {given} was given to load it into")
+
+    def _require_settings(self, path: Path, saved: Any, with_encoder: bool) -> None:
+        given = self._settings()
+        if not with_encoder:
+            given = {name: text for name, text in given.items() if not name.startswith("encoder")}
+        known = saved if isinstance(saved, dict) else {}
+        if found := list(differences(known, given)):
+            raise ValueError(
+                f"{path} was saved with other settings than those of the encoder and fusion given: "
+                f"{'; '.join(found[:3])}"
+            )
+
+    def _warn_of_other_features(self, path: Path, saved: str) -> None:
+        own = ""
+        with suppress(AttributeError, ValueError):  # of an encoder that cannot name its state
+            own = str(cast(Any, self.encoder).fingerprint())
+        # A key goes on with precision and storage.
+        if saved and own and not (saved.startswith(own) or own.startswith(saved)):
+            warnings.warn(
+                f"the fusion of {path} was trained on features of the key {saved!r}, but this "
+                f"encoder's is {own!r}: if it gives other features, queries will be wrong",
+                stacklevel=3,
+            )
 
 
 def _names(name: str, values: Any) -> list[str | Path]:

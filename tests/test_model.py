@@ -265,7 +265,7 @@ def test_an_encoder_that_returns_something_else_is_named(side: str, pictures: li
     loaded = torch.stack([load(path) for path in pictures])
     for references in (pictures, loaded):
         other(lambda features: features).query(references, TEXTS)
-        message = f"what encode_{side} returns must be a torch tensor, got ndarray"
+        message = rf"the {side} side must return a tensor \[B, D\], got ndarray"
         with pytest.raises(TypeError, match=message):
             other(lambda features: features.numpy()).query(references, TEXTS)
         for change, shape in ((lambda f: f[0], [3]), (lambda f: f[:2], [2, 3])):
@@ -302,6 +302,72 @@ def test_a_model_of_other_parts_is_refused(tmp_path: Path) -> None:
         ComposedEncoder.load(path, live(), Sum())
     with pytest.raises(ValueError, match=r"DualEncoder.* but .*CachedEncoder"):
         ComposedEncoder.load(path, cached(), combiner())
+
+
+@pytest.mark.parametrize(
+    ("encoder", "fusion", "named"),
+    [
+        (live, lambda: Combiner(4, 3, 5, dropout=0.1), r"fusion\.\w+\.\d\.p was '0.5' and is now"),
+        (lambda: live(load=None), combiner, r"encoder\.load was"),
+        (lambda: changed(live(), "image", nn.GELU()), combiner, r"encoder\.image\.1"),
+    ],
+    ids=["dropout", "load", "activation"],
+)
+def test_a_model_of_other_settings_is_refused(
+    tmp_path: Path, encoder: Callable[[], DualEncoder], fusion: Callable[[], Combiner], named: str
+) -> None:
+    path = tmp_path / "model.pt"
+    ComposedEncoder(live(), combiner()).save(path)
+    with pytest.raises(ValueError, match=f"{path} was saved with other settings.*: {named}"):
+        ComposedEncoder.load(path, encoder(), fusion())
+
+
+def changed(encoder: DualEncoder, side: str, activation: nn.Module) -> DualEncoder:
+    getattr(encoder, side)[1] = activation
+    return encoder
+
+
+def test_a_lambda_of_other_code_or_values_is_another_fusion(tmp_path: Path) -> None:
+    def scaled(scale: float) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda image, text: image + scale * text
+
+    path = tmp_path / "model.pt"
+    ComposedEncoder(live(), scaled(1.0)).save(path)
+    ComposedEncoder.load(path, live(), scaled(1.0))
+    with pytest.raises(ValueError, match=r"other settings.*fusion was"):
+        ComposedEncoder.load(path, live(), scaled(2.0))
+
+
+def built(encoder: DualEncoder, **more: Any) -> CachedEncoder:
+    names = ["a", "b"], ["is red", "is blue"]
+    with torch.no_grad():
+        images, texts = encoder.encode_image(torch.randn(2, 3)), encoder.encode_text(names[1])
+    return CachedEncoder.from_arrays(names[0], images, names[1], texts, **more)
+
+
+@pytest.mark.parametrize("suffix", [None, "", ", stored as torch.float16"])
+def test_a_fusion_trained_on_features_goes_behind_a_live_encoder(
+    tmp_path: Path, suffix: str | None
+) -> None:
+    path, encoder = tmp_path / "model.pt", live()
+    key = "" if suffix is None else encoder.fingerprint() + suffix
+    trained = combiner(seed=3)
+    ComposedEncoder(built(encoder, key=key), trained).save(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = ComposedEncoder.load(path, live(), combiner(seed=1))
+    pictures = torch.randn(3, 3)
+    expected = ComposedEncoder(live(), trained).query(pictures, TEXTS)
+    assert torch.equal(model.query(pictures, TEXTS), expected)
+
+
+def test_features_of_another_encoder_are_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    ComposedEncoder(built(live(), key=live().fingerprint()), combiner()).save(path)
+    with pytest.warns(UserWarning, match="was trained on features of the key 'weights"):
+        ComposedEncoder.load(path, live(seed=1), combiner())
+    with pytest.warns(UserWarning, match="this encoder's is 'mine'"):
+        ComposedEncoder.load(path, built(live(), key="mine"), combiner())
 
 
 def test_a_model_of_other_sizes_is_refused(tmp_path: Path) -> None:
@@ -479,7 +545,7 @@ def test_code_in_a_model_is_refused_not_run(tmp_path: Path) -> None:
     path, victim = tmp_path / "model.pt", tmp_path / "victim"
     ComposedEncoder(live(), Sum()).save(path)
     content = read_tensors(path)
-    torch.save({**content, "description": Hostile(victim)}, path)
+    torch.save({**content, "settings": Hostile(victim)}, path)
     with pytest.raises(ValueError, match="more than tensors"):
         ComposedEncoder.load(path, live(), Sum())
     assert not victim.exists()
