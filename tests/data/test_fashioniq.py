@@ -1,6 +1,7 @@
 """FashionIQ: the published counts, texts and options, and files that are not as they should be."""
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -452,8 +453,10 @@ def test_two_folders_with_different_files_of_an_image_are_refused(
     tiny_fashioniq: Path, other: str
 ) -> None:
     in_folders(tiny_fashioniq)
-    # As large as the other one.
+    # As large and as old as the other one.
     (tiny_fashioniq / other).write_bytes(b"dVAL03")
+    for name in (other, "images/dress/Dval03.png"):
+        os.utime(tiny_fashioniq / name, (0, 0))
     data = FashionIQ(tiny_fashioniq, "val")
     both = r"image 'Dval03' has two files that differ: .*images/.*Dval03.* and .*/.*Dval03"
     with pytest.raises(ValueError, match=both) as error:
