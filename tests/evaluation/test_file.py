@@ -223,7 +223,7 @@ def array_with(name: str, change: Any) -> Any:
         (task_with(exclude=[[True]] * 8), "place True lies outside"),
         (task_with(exclude=[[0.0]] * 8), "place 0.0 lies outside"),
         (task_with(exclude="01234567"), "is no list"),
-        (task_with(subsets=[[0, 1]] * 8), "subset_indices"),
+        (task_with(subsets=[[*range(12)]] * 8), "subset_indices"),
         (task_with(missing_queries="ab"), "'ab' is no list"),
         (lambda about, _: about["tasks"][0]["queries"][0].__setitem__(2, "abc"), "'abc' is no li"),
         (lambda about, _: about["tasks"][0]["queries"][0].__setitem__(3, None), "has no target"),
