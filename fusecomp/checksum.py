@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,29 +37,38 @@ def checksum(content: Any, most: float = math.inf) -> str:
     waiting: list[tuple[str, Any]] = [("", content)]
     while waiting:
         name, value = waiting.pop()
-        body = _NOTHING
-        if isinstance(value, Mapping):
-            head = f"dict {len(value)}"
-            for key, entry in value.items():
-                waiting += (f"{name}/{key}", key), (f"{name}/{key}", entry)
-        elif isinstance(value, list | tuple):
-            head = f"{'list' if isinstance(value, list) else 'tuple'} {len(value)}"
-            waiting += ((f"{name}/{place}", entry) for place, entry in enumerate(value))
-        elif isinstance(value, Tensor):
-            head, body = f"{value.dtype} {list(value.shape)}", _bytes_of(name, value)
-        elif isinstance(value, np.ndarray):
-            head = f"{value.dtype.str} {list(value.shape)}"
-            body = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
-        elif type(value) in _PLAIN:
-            head = ascii(value)
-        else:
-            raise TypeError(f"{name[1:]!r} is a {type(value).__name__}, no tensor or plain value")
+        head, body = _described(name, value)
         digest.update(f"{head}\n".encode())
         digest.update(body.data)
         size += len(head) + body.nbytes
         if size > most:
             raise ValueError("it holds more than it has bytes: one value many times")
+        waiting += _entries(name, value)
     return digest.hexdigest()
+
+
+def _described(name: str, value: Any) -> tuple[str, NDArray[Any]]:
+    """The kind and size of a value, or all of it; and its bytes."""
+    if isinstance(value, Mapping):
+        return f"dict {len(value)}", _NOTHING
+    if isinstance(value, list | tuple):
+        return f"{'list' if isinstance(value, list) else 'tuple'} {len(value)}", _NOTHING
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {list(value.shape)}", _bytes_of(name, value)
+    if isinstance(value, np.ndarray):
+        flat = np.ascontiguousarray(value).reshape(-1)
+        return f"{value.dtype.str} {list(value.shape)}", flat.view(np.uint8)
+    if type(value) in _PLAIN:
+        return ascii(value), _NOTHING
+    raise TypeError(f"{name[1:]!r} is a {type(value).__name__}, no tensor or plain value")
+
+
+def _entries(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from ((f"{name}/{key}", key), (f"{name}/{key}", entry))
+    elif isinstance(value, list | tuple):
+        yield from ((f"{name}/{place}", entry) for place, entry in enumerate(value))
 
 
 def require_checksum(content: Any, expected: Any, size: int) -> None:

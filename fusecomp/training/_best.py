@@ -6,6 +6,9 @@ from fusecomp.training._workdir import Workdir
 
 __all__ = ["BestWeights"]
 
+# What file systems take is 255 bytes; the rest says the epoch.
+_LONGEST_NAME = 100
+
 
 class BestWeights:
     """The best weights by each metric, in the workdir or in memory.
@@ -82,5 +85,8 @@ class BestWeights:
 
 
 def _slug(metric: str) -> str:
-    """A metric as a part of a file name: ``dress/recall@10`` -> ``dress-recall-10``."""
-    return re.sub(r"[^A-Za-z0-9_]+", "-", metric).strip("-")
+    """A metric as a part of a file name: ``dress/recall@10`` -> ``dress-recall-10``.
+
+    Metrics of one such name share a file in an epoch that is the best by both: its weights.
+    """
+    return re.sub(r"[^A-Za-z0-9_]+", "-", metric).strip("-")[:_LONGEST_NAME]

@@ -1,5 +1,6 @@
 """Stopping, and the best weights."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from toy import Toy, weights
 
 import fusecomp as fc
 from fusecomp.files import read_tensors
+from fusecomp.training._best import BestWeights
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, scores: list[dict[str, float]]) -> None:
@@ -97,3 +99,17 @@ def test_unknown_metrics_list_the_valid_ones(tmp_path: Path) -> None:
         fit(tmp_path, config, validation=data)
     with pytest.raises(ValueError, match="patience=3 needs a validation dataset"):
         fit(tmp_path, replace(CONFIG, patience=3))
+
+
+@pytest.mark.parametrize(
+    "task", ["/../../victim", "..", "a\0b", "a\ud800b", "x" * 400, "größe", "C:\\x"]
+)
+def test_no_name_of_a_metric_leaves_the_folder(task: str) -> None:
+    metric = f"{task}/recall@1"
+    best = BestWeights([metric], 2, None)
+    for epoch in (1, 2):
+        best.offer({"epoch": epoch, metric: epoch}, {"w": torch.tensor(epoch)})
+    assert len(best.names()) == 2
+    for name in best.names():
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,150}\.pt", name)
+    assert best.result({}) == ({"w": torch.tensor(2)}, {"epoch": 2, metric: 2})
