@@ -140,6 +140,13 @@ def test_numbers_that_no_tensor_can_count_to_are_named(name: str) -> None:
         assert f"{argument_of(name)} must be at most" in own_error(call, value)
 
 
+@pytest.mark.parametrize("name", ["k of search", "k of rank_targets", "k of rank"])
+def test_a_k_whose_padding_would_fill_the_memory_is_named(name: str) -> None:
+    for k in (2**20 + 1, 2**33, 2**40):
+        assert own_error(WHOLE[name], k) == f"k must be at most 1048576, got {k}"
+    assert retrieval.search(EYE, EYE, 10**5)[1][:, 3:].unique() == -1
+
+
 @pytest.mark.parametrize("name", [*WHOLE, *FROM_ZERO, *OPTIONAL])
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
 def test_whole_numbers_of_numpy_are_taken(name: str, kind: Any) -> None:
