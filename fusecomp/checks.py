@@ -6,12 +6,14 @@ Each returns the value as Python's own kind, so that a NumPy number prints and s
 import math
 from collections.abc import Collection, Mapping, Set
 from numbers import Integral, Real
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-__all__ = ["flag", "number", "ordered", "positive", "shown", "strings", "whole_number"]
+__all__ = ["as_path", "flag", "number", "ordered", "positive", "shown", "strings", "whole_number"]
 
 # The largest number that torch takes for a size or a place.
 _LARGEST = 2**63 - 1
@@ -61,6 +63,13 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
+
+
+def as_path(name: str, value: Any) -> Path:
+    """The path; ValueError on what is none."""
+    if not isinstance(value, str | PathLike) or not isinstance(fspath(value), str):
+        raise ValueError(f"{name} must be a path, got {shown(value)}")
+    return Path(value)
 
 
 def strings(name: str, values: Any) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from fusecomp.checks import ordered, shown, strings
+from fusecomp.checks import as_path, ordered, shown, strings
 from fusecomp.distributed import prepare, shard_like, whole
 from fusecomp.files import read_tensors, write_tensors
 from fusecomp.identity import class_name, differences, settings
@@ -234,7 +234,7 @@ class ComposedEncoder(nn.Module):
                 _plain(name): whole(t).cpu().contiguous() for name, t in self.state_dict().items()
             },
         }
-        write_tensors(Path(path), content)
+        write_tensors(as_path("path", path), content)
 
     @classmethod
     def load(cls, path: str | Path, encoder: Encoder, fusion: Fusion) -> Self:
@@ -248,7 +248,7 @@ class ComposedEncoder(nn.Module):
             ValueError: if the file is torn, changed, unsafe, of another kind, or does not fit the
                 encoder and fusion given, which then stay as they are.
         """
-        content = read_tensors(Path(path))
+        content = read_tensors(as_path("path", path))
         if content.get("format") != _FORMAT or not isinstance(content.get("weights"), dict):
             raise ValueError(f"{path} is no saved ComposedEncoder ({content.get('format')!r})")
         model = cls(encoder, fusion)

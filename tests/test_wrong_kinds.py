@@ -140,6 +140,13 @@ def test_numbers_that_no_tensor_can_count_to_are_named(name: str) -> None:
         assert f"{argument_of(name)} must be at most" in own_error(call, value)
 
 
+@pytest.mark.parametrize("name", ["k of search", "k of rank_targets", "k of rank"])
+def test_a_k_whose_padding_would_fill_the_memory_is_named(name: str) -> None:
+    for k in (2**20 + 1, 2**33, 2**40):
+        assert own_error(WHOLE[name], k) == f"k must be at most 1048576, got {k}"
+    assert retrieval.search(EYE, EYE, 10**5)[1][:, 3:].unique() == -1
+
+
 @pytest.mark.parametrize("name", [*WHOLE, *FROM_ZERO, *OPTIONAL])
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
 def test_whole_numbers_of_numpy_are_taken(name: str, kind: Any) -> None:
@@ -359,6 +366,32 @@ def test_what_are_no_ranks_are_named(metric: str) -> None:
 )
 def test_what_is_no_ranking_is_named(ranked: Any, targets: Any, named: str) -> None:
     assert own_error(retrieval.target_rank, ranked, targets).startswith(named)
+
+
+PATHS: dict[str, Call] = {
+    "path of cosine_figure": lambda v: report.cosine_figure({}, v),
+    "log of training_curves": lambda v: report.training_curves(v, NOWHERE),
+    "path of training_curves": lambda v: report.training_curves(NOWHERE, v),
+    "path of retrieval_page": lambda v: report.retrieval_page(FOUND, DATA, v),
+    "path of retrieval_sheet": lambda v: report.retrieval_sheet(TASK, DATA, v),
+    "path of contact_sheet": lambda v: report.contact_sheet([], DATA, v),
+    "folder of write_report": lambda v: report.write_report({"a": FOUND}, DATA, v, title="a"),
+    "path of Evaluation.save": lambda v: FOUND.save(v),
+    "path of Evaluation.load": lambda v: fc.Evaluation.load(v),
+    "path of ComposedEncoder.save": lambda v: MODEL.save(v),
+    "path of ComposedEncoder.load": lambda v: fc.ComposedEncoder.load(v, CACHED, fc.Sum()),
+    "path of CachedEncoder.save": lambda v: CACHED.save(v),
+    "path of CachedEncoder.load": lambda v: fc.CachedEncoder.load(v),
+    "path of from_clip4cir": lambda v: fc.Combiner.from_clip4cir(v),
+    "path of save_clip4cir": lambda v: fc.Combiner(2).save_clip4cir(v),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_what_is_no_path_is_named(name: str) -> None:
+    for value in (None, 3, True, b"path", ["path"], {"path"}, object(), EYE):
+        message = own_error(PATHS[name], value)
+        assert message.startswith(f"{argument_of(name)} must be a path, got "), value
 
 
 # Objects in the place of others.

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fusecomp.checks import shown
+from fusecomp.checks import as_path, shown
 from fusecomp.distributed import first_alone, join
 from fusecomp.encoders._blocks import Blocks
 from fusecomp.encoders._extraction import Extraction, compute_table
@@ -176,7 +176,7 @@ class CachedEncoder(nn.Module):
             return cls(image, text, key or "")
         by: By = "content" if key == "content" else "size"
         marks = dict(zip(paths, file_marks(list(paths.values()), by).tolist(), strict=True))
-        path, key = Path(path), key_of(encoder, key, how)
+        path, key = as_path("path", path), key_of(encoder, key, how)
         if path.exists():
             cached = cls.load(path)
             require_same(path, cached, key, marks, datasets, how.on_error)
@@ -208,7 +208,7 @@ class CachedEncoder(nn.Module):
             OSError: if it is no regular file, or cannot be opened.
             ValueError: if it is torn, changed or no feature file, or a feature is NaN or infinite.
         """
-        content = read_features(Path(path), check)
+        content = read_features(as_path("path", path), check)
         try:
             return cls(
                 FeatureTable("image", content.image_ids, content.image_features, content.skipped),
@@ -224,7 +224,7 @@ class CachedEncoder(nn.Module):
         image, text = (_as_numpy(table.features) for table in (self.image, self.text))
         names = list(self.image.rows), list(self.text.rows)
         write_features(
-            Path(path),
+            as_path("path", path),
             FeatureFile(names[0], image, names[1], text, self.key, self.skipped, self._image_marks),
         )
 

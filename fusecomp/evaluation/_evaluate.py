@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from fusecomp.checks import as_path
 from fusecomp.evaluation._metrics import combine, headline_of, mean_group, metric_names
 from fusecomp.evaluation._rank import rank
 from fusecomp.evaluation._ranking import Ranking
@@ -45,7 +46,7 @@ class Evaluation(Mapping[str, float]):
         """
         from fusecomp.evaluation._file import write_ranking
 
-        write_ranking(Path(path), self.ranking)
+        write_ranking(as_path("path", path), self.ranking)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -60,7 +61,7 @@ class Evaluation(Mapping[str, float]):
         """
         from fusecomp.evaluation._file import read_ranking
 
-        ranking = read_ranking(Path(path))
+        ranking = read_ranking(as_path("path", path))
         return cls(score(ranking).metrics, ranking)
 
     def __getitem__(self, name: str) -> float:

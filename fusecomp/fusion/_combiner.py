@@ -5,7 +5,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from fusecomp.checks import number, whole_number
+from fusecomp.checks import as_path, number, whole_number
 from fusecomp.files import read_tensors, write_tensors
 from fusecomp.similarity import check_pair, normalize
 from fusecomp.weights import check_weights, without_wrappers
@@ -127,7 +127,7 @@ class Combiner(nn.Module):
             FileNotFoundError: if there is no such file.
             ValueError: if the file is torn, unsafe, or holds no Combiner, or one with NaN.
         """
-        weights = read_tensors(Path(path)).get("Combiner")
+        weights = read_tensors(as_path("path", path)).get("Combiner")
         if not isinstance(weights, dict):
             raise ValueError(f'{path} holds no "Combiner" weights: not a published checkpoint')
         weights, where = without_wrappers(weights), f"{path} holds no complete Combiner"
@@ -147,7 +147,7 @@ class Combiner(nn.Module):
     def save_clip4cir(self, path: str | Path, epoch: int = 0) -> None:
         """Write a checkpoint that the published code loads."""
         weights = {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
-        write_tensors(Path(path), {"epoch": epoch, "Combiner": weights})
+        write_tensors(as_path("path", path), {"epoch": epoch, "Combiner": weights})
 
 
 class _ReluDropout(nn.Dropout):

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fusecomp.checks import as_path
 from fusecomp.report._apart import differences_of
 from fusecomp.report._cosines import CosineDistribution, Cosines
 from fusecomp.report._plot import new_figure, plain, print_protocol, save_figure
@@ -31,6 +32,7 @@ def cosine_figure(rows: Mapping[str, Cosines], path: str | Path) -> None:
     Warns:
         ProtocolWarning: if protocols differ; it names the difference.
     """
+    path = as_path("path", path)
     differences_of(rows, Cosines, "there are no cosines to draw")
     first = next(iter(rows.values()))
     figure = new_figure(7, 0.7 + 1.35 * len(rows))
@@ -45,7 +47,7 @@ def cosine_figure(rows: Mapping[str, Cosines], path: str | Path) -> None:
     panels[-1].set_xlabel("cosine with the query", fontsize=9)
     panels[0].legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0, 0.8))
     print_protocol(figure, first.protocol)
-    save_figure(figure, Path(path))
+    save_figure(figure, path)
 
 
 def _draw(axes: "Axes", name: str, row: Cosines) -> None:

@@ -2,6 +2,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusecomp.checks import as_path, shown
 from fusecomp.files import open_regular, parse_json, reading
 from fusecomp.report._plot import new_figure, plain, print_protocol, save_figure
 
@@ -31,9 +32,13 @@ def training_curves(
     Raises:
         ImportError: if matplotlib is missing.
         FileNotFoundError: if there is no log.
-        ValueError: if the log is empty or no log of a training; the message names the line.
+        TypeError: if the protocol is no mapping.
+        ValueError: if log or path are no paths, or the log is empty or no log of a training; the
+            message names the line.
     """
-    log = Path(log)
+    log, path = as_path("log", log), as_path("path", path)
+    if not isinstance(protocol, Mapping | None):
+        raise TypeError(f"protocol must be a mapping, got {shown(protocol)}")
     records = _read(log / "log.jsonl" if log.is_dir() else log)
     figure = new_figure(9, 6)
     (loss, metrics), (norm, rate) = figure.subplots(2, 2)
@@ -49,7 +54,7 @@ def training_curves(
         axes.grid(alpha=0.25, linewidth=0.5)
         plain(axes)
     print_protocol(figure, protocol or {})
-    save_figure(figure, Path(path))
+    save_figure(figure, path)
 
 
 def _draw_metrics(axes: "Axes", records: Sequence[_Record]) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fusecomp.checks import shown, whole_number
+from fusecomp.checks import as_path, shown, whole_number
 from fusecomp.evaluation import Evaluation, TaskRanking
 from fusecomp.files import open_atomic
 from fusecomp.pictures import require_pillow
@@ -65,6 +65,7 @@ def retrieval_page(
     require_evaluation("evaluation", evaluation)
     require_dataset(dataset)
     require_texts(title=title)
+    path = as_path("path", path)
     each, top = whole_number("each", each, 1), whole_number("top", top, 1)
     seed = whole_number("seed", seed, 0, math.inf)
     gates = {} if gates is None else gates
@@ -92,7 +93,7 @@ def retrieval_page(
         # What ends a script must not stand in it.
         pictures=json.dumps(pictures).replace("<", "\\u003c"),
     )
-    with open_atomic(Path(path)) as file:
+    with open_atomic(path) as file:
         file.write(_in_utf8(text))
 
 

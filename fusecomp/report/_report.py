@@ -3,7 +3,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain, count
 from pathlib import Path
 
-from fusecomp.checks import shown
+from fusecomp.checks import as_path, shown
 from fusecomp.evaluation import Evaluation
 from fusecomp.files import open_atomic, write_json
 from fusecomp.protocols import Dataset
@@ -51,10 +51,11 @@ def write_report(
     """
     table = str(ablation_table(rows))
     require_dataset(dataset)
+    folder = as_path("folder", folder)
     require_texts(title=title, note=note)
     if not isinstance(settings, Mapping | None):
         raise TypeError(f"settings must be a mapping, got {shown(settings)}")
-    folder, settings = Path(folder), dict(settings or {})
+    settings = dict(settings or {})
     *_, last = rows.values()
     metrics = {name: dict(evaluation) for name, evaluation in rows.items()}
     numbers = {"protocol": dict(last.protocol), **settings, "metrics": metrics}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fusecomp.checks import ordered, shown, whole_number
+from fusecomp.checks import as_path, ordered, shown, whole_number
 from fusecomp.evaluation import TaskRanking
 from fusecomp.files import open_atomic
 from fusecomp.pictures import require_pillow
@@ -49,6 +49,7 @@ def contact_sheet(triplets: Sequence[Triplet], dataset: Dataset, path: str | Pat
         ValueError: if there are no triplets, or they have no order.
     """
     require_dataset(dataset)
+    path = as_path("path", path)
     rows = []
     for triplet in ordered("triplets", triplets, "Triplet"):
         if not isinstance(triplet, Triplet):
@@ -57,7 +58,7 @@ def contact_sheet(triplets: Sequence[Triplet], dataset: Dataset, path: str | Pat
         if triplet.target_id is not None:
             row.append(_Cell("target", triplet.target_id, framed=True))
         rows.append(row)
-    _draw(rows, dataset, Path(path))
+    _draw(rows, dataset, path)
 
 
 def retrieval_sheet(
@@ -91,6 +92,7 @@ def retrieval_sheet(
     if not isinstance(ranking, TaskRanking):
         raise TypeError(f"ranking must be one task of a Ranking, got {shown(ranking)}")
     require_dataset(dataset)
+    path = as_path("path", path)
     top = whole_number("top", top, 1)
     count = len(ranking.task.queries)
     numbers = checked_gates(ranking.task, gates)
@@ -101,7 +103,7 @@ def retrieval_sheet(
     if outside:
         raise ValueError(f"queries must lie in [0, {count}), got {outside}")
     rows = [_row(what_it_found(ranking, position, top, numbers)) for position in queries]
-    _draw(rows, dataset, Path(path))
+    _draw(rows, dataset, path)
 
 
 def _row(found: Found) -> list[_Cell]:

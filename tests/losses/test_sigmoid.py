@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import by_hand
+import numpy as np
 import pytest
 import torch
 from by_hand import IDS, assert_equals_by_hand, pair
@@ -56,3 +57,11 @@ def test_it_prints_its_settings() -> None:
     with torch.no_grad():
         loss.bias.add_(1)
     assert repr(loss) == "Sigmoid(temperature=0.1, bias=-10.0, exclude=('target',))"
+
+
+@pytest.mark.parametrize("bias", [-10, np.int64(-10), np.float32(-10)], ids=repr)
+def test_a_whole_number_is_a_bias_that_learns(bias: Any) -> None:
+    loss, expected = Sigmoid(bias=bias), Sigmoid(bias=-10.0)
+    assert loss.bias.requires_grad
+    assert repr(loss) == repr(expected)
+    assert loss(*pair()) == expected(*pair())
