@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import CONTEXT, WORDS, make_open_clip, make_tokenizer
+from tiny import CONTEXT, make_open_clip, make_tokenizer
 from torch import Tensor
 
 import fusecomp as fc
@@ -15,6 +15,8 @@ from fusecomp.encoders import OpenClipEncoder
 
 pytestmark = pytest.mark.usefixtures("open_clip", "transformers")
 TEXTS = ["is red", "is longer and has no sleeves", "", "red " * 100]
+# Its padding is no zero, as RoBERTa's is none.
+WORDS = ["[UNK]", "[PAD]", "[EOS]", "is", "red", "blue"]
 PRECISIONS = ("fp32", "fp16", "bf16", "pure_fp16", "pure_bf16")
 VISION = {"layers": 2, "width": 16, "head_width": 8, "patch_size": 8, "image_size": 16}
 TEXT = {"width": 16, "heads": 2, "layers": 2}
@@ -91,15 +93,21 @@ def folder(open_clip: Any, transformers: Any, tmp_path_factory: pytest.TempPathF
     root = tmp_path_factory.mktemp("settings")
     heads = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
     roberta = transformers.RobertaConfig(
-        **heads, vocab_size=len(WORDS), hidden_size=16, max_position_embeddings=90, pad_token_id=0
+        **heads, vocab_size=len(WORDS), hidden_size=16, max_position_embeddings=90, pad_token_id=1
     )
     mt5 = transformers.MT5Config(
-        vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2
+        vocab_size=len(WORDS),
+        pad_token_id=1,
+        d_model=16,
+        d_kv=8,
+        d_ff=24,
+        num_layers=1,
+        num_heads=2,
     )
     for config in (roberta, mt5):
         model = transformers.AutoModel.from_config(config)
         model.save_pretrained(root / config.model_type)
-        make_tokenizer(transformers).save_pretrained(root / config.model_type)
+        make_tokenizer(transformers, WORDS).save_pretrained(root / config.model_type)
     configs = root / "configs"
     configs.mkdir()
     for name, (whole, vision, text) in MODELS.items():
