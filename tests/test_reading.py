@@ -6,7 +6,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,36 +14,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from visiting import SECONDS, Visitor
 
 from fusecomp.reading import changing, modules_of, reading
-
-SECONDS = 20.0  # longer than any wait that ends
-
-
-class Visitor:
-    """A thread that enters a section when told to, and leaves it when told to."""
-
-    def __init__(self, section: Callable[[], AbstractContextManager[Any]]) -> None:
-        self._section = section
-        self.entered, self._leave = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._visit, daemon=True)
-        self._thread.start()
-
-    def _visit(self) -> None:
-        with self._section():
-            self.entered.set()
-            self._leave.wait(SECONDS)
-
-    def is_in(self) -> bool:
-        return self.entered.wait(SECONDS)
-
-    def waits(self) -> bool:
-        return not self.entered.wait(0.05)
-
-    def leave(self) -> None:
-        self._leave.set()
-        self._thread.join(SECONDS)
-        assert not self._thread.is_alive()
 
 
 def mixed() -> nn.Sequential:
@@ -128,13 +101,24 @@ def test_who_came_first_goes_first() -> None:
 
 
 def test_a_reader_never_waits_for_who_waits_for_it() -> None:
-    model = mixed()
-    with reading(model[0]):
-        change = Visitor(lambda: changing(modules_of(model)))
-        assert change.waits()
-        with reading(model), reading(model[1]):
-            assert not any(modes(model))
-        assert change.waits()
+    model, go = mixed(), threading.Event()
+
+    @contextmanager
+    def nested() -> Iterator[None]:
+        with reading(model[0]):
+            go.wait(SECONDS)
+            with reading(model), reading(model[1]):
+                assert not any(modes(model))
+                yield
+
+    reader = Visitor(nested)
+    assert reader.waits()
+    change = Visitor(lambda: changing(modules_of(model)))
+    assert change.waits()
+    go.set()
+    assert reader.is_in()
+    assert change.waits()
+    reader.leave()
     assert change.is_in()
     change.leave()
 

@@ -18,7 +18,7 @@ class DualEncoder(nn.Module):
 
     Their widths often differ: with ``dim``, a side of another width gets a linear head without
     bias, which learns whenever a tower learns. Parameters that you have frozen (as LoRA does)
-    stay frozen in training.
+    before a trainer is made stay frozen in training.
 
     Args:
         image: loaded pictures [B, ...] -> features [B, D].

@@ -13,6 +13,7 @@ from fusecomp.encoders._clip import (
 )
 from fusecomp.encoders._clip4cir import build_clip, read_clip4cir
 from fusecomp.encoders._cut import CutWarning
+from fusecomp.encoders._one_at_a_time import one_at_a_time
 from fusecomp.encoders._padding import encode_without_padding
 from fusecomp.encoders._texts import list_of_texts
 from fusecomp.encoders._towers import parameters_by_side
@@ -97,6 +98,7 @@ class OpenClipEncoder(nn.Module):
         """
         return encode_without_padding(self.model, self._tokens(list_of_texts(texts)))
 
+    @one_at_a_time
     def _tokens(self, texts: list[str]) -> Tensor:
         try:
             tokens = self.tokenizer(texts)

@@ -4,6 +4,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fusecomp.encoders._cut import CutWarning
+from fusecomp.encoders._one_at_a_time import one_at_a_time
 from fusecomp.encoders._texts import list_of_texts
 from fusecomp.modules import device_of
 
@@ -63,6 +64,7 @@ class SentenceTransformersText(nn.Module):
         features: Tensor = self.model(on_device)["sentence_embedding"]
         return features[:, : self.model.truncate_dim]
 
+    @one_at_a_time
     def _tokens(self, texts: list[str], prompt: str) -> dict[str, Any]:
         preprocess = getattr(self.model, "preprocess", None)
         if preprocess is not None:  # since version 5.4
@@ -73,6 +75,7 @@ class SentenceTransformersText(nn.Module):
         length = self.model._get_prompt_length(prompt) if prompt else None
         return tokens if length is None else {**tokens, "prompt_length": length}
 
+    @one_at_a_time
     def _warn(self, texts: list[str], tokens: dict[str, Any]) -> None:
         reader = self.model._first_module()
         if hasattr(reader, "sub_modules"):  # a Router, of which encode takes the default route

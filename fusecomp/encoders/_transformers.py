@@ -13,6 +13,7 @@ from fusecomp.encoders._clip import (
     side_by_parts,
 )
 from fusecomp.encoders._cut import CutWarning
+from fusecomp.encoders._one_at_a_time import one_at_a_time
 from fusecomp.encoders._texts import list_of_texts
 from fusecomp.encoders._towers import parameters_by_side
 from fusecomp.identity import fingerprint
@@ -101,6 +102,7 @@ class TransformersEncoder(nn.Module):
         on_device = {name: value.to(device) for name, value in tokens.items()}
         return _features(self.model.get_text_features(**on_device))
 
+    @one_at_a_time
     def _tokens(self, texts: list[str]) -> dict[str, Tensor]:
         # SigLIP has learnt with texts padded to the whole context, and without a mask.
         siglip = str(self.model.config.model_type).startswith("siglip")

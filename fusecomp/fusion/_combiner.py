@@ -121,7 +121,8 @@ class Combiner(nn.Module):
         """Build a Combiner from a published checkpoint ``{"epoch": ..., "Combiner": weights}``.
 
         All sizes are taken from the weights; ``module.`` before every name, as DataParallel
-        writes it, is left out.
+        writes it, is left out. Weights keep their dtype: half precision must be widened by
+        ``.float()`` to be trained.
 
         Raises:
             FileNotFoundError: if there is no such file.

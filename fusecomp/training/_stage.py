@@ -37,7 +37,7 @@ class StageConfig:
         lr: the learning rate.
         train: what learns, the rest is frozen: ``"fusion"``, ``"text"``, ``"image"``, ``"both"``
             (the two towers of the encoder), or name patterns such as ``"encoder.text.*"``;
-            several as a tuple.
+            several as a tuple. What you have frozen before the trainer is made stays frozen.
         optimizer: ``"adamw"``, ``"adam"`` or ``"sgd"``.
         betas: of Adam and AdamW.
         eps: of Adam and AdamW.

@@ -106,7 +106,8 @@ class Trainer:
 
     Raises:
         TypeError: if an argument is something else, as when two are swapped.
-        ValueError: if ``config.train`` names nothing that can learn, the metric is unknown, the
+        ValueError: if ``config.train`` names nothing that can learn, or only what you have frozen,
+            weights that learn are in half precision, the metric is unknown, the
             triplets make no batch, the precision does not fit the device, or encoder and fusion
             are on different devices, or FSDP2 has sharded the whole model.
     """

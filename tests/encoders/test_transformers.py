@@ -1,6 +1,9 @@
 """CLIP and SigLIP of transformers, with random weights."""
 
 import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +107,23 @@ def test_long_texts_are_cut_with_one_warning(encoder: TransformersEncoder) -> No
         encoder.encode_text([long])
     assert len(warned) == 1
     torch.testing.assert_close(encoder.encode_text(["red", f"{long} is is"]), features)
+
+
+def test_many_threads_use_the_tokenizer_one_at_a_time(encoder: TransformersEncoder) -> None:
+    """It keeps padding and truncation of its last call, whichever thread made it."""
+    tokenizer, inside, most = encoder.tokenizer, threading.Semaphore(1), []
+
+    def slow(*args: Any, **settings: Any) -> Any:
+        most.append(inside.acquire(blocking=False))
+        time.sleep(0.002)
+        inside.release()
+        return tokenizer(*args, **settings)
+
+    encoder.tokenizer = slow
+    with ThreadPoolExecutor(8) as pool:
+        features = list(pool.map(encoder.encode_text, [TEXTS] * 40))
+    assert all(most)
+    assert all(torch.equal(rows, features[0]) for rows in features)
 
 
 def test_a_text_that_just_fits_does_not_warn(encoder: TransformersEncoder) -> None:

@@ -30,6 +30,13 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, list[int], list[l
     return rng.normal(size=(queries, 5)), rng.normal(size=(size, 5)), targets, exclude
 
 
+def test_features_with_a_graph_are_compared_without_it() -> None:
+    query, gallery = (torch.randn(3, 4, requires_grad=True) for _ in range(2))
+    found = feature_cosines(query, gallery, torch.arange(3))
+    plain = feature_cosines(query.detach(), gallery.detach(), torch.arange(3))
+    assert found.to_dict() == plain.to_dict()
+
+
 @settings(max_examples=60)
 @given(problems(), st.integers(1, 5))
 def test_they_equal_loops(

@@ -369,3 +369,16 @@ def test_a_gpu_ranks_large_galleries_as_a_cpu_does(cuda: torch.device) -> None:
     assert torch.equal(there.indices.cpu(), here.indices)
     assert torch.equal(there.ranks.cpu(), here.ranks)
     torch.testing.assert_close(there.scores.cpu(), here.scores)
+
+
+def test_features_with_a_graph_are_searched_without_it() -> None:
+    query, gallery = (torch.randn(3, WIDTH, requires_grad=True) for _ in range(2))
+    targets = torch.arange(3)
+    for find in (
+        lambda q, g: search(q, g, 2),
+        lambda q, g: rank_targets(q, g, targets, 2, exclude=targets, subsets=targets)[:3],
+    ):
+        found = find(query, gallery)
+        assert not any(part.requires_grad for part in found)
+        plain = find(query.detach(), gallery.detach())
+        assert all(torch.equal(*pair) for pair in zip(found, plain, strict=True))
