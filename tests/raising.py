@@ -1,5 +1,6 @@
 """Errors that somebody can act on."""
 
+import re
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -20,3 +21,8 @@ def own_error(call: Callable[..., Any], *arguments: Any, **options: Any) -> str:
         assert (last.line or "").startswith("raise"), f"raised by accident: {error!r}, {last}"
         return str(error)
     raise AssertionError(f"accepted, and gave {result!r}")
+
+
+def shown_id(value: object) -> str:
+    """The ``repr`` as the name of a test, equal in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raising import own_error
+from raising import own_error, shown_id
 from torch import Tensor, nn
 
 from fusecomp.encoders import CachedEncoder, DualEncoder
@@ -617,7 +617,7 @@ def test_counts_of_texts_fit_rows_and_texts_or_are_named(case: tuple[int, int, l
         torch.tensor(2),
         torch.tensor([1, 1]).to("meta"),
     ],
-    ids=repr,
+    ids=shown_id,
 )
 def test_counts_of_another_kind_are_named(counts: Any) -> None:
     image, text = torch.randn(2, 2, 4)
@@ -643,7 +643,7 @@ def test_references_and_texts_may_be_in_any_list(make: Any) -> None:
         *(None, 3, b"a", {"a"}, {"a": 1}, iter("a"), (name for name in "a"), map(str, "a")),
         *([3], [None], [b"a"], [{"a"}], [torch.ones(3)], np.array([["a"]]), np.array("a")),
     ],
-    ids=repr,
+    ids=shown_id,
 )
 def test_what_is_no_list_of_paths_or_texts_is_named(values: Any) -> None:
     model = ComposedEncoder(cached(), Sum())

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from raising import shown_id
 
 from fusecomp.records import Batch, Task, Triplet
 
@@ -23,7 +24,7 @@ def test_target_and_group_may_be_unknown() -> None:
         *("is red", "", (), [], None, 5, b"is red", {"is red"}, {"is red": 1}),
         *([["a", "b"]], (("a",),), ("a", None), ("a", 1), [b"a"], np.array(["a"])),
     ],
-    ids=repr,
+    ids=shown_id,
 )
 def test_a_triplet_needs_a_sequence_of_texts(texts: Any) -> None:
     with pytest.raises(ValueError, match="query 'q': texts must be a non-empty tuple"):
@@ -31,7 +32,7 @@ def test_a_triplet_needs_a_sequence_of_texts(texts: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "group", ["abc", (), [], 5, {"a"}, ("a", None), (("a",),), [["a"]]], ids=repr
+    "group", ["abc", (), [], 5, {"a"}, ("a", None), (("a",),), [["a"]]], ids=shown_id
 )
 def test_a_group_is_a_sequence_of_ids(group: Any) -> None:
     with pytest.raises(ValueError, match="query 'q': group must be a non-empty tuple"):
@@ -81,7 +82,7 @@ QUERY = Triplet("q", "a", ("is red",), "b")
 NO_LISTS: list[Any] = ["ab", 5, {"a", "b"}, {"a": 1, "b": 2}, (i for i in "ab")]
 
 
-@pytest.mark.parametrize("value", [*NO_LISTS, None], ids=repr)
+@pytest.mark.parametrize("value", [*NO_LISTS, None], ids=shown_id)
 @pytest.mark.parametrize("name", ["queries", "gallery", "ks"])
 def test_the_lists_of_a_task_have_an_order(name: str, value: Any) -> None:
     values: dict[str, Any] = {"queries": [QUERY], "gallery": ["a", "b"], name: value}
@@ -89,7 +90,7 @@ def test_the_lists_of_a_task_have_an_order(name: str, value: Any) -> None:
         Task("", **values)
 
 
-@pytest.mark.parametrize("value", [*NO_LISTS, ["a", "b"], [iter("a"), ["b"]], [5, 6]], ids=repr)
+@pytest.mark.parametrize("value", [*NO_LISTS, ["a", "b"], [iter("a"), ["b"]], [5, 6]], ids=shown_id)
 @pytest.mark.parametrize("name", ["exclude", "subsets"])
 def test_what_a_task_has_for_each_query_is_a_list(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a list of lists of image ids, got"):

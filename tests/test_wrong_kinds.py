@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from evaluations import random_evaluation, random_model
-from raising import own_error
+from raising import own_error, shown_id
 from tasks import Toy, toy_task
 from torch import Tensor, nn
 
@@ -196,7 +196,7 @@ def test_what_is_no_number_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-@pytest.mark.parametrize("value", [np.float32(0.5), np.float64(0.5), np.float16(0.5)], ids=repr)
+@pytest.mark.parametrize("value", [np.float32(0.5), np.float64(0.5), np.float16(0.5)], ids=shown_id)
 def test_numbers_of_numpy_make_the_same_as_python_s(name: str, value: Any) -> None:
     assert repr(NUMBERS[name](value)) == repr(NUMBERS[name](0.5))
 

@@ -100,10 +100,13 @@ class DualEncoder(nn.Module):
 
         Raises:
             TypeError: if the side returns no tensor.
-            ValueError: if texts are no list of strings, or there are none.
+            ValueError: if texts are neither a tensor nor a list of strings, or there are none.
         """
         encode: Callable[[Any], Tensor] = getattr(self, side)
-        features = encode(list_of_texts(inputs) if side == "text" else inputs)
+        # A side of your own may take tokens.
+        if side == "text" and not isinstance(inputs, Tensor):
+            inputs = list_of_texts(inputs)
+        features = encode(inputs)
         if not isinstance(features, Tensor):
             raise TypeError(
                 f"the {side} side must return a tensor [B, D], got {type(features).__name__}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from raising import shown_id
 
 from fusecomp.data import CIRR, FashionIQ, TripletTable, verify, without, write_cirr_submission
 
@@ -41,7 +42,7 @@ def test_a_flag_of_numpy_is_one(folder: Path) -> None:
     assert table(folder, exclude_reference=np.True_).protocol["reference"] == "excluded"
 
 
-@pytest.mark.parametrize("ks", NO_KS, ids=repr)
+@pytest.mark.parametrize("ks", NO_KS, ids=shown_id)
 def test_ks_are_distinct_whole_numbers_in_an_order(folder: Path, ks: Any) -> None:
     with pytest.raises(ValueError, match=r"ks must be (a list of )?whole numbers"):
         table(folder, ks=ks)
@@ -64,7 +65,7 @@ def test_ks_stay_in_their_order_as_numbers_of_python(folder: Path, ks: Any) -> N
 @pytest.mark.parametrize(
     "categories",
     [None, 5, {"dress"}, frozenset(("dress",)), {"dress": 1}, (c for c in ("dress", "shirt"))],
-    ids=repr,
+    ids=shown_id,
 )
 def test_categories_have_an_order(tiny_fashioniq: Path, categories: Any) -> None:
     with pytest.raises(ValueError, match="categories must be a list of names, got the"):

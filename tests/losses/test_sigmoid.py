@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from by_hand import IDS, assert_equals_by_hand, pair
+from raising import shown_id
 
 from fusecomp.losses import Sigmoid
 
@@ -59,7 +60,7 @@ def test_it_prints_its_settings() -> None:
     assert repr(loss) == "Sigmoid(temperature=0.1, bias=-10.0, exclude=('target',))"
 
 
-@pytest.mark.parametrize("bias", [-10, np.int64(-10), np.float32(-10)], ids=repr)
+@pytest.mark.parametrize("bias", [-10, np.int64(-10), np.float32(-10)], ids=shown_id)
 def test_a_whole_number_is_a_bias_that_learns(bias: Any) -> None:
     loss, expected = Sigmoid(bias=bias), Sigmoid(bias=-10.0)
     assert loss.bias.requires_grad

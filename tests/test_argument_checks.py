@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from raising import own_error
+from raising import own_error, shown_id
 
 from fusecomp.checks import flag, number, ordered, positive, shown, strings, whole_number
 
@@ -51,7 +51,7 @@ def test_a_whole_number_is_taken_from_its_least_value_on(value: int, least: int,
 
 
 @pytest.mark.parametrize(
-    "value", [*FOREIGN, True, np.True_, 2.5, 2.0, np.float64(2), math.nan, math.inf], ids=repr
+    "value", [*FOREIGN, True, np.True_, 2.5, 2.0, np.float64(2), math.nan, math.inf], ids=shown_id
 )
 def test_what_is_no_whole_number_is_named(value: Any) -> None:
     assert own_error(whole_number, "k", value, 1).startswith(
@@ -68,7 +68,7 @@ def test_a_whole_number_that_no_tensor_can_count_to_is_named(value: int) -> None
 @pytest.mark.parametrize(
     ("value", "expected"),
     [(3, 3.0), (0.25, 0.25), (np.float32(0.5), 0.5), (np.int64(2), 2.0), (Fraction(1, 2), 0.5)],
-    ids=repr,
+    ids=shown_id,
 )
 @pytest.mark.parametrize("check", [number, positive])
 def test_a_number_of_any_kind_is_a_float(check: Any, value: Any, expected: float) -> None:
@@ -77,7 +77,9 @@ def test_a_number_of_any_kind_is_a_float(check: Any, value: Any, expected: float
 
 
 @pytest.mark.parametrize(
-    "value", [*FOREIGN, True, np.True_, math.nan, math.inf, -math.inf, 10**400, np.nan], ids=repr
+    "value",
+    [*FOREIGN, True, np.True_, math.nan, math.inf, -math.inf, 10**400, np.nan],
+    ids=shown_id,
 )
 def test_what_is_no_finite_number_is_named(value: Any) -> None:
     got = f", got {shown(value)}"
@@ -97,12 +99,12 @@ def test_a_range_holds_its_low_end_and_not_its_high_one(value: float) -> None:
         assert "T must be positive" in own_error(positive, "T", value)
 
 
-@pytest.mark.parametrize("value", [True, False, np.True_, np.False_], ids=repr)
+@pytest.mark.parametrize("value", [True, False, np.True_, np.False_], ids=shown_id)
 def test_a_flag_is_a_bool(value: Any) -> None:
     assert flag("cache", value) is bool(value)
 
 
-@pytest.mark.parametrize("value", [*FOREIGN, "False", "no", 0, 1, 1.0], ids=repr)
+@pytest.mark.parametrize("value", [*FOREIGN, "False", "no", 0, 1, 1.0], ids=shown_id)
 def test_what_is_no_flag_is_named(value: Any) -> None:
     assert own_error(flag, "cache", value) == (f"cache must be True or False, got {shown(value)}")
 
@@ -152,7 +154,7 @@ def test_what_is_no_list_or_can_be_read_only_once_is_named(values: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("odd", [None, 3, b"a", ["a"], ("a", "b"), torch.tensor(1)], ids=repr)
+@pytest.mark.parametrize("odd", [None, 3, b"a", ["a"], ("a", "b"), torch.tensor(1)], ids=shown_id)
 def test_what_is_no_string_among_strings_is_named_with_its_place(odd: Any) -> None:
     assert own_error(strings, "names", ["a", odd]) == (
         f"names must be a list of strings, got list of {type(odd).__name__}: names[1] is "
