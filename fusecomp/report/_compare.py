@@ -144,7 +144,8 @@ def compare(
             least 0.
 
     Warns:
-        ProtocolWarning: if protocols or galleries differ; it names the difference.
+        ProtocolWarning: if protocols, galleries, excluded images or subsets differ; it names the
+            difference.
     """
     require_evaluation("a", a)
     require_evaluation("b", b)
@@ -154,7 +155,10 @@ def compare(
     resamples, seed = checked_draws(resamples, seed)
     changes = whole_number("changes", changes, 0)
     a, b = _paired(a, b, names)
-    notes = [*protocol_differences(a.protocol, b.protocol), *_galleries(a.ranking, b.ranking)]
+    notes = [
+        *protocol_differences(a.protocol, b.protocol),
+        *_ranked_otherwise(a.ranking, b.ranking),
+    ]
     if notes:
         warn_apart(*names, notes)
     in_a, in_b = resampled([a.ranking, b.ranking], resamples, seed)
@@ -248,15 +252,24 @@ def _rows(found: TaskRanking, rows: list[int]) -> TaskRanking:
     )
 
 
-def _galleries(a: Ranking, b: Ranking) -> Iterator[str]:
-    """The galleries that differ although the protocols say the same of them."""
+def _ranked_otherwise(a: Ranking, b: Ranking) -> Iterator[str]:
+    """Yield what the same queries were ranked among, where it differs beyond the protocols."""
     if any(a.protocol.get(name) != b.protocol.get(name) for name in ("gallery", "missing")):
         return
     for name, found in a.items():
-        one, other = found.task.gallery, b[name].task.gallery
-        if set(one) != set(other):
-            of = f" of {name}" if name else ""
-            yield f"gallery{of} {len(one):,} / {len(other):,} pictures, not the same ones"
+        task, other, of = found.task, b[name].task, f" of {name}" if name else ""
+        if set(task.gallery) != set(other.gallery):
+            sizes = f"{len(task.gallery):,} / {len(other.gallery):,}"
+            yield f"gallery{of} {sizes} pictures, not the same ones"
+        for field, words in (("exclude", "what is excluded"), ("subsets", "the subsets")):
+            if a.protocol == b.protocol and _as_sets(getattr(task, field)) != _as_sets(
+                getattr(other, field)
+            ):
+                yield f"{words}{of}, not the same images"
+
+
+def _as_sets(rows: Sequence[Sequence[str]] | None) -> list[set[str]] | None:
+    return None if rows is None else list(map(set, rows))
 
 
 def _changes(a: Ranking, b: Ranking) -> Iterator[tuple[float, Change]]:

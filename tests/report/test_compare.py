@@ -230,6 +230,24 @@ def test_other_texts_are_other_queries(tiny_cirr: Path) -> None:
         compare(a, b)
 
 
+@pytest.mark.parametrize(
+    ("field", "words"), [("exclude", "what is excluded"), ("subsets", "the subsets")]
+)
+def test_another_ranking_of_the_same_queries_is_told(
+    tiny_cirr: Path, field: str, words: str
+) -> None:
+    """A dataset of one's own may say the same protocol and mean another."""
+    a = random_evaluation(CIRR(tiny_cirr, "val"))
+    found = a.ranking[""]
+    rows = [tuple(row[1:]) for row in getattr(found.task, field)]
+    if field == "subsets":  # the target stays among them
+        rows = [(*row, q.target_id) for row, q in zip(rows, found.task.queries, strict=True)]
+    task = replace(found.task, **{field: rows})
+    b = replace(a, ranking=replace(a.ranking, tasks=[replace(found, task=task)]))
+    with pytest.warns(ProtocolWarning, match=f"{words}, not the same images"):
+        compare(a, b)
+
+
 def test_the_metrics_must_be_the_same(tiny_cirr: Path) -> None:
     a = random_evaluation(CIRR(tiny_cirr, "val"))
     found = a.ranking[""]
