@@ -196,7 +196,8 @@ def _check(model: Any, tokenizer: Any, preprocess: Any) -> None:
         raise TypeError(f"model must be a torch module, got {type(model).__name__}")
     for name, part in (("tokenizer", tokenizer), ("preprocess", preprocess)):
         if not callable(part) and not (name == "preprocess" and part is None):
-            raise TypeError(f"{name} must be callable, got {type(part).__name__}")
+            wanted = _TOKENIZER if name == "tokenizer" else _PREPROCESS
+            raise TypeError(f"{name} must be callable, got {type(part).__name__}; pass {wanted}")
     require_work("tokenizer", tokenizer, _TOKENIZER, lambda: isinstance(tokenizer([PROBE]), Tensor))
     # Tokenizers of open_clip have the one, parts of transformers the other.
     if hasattr(preprocess, "context_length") or hasattr(preprocess, "model_input_names"):

@@ -84,7 +84,7 @@ class SentenceTransformersText(nn.Module):
         if ids is None or longest is None or ids.shape[-1] < longest:
             return
         if callable(reader.tokenizer):
-            lengths = [len(row) for row in reader.tokenizer(texts)["input_ids"]]
+            lengths = [len(row) for row in reader.tokenizer(text=texts)["input_ids"]]
         else:  # a tokenizer of words
             lengths = [len(reader.tokenizer.tokenize(text)) for text in texts]
         self._cut([t for t, n in zip(texts, lengths, strict=True) if n > longest])

@@ -183,7 +183,8 @@ def _check(model: Any, tokenizer: Any, image_processor: Any) -> None:
         )
     for name, part in (("tokenizer", tokenizer), ("image_processor", image_processor)):
         if not callable(part) and not (name == "image_processor" and part is None):
-            raise TypeError(f"{name} must be callable, got {type(part).__name__}")
+            wanted = _TOKENIZER if name == "tokenizer" else _PROCESSOR
+            raise TypeError(f"{name} must be callable, got {type(part).__name__}; pass {wanted}")
     if hasattr(tokenizer, "image_processor"):
         raise TypeError(
             f"tokenizer must be {_TOKENIZER}; a {type(tokenizer).__name__} holds both parts: pass "

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from many_threads import check_in_threads
 from tiny import CONTEXT, make_open_clip, make_tokenizer
 from torch import Tensor
 
@@ -194,6 +195,13 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(
     encoder = OpenClipEncoder(model, open_clip.SimpleTokenizer())
     with pytest.raises(ValueError, match=f"gives token 49407, but the model knows {len(WORDS)}"):
         encoder.encode_text(["is red"])
+
+
+@pytest.mark.filterwarnings("ignore:texts longer than the context")
+def test_threads_do_not_disturb_one_another(open_clip: Any, folder: Path) -> None:
+    model, tokenizer, _ = make(open_clip, folder, "bidirectional", "fp32")
+    batches = [["red"], ["red " * (2 * CONTEXT)], ["is blue", "blue " * CONTEXT]]
+    check_in_threads(OpenClipEncoder(model, tokenizer).encode_text, batches)
 
 
 def test_half_features_make_a_cache(open_clip: Any, folder: Path, tmp_path: Path) -> None:

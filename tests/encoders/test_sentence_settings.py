@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from many_threads import check_in_threads
 from tiny import WORDS, make_tokenizer
 from torch import nn
 
@@ -188,3 +189,9 @@ def test_a_model_of_unknown_width_says_so(make: Make) -> None:
     model[0].get_sentence_embedding_dimension = lambda: None
     with pytest.raises(ValueError, match=r"does not know the width .* pass text_dim="):
         SentenceTransformersText(model).output_dim  # noqa: B018
+
+
+@pytest.mark.filterwarnings("ignore:texts longer than the context")
+def test_threads_do_not_disturb_one_another(make: Make) -> None:
+    batches = [["red"], ["red " * (2 * POSITIONS)], ["is blue", "blue " * POSITIONS]]
+    check_in_threads(SentenceTransformersText(make("mean")), batches)
