@@ -38,7 +38,6 @@ MISTAKES: list[tuple[Any, str]] = [
     (iter(["is red"]), "got the list_iterator"),
     (3, "got the int 3"),
     (None, "got the NoneType None"),
-    (torch.arange(2), "got the Tensor"),
     ([], "texts must hold at least one string"),
     ((), "texts must hold at least one string"),
     (np.array([], dtype=str), "texts must hold at least one string"),
@@ -70,6 +69,19 @@ def encode(request: pytest.FixtureRequest) -> Encode:
 def test_what_is_no_list_of_strings_is_refused(encode: Encode, texts: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         encode(texts)
+
+
+@pytest.mark.parametrize("encode", ("open_clip", "transformers", "sentence"), indirect=True)
+def test_tokens_are_refused_by_what_makes_tokens(encode: Encode) -> None:
+    with pytest.raises(ValueError, match="texts must be a list of strings, got the Tensor"):
+        encode(torch.arange(2))
+
+
+def test_a_side_of_ones_own_may_take_tokens() -> None:
+    tokens: Any = torch.arange(6).reshape(2, 3)
+    embedding = nn.EmbeddingBag(6, 4)
+    features = DualEncoder(nn.Linear(9, 4), embedding).encode_text(tokens)
+    assert torch.equal(features, embedding(tokens))
 
 
 TEXTS = ["is red", "is blue and sleeveless"]
