@@ -5,6 +5,7 @@ import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from evaluations import random_evaluation
@@ -242,7 +243,8 @@ def test_another_ranking_of_the_same_queries_is_told(
     rows = [tuple(row[1:]) for row in getattr(found.task, field)]
     if field == "subsets":  # the target stays among them
         rows = [(*row, q.target_id) for row, q in zip(rows, found.task.queries, strict=True)]
-    task = replace(found.task, **{field: rows})
+    changed: dict[str, Any] = {field: rows}
+    task = replace(found.task, **changed)
     b = replace(a, ranking=replace(a.ranking, tasks=[replace(found, task=task)]))
     with pytest.warns(ProtocolWarning, match=f"{words}, not the same images"):
         compare(a, b)
