@@ -94,9 +94,10 @@ class Trainer:
         config: the settings.
         validation: is evaluated to pick the best weights; without it the last ones stay.
         workdir: for checkpoints and the log. The same call again resumes, and ends with the
-            same weights to the bit (on a CPU) as a run that never stopped. Settings, data, frozen
-            weights and the kinds of the parts are compared; the initial weights of what learns
-            are not. Of many processes, under torchrun, the first writes; all must see the folder.
+            same weights to the bit (on a CPU) as a run that never stopped; with a constant
+            schedule, more ``epochs`` go on where it ended. Settings of all parts, data and frozen
+            weights are compared; the initial weights of what learns are not. Of many processes,
+            under torchrun, the first writes; all must see the folder.
         callbacks: any objects with some of the hooks ``on_start(trainer)``, ``on_step(trainer,
             loss)``, ``on_evaluation(trainer, evaluation)``, ``on_epoch(trainer, record)``,
             ``on_checkpoint(trainer, path)`` and ``on_end(trainer, run)``, called on every
