@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 import fusecomp as fc
-from fusecomp.files import read_tensors
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +43,7 @@ def make_encoder(args: argparse.Namespace) -> fc.encoders.OpenClipEncoder:
         raise ValueError(f"{args.weights} does not fit {args.backbone}: {error}") from None
     size = model.visual.image_size
     size = size if isinstance(size, int) else size[0]
-    preprocess = fc.data.clip_transform(size, fc.data.TargetPad(1.25))
+    preprocess = fc.images.clip_transform(size, fc.images.TargetPad(1.25))
     tokenizer = open_clip.get_tokenizer(args.backbone)
     return fc.encoders.OpenClipEncoder(model, tokenizer, preprocess).to(args.device)
 
@@ -59,7 +58,7 @@ def read_weights(path: Path, backbone: str) -> dict[str, Tensor]:
             )
         weights = torch.jit.load(path, map_location="cpu").state_dict()
     else:
-        content = read_tensors(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
         weights = content.get("CLIP") or content.get("state_dict") or content
     no_weights = ("input_resolution", "context_length", "vocab_size")
     return {name: tensor for name, tensor in weights.items() if name not in no_weights}

@@ -46,10 +46,10 @@ def main() -> None:
     args = experiment.parse(parser)
     root = args.data_root or draw(args)
     name = "MiniCIRR" if args.data_root is None else "CIRR"
-    train, val = (fc.data.CIRR(root, split, name) for split in ("train", "val"))
+    train, val = (fc.datasets.CIRR(root, split, name) for split in ("train", "val"))
     result = experiment.run(args, train, val, root, SMALL)
     if args.submit:
-        ranking = fc.rank(result.model, fc.data.CIRR(root, "test1", name))
+        ranking = fc.rank(result.model, fc.datasets.CIRR(root, "test1", name))
         with distributed.first_alone() as first:
             if first:
                 write_submission(ranking, args.workdir / "submission")
@@ -57,7 +57,7 @@ def main() -> None:
 
 def write_submission(ranking: fc.Ranking, folder: Path) -> None:
     """The files of CIRR's server."""
-    for path in fc.data.write_cirr_submission(ranking, folder):
+    for path in fc.evaluation.write_cirr_submission(ranking, folder):
         print(f"for the server: {path}")
 
 

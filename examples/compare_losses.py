@@ -19,7 +19,7 @@ from torch import Tensor
 
 import fusecomp as fc
 from fusecomp import losses
-from fusecomp.protocols import Loss
+from fusecomp.types import Loss
 
 DIM, T = fashioniq_repro.SMALL.dim, 0.05
 METRICS = ("mean/recall@10", "mean/recall@50", "mean")
@@ -31,7 +31,7 @@ class Prepared:
     def __init__(self, args: argparse.Namespace) -> None:
         root = fashioniq_repro.draw(args)
         self.train, self.val = (
-            fc.data.FashionIQ(root, split, name="MiniFashion") for split in ("train", "val")
+            fc.datasets.FashionIQ(root, split, name="MiniFashion") for split in ("train", "val")
         )
         encoder = experiment.pretrained_encoder(args, root, fashioniq_repro.SMALL)
         self.encoder = fc.CachedEncoder.build(encoder, self.train, self.val)

@@ -71,7 +71,9 @@ def main() -> None:
     if (args.table is None) != (args.images is None):
         parser.error("--table and --images belong together")
     table, images = (args.table, args.images) if args.table else draw_table(args.workdir / "data")
-    train, val = (fc.data.TripletTable(table, images, split=split) for split in ("train", "val"))
+    train, val = (
+        fc.datasets.TripletTable(table, images, split=split) for split in ("train", "val")
+    )
     torch.manual_seed(0)
     text, width = text_encoder(args.text_model)
     vision, load = tinyclip.TinyImageEncoder(dim=128), tinyclip.load_picture

@@ -57,6 +57,13 @@ def mistyped(rng: Generator, text: str) -> str:
     return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")
+
+
 def write_once(
     root: str | Path, mark: str, settings: Mapping[str, Any], write: Callable[[Path], None]
 ) -> Path:

@@ -21,11 +21,11 @@ from torch import nn
 
 import fusecomp as fc
 from fusecomp import distributed
-from fusecomp.protocols import Encoder
 from fusecomp.report import ablation_table, write_report
 from fusecomp.training import Ablation, ablation, presets
+from fusecomp.types import Encoder
 
-Benchmark = fc.data.FashionIQ | fc.data.CIRR
+Benchmark = fc.datasets.FashionIQ | fc.datasets.CIRR
 
 
 @dataclass(frozen=True)

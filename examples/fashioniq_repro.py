@@ -49,8 +49,8 @@ def main() -> None:
     name = "MiniFashion" if args.data_root is None else "FashionIQ"
     options = {"categories": args.categories, "name": name}
     # Training ranks nothing, so only the pictures of its triplets count.
-    train = fc.data.FashionIQ(root, "train", gallery="val", **options)
-    val = fc.data.FashionIQ(root, "val", gallery=args.gallery, **options)
+    train = fc.datasets.FashionIQ(root, "train", gallery="val", **options)
+    val = fc.datasets.FashionIQ(root, "val", gallery=args.gallery, **options)
     experiment.run(args, train, val, root, SMALL)
 
 

@@ -8,7 +8,6 @@ import experiment
 from fashioniq_repro import SMALL
 
 import fusecomp as fc
-from fusecomp.files import read_json
 
 
 def parse_arguments(doc: str | None) -> argparse.Namespace:
@@ -50,15 +49,15 @@ def trainings(workdir: Path, seed: int) -> Path:
     return workdir / f"seed-{name_of(workdir, seed)}"
 
 
-def validation(root: Path, **options: Any) -> fc.data.FashionIQ:
+def validation(root: Path, **options: Any) -> fc.datasets.FashionIQ:
     """MiniFashion's queries under some protocol."""
-    return fc.data.FashionIQ(root, "val", name="MiniFashion", **options)
+    return fc.datasets.FashionIQ(root, "val", name="MiniFashion", **options)
 
 
-def plain_combiner(plain: fc.protocols.Encoder, root: Path, workdir: Path) -> fc.ComposedEncoder:
+def plain_combiner(plain: fc.Encoder, root: Path, workdir: Path) -> fc.ComposedEncoder:
     """The Combiner on the plain encoder: its training has ended, so resuming loads it."""
-    config = fc.StageConfig.from_dict(read_json(workdir / "stage2" / "config.json"))
-    train = fc.data.FashionIQ(root, "train", gallery="val", name="MiniFashion")
+    config = fc.StageConfig.from_json((workdir / "stage2" / "config.json").read_text())
+    train = fc.datasets.FashionIQ(root, "train", gallery="val", name="MiniFashion")
     trainer = fc.TwoStageTrainer(
         plain,
         fc.Combiner(SMALL.dim),

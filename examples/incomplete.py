@@ -6,7 +6,7 @@ from typing import TypeVar
 import fusecomp as fc
 from fusecomp import distributed
 
-Data = TypeVar("Data", bound=fc.protocols.Dataset)
+Data = TypeVar("Data", bound=fc.Dataset)
 
 
 def leave_out_bad_pictures(root: Path, datasets: dict[str, Data]) -> list[Data]:
@@ -17,12 +17,12 @@ def leave_out_bad_pictures(root: Path, datasets: dict[str, Data]) -> list[Data]:
     """
     kinds = {type(data).__name__.lower() for data in datasets.values()}
     with distributed.first_alone() as first:
-        found = fc.data.verify(kinds.pop(), root, decode=True).bad_pictures if first else ()
+        found = fc.datasets.verify(kinds.pop(), root, decode=True).bad_pictures if first else ()
     bad = frozenset(distributed.gather_objects(found)[0])
     reduced = []
     for split, data in datasets.items():
         gone = [image_id for image_id in data.image_ids if image_id in bad]
-        rest: Data = fc.data.without(data, gone)  # type: ignore[assignment]  # it acts as one
+        rest: Data = fc.datasets.without(data, gone)  # type: ignore[assignment]  # it acts as one
         names = f", the first: {', '.join(gone[:5])}" if gone else ""
         print(
             f"{len(gone):,} of {len(data.image_ids):,} pictures of {split} are missing or broken, "

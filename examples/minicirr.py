@@ -20,13 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from drawn_dataset import command_line, write_once
+from drawn_dataset import command_line, write_json, write_once
 from minicirr_captions import slip, write_caption, write_description
 from minicirr_pictures import draw_scene
 from minicirr_scenes import GROUP, new_group
 from numpy.random import Generator
-
-from fusecomp.files import write_json
 
 VERSION = 1  # part of the settings on disk: raise it when the same seed draws something else
 FOLDERS = {"train": "train", "val": "dev", "test1": "test1"}

@@ -20,13 +20,11 @@ import string
 from pathlib import Path
 
 import numpy as np
-from drawn_dataset import command_line, write_once
+from drawn_dataset import command_line, write_json, write_once
 from minifashion_captions import describe, write_caption
 from minifashion_pictures import draw_garment
 from minifashion_wardrobe import draw_pairs, wardrobe
 from numpy.random import Generator
-
-from fusecomp.files import write_json
 
 CATEGORIES = ("dress", "shirt", "toptee")
 VERSION = 1  # part of the settings on disk: raise it when the same seed draws something else

@@ -30,7 +30,7 @@ def main() -> None:
             f"captions {captions}": finished_run.validation(root, captions=captions)
             for captions in ("reversed", "averaged", "alone", "both-orders")
         },
-        "every 20th picture missing": fc.data.without(default, default.image_ids[::20]),
+        "every 20th picture missing": fc.datasets.without(default, default.image_ids[::20]),
     }
     for name in ("plain, Sum", "tuned, Combiner"):
         # Each text is encoded once for all rows.

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 
 import fusecomp as fc
+from fusecomp.evaluation import compare, cosines
 from fusecomp.report import (
     ablation_table,
-    compare,
     cosine_figure,
-    cosines,
     interval_table,
     retrieval_page,
     training_curves,

@@ -1,41 +1,97 @@
 """Composed image retrieval: fuse an image and a text embedding into one query.
 
-The most used names stand here; the packages hold the rest.
+The most used names stand here; the packages hold the rest. Each is loaded when it is asked for.
 """
 
-from fusecomp import data, encoders, fusion, losses, report, retrieval, training
-from fusecomp.encoders import CachedEncoder, DualEncoder
-from fusecomp.evaluation import Evaluation, Ranking, evaluate, rank
-from fusecomp.fusion import Combiner, Sum
-from fusecomp.losses import InfoNCE
-from fusecomp.model import ComposedEncoder
-from fusecomp.records import Triplet
-from fusecomp.training import Run, StageConfig, Trainer, TwoStageTrainer, fit
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fusecomp import (
+        caching,
+        datasets,
+        encoders,
+        evaluation,
+        fusions,
+        images,
+        losses,
+        report,
+        retrieval,
+        training,
+        types,
+    )
+    from fusecomp.caching import CachedEncoder
+    from fusecomp.encoders import DualEncoder
+    from fusecomp.evaluation import Evaluation, Ranking, evaluate, rank
+    from fusecomp.fusions import Combiner, Sum
+    from fusecomp.images import PictureError
+    from fusecomp.losses import InfoNCE
+    from fusecomp.model import ComposedEncoder
+    from fusecomp.training import Run, StageConfig, Trainer, TwoStageTrainer, fit
+    from fusecomp.types import Dataset, Encoder, Fusion, Loss, Task, Triplet
 
 __version__ = "0.1.0"
+
+_PACKAGES = (
+    *("caching", "datasets", "encoders", "evaluation", "fusions", "images", "losses"),
+    *("report", "retrieval", "training", "types"),
+)
+_HOMES = {
+    **dict.fromkeys(("Dataset", "Encoder", "Fusion", "Loss", "Task", "Triplet"), "types"),
+    **dict.fromkeys(("Evaluation", "Ranking", "evaluate", "rank"), "evaluation"),
+    **dict.fromkeys(("Run", "StageConfig", "Trainer", "TwoStageTrainer", "fit"), "training"),
+    **dict.fromkeys(("Combiner", "Sum"), "fusions"),
+    "CachedEncoder": "caching",
+    "ComposedEncoder": "model",
+    "DualEncoder": "encoders",
+    "InfoNCE": "losses",
+    "PictureError": "images",
+}
 
 __all__ = [
     "CachedEncoder",
     "Combiner",
     "ComposedEncoder",
+    "Dataset",
     "DualEncoder",
+    "Encoder",
     "Evaluation",
+    "Fusion",
     "InfoNCE",
+    "Loss",
+    "PictureError",
     "Ranking",
     "Run",
     "StageConfig",
     "Sum",
+    "Task",
     "Trainer",
     "Triplet",
     "TwoStageTrainer",
-    "data",
+    "caching",
+    "datasets",
     "encoders",
     "evaluate",
+    "evaluation",
     "fit",
-    "fusion",
+    "fusions",
+    "images",
     "losses",
     "rank",
     "report",
     "retrieval",
     "training",
+    "types",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"fusecomp.{name}")
+    if name in _HOMES:
+        return getattr(import_module(f"fusecomp.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'fusecomp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,10 +8,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fusecomp.data import verify
-from fusecomp.encoders import CachedEncoder
-from fusecomp.evaluation import Evaluation
-from fusecomp.report import compare
+from fusecomp.caching import CachedEncoder
+from fusecomp.datasets import verify
+from fusecomp.evaluation import Evaluation, compare
 
 __all__ = ["main"]
 

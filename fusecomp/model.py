@@ -9,22 +9,21 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-from fusecomp.checks import as_path, ordered, shown, strings
-from fusecomp.distributed import prepare, shard_like, whole
-from fusecomp.files import read_tensors, write_tensors
-from fusecomp.identity import class_name, differences, settings
-from fusecomp.loading import load_few, require_files
-from fusecomp.modules import device_of, inference, require_one_device
-from fusecomp.protocols import SIDES, Encoder, Fusion
-from fusecomp.records import check_text_counts
-from fusecomp.similarity import (
+from fusecomp._core.checks import as_path, ordered, shown, strings
+from fusecomp._core.devices import device_of, inference, require_one_device
+from fusecomp._core.files import read_tensors, write_tensors
+from fusecomp._core.identity import class_name, differences, settings
+from fusecomp._core.similarity import (
     check_features,
     check_tensor,
     non_finite_rows,
     normalize,
     widen,
 )
-from fusecomp.weights import check_weights
+from fusecomp._core.weights import check_weights
+from fusecomp.distributed import prepare, shard_like, whole
+from fusecomp.images import load_few, require_files
+from fusecomp.types import SIDES, Encoder, Fusion, check_text_counts
 
 __all__ = ["ComposedEncoder"]
 
@@ -46,7 +45,7 @@ class ComposedEncoder(nn.Module):
 
     Example:
         >>> from fusecomp.encoders import CachedEncoder
-        >>> from fusecomp.fusion import Sum
+        >>> from fusecomp.fusions import Sum
         >>> cached = CachedEncoder.from_arrays(
         ...     ["a", "b"], torch.tensor([[3.0, 0.0], [0.0, 1.0]]),
         ...     ["is red"], torch.tensor([[0.0, 4.0]]),

@@ -12,9 +12,9 @@ import torch
 from processes import Processes
 from verifying import picture
 
-from fusecomp.data import CIRR
-from fusecomp.encoders import CachedEncoder
-from fusecomp.fusion import Sum
+from fusecomp.caching import CachedEncoder
+from fusecomp.datasets import CIRR
+from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"

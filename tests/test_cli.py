@@ -18,10 +18,9 @@ from evaluations import random_evaluation
 from PIL import Image
 
 from fusecomp import cli
-from fusecomp.data import CIRR, FashionIQ, VerifyReport
-from fusecomp.encoders import CachedEncoder
-from fusecomp.evaluation import Evaluation
-from fusecomp.report import compare
+from fusecomp.caching import CachedEncoder
+from fusecomp.datasets import CIRR, FashionIQ, VerifyReport
+from fusecomp.evaluation import Evaluation, compare
 
 ROOT = Path(cli.__file__).parents[1]
 
@@ -252,7 +251,7 @@ def test_ctrl_c_is_status_130(table: list[str], monkeypatch: pytest.MonkeyPatch)
 SLOWLY = """
 import signal, sys, time
 from fusecomp import cli
-from fusecomp.data import _verify_pictures
+from fusecomp.datasets import _verify_pictures
 
 def check(path, decode):
     time.sleep(0.05)

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from raising import own_error, shown_id
 from torch import Tensor, nn
 
-from fusecomp.encoders import CachedEncoder, DualEncoder
-from fusecomp.files import read_tensors, write_tensors
-from fusecomp.fusion import Combiner, Sum
-from fusecomp.loading import PictureError
+from fusecomp._core.files import read_tensors, write_tensors
+from fusecomp._core.similarity import normalize
+from fusecomp.caching import CachedEncoder
+from fusecomp.encoders import DualEncoder
+from fusecomp.fusions import Combiner, Sum
+from fusecomp.images._loading import PictureError
 from fusecomp.model import ComposedEncoder
-from fusecomp.records import Batch
-from fusecomp.similarity import normalize
+from fusecomp.types import Batch
 
 
 class Hostile:

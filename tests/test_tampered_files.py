@@ -14,9 +14,9 @@ import torch
 from cacheable import IDS, TEXTS, cached, live
 
 import fusecomp as fc
-from fusecomp.checksum import checksum
+from fusecomp._core.checksum import checksum
 from fusecomp.evaluation import TaskRanking, score
-from fusecomp.records import Task
+from fusecomp.types import Task
 
 # Longer than any of these files takes; one that waits for ever would take longer still.
 SECONDS = 10

@@ -14,8 +14,8 @@ from tasks import Toy, toy_task
 from torch import Tensor, nn
 
 import fusecomp as fc
-from fusecomp import losses, report, retrieval
-from fusecomp.similarity import cosine, normalize
+from fusecomp import evaluation, losses, report, retrieval
+from fusecomp._core.similarity import cosine, normalize
 
 Call = Callable[[Any], Any]
 
@@ -62,9 +62,9 @@ WHOLE: dict[str, Call] = {
     "dim of DualEncoder": lambda v: dual(text_dim=2, dim=v),
     "image_dim of DualEncoder": lambda v: dual(image_dim=v),
     "text_dim of DualEncoder": lambda v: dual(text_dim=v, dim=3),
-    "resamples of bootstrap": lambda v: report.bootstrap(FOUND, resamples=v),
+    "resamples of bootstrap": lambda v: evaluation.bootstrap(FOUND, resamples=v),
     "resamples of interval_table": lambda v: report.interval_table(FOUND, resamples=v),
-    "resamples of compare": lambda v: report.compare(FOUND, FOUND, resamples=v),
+    "resamples of compare": lambda v: evaluation.compare(FOUND, FOUND, resamples=v),
     "epochs of StageConfig": setting("epochs"),
     "batch_size of StageConfig": setting("batch_size"),
     "keep of StageConfig": setting("keep"),
@@ -72,8 +72,8 @@ WHOLE: dict[str, Call] = {
 }
 # These may be 0.
 FROM_ZERO: dict[str, Call] = {
-    "changes of compare": lambda v: report.compare(FOUND, FOUND, resamples=9, changes=v),
-    "seed of bootstrap": lambda v: report.bootstrap(FOUND, resamples=9, seed=v),
+    "changes of compare": lambda v: evaluation.compare(FOUND, FOUND, resamples=9, changes=v),
+    "seed of bootstrap": lambda v: evaluation.bootstrap(FOUND, resamples=9, seed=v),
     "warmup of StageConfig": setting("warmup"),
     "seed of StageConfig": setting("seed"),
 }
@@ -82,7 +82,7 @@ OPTIONAL: dict[str, Call] = {
     "workers of build": lambda v: build(workers=v),
     "workers of rank": lambda v: fc.rank(MODEL, DATA, workers=v),
     "workers of evaluate": lambda v: fc.evaluate(MODEL, DATA, workers=v),
-    "workers of cosines": lambda v: report.cosines(MODEL, DATA, workers=v),
+    "workers of cosines": lambda v: evaluation.cosines(MODEL, DATA, workers=v),
     "micro_batch of StageConfig": setting("micro_batch"),
     "patience of StageConfig": setting("patience"),
     "save_every of StageConfig": setting("save_every"),
@@ -271,7 +271,7 @@ FEATURES: dict[str, Call] = {
     "query of search": lambda v: retrieval.search(v, EYE, 1),
     "gallery of search": lambda v: retrieval.search(EYE, v, 1),
     "query of rank_targets": lambda v: retrieval.rank_targets(v, EYE, IDS, 1),
-    "query of feature_cosines": lambda v: report.feature_cosines(v, EYE, IDS),
+    "query of feature_cosines": lambda v: evaluation.feature_cosines(v, EYE, IDS),
     "bank of InfoNCE": lambda v: fc.InfoNCE(bank=v, bank_ids=IDS),
     "queries of Distill": lambda v: losses.Distill(v, QUERY_IDS, EYE, IDS),
     "targets of Distill": lambda v: losses.Distill(EYE, QUERY_IDS, v, IDS),
@@ -400,11 +400,11 @@ def test_what_is_no_path_is_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda v: report.bootstrap(v), "evaluation must be an Evaluation"),
+        (lambda v: evaluation.bootstrap(v), "evaluation must be an Evaluation"),
         (lambda v: report.interval_table(v), "evaluation must be an Evaluation"),
-        (lambda v: report.compare(v, FOUND), "a must be an Evaluation"),
-        (lambda v: report.compare(FOUND, v), "b must be an Evaluation"),
-        (lambda v: report.retrieval_page(v, DATA, NOWHERE), "evaluation must be an Evaluation"),
+        (lambda v: evaluation.compare(v, FOUND), "a must be an Evaluation"),
+        (lambda v: evaluation.compare(FOUND, v), "b must be an Evaluation"),
+        (lambda v: report.retrieval_page(v, DATA, NOWHERE), "evaluation "),
         (lambda v: report.ablation_table(v), "rows must map names to Evaluation"),
         (lambda v: report.ablation_table({"a": v}), "rows must map names to Evaluation, but 'a'"),
         (lambda v: report.comparison_table(v), "rows must map names to Evaluation"),
@@ -415,7 +415,7 @@ def test_what_is_no_path_is_named(name: str) -> None:
         (lambda v: report.retrieval_page(FOUND, v, NOWHERE), "dataset "),
         (lambda v: report.contact_sheet(DATA.triplets(), v, NOWHERE), "dataset "),
         (lambda v: report.contact_sheet([v], DATA, NOWHERE), "triplets must be a list of Triplet"),
-        (lambda v: report.cosines(v, DATA), "model "),
+        (lambda v: evaluation.cosines(v, DATA), "model "),
         (lambda v: fc.rank(v, DATA), "model "),
         (lambda v: fc.evaluate(MODEL, v), "dataset "),
         (lambda v: fc.CachedEncoder.build(v, DATA), "encoder "),
@@ -432,7 +432,7 @@ def test_an_object_in_the_place_of_another_is_named(call: Call, message: str) ->
 
 def test_names_of_a_comparison_and_gates_are_checked() -> None:
     for names in ("ab", ("a",), ("a", "b", "c"), ("a", 1), {"a", "b"}, None):
-        assert "names must be " in own_error(report.compare, FOUND, FOUND, names=names)
+        assert "names must be " in own_error(evaluation.compare, FOUND, FOUND, names=names)
     four = [0.5] * 3
     for gates in (
         "0.5",

@@ -19,9 +19,8 @@ import numpy as np
 import torch
 
 import fusecomp as fc
-from fusecomp.evaluation import TaskRanking, score
-from fusecomp.records import Task
-from fusecomp.report import compare
+from fusecomp.evaluation import TaskRanking, compare, score
+from fusecomp.types import Task
 
 RESAMPLES, BLOCK = 10_000, 100
 FASHIONIQ = {"dress": (2017, 3817), "shirt": (2038, 6346), "toptee": (1961, 5373)}

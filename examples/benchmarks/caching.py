@@ -47,13 +47,13 @@ def show(name: str, unit: str, costs: dict[str, Cost]) -> None:
     print_table(header, rows)
 
 
-def run_stage2(clip: fc.encoders.OpenClipEncoder, train: fc.protocols.Dataset, rows: int) -> None:
+def run_stage2(clip: fc.encoders.OpenClipEncoder, train: fc.Dataset, rows: int) -> None:
     """An epoch of stage 2."""
     trainer = stage2.make_trainer(train, dropout=0.5)
     encoder, config = trainer.encoder, trainer.config
     trainer.step(next(fc.training.batches(train, encoder, config, epoch=0)))  # warm-up
     pictures, texts = torch.randn(rows, 3, 288, 288), list(islice(train.texts(), rows))
-    batches: list[fc.records.Batch] = []
+    batches: list[fc.types.Batch] = []
     steps = [cost(lambda: batches.extend(fc.training.batches(train, encoder, config, epoch=1)))]
     encodings: list[tuple[Cost, Cost]] = []
     for batch in batches:

@@ -24,7 +24,7 @@ from measure import growth, growths, interleaved
 from torch.nn import functional as F
 
 import fusecomp as fc
-from fusecomp.records import Task
+from fusecomp.types import Task
 
 DIM = 640
 

@@ -43,9 +43,7 @@ def show(costs: Mapping[str, Cost], pictures: int) -> None:
     print_table(header, rows)
 
 
-def build(
-    encoder: fc.protocols.Encoder, data: fc.protocols.Dataset, folder: str, batch: int, workers: int
-) -> None:
+def build(encoder: fc.Encoder, data: fc.Dataset, folder: str, batch: int, workers: int) -> None:
     """Extraction into a file that is not there yet."""
     path = Path(folder) / "features.safetensors"
     path.unlink(missing_ok=True)
@@ -87,9 +85,7 @@ def main() -> None:
                 for batch in batches:
                     clip.encode_image(batch.to(args.device)).cpu()
 
-        def ways(
-            encoder: fc.protocols.Encoder, data: fc.protocols.Dataset
-        ) -> dict[str, Callable[[], object]]:
+        def ways(encoder: fc.Encoder, data: fc.Dataset) -> dict[str, Callable[[], object]]:
             options = (encoder, data, folder, args.batch_size)
             return {f"build, {n} workers": partial(build, *options, n) for n in WORKERS}
 

@@ -65,13 +65,13 @@ def make_trainer(batch: int, **settings: Any) -> fc.Trainer:
     return fc.Trainer(model, stage2.SyntheticTriplets(), fc.InfoNCE(temperature=0.1), config)
 
 
-def make_batch(rows: int) -> fc.records.Batch:
+def make_batch(rows: int) -> fc.types.Batch:
     """Random tokens for pictures and texts."""
     generator = torch.Generator().manual_seed(1)
     reference, texts, target = torch.randn(3, rows, TOKENS, WIDTH, generator=generator)
     every = torch.arange(rows)
     names = [str(row) for row in range(rows)]
-    return fc.records.Batch(reference, texts, target, torch.ones_like(every), every, every, names)
+    return fc.types.Batch(reference, texts, target, torch.ones_like(every), every, every, names)
 
 
 def memory(rows: int, settings: dict[str, Any]) -> float:
@@ -81,7 +81,7 @@ def memory(rows: int, settings: dict[str, Any]) -> float:
     return growth(partial(trainer.step, batch))
 
 
-def gradients(trainer: fc.Trainer, batch: fc.records.Batch) -> list[Tensor]:
+def gradients(trainer: fc.Trainer, batch: fc.types.Batch) -> list[Tensor]:
     """Of a first step."""
     trainer.step(batch)
     return [p.grad.clone() for p in trainer.model.parameters() if p.grad is not None]

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 import fusecomp as fc
-from fusecomp.records import Task
+from fusecomp.types import Task
 
 BACKBONE = "RN50x4-quickgelu"
 CHANGES = (
@@ -28,7 +28,7 @@ def make_clip() -> fc.encoders.OpenClipEncoder:
     import open_clip
 
     model: Any = open_clip.create_model(BACKBONE, pretrained=None)
-    preprocess = fc.data.clip_transform(model.visual.image_size, fc.data.TargetPad(1.25))
+    preprocess = fc.images.clip_transform(model.visual.image_size, fc.images.TargetPad(1.25))
     return fc.encoders.OpenClipEncoder(model, open_clip.get_tokenizer(BACKBONE), preprocess)
 
 

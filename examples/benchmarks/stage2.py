@@ -51,7 +51,7 @@ class SyntheticTriplets:
         """One for each triplet."""
         return [f"text {row}" for row in range(TRIPLETS)]
 
-    def tasks(self) -> list[fc.records.Task]:
+    def tasks(self) -> list[fc.Task]:
         """Nothing is evaluated."""
         return []
 
@@ -99,15 +99,15 @@ def multiply(products: list[tuple[Tensor, Tensor]]) -> Callable[[], None]:
     return run
 
 
-def read_triplets(root: Path | None) -> fc.protocols.Dataset:
+def read_triplets(root: Path | None) -> fc.Dataset:
     """FashionIQ's training triplets, without a picture, or as many synthetic ones."""
     if root is None:
         return SyntheticTriplets()
-    return fc.data.FashionIQ(root, "train", gallery="val")
+    return fc.datasets.FashionIQ(root, "train", gallery="val")
 
 
 def make_trainer(
-    train: fc.protocols.Dataset,
+    train: fc.Dataset,
     dropout: float,
     device: str = "cpu",
     workdir: Path | None = None,
@@ -124,7 +124,7 @@ def make_trainer(
     return fc.Trainer(model, train, fc.InfoNCE(), config, workdir=workdir, callbacks=callbacks)
 
 
-def step(trainer: fc.Trainer, batches: Iterator[fc.records.Batch]) -> None:
+def step(trainer: fc.Trainer, batches: Iterator[fc.types.Batch]) -> None:
     """One step on the next batch."""
     trainer.step(next(batches))
 
@@ -160,7 +160,7 @@ def main() -> None:
     print_table(["", "products s", "step s", "share", "x fp32", "CPU ms for a batch"], rows)
 
 
-def make_batches(trainer: fc.Trainer) -> tuple[list[fc.records.Batch], list[float]]:
+def make_batches(trainer: fc.Trainer) -> tuple[list[fc.types.Batch], list[float]]:
     """An epoch of batches, and the CPU milliseconds of each with its features looked up.
 
     The first one's include the names of the whole epoch.

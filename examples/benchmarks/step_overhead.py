@@ -36,7 +36,7 @@ class Rows:
         """One for each triplet."""
         return tuple(triplet.texts[0] for triplet in _TRIPLETS)
 
-    def tasks(self) -> list[fc.records.Task]:
+    def tasks(self) -> list[fc.Task]:
         """Nothing is evaluated."""
         return []
 

@@ -42,7 +42,9 @@ def main() -> None:
         ids = draw(root, options.pictures, random.Random(options.seed))
         planted = plant(root / "images", ids, random.Random(options.seed + 1))
         print(f"{options.pictures:,} pictures made in {time.perf_counter() - began:.0f} s")
-        report = fc.data.verify("fashioniq", root, decode=options.decode, workers=options.workers)
+        report = fc.datasets.verify(
+            "fashioniq", root, decode=options.decode, workers=options.workers
+        )
     finally:
         shutil.rmtree(root)
     show(report, planted)
@@ -153,7 +155,7 @@ def plant(images: Path, ids: list[str], rng: random.Random) -> dict[str, set[str
 SOUND = encoded(Image.new("RGB", (24, 24)), "JPEG")
 
 
-def show(report: fc.data.VerifyReport, planted: dict[str, set[str]]) -> None:
+def show(report: fc.datasets.VerifyReport, planted: dict[str, set[str]]) -> None:
     """Print what was found of what was planted; leave with status 1 if anything differs."""
     found = {finding.kind: set(finding.names) for finding in report.findings}
     print(f"verified in {report.seconds:.1f} s, {report.pictures / report.seconds:,.0f} a second")

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fusecomp.files import read_tensors
-from fusecomp.weights import check_weights, without_wrappers
+from fusecomp._core.files import read_tensors
+from fusecomp._core.weights import check_weights, without_wrappers
 
 __all__ = ["build_clip", "read_clip4cir"]
 

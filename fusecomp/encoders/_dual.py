@@ -4,11 +4,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fusecomp.checks import whole_number
+from fusecomp._core.checks import whole_number
+from fusecomp._core.identity import fingerprint
 from fusecomp.encoders._texts import list_of_texts
 from fusecomp.encoders._towers import parameters_by_side
-from fusecomp.identity import fingerprint
-from fusecomp.protocols import SIDES
+from fusecomp.types import SIDES
 
 __all__ = ["DualEncoder"]
 

@@ -4,23 +4,16 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from fusecomp.encoders._clip import (
-    PROBE,
-    in_precision_of,
-    probe_hash,
-    require_work,
-    side_by_parts,
-)
+from fusecomp._core.files import write_tensors
+from fusecomp._core.identity import fingerprint
+from fusecomp.encoders._clip import PROBE, in_precision_of, probe_hash, require_work, side_by_parts
 from fusecomp.encoders._clip4cir import build_clip, read_clip4cir
 from fusecomp.encoders._cut import CutWarning
 from fusecomp.encoders._one_at_a_time import one_at_a_time
 from fusecomp.encoders._padding import encode_without_padding
 from fusecomp.encoders._texts import list_of_texts
 from fusecomp.encoders._towers import parameters_by_side
-from fusecomp.files import write_tensors
-from fusecomp.identity import fingerprint
-from fusecomp.pictures import PictureLoader
-from fusecomp.preprocessing import TargetPad, clip_transform
+from fusecomp.images import PictureLoader, TargetPad, clip_transform
 
 __all__ = ["OpenClipEncoder"]
 
@@ -46,7 +39,7 @@ class OpenClipEncoder(nn.Module):
             with towers of timm or transformers.
         tokenizer: as ``open_clip.get_tokenizer`` returns it, or ``clip.tokenize``.
         preprocess: PIL picture -> tensor, such as the one that comes with the model, or
-            ``fusecomp.data.clip_transform(size, TargetPad())``. Not needed where pictures never
+            ``fusecomp.images.clip_transform(size, TargetPad())``. Not needed where pictures never
             come from files.
 
     Raises:

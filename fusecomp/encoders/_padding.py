@@ -3,7 +3,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fusecomp.modules import device_of
+from fusecomp._core.devices import device_of
 
 __all__ = ["encode_without_padding"]
 

@@ -3,10 +3,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fusecomp._core.devices import device_of
 from fusecomp.encoders._cut import CutWarning
 from fusecomp.encoders._one_at_a_time import one_at_a_time
 from fusecomp.encoders._texts import list_of_texts
-from fusecomp.modules import device_of
 
 __all__ = ["SentenceTransformersText"]
 

@@ -1,6 +1,6 @@
 from typing import Any
 
-from fusecomp.checks import shown, strings
+from fusecomp._core.checks import shown, strings
 
 __all__ = ["list_of_texts"]
 

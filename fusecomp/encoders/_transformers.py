@@ -5,20 +5,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fusecomp.encoders._clip import (
-    PROBE,
-    in_precision_of,
-    probe_hash,
-    require_work,
-    side_by_parts,
-)
+from fusecomp._core.devices import device_of
+from fusecomp._core.identity import fingerprint
+from fusecomp.encoders._clip import PROBE, in_precision_of, probe_hash, require_work, side_by_parts
 from fusecomp.encoders._cut import CutWarning
 from fusecomp.encoders._one_at_a_time import one_at_a_time
 from fusecomp.encoders._texts import list_of_texts
 from fusecomp.encoders._towers import parameters_by_side
-from fusecomp.identity import fingerprint
-from fusecomp.modules import device_of
-from fusecomp.pictures import PictureLoader, require_pillow, rgb
+from fusecomp.images import PictureLoader, require_pillow, rgb
 
 __all__ = ["TransformersEncoder"]
 

@@ -1,5 +1,9 @@
-"""The protocol, run once: queries and gallery -> Ranking -> Evaluation."""
+"""The protocol, run once: queries and gallery -> Ranking -> Evaluation; and what compares these."""
 
+from fusecomp.evaluation._bootstrap import Interval, bootstrap
+from fusecomp.evaluation._cirr_submission import write_cirr_submission
+from fusecomp.evaluation._compare import Change, Comparison, Difference, compare
+from fusecomp.evaluation._cosines import CosineDistribution, Cosines, cosines, feature_cosines
 from fusecomp.evaluation._evaluate import Evaluation, evaluate, score
 from fusecomp.evaluation._features import TaskFeatures
 from fusecomp.evaluation._metrics import combine, headline, metric_names
@@ -7,22 +11,35 @@ from fusecomp.evaluation._protocol import (
     ProtocolWarning,
     describe_protocol,
     protocol_differences,
+    warn_of_differences,
 )
 from fusecomp.evaluation._rank import rank
 from fusecomp.evaluation._ranking import Ranking, TaskRanking
 
 __all__ = [
+    "Change",
+    "Comparison",
+    "CosineDistribution",
+    "Cosines",
+    "Difference",
     "Evaluation",
+    "Interval",
     "ProtocolWarning",
     "Ranking",
     "TaskFeatures",
     "TaskRanking",
+    "bootstrap",
     "combine",
+    "compare",
+    "cosines",
     "describe_protocol",
     "evaluate",
+    "feature_cosines",
     "headline",
     "metric_names",
     "protocol_differences",
     "rank",
     "score",
+    "warn_of_differences",
+    "write_cirr_submission",
 ]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fusecomp.evaluation._ranking import TaskRanking
-from fusecomp.records import Triplet
+from fusecomp.types import Triplet
 
 __all__ = ["check_found"]
 

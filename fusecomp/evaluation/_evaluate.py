@@ -1,16 +1,16 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from fusecomp.checks import as_path
+from fusecomp._core.checks import as_path, require_both, shown
 from fusecomp.evaluation._metrics import combine, headline_of, mean_group, metric_names
 from fusecomp.evaluation._rank import rank
 from fusecomp.evaluation._ranking import Ranking
 from fusecomp.model import ComposedEncoder
-from fusecomp.protocols import Dataset, require_both
+from fusecomp.types import Dataset
 
-__all__ = ["Evaluation", "evaluate", "score"]
+__all__ = ["Evaluation", "evaluate", "require_evaluation", "score"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,3 +150,12 @@ def score(ranking: Ranking) -> Evaluation:
         for name, task in ranking.items()
     }
     return Evaluation({name: float(v) for name, v in combine(recalls).items()}, ranking)
+
+
+def require_evaluation(name: str, value: Any) -> None:
+    """Raise TypeError unless this is an evaluation."""
+    if not isinstance(value, Evaluation):
+        raise TypeError(
+            f"{name} must be an Evaluation, as evaluate returns it, got {shown(value)}; "
+            "Evaluation.load(path) reads a saved one"
+        )

@@ -4,17 +4,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fusecomp.checks import whole_number
-from fusecomp.data import without
-from fusecomp.encoders import CachedEncoder
+from fusecomp._core.checks import require_both, require_choice, whole_number
+from fusecomp._core.devices import device_of, inference, require_one_device
+from fusecomp._core.randomness import repeatable
+from fusecomp._core.similarity import non_finite_rows
+from fusecomp.caching import CachedEncoder
+from fusecomp.datasets import without
 from fusecomp.evaluation._tasks import check_tasks
-from fusecomp.loading import ON_ERROR
+from fusecomp.images import ON_ERROR
 from fusecomp.model import ComposedEncoder
-from fusecomp.modules import device_of, inference, require_one_device
-from fusecomp.protocols import Dataset, Encoder, require_both, require_choice
-from fusecomp.randomness import repeatable
-from fusecomp.records import Task, Triplet
-from fusecomp.similarity import non_finite_rows
+from fusecomp.types import Dataset, Encoder, Task, Triplet
 
 __all__ = ["TaskFeatures", "TaskIndices"]
 

@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fusecomp.checksum import checksum
+from fusecomp._core.checksum import checksum
+from fusecomp._core.files import open_atomic, open_regular, parse_json, reading
 from fusecomp.evaluation._consistent import check_found
 from fusecomp.evaluation._ranking import Ranking, TaskRanking
 from fusecomp.evaluation._tasks import check_tasks
-from fusecomp.files import open_atomic, open_regular, parse_json, reading
-from fusecomp.records import Task, Triplet
+from fusecomp.types import Task, Triplet
 
 __all__ = ["read_ranking", "write_ranking"]
 

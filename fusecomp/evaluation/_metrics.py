@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from fusecomp.evaluation._tasks import check_tasks
-from fusecomp.protocols import Dataset
-from fusecomp.records import Task
+from fusecomp.types import Dataset, Task
 
 __all__ = ["SUBSET_KS", "combine", "headline", "headline_of", "mean_group", "metric_names"]
 

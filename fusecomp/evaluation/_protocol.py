@@ -1,6 +1,12 @@
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 
-__all__ = ["ProtocolWarning", "describe_protocol", "protocol_differences"]
+__all__ = [
+    "ProtocolWarning",
+    "describe_protocol",
+    "protocol_differences",
+    "warn_of_differences",
+]
 
 _UNSAID = "not said"
 
@@ -31,3 +37,12 @@ def protocol_differences(one: Mapping[str, str], other: Mapping[str, str]) -> li
         for name in {**one, **other}
         if one.get(name) != other.get(name)
     ]
+
+
+def warn_of_differences(one: str, other: str, differences: Sequence[str], level: int = 3) -> None:
+    """Warn the caller of a report that the scores of two do not compare."""
+    warnings.warn(
+        f"{one!r} and {other!r} do not compare: {', '.join(differences)}",
+        ProtocolWarning,
+        stacklevel=level,
+    )

@@ -1,13 +1,12 @@
 from torch import Tensor
 
-from fusecomp.checks import whole_number
+from fusecomp._core.checks import whole_number
+from fusecomp._core.devices import inference
 from fusecomp.evaluation._features import TaskFeatures
 from fusecomp.evaluation._ranking import Ranking, TaskRanking
 from fusecomp.model import ComposedEncoder
-from fusecomp.modules import inference
-from fusecomp.protocols import Dataset
-from fusecomp.records import Task
 from fusecomp.retrieval import rank_targets
+from fusecomp.types import Dataset, Task
 
 __all__ = ["rank"]
 
@@ -30,7 +29,7 @@ def rank(
         k: how many results to keep for each query.
         workers: processes that load pictures; None chooses.
         on_error: ``"raise"`` stops at a picture that is missing or broken; ``"skip"`` leaves out
-            what needs it, as if by ``data.without``: each task lists what it lacks.
+            what needs it, as if by ``datasets.without``: each task lists what it lacks.
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.

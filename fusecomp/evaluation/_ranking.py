@@ -7,8 +7,8 @@ from torch import Tensor
 
 from fusecomp.evaluation._metrics import SUBSET_KS
 from fusecomp.evaluation._protocol import describe_protocol
-from fusecomp.records import Task
 from fusecomp.retrieval import hits_at_k
+from fusecomp.types import Task
 
 __all__ = ["Ranking", "TaskRanking"]
 

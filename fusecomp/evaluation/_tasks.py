@@ -1,8 +1,8 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from fusecomp.checks import ordered, shown
-from fusecomp.records import Task, are_ks
+from fusecomp._core.checks import ordered, shown
+from fusecomp.types import Task, are_ks
 
 __all__ = ["check_tasks"]
 

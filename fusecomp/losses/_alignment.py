@@ -1,8 +1,8 @@
 import torch
 from torch import Tensor, nn
 
+from fusecomp._core.similarity import check_pair, normalize, widen
 from fusecomp.losses._ids import batch_ids
-from fusecomp.similarity import check_pair, normalize, widen
 
 __all__ = ["CosineAlignment"]
 

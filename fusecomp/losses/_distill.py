@@ -1,14 +1,14 @@
 import torch
 from torch import Tensor, nn
 
-from fusecomp.checks import positive
-from fusecomp.identity import hash_tensors
+from fusecomp._core.checks import positive
+from fusecomp._core.identity import hash_tensors
+from fusecomp._core.similarity import check_widths, normalize
 from fusecomp.losses._ids import batch_ids, check_ids, find
 from fusecomp.losses._pairs import check_batch
 from fusecomp.losses._table import refuse_loaded_nan, unit_table
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
-from fusecomp.similarity import check_widths, normalize
 
 __all__ = ["Distill"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusecomp.checks import number
+from fusecomp._core.checks import number
 from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
 from fusecomp.losses._printed import Printed
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of

@@ -3,7 +3,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from fusecomp.checks import flag, number
+from fusecomp._core.checks import flag, number
+from fusecomp._core.similarity import check_alike, check_floating, check_pair
 from fusecomp.losses._bank import Queue, make_bank
 from fusecomp.losses._ids import check_ids
 from fusecomp.losses._pairs import check_candidates, check_exclude, own_targets
@@ -11,7 +12,6 @@ from fusecomp.losses._printed import Printed
 from fusecomp.losses._softmax import both_ways, columns_of, one_way
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
-from fusecomp.similarity import check_alike, check_floating, check_pair
 
 __all__ = ["InfoNCE"]
 

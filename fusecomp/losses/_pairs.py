@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fusecomp.checks import shown
+from fusecomp._core.checks import shown
+from fusecomp._core.similarity import check_pair
 from fusecomp.losses._ids import batch_ids
-from fusecomp.similarity import check_pair
 
 __all__ = [
     "ABSENT",

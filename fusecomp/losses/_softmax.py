@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusecomp._core.similarity import unit_rows, widen
 from fusecomp.losses._pairs import Pairs
 from fusecomp.losses._tiles import slices
-from fusecomp.similarity import unit_rows, widen
 
 __all__ = ["Columns", "both_ways", "columns_of", "one_way"]
 

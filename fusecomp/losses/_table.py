@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fusecomp.similarity import check_features, check_finite, normalize, widen
+from fusecomp._core.similarity import check_features, check_finite, normalize, widen
 
 __all__ = ["refuse_loaded_nan", "unit_table"]
 

@@ -3,7 +3,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fusecomp.checks import number, positive
+from fusecomp._core.checks import number, positive
 
 __all__ = ["LearnableTemperature", "check_temperature", "scale_of"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusecomp.similarity import unit_rows, widen
+from fusecomp._core.similarity import unit_rows, widen
 
 __all__ = ["Rows", "slices", "tiled"]
 

@@ -4,12 +4,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fusecomp.checks import number
+from fusecomp._core.checks import number, require_choice
+from fusecomp._core.similarity import normalize, widen
 from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
 from fusecomp.losses._printed import Printed
 from fusecomp.losses._tiles import slices, tiled
-from fusecomp.protocols import require_choice
-from fusecomp.similarity import normalize, widen
 
 __all__ = ["TripletMargin"]
 

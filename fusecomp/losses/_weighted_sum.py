@@ -3,10 +3,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fusecomp.checks import number, shown
-from fusecomp.identity import describe
-from fusecomp.modules import accepted_keywords
-from fusecomp.protocols import BATCH_IDS, Loss
+from fusecomp._core.checks import number, shown
+from fusecomp._core.devices import accepted_keywords
+from fusecomp._core.identity import describe
+from fusecomp.types import BATCH_IDS, Loss
 
 __all__ = ["WeightedSum"]
 

@@ -2,7 +2,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fusecomp.evaluation import Evaluation, describe_protocol
-from fusecomp.report._apart import differences_of
+from fusecomp.report._protocol_warning import differences_of
 from fusecomp.report._table import Table, short
 
 __all__ = ["ablation_table"]

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusecomp.evaluation import Evaluation, protocol_differences
-from fusecomp.report._apart import differences_of
+from fusecomp.report._protocol_warning import differences_of
 from fusecomp.report._published import PUBLISHED, TASKS, Published
 from fusecomp.report._table import Table, short
 
@@ -45,7 +45,7 @@ def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
     categories are compared.
 
     Args:
-        rows: name -> evaluation, of ``data.FashionIQ`` or ``data.CIRR``.
+        rows: name -> evaluation, of ``datasets.FashionIQ`` or ``datasets.CIRR``.
 
     Raises:
         TypeError: unless rows map names to evaluations.

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fusecomp.checks import as_path
-from fusecomp.report._apart import differences_of
-from fusecomp.report._cosines import CosineDistribution, Cosines
+from fusecomp._core.checks import as_path
+from fusecomp.evaluation import CosineDistribution, Cosines
 from fusecomp.report._plot import new_figure, plain, print_protocol, save_figure
+from fusecomp.report._protocol_warning import differences_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,8 +2,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusecomp.checks import as_path, shown
-from fusecomp.files import open_regular, parse_json, reading
+from fusecomp._core.checks import as_path, shown
+from fusecomp._core.files import open_regular, parse_json, reading
 from fusecomp.report._plot import new_figure, plain, print_protocol, save_figure
 
 if TYPE_CHECKING:

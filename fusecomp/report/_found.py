@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from fusecomp.checks import number, ordered
+from fusecomp._core.checks import number, ordered
 from fusecomp.evaluation import TaskRanking
-from fusecomp.records import Task, Triplet
+from fusecomp.types import Task, Triplet
 
 __all__ = ["Found", "Gates", "Result", "checked_gates", "what_it_found"]
 

@@ -3,20 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fusecomp.checks import shown
-from fusecomp.evaluation import Evaluation
-from fusecomp.protocols import Dataset, require
+from fusecomp._core.checks import require, shown
+from fusecomp.types import Dataset
 
-__all__ = ["require_dataset", "require_evaluation", "require_rows", "require_texts"]
-
-
-def require_evaluation(name: str, value: Any) -> None:
-    """Raise TypeError unless this is an evaluation."""
-    if not isinstance(value, Evaluation):
-        raise TypeError(
-            f"{name} must be an Evaluation, as evaluate returns it, got {shown(value)}; "
-            "Evaluation.load(path) reads a saved one"
-        )
+__all__ = ["require_dataset", "require_rows"]
 
 
 def require_rows(rows: Any, kind: type) -> None:
@@ -33,10 +23,3 @@ def require_rows(rows: Any, kind: type) -> None:
 def require_dataset(dataset: Dataset) -> None:
     """Raise TypeError unless this is a dataset, which knows where the images lie."""
     require("dataset", dataset, "path", "a Dataset", "what is drawn, dataset, path")
-
-
-def require_texts(**texts: Any) -> None:
-    """Raise TypeError on an argument that is no string."""
-    for name, text in texts.items():
-        if not isinstance(text, str):
-            raise TypeError(f"{name} must be a string, got {shown(text)}")

@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fusecomp.checks import as_path, shown, whole_number
+from fusecomp._core.checks import as_path, as_text, require, shown, whole_number
+from fusecomp._core.files import open_atomic
 from fusecomp.evaluation import Evaluation, TaskRanking
-from fusecomp.files import open_atomic
-from fusecomp.pictures import require_pillow
-from fusecomp.protocols import Dataset
+from fusecomp.images import require_pillow
 from fusecomp.report._found import Found, Gates, checked_gates, what_it_found
-from fusecomp.report._given import require_dataset, require_evaluation, require_texts
+from fusecomp.report._given import require_dataset
 from fusecomp.report._page_template import PAGE
 from fusecomp.report._thumbnail import thumbnail
+from fusecomp.types import Dataset
 
 __all__ = ["retrieval_page"]
 
@@ -62,9 +62,9 @@ def retrieval_page(
         ValueError: if each or top are no whole numbers of at least 1 or seed none of at least 0,
             gates name no task or are not finite, or there are more or fewer than queries.
     """
-    require_evaluation("evaluation", evaluation)
+    require("evaluation", evaluation, "ranking", "an Evaluation", "evaluation, dataset, path")
     require_dataset(dataset)
-    require_texts(title=title)
+    as_text("title", title)
     path = as_path("path", path)
     each, top = whole_number("each", each, 1), whole_number("top", top, 1)
     seed = whole_number("seed", seed, 0, math.inf)

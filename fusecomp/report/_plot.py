@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fusecomp._core.files import open_atomic
 from fusecomp.evaluation import describe_protocol
-from fusecomp.files import open_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

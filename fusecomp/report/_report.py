@@ -3,13 +3,13 @@ from collections.abc import Iterable, Mapping
 from itertools import chain, count
 from pathlib import Path
 
-from fusecomp.checks import as_path, shown
+from fusecomp._core.checks import as_path, as_text, shown
+from fusecomp._core.files import open_atomic, write_json
 from fusecomp.evaluation import Evaluation
-from fusecomp.files import open_atomic, write_json
-from fusecomp.protocols import Dataset
 from fusecomp.report._ablation_table import ablation_table
-from fusecomp.report._given import require_dataset, require_texts
+from fusecomp.report._given import require_dataset
 from fusecomp.report._sheets import contact_sheet, retrieval_sheet
+from fusecomp.types import Dataset
 
 __all__ = ["write_report"]
 
@@ -52,7 +52,8 @@ def write_report(
     table = str(ablation_table(rows))
     require_dataset(dataset)
     folder = as_path("folder", folder)
-    require_texts(title=title, note=note)
+    as_text("title", title)
+    as_text("note", note)
     if not isinstance(settings, Mapping | None):
         raise TypeError(f"settings must be a mapping, got {shown(settings)}")
     settings = dict(settings or {})

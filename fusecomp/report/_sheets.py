@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fusecomp.checks import as_path, ordered, shown, whole_number
+from fusecomp._core.checks import as_path, ordered, shown, whole_number
+from fusecomp._core.files import open_atomic
 from fusecomp.evaluation import TaskRanking
-from fusecomp.files import open_atomic
-from fusecomp.pictures import require_pillow
-from fusecomp.protocols import Dataset
-from fusecomp.records import Triplet
+from fusecomp.images import require_pillow
 from fusecomp.report._found import Found, Gates, checked_gates, what_it_found
 from fusecomp.report._given import require_dataset
 from fusecomp.report._thumbnail import thumbnail
+from fusecomp.types import Dataset, Triplet
 
 __all__ = ["contact_sheet", "retrieval_sheet"]
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fusecomp.files import open_regular
-from fusecomp.pictures import open_picture, rgb
+from fusecomp._core.files import open_regular
+from fusecomp.images import open_picture, rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image

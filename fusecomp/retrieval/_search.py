@@ -4,9 +4,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fusecomp.checks import whole_number
-from fusecomp.retrieval._metrics import target_rank
-from fusecomp.similarity import (
+from fusecomp._core.checks import whole_number
+from fusecomp._core.similarity import (
     as_columns,
     check_indices,
     check_search,
@@ -15,6 +14,7 @@ from fusecomp.similarity import (
     normalize,
     widen,
 )
+from fusecomp.retrieval._metrics import target_rank
 
 __all__ = ["Ranked", "rank_targets", "search"]
 

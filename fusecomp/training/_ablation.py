@@ -5,13 +5,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fusecomp.encoders import CachedEncoder
+from fusecomp.caching import CachedEncoder
 from fusecomp.evaluation import Evaluation, evaluate
-from fusecomp.fusion import Sum
+from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
-from fusecomp.protocols import Dataset, Encoder, Fusion, Loss
 from fusecomp.training._stage import StageConfig
 from fusecomp.training._two_stage import TwoStageTrainer
+from fusecomp.types import Dataset, Encoder, Fusion, Loss
 
 __all__ = ["Ablation", "ablation"]
 

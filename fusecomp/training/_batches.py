@@ -8,12 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fusecomp._core.devices import device_of
 from fusecomp.distributed import rank, world_size
-from fusecomp.loading import load_pictures, require_files
-from fusecomp.modules import device_of
-from fusecomp.protocols import Dataset, Encoder
-from fusecomp.records import Batch, Triplet
+from fusecomp.images import load_pictures, require_files
 from fusecomp.training._stage import StageConfig
+from fusecomp.types import Batch, Dataset, Encoder, Triplet
 
 __all__ = ["Epochs", "batches", "plan"]
 

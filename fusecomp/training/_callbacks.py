@@ -2,7 +2,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from fusecomp.checks import shown
+from fusecomp._core.checks import shown
 
 __all__ = ["Callbacks"]
 

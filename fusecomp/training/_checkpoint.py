@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusecomp._core.weights import shared_bytes
 from fusecomp.distributed import shard_like, whole
-from fusecomp.weights import shared_bytes
 
 __all__ = [
     "check_best",

@@ -5,12 +5,11 @@ from typing import Any
 
 from torch import nn
 
-from fusecomp.identity import hash_tensors, settings
-from fusecomp.image_files import ABSENT, file_marks, image_paths
+from fusecomp._core.identity import hash_tensors, settings
+from fusecomp.images import ABSENT, file_marks, image_paths
 from fusecomp.model import ComposedEncoder
-from fusecomp.protocols import Dataset, Loss
-from fusecomp.records import Task
 from fusecomp.training._stage import StageConfig
+from fusecomp.types import Dataset, Loss, Task
 
 __all__ = ["UNKNOWN", "describe_run"]
 

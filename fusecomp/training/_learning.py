@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from fusecomp.model import ComposedEncoder
-from fusecomp.protocols import SIDES
 from fusecomp.training._stage import StageConfig
 from fusecomp.training._state import is_free
+from fusecomp.types import SIDES
 
 __all__ = ["frozen_sides", "learning_parameters", "require_precision"]
 

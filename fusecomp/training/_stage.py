@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from fusecomp.checks import flag, number, shown, whole_number
-from fusecomp.files import parse_json
-from fusecomp.protocols import require_choice
+from fusecomp._core.checks import flag, number, require_choice, shown, whole_number
+from fusecomp._core.files import parse_json
 
 __all__ = ["StageConfig"]
 

@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from fusecomp._core.reading import changing, modules_of
 from fusecomp.model import ComposedEncoder
-from fusecomp.reading import changing, modules_of
 
 __all__ = ["StageState", "is_free"]
 

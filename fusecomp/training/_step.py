@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fusecomp._core.devices import accepted_keywords, autocast
+from fusecomp._core.randomness import forked, seed
+from fusecomp._core.similarity import widen
 from fusecomp.distributed import (
     average_gradients,
     broadcast,
@@ -16,16 +19,12 @@ from fusecomp.distributed import (
     whole,
 )
 from fusecomp.model import ComposedEncoder
-from fusecomp.modules import accepted_keywords, autocast
-from fusecomp.protocols import BATCH_IDS, Encoder, Loss
-from fusecomp.randomness import forked, seed
-from fusecomp.records import Batch
-from fusecomp.similarity import widen
 from fusecomp.training._gradient_cache import Features, GradientCache
 from fusecomp.training._learning import require_precision
 from fusecomp.training._optimizer import make_optimizer, rate_factor
 from fusecomp.training._outcome import NonFiniteError, Outcome
 from fusecomp.training._stage import StageConfig
+from fusecomp.types import BATCH_IDS, Batch, Encoder, Loss
 
 __all__ = ["Step"]
 

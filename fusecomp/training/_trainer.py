@@ -10,6 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fusecomp._core.checks import require
+from fusecomp._core.devices import autocast, device_of, require_one_device
+from fusecomp._core.progress import progress
+from fusecomp._core.randomness import keyed
+from fusecomp.caching import PartlyCachedEncoder
 from fusecomp.distributed import (
     broadcast,
     gather_objects,
@@ -19,15 +24,9 @@ from fusecomp.distributed import (
     prepare,
     world_size,
 )
-from fusecomp.encoders import PartlyCachedEncoder
 from fusecomp.evaluation import evaluate, headline, metric_names
-from fusecomp.image_files import image_paths
+from fusecomp.images import image_paths
 from fusecomp.model import ComposedEncoder
-from fusecomp.modules import autocast, device_of, require_one_device
-from fusecomp.progress import progress
-from fusecomp.protocols import Dataset, Encoder, Loss, require
-from fusecomp.randomness import keyed
-from fusecomp.records import Batch
 from fusecomp.training._average import WeightAverage
 from fusecomp.training._batches import Epochs, plan
 from fusecomp.training._best import BestWeights
@@ -52,6 +51,7 @@ from fusecomp.training._stage import StageConfig
 from fusecomp.training._state import StageState
 from fusecomp.training._step import Step
 from fusecomp.training._workdir import Workdir
+from fusecomp.types import Batch, Dataset, Encoder, Loss
 
 __all__ = ["Run", "Trainer", "fit"]
 

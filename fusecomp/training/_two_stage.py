@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fusecomp.fusion import Sum
+from fusecomp._core.checks import require
+from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
-from fusecomp.protocols import Dataset, Encoder, Fusion, Loss, require
 from fusecomp.training._stage import StageConfig
 from fusecomp.training._trainer import Run, Trainer
+from fusecomp.types import Dataset, Encoder, Fusion, Loss
 
 __all__ = ["TwoStageTrainer"]
 
@@ -36,7 +37,7 @@ class TwoStageTrainer:
     Example:
         >>> import tempfile, torch
         >>> from fusecomp import Combiner, InfoNCE
-        >>> from fusecomp.data import TripletTable
+        >>> from fusecomp.datasets import TripletTable
         >>> from fusecomp.encoders import CachedEncoder
         >>> folder, ids = Path(tempfile.mkdtemp()), ["a", "b", "c"]
         >>> for name in ids:

@@ -6,9 +6,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from fusecomp._core.files import open_atomic, read_tensors, write_json, write_tensors
+from fusecomp._core.identity import differences
 from fusecomp.distributed import barrier, first_alone, gather_objects
-from fusecomp.files import open_atomic, read_tensors, write_json, write_tensors
-from fusecomp.identity import differences
 from fusecomp.training._checkpoint import check_like
 from fusecomp.training._identity import UNKNOWN
 from fusecomp.training._lock import only_run

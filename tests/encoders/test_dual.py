@@ -12,7 +12,7 @@ from toy import Toy
 
 import fusecomp as fc
 from fusecomp.encoders import DualEncoder
-from fusecomp.protocols import Encoder
+from fusecomp.types import Encoder
 
 
 class Letters(nn.Module):

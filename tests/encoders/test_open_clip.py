@@ -16,8 +16,8 @@ from tiny import make_open_clip
 from torch import Tensor, nn
 
 import fusecomp as fc
+from fusecomp._core.files import read_tensors
 from fusecomp.encoders import OpenClipEncoder
-from fusecomp.files import read_tensors
 
 pytestmark = pytest.mark.usefixtures("open_clip")
 KINDS = ("resnet", "vit")
@@ -202,7 +202,7 @@ def test_the_default_preprocessing_is_the_published_one(shared: Shared) -> None:
     encoder, _, _ = published(shared, "vit")
     assert encoder.load is not None
     path = shared("parity/images") / "5_RGB.png"
-    expected = fc.data.clip_transform(64, fc.data.TargetPad(1.25))(path)
+    expected = fc.images.clip_transform(64, fc.images.TargetPad(1.25))(path)
     assert torch.equal(encoder.load(path), expected)
     assert torch.equal(pickle.loads(pickle.dumps(encoder.load))(path), expected)
 

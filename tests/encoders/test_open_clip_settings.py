@@ -210,8 +210,8 @@ def test_half_features_make_a_cache(open_clip: Any, folder: Path, tmp_path: Path
     (tmp_path / "t.csv").write_text("reference,text,target\na,is red,b\nb,is blue,a\n")
     for name, color in {"a": "red", "b": "blue"}.items():
         Image.new("RGB", (20, 20), color).save(tmp_path / f"{name}.png")
-    data = fc.data.TripletTable(tmp_path / "t.csv", images=tmp_path)
-    transform = fc.data.clip_transform(16)
+    data = fc.datasets.TripletTable(tmp_path / "t.csv", images=tmp_path)
+    transform = fc.images.clip_transform(16)
     whole, half = (
         fc.CachedEncoder.build(
             OpenClipEncoder(*make(open_clip, folder, "vit", p)[:2], transform), data

@@ -168,7 +168,7 @@ def test_the_wrong_kind_of_tokenizer_is_refused(encoder: TransformersEncoder) ->
         TransformersEncoder(encoder.model, name)
     with pytest.raises(TypeError, match="image_processor must be callable, got str"):
         TransformersEncoder(encoder.model, encoder.tokenizer, name)
-    assert isinstance(encoder, fc.protocols.Encoder)
+    assert isinstance(encoder, fc.Encoder)
 
 
 def test_pictures_of_any_shape_are_refused(transformers: Any) -> None:

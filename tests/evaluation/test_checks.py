@@ -11,11 +11,10 @@ from evaluations import random_model
 from torch import Tensor
 
 from fusecomp.encoders import DualEncoder
-from fusecomp.evaluation import Evaluation, evaluate, metric_names, rank, score
-from fusecomp.fusion import Sum
+from fusecomp.evaluation import Evaluation, cosines, evaluate, metric_names, rank, score
+from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
-from fusecomp.records import Task, Triplet
-from fusecomp.report import cosines
+from fusecomp.types import Task, Triplet
 
 IMAGES = tuple(f"i{number}" for number in range(6))
 

@@ -10,12 +10,13 @@ from evaluations import features_of
 from tasks import Toy, toy_task
 from torch import Tensor, nn
 
-from fusecomp.data import FashionIQ
-from fusecomp.encoders import CachedEncoder, DualEncoder, PartlyCachedEncoder
+from fusecomp.caching import CachedEncoder, PartlyCachedEncoder
+from fusecomp.datasets import FashionIQ
+from fusecomp.encoders import DualEncoder
 from fusecomp.evaluation import Evaluation, evaluate, rank
-from fusecomp.fusion import Combiner, Sum
+from fusecomp.fusions import Combiner, Sum
 from fusecomp.model import ComposedEncoder
-from fusecomp.protocols import Dataset, Encoder
+from fusecomp.types import Dataset, Encoder
 
 
 class Words(nn.Module):

@@ -15,11 +15,10 @@ from evaluations import random_evaluation, random_model
 from torch import Tensor
 
 import fusecomp as fc
-from fusecomp.checksum import checksum
-from fusecomp.data import CIRR, FashionIQ, without
+from fusecomp._core.checksum import checksum
+from fusecomp.datasets import CIRR, FashionIQ, without
 from fusecomp.evaluation import TaskRanking, score
-from fusecomp.protocols import Dataset
-from fusecomp.records import Task
+from fusecomp.types import Dataset, Task
 
 
 def assert_equal(one: fc.Evaluation, other: fc.Evaluation) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusecomp.data import CIRR, FashionIQ
-from fusecomp.encoders import CachedEncoder
+from fusecomp.caching import CachedEncoder
+from fusecomp.datasets import CIRR, FashionIQ
 from fusecomp.evaluation import evaluate
-from fusecomp.fusion import Sum
+from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
 
 Shared = Callable[[str], Path]

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from tasks import Toy, in_loops, toy_task
 from torch import Tensor
 
-from fusecomp.data import FashionIQ
-from fusecomp.encoders import CachedEncoder
+from fusecomp.caching import CachedEncoder
+from fusecomp.datasets import FashionIQ
 from fusecomp.evaluation import evaluate, metric_names, rank
-from fusecomp.fusion import Combiner, Sum
+from fusecomp.fusions import Combiner, Sum
 from fusecomp.model import ComposedEncoder
-from fusecomp.records import Task, Triplet
+from fusecomp.types import Task, Triplet
 
 
 def test_rankings_and_metrics_equal_loops() -> None:

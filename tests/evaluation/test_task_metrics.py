@@ -9,12 +9,12 @@ import torch
 from evaluations import CIRR_METRICS, features_of
 from tasks import Toy, toy_task
 
-from fusecomp.data import CIRR, FashionIQ
-from fusecomp.encoders import CachedEncoder
+from fusecomp.caching import CachedEncoder
+from fusecomp.datasets import CIRR, FashionIQ
 from fusecomp.evaluation import evaluate, metric_names, rank
-from fusecomp.fusion import Sum
+from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
-from fusecomp.records import Task
+from fusecomp.types import Task
 
 
 def test_the_means_weigh_tasks_equally() -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fusecomp import CachedEncoder
-from fusecomp.protocols import Dataset
+from fusecomp.types import Dataset
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
 VISION: dict[str, dict[str, Any]] = {

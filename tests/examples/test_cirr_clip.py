@@ -49,7 +49,7 @@ def test_all_stages_on_a_backbone(run: Any, backbone: Any, shared: Shared, data_
     # The table is of this CLIP, in the published preprocessing.
     clip = fc.encoders.OpenClipEncoder.from_clip4cir(shared("parity/clip_vit_checkpoint.pt"))
     model = fc.ComposedEncoder(clip, fc.Sum())
-    assert rows["plain, Sum"] == dict(fc.evaluate(model, fc.data.CIRR(data_root, "val")))
+    assert rows["plain, Sum"] == dict(fc.evaluate(model, fc.datasets.CIRR(data_root, "val")))
 
 
 def test_published_checkpoints_fill_the_files_of_the_server(
@@ -62,7 +62,7 @@ def test_published_checkpoints_fill_the_files_of_the_server(
     files = "--clip-checkpoint", clip, "--combiner-checkpoint", tmp_path / "combiner.pt"
     assert list(run(*files, "--submit")["metrics"]) == ["Sum", "Combiner"]
     model = fc.ComposedEncoder(fc.encoders.OpenClipEncoder.from_clip4cir(clip), combiner)
-    (found,) = fc.rank(model, fc.data.CIRR(data_root, "test1")).tasks
+    (found,) = fc.rank(model, fc.datasets.CIRR(data_root, "test1")).tasks
     for name, ids, count in (
         ("recall", found.top_ids(), 50),
         ("recall_subset", found.subset_ids() or [], 3),

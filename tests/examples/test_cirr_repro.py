@@ -22,7 +22,7 @@ def run(run_example: Run) -> Run:
 @pytest.fixture
 def features(tiny_cirr: Path, feature_file: Callable[..., Path]) -> Callable[..., Path]:
     """The file of the features of some splits."""
-    return lambda *splits: feature_file(*(fc.data.CIRR(tiny_cirr, split) for split in splits))
+    return lambda *splits: feature_file(*(fc.datasets.CIRR(tiny_cirr, split) for split in splits))
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import torch
 from evaluations import random_model
 
 import fusecomp as fc
-from fusecomp.data import FashionIQ
+from fusecomp.datasets import FashionIQ
 
 
 def prepared(root: Path) -> Any:

@@ -45,7 +45,7 @@ def test_all_stages_on_a_backbone(
     rows = results["metrics"]
     assert list(rows)[2:] == ["plain, Sum", "plain, Combiner", "tuned, Sum", "tuned, Combiner"]
     # The table is of this CLIP, in the published preprocessing.
-    val = fc.data.FashionIQ(data_root, "val", categories=["dress"])
+    val = fc.datasets.FashionIQ(data_root, "val", categories=["dress"])
     clip = fc.encoders.OpenClipEncoder.from_clip4cir(shared(f"parity/clip_{kind}_checkpoint.pt"))
     expected = fc.evaluate(fc.ComposedEncoder(clip, fc.Sum()), val)
     assert rows["plain, Sum"] == dict(expected)
@@ -60,7 +60,7 @@ def test_published_checkpoints_are_scored(
     clip = shared("parity/clip_vit_checkpoint.pt")
     results = run("--clip-checkpoint", clip, "--combiner-checkpoint", tmp_path / "combiner.pt")
     assert list(results["metrics"]) == ["Sum", "Combiner"]
-    val = fc.data.FashionIQ(data_root, "val", categories=["dress"])
+    val = fc.datasets.FashionIQ(data_root, "val", categories=["dress"])
     model = fc.ComposedEncoder(fc.encoders.OpenClipEncoder.from_clip4cir(clip), combiner)
     assert results["metrics"]["Combiner"] == dict(fc.evaluate(model, val))
 
@@ -70,7 +70,7 @@ def test_missing_and_broken_pictures_are_left_out_if_told_to(
 ) -> None:
     clip = ["--clip-checkpoint", shared("parity/clip_vit_checkpoint.pt")]
     root = tmp_path / "fashionIQ_dataset"
-    train, val = (fc.data.FashionIQ(root, split, categories=["dress"]) for split in SPLITS)
+    train, val = (fc.datasets.FashionIQ(root, split, categories=["dress"]) for split in SPLITS)
     missing, broken = val.image_ids[0], train.image_ids[0]
     val.path(missing).unlink()
     content = train.path(broken).read_bytes()
@@ -81,12 +81,12 @@ def test_missing_and_broken_pictures_are_left_out_if_told_to(
     results = run(*clip, "--skip-missing")
     said = capsys.readouterr().out
     for data, gone in ((train, broken), (val, missing)):
-        kept = len(fc.data.without(data, [gone]))
+        kept = len(fc.datasets.without(data, [gone]))
         assert (
             f"1 of {len(data.image_ids)} pictures of {data.split} are missing or broken, "
             f"{len(data) - kept} of {len(data)} triplets are left out, the first: {gone}\n"
         ) in said
-    protocol = getattr(fc.data.without(val, [missing]), "protocol", {})
+    protocol = getattr(fc.datasets.without(val, [missing]), "protocol", {})
     assert results["protocol"] == protocol
     assert f"missing {protocol['missing']}" in said
     assert protocol["missing"] in (tmp_path / "out" / "report.md").read_text()

@@ -23,7 +23,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_own_features_on_the_published_layout(
     tiny_fashioniq: Path, feature_file: Callable[..., Path], tmp_path: Path
 ) -> None:
-    features = feature_file(*(fc.data.FashionIQ(tiny_fashioniq, s) for s in ("train", "val")))
+    features = feature_file(*(fc.datasets.FashionIQ(tiny_fashioniq, s) for s in ("train", "val")))
     (tiny_fashioniq / "images" / "Dval00.png").unlink()
     settings = ["--epochs", "1", "2", "--batch-size", "8", "8", "--categories", "dress", "shirt"]
     out = tmp_path / "out"

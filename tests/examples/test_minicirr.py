@@ -9,7 +9,7 @@ from drawn_dataset import SIDE
 from minicirr_pictures import draw_scene
 from minicirr_scenes import GROUNDS, KINDS, Scene, Toy
 
-from fusecomp.data import CIRR
+from fusecomp.datasets import CIRR
 
 SIZES = {"train_groups": 4, "val_groups": 3, "test_groups": 2}
 

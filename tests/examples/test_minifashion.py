@@ -5,7 +5,7 @@ import minifashion
 import pytest
 import tinyclip
 
-from fusecomp.data import FashionIQ
+from fusecomp.datasets import FashionIQ
 
 SIZES = {"train_images": 40, "val_images": 30, "train_triplets": 30, "val_queries": 12}
 

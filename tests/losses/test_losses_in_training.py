@@ -13,7 +13,7 @@ from toy import DIM, IMAGES, Toy, encoder
 import fusecomp as fc
 from fusecomp import losses
 from fusecomp.losses import InfoNCE, LearnableTemperature, Queue
-from fusecomp.records import Batch
+from fusecomp.types import Batch
 
 CONFIG = fc.StageConfig(epochs=2, batch_size=4, lr=0.05, optimizer="adam", save_every=1)
 

@@ -10,7 +10,7 @@ import pytest
 from evaluations import random_evaluation
 
 import fusecomp as fc
-from fusecomp.data import CIRR, FashionIQ, without
+from fusecomp.datasets import CIRR, FashionIQ, without
 from fusecomp.evaluation import ProtocolWarning
 from fusecomp.report import comparison_table
 from fusecomp.report._published import PUBLISHED

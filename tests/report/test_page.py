@@ -19,7 +19,7 @@ from evaluations import random_evaluation
 from PIL import Image
 
 import fusecomp as fc
-from fusecomp.data import CIRR, FashionIQ, TripletTable
+from fusecomp.datasets import CIRR, FashionIQ, TripletTable
 from fusecomp.evaluation import describe_protocol, score
 from fusecomp.report import retrieval_page
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fusecomp as fc
-from fusecomp.data import CIRR, FashionIQ, without
-from fusecomp.evaluation import ProtocolWarning, describe_protocol
-from fusecomp.report import Table, ablation_table, bootstrap, interval_table
+from fusecomp.datasets import CIRR, FashionIQ, without
+from fusecomp.evaluation import ProtocolWarning, bootstrap, describe_protocol
+from fusecomp.report import Table, ablation_table, interval_table
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import Processes
-from test_resume import Stop
+from stopping import Stop
 from torch import Tensor, nn
 from toy import DIM, IMAGES, Toy, WordText, assert_same, load
 
 import fusecomp as fc
-from fusecomp.files import read_tensors
+from fusecomp._core.files import read_tensors
 
 EXAMPLES = int(os.environ.get("FUSECOMP_EXAMPLES", "10"))
 LOSSES: dict[str, Any] = {

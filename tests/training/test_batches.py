@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from toy import DIM, IMAGES, Toy, assert_same, encoder
 
 import fusecomp as fc
-from fusecomp.loading import PictureError
+from fusecomp.images._loading import PictureError
 from fusecomp.training import _batches, batches
 
 CONFIG = fc.StageConfig(epochs=2, batch_size=4, lr=0.1)

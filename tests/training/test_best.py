@@ -12,7 +12,7 @@ from torch import Tensor
 from toy import Toy, weights
 
 import fusecomp as fc
-from fusecomp.files import read_tensors
+from fusecomp._core.files import read_tensors
 from fusecomp.training._best import BestWeights
 
 

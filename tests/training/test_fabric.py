@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from toy import assert_same
 
-from fusecomp.files import read_tensors
+from fusecomp._core.files import read_tensors
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "many-gpus.md").read_text()

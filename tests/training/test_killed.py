@@ -16,7 +16,7 @@ from torch import Tensor
 from toy import DIM, Toy, assert_same, encoder
 
 import fusecomp as fc
-from fusecomp.files import read_tensors
+from fusecomp._core.files import read_tensors
 
 CONFIG = fc.StageConfig(
     epochs=6,

@@ -119,7 +119,7 @@ def shown(root: Path) -> str:
     screen = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stderr", screen)
-        patch.setattr("fusecomp.progress._SHORT_SECONDS", 0.0)
+        patch.setattr("fusecomp._core.progress._SHORT_SECONDS", 0.0)
         fit(root, CONFIG)
     return screen.getvalue()
 

@@ -51,7 +51,7 @@ def load_name(path: Path) -> Tensor:
 def test_20_steps_of_stage_2_from_stored_features_are_those_of_the_encoder(
     tiny_fashioniq: Path, tmp_path: Path, stored: bool
 ) -> None:
-    train = fc.data.FashionIQ(tiny_fashioniq, "train")
+    train = fc.datasets.FashionIQ(tiny_fashioniq, "train")
     torch.manual_seed(0)
     live = fc.DualEncoder(nn.Linear(10, DIM), Letters(), load_name)
     config = replace(CONFIG, epochs=5, batch_size=6, lr=1e-3)
@@ -59,7 +59,7 @@ def test_20_steps_of_stage_2_from_stored_features_are_those_of_the_encoder(
     # All four texts that the published training draws from a pair occur.
     assert len({(text.startswith("Is"), " and " in text) for text in texts}) == 4
 
-    def losses(encoder: fc.protocols.Encoder, cache: bool) -> list[float]:
+    def losses(encoder: fc.Encoder, cache: bool) -> list[float]:
         torch.manual_seed(1)
         model = fc.ComposedEncoder(encoder, fc.Combiner(DIM, dropout=0.0))
         trainer = fc.Trainer(model, train, fc.InfoNCE(0.1), replace(config, cache=cache))

@@ -38,7 +38,7 @@ def only_texts(image: Tensor, text: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("train", ["text", "image"])
-@pytest.mark.parametrize("fusion", [fc.fusion.Sum(), only_texts], ids=["sum", "texts"])
+@pytest.mark.parametrize("fusion", [fc.fusions.Sum(), only_texts], ids=["sum", "texts"])
 def test_parts_may_have_a_side_without_a_gradient(tmp_path: Path, train: str, fusion: Any) -> None:
     """A frozen tower that is computed all the same, or features that no query needs."""
     results = []

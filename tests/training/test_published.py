@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import fusecomp as fc
-from fusecomp.records import Batch
+from fusecomp.types import Batch
 
 
 def published_stage2(numbers: Any, **settings: Any) -> tuple[list[float], dict[str, Tensor]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from stopping import Stop, StopAt
 from torch import Tensor, nn
 from toy import (
     CONFIG,
@@ -24,31 +25,10 @@ from toy import (
 )
 
 import fusecomp as fc
-from fusecomp.files import read_tensors
+from fusecomp._core.files import read_tensors
 from fusecomp.training import Run
 
 STEPS = 3  # an epoch of 10 rows in batches of 4
-
-
-class Stop(Exception):
-    """An interruption."""
-
-
-class StopAt:
-    """A loss that interrupts training before a given step."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def __repr__(self) -> str:
-        return "StopAt()"
-
-    def __call__(self, query: Tensor, target: Tensor) -> Tensor:
-        if self.left == 0:
-            raise Stop
-        self.left -= 1
-        loss: Tensor = fc.InfoNCE()(query, target)
-        return loss
 
 
 def whole(

@@ -169,7 +169,7 @@ def test_an_evaluation_beside_a_training_sees_one_set_of_weights(tmp_path: Path)
         return as_bytes(found.scores, found.indices)
 
     def compared(model: fc.ComposedEncoder) -> bytes:
-        found = fc.report.cosines(model, data)
+        found = fc.evaluation.cosines(model, data)
         return repr((found.target.total, found.others.total)).encode()
 
     def cached(model: fc.ComposedEncoder) -> bytes:

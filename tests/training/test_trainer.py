@@ -28,7 +28,9 @@ def test_many_short_epochs_are_one_phase_in_a_log(
 ) -> None:
     """Neither silent nor a line for every epoch, also where it goes on in the middle of one."""
     clock = itertools.count()
-    monkeypatch.setattr("fusecomp.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(
+        "fusecomp._core.progress.time", SimpleNamespace(monotonic=lambda: next(clock))
+    )
     trainer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, epochs=30))
     trainer.epoch, trainer.batch = 3, 2
     trainer.run()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_resume import Stop, StopAt
+from stopping import Stop, StopAt
 from torch import Tensor
 from toy import CONFIG, DIM, Toy, assert_equal_weights, changed, encoder, weights
 

@@ -24,9 +24,9 @@ def test_the_best_weights_come_back(tmp_path: Path) -> None:
         assert again["recall@5"] == max(scores)
 
 
-def cirr_world(root: Path) -> tuple[fc.ComposedEncoder, fc.data.CIRR, fc.data.CIRR]:
+def cirr_world(root: Path) -> tuple[fc.ComposedEncoder, fc.datasets.CIRR, fc.datasets.CIRR]:
     """A Combiner on random features of both splits."""
-    train, val = fc.data.CIRR(root, "train"), fc.data.CIRR(root, "val")
+    train, val = fc.datasets.CIRR(root, "train"), fc.datasets.CIRR(root, "val")
     torch.manual_seed(0)
     ids = [*train.image_ids, *val.image_ids]
     texts = list(dict.fromkeys([*train.texts(), *val.texts()]))

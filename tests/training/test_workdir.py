@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_resume import Stop, StopAt
+from stopping import Stop, StopAt
 from torch import Tensor, nn
 from toy import CONFIG, DIM, NormedSum, Toy, assert_equal_weights, composed, encoder
 
 import fusecomp as fc
-from fusecomp.files import read_tensors, write_tensors
+from fusecomp._core.files import read_tensors, write_tensors
 
 # More epochs than a run was begun with.
 

@@ -1,0 +1,1 @@
+"""The private ground floor: what every room may use."""

@@ -1,0 +1,149 @@
+"""Arguments that are no tensors: a check for each kind, which names the argument and its value.
+
+Each returns the value as Python's own kind, so that a NumPy number prints and saves as any other.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Set
+from numbers import Integral, Real
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+__all__ = [
+    "as_path",
+    "as_text",
+    "flag",
+    "number",
+    "ordered",
+    "positive",
+    "require",
+    "require_both",
+    "require_choice",
+    "shown",
+    "strings",
+    "whole_number",
+]
+
+# The largest number that torch takes for a size or a place.
+_LARGEST = 2**63 - 1
+
+
+def whole_number(name: str, value: Any, least: int, most: float = _LARGEST) -> int:
+    """The value as an int; ValueError unless it is a whole number from ``least`` to ``most``."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or int(value) < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {shown(value)}")
+    if int(value) > most:
+        raise ValueError(f"{name} must be at most {most}, got {shown(value)}")
+    return int(value)
+
+
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """The value as a float; ValueError unless it is a finite number in [low, high)."""
+    found = _as_float(value)
+    if not (math.isfinite(found) and low <= found < high):
+        wanted = f"in [{low}, {high})"
+        if high == math.inf:
+            wanted = "finite" if low == -math.inf else "finite and not negative"
+        raise ValueError(f"{name} must be {wanted}, got {shown(value)}")
+    return found
+
+
+def positive(name: str, value: Any) -> float:
+    """The value as a float; ValueError unless it is a number, positive and finite."""
+    found = _as_float(value)
+    if not 0 < found < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {shown(value)}")
+    return found
+
+
+def _as_float(value: Any) -> float:
+    """NaN for what is no number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def flag(name: str, value: Any) -> bool:
+    """The value as a bool; ValueError on anything else, as a text would always count as True."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def as_path(name: str, value: Any) -> Path:
+    """The value as a path; TypeError unless it is a string or a path."""
+    path = fspath(value) if isinstance(value, PathLike) else value
+    if not isinstance(path, str):
+        raise TypeError(f"{name} must be a path, got {shown(value)}")
+    if "\0" in path:
+        raise ValueError(f"{name} must be a path, which holds no NUL, got {shown(value)}")
+    return Path(path)
+
+
+def as_text(name: str, value: Any) -> str:
+    """The value; TypeError unless it is a string."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {shown(value)}")
+    return value
+
+
+def strings(name: str, values: Any) -> list[str]:
+    """The strings as a list; ValueError on anything else, a single string included."""
+    listed = ordered(name, values, "strings")
+    for place, value in enumerate(listed):
+        if not isinstance(value, str):
+            raise ValueError(
+                f"{name} must be a list of strings, got {type(values).__name__} of "
+                f"{type(value).__name__}: {name}[{place}] is {shown(value)}"
+            )
+    return listed
+
+
+def ordered(name: str, values: Any, content: str) -> list[Any]:
+    """The values as a list; ValueError on what has no order or can be read only once."""
+    wrong = isinstance(values, str | bytes | Set | Mapping | Tensor)
+    if wrong or not isinstance(values, Collection) or getattr(values, "ndim", 1) != 1:
+        kind = "the string" if isinstance(values, str) else f"the {type(values).__name__}"
+        raise ValueError(f"{name} must be a list of {content}, got {kind} {shown(values)}")
+    return list(values)
+
+
+def shown(value: Any) -> str:
+    """The beginning of the value's ``repr``, for a message."""
+    try:
+        text = repr(value)
+    except Exception:  # a foreign object's own, or that of an int of thousands of digits
+        return f"some {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def require(name: str, value: Any, member: str, kind: str, order: str) -> None:
+    """Raise TypeError unless an argument has the member that makes it of a kind.
+
+    It is asked first where arguments are easily swapped; ``order`` is the right one.
+    """
+    if isinstance(value, type):
+        raise TypeError(f"{name} is the class {value.__name__}: pass an instance of it")
+    if not hasattr(value, member):
+        raise TypeError(f"{name} must be {kind}, got {type(value).__name__}; the order is {order}")
+
+
+def require_both(model: Any, dataset: Any) -> None:
+    """Raise TypeError unless these are a model and a dataset."""
+    require("model", model, "compose", "a ComposedEncoder", "model, dataset")
+    require("dataset", dataset, "tasks", "a Dataset", "model, dataset")
+
+
+def require_choice(name: str, value: object, valid: Collection[str]) -> None:
+    """Raise ValueError that lists the valid values unless this is one of them."""
+    # An array would compare element by element, a list cannot be looked up in a mapping.
+    if not isinstance(value, str) or value not in valid:
+        raise ValueError(f"unknown {name} {shown(value)}; valid: {', '.join(map(repr, valid))}")

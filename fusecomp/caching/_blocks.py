@@ -1,0 +1,103 @@
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusecomp._core.files import open_atomic
+from fusecomp.distributed import gather_objects
+
+__all__ = ["Block", "Blocks"]
+
+
+class Block(NamedTuple):
+    """Features [B, D] of those of some names that could be encoded, and why others could not."""
+
+    names: Sequence[str]
+    features: Tensor
+    skipped: Mapping[str, str]
+
+
+class Blocks:
+    """Finished blocks of features, in memory and, with a folder, on disk for a later process.
+
+    A file is named by a hash of the key and of the names whose features it holds, so that a stale
+    one is never found, and processes that compute the same write the same.
+
+    Args:
+        folder: where the blocks are kept; None keeps them in memory alone.
+        key: names the encoder, its settings and the side.
+        marks: by name, what else must be equal, such as the size of the image's file.
+    """
+
+    def __init__(
+        self, folder: Path | None, key: str, marks: Mapping[str, int] | None = None
+    ) -> None:
+        self._folder = folder
+        self._key = key
+        self._marks = marks or {}
+        self._kept: dict[str, Block] = {}
+
+    def find(self, names: Sequence[str]) -> Block | None:
+        """The block of these names, if it is finished."""
+        name = self._name(names)
+        if name not in self._kept and self._folder is not None:
+            block = _read(self._folder / name)
+            if block is not None:
+                self._kept[name] = block
+        return self._kept.get(name)
+
+    def __getitem__(self, names: Sequence[str]) -> Block:
+        return self._kept[self._name(names)]
+
+    def add(self, wanted: Sequence[str], block: Block) -> None:
+        """Keep what has become of the wanted names."""
+        name = self._name(wanted)
+        self._kept[name] = block
+        if self._folder is not None:
+            _write(self._folder / name, block)
+
+    def share(self) -> None:
+        """Give every process the blocks of all."""
+        for kept in gather_objects(self._kept):
+            self._kept.update(kept)
+
+    def _name(self, names: Sequence[str]) -> str:
+        known = [self._key, *names, *(self._marks.get(name) for name in names)]
+        return hashlib.sha256(json.dumps(known).encode()).hexdigest() + ".npz"
+
+
+def _write(path: Path, block: Block) -> None:
+    features, kind = block.features, str(block.features.dtype)
+    if features.dtype == torch.bfloat16:
+        features = features.view(torch.int16)  # its bits, as numpy has no bfloat16
+    kept = {"names": list(block.names), "skipped": dict(block.skipped), "dtype": kind}
+    about = json.dumps(kept).encode()
+    try:
+        with open_atomic(path) as file:
+            np.savez(
+                file,
+                features=features.numpy(),
+                about=np.frombuffer(about, dtype=np.uint8),
+            )
+    except FileNotFoundError:
+        # Another process has finished the same cache just now and removed the folder.
+        return
+
+
+def _read(path: Path) -> Block | None:
+    """None if there is no such file or it cannot be read: then it is computed again."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
+            about = json.loads(content["about"].tobytes())
+            features = torch.from_numpy(content["features"])
+            if about["dtype"] == str(torch.bfloat16):
+                features = features.view(torch.bfloat16)
+            return Block(about["names"], features, about["skipped"])
+    except Exception:  # readers of archives raise some of every kind
+        return None

@@ -1,0 +1,278 @@
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fusecomp._core.checks import as_path, require, shown
+from fusecomp._core.devices import inference
+from fusecomp._core.similarity import widen
+from fusecomp.caching._blocks import Blocks
+from fusecomp.caching._extraction import Extraction, compute_table
+from fusecomp.caching._feature_file import FeatureFile, read_features, write_features
+from fusecomp.caching._feature_table import FeatureTable
+from fusecomp.caching._same_features import key_of, require_same
+from fusecomp.distributed import first_alone, join
+from fusecomp.images import By, file_marks, image_paths
+from fusecomp.types import SIDES, Dataset, Encoder
+
+__all__ = ["CachedEncoder"]
+
+
+class CachedEncoder(nn.Module):
+    """Features computed once and looked up by image id and by text; itself an encoder.
+
+    ``lookup["image"]`` turns image ids into row numbers and ``lookup["text"]`` texts; both
+    encode methods take row numbers (int64 [B]) or the strings themselves.
+
+    Make one with ``build`` (from an encoder), ``from_arrays`` (from features of your own) or
+    ``load`` (from a file, memory-mapped). ``skipped`` says of pictures that could not be read why
+    they have no features; evaluation leaves out what needs them, and says so.
+
+    Example:
+        >>> import numpy as np
+        >>> cached = CachedEncoder.from_arrays(
+        ...     ["a", "b"], np.eye(2, dtype="float32"), ["is red"], np.ones((1, 2), "float32")
+        ... )
+        >>> cached.lookup["image"](["b"])
+        tensor([1])
+        >>> cached.encode_image(["b"])
+        tensor([[0., 1.]])
+    """
+
+    def __init__(
+        self,
+        image: FeatureTable,
+        text: FeatureTable,
+        key: str = "",
+        image_marks: NDArray[np.int64] | None = None,
+    ) -> None:
+        super().__init__()
+        widths = image.features.shape[1], text.features.shape[1]
+        if widths[0] != widths[1]:
+            raise ValueError(f"image features have width {widths[0]}, text features {widths[1]}")
+        devices = image.features.device, text.features.device
+        if devices[0] != devices[1]:
+            raise ValueError(f"image features are on {devices[0]}, text features on {devices[1]}")
+        self.image = image
+        self.text = text
+        self.key = key
+        # One for each image of the table, then one for each that was skipped.
+        self._image_marks = image_marks
+
+    @classmethod
+    def from_arrays(
+        cls,
+        image_ids: Sequence[str],
+        images: NDArray[Any] | Tensor,
+        texts: Sequence[str],
+        text_features: NDArray[Any] | Tensor,
+        key: str = "",
+    ) -> Self:
+        """Features that you have: ``images`` [N, D] by id and ``text_features`` [T, D] by text.
+
+        Args:
+            image_ids: N strings, in the order of the rows.
+            images: as the encoder gave them, not scaled to unit length: a fusion that learned on
+                features takes their lengths into account. A tensor, kept without its graph, or
+                anything that numpy makes an array of: float16, float32 or float64 (a tensor may be
+                bfloat16). Arrays are shared where torch can read and write them, else copied.
+            texts: T strings, in the order of the rows.
+            text_features: as ``images``.
+            key: names the features, where they are to be cached or compared.
+
+        Raises:
+            TypeError: if features are no array of numbers, or the key is no string.
+            ValueError: if names are no list of strings (a set has no order), if names and rows
+                differ in number, a name occurs twice, widths or devices differ, or a feature is
+                NaN or infinite.
+        """
+        if not isinstance(key, str):
+            raise TypeError(f"key must be a string, got {shown(key)}")
+        return cls(
+            FeatureTable("image", image_ids, images),
+            FeatureTable("text", texts, text_features),
+            key,
+        )
+
+    @classmethod
+    def build(
+        cls,
+        encoder: Encoder,
+        *datasets: Dataset,
+        path: str | Path | None = None,
+        key: str | None = None,
+        batch_size: int = 128,
+        workers: int | None = None,
+        precision: str = "fp32",
+        dtype: torch.dtype | None = None,
+        on_error: str = "raise",
+    ) -> Self:
+        """Compute the features of every image and text of the datasets, once.
+
+        A file is read only if it was made by an encoder of the same weights and settings from
+        images of the same sizes in bytes. Images that are not there count as unchanged, with one
+        warning, so that features can be used without them.
+
+        With a path, finished blocks of four batches lie in ``PATH.partial/`` meanwhile: after a
+        kill, the same call goes on from the last one. Under torchrun the processes share the work
+        by blocks; all must see ``path``. However many they are, the file is the same.
+
+        Args:
+            encoder: in evaluation mode meanwhile, on the device of its weights.
+            *datasets: whose ``image_ids`` and ``texts()`` are encoded.
+            path: a file for the features; if it exists, it is read instead.
+            key: names the encoder's state; default ``encoder.fingerprint()``. A file with
+                another key, or of another precision or dtype, is refused. ``"content"`` is the
+                default too, but tells image files by a hash of their content, which reads them.
+            batch_size: inputs encoded at once.
+            workers: processes that load pictures; None chooses.
+            precision: ``"fp32"``, or autocast to ``"bf16"`` (worth it on GPUs, and on CPUs that
+                have it) or ``"fp16"`` (GPUs only).
+            dtype: what features are stored as: ``torch.float16``, ``bfloat16``, ``float32`` or
+                ``float64``; None keeps what the encoder gives, float32 at least.
+            on_error: ``"raise"`` stops at the first picture that is missing or broken;
+                ``"skip"`` lists it in ``skipped`` and goes on.
+
+        Raises:
+            FileNotFoundError: if pictures are missing; counts them and names the first.
+            PictureError: if one cannot be read.
+            ValueError: if the file at ``path`` belongs to another encoder, to other datasets or
+                to other image files; if one image id means two files in two datasets;
+                if there is no key for it, if a feature is NaN or infinite, or if no picture at
+                all could be read; if a setting is of another kind or out of range.
+            TypeError: if encoder or datasets are something else, as when they are swapped, or the
+                key is no string.
+        """
+        if not datasets:
+            raise ValueError("build needs at least one dataset to know what to encode")
+        how = Extraction(batch_size, workers, precision, dtype, on_error)
+        order = "encoder, dataset, another dataset, ..."
+        require("encoder", encoder, "encode_image", "an encoder", order)
+        for data in datasets:
+            require("dataset", data, "image_ids", "a Dataset", order)
+        if not isinstance(key, str | None):
+            raise TypeError(f"key must be a string, got {shown(key)}")
+        join()
+        with inference(encoder):  # key and both sides of the same weights, beside a training too
+            return cls._build(encoder, datasets, path, key, how)
+
+    @classmethod
+    def _build(
+        cls,
+        encoder: Encoder,
+        datasets: Sequence[Dataset],
+        path: str | Path | None,
+        key: str | None,
+        how: Extraction,
+    ) -> Self:
+        paths = image_paths(datasets)
+        if path is None:
+            image, text = (compute_table(encoder, datasets, side, how) for side in SIDES)
+            return cls(image, text, key or "")
+        by: By = "content" if key == "content" else "size"
+        marks = dict(zip(paths, file_marks(list(paths.values()), by).tolist(), strict=True))
+        path, key = as_path("path", path), key_of(encoder, key, how)
+        if path.exists():
+            cached = cls.load(path)
+            require_same(path, cached, key, marks, datasets, how.on_error)
+            return cached
+        folder = path.with_name(f"{path.name}.partial")
+        image, text = (
+            compute_table(encoder, datasets, s, how, finished=Blocks(folder, f"{key} {s}", m))
+            for s, m in zip(SIDES, (marks, None), strict=True)
+        )
+        names = (*image.rows, *image.skipped)
+        cached = cls(image, text, key, np.array([marks[name] for name in names], np.int64))
+        with first_alone() as first:
+            if first:
+                cached.save(path)
+                shutil.rmtree(folder, ignore_errors=True)
+        return cached
+
+    @classmethod
+    def load(cls, path: str | Path, *, check: bool = False) -> Self:
+        """Read a feature file; its arrays are memory-mapped.
+
+        Args:
+            path: what ``save`` or ``build`` wrote. Its header and names are verified by their
+                checksum.
+            check: verify the checksum of the features too.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            OSError: if it is no regular file, or cannot be opened.
+            ValueError: if it is torn, changed or no feature file, or a feature is NaN or infinite.
+        """
+        content = read_features(as_path("path", path), check)
+        try:
+            return cls(
+                FeatureTable("image", content.image_ids, content.image_features, content.skipped),
+                FeatureTable("text", content.texts, content.text_features),
+                content.key,
+                content.image_marks,
+            )
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write one file in the safetensors layout, atomically."""
+        image, text = (_as_numpy(table.features) for table in (self.image, self.text))
+        names = list(self.image.rows), list(self.text.rows)
+        write_features(
+            as_path("path", path),
+            FeatureFile(names[0], image, names[1], text, self.key, self.skipped, self._image_marks),
+        )
+
+    @property
+    def image_marks(self) -> Mapping[str, int]:
+        """The size in bytes of each image's file, or a hash of its content, by id.
+
+        Skipped images are among them. -1 where there was no file; empty where no file is known.
+        """
+        names = (*self.image.rows, *self.image.skipped)
+        marks = () if self._image_marks is None else self._image_marks.tolist()
+        return dict(zip(names, marks, strict=False))
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """The ids of pictures that could not be read, and the reasons."""
+        return self.image.skipped
+
+    @property
+    def lookup(self) -> Mapping[str, Callable[[Sequence[str]], Tensor]]:
+        """For each side, the function from names to row numbers int64 [B]."""
+        return {"image": self.image.find, "text": self.text.find}
+
+    def encode_image(self, images: Tensor | Sequence[str]) -> Tensor:
+        """Features [B, D] of row numbers (int64 [B]) or a list of ids, float32 at least.
+
+        They are as they were computed or given, of any length; ``ComposedEncoder.gallery`` scales
+        them to unit length for search.
+        """
+        features: Tensor = self.image(images)
+        return features
+
+    def encode_text(self, texts: Tensor | Sequence[str]) -> Tensor:
+        """Features [B, D] of row numbers (int64 [B]) or a list of texts, float32 at least."""
+        features: Tensor = self.text(texts)
+        return features
+
+    def fingerprint(self) -> str:
+        """The key that the features were computed under.
+
+        Raises:
+            ValueError: if they have none.
+        """
+        if not self.key:
+            raise ValueError("these cached features have no key; pass one to from_arrays")
+        return self.key
+
+
+def _as_numpy(features: Tensor) -> NDArray[Any]:
+    # numpy has no bfloat16; float32 holds its values exactly.
+    return (widen(features) if features.dtype == torch.bfloat16 else features).cpu().numpy()

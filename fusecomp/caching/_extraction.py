@@ -1,0 +1,238 @@
+"""Computing the features of every picture or text of some datasets, once."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fusecomp._core.checks import require_choice, shown, whole_number
+from fusecomp._core.devices import PRECISIONS, autocast, device_of, inference
+from fusecomp._core.progress import progress
+from fusecomp._core.randomness import repeatable
+from fusecomp._core.similarity import FLOATING, check_features, non_finite_rows, widen
+from fusecomp.caching._blocks import Block, Blocks
+from fusecomp.caching._feature_table import FeatureTable
+from fusecomp.distributed import gathered_weights, rank, world_size
+from fusecomp.images import ON_ERROR, image_paths, load_available, load_pictures, require_files
+from fusecomp.types import Dataset, Encoder
+
+__all__ = ["Extraction", "compute_table"]
+
+# Batches a block: what a kill costs, and what one of many processes takes at a time.
+_BLOCK_BATCHES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """How features are computed and kept; ``CachedEncoder.build`` explains each field."""
+
+    batch_size: int = 128
+    workers: int | None = None
+    precision: str = "fp32"
+    dtype: torch.dtype | None = None
+    on_error: str = "raise"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "batch_size", whole_number("batch_size", self.batch_size, 1))
+        if self.workers is not None:
+            object.__setattr__(self, "workers", whole_number("workers", self.workers, 0))
+        require_choice("precision", self.precision, PRECISIONS)
+        require_choice("on_error", self.on_error, ON_ERROR)
+        if self.dtype is not None and self.dtype not in FLOATING:
+            valid = ", ".join(map(str, FLOATING))
+            raise ValueError(f"dtype must be floating, one of {valid}; got {shown(self.dtype)}")
+
+
+class _Inputs(NamedTuple):
+    """One batch as the encoder takes it; None where no picture of it could be loaded."""
+
+    names: Sequence[str]
+    inputs: Any
+    skipped: dict[str, str]
+
+
+def compute_table(
+    encoder: Encoder,
+    datasets: Sequence[Dataset],
+    side: str,
+    how: Extraction,
+    *,
+    finished: Blocks | None = None,
+    below_head: bool = False,
+) -> FeatureTable:
+    """Encode one side of the datasets: every image, or every text, once.
+
+    Many processes share the work by whole blocks; each gets the whole table.
+
+    Args:
+        encoder: in evaluation mode meanwhile.
+        datasets: name what is encoded.
+        side: ``"image"`` or ``"text"``.
+        how: the settings.
+        finished: keeps the blocks that are done, also for a later process.
+        below_head: compute the features below the side's head.
+    """
+    names = _names(datasets, side)
+    if not names:
+        raise ValueError(f"the datasets name no {side} to encode")
+    size = how.batch_size * _BLOCK_BATCHES
+    blocks = [names[start : start + size] for start in range(0, len(names), size)]
+    finished = Blocks(None, "") if finished is None else finished
+    own = blocks[rank() :: world_size()]
+    remaining = [block for block in own if not _is_done(finished.find(block), how)]
+    done = sum(map(len, own)) - sum(map(len, remaining))
+    inputs = _inputs(encoder, datasets, side, remaining, done, how)
+    with (
+        gathered_weights(encoder),
+        inference(encoder),
+        autocast(device_of(encoder), how.precision),
+    ):
+        encode = _repeatable(_encode_function(encoder, side, below_head), device_of(encoder))
+        for block in remaining:
+            batches = islice(inputs, math.ceil(len(block) / how.batch_size))
+            finished.add(block, _encode_block(encode, side, batches, how))
+        if remaining:
+            next(inputs, None)  # the bar and the workers come to their end
+    finished.share()
+    return _assemble(side, [finished[block] for block in blocks]).to(device_of(encoder))
+
+
+def _names(datasets: Sequence[Dataset], side: str) -> list[str]:
+    return list(
+        dict.fromkeys(
+            name
+            for data in datasets
+            for name in (data.image_ids if side == "image" else data.texts())
+        )
+    )
+
+
+def _is_done(block: Block | None, how: Extraction) -> bool:
+    # What an earlier process has skipped may have been repaired, or must be raised now.
+    return block is not None and not (block.skipped and how.on_error == "raise")
+
+
+def _encode_function(encoder: Encoder, side: str, below_head: bool) -> Callable[[Any], Tensor]:
+    if below_head:
+        headed: Any = encoder
+        return partial(headed.encode_tower, side)
+    encode: Callable[[Any], Tensor] = getattr(encoder, f"encode_{side}")
+    return encode
+
+
+def _repeatable(
+    encode: Callable[[Any], Tensor], device: torch.device
+) -> Callable[[_Inputs], Tensor]:
+    def encode_batch(batch: _Inputs) -> Tensor:
+        with repeatable(device, batch.names[0]):
+            return encode(batch.inputs)
+
+    return encode_batch
+
+
+def _inputs(
+    encoder: Encoder,
+    datasets: Sequence[Dataset],
+    side: str,
+    blocks: Sequence[Sequence[str]],
+    done: int,
+    how: Extraction,
+) -> Iterator[_Inputs]:
+    """The batches of all blocks, one after another: loading goes on while a block is written.
+
+    What is computed, and not looked up, has a bar, which starts at ``done``.
+    """
+    batches = [
+        list(block[start : start + how.batch_size])
+        for block in blocks
+        for start in range(0, len(block), how.batch_size)
+    ]
+    look_up = getattr(encoder, "lookup", {}).get(side)
+    if look_up is not None:
+        device = device_of(encoder)
+        return (_Inputs(names, look_up(names).to(device), {}) for names in batches)
+    inputs = (
+        _pictures(encoder, datasets, batches, how)
+        if side == "image"
+        else (_Inputs(names, names, {}) for names in batches)
+    )
+    label, total = f"encoding {side}s", done + sum(map(len, batches))
+    return progress(inputs, total, label, f"{side}s", per_item=how.batch_size, start=done)
+
+
+def _pictures(
+    encoder: Encoder, datasets: Sequence[Dataset], batches: Sequence[list[str]], how: Extraction
+) -> Iterator[_Inputs]:
+    load = getattr(encoder, "load", None)
+    if load is None:
+        raise ValueError(
+            f"{type(encoder).__name__} has no load: give it one (path -> tensor) to read pictures"
+        )
+    names = [image_id for batch in batches for image_id in batch]
+    paths = _paths(names, image_paths(datasets))
+    numbers = iter(range(len(names)))
+    positions = [list(islice(numbers, len(batch))) for batch in batches]
+    device = device_of(encoder)
+    if how.on_error == "raise":
+        require_files(paths)
+        loads = load_pictures(paths, load, positions, how.workers, device)
+        for batch, pictures in zip(batches, loads, strict=True):
+            yield _Inputs(batch, pictures.to(device, non_blocking=True), {})
+        return
+    for loaded in load_available(paths, load, positions, how.workers, device):
+        some = loaded.pictures
+        yield _Inputs(
+            [names[position] for position in loaded.positions],
+            None if some is None else some.to(device, non_blocking=True),
+            {names[position]: str(error) for position, error in loaded.failed.items()},
+        )
+
+
+def _paths(names: Sequence[str], known: Mapping[str, Path | None]) -> list[Path]:
+    paths = [path for name in names if (path := known[name]) is not None]
+    if len(paths) < len(names):
+        without = next(name for name in names if known[name] is None)
+        raise FileNotFoundError(f"the dataset has no file for the image {without!r}")
+    return paths
+
+
+def _encode_block(
+    encode: Callable[[_Inputs], Tensor], side: str, batches: Iterable[_Inputs], how: Extraction
+) -> Block:
+    encoded: list[Tensor] = []
+    names: list[str] = []
+    skipped: dict[str, str] = {}
+    for batch in batches:
+        skipped.update(batch.skipped)
+        if batch.inputs is None:
+            continue
+        features = encode(batch)
+        check_features(features, f"what encode_{side} returns")
+        features = widen(features)
+        if len(features) != len(batch.names):
+            raise ValueError(
+                f"encode_{side} returned {len(features)} rows for {len(batch.names)} inputs"
+            )
+        encoded.append(features)
+        names.extend(batch.names)
+    if not encoded:
+        return Block(names, torch.empty(0, 0), skipped)
+    features = torch.cat(encoded).to("cpu", how.dtype)
+    for row in non_finite_rows(features)[:1]:
+        raise ValueError(f"the features of {side} {names[row]!r} hold NaN or infinity")
+    return Block(names, features, skipped)
+
+
+def _assemble(side: str, blocks: Sequence[Block]) -> FeatureTable:
+    names = [name for block in blocks for name in block.names]
+    skipped = {name: reason for block in blocks for name, reason in block.skipped.items()}
+    if not names:
+        raise ValueError(f"none of {len(skipped)} {side}s: {next(iter(skipped.values()))}")
+    features = torch.cat([block.features for block in blocks if len(block.names)])
+    return FeatureTable(side, names, features, skipped)

@@ -1,0 +1,153 @@
+from collections.abc import Collection, Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fusecomp._core.checks import ordered, shown, strings
+from fusecomp._core.similarity import FLOATING, check_tensor, check_values, non_finite_rows, widen
+
+__all__ = ["FeatureTable"]
+
+# What was probably meant where names and features are confused.
+_ORDER = "from_arrays takes image_ids, images, texts, text_features"
+
+
+class FeatureTable(nn.Module):
+    """Features [N, D] with a name for each row.
+
+    ``skipped`` says of further names why they have no features.
+    """
+
+    features: Tensor
+
+    def __init__(
+        self,
+        side: str,
+        names: Sequence[str],
+        features: NDArray[Any] | Tensor,
+        skipped: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        try:
+            names = strings(f"{side} names", names)
+        except ValueError as error:
+            raise TypeError(f"{error}; {_ORDER}") from None
+        features = _tensor(f"{side} features", features)
+        if features.ndim != 2 or features.numel() == 0 or features.dtype not in FLOATING:
+            raise ValueError(
+                f"{side} features must be floating [N, D] of 16 bits at least and not empty, "
+                f"got {features.dtype} {list(features.shape)}"
+            )
+        check_values(features, f"{side} features")
+        if len(names) != len(features):
+            raise ValueError(f"{len(names)} {side} names but {len(features)} rows of features")
+        self.side = side
+        self.skipped = dict(skipped or {})
+        self.rows = {name: row for row, name in enumerate(names)}
+        if len(self.rows) != len(names):
+            twice = next(name for row, name in enumerate(names) if self.rows[name] != row)
+            raise ValueError(f"the {side} {twice!r} occurs twice")
+        for row in non_finite_rows(features)[:1]:
+            raise ValueError(f"the features of {side} {names[row]!r} hold NaN or infinity")
+        # Not persistent: a model's checkpoint holds weights, not features.
+        self.register_buffer("features", features, persistent=False)
+
+    def extra_repr(self) -> str:
+        """Size and kind."""
+        rows, width = self.features.shape
+        return f"{rows} x {width}, {self.features.dtype}"
+
+    def find(self, names: Sequence[str]) -> Tensor:
+        """Row numbers, int64 [B].
+
+        Raises:
+            ValueError: naming the first unknown one, or if these are no list of strings.
+        """
+        if isinstance(names, str | bytes | Set | Mapping) or not isinstance(names, Collection):
+            ordered(f"{self.side} names", names, "strings")
+        try:
+            # Several times as fast as torch.tensor of a list.
+            rows = np.fromiter(map(self.rows.__getitem__, names), np.int64, len(names))
+            return torch.from_numpy(rows)
+        except KeyError as error:
+            raise ValueError(self._why_not(error.args[0])) from None
+        except TypeError:  # a name that cannot be looked up at all
+            strings(f"{self.side} names", names)
+            raise
+
+    def _why_not(self, name: str) -> str:
+        if name in self.skipped:
+            return (
+                f"the {self.side} {name!r} was skipped when the features were computed: "
+                f"{self.skipped[name]}. datasets.without(dataset, encoder.skipped) leaves out what "
+                "needs it"
+            )
+        return (
+            f"no cached features for the {self.side} {name!r} "
+            f"(of {len(self.rows)} cached); build the cache from every dataset you use"
+        )
+
+    def forward(self, rows: Tensor | Sequence[str]) -> Tensor:
+        """Features [B, D], float32 at least, of row numbers or names.
+
+        Raises:
+            ValueError: on an unknown name, and, on the CPU, on a row number that is none.
+        """
+        if not isinstance(rows, Tensor):
+            rows = self.find(rows)
+        if rows.ndim != 1 or rows.dtype != torch.int64:
+            raise ValueError(
+                f"{self.side} rows must be int64 [B], got {rows.dtype} {list(rows.shape)}"
+            )
+        try:
+            return widen(self.features.index_select(0, rows.to(self.features.device)))
+        except IndexError:  # a GPU is not asked, as it would have to be waited for
+            raise ValueError(
+                f"{self.side} rows must lie in [0, {len(self.features)}), got "
+                f"{int(rows.min())} to {int(rows.max())}"
+            ) from None
+
+
+def _tensor(name: str, features: Any) -> Tensor:
+    """The features as a tensor without a graph, sharing memory where it can be written to.
+
+    Raises:
+        TypeError: on what is no array of numbers; ValueError on one that lacks some.
+    """
+    if isinstance(features, np.ma.MaskedArray):
+        raise ValueError(f"{name} are a masked array, whose gaps would count: fill or drop them")
+    try:
+        if isinstance(features, list | tuple):
+            features = _stacked(features)
+        if hasattr(features, "__array__") and not isinstance(features, Tensor):
+            features = _native(np.asarray(features))
+        tensor = torch.as_tensor(features)
+    except (TypeError, ValueError, RuntimeError):
+        kind = f" of {features.dtype}" if isinstance(features, np.ndarray) else ""
+        raise TypeError(
+            f"{name} must be an array of numbers [N, D], got {type(features).__name__}{kind} "
+            f"{shown(features)}; {_ORDER}"
+        ) from None
+    check_tensor(tensor, name)
+    return tensor.detach()
+
+
+def _stacked(rows: Sequence[Any]) -> Any:
+    """Rows that are tensors or arrays as one; lists of numbers as they are."""
+    if rows and all(isinstance(row, Tensor) for row in rows):
+        return torch.stack(tuple(rows))
+    return np.stack(rows) if rows and all(isinstance(row, np.ndarray) for row in rows) else rows
+
+
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    """The array as torch takes it: in this machine's byte order, with rows that go forward."""
+    if array.dtype.kind == "f":
+        # Long doubles are narrowed: torch has none.
+        dtype = array.dtype.newbyteorder("=") if array.itemsize <= 8 else np.dtype("f8")
+        array = array.astype(dtype, copy=False)
+    # Torch warns of memory that must not be written.
+    plain = array.flags.writeable and min(array.strides, default=0) >= 0
+    return array if plain else array.copy()

@@ -1,0 +1,108 @@
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from fusecomp._core.checks import strings
+from fusecomp._core.devices import inference
+from fusecomp.caching._extraction import Extraction, compute_table
+from fusecomp.caching._feature_table import FeatureTable
+from fusecomp.distributed import is_sharded, join
+from fusecomp.types import SIDES, Dataset, Encoder
+
+__all__ = ["PartlyCachedEncoder"]
+
+
+class PartlyCachedEncoder(nn.Module):
+    """An encoder of which some sides are looked up and the others stay live.
+
+    It serves a stage that tunes one side only: the pictures' features are computed once while
+    the text side learns. It shares the weights of the encoder behind it.
+
+    Args:
+        encoder: the live encoder.
+        tables: the features of the cached sides, by ``"image"`` or ``"text"``.
+        heads: learning heads of cached sides, whose tables hold what lies below.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        tables: Mapping[str, FeatureTable],
+        heads: Mapping[str, nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.tables = nn.ModuleDict(tables)
+        self.heads = nn.ModuleDict(heads)
+
+    @classmethod
+    def build(
+        cls,
+        encoder: Encoder,
+        *datasets: Dataset,
+        sides: Sequence[str],
+        batch_size: int = 128,
+        workers: int | None = None,
+    ) -> Self:
+        """Compute the features of some sides (``"image"``, ``"text"``) of the datasets, once.
+
+        Where a side has a head that learns, the features below it are computed.
+
+        Raises:
+            ValueError: on an unknown side, if a feature is NaN or infinite, or if a head is
+                sharded.
+            FileNotFoundError: if pictures are missing.
+            PictureError: if one cannot be read.
+        """
+        sides = strings("sides", sides)
+        if unknown := set(sides) - set(SIDES):
+            raise ValueError(f"unknown sides {sorted(unknown)}; valid: {', '.join(SIDES)}")
+        heads = {side: head for side, head in _learning_heads(encoder) if side in sides}
+        for side, head in heads.items():
+            if any(map(is_sharded, head.parameters())):
+                raise ValueError(
+                    f"FSDP2 has sharded the {side} side's head with its encoder, so that it cannot "
+                    "be called alone: switch caching off (StageConfig(cache=False))"
+                )
+        how = Extraction(batch_size, workers)
+        join()
+        with inference(encoder):  # all sides of the same weights, beside a training too
+            tables = {
+                side: compute_table(encoder, datasets, side, how, below_head=side in heads)
+                for side in sides
+            }
+        return cls(encoder, tables, heads)
+
+    @property
+    def lookup(self) -> Mapping[str, Callable[[Sequence[str]], Tensor]]:
+        """For each cached side, the function from names to row numbers int64 [B]."""
+        behind: Mapping[str, Callable[[Sequence[str]], Tensor]]
+        behind = getattr(self.encoder, "lookup", {})
+        return {**behind, **{side: table.find for side, table in self.tables.items()}}
+
+    @property
+    def load(self) -> Any:
+        """Opens pictures, where the picture side is live."""
+        return getattr(self.encoder, "load", None)
+
+    def encode_image(self, images: Any) -> Tensor:
+        """Features [B, D] of row numbers or ids if cached, else of loaded pictures."""
+        return self._encode("image", images)
+
+    def encode_text(self, texts: Any) -> Tensor:
+        """Features [B, D] of row numbers if cached, else of strings."""
+        return self._encode("text", texts)
+
+    def _encode(self, side: str, inputs: Any) -> Tensor:
+        if side not in self.tables:
+            encode: Callable[[Any], Tensor] = getattr(self.encoder, f"encode_{side}")
+            return encode(inputs)
+        features: Tensor = self.tables[side](inputs)
+        return self.heads[side](features) if side in self.heads else features
+
+
+def _learning_heads(encoder: Any) -> Iterator[tuple[str, nn.Module]]:
+    for side, head in getattr(encoder, "heads", {}).items():
+        if any(parameter.requires_grad for parameter in head.parameters()):
+            yield side, head

@@ -1,0 +1,108 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+from fusecomp._core.checks import as_path, as_text, require_choice
+from fusecomp.datasets._alike import is_missing_word, warn_of_missing_words
+from fusecomp.datasets._cirr_files import CirrFolder, pair_problems, read_files, read_pairs
+from fusecomp.datasets._fixed import FixedTriplets
+from fusecomp.types import Task, Triplet
+
+__all__ = ["CIRR"]
+
+_SPLITS = ("train", "val", "test1")
+_KS = (1, 5, 10, 50)
+
+
+class CIRR(FixedTriplets):
+    """CIRR (rc2) in either published folder layout; opens no picture.
+
+    ``root`` holds ``cirr/captions/cap.rc2.SPLIT.json``, ``cirr/image_splits/split.rc2.SPLIT.json``
+    and the pictures in train, dev and test1 (CLIP4Cir); or ``captions`` and ``image_splits``
+    themselves, with the pictures beside them or in ``img_raw`` (the annotations' own branch).
+
+    One task without a name: every image of the split is ranked, each query's reference left out,
+    with R@1, 5, 10 and 50; the other five images of its group of six are also ranked among
+    themselves. Query ids are the pair ids, texts are the captions as they stand in the file.
+
+    Reference:
+        Liu, Rodriguez-Opazo, Teney, Gould, "Image Retrieval on Real-life Images with Pre-trained
+        Vision-and-Language Models", ICCV 2021, https://arxiv.org/abs/2108.04024.
+
+    Args:
+        root: the folder.
+        split: ``"train"``, ``"val"`` or ``"test1"`` (whose targets only the server knows).
+        name: what the protocol calls the dataset, where another one has CIRR's layout.
+
+    Raises:
+        TypeError: if root is no path, or name no string.
+        FileNotFoundError: if an annotation file is missing.
+        ValueError: on an unknown split, a broken annotation file, or an image or file name that
+            leads out of the folder; the message names the pair or image.
+
+    Warns:
+        UserWarning: if captions are words such as ``"nan"``, as they are printed for a missing one.
+
+    Example:
+        >>> import tempfile
+        >>> from fusecomp._core.files import write_json
+        >>> root, ids = Path(tempfile.mkdtemp()), [f"dev-0-{n}-img0" for n in range(6)]
+        >>> files = {name: f"./dev/{name}.png" for name in ids}
+        >>> write_json(root / "image_splits/split.rc2.val.json", files)
+        >>> pair = {"pairid": 7, "reference": ids[0], "target_hard": ids[1], "caption": "two dogs"}
+        >>> write_json(root / "captions/cap.rc2.val.json", [pair | {"img_set": {"members": ids}}])
+        >>> data = CIRR(root, split="val")
+        >>> data.triplets()[0].query_id, data.path(ids[1]).relative_to(root).as_posix()
+        ('7', 'dev/dev-0-1-img0.png')
+    """
+
+    def __init__(self, root: str | Path, split: str, name: str = "CIRR") -> None:
+        require_choice("split", split, _SPLITS)
+        self.root = as_path("root", root)
+        self.split = split
+        self.name = as_text("name", name)
+        folder = CirrFolder(self.root)
+        files = read_files(folder.images(split))
+        super().__init__(_triplets(folder, split, files), files, folder.pictures)
+        captions = ((folder.captions(split), t.query_id, t.texts[0]) for t in self._triplets)
+        warn_of_missing_words(
+            (f"{path}, pair {pair_id}: the caption", text)
+            for path, pair_id, text in captions
+            if is_missing_word(text)
+        )
+
+    @property
+    def protocol(self) -> Mapping[str, str]:
+        """The options that make scores comparable or not."""
+        return {
+            "dataset": self.name,
+            "split": self.split,
+            "gallery": "split",
+            "reference": "excluded",
+        }
+
+    def tasks(self) -> list[Task]:
+        """One task without a name."""
+        queries = self._triplets
+        exclude = [(query.reference_id,) for query in queries]
+        subsets = [
+            tuple(i for i in query.group or () if i != query.reference_id) for query in queries
+        ]
+        return [Task("", queries, self.image_ids, exclude, subsets, _KS)]
+
+    def __repr__(self) -> str:
+        return f"CIRR({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"
+
+
+def _triplets(folder: CirrFolder, split: str, files: Mapping[str, str]) -> list[Triplet]:
+    path = folder.captions(split)
+    pairs = read_pairs(path, split)
+    for pair in pairs:
+        for image_id in pair.image_ids:
+            if image_id not in files:
+                raise ValueError(
+                    f"{path}, pair {pair.pair_id}: image {image_id!r} is not in "
+                    f"{folder.images(split)}; fetch both files again"
+                )
+    for pair, problem in pair_problems(pairs):
+        raise ValueError(f"{path}, pair {pair.pair_id}: {problem}")
+    return [Triplet(p.pair_id, p.reference, (p.caption,), p.target, p.members) for p in pairs]

@@ -1,0 +1,230 @@
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from fusecomp._core.checks import as_path, as_text, flag, ordered, require_choice, whole_number
+from fusecomp._core.files import read_list
+from fusecomp.datasets._alike import is_missing_word, warn_of_missing_words
+from fusecomp.datasets._captions import CAPTIONS, RANDOM
+from fusecomp.datasets._fashioniq_files import (
+    CATEGORIES,
+    SPLITS,
+    FashionIQPictures,
+    parse_row,
+    read_split,
+)
+from fusecomp.types import Task, Triplet
+
+__all__ = ["FashionIQ"]
+
+_GALLERIES = ("original", "val")
+
+
+class FashionIQ:
+    """FashionIQ in its published folder layout; opens no picture.
+
+    ``root`` holds ``captions/cap.CATEGORY.SPLIT.json``, ``image_splits/split.CATEGORY.SPLIT.json``
+    and ``images/ID.png`` (or .jpg, .jpeg), where each category may have a folder of its own, as
+    in ``images/dress/ID.jpg``. Each category is one task with R@10 and R@50.
+
+    Reference:
+        Wu, Gao, Guo, Al-Halah, Rennie, Grauman, Feris, "Fashion IQ: A new dataset towards
+        retrieving images by natural language feedback", CVPR 2021.
+
+    Args:
+        root: the folder.
+        split: ``"train"``, ``"val"`` or ``"test"`` (whose targets are not public).
+        categories: some of ``"dress"``, ``"shirt"``, ``"toptee"``.
+        captions: how the two captions of a pair become texts:
+
+            - ``"random"`` (train by default): one of "C1 and c2", "C2 and c1", "C1", "C2", a
+              quarter each, a pure function of seed, epoch and row;
+            - ``"both"`` (val and test by default): "C1 and c2", as CLIP4Cir evaluates;
+            - ``"reversed"``: "C2 and c1";
+            - ``"averaged"``: both orders, their features averaged (SEARLE, LinCIR);
+            - ``"alone"``: each caption is a query of its own;
+            - ``"both-orders"``: both orders, each a query of its own.
+        gallery: ``"original"``, the split file (CLIP4Cir and most since), or ``"val"``, only
+            the references and targets of the queries (VAL, CoSMo; easier by several points).
+        exclude_reference: leave each query's reference out of its ranking (TIRG, VAL, ARTEMIS).
+        name: what the protocol calls the dataset, where another one has FashionIQ's layout.
+
+    Raises:
+        TypeError: if root is no path, or name no string.
+        FileNotFoundError: if an annotation file is missing.
+        ValueError: on an unknown split, category or option, a broken annotation file, an image
+            name that leads out of the folder, or a target that ``exclude_reference`` leaves out.
+
+    Warns:
+        UserWarning: if captions are words such as ``"nan"``, as they are printed for a missing one.
+
+    Example:
+        >>> import tempfile
+        >>> from fusecomp._core.files import write_json
+        >>> root = Path(tempfile.mkdtemp())
+        >>> write_json(root / "image_splits/split.dress.val.json", ["B1", "B2"])
+        >>> pair = {"candidate": "B1", "target": "B2", "captions": ["is blue", "has no sleeves."]}
+        >>> write_json(root / "captions/cap.dress.val.json", [pair])
+        >>> FashionIQ(root, split="val", categories=["dress"]).triplets()[0].texts
+        ('Is blue and has no sleeves',)
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        categories: Sequence[str] = CATEGORIES,
+        captions: str | None = None,
+        gallery: str = "original",
+        exclude_reference: bool = False,
+        name: str = "FashionIQ",
+    ) -> None:
+        if captions is None:
+            captions = RANDOM if split == "train" else "both"
+        if isinstance(categories, str):
+            categories = (categories,)
+        categories = ordered("categories", categories, "names")
+        require_choice("split", split, SPLITS)
+        for category in categories:
+            require_choice("category", category, CATEGORIES)
+        if not categories or len(set(categories)) != len(categories):
+            raise ValueError(f"categories must be distinct, at least one; got {categories!r}")
+        require_choice("captions", captions, CAPTIONS)
+        require_choice("gallery", gallery, _GALLERIES)
+        self.root = as_path("root", root)
+        self.split = split
+        self.categories = tuple(categories)
+        self.captions = captions
+        self.gallery = gallery
+        self.exclude_reference = flag("exclude_reference", exclude_reference)
+        self.name = as_text("name", name)
+        self._galleries: dict[str, tuple[str, ...]] = {}
+        # The queries that each row may give: all of them, or one drawn for "random".
+        self._rows: dict[str, list[tuple[Triplet, ...]]] = {}
+        words = [word for category in self.categories for word in self._read(category)]
+        warn_of_missing_words(words)
+
+    def _read(self, category: str) -> list[tuple[str, str]]:
+        """Read the files of a category; returns the captions that are a word such as "nan"."""
+        split_path = self.root / "image_splits" / f"split.{category}.{self.split}.json"
+        caption_path = self.root / "captions" / f"cap.{category}.{self.split}.json"
+        image_ids = read_split(split_path)
+        known = set(image_ids)
+        rows, words = [], []
+        for number, row in enumerate(read_list(caption_path)):
+            where = f"{caption_path}, entry {number}"
+            reference, target, pair = parse_row(row, where, has_target=self.split != "test")
+            for image_id in (reference, target):
+                if image_id is not None and image_id not in known:
+                    raise ValueError(f"{where}: image {image_id!r} is not in {split_path}")
+            if self.exclude_reference and target == reference:
+                raise ValueError(
+                    f"{where}: the target is the candidate, {target!r}, which exclude_reference "
+                    "leaves out of its ranking; remove the entry, or keep the references"
+                )
+            words += [(f"{where}: a caption", text) for text in pair if is_missing_word(text)]
+            rows.append(
+                tuple(
+                    Triplet(query_id, reference, texts, target)
+                    for query_id, texts in self._queries(f"{category}/{number}", pair)
+                )
+            )
+        self._rows[category] = rows
+        if self.gallery == "val":
+            image_ids = [image_id for (query, *_) in rows for image_id in query.image_ids]
+        self._galleries[category] = tuple(dict.fromkeys(image_ids))
+        return words
+
+    def _queries(self, name: str, pair: tuple[str, str]) -> Iterable[tuple[str, tuple[str, ...]]]:
+        forms = CAPTIONS[self.captions](*pair)
+        if self.captions == RANDOM or len(forms) == 1:
+            return ((name, texts) for texts in forms)
+        return ((f"{name}/{number}", texts) for number, texts in enumerate(forms))
+
+    @cached_property
+    def image_ids(self) -> tuple[str, ...]:
+        """Every image of the galleries, once, in the order of the split files."""
+        return tuple(dict.fromkeys(i for ids in self._galleries.values() for i in ids))
+
+    @cached_property
+    def triplet_image_ids(self) -> tuple[str, ...]:
+        """The references and targets of all triplets, once."""
+        queries = (row[0] for rows in self._rows.values() for row in rows)
+        return tuple(dict.fromkeys(i for query in queries for i in query.image_ids))
+
+    @property
+    def protocol(self) -> Mapping[str, str]:
+        """The options that make scores comparable or not."""
+        return {
+            "dataset": self.name,
+            "split": self.split,
+            "gallery": self.gallery,
+            "reference": "excluded" if self.exclude_reference else "kept",
+            "captions": self.captions,
+        }
+
+    def path(self, image_id: str) -> Path:
+        """Where the picture lies, or would lie.
+
+        Raises:
+            ValueError: if the dataset does not know the image, or two folders have different
+                files of it.
+        """
+        if image_id not in self._known:
+            raise ValueError(f"unknown image {image_id!r}: not in split {self.split!r}")
+        return self._pictures.path(image_id)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.image_ids)
+
+    @cached_property
+    def _pictures(self) -> FashionIQPictures:
+        return FashionIQPictures(self.root)
+
+    def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
+        """The triplets in the order of the caption files; the texts of "random" by epoch.
+
+        Raises:
+            ValueError: if epoch or seed is no whole number of at least 0.
+        """
+        epoch, seed = (
+            whole_number(name, value, 0, math.inf)
+            for name, value in (("epoch", epoch), ("seed", seed))
+        )
+        return [t for category in self.categories for t in self._drawn(category, epoch, seed)]
+
+    def _drawn(self, category: str, epoch: int, seed: int) -> list[Triplet]:
+        rows = self._rows[category]
+        if self.captions != RANDOM:
+            return [triplet for row in rows for triplet in row]
+        # The category's own stream: a row's text does not depend on which others are loaded.
+        rng = np.random.default_rng([seed, epoch, CATEGORIES.index(category)])
+        draws = rng.integers(len(rows[0]) if rows else 1, size=len(rows)).tolist()
+        return [row[draw] for row, draw in zip(rows, draws, strict=True)]
+
+    def texts(self) -> list[str]:
+        """Every text that can occur, once."""
+        rows = (row for category in self.categories for row in self._rows[category])
+        return list(dict.fromkeys(text for row in rows for t in row for text in t.texts))
+
+    def tasks(self) -> list[Task]:
+        """One task a category: R@10 and R@50 over its gallery."""
+        return [self._task(category) for category in self.categories]
+
+    def _task(self, category: str) -> Task:
+        queries = self._drawn(category, epoch=0, seed=0)
+        exclude = [(query.reference_id,) for query in queries] if self.exclude_reference else None
+        return Task(category, queries, self._galleries[category], exclude)
+
+    def __len__(self) -> int:
+        per_row = (
+            1 if self.captions == RANDOM else len(row) for r in self._rows.values() for row in r
+        )
+        return sum(per_row)
+
+    def __repr__(self) -> str:
+        return f"FashionIQ({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"

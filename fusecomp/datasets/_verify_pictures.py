@@ -1,0 +1,210 @@
+"""Picture files that are missing, empty, cut off or no pictures, without decoding each."""
+
+import hashlib
+import os
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeVar
+
+from fusecomp._core.files import open_regular
+from fusecomp._core.progress import progress
+from fusecomp.datasets._verify_report import PICTURE_FAULTS, Finding
+from fusecomp.images import open_picture, require_pillow, why_unreadable
+
+__all__ = ["check_pictures"]
+
+_CHUNK = 16
+_HEAD_BYTES, _TAIL_BYTES = 12, 1024
+_JPEG_SCAN, _JPEG_END = 0xDA, b"\xff\xd9"
+_PNG_END = b"IEND\xae\x42\x60\x82"
+_MOST_WORKERS = 16
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+# What to say of each kind of fault, how many pictures there are standing before it.
+_SENTENCES = (
+    "not there; fetch them, or leave out the queries and gallery entries that need them",
+    "files of 0 bytes; fetch them again",
+    "cut off: the file ends before the picture does; fetch them again",
+    "one pixel wide or high, as shops answer for pictures that are gone",
+    "files that are no pictures, or cannot be read; replace them",
+)
+
+
+class _Checked(NamedTuple):
+    """The fault of one file, if any, and a key that equal files share."""
+
+    kind: str | None
+    reason: str = ""
+    key: tuple[int, int] = (0, 0)
+
+
+def check_pictures(
+    pictures: Mapping[str, Path], root: Path, decode: bool, workers: int | None
+) -> list[Finding]:
+    """Open every picture and say which are faulty, and which are equal byte for byte.
+
+    Threads, not processes: reading and decoding leave Python's lock, and a process would first
+    have to import torch, and the caller's script where the system cannot fork.
+
+    Args:
+        pictures: the files by image id.
+        root: reasons name the files below it.
+        decode: read every pixel, not only headers and ends.
+        workers: threads; None chooses.
+
+    Raises:
+        ImportError: if Pillow is missing.
+    """
+    require_pillow()
+    from PIL import Image
+
+    # All formats at once: loaded by several threads, some could look unknown to one of them.
+    Image.init()
+    ids, paths = list(pictures), list(pictures.values())
+    with warnings.catch_warnings():
+        # What Pillow warns of is found here, or harms nobody.
+        warnings.filterwarnings("ignore", module="PIL")
+        check = partial(_check, decode=decode)
+        checked = _in_threads(check, paths, workers, "checking pictures", "pictures")
+    findings = []
+    for kind, sentence in zip(PICTURE_FAULTS, _SENTENCES, strict=True):
+        faulty = [row for row, result in enumerate(checked) if result.kind == kind]
+        if faulty:
+            message = f"{len(faulty):,} of {len(ids):,} pictures are {sentence}"
+            names = tuple(ids[row] for row in faulty)
+            reasons = tuple(_reason(root, ids[r], paths[r], checked[r].reason) for r in faulty)
+            findings.append(Finding(kind, message, names, reasons))
+    whole = {ids[row]: result.key for row, result in enumerate(checked) if result.kind is None}
+    return findings + _duplicates(pictures, whole, workers)
+
+
+def _reason(root: Path, image_id: str, path: Path, reason: str) -> str:
+    """The file below the root, unless the id says it, and what is the matter, if that is known."""
+    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    return ": ".join(part for part in (name, reason) if part and part != image_id)
+
+
+def _in_threads(
+    work: Callable[[_In], _Out], items: Sequence[_In], workers: int | None, label: str, unit: str
+) -> list[_Out]:
+    if workers is None:
+        workers = min(os.cpu_count() or 1, _MOST_WORKERS)
+    chunks = (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))
+    pool = ThreadPoolExecutor(workers)
+    try:
+        done = pool.map(lambda chunk: [work(item) for item in chunk], chunks)
+        return list(progress(chain.from_iterable(done), len(items), label, unit))
+    finally:
+        # On Ctrl-C the chunks that wait are dropped.
+        pool.shutdown(cancel_futures=True)
+
+
+def _check(path: Path, decode: bool) -> _Checked:
+    try:
+        with open_regular(path) as file:
+            return _check_open(file, decode)
+    except FileNotFoundError:
+        return _Checked("missing")
+    except OSError as error:
+        return _Checked("unreadable", f"{error.strerror or error}")
+
+
+def _check_open(file: BinaryIO, decode: bool) -> _Checked:
+    size = os.fstat(file.fileno()).st_size
+    if not size:
+        return _Checked("empty")
+    head = file.read(_HEAD_BYTES)
+    file.seek(max(size - _TAIL_BYTES, 0))
+    tail = file.read()
+    whole = _is_whole(file, size, head, tail)
+    if whole is False:
+        return _Checked("truncated")
+    file.seek(0)
+    try:
+        picture = open_picture(file)
+        if min(picture.size) < 2:
+            width, height = picture.size
+            return _Checked("placeholder", f"{width} x {height}")
+        if decode or whole is None:
+            picture.load()
+    except MemoryError:
+        raise
+    except Exception as error:
+        kind = "truncated" if "truncated" in str(error) else "unreadable"
+        return _Checked(kind, why_unreadable(file, error))
+    return _Checked(None, key=(size, zlib.crc32(tail)))
+
+
+def _is_whole(file: BinaryIO, size: int, head: bytes, tail: bytes) -> bool | None:
+    """Whether the end of the picture is there; None where only decoding can tell.
+
+    Bytes behind the end harm nobody.
+    """
+    if head.startswith(b"\xff\xd8\xff"):
+        return tail.endswith(_JPEG_END) or _jpeg_ends(_content(file))
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _PNG_END in tail or _PNG_END in _content(file)
+    if head.startswith(b"RIFF") and head.endswith(b"WEBP"):
+        return size >= 8 + int.from_bytes(head[4:8], "little")
+    return None
+
+
+def _content(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def _jpeg_ends(content: bytes) -> bool:
+    # Before the scan, a thumbnail has an end of its own; in the scan, 0xff is escaped.
+    place = content.find(b"\xff", 2)
+    while 0 <= place < len(content) - 3:
+        marker = content[place + 1]
+        if marker == _JPEG_SCAN:
+            return _JPEG_END in content[place:]
+        # No marker: a fill byte, or junk between two segments.
+        filled = marker in (0x00, 0xFF)
+        length = 0 if filled else 1 + int.from_bytes(content[place + 2 : place + 4])
+        place = content.find(b"\xff", place + 1 + length)
+    return False
+
+
+def _duplicates(
+    pictures: Mapping[str, Path], keys: Mapping[str, tuple[int, int]], workers: int | None
+) -> list[Finding]:
+    # Only files that agree in size and tail are read in full.
+    alike = [image_id for ids in _grouped(keys) for image_id in ids]
+    paths = [pictures[image_id] for image_id in alike]
+    digests = _in_threads(_digest, paths, workers, "comparing pictures", "pictures")
+    groups = list(_grouped(dict(zip(alike, digests, strict=True))))
+    if not groups:
+        return []
+    groups.sort(key=len, reverse=True)
+    message = (
+        f"{sum(map(len, groups)):,} pictures are {len(groups):,}, byte for byte; the largest group "
+        f"has {len(groups[0]):,} (many may be a placeholder that a shop gave for lost pictures)"
+    )
+    return [Finding("duplicate", message, tuple(" = ".join(ids) for ids in groups), fault=False)]
+
+
+def _digest(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        # Gone since it was opened; no picture is equal to it.
+        return f"{path}: {error}"
+
+
+def _grouped(values: Mapping[str, object]) -> Iterator[list[str]]:
+    """The ids that share a value with another one, in order."""
+    groups: dict[object, list[str]] = {}
+    for image_id, value in values.items():
+        groups.setdefault(value, []).append(image_id)
+    return (ids for ids in groups.values() if len(ids) > 1)

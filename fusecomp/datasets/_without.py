@@ -1,0 +1,136 @@
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fusecomp._core.checks import as_text, require, shown
+from fusecomp.types import Dataset, Task, Triplet
+
+__all__ = ["without"]
+
+
+def without(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
+    """A dataset without some pictures, such as those that are missing or broken.
+
+    What needs them is left out: triplets, queries, gallery entries, members of subsets. Its tasks
+    list the queries and gallery pictures that they lack, evaluation prints their numbers beside
+    the scores, and its protocol says so too.
+
+    Args:
+        dataset: stays as it is.
+        image_ids: what to leave out, such as ``cached_encoder.skipped``; ids that the dataset
+            does not know are passed over.
+
+    Raises:
+        TypeError: if dataset is no dataset, or image_ids hold anything but strings.
+        ValueError: if no triplet is left, or ``image_ids`` is a plain string.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from fusecomp.datasets import TripletTable
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("a", "b", "c"):
+        ...     _ = (folder / f"{name}.png").write_bytes(b"never opened here")
+        >>> lines = ["reference,text,target", "a,is b,b", "b,is a,a", "b,is c,c"]
+        >>> _ = (folder / "mine.csv").write_text(chr(10).join(lines))
+        >>> data = without(TripletTable(folder / "mine.csv", images=folder), ["c"])
+        >>> len(data), data.tasks()[0].missing_images, data.protocol["missing"]
+        (2, ('c',), '1 of 3 queries, 1 of 3 gallery pictures')
+    """
+    require("dataset", dataset, "tasks", "a Dataset", "dataset, image_ids")
+    if isinstance(image_ids, str):
+        raise ValueError(f"image_ids must be a list of strings, got the string {image_ids!r}")
+    if not isinstance(image_ids, Iterable):
+        raise TypeError(
+            f"image_ids must be a list of strings, got {shown(image_ids)}; [] leaves out nothing"
+        )
+    missing = frozenset(as_text("each of image_ids", i) for i in image_ids)
+    missing &= frozenset(dataset.image_ids)
+    if not missing:
+        return dataset
+    reduced = _Without(dataset, missing)
+    if not len(reduced):
+        raise ValueError(
+            f"each of the {len(dataset)} triplets of {dataset!r} needs one of the {len(missing)} "
+            "pictures to leave out: nothing remains"
+        )
+    return reduced
+
+
+class _Without:
+    def __init__(self, dataset: Dataset, missing: frozenset[str]) -> None:
+        self._dataset = dataset
+        self._missing = missing
+
+    def __getattr__(self, name: str) -> Any:
+        # Only what this class lacks is looked up here; copying and pickling ask before __init__.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._dataset, name)
+
+    @cached_property
+    def image_ids(self) -> tuple[str, ...]:
+        return self._kept(self._dataset.image_ids)
+
+    @cached_property
+    def triplet_image_ids(self) -> tuple[str, ...]:
+        return self._kept(getattr(self._dataset, "triplet_image_ids", self._dataset.image_ids))
+
+    def _kept(self, image_ids: Sequence[str]) -> tuple[str, ...]:
+        return tuple(image_id for image_id in image_ids if image_id not in self._missing)
+
+    def _remains(self, triplet: Triplet) -> bool:
+        return self._missing.isdisjoint(triplet.image_ids)
+
+    def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
+        return [t for t in self._dataset.triplets(epoch, seed) if self._remains(t)]
+
+    # Both stand here, as isinstance(..., Dataset) does not ask __getattr__ from Python 3.12 on.
+    def path(self, image_id: str) -> Path:
+        return self._dataset.path(image_id)
+
+    def texts(self) -> Sequence[str]:
+        return self._dataset.texts()
+
+    def tasks(self) -> list[Task]:
+        return [self._reduced(task) for task in self._dataset.tasks()]
+
+    def _reduced(self, task: Task) -> Task:
+        rows = [row for row, query in enumerate(task.queries) if self._remains(query)]
+        queries = [task.queries[row] for row in rows]
+        lost = [query.query_id for query in task.queries if not self._remains(query)]
+        gone = [image_id for image_id in task.gallery if image_id in self._missing]
+
+        def reduced(ids: Sequence[Sequence[str]] | None) -> list[tuple[str, ...]] | None:
+            return None if ids is None else [self._kept(ids[row]) for row in rows]
+
+        return replace(
+            task,
+            queries=queries,
+            gallery=self._kept(task.gallery),
+            exclude=reduced(task.exclude),
+            subsets=reduced(task.subsets),
+            missing_queries=(*task.missing_queries, *lost),
+            missing_images=(*task.missing_images, *gone),
+        )
+
+    @property
+    def protocol(self) -> Mapping[str, str]:
+        tasks = self.tasks()
+        lost, gone = (
+            sum(len(getattr(task, f"missing_{name}")) for task in tasks)
+            for name in ("queries", "images")
+        )
+        queries = lost + sum(len(task.queries) for task in tasks)
+        gallery = gone + sum(len(task.gallery) for task in tasks)
+        before = getattr(self._dataset, "protocol", {"dataset": type(self._dataset).__name__})
+        missing = f"{lost:,} of {queries:,} queries, {gone:,} of {gallery:,} gallery pictures"
+        return {**before, "missing": missing}
+
+    def __len__(self) -> int:
+        return len(self.triplets())
+
+    def __repr__(self) -> str:
+        return f"{self._dataset!r} without {len(self._missing)} pictures"

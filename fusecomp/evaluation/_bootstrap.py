@@ -1,0 +1,102 @@
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fusecomp._core.checks import whole_number
+from fusecomp.evaluation._evaluate import Evaluation, require_evaluation
+from fusecomp.evaluation._metrics import combine
+from fusecomp.evaluation._ranking import Ranking
+
+__all__ = [
+    "Interval",
+    "bootstrap",
+    "checked_draws",
+    "interval_of",
+    "resampled",
+]
+
+_LOW, _HIGH = 0.025, 0.975
+# Numbers that are drawn at once, 8 bytes each.
+_DRAWN = 2**22
+
+
+class Interval(NamedTuple):
+    """The middle 95 % of the resamples."""
+
+    low: float
+    high: float
+
+
+def bootstrap(
+    evaluation: Evaluation, *, resamples: int = 10_000, seed: int = 0
+) -> dict[str, Interval]:
+    """The 95 % interval of each metric, had other queries of the same kind been asked.
+
+    Queries are drawn with replacement, each task's among themselves, as the protocol averages;
+    an interval holds the middle 95 % of the resamples (percentile bootstrap).
+
+    Reference:
+        Efron, Tibshirani, "An Introduction to the Bootstrap", Chapman & Hall 1993, chapter 13.
+
+    Args:
+        evaluation: of which.
+        resamples: how many.
+        seed: the same one gives the same intervals.
+
+    Raises:
+        TypeError: if this is no evaluation.
+        ValueError: if resamples are no whole number of at least 1, or seed none of at least 0.
+    """
+    require_evaluation("evaluation", evaluation)
+    resamples, seed = checked_draws(resamples, seed)
+    (metrics,) = resampled([evaluation.ranking], resamples, seed)
+    return {name: interval_of(values) for name, values in metrics.items()}
+
+
+def interval_of(values: Tensor) -> Interval:
+    """The interval of one metric's resamples [R]."""
+    low, high = np.quantile(values.numpy(), (_LOW, _HIGH))
+    return Interval(float(low), float(high))
+
+
+def checked_draws(resamples: int, seed: int) -> tuple[int, int]:
+    """Both as ints; ValueError on others than whole numbers of at least 1 and 0."""
+    # NumPy takes seeds of any length.
+    return whole_number("resamples", resamples, 1), whole_number("seed", seed, 0, math.inf)
+
+
+def resampled(rankings: Sequence[Ranking], resamples: int, seed: int) -> list[Mapping[str, Tensor]]:
+    """For each ranking its metrics [R]; all rankings see the same draws.
+
+    Their tasks must have the same queries in the same order.
+    """
+    generator = np.random.default_rng(seed)
+    recalls: list[dict[str, dict[str, Tensor]]] = [{} for _ in rankings]
+    for task in rankings[0]:
+        hits = [ranking[task].hits() for ranking in rankings]
+        columns = [found.numpy() for each in hits for found in each.values()]
+        means = iter(_resampled_means(np.stack(columns, axis=1), resamples, generator).T)
+        for each, recall in zip(hits, recalls, strict=True):
+            recall[task] = {metric: torch.from_numpy(next(means)) for metric in each}
+    return [combine(recall) for recall in recalls]
+
+
+def _resampled_means(
+    hits: NDArray[np.bool_], resamples: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """The column means [R, M] in per cent of R resamples of the rows of [Q, M]."""
+    # Rows with the same hits cannot be told apart, so it is enough to draw how often each kind
+    # of row occurs: some ten numbers a resample in place of Q.
+    kinds, counts = np.unique(hits, axis=0, return_counts=True)
+    block = max(1, _DRAWN // len(kinds))
+    drawn = (
+        generator.multinomial(len(hits), counts / len(hits), size=min(block, resamples - start))
+        for start in range(0, resamples, block)
+    )
+    means: NDArray[np.float64] = np.concatenate([100.0 * (d @ kinds) / len(hits) for d in drawn])
+    return means

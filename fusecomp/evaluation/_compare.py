@@ -1,0 +1,291 @@
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from fusecomp._core.checks import shown, strings, whole_number
+from fusecomp.evaluation._bootstrap import checked_draws, interval_of, resampled
+from fusecomp.evaluation._evaluate import Evaluation, require_evaluation, score
+from fusecomp.evaluation._protocol import protocol_differences, warn_of_differences
+from fusecomp.evaluation._ranking import Ranking, TaskRanking
+from fusecomp.types import Triplet
+
+__all__ = ["Change", "Comparison", "Difference", "compare"]
+
+_TEXT_WIDTH = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A metric of both, in per cent, B - A, and the 95 % interval of that."""
+
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A query, and the rank of its target in both; -1 where it was left out of the ranking."""
+
+    task: str
+    query_id: str
+    reference_id: str
+    texts: tuple[str, ...]
+    target_id: str | None
+    rank_a: int
+    rank_b: int
+
+    def __str__(self) -> str:
+        ranks = " -> ".join(f"{r:,}" if r > 0 else "left out" for r in (self.rank_a, self.rank_b))
+        text = " / ".join(self.texts)
+        text = text if len(text) <= _TEXT_WIDTH else f"{text[: _TEXT_WIDTH - 3]}..."
+        return f"{self.query_id}: rank {ranks}: {text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What ``compare`` gives; prints as a table.
+
+    Args:
+        names: of both.
+        differences: by metric: ``a``, ``b``, ``difference`` (B - A), ``low`` and ``high``.
+        better: the queries whose target rose most from A to B, by the ratio of its ranks.
+        worse: those whose target fell most.
+        summaries: of both, what was ranked under which protocol.
+        warnings: what keeps the scores from being comparable; empty if nothing does.
+        resamples: how many.
+        seed: of the resamples.
+    """
+
+    names: tuple[str, str]
+    differences: Mapping[str, Difference]
+    better: Sequence[Change]
+    worse: Sequence[Change]
+    summaries: tuple[tuple[str, str], tuple[str, str]]
+    warnings: Sequence[str]
+    resamples: int
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as values that JSON has."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        one, other = self.summaries
+        for letter, name, summary in zip("AB", self.names, self.summaries, strict=True):
+            yield f"{letter}  {name}"
+            if letter == "B" or one != other:
+                yield from (f"   {line}" for line in summary)
+        yield from (f"NOT COMPARABLE  {warning}" for warning in self.warnings)
+        yield ""
+        width = max(map(len, self.differences))
+        yield f"{'':<{width}}  {'A':>6}  {'B':>6}  {'B - A':>7}    95 % interval"
+        for metric, d in self.differences.items():
+            interval = f"[{d.low:+.2f}, {d.high:+.2f}]"
+            line = (
+                f"{metric:<{width}}  {d.a:>6.2f}  {d.b:>6.2f}  {d.difference:>+7.2f}    {interval}"
+            )
+            yield f"{line:<{width + 48}}{'*' if d.clear else ''}".rstrip()
+        yield (
+            f"in per cent; paired bootstrap over queries, {self.resamples:,} resamples, seed "
+            f"{self.seed}; * the interval leaves out 0"
+        )
+        for title, changes in (("better", self.better), ("worse", self.worse)):
+            if changes:
+                yield from ("", f"{title} in B")
+                yield from (f"  {change}" for change in changes)
+
+
+def compare(
+    a: Evaluation,
+    b: Evaluation,
+    *,
+    names: tuple[str, str] = ("A", "B"),
+    resamples: int = 10_000,
+    seed: int = 0,
+    changes: int = 10,
+) -> Comparison:
+    """Two evaluations of the same queries: differences with intervals, and who changed most.
+
+    Each resample draws the same queries for both (paired bootstrap, as in ``bootstrap``). Queries
+    that only one of the two lacks because of a missing picture are left out of both.
+
+    Args:
+        a: one.
+        b: the other; differences are B - A.
+        names: what to call them.
+        resamples: how many.
+        seed: the same one gives the same intervals.
+        changes: how many queries to list that rose, and that fell.
+
+    Raises:
+        TypeError: if one is no evaluation.
+        ValueError: if the two are of different datasets, tasks, metrics or queries, names are not
+            two strings, resamples are no whole number of at least 1, or seed or changes none of at
+            least 0.
+
+    Warns:
+        ProtocolWarning: if protocols, galleries, excluded images or subsets differ; it names the
+            difference.
+    """
+    require_evaluation("a", a)
+    require_evaluation("b", b)
+    if len(both := strings("names", names)) != 2:
+        raise ValueError(f"names must be two strings, got {shown(names)}")
+    names = both[0], both[1]
+    resamples, seed = checked_draws(resamples, seed)
+    changes = whole_number("changes", changes, 0)
+    a, b = _paired(a, b, names)
+    notes = [
+        *protocol_differences(a.protocol, b.protocol),
+        *_ranked_otherwise(a.ranking, b.ranking),
+    ]
+    if notes:
+        warn_of_differences(*names, notes)
+    in_a, in_b = resampled([a.ranking, b.ranking], resamples, seed)
+    differences = {
+        name: Difference(a[name], b[name], b[name] - a[name], *interval_of(in_b[name] - in_a[name]))
+        for name in a
+    }
+    moved = sorted(_changes(a.ranking, b.ranking), key=lambda pair: pair[0])
+    return Comparison(
+        names,
+        differences,
+        better=[change for step, change in moved[:changes] if step < 0],
+        worse=[change for step, change in moved[::-1][:changes] if step > 0],
+        summaries=(a.ranking.summary(), b.ranking.summary()),
+        warnings=notes,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def _paired(a: Evaluation, b: Evaluation, names: tuple[str, str]) -> tuple[Evaluation, Evaluation]:
+    """Both on the queries that both have, in one order."""
+    for what, one, other in (
+        ("dataset", a.protocol.get("dataset"), b.protocol.get("dataset")),
+        ("tasks", sorted(a.ranking), sorted(b.ranking)),
+        ("metrics", sorted(a), sorted(b)),
+    ):
+        if one != other:
+            raise ValueError(
+                f"{names[0]} has the {what} {one} and {names[1]} {other}: give two evaluations of "
+                "the same queries"
+            )
+    # Other captions give the same queries other texts; that is a difference of the protocols.
+    texts = a.protocol.get("captions") == b.protocol.get("captions")
+    pairs = [_common(a.ranking[task], b.ranking[task], names, texts) for task in a.ranking]
+    in_a, in_b = zip(*pairs, strict=True)
+    return score(replace(a.ranking, tasks=in_a)), score(replace(b.ranking, tasks=in_b))
+
+
+def _common(
+    a: TaskRanking, b: TaskRanking, names: tuple[str, str], texts: bool
+) -> tuple[TaskRanking, TaskRanking]:
+    rows_a, rows_b = (
+        {query.query_id: row for row, query in enumerate(found.task.queries)} for found in (a, b)
+    )
+    missing = {*a.task.missing_queries, *b.task.missing_queries}
+    for query_id in [*rows_a, *rows_b]:
+        if (query_id in rows_a) != (query_id in rows_b) and query_id not in missing:
+            name = names[query_id in rows_b]
+            raise ValueError(
+                f"only {name} has the query {query_id!r} of task {a.task.name!r}: these are not "
+                "the same queries"
+            )
+    both = [query_id for query_id in rows_a if query_id in rows_b]
+    if not both:
+        raise ValueError(f"{names[0]} and {names[1]} share no query of task {a.task.name!r}")
+    pairs = [(rows_a[query_id], rows_b[query_id]) for query_id in both]
+    for one, other in ((a.task.queries[row], b.task.queries[place]) for row, place in pairs):
+        if _asked(one, texts) != _asked(other, texts):
+            raise ValueError(
+                f"query {one.query_id!r} of task {a.task.name!r} is {_asked(one, texts)} in "
+                f"{names[0]} and {_asked(other, texts)} in {names[1]}: these are not the same "
+                "queries"
+            )
+    return _rows(a, [row for row, _ in pairs]), _rows(b, [place for _, place in pairs])
+
+
+def _asked(query: Triplet, texts: bool) -> tuple[str | None, ...]:
+    return (query.reference_id, query.target_id, *(query.texts if texts else ()))
+
+
+def _rows(found: TaskRanking, rows: list[int]) -> TaskRanking:
+    """The ranking of some of the queries."""
+    task = found.task
+
+    def taken(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor[rows]
+
+    return TaskRanking(
+        replace(
+            task,
+            queries=[task.queries[row] for row in rows],
+            exclude=None if task.exclude is None else [task.exclude[row] for row in rows],
+            subsets=None if task.subsets is None else [task.subsets[row] for row in rows],
+        ),
+        found.indices[rows],
+        found.scores[rows],
+        taken(found.ranks),
+        taken(found.subset_indices),
+        taken(found.subset_ranks),
+    )
+
+
+def _ranked_otherwise(a: Ranking, b: Ranking) -> Iterator[str]:
+    """Yield what the same queries were ranked among, where it differs beyond the protocols."""
+    if any(a.protocol.get(name) != b.protocol.get(name) for name in ("gallery", "missing")):
+        return
+    for name, found in a.items():
+        task, other, of = found.task, b[name].task, f" of {name}" if name else ""
+        if set(task.gallery) != set(other.gallery):
+            sizes = f"{len(task.gallery):,} / {len(other.gallery):,}"
+            yield f"gallery{of} {sizes} pictures, not the same ones"
+        for field, words in (("exclude", "what is excluded"), ("subsets", "the subsets")):
+            if a.protocol == b.protocol and _as_sets(getattr(task, field)) != _as_sets(
+                getattr(other, field)
+            ):
+                yield f"{words}{of}, not the same images"
+
+
+def _as_sets(rows: Sequence[Sequence[str]] | None) -> list[set[str]] | None:
+    return None if rows is None else list(map(set, rows))
+
+
+def _changes(a: Ranking, b: Ranking) -> Iterator[tuple[float, Change]]:
+    """Each query, and the logarithm of how many times further down its target is in B."""
+    for name, found in a.items():
+        before, after = _ranks(found), _ranks(b[name])
+        for query, one, other in zip(found.task.queries, before, after, strict=True):
+            last = len(found.task.gallery) + 1  # where a target counts that was left out
+            step = math.log((other if other > 0 else last) / (one if one > 0 else last))
+            yield (
+                step,
+                Change(
+                    name,
+                    query.query_id,
+                    query.reference_id,
+                    query.texts,
+                    query.target_id,
+                    one,
+                    other,
+                ),
+            )
+
+
+def _ranks(found: TaskRanking) -> list[int]:
+    return [] if found.ranks is None else found.ranks.tolist()

@@ -1,0 +1,209 @@
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusecomp._core.checks import require_both
+from fusecomp._core.devices import inference
+from fusecomp._core.similarity import (
+    check_indices,
+    check_search,
+    check_targets,
+    cosine,
+    index_pairs,
+)
+from fusecomp.evaluation._features import TaskFeatures
+from fusecomp.model import ComposedEncoder
+from fusecomp.types import Dataset
+
+__all__ = ["CosineDistribution", "Cosines", "cosines", "feature_cosines"]
+
+# Of the histograms over [-1, 1].
+_BINS = 200
+# Queries compared at once.
+_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CosineDistribution:
+    """How the cosines of some pairs are distributed.
+
+    Args:
+        counts: int64 [200], how many pairs fall into each bin of 0.01 from -1 to 1.
+        total: the sum of the cosines.
+        squares: the sum of their squares.
+    """
+
+    counts: Tensor
+    total: float
+    squares: float
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs."""
+        return int(self.counts.sum())
+
+    @property
+    def mean(self) -> float:
+        """The mean cosine."""
+        return self.total / self.pairs
+
+    @property
+    def std(self) -> float:
+        """The standard deviation."""
+        return math.sqrt(max(0.0, self.squares / self.pairs - self.mean**2))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        summary = {"pairs": self.pairs, "mean": self.mean, "std": self.std}
+        return {**summary, "counts": self.counts.tolist()}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cosines:
+    """How far the targets of queries stand out from the rest of their gallery.
+
+    Args:
+        target: of each query and its target.
+        others: of each query and every other image that it is ranked among.
+        protocol: of the dataset; empty for bare features.
+    """
+
+    target: CosineDistribution
+    others: CosineDistribution
+    protocol: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def gap(self) -> float:
+        """The mean cosine of the targets less that of the others."""
+        return self.target.mean - self.others.mean
+
+    @property
+    def separation(self) -> float:
+        """The gap in standard deviations (the root mean square of both); infinite without any.
+
+        Unlike the gap it does not grow where features merely spread out.
+        """
+        spread = math.sqrt((self.target.std**2 + self.others.std**2) / 2)
+        return self.gap / spread if spread else math.copysign(math.inf, self.gap)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; ``counts`` are of 200 bins from -1 to 1."""
+        return {
+            "protocol": dict(self.protocol),
+            "gap": self.gap,
+            "separation": self.separation,
+            "target": self.target.to_dict(),
+            "others": self.others.to_dict(),
+        }
+
+    def __repr__(self) -> str:
+        return (
+            f"Cosines(target {self.target.mean:.3f}, others {self.others.mean:.3f}, gap "
+            f"{self.gap:.3f}, separation {self.separation:.2f})"
+        )
+
+
+def cosines(
+    model: ComposedEncoder, dataset: Dataset, *, workers: int | None = None, on_error: str = "raise"
+) -> Cosines:
+    """The cosines of a dataset's queries with their targets and with all else they are ranked in.
+
+    Every pair counts, none is sampled; memory grows with the gallery alone.
+
+    Args:
+        model: the encoder and fusion; used in evaluation mode.
+        dataset: with known targets; the pairs of all its tasks count alike.
+        workers: as in ``rank``.
+        on_error: as in ``rank``.
+
+    Raises:
+        ValueError: as ``rank``, and if a target is unknown.
+        FileNotFoundError: if pictures are missing.
+    """
+    require_both(model, dataset)
+    for task in dataset.tasks():
+        task.require_targets()
+    parts = []
+    with inference(model):  # galleries and queries of the same weights, beside a training too
+        features = TaskFeatures(model, dataset, workers=workers, on_error=on_error)
+        for task in features.tasks:
+            targets, exclude, _ = features.indices(task)
+            query, gallery = features.queries(task), features.gallery(task)
+            parts.append(feature_cosines(query, gallery, targets, exclude))
+    return Cosines(
+        _together(part.target for part in parts),
+        _together(part.others for part in parts),
+        features.protocol,
+    )
+
+
+def feature_cosines(
+    query: Tensor, gallery: Tensor, targets: Tensor, exclude: Tensor | None = None
+) -> Cosines:
+    """As ``cosines``, of features.
+
+    Args:
+        query: [Q, D]; need not be normalised.
+        gallery: [N, D], the same device and dtype.
+        targets: int64 [Q], gallery indices.
+        exclude: int64 [Q] or [Q, M], gallery indices that do not count; -1 is padding.
+
+    Raises:
+        TypeError: on what is no torch tensor.
+        ValueError: if features are not finite, tensors do not fit each other, an index lies outside
+            the gallery, a target is -1, or no image but targets is left to compare with.
+
+    Example:
+        >>> gallery = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        >>> found = feature_cosines(torch.tensor([[2.0, 0.0]]), gallery, torch.tensor([0]))
+        >>> found.target.mean, found.others.mean, found.gap
+        (1.0, -0.5, 1.5)
+    """
+    check_search(query, gallery)
+    query, gallery = query.detach(), gallery.detach()
+    targets = check_targets(targets, query, gallery, least=0)
+    if exclude is not None:
+        exclude = check_indices("exclude", exclude, query, gallery)
+    blocks = [
+        _block(
+            cosine(query[rows], gallery),
+            targets[rows],
+            None if exclude is None else exclude[rows],
+        )
+        for rows in (slice(start, start + _ROWS) for start in range(0, len(query), _ROWS))
+    ]
+    target, others = map(_together, zip(*blocks, strict=True))
+    if not others.pairs:
+        raise ValueError(f"the gallery of {len(gallery)} holds nothing but targets of the queries")
+    return Cosines(target, others)
+
+
+def _block(
+    scores: Tensor, targets: Tensor, exclude: Tensor | None
+) -> tuple[CosineDistribution, CosineDistribution]:
+    counted = torch.ones_like(scores, dtype=torch.bool)
+    if exclude is not None:
+        counted[index_pairs(exclude)] = False
+    counted.scatter_(1, targets.unsqueeze(1), False)
+    own = scores.gather(1, targets.unsqueeze(1)).flatten()
+    return _distribution(own), _distribution(scores[counted])
+
+
+def _distribution(values: Tensor) -> CosineDistribution:
+    bins = ((values + 1) * (_BINS / 2)).long().clamp_(0, _BINS - 1)
+    counts = torch.bincount(bins, minlength=_BINS).cpu()
+    wide = values.double()
+    return CosineDistribution(counts, float(wide.sum()), float(wide.square().sum()))
+
+
+def _together(parts: Iterable[CosineDistribution]) -> CosineDistribution:
+    parts = list(parts)
+    return CosineDistribution(
+        torch.stack([part.counts for part in parts]).sum(0),
+        sum(part.total for part in parts),
+        sum(part.squares for part in parts),
+    )

@@ -1,0 +1,41 @@
+"""Images: opened, loaded in worker processes, and turned into tensors as published."""
+
+from fusecomp.images._files import ABSENT, By, changed_image, file_marks, image_paths
+from fusecomp.images._loading import (
+    ON_ERROR,
+    PictureError,
+    load_available,
+    load_few,
+    load_pictures,
+    require_files,
+)
+from fusecomp.images._opening import (
+    PictureLoader,
+    open_picture,
+    require_pillow,
+    rgb,
+    why_unreadable,
+)
+from fusecomp.images._transforms import SquarePad, TargetPad, clip_transform
+
+__all__ = [
+    "ABSENT",
+    "ON_ERROR",
+    "By",
+    "PictureError",
+    "PictureLoader",
+    "SquarePad",
+    "TargetPad",
+    "changed_image",
+    "clip_transform",
+    "file_marks",
+    "image_paths",
+    "load_available",
+    "load_few",
+    "load_pictures",
+    "open_picture",
+    "require_files",
+    "require_pillow",
+    "rgb",
+    "why_unreadable",
+]

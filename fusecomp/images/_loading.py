@@ -1,0 +1,222 @@
+"""Pictures from paths, in order, in worker processes where that pays."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fusecomp._core.randomness import Key, current_key, own_streams, seed_for_file
+
+__all__ = [
+    "ON_ERROR",
+    "Loaded",
+    "PictureError",
+    "load_available",
+    "load_few",
+    "load_picture",
+    "load_pictures",
+    "require_files",
+]
+
+# What may become of pictures that are missing or broken.
+ON_ERROR = ("raise", "skip")
+
+# Below this many pictures, starting processes costs more than they save.
+_FEW = 512
+_MOST_WORKERS = 16
+
+
+class PictureError(ValueError):
+    """A picture that exists but cannot be read; the message names the file and the reason."""
+
+
+def require_files(paths: Sequence[Path]) -> None:
+    """Raise FileNotFoundError that counts the absent files and names the first ones."""
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        names = ", ".join(str(path) for path in missing[:5])
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(paths)} pictures are missing, the first: {names}. "
+            "Put them there, or leave out the triplets and gallery entries that need them"
+        )
+
+
+class Loaded(NamedTuple):
+    """What could be loaded of one batch.
+
+    Args:
+        pictures: stacked [B, ...]; None if there are none.
+        positions: B of the batch's positions.
+        failed: the other positions, with what is wrong.
+    """
+
+    pictures: Tensor | None
+    positions: list[int]
+    failed: dict[int, PictureError]
+
+
+def load_pictures(
+    paths: Mapping[int, Path] | Sequence[Path],
+    load: Callable[[Path], Tensor],
+    batches: Sequence[list[int]],
+    workers: int | None = None,
+    device: torch.device | None = None,
+    key: Key | None = None,
+) -> Iterator[Tensor]:
+    """Yield stacked pictures, one tensor for each list of positions in ``batches``.
+
+    Random numbers that ``load`` draws from ``random``, numpy or torch are a function of the key
+    and the file's name, in whichever process; the caller's streams stay as they are.
+
+    Args:
+        paths: the files, by position.
+        load: path -> tensor; all of one shape; must be picklable if workers start.
+        batches: positions in ``paths``; none empty.
+        workers: processes; None chooses by the number of cores and pictures.
+        device: where the pictures are worked on; a CPU keeps half of its cores for that.
+        key: such as a seed and an epoch; by default that of the ``keyed`` block around it.
+
+    Raises:
+        PictureError: naming the file that ``load`` could not open.
+        ValueError: if two pictures of a batch have different shapes.
+    """
+    failure = None
+    for loaded in load_available(paths, load, batches, workers, device, key):
+        failure = next(iter(loaded.failed.values()), None)
+        if failure is not None or loaded.pictures is None:
+            break
+        yield loaded.pictures
+    # Raised out here, where the worker processes have ended, and with its own message alone.
+    if failure is not None:
+        raise failure
+
+
+def load_available(
+    paths: Mapping[int, Path] | Sequence[Path],
+    load: Callable[[Path], Tensor],
+    batches: Sequence[list[int]],
+    workers: int | None = None,
+    device: torch.device | None = None,
+    key: Key | None = None,
+) -> Iterator[Loaded]:
+    """As ``load_pictures``, but pictures that cannot be opened are listed, not raised."""
+    if workers is None:
+        workers = _usual_workers(sum(map(len, batches)), device)
+    pictures = _Pictures(paths, load, current_key() if key is None else key)
+    loader: DataLoader[Any] = DataLoader(
+        pictures,  # type: ignore[arg-type]  # a map of positions, all that a DataLoader needs
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate,
+        generator=torch.Generator(),  # else it would draw from the caller's stream
+    )
+    failure = None
+    for batch in loader:
+        if isinstance(batch, ValueError):
+            failure = batch
+            break
+        yield batch
+    if failure is not None:
+        raise failure
+
+
+def _usual_workers(count: int, device: torch.device | None) -> int:
+    if count < _FEW:
+        return 0
+    cores = _cores()
+    if device is not None and device.type == "cpu":
+        cores = max(1, cores // 2)
+    return min(cores, _MOST_WORKERS)
+
+
+def _cores() -> int:
+    # macOS and Windows do not say which cores a process may use.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+_Item = tuple[int, Path, Tensor | PictureError]
+
+
+class _Pictures:
+    def __init__(
+        self,
+        paths: Mapping[int, Path] | Sequence[Path],
+        load: Callable[[Path], Tensor],
+        key: Key,
+    ) -> None:
+        self.paths = paths
+        self.load = load
+        self.key = key
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitems__(self, positions: Sequence[int]) -> list[_Item]:
+        """A whole batch: keeping the caller's streams takes as long as opening a small picture."""
+        with own_streams():
+            return [self._item(position) for position in positions]
+
+    def _item(self, position: int) -> _Item:
+        path = self.paths[position]
+        seed_for_file(self.key, path)
+        try:
+            return position, path, load_picture(path, self.load)
+        except PictureError as error:
+            return position, path, error
+
+
+def load_few(paths: Sequence[Path], load: Callable[[Path], Tensor]) -> Tensor:
+    """One batch, as ``load_pictures`` gives it, in this process and without what a loader costs."""
+    pictures = []
+    for _, path, item in _Pictures(paths, load, current_key()).__getitems__(range(len(paths))):
+        if isinstance(item, PictureError):
+            raise item
+        pictures.append((path, item))
+    return stack_pictures(pictures)
+
+
+def load_picture(path: Path, load: Callable[[Path], Tensor]) -> Tensor:
+    """One loaded picture; raises PictureError that names the file."""
+    try:
+        picture = load(path)
+    except (MemoryError, ImportError, PictureError):  # not about the file, or names it already
+        raise
+    except Exception as error:
+        raise PictureError(
+            f"cannot read the picture {path} ({type(error).__name__}: {error}); "
+            "replace the file, or leave out what needs it"
+        ) from error
+    if not isinstance(picture, Tensor):
+        raise PictureError(
+            f"load({path}) returned {type(picture).__name__}, expected a tensor; "
+            "end your transform with one that makes tensors"
+        )
+    return picture
+
+
+def _collate(items: list[_Item]) -> Loaded | ValueError:
+    failed = {index: item for index, _, item in items if isinstance(item, PictureError)}
+    good = [(path, item) for _, path, item in items if isinstance(item, Tensor)]
+    positions = [index for index, _, item in items if isinstance(item, Tensor)]
+    try:
+        return Loaded(stack_pictures(good) if good else None, positions, failed)
+    except ValueError as error:
+        return error
+
+
+def stack_pictures(items: Sequence[tuple[Path, Tensor]]) -> Tensor:
+    """Pictures of one shape as one tensor; raises ValueError that names two of unlike shapes."""
+    first_path, first = items[0]
+    for path, picture in items:
+        if picture.shape != first.shape:
+            raise ValueError(
+                f"{path} has shape {list(picture.shape)} and {first_path} {list(first.shape)}: "
+                "load must bring every picture to one shape"
+            )
+    return torch.stack([picture for _, picture in items])

@@ -1,0 +1,328 @@
+"""CLIP's preprocessing: from a picture to the tensor that it takes, to the bit as published.
+
+Needs Pillow.
+"""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusecomp._core.identity import describe
+from fusecomp.images._opening import PictureLoader, rgb, sides_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["SquarePad", "TargetPad", "clip_transform"]
+
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class TargetPad:
+    """Pad an elongated picture until its long side is ``ratio`` times the short one.
+
+    A picture of ratio r = long / short <= ``ratio`` is returned as it is. Of any other, each short
+    edge gets ``int((long / ratio - short) / 2)`` pixels, so the ratio after padding is exact up to
+    two pixels of the short side. They are zeros in the picture's own mode: black in RGB,
+    transparent in RGBA, the first colour of a palette, but white in CMYK.
+
+    Reference:
+        Baldrati, Bertini, Uricchio, Del Bimbo, "Conditioned and composed image retrieval
+        combining and partially fine-tuning CLIP-based features", CVPR Workshops 2022.
+
+    Args:
+        ratio: the largest ratio that stays as it is; at least 1.
+
+    Shape:
+        A PIL picture -> a PIL picture of the same mode, nowhere smaller.
+
+    Raises:
+        ValueError: if ``ratio`` is below 1 or not finite; if a picture has no pixels, or its
+            padding would need more memory than Pillow's limit for files grants.
+        TypeError: if it gets something else than a PIL picture.
+
+    Example:
+        >>> from PIL import Image
+        >>> TargetPad(1.25)(Image.new("RGB", (1000, 200))).size
+        (1000, 800)
+    """
+
+    ratio: float = 1.25
+
+    def __post_init__(self) -> None:
+        ratio = _number(self.ratio)
+        if not (math.isfinite(ratio) and ratio >= 1):
+            raise ValueError(
+                f"ratio must be a finite number of at least 1 (1 pads to a square), "
+                f"got {self.ratio!r}"
+            )
+        # Equal ratios must print alike, as caches are named by it: 1 is 1.0.
+        object.__setattr__(self, "ratio", ratio)
+
+    def __call__(self, picture: "Image") -> "Image":
+        """The picture, padded if it is too long."""
+        width, height = sides_of(picture)
+        wanted = max(width, height) / self.ratio
+        return _padded(picture, int((wanted - width) / 2), int((wanted - height) / 2))
+
+
+@dataclass(frozen=True)
+class SquarePad:
+    """Pad a picture to a square.
+
+    Each short edge gets ``int((long - short) / 2)`` zeros in the picture's own mode, as TargetPad
+    has it; where the difference is odd, the result is one pixel short of a square, as published.
+
+    Reference:
+        Baldrati, Bertini, Uricchio, Del Bimbo, "Conditioned and composed image retrieval
+        combining and partially fine-tuning CLIP-based features", CVPR Workshops 2022.
+
+    Shape:
+        A PIL picture -> a PIL picture of the same mode, nowhere smaller.
+
+    Raises:
+        ValueError: if a picture has no pixels, or its padding would need more memory than
+            Pillow's limit for files grants.
+        TypeError: if it gets something else than a PIL picture.
+
+    Example:
+        >>> from PIL import Image
+        >>> SquarePad()(Image.new("RGB", (1000, 200))).size
+        (1000, 1000)
+        >>> SquarePad()(Image.new("RGB", (1000, 201))).size
+        (1000, 999)
+    """
+
+    def __call__(self, picture: "Image") -> "Image":
+        """The picture, padded if it is no square."""
+        width, height = sides_of(picture)
+        wanted = max(width, height)
+        return _padded(picture, (wanted - width) // 2, (wanted - height) // 2)
+
+
+def clip_transform(
+    size: int,
+    pad: Callable[["Image"], "Image"] | None = None,
+    mean: Sequence[float] = _MEAN,
+    std: Sequence[float] = _STD,
+    convert: Literal["last", "first"] = "last",
+    exif: bool = False,
+) -> "_ClipTransform":
+    """CLIP's preprocessing, a small picklable callable: an encoder's ``load``.
+
+    Pad; resize the shorter side to ``size``, bicubic, the longer one to
+    ``int(size * long / short)``; crop the centre; turn to RGB; divide by 255; subtract ``mean`` and
+    divide by ``std``. Without ``pad`` this is OpenAI's preprocessing, with ``TargetPad()`` that of
+    CLIP4Cir, both pixel for pixel under the same version of Pillow. (Version 13 shrinks pictures
+    more than twice as tall as wide in another order than the versions before, which moves some of
+    their pixels where they are not padded.)
+
+    The published code turns to RGB **last**, which shows in every mode but RGB and L:
+
+    - P (a palette) and 1 (black and white) are resized without interpolation, to the nearest pixel;
+    - RGBA and LA blend with transparency before it is dropped, so what is invisible gets black
+      and soft edges keep their colour;
+    - CMYK gets white padding;
+    - I;16, I and F (more than 8 bits) are cut at 255, so a 16-bit picture turns almost white;
+      Pillow before version 11 cannot resize I;16 and fails.
+
+    ``convert="first"`` turns to RGB at the start: palettes are interpolated, all padding is black,
+    what transparency hid shows, I;16 is brought to 8 bits by dropping the lower eight, and I and F,
+    which have no known range, are refused.
+
+    Of an animation or a file of several pages the first picture is taken; the format is told by the
+    content, whatever the file is called. Files are not decoded at reduced size, as that would
+    change pixels.
+
+    Reference:
+        Radford et al., "Learning transferable visual models from natural language supervision",
+        ICML 2021.
+
+    Args:
+        size: the side of the result in pixels.
+        pad: picture -> picture, such as ``TargetPad()`` or ``SquarePad()``. One of your own should
+            be picklable and print its settings: a dataclass, or a function at the top of a module.
+        mean: one number a channel, for pixels between 0 and 1; CLIP's by default.
+        std: the same.
+        convert: ``"last"`` (as published) or ``"first"``, see above.
+        exif: turn and mirror as the file's EXIF block says. The published code does not.
+
+    Shape:
+        A path or an open PIL picture -> [3, size, size], float32.
+
+    Raises:
+        ValueError: here, on a bad argument; when called, as PictureError that names the file, if
+            it cannot be read, has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or would need
+            as much memory on the way.
+        FileNotFoundError: when called, if there is no such file.
+        TypeError: when called, on something else than a path or a PIL picture.
+        ImportError: when called, if Pillow is missing.
+
+    Example:
+        >>> from PIL import Image
+        >>> load = clip_transform(224, pad=TargetPad(1.25))
+        >>> load(Image.new("L", (90, 1000), 255)).shape
+        torch.Size([3, 224, 224])
+        >>> load.size, load.pad
+        (224, TargetPad(ratio=1.25))
+    """
+    if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
+        raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
+    if pad is not None and not callable(pad):
+        raise TypeError(f"pad must be callable or None, got {pad!r}; for example pad=TargetPad()")
+    if not isinstance(exif, (bool, np.bool_)):
+        raise ValueError(f"exif must be True or False, got {exif!r}")
+    if convert not in ("last", "first"):
+        raise ValueError(f"unknown convert {convert!r}; valid: 'last', 'first'")
+    return _ClipTransform(
+        int(size),
+        pad,
+        _channels("mean", mean),
+        _channels("std", std, positive=True),
+        convert,
+        bool(exif),
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class _ClipTransform:
+    """What clip_transform returns. The fields are its arguments, checked."""
+
+    size: int
+    pad: Callable[["Image"], "Image"] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    convert: str
+    exif: bool
+
+    def __call__(self, picture: "str | os.PathLike[str] | Image") -> Tensor:
+        """One picture as [3, size, size]."""
+        if isinstance(picture, (str, os.PathLike)):
+            return PictureLoader(self._tensor)(picture)
+        sides_of(picture)
+        return self._tensor(picture)
+
+    def _tensor(self, picture: "Image") -> Tensor:
+        if self.exif:
+            from PIL import ImageOps
+
+            picture = ImageOps.exif_transpose(picture)
+        if self.convert == "first":
+            picture = rgb(_eight_bits(picture))
+        if self.pad is not None:
+            picture = _picture(self.pad(picture), f"pad={describe(self.pad)}")
+        picture = rgb(_cropped(_resized(picture, self.size), self.size))
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+        # The published operations in their order, so that not even the last bit differs.
+        mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return pixels.float().div_(255).sub_(mean).div_(std)
+
+    def __repr__(self) -> str:
+        # In full, as caches are named by it: a default that changes must show.
+        values = (f"{field.name}={describe(getattr(self, field.name))}" for field in fields(self))
+        return f"clip_transform({', '.join(values)})"
+
+
+def _number(value: Any) -> float:
+    """The value as a float; nan if it is no real number."""
+    if isinstance(value, (str, bytes, bool)):  # which float() would take
+        return math.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last of tensors
+        return math.nan
+
+
+def _channels(name: str, values: Sequence[float], positive: bool = False) -> tuple[float, ...]:
+    try:
+        numbers = tuple(_number(value) for value in values)
+    except TypeError:
+        numbers = ()
+    valid = all(math.isfinite(number) and (number > 0 or not positive) for number in numbers)
+    if len(numbers) != 3 or not valid:
+        kind = "positive" if positive else "finite"
+        raise ValueError(f"{name} must be three {kind} numbers, one a channel, got {values!r}")
+    return numbers
+
+
+def _picture(result: Any, source: str) -> "Image":
+    """What a user's function returned, if that is a picture."""
+    from PIL.Image import Image
+
+    if not isinstance(result, Image):
+        raise TypeError(f"{source} returned {type(result).__name__}, expected a PIL picture")
+    return result
+
+
+def _require_room(width: int, height: int, what: str) -> None:
+    """Refuse a picture so thin that ``what`` would make it fill the memory."""
+    from PIL import Image
+
+    # Where Pillow itself refuses a file; thin pictures within that go through as published.
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > 2 * limit:
+        raise ValueError(
+            f"{what} makes it {width} x {height} pixels, more than twice "
+            f"PIL.Image.MAX_IMAGE_PIXELS = {limit}. Crop it if it is thin, or take a smaller size"
+        )
+
+
+def _padded(picture: "Image", left: int, top: int) -> "Image":
+    """The picture between as many zeros on opposite edges; as it is where there are none."""
+    from PIL import Image
+
+    left, top = max(left, 0), max(top, 0)
+    if left == top == 0:
+        return picture
+    width, height = picture.width + 2 * left, picture.height + 2 * top
+    _require_room(width, height, "padding")
+    padded = Image.new(picture.mode, (width, height))
+    palette = picture.getpalette()
+    if palette is not None:
+        padded.putpalette(palette)
+    padded.paste(picture, (left, top))
+    return padded
+
+
+def _resized(picture: "Image", size: int) -> "Image":
+    """The picture with a shorter side of ``size``; the longer one is cut to a whole number."""
+    from PIL import Image
+
+    width, height = sides_of(picture)
+    longer = int(size * max(width, height) / min(width, height))
+    sides = (size, longer) if width <= height else (longer, size)
+    _require_room(*sides, f"resizing the shorter side to {size}")
+    try:
+        return picture.resize(sides, Image.Resampling.BICUBIC)
+    except ValueError as error:
+        raise ValueError(
+            f"this Pillow cannot resize mode {picture.mode} ({error}); use convert='first', "
+            "or update Pillow"
+        ) from error
+
+
+def _cropped(picture: "Image", size: int) -> "Image":
+    """The centre of a picture; an odd rest goes to the side that round() chooses."""
+    left, top = round((picture.width - size) / 2), round((picture.height - size) / 2)
+    return picture.crop((left, top, left + size, top + size))
+
+
+def _eight_bits(picture: "Image") -> "Image":
+    from PIL import Image
+
+    if picture.mode in ("I", "F"):
+        raise ValueError(
+            f"mode {picture.mode} has no known range of values; bring the picture to 8 bits "
+            "yourself, or use convert='last', which cuts at 255"
+        )
+    if not picture.mode.startswith("I;16"):
+        return picture
+    return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))

@@ -1,0 +1,405 @@
+"""Extraction: blocks that survive, many processes, precision, pictures that cannot be read."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import extracting
+import numpy as np
+import pytest
+import torch
+from extracting import PICTURES, Numbered, build, draw, make, seen
+from processes import Processes
+from torch import nn
+
+from fusecomp import ComposedEncoder, Sum, evaluate, rank
+from fusecomp.caching import CachedEncoder
+from fusecomp.datasets import without
+from fusecomp.encoders import DualEncoder
+from fusecomp.images._loading import PictureError
+from fusecomp.training import StageConfig, batches
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Numbered:
+    return draw(tmp_path / "pictures")
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from extracting import build
+build(*map(Path, sys.argv[1:4]), float(sys.argv[4]))
+"""
+
+
+def start(data: Numbered, path: Path, journal: Path, seconds: float) -> subprocess.Popen[bytes]:
+    script = [sys.executable, "-c", SCRIPT, str(data.root), str(path), str(journal), str(seconds)]
+    root = Path(__file__).parents[2]
+    folders = [str(root), str(root / "tests" / "helpers")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(script, env=environment)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "the other process does not get on"
+        time.sleep(0.01)
+
+
+def parts(path: Path) -> list[Path]:
+    return sorted(path.with_name(f"{path.name}.partial").glob("*.npz"))
+
+
+# Killed, and gone on with
+
+
+def test_killed_half_way_it_goes_on_from_the_last_finished_block(
+    data: Numbered, tmp_path: Path
+) -> None:
+    path, journal = tmp_path / "features", tmp_path / "journal"
+    process = start(data, path, journal, seconds=0.05)
+    wait_for(lambda: len(parts(path)) >= 2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not path.exists()
+    finished = 8 * len(parts(path))
+    assert 16 <= finished < PICTURES
+    resumed = tmp_path / "resumed"
+    cached = build(data.root, path, resumed, 0.0)
+    assert seen(resumed) == PICTURES - finished
+    assert torch.equal(cached.image.features, build(data.root, None, None, 0.0).image.features)
+    assert parts(path) == []
+
+
+def test_the_file_equals_what_is_computed_in_memory(data: Numbered, tmp_path: Path) -> None:
+    computed = build(data.root, None, None, 0.0)
+    written = build(data.root, tmp_path / "features", None, 0.0)
+    read = CachedEncoder.load(tmp_path / "features")
+    for other in (written, read):
+        assert torch.equal(other.image.features, computed.image.features)
+        assert torch.equal(other.text.features, computed.text.features)
+        assert list(other.image.rows) == list(computed.image.rows)
+    assert [path.name for path in tmp_path.iterdir() if "features" in path.name] == ["features"]
+
+
+def interrupted(data: Numbered, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks are there, the file is not."""
+    with monkeypatch.context() as patch:
+        patch.setattr("fusecomp.caching._cached.write_features", _full)
+        with pytest.raises(OSError, match="disk is full"):
+            build(data.root, path, None, 0.0)
+
+
+def _full(*_: object) -> None:
+    raise OSError("the disk is full")
+
+
+class Hostile:
+    """Unpickling it would create the file."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.victim,)
+
+
+def encrypted(archive: bytes) -> bytes:
+    """The archive with its first entry said to be encrypted, which zipfile asks a password for."""
+    flags = archive.index(b"PK\x01\x02") + 8
+    return archive[:flags] + b"\x01" + archive[flags + 1 :]
+
+
+def test_a_torn_or_hostile_block_is_computed_again(
+    data: Numbered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, journal, victim = (tmp_path / name for name in ("features", "journal", "victim"))
+    interrupted(data, path, monkeypatch)
+    for number, block in enumerate(parts(path)):
+        whole = block.read_bytes()
+        if number % 4 == 0:
+            block.write_bytes(whole[:100])
+        elif number % 4 == 1:
+            block.write_bytes(b"")
+        elif number % 4 == 2:
+            block.write_bytes(encrypted(whole))
+        else:
+            np.savez(block, features=np.array([Hostile(victim)]), about=np.frombuffer(b"{}", "u1"))
+    cached = build(data.root, path, journal, 0.0)
+    assert seen(journal) == PICTURES
+    assert torch.equal(cached.image.features, build(data.root, None, None, 0.0).image.features)
+    assert not victim.exists()
+
+
+def test_the_bar_reaches_its_end(data: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr("fusecomp._core.progress.sys", SimpleNamespace(stderr=screen))
+    build(data.root, None, None, 0.0)
+    images, texts = (line.rpartition("\r")[2] for line in screen.getvalue().rstrip().split("\n"))
+    assert "[########################] 40/40 images" in images
+    assert "[########################] 39/39 texts" in texts
+
+
+def test_finished_blocks_are_read_not_computed(
+    data: Numbered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, journal = tmp_path / "features", tmp_path / "journal"
+    interrupted(data, path, monkeypatch)
+    cached = build(data.root, path, journal, 0.0)
+    assert seen(journal) == 0
+    assert torch.equal(cached.image.features, build(data.root, None, None, 0.0).image.features)
+
+
+def test_blocks_of_other_weights_are_not_used(
+    data: Numbered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, journal = tmp_path / "features", tmp_path / "journal"
+    interrupted(data, path, monkeypatch)
+    other = make(journal)
+    nn.init.ones_(next(other.parameters()))
+    cached = CachedEncoder.build(other, data, path=path, batch_size=2)
+    assert seen(journal) == PICTURES
+    alone = CachedEncoder.build(other, data, batch_size=2)
+    assert torch.equal(cached.image.features, alone.image.features)
+
+
+# Many processes
+
+
+def test_two_processes_on_one_cache_do_not_corrupt_it(data: Numbered, tmp_path: Path) -> None:
+    path = tmp_path / "features"
+    both = [start(data, path, tmp_path / f"journal{i}", seconds=0.02) for i in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    build(data.root, tmp_path / "alone", None, 0.0)
+    assert path.read_bytes() == (tmp_path / "alone").read_bytes()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_processes_share_the_work_and_make_the_same_file(
+    data: Numbered, tmp_path: Path, two: Processes, three: Processes, kept: bool
+) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    alone = build(data.root, tmp_path / "alone", None, 0.0)
+    torch.set_num_threads(threads)
+    for count, processes in ((2, two), (3, three)):
+        path = tmp_path / f"features{count}" if kept else None
+        journals = [tmp_path / f"journal{count}-{rank}" for rank in range(count)]
+        built = processes.run(build_in_one, data.root, path, journals)
+        counts = [seen(journal) for journal in journals]
+        assert sum(counts) == PICTURES
+        assert min(counts) >= 8
+        for images, texts in built:
+            assert torch.equal(images, alone.image.features)
+            assert torch.equal(texts, alone.text.features)
+        if path is not None:
+            assert path.read_bytes() == (tmp_path / "alone").read_bytes()
+            assert parts(path) == []
+
+
+def build_in_one(
+    root: Path, path: Path | None, journals: list[Path]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    cached = build(root, path, journals[torch.distributed.get_rank()], 0.0)
+    return cached.image.features, cached.text.features
+
+
+# Precision and storage
+
+
+def test_features_can_be_stored_as_float16(data: Numbered, tmp_path: Path) -> None:
+    path = tmp_path / "features"
+    exact = CachedEncoder.build(make(), data)
+    small = CachedEncoder.build(make(), data, path=path, dtype=torch.float16)
+    for cached in (small, CachedEncoder.load(path)):
+        assert cached.image.features.dtype == torch.float16
+        looked_up = cached.encode_image(["3"])
+        assert looked_up.dtype == torch.float32
+        assert torch.equal(looked_up, exact.encode_image(["3"]).half().float())
+    with pytest.raises(ValueError, match=r"stored as torch\.float16"):
+        CachedEncoder.build(make(), data, path=path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_blocks_and_files_keep_every_bit_of_a_dtype(
+    data: Numbered, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    def build(encoder: DualEncoder, path: Path | None) -> CachedEncoder:
+        return CachedEncoder.build(encoder, data, path=path, dtype=dtype, batch_size=2)
+
+    path = tmp_path / "features"
+    in_memory = build(make(), None)
+    with pytest.raises(RuntimeError, match="stopped"):
+        CachedEncoder.build(
+            DualEncoder(make().image, refuse, extracting.load),
+            data,
+            path=path,
+            key=make().fingerprint(),
+            dtype=dtype,
+            batch_size=2,
+        )
+    written = parts(path)
+    assert len(written) == 5
+    resumed = build(make(), path)
+    reloaded = build(make(), path)
+    for cached in (in_memory, resumed):
+        assert cached.image.features.dtype == cached.text.features.dtype == dtype
+    for other in (resumed, reloaded):
+        assert torch.equal(
+            other.encode_image(data.image_ids), in_memory.encode_image(data.image_ids)
+        )
+        assert torch.equal(other.encode_text(data.texts()), in_memory.encode_text(data.texts()))
+
+
+def refuse(*_: object) -> torch.Tensor:
+    raise RuntimeError("stopped")
+
+
+def test_bf16_computes_by_autocast(data: Numbered, tmp_path: Path) -> None:
+    exact = CachedEncoder.build(make(), data)
+    coarse = CachedEncoder.build(make(), data, path=tmp_path / "features", precision="bf16")
+    assert coarse.image.features.dtype == torch.float32
+    assert not torch.equal(coarse.image.features, exact.image.features)
+    torch.testing.assert_close(coarse.image.features, exact.image.features, atol=0.02, rtol=0.02)
+    with pytest.raises(ValueError, match="computed in bf16"):
+        CachedEncoder.build(make(), data, path=tmp_path / "features")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"precision": "fp8"}, "unknown precision 'fp8'; valid: 'fp32', 'bf16', 'fp16'"),
+        ({"precision": "fp16"}, "needs a GPU"),
+        ({"on_error": "ignore"}, "unknown on_error 'ignore'; valid: 'raise', 'skip'"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"workers": -1}, "workers must be a whole number of at least 0, got -1"),
+        ({"dtype": torch.int8}, r"dtype must be floating, one of .*; got torch\.int8"),
+    ],
+)
+def test_bad_options_are_named(data: Numbered, option: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CachedEncoder.build(make(), data, **option)  # type: ignore[arg-type]
+
+
+def test_features_that_are_not_finite_are_named_before_they_are_kept(
+    data: Numbered, tmp_path: Path
+) -> None:
+    encoder = DualEncoder(nn.Sequential(nn.Linear(8, 6), _Fifth()), make().text, extracting.load)
+    with pytest.raises(ValueError, match="features of image '5' hold NaN or infinity"):
+        CachedEncoder.build(encoder, data, path=tmp_path / "features", key="mine", batch_size=40)
+    assert parts(tmp_path / "features") == []
+
+
+class _Fifth(nn.Module):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features.index_fill(0, torch.tensor([5]), torch.nan)
+
+
+def test_half_precision_that_overflows_is_named(data: Numbered) -> None:
+    encoder = make()
+    nn.init.constant_(next(encoder.parameters()), 1e6)
+    with pytest.raises(ValueError, match="features of image '0' hold NaN or infinity"):
+        CachedEncoder.build(encoder, data, dtype=torch.float16)
+
+
+# Pictures that cannot be read
+
+
+@pytest.fixture
+def broken(data: Numbered) -> Numbered:
+    """Picture 3 is broken, 7 is missing, 8 and 9 (a whole batch of two) are empty."""
+    data.path("3").write_text("no number")
+    data.path("7").unlink()
+    for image_id in ("8", "9"):
+        data.path(image_id).write_bytes(b"")
+    return data
+
+
+def test_by_default_the_first_bad_picture_ends_it(broken: Numbered) -> None:
+    with pytest.raises(FileNotFoundError, match=r"1 of 40 pictures are missing.*7\.png"):
+        CachedEncoder.build(make(), broken)
+    broken.path("7").write_text("7")
+    with pytest.raises(PictureError, match=r"cannot read the picture .*3\.png \(ValueError"):
+        CachedEncoder.build(make(), broken)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_skipping_lists_every_bad_picture_and_keeps_the_others(
+    broken: Numbered, tmp_path: Path, workers: int
+) -> None:
+    path = tmp_path / "features"
+    options = {"on_error": "skip", "batch_size": 2, "workers": workers}
+    built = CachedEncoder.build(make(), broken, path=path, **options)  # type: ignore[arg-type]
+    again = CachedEncoder.build(make(), broken, path=path, **options)  # type: ignore[arg-type]
+    for cached in (built, CachedEncoder.load(path), again):
+        assert sorted(cached.skipped) == ["3", "7", "8", "9"]
+        assert "3.png" in cached.skipped["3"]
+        assert "FileNotFoundError" in cached.skipped["7"]
+        assert len(cached.image.rows) == PICTURES - 4
+        expected = make().encode_image(extracting.load(broken.path("10")).unsqueeze(0))
+        torch.testing.assert_close(cached.encode_image(["10"]), expected)
+    with pytest.raises(ValueError, match=r"lacks the features of 4 images, the first: '3'"):
+        CachedEncoder.build(make(), broken, path=path)
+
+
+def test_what_was_skipped_says_why_where_it_is_needed(broken: Numbered) -> None:
+    cached = CachedEncoder.build(make(), broken, on_error="skip")
+    with pytest.raises(ValueError, match=r"image '3' was skipped .*3\.png.*data\.without"):
+        cached.encode_image(["3"])
+    config = StageConfig(epochs=1, batch_size=8, lr=1e-3)
+    with pytest.raises(ValueError, match=r"was skipped .*data\.without"):
+        next(batches(broken, cached, config, epoch=0))
+    rest = without(broken, cached.skipped)
+    rows = sum(len(batch) for batch in batches(rest, cached, config, epoch=0))
+    assert rows == len(rest) == 39 - 6
+
+
+def test_a_repaired_picture_is_read_when_a_killed_extraction_goes_on(
+    broken: Numbered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "features"
+    with monkeypatch.context() as patch:
+        patch.setattr("fusecomp.caching._cached.write_features", _full)
+        with pytest.raises(OSError, match="disk is full"):
+            CachedEncoder.build(make(), broken, path=path, batch_size=2, on_error="skip")
+    with pytest.raises(FileNotFoundError, match="1 of 16 pictures are missing"):
+        CachedEncoder.build(make(), broken, path=path, batch_size=2)
+    for image_id in ("3", "7", "8", "9"):
+        broken.path(image_id).write_text(image_id)
+    cached = CachedEncoder.build(make(), broken, path=path, batch_size=2)
+    assert cached.skipped == {}
+    assert torch.equal(cached.image.features, build(broken.root, None, None, 0.0).image.features)
+
+
+def test_no_readable_picture_at_all_is_an_error(data: Numbered) -> None:
+    for image_id in data.image_ids:
+        data.path(image_id).write_text("no number")
+    with pytest.raises(ValueError, match=r"none of 40 images.*0\.png"):
+        CachedEncoder.build(make(), data, on_error="skip")
+
+
+def test_evaluation_says_what_it_lacks_beside_the_scores(broken: Numbered) -> None:
+    cached = CachedEncoder.build(make(), broken, on_error="skip")
+    evaluation = evaluate(ComposedEncoder(cached, Sum()), broken)
+    live = evaluate(ComposedEncoder(make(), Sum()), broken, on_error="skip")
+    rest = without(broken, cached.skipped)
+    for other in (evaluation, live, evaluate(ComposedEncoder(make(), Sum()), rest)):
+        task = other.ranking["all"].task
+        # Each picture is the reference of one query and the target of the one before.
+        assert task.missing_queries == ("q2", "q3", "q6", "q7", "q8", "q9")
+        assert task.missing_images == ("3", "7", "8", "9")
+        assert other.protocol["missing"] == "6 of 39 queries, 4 of 40 gallery pictures"
+        assert "all: 33 queries in 36 (missing: 6 queries, 4 pictures)" in str(other)
+        assert dict(other) == dict(evaluation)
+    with pytest.raises(FileNotFoundError, match="1 of 40 pictures are missing"):
+        rank(ComposedEncoder(make(), Sum()), broken)

@@ -1,0 +1,163 @@
+"""Names that look alike, lists and missing values that were printed: nothing of it goes unsaid."""
+
+import json
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from verifying import check, named, reasons
+
+from fusecomp.datasets import TripletTable
+from fusecomp.datasets._alike import folded, require_no_list
+
+ROW = {"reference": "a", "text": "is blue", "target": "b"}
+
+
+def write(folder: Path, rows: Iterable[dict[str, Any]], suffix: str = "jsonl") -> Path:
+    path = folder.parent / f"mine.{suffix}"
+    rows = list(rows)
+    lines = [json.dumps(row) for row in rows]
+    if suffix == "csv":
+        cells = ['"' + str(v).replace('"', '""') + '"' for row in rows for v in row.values()]
+        width = len(rows[0])
+        lines = [",".join(rows[0])]
+        lines += [",".join(cells[at : at + width]) for at in range(0, len(cells), width)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+# Splits
+
+ALIKE = ["Train", "train ", " train", "TRAIN", "tr ain", "\uff54rain", "train\u200b", "\ufefftrain"]
+
+
+def of_splits(*splits: str | None) -> list[dict[str, Any]]:
+    return [ROW | {"text": f"text {n}", "split": split} for n, split in enumerate(splits)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize("name", ALIKE)
+@pytest.mark.parametrize("asked", ["train", "val"])
+def test_splits_that_look_alike_are_refused(
+    folder: Path, asked: str, name: str, suffix: str
+) -> None:
+    table = write(folder, of_splits("val", "train", name), suffix)
+    line = 3 if suffix == "csv" else 2
+    problem = rf"line {line + 1}: split '.*' looks like 'train' of line {line}; write it in one way"
+    with pytest.raises(ValueError, match=problem):
+        TripletTable(table, folder, asked)
+
+
+@pytest.mark.parametrize("splits", [("café", "cafe\u0301"), ("Straße", "STRASSE"), ("ﬁt", "fit")])
+def test_names_of_splits_that_print_alike_are_told_apart_in_the_error(
+    folder: Path, splits: tuple[str, str]
+) -> None:
+    table = write(folder, of_splits(*splits))
+    with pytest.raises(ValueError, match="looks like") as error:
+        TripletTable(table, folder, splits[0])
+    own, other = str(error.value).split(" looks like ")
+    assert own.rpartition("split ")[2] != other.partition(" of line")[0]
+
+
+def test_all_rows_are_read_whatever_their_splits_are_called(folder: Path) -> None:
+    assert len(TripletTable(write(folder, of_splits("train", *ALIKE)), folder)) == 1 + len(ALIKE)
+
+
+@pytest.mark.parametrize("splits", [("train", "val"), ("train-1", "train-2"), ("train", None)])
+def test_other_names_of_splits_are_fine(folder: Path, splits: tuple[str, str | None]) -> None:
+    assert len(TripletTable(write(folder, of_splits(*splits)), folder, splits[0])) == 1
+
+
+def test_splits_that_look_alike_are_listed_by_verify(folder: Path) -> None:
+    write(folder, of_splits("train", "val", "Train", "val ", "Train"), "csv")
+    report = check(folder)
+    assert named(report, "split") == ("line 4", "line 5")
+    assert "split 'Train' looks like 'train' of line 2" in reasons(report, "split")
+    assert not report.ok
+
+
+@given(st.text(max_size=8))
+def test_what_is_not_seen_does_not_count(name: str) -> None:
+    for other in (f" {name}\u200b", f"{name}\n", name.casefold(), f"{name}\ufeff\xad"):
+        assert folded(other) == folded(name)
+
+
+# Lists that were printed
+
+LISTS = [["is blue"], ["is blue", "is long"], ["it's", 'so "blue"'], ("is blue", "is long")]
+PRINTED = [*map(str, LISTS), '["is blue", "is long"]', "{'is blue'}", "['is' 'blue']", "[]"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize("text", PRINTED)
+@pytest.mark.parametrize("column", ["text", "reference", "target", "split", "query_id"])
+def test_a_list_that_was_printed_is_refused(
+    folder: Path, column: str, text: str, suffix: str
+) -> None:
+    table = write(folder, [ROW | {column: text}], suffix)
+    problem = rf"line {2 if suffix == 'csv' else 1}: {column} is a list that was printed, .* JSONL"
+    with pytest.raises(ValueError, match=problem):
+        TripletTable(table, folder)
+
+
+@pytest.mark.parametrize("group", ["['a', 'b']", "['a' 'b']", "('a', 'b')", '["a"]'])
+def test_a_group_that_was_printed_is_refused(folder: Path, group: str) -> None:
+    table = write(folder, [ROW | {"group": group}], "csv")
+    with pytest.raises(ValueError, match="line 2: group is a list that was printed"):
+        TripletTable(table, folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["(blue)", "[blue]", '"blue"', "it's", "is ['a']", '("blue")', "'a', 'b'", "(a, b)"]
+)
+def test_a_text_with_brackets_is_a_text(text: str) -> None:
+    require_no_list("file", "text", text, "")
+
+
+@given(st.lists(st.text(max_size=5), max_size=4), st.sampled_from([list, tuple, set]))
+def test_every_printed_list_of_texts_is_known(texts: list[str], kind: type) -> None:
+    if texts or kind is list:
+        with pytest.raises(ValueError, match="is a list that was printed"):
+            require_no_list("file", "text", str(kind(texts)), "")
+
+
+# Missing values that were printed
+
+WORDS = ["nan", "NaN", "NaT", "None", "null", "<NA>", " nan "]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("column", ["text", "split", "query_id"])
+def test_a_missing_value_that_was_printed_is_warned_of(
+    folder: Path, column: str, word: str, suffix: str
+) -> None:
+    rows = [ROW, ROW | {"text": "is red"}, ROW | {"text": "is long"}]
+    rows = [{"split": "val", "query_id": str(n)} | row for n, row in enumerate(rows)]
+    rows[1][column] = word
+    table = write(folder, rows, suffix)
+    line = 3 if suffix == "csv" else 2
+    with pytest.warns(UserWarning, match=rf"line {line}: {column} is '{word}', as .* are 1 such"):
+        data = TripletTable(table, folder)
+    assert len(data) == 3
+
+
+def test_the_words_are_counted_and_listed_by_verify(folder: Path) -> None:
+    table = write(folder, [ROW, ROW | {"text": "nan"}, ROW | {"text": "None"}], "csv")
+    with pytest.warns(UserWarning, match=r"line 3: text is 'nan', .* there are 2 such values"):
+        TripletTable(table, folder)
+    report = check(folder)
+    assert named(report, "word") == ("line 3", "line 4")
+    assert reasons(report, "word") == "text: nan text: None"
+    assert report.ok
+
+
+@pytest.mark.parametrize("text", ["none", "n/a", "na", "is None", "nanny", "Null set"])
+def test_words_that_people_write_are_texts(folder: Path, text: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert TripletTable(write(folder, [ROW | {"text": text}]), folder).texts() == [text]

@@ -1,0 +1,123 @@
+"""A dataset without some pictures keeps the rest, and says what it lacks."""
+
+import inspect
+import pickle
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from typing_extensions import get_protocol_members
+
+from fusecomp.datasets import FashionIQ, TripletTable, without
+from fusecomp.types import Dataset, Task, Triplet
+
+
+def test_what_needs_the_picture_goes_and_the_rest_stays(tiny_fashioniq: Path) -> None:
+    full = FashionIQ(tiny_fashioniq, "val", exclude_reference=True)
+    rest = without(full, ["Dval05", "unknown"])
+    assert isinstance(rest, Dataset)
+    # Pair n leads from picture n to picture n + 4.
+    gone = {"dress/1", "dress/5"}
+    assert [t for t in full.triplets() if t.query_id not in gone] == rest.triplets()
+    assert len(rest) == len(full) - 2
+    assert rest.image_ids == tuple(i for i in full.image_ids if i != "Dval05")
+    dress, shirt, _ = rest.tasks()
+    assert dress.missing_queries == ("dress/1", "dress/5")
+    assert dress.missing_images == ("Dval05",)
+    assert len(dress.gallery) == 11
+    assert dress.exclude == [(query.reference_id,) for query in dress.queries]
+    assert shirt == full.tasks()[1]
+    assert rest.path("Dval04") == full.path("Dval04")
+    assert getattr(rest, "split", None) == "val"
+    assert repr(rest) == f"{full!r} without 1 pictures"
+
+
+def test_it_is_a_dataset_also_to_those_who_do_not_call_getattr(tiny_fashioniq: Path) -> None:
+    rest = without(FashionIQ(tiny_fashioniq, "val"), ["Dval05"])
+    for member in get_protocol_members(Dataset):
+        inspect.getattr_static(rest, member)
+
+
+def test_a_plain_string_is_no_list_of_pictures(tiny_fashioniq: Path) -> None:
+    full = FashionIQ(tiny_fashioniq, "val")
+    with pytest.raises(ValueError, match="must be a list of strings, got the string 'Dval05'"):
+        without(full, "Dval05")
+
+
+def test_random_texts_stay_those_of_their_rows(tiny_fashioniq: Path) -> None:
+    full = FashionIQ(tiny_fashioniq, "train")
+    rest = without(full, ["Strain02"])
+    for epoch in range(3):
+        expected = [t for t in full.triplets(epoch, 5) if "Strain02" not in t.image_ids]
+        assert rest.triplets(epoch, 5) == expected
+    assert "Strain02" not in getattr(rest, "triplet_image_ids", ["Strain02"])
+    assert set(rest.texts()) >= {text for t in rest.triplets() for text in t.texts}
+
+
+def test_nothing_missing_is_the_dataset_itself(tiny_fashioniq: Path) -> None:
+    full = FashionIQ(tiny_fashioniq, "val")
+    assert without(full, []) is full
+    assert without(full, {"unknown": "why"}) is full
+
+
+def test_nothing_left_is_an_error(tiny_fashioniq: Path) -> None:
+    full = FashionIQ(tiny_fashioniq, "val", categories=["dress"])
+    with pytest.raises(ValueError, match=r"each of the 8 triplets .* nothing remains"):
+        without(full, full.image_ids)
+
+
+def test_it_can_be_left_out_step_by_step_and_pickled(tiny_fashioniq: Path) -> None:
+    full = FashionIQ(tiny_fashioniq, "val")
+    at_once = without(full, ["Dval05", "Sval06"])
+    steps = without(without(full, ["Dval05"]), ["Sval06"])
+    expected = "4 of 24 queries, 2 of 36 gallery pictures"
+    for other in (steps, pickle.loads(pickle.dumps(at_once))):
+        assert other.tasks() == at_once.tasks()
+        assert getattr(other, "protocol", {})["missing"] == expected
+
+
+class Grouped:
+    """Queries with subsets, as CIRR's."""
+
+    image_ids = tuple("abcdef")
+
+    def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
+        pairs = zip(self.image_ids, self.image_ids[1:], strict=False)
+        return [Triplet(f"{i}{j}", i, ("x",), j) for i, j in pairs]
+
+    def tasks(self) -> list[Task]:
+        queries = self.triplets()
+        subsets = [tuple(i for i in self.image_ids if i != q.reference_id) for q in queries]
+        return [Task("", queries, self.image_ids, subsets=subsets)]
+
+    def texts(self) -> list[str]:
+        return ["x"]
+
+    def path(self, image_id: str) -> Path:
+        return Path(image_id)
+
+    def __len__(self) -> int:
+        return 5
+
+
+@given(st.sets(st.sampled_from("abcdef"), max_size=3))
+def test_nothing_that_is_left_names_a_missing_picture(missing: set[str]) -> None:
+    assume(any(missing.isdisjoint(query.image_ids) for query in Grouped().triplets()))
+    rest = without(Grouped(), missing)
+    (task,) = rest.tasks()
+    named = {i for query in task.queries for i in query.image_ids}
+    named |= {i for ids in task.subsets or () for i in ids} | set(task.gallery)
+    assert not named & missing
+    assert len(task.subsets or ()) == len(task.queries) == len(rest)
+    assert {*task.missing_images, *task.gallery} == set("abcdef")
+    lost = {q.query_id for q in Grouped().triplets()} - {q.query_id for q in task.queries}
+    assert set(task.missing_queries) == lost
+
+
+def test_a_table_can_lack_pictures_too(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.png").write_bytes(b"-")
+    (tmp_path / "mine.csv").write_text("reference,text,target\na,x,b\nb,y,c\n")
+    rest = without(TripletTable(tmp_path / "mine.csv", images=tmp_path), ["c"])
+    assert [t.target_id for t in rest.triplets()] == ["b"]

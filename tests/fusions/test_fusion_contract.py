@@ -1,0 +1,151 @@
+"""One contract for every fusion of the package."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from raising import own_error
+from torch import Tensor, nn
+
+from fusecomp import fusions
+
+DIM = 6
+
+# How a small one of each is made.
+MAKE: dict[str, Callable[[], nn.Module]] = {
+    "Combiner": lambda: fusions.Combiner(DIM, projection_dim=5, hidden_dim=7),
+    "Sum": lambda: fusions.Sum(),
+}
+BAD = {
+    "unequal rows": (torch.ones(2, DIM), torch.ones(3, DIM)),
+    "unequal widths": (torch.ones(2, DIM), torch.ones(2, DIM + 1)),
+    "one vector": (torch.ones(DIM), torch.ones(DIM)),
+    "three axes": (torch.ones(2, 1, DIM), torch.ones(2, 1, DIM)),
+    "unequal ranks": (torch.ones(2, DIM), torch.ones(DIM)),
+    "unequal dtypes": (torch.ones(2, DIM), torch.ones(2, DIM).double()),
+    "no rows": (torch.ones(0, DIM), torch.ones(0, DIM)),
+    "no columns": (torch.ones(2, 0), torch.ones(2, 0)),
+    "integers": (torch.ones(2, DIM).long(), torch.ones(2, DIM).long()),
+    "complex numbers": (torch.ones(2, DIM) * 1j, torch.ones(2, DIM) * 1j),
+    "eight bits": (torch.ones(2, DIM).to(torch.float8_e4m3fn),) * 2,
+    "sparse": (torch.eye(DIM).to_sparse(), torch.eye(DIM).to_sparse()),
+    "sparse rows": (torch.eye(DIM), torch.eye(DIM).to_sparse()),
+    "unequal devices": (torch.ones(2, DIM), torch.ones(2, DIM, device="meta")),
+}
+
+every_fusion = pytest.mark.parametrize("name", fusions.__all__)
+
+
+def make(name: str, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return MAKE[name]().eval()
+
+
+def features(rows: int = 4, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    image, text = torch.randn(2, rows, DIM, generator=torch.Generator().manual_seed(1)).to(dtype)
+    return image.requires_grad_(), text.requires_grad_()
+
+
+def test_every_fusion_is_held_to_the_contract() -> None:
+    assert sorted(MAKE) == sorted(fusions.__all__)
+
+
+@every_fusion
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float32, 1e-6), (torch.bfloat16, 2e-2), (torch.float64, 1e-12)],
+    ids=str,
+)
+def test_shape_and_dtype_stay_and_the_length_is_one(
+    name: str, rows: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    image, text = features(rows, dtype)
+    query = make(name).to(dtype)(image, text)
+    assert query.shape == (rows, DIM)
+    assert query.dtype == dtype
+    lengths = query.double().norm(dim=-1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths), rtol=0, atol=tolerance)
+
+
+@every_fusion
+def test_gradients_reach_both_inputs_and_every_weight(name: str) -> None:
+    module, (image, text) = make(name), features(16)
+    (module(image, text) * torch.randn(16, DIM)).sum().backward()
+    for tensor in (image, text):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+        assert tensor.grad.any(dim=1).all()
+    for weight in module.parameters():
+        assert weight.grad is not None
+        assert weight.grad.any()
+
+
+@every_fusion
+def test_a_row_knows_nothing_of_the_rows_around_it(name: str) -> None:
+    module, (image, text) = make(name), features(8)
+    query, order = module(image, text), torch.randperm(8)
+    torch.testing.assert_close(module(image[order], text[order]), query[order])
+    torch.testing.assert_close(module(image[3:4], text[3:4]), query[3:4])
+
+
+@every_fusion
+def test_compiled_without_a_graph_break_it_is_the_same(name: str) -> None:
+    module, (image, text) = make(name), features()
+    torch._dynamo.reset()
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(image, text), module(image, text))
+
+
+@every_fusion
+def test_gradients_are_those_of_finite_differences(name: str) -> None:
+    module, (image, text) = make(name).double(), features(2, torch.float64)
+    assert torch.autograd.gradcheck(module, (image, text))
+
+
+@every_fusion
+def test_the_state_dict_holds_all_of_it(name: str) -> None:
+    first, second = make(name, seed=0), make(name, seed=1)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(*features()), second(*features()))
+
+
+@every_fusion
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_input_is_refused(name: str, bad: str) -> None:
+    message = own_error(make(name), *BAD[bad])
+    assert "image" in message or "text" in message
+
+
+@pytest.mark.parametrize("name", [n for n in fusions.__all__ if list(make(n).parameters())])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_features_of_another_dtype_than_the_weights_are_named(
+    name: str, dtype: torch.dtype
+) -> None:
+    module, pair = make(name), features(4, dtype)
+    message = own_error(module, *pair)
+    assert f"weights are torch.float32 and image is {dtype}: bring both to one dtype" in message
+    if dtype == torch.bfloat16:
+        with torch.autocast("cpu", dtype=dtype):
+            assert module(*pair).isfinite().all()
+
+
+@every_fusion
+@pytest.mark.parametrize(
+    "given", [np.ones((2, DIM), "f4"), [[1.0] * DIM] * 2], ids=["numpy", "list"]
+)
+def test_what_is_no_tensor_is_named_with_the_way_out(name: str, given: Any) -> None:
+    module, image = make(name), features(2)[0]
+    for inputs, wrong in (((given, image), "image"), ((image, given), "text")):
+        with pytest.raises(TypeError, match=rf"{wrong} must be a torch tensor.*from_numpy\("):
+            module(*inputs)
+
+
+@every_fusion
+def test_a_gpu_gives_the_same(name: str, cuda: torch.device) -> None:
+    module, (image, text) = make(name).double(), features(16, torch.float64)
+    here = module(image, text)
+    there = module.to(cuda)(image.to(cuda), text.to(cuda))
+    torch.testing.assert_close(there.cpu(), here)

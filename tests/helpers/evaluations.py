@@ -1,0 +1,34 @@
+"""Evaluations of any dataset by random features, for tests of what is made from them."""
+
+import torch
+
+import fusecomp as fc
+from fusecomp.types import Dataset
+
+WIDTH = 4
+CIRR_METRICS = [
+    *(f"recall@{k}" for k in (1, 5, 10, 50)),
+    *(f"recall_subset@{k}" for k in (1, 2, 3)),
+    "mean(recall@5, recall_subset@1)",
+    "arithmetic_mean",
+    "harmonic_mean",
+    "geometric_mean",
+]
+
+
+def features_of(data: Dataset, seed: int = 0) -> fc.CachedEncoder:
+    """Random features of every image and text."""
+    generator = torch.Generator().manual_seed(seed)
+    names = list(data.image_ids), list(data.texts())
+    images, texts = (torch.randn(len(n), WIDTH, generator=generator) for n in names)
+    return fc.CachedEncoder.from_arrays(names[0], images, names[1], texts)
+
+
+def random_model(data: Dataset, seed: int = 0) -> fc.ComposedEncoder:
+    """Sum on random features of every image and text."""
+    return fc.ComposedEncoder(features_of(data, seed), fc.Sum())
+
+
+def random_evaluation(data: Dataset, seed: int = 0) -> fc.Evaluation:
+    """What that model is worth."""
+    return fc.evaluate(random_model(data, seed), data)

@@ -1,0 +1,184 @@
+"""The plain records."""
+
+import pickle
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from raising import shown_id
+
+from fusecomp.types import Batch, Task, Triplet
+
+
+def test_target_and_group_may_be_unknown() -> None:
+    triplet = Triplet("q", "a", ("is red",))
+    assert triplet.target_id is None
+    assert triplet.group is None
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        *("is red", "", (), [], None, 5, b"is red", {"is red"}, {"is red": 1}),
+        *([["a", "b"]], (("a",),), ("a", None), ("a", 1), [b"a"], np.array(["a"])),
+    ],
+    ids=shown_id,
+)
+def test_a_triplet_needs_a_sequence_of_texts(texts: Any) -> None:
+    with pytest.raises(ValueError, match="query 'q': texts must be a non-empty tuple"):
+        Triplet("q", "a", texts)
+
+
+@pytest.mark.parametrize(
+    "group", ["abc", (), [], 5, {"a"}, ("a", None), (("a",),), [["a"]]], ids=shown_id
+)
+def test_a_group_is_a_sequence_of_ids(group: Any) -> None:
+    with pytest.raises(ValueError, match="query 'q': group must be a non-empty tuple"):
+        Triplet("q", "a", ("is red",), "b", group)
+
+
+def test_a_group_names_each_image_once() -> None:
+    with pytest.raises(ValueError, match="query 'q': group names an image twice: 'b'"):
+        Triplet("q", "a", ("is red",), "b", ("a", "b", "c", "b"))
+
+
+@pytest.mark.parametrize("value", [None, 5, b"a", ("a",), ["a"]])
+def test_the_ids_of_a_triplet_are_strings(value: Any) -> None:
+    ids: dict[str, Any] = {"query_id": "q", "reference_id": "a", "target_id": "b"}
+    for name in ids if value is not None else ("query_id", "reference_id"):
+        with pytest.raises(TypeError, match="the ids of a triplet must be strings, got Triplet"):
+            Triplet(**{**ids, name: value}, texts=("is red",))
+
+
+def test_lists_become_tuples() -> None:
+    lists: Any = (["is red", "is long"], "b", ["a", "b"])
+    assert Triplet("q", "a", *lists) == Triplet("q", "a", ("is red", "is long"), "b", ("a", "b"))
+    assert len({Triplet("q", "a", *lists)}) == 1
+
+
+def test_an_empty_text_is_a_text() -> None:
+    assert Triplet("q", "a", ("",)).texts == ("",)
+
+
+def test_equal_triplets_are_one_key_and_travel_between_processes() -> None:
+    triplet = Triplet("q", "a", ("is red",), "b", ("a", "b"))
+    assert pickle.loads(pickle.dumps(triplet)) == triplet
+    assert len({triplet, Triplet("q", "a", ("is red",), "b", ("a", "b"))}) == 1
+
+
+def test_records_do_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Triplet("q", "a", ("is red",)).target_id = "b"  # type: ignore[misc]
+
+
+def test_a_task_keeps_everything_in_the_ranking_by_default() -> None:
+    task = Task("dress", [], ["a"])
+    assert (task.exclude, task.subsets, task.ks) == (None, None, (10, 50))
+
+
+QUERY = Triplet("q", "a", ("is red",), "b")
+NO_LISTS: list[Any] = ["ab", 5, {"a", "b"}, {"a": 1, "b": 2}, (i for i in "ab")]
+
+
+@pytest.mark.parametrize("value", [*NO_LISTS, None], ids=shown_id)
+@pytest.mark.parametrize("name", ["queries", "gallery", "ks"])
+def test_the_lists_of_a_task_have_an_order(name: str, value: Any) -> None:
+    values: dict[str, Any] = {"queries": [QUERY], "gallery": ["a", "b"], name: value}
+    with pytest.raises(ValueError, match=f"{name} must be a list of"):
+        Task("", **values)
+
+
+@pytest.mark.parametrize("value", [*NO_LISTS, ["a", "b"], [iter("a"), ["b"]], [5, 6]], ids=shown_id)
+@pytest.mark.parametrize("name", ["exclude", "subsets"])
+def test_what_a_task_has_for_each_query_is_a_list(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a list of lists of image ids, got"):
+        Task("", [QUERY, QUERY], ["a", "b"], **{name: value})
+
+
+def test_a_task_has_a_name_triplets_and_image_ids() -> None:
+    wrong: Any = [None, [{"query_id": "q"}], ["a", 5]]
+    with pytest.raises(ValueError, match="the name of a task must be a string, got None"):
+        Task(wrong[0], [QUERY], ["a"])
+    with pytest.raises(ValueError, match=r"queries must be a list of triplets, got \{'query_id'"):
+        Task("", wrong[1], ["a"])
+    with pytest.raises(ValueError, match="gallery must be a list of strings"):
+        Task("", [QUERY], wrong[2])
+
+
+def test_the_ks_of_a_task_become_a_tuple() -> None:
+    ks: Any = [5, 1]
+    assert Task("", [QUERY], ["a", "b"], ks=ks).ks == (5, 1)
+
+
+@pytest.mark.parametrize("name", ["texts", "query_ids"])
+def test_a_string_is_no_list_of_them_in_a_batch(name: str) -> None:
+    ones = torch.ones(2, dtype=torch.int64)
+    values: dict[str, Any] = {"texts": ["a", "b"], "query_ids": ["p", "q"], name: "ab"}
+    with pytest.raises(ValueError, match=f"{name} must be a list of strings, got 'ab'"):
+        Batch(ones, target=ones, text_counts=ones, target_ids=ones, reference_ids=ones, **values)
+
+
+def test_the_texts_of_a_batch_are_flat() -> None:
+    ones = torch.ones(2, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"flat list of strings, got \['b', 'c'\] in it"):
+        Batch(ones, ["a", ["b", "c"]], ones, ones, ones, ones, ["p", "q"])
+
+
+@pytest.mark.parametrize("name", ["reference", "target"])
+@pytest.mark.parametrize("shape", [(3,), (1, 2), ()])
+def test_the_images_of_a_batch_are_as_many_as_its_queries(
+    name: str, shape: tuple[int, ...]
+) -> None:
+    ones = torch.ones(2, dtype=torch.int64)
+    values: dict[str, Any] = {"reference": ones, "target": ones, name: torch.ones(shape)}
+    with pytest.raises(ValueError, match=f"{name} must have 2 rows, as there are 2 query_ids"):
+        Batch(
+            texts=["a", "b"],
+            text_counts=ones,
+            target_ids=ones,
+            reference_ids=ones,
+            query_ids=["p", "q"],
+            **values,
+        )
+
+
+def test_the_length_of_a_batch_is_its_number_of_triplets() -> None:
+    ids = torch.tensor([0, 1])
+    batch = Batch(ids, ["a", "b", "c"], ids, torch.tensor([2, 1]), ids, ids, ["q0", "q1"])
+    assert len(batch) == 2
+
+
+@pytest.mark.parametrize("name", ["text_counts", "target_ids", "reference_ids"])
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (torch.tensor([1, 1, 1]), r"int64 \[3\]"),
+        (torch.tensor([[1], [1]]), r"int64 \[2, 1\]"),
+        (torch.tensor([1.0, 1.0]), r"float32 \[2\]"),
+        # 260 would have become 4.
+        (torch.tensor([1, 1], dtype=torch.uint8), r"uint8 \[2\]"),
+    ],
+)
+def test_ids_of_another_length_or_type_are_named(
+    name: str, wrong: torch.Tensor, found: str
+) -> None:
+    ones = torch.ones(2, dtype=torch.int64)
+    values: dict[str, Any] = {"text_counts": ones, "target_ids": ones, "reference_ids": ones}
+    with pytest.raises(ValueError, match=rf"{name} must be int64 \[2\], .* got torch\.{found}"):
+        Batch(ones, ones, ones, **{**values, name: wrong}, query_ids=["q0", "q1"])
+
+
+def test_a_batch_needs_rows_and_their_texts() -> None:
+    ones, none = torch.ones(2, dtype=torch.int64), torch.ones(0, dtype=torch.int64)
+    with pytest.raises(ValueError, match="a batch needs a row at least"):
+        Batch(none, [], none, none, none, none, [])
+    with pytest.raises(ValueError, match="text_counts sum to 2, but there are 3 texts"):
+        Batch(ones, ["a", "b", "c"], ones, ones, ones, ones, ["q0", "q1"])
+
+
+def test_a_task_prints_its_size_and_not_its_queries() -> None:
+    queries = [Triplet(f"{number}", "a", ("is red",)) for number in range(1000)]
+    assert repr(Task("dress", queries, ["a", "b"])) == "Task(dress: 1000 queries in 2)"
+    assert str(Task("", queries, ["a"])) == "all: 1000 queries in 1"
