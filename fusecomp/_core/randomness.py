@@ -41,10 +41,17 @@ def _streams() -> threading.RLock:
 @contextmanager
 def forked(device: torch.device) -> Iterator[None]:
     """The caller's own streams of torch go on afterwards as if nothing had been drawn."""
-    devices = [] if device.type == "cpu" else [device]
-    accelerator = "cuda" if device.type == "cpu" else device.type
-    with _streams(), torch.random.fork_rng(devices, device_type=accelerator):
-        yield
+    # As torch.random.fork_rng, which takes twenty times as long.
+    module = None if device.type == "cpu" else torch.get_device_module(device)
+    with _streams():
+        of_cpu = torch.get_rng_state()
+        of_device = None if module is None else module.get_rng_state(device)
+        try:
+            yield
+        finally:
+            torch.set_rng_state(of_cpu)
+            if module is not None:
+                module.set_rng_state(of_device, device)
 
 
 @contextmanager
