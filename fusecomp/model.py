@@ -44,7 +44,7 @@ class ComposedEncoder(nn.Module):
         TypeError: if encoder or fusion lack what they need.
 
     Example:
-        >>> from fusecomp.encoders import CachedEncoder
+        >>> from fusecomp.caching import CachedEncoder
         >>> from fusecomp.fusions import Sum
         >>> cached = CachedEncoder.from_arrays(
         ...     ["a", "b"], torch.tensor([[3.0, 0.0], [0.0, 1.0]]),

@@ -45,7 +45,7 @@ def batches(
 
     Example:
         >>> from types import SimpleNamespace
-        >>> from fusecomp.encoders import CachedEncoder
+        >>> from fusecomp.caching import CachedEncoder
         >>> ids, texts = ["a", "b", "c"], ["is a", "is b", "is c"]
         >>> rows = [Triplet(f"{i} to {j}", i, (f"is {j}",), j) for i in ids for j in ids if i != j]
         >>> train = SimpleNamespace(image_ids=ids, triplets=lambda epoch, seed: rows)

@@ -38,7 +38,7 @@ class TwoStageTrainer:
         >>> import tempfile, torch
         >>> from fusecomp import Combiner, InfoNCE
         >>> from fusecomp.datasets import TripletTable
-        >>> from fusecomp.encoders import CachedEncoder
+        >>> from fusecomp.caching import CachedEncoder
         >>> folder, ids = Path(tempfile.mkdtemp()), ["a", "b", "c"]
         >>> for name in ids:
         ...     _ = (folder / f"{name}.png").write_bytes(b"features are there, nothing is opened")
