@@ -1,5 +1,6 @@
 """The composed encoder: what users train, query, save and load."""
 
+import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,6 +30,8 @@ __all__ = ["ComposedEncoder"]
 
 _FORMAT = "fusecomp.model/2"
 _BATCH = 128
+# What follows the encoder's name in the key of features.
+_HOW_KEPT = re.compile(r"(; images by content)?(, computed in \w+)?(, stored as [\w.]+)?$")
 
 
 class ComposedEncoder(nn.Module):
@@ -302,8 +305,8 @@ class ComposedEncoder(nn.Module):
         own = ""
         with suppress(AttributeError, ValueError):  # of an encoder that cannot name its state
             own = str(cast(Any, self.encoder).fingerprint())
-        # A key goes on with precision and storage.
-        if saved and own and not (saved.startswith(own) or own.startswith(saved)):
+        saved, own = (_HOW_KEPT.sub("", key) for key in (saved, own))
+        if saved and own and saved != own:
             warnings.warn(
                 f"the fusion of {path} was trained on features of the key {saved!r}, but this "
                 f"encoder's is {own!r}: if it gives other features, queries will be wrong",

@@ -1,41 +1,30 @@
 """One rule for "is this the same?", for caches, workdirs and saved models.
 
-These count: classes; settings, which are the plain values among any module's attributes and the
-``repr`` of other objects; structure; names, shapes and values of tensors; functions by their code,
-their defaults, the values they close over, and the constants and functions of their own file that
-they use.
+These count: classes; settings, which are the plain values among any module's attributes and what
+other objects tell; structure; names, shapes and values of tensors; functions by their code, their
+defaults, the values they close over, and the constants, functions and transforms of their own file
+that they use.
 
 These do not: training mode, hooks, devices, gradient checkpointing, the place that a model was
-loaded from, the code of classes.
+loaded from, the code of classes, and private attributes that hold anything but a plain value, where
+a module may keep what changes with use.
 """
 
-import dataclasses
 import hashlib
 import inspect
-import re
+import io
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from enum import Enum
-from functools import partial
-from itertools import chain
-from pathlib import PurePath
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from types import MethodType
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fusecomp._core.descriptions import Above, attributes, describe_inside, hashed, is_foreign, told
 from fusecomp.distributed import plain_class, whole
 
 __all__ = ["class_name", "describe", "differences", "fingerprint", "hash_tensors", "settings"]
 
-# Their private attributes are caches and notes of their own; what matters is public there.
-_LIBRARIES = (
-    *("fusecomp", "torch", "torchvision", "timm", "open_clip", "clip"),
-    *("transformers", "sentence_transformers", "peft"),
-)
 # Attributes that change no feature.
 _PASSING = frozenset(vars(nn.Module())) | {
     "device",
@@ -46,14 +35,8 @@ _PASSING = frozenset(vars(nn.Module())) | {
     "_fsdp_use_orig_params",
     "_is_fsdp_managed_module",
 }
-_PLACE = re.compile(r"\bname_or_path='[^']*',? ?")
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-_NAMELESS = " object at 0x"
-_PLAIN = (bool, int, float, complex, str, bytes, torch.dtype, torch.Size, np.dtype, range, PurePath)
-_FIXED = (*_PLAIN, type(None), tuple, frozenset, Enum)
-_BRACKETS: dict[type, tuple[str, str]] = {tuple: ("(", ")"), list: ("[", "]"), dict: ("{", "}")}
-# Ids of the objects that a value lies in, so that what holds itself comes to an end.
-_Above = tuple[int, ...]
+# Private attributes of a library that change what it computes.
+_TELLING = frozenset({"_disable_adapters"})
 # Longer texts are told by their beginning and a hash.
 _SHORT = 120
 
@@ -75,6 +58,7 @@ def hash_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """Hash names, dtypes, shapes and values: equal for equal tensors on any device."""
     digest = hashlib.sha256()
     for name, tensor in tensors:
+        name = name.replace("_orig_mod.", "")
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         data = whole(tensor).detach().cpu().contiguous().flatten()
         digest.update(data.view(torch.uint8).numpy().data)
@@ -116,8 +100,8 @@ def describe(part: Any) -> str:
     return _described(part, ())
 
 
-def _described(part: Any, above: _Above) -> str:
-    text = _text(part, above)
+def _described(part: Any, above: Above) -> str:
+    text = _inside(part, above)
     if text is None:
         raise ValueError(
             f"{part!r} does not tell its settings, so that nothing can be named by it: give it a "
@@ -126,183 +110,75 @@ def _described(part: Any, above: _Above) -> str:
     return text
 
 
+def _inside(value: Any, above: Above) -> str | None:
+    return describe_inside(value, above, _module_text)
+
+
 def _short(text: str) -> str:
-    return text if len(text) <= _SHORT else f"{text[:_SHORT]}... {_hash(text)}"
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}... {hashed(text)}"
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
+def _module_text(module: nn.Module, above: Above) -> str:
+    found = hashed(repr(sorted(_module_settings(module, "", above).items())))
+    return f"weights {_hash_state(module)}; settings {found}"
 
 
-def _of_library(value: Any) -> bool:
-    return plain_class(value).__module__.partition(".")[0] in _LIBRARIES
+def _hash_state(module: nn.Module) -> str:
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    packed = {n: v for n, v in module.state_dict().items() if not isinstance(v, Tensor)}
+    text = hash_tensors(tensors.items())
+    if not packed:
+        return text
+    # The weights of quantised modules are no tensors.
+    content = io.BytesIO()
+    torch.save(packed, content)
+    return f"{text} {hashlib.sha256(content.getvalue()).hexdigest()}"
 
 
-# Modules
-
-
-def _module_text(module: nn.Module, above: _Above) -> str:
-    tensors = chain(module.named_parameters(), module.named_buffers())
-    told = _hash(repr(sorted(_module_settings(module, "", above).items())))
-    return f"weights {hash_tensors(tensors)}; settings {told}"
-
-
-def _module_settings(part: nn.Module, name: str, above: _Above) -> dict[str, str]:
+def _module_settings(part: nn.Module, name: str, above: Above) -> dict[str, str]:
     found = {}
     for place, module in part.named_modules(prefix=name):
         if "_orig_mod" in module._modules:  # what torch.compile puts around a module
             continue
         place = place.replace("._orig_mod", "").replace("_orig_mod", "")
-        extra = "" if _of_library(module) else module.extra_repr()
+        extra = module.extra_repr() if is_foreign(module) else ""
         found[place] = f"{class_name(module)}({extra})" if extra else class_name(module)
-        for attribute, value in vars(module).items():
+        if isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule):
+            found[f"{place}.code"] = _short(str(module.code))
+        for attribute, value in attributes(module).items():
             text = _attribute(module, attribute, value, (*above, id(part), id(module)))
             if text is not None:
                 found[f"{place}.{attribute}"] = _short(text)
     return found
 
 
-def _attribute(module: nn.Module, name: str, value: Any, above: _Above) -> str | None:
+def _attribute(module: nn.Module, name: str, value: Any, above: Above) -> str | None:
     """Describe an attribute of a module; None if it counts for nothing."""
-    if name in _PASSING or isinstance(value, nn.Module) or _is_own_method(module, name, value):
+    if name in _PASSING or isinstance(value, nn.Module):
         return None
-    if _of_library(module):
-        known = isinstance(value, (*_FIXED, list, dict, set, Tensor)) or callable(value)
-        if name.startswith("_") or not known:
-            return None
-    if callable(value) and not _of_library(value):
+    if isinstance(value, MethodType) and (value := _without_fsdp(value)) is None:
+        return None
+    if name.startswith("_") and name not in _TELLING:
+        plain = value is not None and told(value)
+        return _inside(value, above) if is_foreign(module) and (plain or callable(value)) else None
+    if not is_foreign(module) and not (
+        told(value, containers=True) or callable(value) or _holds_tokens(value)
+    ):
+        return None
+    if callable(value) and is_foreign(value):
         return _described(value, above)  # what tells nothing may do anything
-    return _text(value, above)
+    return _inside(value, above)
 
 
-def _is_own_method(module: nn.Module, name: str, value: Any) -> bool:
-    """Whether this is a method of the module's class, as FSDP2 puts one around it."""
-    method = inspect.unwrap(value) if isinstance(value, MethodType) else None
-    return method is not None and method.__func__ is getattr(plain_class(module), name, None)
+def _without_fsdp(method: MethodType) -> MethodType | None:
+    """The method that FSDP2 has put itself around; None if the class has it anyway."""
+    if "fsdp" not in method.__func__.__code__.co_filename:
+        return method
+    inner = inspect.unwrap(method)
+    function = getattr(inner, "__func__", inner)
+    own = getattr(plain_class(method.__self__), method.__func__.__name__, None)
+    return None if function is own else inner
 
 
-# Values
-
-
-def _text(value: Any, above: _Above) -> str | None:
-    """Describe a value that lies in those with the ids ``above``; None if it tells nothing."""
-    if value is None or isinstance(value, _PLAIN):
-        return repr(value)
-    if id(value) in above:
-        return "itself"
-    above = (*above, id(value))
-    if isinstance(value, type | BuiltinFunctionType):
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, Enum):
-        return str(value)
-    if isinstance(value, Tensor):
-        return f"tensor {hash_tensors([('', value)])}"
-    if isinstance(value, np.ndarray):
-        return _array_text(value)
-    if isinstance(value, nn.Module):
-        return f"{class_name(value)} {_module_text(value, above)}"
-    if isinstance(value, tuple | list | set | frozenset | Mapping):
-        return _container_text(value, above)
-    if isinstance(value, partial):
-        parts = [value.func, *value.args, value.keywords]
-        return f"functools.partial({', '.join(_told(part, above) for part in parts)})"
-    if isinstance(value, MethodType):
-        return f"{_told(value.__func__, above)} of {_told(value.__self__, above)}"
-    if isinstance(value, FunctionType):
-        return _function_text(value, above)
-    return _object_text(value, above)
-
-
-def _told(value: Any, above: _Above) -> str:
-    """Describe a value inside of another, by its class alone if it tells no more."""
-    return _text(value, above) or class_name(value)
-
-
-def _array_text(array: NDArray[Any]) -> str:
-    if array.dtype.hasobject:
-        return _ADDRESS.sub("", repr(array.tolist()))
-    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-    return f"array {array.dtype} {list(array.shape)} {digest}"
-
-
-def _container_text(value: Any, above: _Above) -> str:
-    if isinstance(value, Mapping):
-        items = [f"{_told(key, above)}: {_told(item, above)}" for key, item in value.items()]
-    else:
-        items = [_told(item, above) for item in value]
-    if isinstance(value, set | frozenset):
-        items.sort()
-    kind = type(value)
-    first, last = _BRACKETS.get(kind, (f"{kind.__name__}(", ")"))
-    comma = "," if kind is tuple and len(items) == 1 else ""
-    return f"{first}{', '.join(items)}{comma}{last}"
-
-
-def _object_text(value: Any, above: _Above) -> str | None:
-    """Describe an object by its fields, its ``repr`` or its attributes; None if it has none."""
-    name = class_name(value)
-    kind: Any = type(value)
-    if dataclasses.is_dataclass(value) and kind.__dataclass_params__.repr:
-        fields = [field.name for field in dataclasses.fields(value) if field.repr]
-        return f"{name}({', '.join(f'{f}={_told(getattr(value, f), above)}' for f in fields)})"
-    own = getattr(value, "__dict__", {})
-    if kind.__repr__ is object.__repr__:
-        # A library's object may keep notes that change with use.
-        return f"{name} {_container_text(own, above)}" if own and not _of_library(value) else None
-    text = repr(value)
-    if _NAMELESS in text:
-        inner = getattr(value, "__wrapped__", None)  # as of what functools.cache returns
-        return None if inner is None else _text(inner, above)
-    # A repr names functions at most; their code counts.
-    code = [_told(item, above) for item in own.values() if _holds_functions(item)]
-    return " ".join([_ADDRESS.sub("", _PLACE.sub("", text)), *code])
-
-
-def _holds_functions(value: Any) -> bool:
-    return isinstance(value, FunctionType) or (
-        isinstance(value, list | tuple) and any(map(callable, value))
-    )
-
-
-# Functions
-
-
-def _function_text(function: FunctionType, above: _Above) -> str:
-    function = getattr(function, "_torchdynamo_orig_callable", function)  # behind torch.compile
-    keywords = sorted((function.__kwdefaults__ or {}).items())
-    parts = [_code_text(function.__code__), _told((function.__defaults__, keywords), above)]
-    parts += [_told(cell, above) for cell in _closed_over(function)]
-    parts += [f"{name} {_told(used, above)}" for name, used in _used(function)]
-    return f"{function.__module__}.{function.__qualname__} {_hash(' '.join(parts))}"
-
-
-def _closed_over(function: FunctionType) -> Iterator[Any]:
-    for cell in function.__closure__ or ():
-        with suppress(ValueError):  # of a variable that has no value yet
-            yield cell.cell_contents
-
-
-def _used(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """The constants and functions of its own file that a function uses, by name."""
-    for name in sorted(_names(function.__code__) & function.__globals__.keys()):
-        value = function.__globals__[name]
-        near = isinstance(value, FunctionType) and value.__module__ == function.__module__
-        if near or isinstance(value, _FIXED):
-            yield name, value
-
-
-def _names(code: CodeType) -> set[str]:
-    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return {*code.co_names, *(name for part in inner for name in _names(part))}
-
-
-def _code_text(value: Any) -> str:
-    """Describe code, or a constant in it: sets in one order, no places, no addresses."""
-    if isinstance(value, CodeType):
-        constants = [_code_text(constant) for constant in value.co_consts]
-        return f"code {value.co_code.hex()} {constants} {value.co_names}"
-    if isinstance(value, tuple):
-        return str([_code_text(item) for item in value])
-    if isinstance(value, frozenset):
-        return str(sorted(_code_text(item) for item in value))
-    return _ADDRESS.sub("", repr(value))
+def _holds_tokens(value: Any) -> bool:
+    return callable(getattr(value, "get_vocab", None))

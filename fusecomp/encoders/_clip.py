@@ -11,7 +11,7 @@ from fusecomp._core.similarity import check_tensor
 __all__ = ["PROBE", "in_precision_of", "probe_hash", "require_work", "side_by_parts"]
 
 # Its tokens tell one tokenizer from another.
-PROBE = "a red dress, sleeveless and long"
+PROBE = "A red Dress,  sleeveless & long: it's 42 cm, from the Café"
 # No feature depends on them: learning must not wait for their gradients.
 _UNUSED = {"logit_scale", "logit_bias", "text_decoder"}
 

@@ -46,7 +46,7 @@ def _path(locate: Callable[[str], Path], image_id: str) -> Path | None:
         path = locate(image_id)
     except FileNotFoundError:
         return None
-    return path if isinstance(path, Path) else Path(path)
+    return path if isinstance(path, Path | None) else Path(path)
 
 
 def _is_same(one: Path, other: Path) -> bool:
@@ -55,8 +55,8 @@ def _is_same(one: Path, other: Path) -> bool:
         return True
     try:
         return one.samefile(other) or filecmp.cmp(one, other, shallow=False)
-    except OSError:  # of two that are not both there, nobody knows
-        return False
+    except OSError:  # what is not there counts as unchanged
+        return not (one.exists() or other.exists())
 
 
 def file_marks(paths: Sequence[Path | None], by: By) -> NDArray[np.int64]:

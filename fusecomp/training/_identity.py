@@ -1,25 +1,23 @@
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from fusecomp._core.identity import hash_tensors, settings
-from fusecomp.images import ABSENT, file_marks, image_paths
+from fusecomp.images import file_marks, image_paths
 from fusecomp.model import ComposedEncoder
 from fusecomp.training._stage import StageConfig
 from fusecomp.types import Dataset, Loss, Task
 
-__all__ = ["UNKNOWN", "describe_run"]
-
-# Stands for image files that are not there: they count as unchanged.
-UNKNOWN = "unknown"
+__all__ = ["describe_run"]
 
 
 def describe_run(
     model: ComposedEncoder,
     learning: Mapping[str, nn.Parameter],
+    acting: Iterable[Tensor],
     loss: Loss,
     config: StageConfig,
     train: Dataset,
@@ -27,13 +25,21 @@ def describe_run(
 ) -> dict[str, Any]:
     """Describe what must be equal for a resumed run to be the same run.
 
+    Args:
+        model: the encoder and fusion.
+        learning: the parameters that learn, by name.
+        acting: buffers that a step may change, such as BatchNorm's where it acts.
+        loss: as ``Trainer`` takes it.
+        config: the settings.
+        train: the triplets to learn from.
+        validation: what picks the best weights, or None.
+
     Raises:
         ValueError: if a part does not tell its settings.
     """
-    # Persistent buffers may change (BatchNorm's) and are part of the checkpoint.
-    changing = learning.keys() | model.state_dict().keys() - dict(model.named_parameters()).keys()
+    changing = {id(tensor) for tensor in (*learning.values(), *acting)}
     tensors = chain(model.named_parameters(), model.named_buffers())
-    frozen = [(name, tensor) for name, tensor in tensors if name not in changing]
+    frozen = [(name, tensor) for name, tensor in tensors if id(tensor) not in changing]
     data = {"train": train} if validation is None else {"train": train, "validation": validation}
     return {
         **{f"config.{name}": value for name, value in config.fixed().items()},
@@ -44,12 +50,17 @@ def describe_run(
         },
         "validation.tasks": None if validation is None else _hash_tasks(validation.tasks()),
         "frozen weights": hash_tensors(frozen),
-        **{f"learning weights {name}": list(p.shape) for name, p in learning.items()},
+        **{f"learning weights {_plain(n)}": list(p.shape) for n, p in learning.items()},
         **settings(model.encoder, "encoder"),
         **settings(model.fusion, "fusion"),
         **settings(loss, "loss"),
         "loss.features": _hash_fixed_features(loss),
     }
+
+
+def _plain(name: str) -> str:
+    """The name of a weight without what torch.compile puts into it."""
+    return name.replace("_orig_mod.", "")
 
 
 def _describe_dataset(dataset: Dataset, seed: int) -> dict[str, Any]:
@@ -60,14 +71,15 @@ def _describe_dataset(dataset: Dataset, seed: int) -> dict[str, Any]:
         "triplets": len(dataset),
         "images": len(dataset.image_ids),
         "hash": triplets.hexdigest(),
-        "files": _hash_files(dataset),
+        "files": _file_sizes(dataset),
         **dict(getattr(dataset, "protocol", {})),
     }
 
 
-def _hash_files(dataset: Dataset) -> str:
-    marks = file_marks(list(image_paths([dataset]).values()), "size")
-    return UNKNOWN if (marks == ABSENT).any() else hashlib.sha256(marks.tobytes()).hexdigest()
+def _file_sizes(dataset: Dataset) -> list[int]:
+    """The size of each image file in bytes, -1 where there is none, by ``image_ids``."""
+    sizes: list[int] = file_marks(list(image_paths([dataset]).values()), "size").tolist()
+    return sizes
 
 
 def _hash_tasks(tasks: Any) -> str:

@@ -44,10 +44,12 @@ class StageState:
             "encoder": _modes(model.encoder, chosen, encoder_mode == "train"),
             "fusion": _modes(model.fusion, chosen, True),
         }
-        of_loss = loss.modules() if isinstance(loss, nn.Module) else ()
+        # A teacher that is frozen inside of a loss stays as it is.
+        of_loss = loss.parameters() if isinstance(loss, nn.Module) else ()
+        acting = {id(parameter) for parameter in of_loss if parameter.requires_grad}
         self._modules = modules_of(model, loss)
         self._modes = [pair for modes in self._of_part.values() for pair in modes]
-        self._modes += [(module, True) for module in of_loss]
+        self._modes += _modes(loss, acting, True)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fusecomp._core.checks import require
+from fusecomp._core.checks import as_path, require
 from fusecomp._core.devices import autocast, device_of, require_one_device
 from fusecomp._core.progress import progress
 from fusecomp._core.randomness import keyed
@@ -151,7 +151,8 @@ class Trainer:
         self._callbacks = Callbacks(callbacks)
         self._sums = Sums()
         self._history: list[dict[str, float]] = []
-        self._path = None if workdir is None else Path(workdir)
+        # A callback may change the current folder.
+        self._path = None if workdir is None else as_path("workdir", workdir).absolute()
 
     @property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -350,6 +351,7 @@ class Trainer:
         }
         self._workdir.save_last(state, self._best.names())
         self._callbacks.call("on_checkpoint", self, self._workdir.last)
+        self._workdir.keep_held()
 
     def _position(self) -> dict[str, Any]:
         """Copy what has the same form in every checkpoint of this training."""
@@ -368,9 +370,9 @@ class Trainer:
         # Made when training begins: the frozen weights that it is checked by are final then.
         if self._path is None:
             return None
-        identity = describe_run(
-            self.model, self._learning, self.loss, self.config, self.train, self.validation
-        )
+        acting = self._state.buffers()
+        data = self.train, self.validation
+        identity = describe_run(self.model, self._learning, acting, self.loss, self.config, *data)
         return Workdir(self._path, identity)
 
     @cached_property

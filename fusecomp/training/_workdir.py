@@ -1,16 +1,23 @@
 import hashlib
 import json
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from fusecomp._core.files import open_atomic, read_tensors, write_json, write_tensors
+from fusecomp._core.files import (
+    open_atomic,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 from fusecomp._core.identity import differences
 from fusecomp.distributed import barrier, first_alone, gather_objects
+from fusecomp.images import ABSENT
 from fusecomp.training._checkpoint import check_like
-from fusecomp.training._identity import UNKNOWN
 from fusecomp.training._lock import only_run
 
 __all__ = ["Workdir"]
@@ -42,6 +49,7 @@ class Workdir:
         # The best weights that ``last.pt`` speaks of.
         self.needed: set[str] = set()
         self._identity = dict(identity)
+        self._take_lock: Callable[[], None] = lambda: None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -53,7 +61,7 @@ class Workdir:
         with ExitStack() as stack:
             with first_alone() as first:
                 if first:
-                    stack.enter_context(only_run(self.path))
+                    self._take_lock = stack.enter_context(only_run(self.path))
             yield
 
     @property
@@ -89,14 +97,8 @@ class Workdir:
     def _require_same_run(self, state: Mapping[str, Any]) -> None:
         saved, own = dict(state["identity"]), dict(self._identity)
         for name in _FILES:
-            pair = saved.get(name), own.get(name)
-            if UNKNOWN in pair and pair[0] != pair[1]:
-                del saved[name], own[name]
-                warnings.warn(
-                    f"{name}: some images are not there now, or were not before; they count as "
-                    "unchanged",
-                    stacklevel=2,
-                )
+            pair = saved.pop(name, None), own.pop(name, None)
+            saved[name], own[name] = _sizes(name, *pair)
         if own["config.schedule"] == "constant" and state["epoch"] <= own["config.epochs"]:
             # Whatever is still to come, the steps so far are the same.
             del saved["config.epochs"], own["config.epochs"]
@@ -130,8 +132,10 @@ class Workdir:
         """
         path = self.path / "best" / name
         state = _read(path)
-        if state.get("run") != self._run:
-            raise ValueError(f"{path} holds the weights of another run; give another workdir")
+        if (state.get("run"), state.get("name")) != (self._run, name):
+            raise ValueError(
+                f"{path} holds the weights of another run or epoch; give another workdir"
+            )
         check_like(path, "weights", state.get("weights"), like)
         weights: Mapping[str, Any] = state["weights"]
         return weights
@@ -144,14 +148,15 @@ class Workdir:
         return hashlib.sha256(repr(sorted(fixed.items())).encode()).hexdigest()
 
     def save_config(self, config: Mapping[str, Any]) -> None:
-        """Write the settings for people; resuming looks at ``last.pt``."""
+        """Write the settings for people, where others are there; resuming looks at ``last.pt``."""
+        path = self.path / "config.json"
         with first_alone() as first:
-            if first:
-                write_json(self.path / "config.json", config)
+            if first and not (path.exists() and read_json(path) == dict(config)):
+                write_json(path, config)
 
     def save_best(self, name: str, weights: Mapping[str, Any]) -> None:
         """Write ``best/NAME``."""
-        content = {"format": _FORMAT, "run": self._run, "weights": weights}
+        content = {"format": _FORMAT, "run": self._run, "name": name, "weights": weights}
         with first_alone() as first:
             if first:
                 write_tensors(self.path / "best" / name, content)
@@ -168,13 +173,36 @@ class Workdir:
         self.needed = best
         self.remove_best_but(best)
 
+    def keep_held(self) -> None:
+        """Take the folder's lock again: a callback that copies the folder gives it away."""
+        with first_alone() as first:
+            if first:
+                self._take_lock()
+
     def remove_best_but(self, best: set[str]) -> None:
         """Remove the best weights that are no longer so, and not needed to resume either."""
         with first_alone() as first:
             if first:
                 for path in (self.path / "best").glob("*.pt"):
-                    if path.name not in best | self.needed:
+                    # What else lies there is the user's.
+                    ours = re.fullmatch(r"[\w-]+-epoch-\d+\.pt", path.name)
+                    if ours and path.name not in best | self.needed:
                         path.unlink(missing_ok=True)
+
+
+def _sizes(name: str, old: Any, new: Any) -> tuple[Any, Any]:
+    """What differs in the sizes of image files; those that are not there count as unchanged."""
+    if not isinstance(old, list) or not isinstance(new, list) or len(old) != len(new):
+        return old, new
+    if any(a != b and ABSENT in (a, b) for a, b in zip(old, new, strict=True)):
+        warnings.warn(
+            f"{name}: some images are not there now, or were not before; they count as unchanged",
+            stacklevel=2,
+        )
+    for number, (a, b) in enumerate(zip(old, new, strict=True)):
+        if a != b and ABSENT not in (a, b):
+            return f"{a} bytes for image number {number}", f"{b} bytes"
+    return None, None
 
 
 def _read(path: Path) -> dict[str, Any]:

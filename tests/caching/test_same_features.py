@@ -243,13 +243,16 @@ def test_training_with_a_cache_refuses_them_too(tmp_path: Path, train: Any) -> N
     fit(cache=False)  # where nothing is kept by id, each dataset opens its own
 
 
-def test_files_that_are_not_there_are_two_if_their_paths_are(tmp_path: Path) -> None:
+def test_files_that_are_not_there_count_as_unchanged(tmp_path: Path) -> None:
     train, validation = folders(tmp_path, same=True)
     cached = build(make(), train)
     for file in (tmp_path / "val").iterdir():
         file.unlink()
-    with pytest.raises(ValueError, match="'0' means two files"):
+    with pytest.raises(ValueError, match="'0' means two files"):  # one is there, one is not
         build(cached, train, validation)
+    for file in (tmp_path / "train").iterdir():
+        file.unlink()
+    assert torch.equal(build(cached, train, validation).image.features, cached.image.features)
 
 
 def test_no_warning_where_all_is_as_it_was(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ import functools
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,7 +66,7 @@ def test_a_function_is_described_by_its_code() -> None:
     same = describe(lambda x: x + 1), describe(lambda x: x + 1)
     assert same[0] == same[1]
     assert same[0] != describe(lambda x: x + 2)
-    assert describe(doubled).startswith(f"{__name__}.doubled ")
+    assert describe(doubled).startswith("doubled ")
 
 
 class Plain:
@@ -117,6 +119,33 @@ def test_defaults_are_part_of_a_function() -> None:
 
 
 SCALE = 2.0
+SIZES = [1, 2]
+SEEN: list[int] = []  # what was done, no setting
+
+
+class Transform:
+    """A callable with a repr."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __repr__(self) -> str:
+        return f"Transform({self.size})"
+
+    def __call__(self, value: float) -> float:
+        return value
+
+
+transform = Transform(1)
+
+
+def transformed(value: float) -> float:
+    return transform(value)
+
+
+def sized(value: float) -> float:
+    SEEN.append(1)
+    return value * SIZES[0]
 
 
 def scaled(value: float) -> float:
@@ -134,6 +163,52 @@ def test_constants_and_functions_of_its_file_are_part_of_a_function(
     before = describe(function)
     monkeypatch.setitem(globals(), "SCALE", 3.0)
     assert describe(function) != before
+
+
+def test_transforms_and_constant_lists_of_its_file_are_part_of_a_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = describe(transformed), describe(sized)
+    monkeypatch.setitem(globals(), "transform", Transform(2))
+    monkeypatch.setitem(globals(), "SIZES", [3, 2])
+    assert describe(transformed) != before[0]
+    assert describe(sized) != before[1]
+
+
+def test_a_function_is_the_same_in_a_script_and_imported(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def load(path):\n    return path\n")
+    show = "from fusecomp._core.identity import describe\nprint(describe(load))\n"
+    (tmp_path / "script.py").write_text((tmp_path / "mine.py").read_text() + show)
+    (tmp_path / "other.py").write_text("from mine import load\n" + show)
+    outputs = {
+        subprocess.run(
+            [sys.executable, str(tmp_path / name)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        ).stdout
+        for name in ("script.py", "other.py")
+    }
+    assert len(outputs) == 1
+
+
+def test_compiling_changes_no_hash_of_weights() -> None:
+    compiled: Any = torch.compile(linear(0), backend="eager")
+    assert fingerprint(compiled) == fingerprint(linear(0))
+    inside = nn.Sequential(compiled)
+    assert fingerprint(inside) == fingerprint(nn.Sequential(linear(0)))
+
+
+def test_quantised_weights_are_told_apart() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces another way to quantise
+        one, same, other = (
+            torch.ao.quantization.quantize_dynamic(nn.Sequential(linear(seed)), {nn.Linear})
+            for seed in (0, 0, 1)
+        )
+        assert fingerprint(one) == fingerprint(same)
+        assert fingerprint(one) != fingerprint(other)
 
 
 def closing_over(value: Any) -> Callable[[], Any]:
@@ -185,6 +260,40 @@ class Own(nn.Module):
             setattr(self, name, value)
 
 
+class Slotted:
+    """Attributes without a dict."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self) -> Any:
+        return self.value
+
+
+def noted(value: Any) -> Callable[[], None]:
+    def inner() -> None:
+        """Do nothing."""
+
+    inner.value = value  # type: ignore[attr-defined]
+    return inner
+
+
+def wrapped(factor: float) -> Callable[[Any, Tensor], Tensor]:
+    @functools.wraps(nn.Linear.forward)
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return factor * x
+
+    return forward
+
+
+def changed(module: nn.Module, **values: Any) -> nn.Module:
+    for name, value in values.items():
+        setattr(module, name, value)
+    return module
+
+
 # Pairs of what must be told apart.
 OTHER = {
     "number": (1, 2),
@@ -234,6 +343,25 @@ OTHER = {
     "module's settings": (Own(settings=Settings(1.0)), Own(settings=Settings(2.0))),
     "module's array": (Own(mean=np.zeros(3)), Own(mean=np.ones(3))),
     "module's callable": (Own(load=Attributes(size=1)), Own(load=Attributes(size=2))),
+    "name of an argument": (lambda q, target_ids: q, lambda q, reference_ids: q),
+    "attribute of a function": (noted(1), noted(2)),
+    "object with slots": (Slotted(1), Slotted(2)),
+    "plain value of a class": (type("Own", (), {"T": 1})(), type("Own", (), {"T": 2})()),
+    "method of a mapping": ({"a": 1}.__getitem__, {"a": 2}.__getitem__),
+    "large array of a namespace": (
+        SimpleNamespace(a=torch.arange(2000)),
+        SimpleNamespace(a=torch.arange(2000) % 1999),
+    ),
+    "array behind a repr": (Printed(1, code=np.arange(2000)), Printed(1, code=np.ones(2000))),
+    "module with slots": (Own(load=Slotted(1)), Own(load=Slotted(2))),
+    "replaced method": (
+        changed(nn.Linear(2, 2), forward=MethodType(wrapped(1), nn.Linear(2, 2))),
+        changed(nn.Linear(2, 2), forward=MethodType(wrapped(2), nn.Linear(2, 2))),
+    ),
+    "traced function": (
+        torch.fx.symbolic_trace(nn.Sequential(nn.ReLU())),
+        torch.fx.symbolic_trace(nn.Sequential(nn.Tanh())),
+    ),
     "number deep inside": (nn.Sequential(Own(scale=1)), nn.Sequential(Own(scale=2))),
 }
 
@@ -244,12 +372,6 @@ def test_what_differs_is_told_apart(pair: tuple[Any, Any]) -> None:
     if all(isinstance(part, nn.Module) for part in pair) and pair[0] is not OTHER["weights"][0]:
         assert settings(pair[0], "part") != settings(pair[1], "part")
         assert fingerprint(pair[0]) != fingerprint(pair[1])
-
-
-def changed(module: nn.Module, **values: Any) -> nn.Module:
-    for name, value in values.items():
-        setattr(module, name, value)
-    return module
 
 
 # Pairs of what must count as the same.
@@ -264,6 +386,9 @@ SAME = {
     "sets": ({"a", "b", "c"}, {"c", "b", "a"}),
     "addresses": (closing_over(object()), closing_over(object())),
     "notes behind a repr": (Printed(1, notes=[1]), Printed(1, notes=[2])),
+    "private notes": (Own(_seen={"a": 1}), Own(_seen={"b": 2})),
+    "private tensor": (Own(_last=torch.ones(1)), Own(_last=None)),
+    "sets of a namespace": (SimpleNamespace(a={"x", "y"}), SimpleNamespace(a={"y", "x"})),
     "hidden field": (Settings(1.0, hidden=1), Settings(1.0, hidden=2)),
     "compiled": (linear(0), torch.compile(linear(0), backend="eager")),
 }

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 import torch
 from stopping import Stop, StopAt
 from torch import Tensor, nn
-from toy import CONFIG, DIM, NormedSum, Toy, assert_equal_weights, composed, encoder
+from toy import CONFIG, DIM, NormedSum, Toy, assert_equal_weights, composed, encoder, load
 
 import fusecomp as fc
 from fusecomp._core.files import read_tensors, write_tensors
@@ -168,6 +169,53 @@ def test_other_image_files_are_another_run(tmp_path: Path) -> None:
         fit(tmp_path)
 
 
+class Centred(nn.Module):
+    """An image side that takes a mean away, which is a buffer."""
+
+    def __init__(self, mean: float) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, DIM)
+        self.mean: Tensor
+        self.register_buffer("mean", torch.full((4,), mean))
+
+    def forward(self, images: Tensor) -> Tensor:
+        centred: Tensor = self.layer(images - self.mean)
+        return centred
+
+
+def test_another_buffer_of_what_is_frozen_is_another_run(tmp_path: Path) -> None:
+    def made(mean: float) -> fc.DualEncoder:
+        torch.manual_seed(0)
+        return fc.DualEncoder(Centred(mean), encoder().text, load)
+
+    fit(tmp_path, encoder=made(0.0))
+    fit(tmp_path, encoder=made(0.0))
+    other = made(5.0)
+    with pytest.raises(ValueError, match="frozen weights was"):
+        fit(tmp_path, encoder=other)
+    assert dict(other.named_buffers())["image.mean"].tolist() == [5.0] * 4
+
+
+def test_compiled_or_not_it_is_the_same_run(tmp_path: Path) -> None:
+    def made(compiled: bool) -> fc.DualEncoder:
+        known = encoder()
+        image: Any = torch.compile(known.image, backend="eager") if compiled else known.image
+        return fc.DualEncoder(image, known.text, load)
+
+    first = fit(tmp_path, encoder=made(False))
+    assert fit(tmp_path, encoder=made(True)).metrics == first.metrics
+
+
+def test_one_missing_image_hides_no_other(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    cached = fc.CachedEncoder.build(encoder(), data)
+    (tmp_path / "3.png").unlink()
+    fit(tmp_path, data=data, encoder=cached)
+    (tmp_path / "5.png").write_bytes(b"changed")
+    with pytest.raises(ValueError, match=r"train\.files was '0 bytes for image number 5'"):
+        fit(tmp_path, data=data, encoder=cached)
+
+
 def test_images_that_are_gone_count_as_unchanged(tmp_path: Path) -> None:
     first = fit(tmp_path)
     data = Toy(tmp_path)
@@ -195,6 +243,36 @@ def test_best_weights_of_another_run_are_refused(tmp_path: Path) -> None:
     best["run"].write_bytes(best["other"].read_bytes())
     with pytest.raises(ValueError, match=f"{best['run']} holds the weights of another run"):
         fc.fit(composed(), data, fc.InfoNCE(), CONFIG, data, tmp_path / "run")
+
+
+def test_best_weights_of_another_epoch_are_refused(tmp_path: Path) -> None:
+    data, config = Toy(tmp_path), replace(CONFIG, keep=2)
+    fc.fit(composed(), data, fc.InfoNCE(), config, data, tmp_path / "run")
+    one, other = sorted((tmp_path / "run" / "best").iterdir())
+    kept = one.read_bytes(), other.read_bytes()
+    one.write_bytes(kept[1])
+    other.write_bytes(kept[0])
+    with pytest.raises(ValueError, match="holds the weights of another run or epoch"):
+        fc.fit(composed(), data, fc.InfoNCE(), config, data, tmp_path / "run")
+
+
+def test_files_of_the_user_s_own_stay_in_best(tmp_path: Path) -> None:
+    data, own = Toy(tmp_path), tmp_path / "run" / "best" / "export.pt"
+    fc.fit(composed(), data, fc.InfoNCE(), replace(CONFIG, epochs=1), data, tmp_path / "run")
+    own.write_bytes(b"mine")
+    fc.fit(composed(), data, fc.InfoNCE(), CONFIG, data, tmp_path / "run")
+    assert own.read_bytes() == b"mine"
+
+
+def test_a_callback_may_change_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    data, away = Toy(tmp_path), Meanwhile(lambda: os.chdir(tmp_path / "elsewhere"))
+    run = fc.fit(composed(), data, fc.InfoNCE(), CONFIG, data, "run", [away])
+    assert run.path == tmp_path / "run"
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 # Two runs at once.
@@ -271,6 +349,30 @@ def test_neither_an_error_nor_a_forked_worker_keeps_the_folder(tmp_path: Path) -
     for child, writer in children:
         os.close(writer)
         os.waitpid(child, 0)
+
+
+def test_a_copy_of_the_folder_does_not_give_the_lock_away(tmp_path: Path) -> None:
+    found = []
+
+    class Backup:
+        """Copies the folder, and so opens and closes the file that is locked."""
+
+        def on_checkpoint(self, trainer: fc.Trainer, path: Path) -> None:
+            shutil.copytree(path.parent, tmp_path / "backup", dirs_exist_ok=True)
+
+        def on_step(self, trainer: fc.Trainer, loss: Tensor) -> None:
+            if trainer.steps == 2:
+                found.append(second_process(tmp_path / "run"))
+
+    fit(tmp_path, callbacks=[Backup()], config={"save_every": 1})
+    assert "a run in another process" in found[0]
+
+
+def test_a_lock_that_is_no_file_is_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    os.mkfifo(tmp_path / "run" / "lock")
+    with pytest.raises(OSError, match=r"no regular file.*lock"):
+        fit(tmp_path)
 
 
 # A checkpoint that was tampered with.
