@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["changing", "modules_of", "reading"]
+__all__ = ["changing", "modules_of", "reading", "set_mode"]
 
 
 def modules_of(*parts: Any) -> dict[int, nn.Module]:
@@ -122,7 +122,7 @@ class _Book:
                 self._modes[key] = modules[key].training
             self._readers.update(modules.keys())
             for module in modules.values():
-                _set_mode(module, False)
+                set_mode(module, False)
 
     def give_back(self, modules: Mapping[int, nn.Module]) -> None:
         with self._changed:
@@ -130,12 +130,18 @@ class _Book:
                 self._readers[key] -= 1
                 if not self._readers[key]:
                     del self._readers[key]
-                    _set_mode(module, self._modes.pop(key))
+                    set_mode(module, self._modes.pop(key))
+            for key in modules.keys() & self._readers.keys():
+                set_mode(modules[key], False)  # which a parent's own ``train`` may have changed
 
 
-def _set_mode(module: nn.Module, training: bool) -> None:
-    if module.training is not training:  # setting an attribute of a module takes long
-        module.training = training
+def set_mode(module: nn.Module, training: bool) -> None:
+    """Set the mode of a module, by its own ``train`` if it has one; set its children's after it."""
+    if module.training is training:  # setting an attribute of a module takes long
+        return
+    if type(module).train is not nn.Module.train:
+        module.train(training)
+    module.training = training
 
 
 # A process that was forked, as those are that load pictures, has none of the threads.

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from fusecomp._core.reading import changing, modules_of
+from fusecomp._core.reading import changing, modules_of, set_mode
 from fusecomp.model import ComposedEncoder
 
 __all__ = ["StageState", "is_free"]
@@ -69,8 +69,7 @@ class StageState:
                 _SET[parameter] = learns, is_free(parameter)
                 parameter.requires_grad = learns
         for module, mode in self._modes:
-            if module.training is not mode:
-                module.training = mode
+            set_mode(module, mode)
 
     def acting(self, *parts: str) -> list[nn.Module]:
         """The modules of ``"encoder"`` or ``"fusion"`` that act as in training."""
@@ -98,7 +97,7 @@ class StageState:
                     if already_set:
                         _SET[parameter] = already_set
                 for module, mode in modes:
-                    module.training = mode
+                    set_mode(module, mode)
 
 
 def _modes(module: Any, chosen: set[int], active: bool) -> list[tuple[nn.Module, bool]]:

@@ -41,6 +41,38 @@ def test_the_last_reader_gives_the_modes_back(order: str) -> None:
     assert modes(model) == before
 
 
+class Masking(nn.Module):
+    """Follows its mode by a flag of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Dropout()
+        self.masking = True
+
+    def train(self, mode: bool = True) -> "Masking":
+        super().train(mode)
+        self.masking = mode
+        return self
+
+
+def test_a_module_s_own_train_is_called() -> None:
+    own = Masking()
+    own.inner.eval()
+    with reading(nn.Sequential(own)), reading(own.inner):
+        assert (own.masking, own.inner.training) == (False, False)
+    assert (own.masking, own.training, own.inner.training) == (True, True, False)
+
+
+def test_a_part_that_is_still_read_keeps_its_mode() -> None:
+    module = Masking()
+    with reading(module.inner):
+        with reading(module):
+            pass
+        assert module.masking
+        assert not module.inner.training
+    assert module.inner.training
+
+
 def test_models_that_share_a_part_are_read_together() -> None:
     shared, one, other = mixed(), nn.Dropout(), nn.Dropout()
     before = modes(shared, one, other)
