@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fusecomp.datasets._folder import PictureFolder
@@ -10,6 +10,7 @@ from fusecomp.datasets._table_file import (
     read_table,
     row_problems,
     split_problems,
+    without_split,
 )
 from fusecomp.datasets._verify_annotations import Annotations
 from fusecomp.datasets._verify_report import Count, Finding
@@ -37,7 +38,7 @@ def table(path: Path, images: Path, split: str | None) -> Annotations:
     problems = [
         *_problems(splits),
         *_alike(every_row),
-        *_without_split(splits),
+        *_without_split(every_row),
         *findings,
         *_shared(splits, spelled),
         *_words(rows),
@@ -71,10 +72,10 @@ def _alike(rows: Iterable[TableRow]) -> list[Finding]:
     return [Finding("split", message, lines, problems)]
 
 
-def _without_split(splits: Mapping[str | None, list[TableRow]]) -> list[Finding]:
+def _without_split(every_row: Sequence[TableRow]) -> list[Finding]:
     """A note on rows that no split has, where other rows have one."""
-    rows = splits.get(None, [])
-    if not rows or len(splits) == 1:
+    rows = without_split(every_row)
+    if not rows:
         return []
     message = f"{len(rows):,} rows name no split, though others do; no split has them"
     lines = tuple(f"line {row.line}" for row in rows)

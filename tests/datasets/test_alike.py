@@ -67,9 +67,54 @@ def test_all_rows_are_read_whatever_their_splits_are_called(folder: Path) -> Non
     assert len(TripletTable(write(folder, of_splits("train", *ALIKE)), folder)) == 1 + len(ALIKE)
 
 
-@pytest.mark.parametrize("splits", [("train", "val"), ("train-1", "train-2"), ("train", None)])
+@pytest.mark.parametrize("splits", [("train", "val"), ("train-1", "train-2")])
 def test_other_names_of_splits_are_fine(folder: Path, splits: tuple[str, str | None]) -> None:
     assert len(TripletTable(write(folder, of_splits(*splits)), folder, splits[0])) == 1
+
+
+@pytest.mark.parametrize("rows", ["cells", "keys"])
+def test_rows_without_a_split_are_counted_where_one_is_asked_for(folder: Path, rows: str) -> None:
+    table = of_splits("train", "", "train", "") if rows == "cells" else of_splits("train", None)
+    path = write(folder, table, "csv" if rows == "cells" else "jsonl")
+    counted = "line 3: .*; 2 of the 4" if rows == "cells" else "line 2: .*; 1 of the 2"
+    with pytest.warns(UserWarning, match=f"{counted} rows are in no split"):
+        TripletTable(path, folder, "train")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(TripletTable(path, folder)) == len(table)
+        assert len(TripletTable(write(folder, of_splits(None, None)), folder)) == 2
+
+
+NEARLY = {
+    "target": ["targets", "target_id", "target_ids", "tagret", "targt", "Targets ", "TARGET-ID"],
+    "group": ["groups", "gruop", "grup", "Groups"],
+    "split": ["splits", "spilt", "splt", "SPILT"],
+    "query_id": ["query_ids", "qeury_id", "query_idx"],
+}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("meant", "name"), [(meant, name) for meant, names in NEARLY.items() for name in names]
+)
+def test_a_name_that_nearly_is_an_optional_column_is_refused(
+    folder: Path, meant: str, name: str, suffix: str
+) -> None:
+    full = ROW | {"target": "b", "group": "a b", "split": "val", "query_id": "q"}
+    odd = {name if key == meant else key: value for key, value in full.items()}
+    odd = {key: value for key, value in odd.items() if key != "group" or suffix == "csv"}
+    rows = [odd] if suffix == "csv" else [ROW | {"text": "first"}, odd]
+    line = 1 if suffix == "csv" else 2
+    for read in (lambda path: TripletTable(path, folder), lambda _: check(folder, suffix=suffix)):
+        with pytest.raises(ValueError, match=f"line {line}: there is no '{meant}' but '{name}', "):
+            read(write(folder, rows, suffix))
+    # Beside the column itself, nothing of it is lost.
+    assert len(TripletTable(write(folder, [full | {name: "other"}], "csv"), folder)) == 1
+
+
+@pytest.mark.parametrize("name", ["query", "price", "group_id", "budget", "id", "context", "test"])
+def test_another_column_is_no_misspelt_one(folder: Path, name: str) -> None:
+    assert len(TripletTable(write(folder, [{"reference": "a", "text": "x", name: "y"}]), folder))
 
 
 def test_splits_that_look_alike_are_listed_by_verify(folder: Path) -> None:

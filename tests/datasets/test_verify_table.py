@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from verifying import check, picture, reasons
+from verifying import check, named, picture, reasons
 
 from fusecomp.datasets import TripletTable
 
@@ -56,7 +56,7 @@ def test_rows_without_a_split_are_a_note_where_others_have_one(folder: Path) -> 
     assert [(f.kind, f.names, f.fault) for f in report.findings] == [
         ("split", ("line 3", "line 4"), False)
     ]
-    assert check(folder, split="train").findings == ()
+    assert named(check(folder, split="train"), "split") == ("line 3", "line 4")
     write_table(folder, "reference,text,target,split", "a,x,b,")
     assert check(folder).findings == ()
 
