@@ -1,11 +1,14 @@
 """Names that look alike, lists and missing values that were printed: nothing of it goes unsaid."""
 
 import json
+import math
 import warnings
-from collections.abc import Iterable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,10 +138,29 @@ def test_what_is_not_seen_does_not_count(name: str) -> None:
 
 LISTS = [["is blue"], ["is blue", "is long"], ["it's", 'so "blue"'], ("is blue", "is long")]
 PRINTED = [*map(str, LISTS), '["is blue", "is long"]', "{'is blue'}", "['is' 'blue']", "[]"]
+WITH_GAPS = [
+    *("['is blue', nan]", "[nan, 'is blue']", "[None]", "[nan]", "['is blue' None]", "[<NA>, 'a']"),
+    *('["is blue", null]', "['a' 'b' ... 'z']", "('is blue', None)", "{'is blue', nan}"),
+]
+CALLS = [
+    *(
+        "array(['a', 'b'], dtype=object)",
+        "array(['is blue'],\n      dtype='<U7')",
+        "frozenset({'a'})",
+    ),
+    *("[np.str_('is blue'), np.str_('has dots')]", "Index(['a', 'b'], dtype='object')", "set()"),
+    *("OrderedDict([('a', 1)])", "deque(['a'], maxlen=3)", "dict_keys(['a'])", "Counter({'a': 2})"),
+    *("array([nan, 'a'], dtype=object)", "array([], dtype=object)", "np.array(['a'])", "{'a': 1}"),
+    *("()", "[['a', 'b'], ['c']]", "[b'a']", r"['a\d']"),
+]
+
+
+def object_array(values: list[Any]) -> Any:
+    return np.array(values, dtype=object)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-@pytest.mark.parametrize("text", PRINTED)
+@pytest.mark.parametrize("text", [*PRINTED, *WITH_GAPS, *CALLS])
 @pytest.mark.parametrize("column", ["text", "reference", "target", "split", "query_id"])
 def test_a_list_that_was_printed_is_refused(
     folder: Path, column: str, text: str, suffix: str
@@ -157,17 +179,43 @@ def test_a_group_that_was_printed_is_refused(folder: Path, group: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["(blue)", "[blue]", '"blue"', "it's", "is ['a']", '("blue")', "'a', 'b'", "(a, b)"]
+    "text",
+    [
+        *("(blue)", "[blue]", '"blue"', "it's", "is ['a']", '("blue")', "'a', 'b'", "(a, b)"),
+        *('("like this", but red)', '["SALE"] print instead of ["NEW"]', '("a"), ("b")', "dress()"),
+        *('["SALE"] or ["NEW"]', "dress(red)", "same(but 'blue')", "[1, 2]", "[" * 9999 + "]", "["),
+        *("np.str_('is blue')", '["a", but blue]', "[it's blue]", "(none)", "[None of it]", "(\0)"),
+        *('("SALE") and ("NEW")', "['a'] ['b']", "{red}", "[a, 'b']", "['a': 'b']", "1)", "None"),
+    ],
+    ids=lambda text: text[:20].replace("\0", "NUL"),
 )
 def test_a_text_with_brackets_is_a_text(text: str) -> None:
     require_no_list("file", "text", text, "")
 
 
-@given(st.lists(st.text(max_size=5), max_size=4), st.sampled_from([list, tuple, set]))
-def test_every_printed_list_of_texts_is_known(texts: list[str], kind: type) -> None:
-    if texts or kind is list:
+KINDS: list[Any] = [
+    list,
+    tuple,
+    set,
+    frozenset,
+    dict.fromkeys,
+    deque,
+    OrderedDict.fromkeys,
+    object_array,
+]
+
+
+@given(
+    st.lists(st.text(max_size=5) | st.sampled_from([None, math.nan]), max_size=4),
+    st.sampled_from(KINDS),
+    st.sampled_from([str, repr]),
+)
+def test_every_printed_list_of_texts_is_known(
+    texts: list[Any], kind: Any, written: Callable[[Any], str]
+) -> None:
+    if texts or kind is not OrderedDict.fromkeys:  # an empty one is printed as a call of nothing
         with pytest.raises(ValueError, match="is a list that was printed"):
-            require_no_list("file", "text", str(kind(texts)), "")
+            require_no_list("file", "text", written(kind(texts)), "")
 
 
 # Missing values that were printed
