@@ -208,8 +208,11 @@ def require_pictures(path: Path, rows: Iterable[TableRow], folder: PictureFolder
             lines.setdefault(image_id, row.line)
     missing = [image_id for image_id in lines if not folder.named(image_id)]
     if missing:
+        first = missing[0]
+        why = folder.why_not_read(first)
         raise FileNotFoundError(
-            f"{path}, line {lines[missing[0]]}: no picture {missing[0]!r} in {folder.root}; "
-            f"{len(missing)} of the {len(lines)} images in the table are not there. An id is a "
-            f"path below that folder, with or without suffix, such as {folder.names[0]!r}"
+            f"{path}, line {lines[first]}: no picture {first!r} in {folder.root}"
+            f"{f' ({why})' if why else ''}; {len(missing)} of the {len(lines)} images in the table "
+            "have none. An id is a path below that folder, with or without suffix, such as "
+            f"{folder.names[0]!r}"
         )

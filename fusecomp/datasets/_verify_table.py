@@ -27,9 +27,9 @@ def table(path: Path, images: Path, split: str | None) -> Annotations:
     named = dict.fromkeys(i for row in rows for i in row.image_ids)
     spelled, findings = _spellings(rows, folder)
     pictures = {name: folder.root / name for name in folder.names}
-    for image_id in named:
-        if not folder.named(image_id):
-            pictures[image_id] = folder.root / image_id
+    lost = [image_id for image_id in named if not folder.named(image_id)]
+    unread = {image_id: why for image_id in lost if (why := folder.why_not_read(image_id))}
+    pictures |= {image_id: folder.root / image_id for image_id in lost if image_id not in unread}
     counts = [
         *(Count(f"{name} queries" if name else "queries", len(r)) for name, r in splits.items()),
         Count("images in the table", len(named)),
@@ -40,6 +40,7 @@ def table(path: Path, images: Path, split: str | None) -> Annotations:
         *_alike(every_row),
         *_without_split(every_row),
         *findings,
+        *_misnamed(unread),
         *_shared(splits, spelled),
         *_words(rows),
     ]
@@ -114,6 +115,17 @@ def _spellings(
         return files, []
     message = f"{len(wrong):,} images are not named in one way; TripletTable refuses the table"
     return files, [Finding("ambiguous", message, tuple(wrong), tuple(wrong.values()))]
+
+
+def _misnamed(unread: Mapping[str, str]) -> list[Finding]:
+    """A finding on images whose files are there, but are not read."""
+    if not unread:
+        return []
+    message = (
+        f"{len(unread):,} images have files that are hidden or of a suffix that is not read; "
+        "TripletTable refuses the table: rename them"
+    )
+    return [Finding("misnamed", message, tuple(unread), tuple(unread.values()))]
 
 
 def _shared(splits: Mapping[str | None, list[TableRow]], files: Mapping[str, str]) -> list[Finding]:
