@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import ordered, shown, strings
+from fusecomp._core.checks import can_be_listed, ordered, shown, strings
 from fusecomp._core.similarity import check_tensor, check_values
 
 __all__ = [
@@ -38,7 +38,7 @@ class Triplet:
         query_id: names the query; unique within a dataset.
         reference_id: the image that the texts modify.
         texts: what is different; the features of several texts are averaged. A list becomes a
-            tuple.
+            tuple, as any other list or array of strings does.
         target_id: the wanted image, or None where it is not public.
         group: the members of the query's subset (CIRR), each once, or None. A list becomes a tuple.
 
@@ -79,10 +79,11 @@ class Triplet:
 
     def _tuple(self, name: str, values: Any) -> tuple[str, ...]:
         """A list becomes a tuple, so that equal triplets are one key."""
-        if type(values) is not list:
+        if not can_be_listed(values) or getattr(values, "ndim", 1) != 1:
             self._refuse(name, values)
-        object.__setattr__(self, name, tuple(values))
-        return tuple(values)
+        listed = tuple(ordered(name, values, "strings"))
+        object.__setattr__(self, name, listed)
+        return listed
 
     def _require_strings(self, name: str, values: tuple[str, ...]) -> None:
         if not values:
@@ -148,10 +149,14 @@ class Task:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise ValueError(f"the name of a task must be a string, got {shown(self.name)}")
-        for query in ordered("queries", self.queries, "triplets"):
+        queries = ordered("queries", self.queries, "triplets")
+        for query in queries:
             if not isinstance(query, Triplet):
                 raise ValueError(f"queries must be a list of triplets, got {shown(query)} in it")
-        strings("gallery", self.gallery)
+        gallery = strings("gallery", self.gallery)
+        for name, listed in (("queries", queries), ("gallery", gallery)):
+            if not isinstance(getattr(self, name), Sequence):
+                object.__setattr__(self, name, listed)
         object.__setattr__(self, "ks", tuple(ordered("ks", self.ks, "whole numbers")))
         for name in ("exclude", "subsets"):
             rows = getattr(self, name)

@@ -2,7 +2,7 @@
 
 import pickle
 from dataclasses import FrozenInstanceError
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_target_and_group_may_be_unknown() -> None:
     "texts",
     [
         *("is red", "", (), [], None, 5, b"is red", {"is red"}, {"is red": 1}),
-        *([["a", "b"]], (("a",),), ("a", None), ("a", 1), [b"a"], np.array(["a"])),
+        *([["a", "b"]], (("a",),), ("a", None), ("a", 1), [b"a"], np.array([["a"]]), iter("a")),
     ],
     ids=shown_id,
 )
@@ -56,6 +56,35 @@ def test_lists_become_tuples() -> None:
     lists: Any = (["is red", "is long"], "b", ["a", "b"])
     assert Triplet("q", "a", *lists) == Triplet("q", "a", ("is red", "is long"), "b", ("a", "b"))
     assert len({Triplet("q", "a", *lists)}) == 1
+
+
+class Words(list[str]):
+    """A list of another name."""
+
+
+class Pair(NamedTuple):
+    first: str
+    second: str
+
+
+ANY_LISTS: list[Any] = [
+    *(Words("ab"), Pair("a", "b"), np.array(["a", "b"]), np.array(["a", "b"], dtype=object)),
+    *({"a": 1, "b": 2}.keys(), {1: "a", 2: "b"}.values()),
+]
+
+
+@pytest.mark.parametrize("values", ANY_LISTS, ids=lambda values: type(values).__name__)
+def test_any_list_of_strings_becomes_a_plain_tuple(values: Any) -> None:
+    triplet = Triplet("q", "a", values, "b", values)
+    assert repr(triplet) == repr(Triplet("q", "a", ("a", "b"), "b", ("a", "b")))
+    assert repr(Task("", [triplet], values).gallery) in (repr(["a", "b"]), repr(values))
+
+
+def test_the_views_of_a_dict_become_lists_in_a_task() -> None:
+    queries: Any = {"q": QUERY}.values()
+    gallery: Any = {"a": 1, "b": 2}.keys()
+    task = Task("", queries, gallery)
+    assert (task.queries, task.gallery) == ([QUERY], ["a", "b"])
 
 
 def test_an_empty_text_is_a_text() -> None:

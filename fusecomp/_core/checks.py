@@ -4,7 +4,7 @@ Each returns the value as Python's own kind, so that a NumPy number prints and s
 """
 
 import math
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, KeysView, Mapping, Set
 from numbers import Integral, Real
 from os import PathLike, fspath
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 __all__ = [
     "as_path",
     "as_text",
+    "can_be_listed",
     "flag",
     "number",
     "ordered",
@@ -109,11 +110,19 @@ def strings(name: str, values: Any) -> list[str]:
 
 def ordered(name: str, values: Any, content: str) -> list[Any]:
     """The values as a list; ValueError on what has no order or can be read only once."""
-    wrong = isinstance(values, str | bytes | Set | Mapping | Tensor)
-    if wrong or not isinstance(values, Collection) or getattr(values, "ndim", 1) != 1:
+    if not can_be_listed(values) or getattr(values, "ndim", 1) != 1:
         kind = "the string" if isinstance(values, str) else f"the {type(values).__name__}"
         raise ValueError(f"{name} must be a list of {content}, got {kind} {shown(values)}")
-    return list(values)
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)
+
+
+def can_be_listed(values: Any) -> bool:
+    """Whether values have an order, as the keys of a dict do, and can be read more than once."""
+    if isinstance(values, str | bytes | Mapping | Tensor):
+        return False
+    return isinstance(values, Collection) and isinstance(values, KeysView) >= isinstance(
+        values, Set
+    )
 
 
 def shown(value: Any) -> str:

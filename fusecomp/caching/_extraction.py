@@ -4,14 +4,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import require_choice, shown, whole_number
+from fusecomp._core.checks import require_choice, shown, strings, whole_number
 from fusecomp._core.devices import PRECISIONS, autocast, device_of, inference
 from fusecomp._core.progress import progress
 from fusecomp._core.randomness import repeatable
@@ -22,7 +22,7 @@ from fusecomp.distributed import gathered_weights, rank, world_size
 from fusecomp.images import ON_ERROR, image_paths, load_available, load_pictures, require_files
 from fusecomp.types import Dataset, Encoder
 
-__all__ = ["Extraction", "compute_table"]
+__all__ = ["Extraction", "compute_table", "names_of"]
 
 # Batches a block: what a kill costs, and what one of many processes takes at a time.
 _BLOCK_BATCHES = 4
@@ -78,7 +78,7 @@ def compute_table(
         finished: keeps the blocks that are done, also for a later process.
         below_head: compute the features below the side's head.
     """
-    names = _names(datasets, side)
+    names = names_of(datasets, side)
     if not names:
         raise ValueError(f"the datasets name no {side} to encode")
     size = how.batch_size * _BLOCK_BATCHES
@@ -103,14 +103,17 @@ def compute_table(
     return _assemble(side, [finished[block] for block in blocks]).to(device_of(encoder))
 
 
-def _names(datasets: Sequence[Dataset], side: str) -> list[str]:
-    return list(
-        dict.fromkeys(
-            name
-            for data in datasets
-            for name in (data.image_ids if side == "image" else data.texts())
-        )
-    )
+def names_of(datasets: Iterable[Dataset], side: str) -> list[str]:
+    """Every image id, or every text, of some datasets, once.
+
+    Raises:
+        ValueError: if a dataset has no list of strings of them.
+    """
+    if side == "image":
+        lists = (strings("image_ids of a dataset", data.image_ids) for data in datasets)
+    else:
+        lists = (strings("texts() of a dataset", data.texts()) for data in datasets)
+    return list(dict.fromkeys(chain.from_iterable(lists)))
 
 
 def _is_done(block: Block | None, how: Extraction) -> bool:

@@ -1,4 +1,4 @@
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fusecomp._core.checks import ordered, shown, strings
+from fusecomp._core.checks import can_be_listed, ordered, shown, strings
 from fusecomp._core.similarity import FLOATING, check_tensor, check_values, non_finite_rows, widen
 
 __all__ = ["FeatureTable"]
@@ -66,7 +66,7 @@ class FeatureTable(nn.Module):
         Raises:
             ValueError: naming the first unknown one, or if these are no list of strings.
         """
-        if isinstance(names, str | bytes | Set | Mapping) or not isinstance(names, Collection):
+        if not can_be_listed(names):
             ordered(f"{self.side} names", names, "strings")
         try:
             # Several times as fast as torch.tensor of a list.

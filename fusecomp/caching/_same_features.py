@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusecomp.caching._extraction import Extraction
+from fusecomp.caching._extraction import Extraction, names_of
 from fusecomp.images import ABSENT, changed_image
 from fusecomp.types import Dataset, Encoder
 
@@ -63,16 +63,15 @@ def require_same(
             f"{path} holds features under the key {cached.key!r}, but the encoder's is {key!r}"
             f"{_differing(cached.key, key)}; {_WAY_OUT}"
         )
-    for data in datasets:
-        for table, names in ((cached.image, data.image_ids), (cached.text, data.texts())):
-            missing = [name for name in names if name not in table.rows]
-            if on_error == "skip":
-                missing = [name for name in missing if name not in table.skipped]
-            if missing:
-                raise ValueError(
-                    f"{path} lacks the features of {len(missing)} {table.side}s, the first: "
-                    f"{missing[0]!r}; {_WAY_OUT}"
-                )
+    for table in (cached.image, cached.text):
+        missing = [name for name in names_of(datasets, table.side) if name not in table.rows]
+        if on_error == "skip":
+            missing = [name for name in missing if name not in table.skipped]
+        if missing:
+            raise ValueError(
+                f"{path} lacks the features of {len(missing)} {table.side}s, the first: "
+                f"{missing[0]!r}; {_WAY_OUT}"
+            )
     _require_same_files(path, cached.image_marks, marks, cached.skipped)
 
 

@@ -1,7 +1,8 @@
 """The pictures of a folder by their paths below it; opens none."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
@@ -26,38 +27,72 @@ class PictureFolder:
         if not root.is_dir():
             raise FileNotFoundError(f"no folder {root}; images must be the folder of the pictures")
         self.root = root
-        self.names = sorted(_names(root))
+        self.names = sorted(filter(_is_read, _files(root)))
         if not self.names:
             raise FileNotFoundError(
                 f"{root} has no pictures; it must hold files that end in "
                 f"{', '.join(PICTURE_SUFFIXES)}"
             )
-        self._by_path = NamedFiles((name, name) for name in self.names)
-        self._by_stem = NamedFiles((name[: name.rindex(".")], name) for name in self.names)
+        self._files = _PathsAndStems(self.names)
 
     def named(self, image_id: str) -> Sequence[str]:
         """The files that an id may mean: its own path, or else all that differ in the suffix.
 
         Its Unicode form does not matter, unless two files differ in nothing else.
         """
+        return self._files.find(image_id)
+
+    def why_not_read(self, image_id: str) -> str:
+        """A sentence on the file that an id without a picture may mean, "" where there is none."""
+        for name in self._passed_over.find(image_id):
+            if _is_hidden(name):
+                return (
+                    f"{name!r} is there, but hidden, as its path has a name that begins with a dot"
+                )
+            return f"{name!r} is there, but its suffix is none of {', '.join(PICTURE_SUFFIXES)}"
+        return ""
+
+    @cached_property
+    def _passed_over(self) -> "_PathsAndStems":
+        return _PathsAndStems(name for name in _files(self.root, hidden=True) if not _is_read(name))
+
+
+class _PathsAndStems:
+    """Files that are found by their path, or else by that without its suffix."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        names = list(names)
+        self._by_path = NamedFiles((name, name) for name in names)
+        self._by_stem = NamedFiles(
+            (str(PurePosixPath(name).with_suffix("")), name) for name in names
+        )
+
+    def find(self, image_id: str) -> Sequence[str]:
         name = str(PurePosixPath(image_id))
         return self._by_path.find(name) or self._by_stem.find(name)
 
 
-def _names(root: Path) -> Iterator[str]:
+def _is_read(name: str) -> bool:
+    return name.lower().endswith(PICTURE_SUFFIXES) and not _is_hidden(name)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def _files(root: Path, hidden: bool = False) -> Iterator[str]:
     seen: set[str] = set()
-    for folder, folders, files in os.walk(root, onerror=_fail, followlinks=True):
+    fail = None if hidden else _fail
+    for folder, folders, files in os.walk(root, onerror=fail, followlinks=True):
         # A link may lead back to a folder above it.
         real = os.path.realpath(folder)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
         below = Path(folder).relative_to(root)
-        for name in files:
-            if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith("."):
-                yield (below / name).as_posix()
+        yield from ((below / name).as_posix() for name in files)
 
 
 def _fail(error: OSError) -> NoReturn:

@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -13,6 +14,7 @@ from fusecomp.datasets._table_file import (
     read_table,
     row_problems,
     split_problems,
+    without_split,
 )
 from fusecomp.types import Task, Triplet, are_ks
 
@@ -58,7 +60,8 @@ class TripletTable(FixedTriplets):
             the message names the line.
 
     Warns:
-        UserWarning: if values are words such as ``"nan"``, as they are printed for a missing value.
+        UserWarning: if values are words such as ``"nan"``, as they are printed for a missing value;
+            if a split is asked for and some rows name none, which are in no split.
 
     Example:
         >>> import tempfile
@@ -93,6 +96,8 @@ class TripletTable(FixedTriplets):
         alike = (found for found in split_problems(rows) if split is not None)
         for row, problem in chain(alike, row_problems(kept)):
             raise ValueError(f"{self.table}, line {row.line}: {problem}")
+        if split is not None:
+            _warn_of_rows_without_split(self.table, rows)
         words = missing_words(rows)
         warn_of_missing_words(
             (f"{self.table}, line {row.line}: {name}", word) for row, name, word in words
@@ -185,6 +190,16 @@ def rows_of_split(path: Path, rows: Iterable[TableRow], split: str | None) -> li
     raise ValueError(f"unknown split {split!r}; {path} has {', '.join(map(repr, there))}")
 
 
+def _warn_of_rows_without_split(path: Path, rows: Sequence[TableRow]) -> None:
+    lost = without_split(rows)
+    if lost:
+        warnings.warn(
+            f"{path}, line {lost[0].line}: the row names no split, though others do; {len(lost):,} "
+            f"of the {len(rows):,} rows are in no split for that: name one in each",
+            stacklevel=3,
+        )
+
+
 def require_pictures(path: Path, rows: Iterable[TableRow], folder: PictureFolder) -> None:
     """Raise FileNotFoundError that counts the images without a file and names the first."""
     lines: dict[str, int] = {}
@@ -193,8 +208,11 @@ def require_pictures(path: Path, rows: Iterable[TableRow], folder: PictureFolder
             lines.setdefault(image_id, row.line)
     missing = [image_id for image_id in lines if not folder.named(image_id)]
     if missing:
+        first = missing[0]
+        why = folder.why_not_read(first)
         raise FileNotFoundError(
-            f"{path}, line {lines[missing[0]]}: no picture {missing[0]!r} in {folder.root}; "
-            f"{len(missing)} of the {len(lines)} images in the table are not there. An id is a "
-            f"path below that folder, with or without suffix, such as {folder.names[0]!r}"
+            f"{path}, line {lines[first]}: no picture {first!r} in {folder.root}"
+            f"{f' ({why})' if why else ''}; {len(missing)} of the {len(lines)} images in the table "
+            "have none. An id is a path below that folder, with or without suffix, such as "
+            f"{folder.names[0]!r}"
         )

@@ -2,8 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,21 @@ from fusecomp._core.files import open_regular, parse_json
 from fusecomp.datasets._alike import folded, is_missing_word, require_no_list
 from fusecomp.datasets._names import require_below, told_apart
 
-__all__ = ["TableRow", "read_table", "row_problems"]
+__all__ = [
+    "TableRow",
+    "missing_words",
+    "read_table",
+    "row_problems",
+    "split_problems",
+    "without_split",
+]
 
 _NEEDED = ("reference", "text")
-_COLUMNS = (*_NEEDED, "target", "group", "split", "query_id")
+_OPTIONAL = ("target", "group", "split", "query_id")
+_COLUMNS = (*_NEEDED, *_OPTIONAL)
+# How alike a name and an optional column must be for the column to be meant.
+_ALIKE = 0.8
+_SYNONYMS = {"target_ids": "target", "target_image": "target", "group_ids": "group"}
 _IMAGES = ("reference", "target", "group")
 _LISTS = "write it apart, or the table as JSONL, where text and group may be lists"
 
@@ -128,16 +141,29 @@ def _check_header(path: Path, line: int, header: list[str]) -> None:
         raise ValueError(
             f"{where}: no column {' and '.join(map(repr, missing))}; the header has "
             f"{', '.join(map(repr, header))}, separated by commas; needed are "
-            f"{', '.join(_NEEDED)} and, where they are known, {', '.join(_COLUMNS[2:])}"
+            f"{', '.join(_NEEDED)} and, where they are known, {', '.join(_OPTIONAL)}"
         )
 
 
-def _check_spelling(where: str, names: Iterable[str]) -> None:
+def _check_spelling(where: str, names: Collection[str]) -> None:
     # An optional column that is not recognised would be left out in silence.
     for name in names:
         meant = _MEANT.get(_bare(name), name)
         if name != meant:
             raise ValueError(f"{where}: write {meant!r} in place of {name!r}")
+        probable = _probable(name)
+        if probable is not None and probable not in names:
+            raise ValueError(
+                f"{where}: there is no {probable!r} but {name!r}, which probably means it: write "
+                f"{probable!r}, or give {name!r} another name if it is something else"
+            )
+
+
+@lru_cache
+def _probable(name: str) -> str | None:
+    """The optional column that another name probably means."""
+    close = get_close_matches(folded(name), _OPTIONAL, 1, _ALIKE)
+    return _SYNONYMS.get(folded(name), close[0] if close else None)
 
 
 def _bare(name: str) -> str:
@@ -155,7 +181,7 @@ def _csv_fields(path: Path, line: int, header: list[str], cells: list[str]) -> _
             "put texts that hold commas between quotes"
         )
     fields: dict[str, Any] = dict(zip(header, cells, strict=True))
-    for name in _COLUMNS[2:]:
+    for name in _OPTIONAL:
         fields[name] = fields.get(name) or None
     if fields["group"] is not None:
         require_no_list(f"{path}, line {line}", "group", fields["group"], _LISTS)
@@ -183,7 +209,7 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, _Fields]]:
                 raise ValueError(
                     f"{where}: the field {name!r} is missing; there are "
                     f"{', '.join(map(repr, fields))}; needed are {', '.join(_NEEDED)} and, where "
-                    f"they are known, {', '.join(_COLUMNS[2:])}"
+                    f"they are known, {', '.join(_OPTIONAL)}"
                 )
         yield line, fields
 
@@ -245,6 +271,12 @@ def split_problems(rows: Iterable[TableRow]) -> Iterator[tuple[TableRow, str]]:
                 row,
                 f"split '{own}' looks like '{other}' of line {alike.line}; write it in one way",
             )
+
+
+def without_split(rows: Sequence[TableRow]) -> list[TableRow]:
+    """The rows that name no split, where other rows name one."""
+    found = [row for row in rows if row.split is None]
+    return found if len(found) < len(rows) else []
 
 
 def missing_words(rows: Iterable[TableRow]) -> list[tuple[TableRow, str, str]]:

@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fusecomp.datasets._folder import PictureFolder
@@ -10,6 +10,7 @@ from fusecomp.datasets._table_file import (
     read_table,
     row_problems,
     split_problems,
+    without_split,
 )
 from fusecomp.datasets._verify_annotations import Annotations
 from fusecomp.datasets._verify_report import Count, Finding
@@ -26,9 +27,9 @@ def table(path: Path, images: Path, split: str | None) -> Annotations:
     named = dict.fromkeys(i for row in rows for i in row.image_ids)
     spelled, findings = _spellings(rows, folder)
     pictures = {name: folder.root / name for name in folder.names}
-    for image_id in named:
-        if not folder.named(image_id):
-            pictures[image_id] = folder.root / image_id
+    lost = [image_id for image_id in named if not folder.named(image_id)]
+    unread = {image_id: why for image_id in lost if (why := folder.why_not_read(image_id))}
+    pictures |= {image_id: folder.root / image_id for image_id in lost if image_id not in unread}
     counts = [
         *(Count(f"{name} queries" if name else "queries", len(r)) for name, r in splits.items()),
         Count("images in the table", len(named)),
@@ -37,8 +38,9 @@ def table(path: Path, images: Path, split: str | None) -> Annotations:
     problems = [
         *_problems(splits),
         *_alike(every_row),
-        *_without_split(splits),
+        *_without_split(every_row),
         *findings,
+        *_misnamed(unread),
         *_shared(splits, spelled),
         *_words(rows),
     ]
@@ -71,10 +73,10 @@ def _alike(rows: Iterable[TableRow]) -> list[Finding]:
     return [Finding("split", message, lines, problems)]
 
 
-def _without_split(splits: Mapping[str | None, list[TableRow]]) -> list[Finding]:
+def _without_split(every_row: Sequence[TableRow]) -> list[Finding]:
     """A note on rows that no split has, where other rows have one."""
-    rows = splits.get(None, [])
-    if not rows or len(splits) == 1:
+    rows = without_split(every_row)
+    if not rows:
         return []
     message = f"{len(rows):,} rows name no split, though others do; no split has them"
     lines = tuple(f"line {row.line}" for row in rows)
@@ -113,6 +115,17 @@ def _spellings(
         return files, []
     message = f"{len(wrong):,} images are not named in one way; TripletTable refuses the table"
     return files, [Finding("ambiguous", message, tuple(wrong), tuple(wrong.values()))]
+
+
+def _misnamed(unread: Mapping[str, str]) -> list[Finding]:
+    """A finding on images whose files are there, but are not read."""
+    if not unread:
+        return []
+    message = (
+        f"{len(unread):,} images have files that are hidden or of a suffix that is not read; "
+        "TripletTable refuses the table: rename them"
+    )
+    return [Finding("misnamed", message, tuple(unread), tuple(unread.values()))]
 
 
 def _shared(splits: Mapping[str | None, list[TableRow]], files: Mapping[str, str]) -> list[Finding]:

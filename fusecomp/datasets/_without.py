@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fusecomp._core.checks import as_text, require, shown
+from fusecomp._core.checks import as_text, ordered, require, shown, strings
 from fusecomp.types import Dataset, Task, Triplet
 
 __all__ = ["without"]
@@ -47,7 +47,7 @@ def without(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
             f"image_ids must be a list of strings, got {shown(image_ids)}; [] leaves out nothing"
         )
     missing = frozenset(as_text("each of image_ids", i) for i in image_ids)
-    missing &= frozenset(dataset.image_ids)
+    missing &= frozenset(strings("image_ids of a dataset", dataset.image_ids))
     if not missing:
         return dataset
     reduced = _Without(dataset, missing)
@@ -85,7 +85,11 @@ class _Without:
         return self._missing.isdisjoint(triplet.image_ids)
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
-        return [t for t in self._dataset.triplets(epoch, seed) if self._remains(t)]
+        return [t for t in self._all_triplets(epoch, seed) if self._remains(t)]
+
+    def _all_triplets(self, epoch: int, seed: int) -> list[Triplet]:
+        given = self._dataset.triplets(epoch, seed)
+        return ordered("triplets() of a dataset", given, "triplets")
 
     # Both stand here, as isinstance(..., Dataset) does not ask __getattr__ from Python 3.12 on.
     def path(self, image_id: str) -> Path:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fusecomp._core.checks import strings
 from fusecomp.types import Dataset
 
 __all__ = ["ABSENT", "By", "changed_image", "file_marks", "image_paths"]
@@ -22,13 +23,14 @@ def image_paths(datasets: Iterable[Dataset]) -> dict[str, Path | None]:
     """Find the file of every image of some datasets; None where the dataset has none.
 
     Raises:
-        ValueError: if one id means two different files, naming both.
+        ValueError: if one id means two different files, naming both, or if the ids are no list of
+            strings.
     """
     paths: dict[str, Path | None] = {}
     for data in datasets:
         # Where features are looked up, a dataset needs no files.
         locate = getattr(data, "path", None)
-        for image_id in data.image_ids:
+        for image_id in strings("image_ids of a dataset", data.image_ids):
             path = None if locate is None else _path(locate, image_id)
             known = paths.get(image_id)
             if path is not None and known is not None and not _is_same(path, known):

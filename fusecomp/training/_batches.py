@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fusecomp._core.checks import ordered, strings
 from fusecomp._core.devices import device_of
 from fusecomp.distributed import rank, world_size
 from fusecomp.images import load_pictures, require_files
@@ -67,7 +68,8 @@ class Epochs:
         self._dataset = dataset
         self._encoder = encoder
         self._config = config
-        place = {image_id: index for index, image_id in enumerate(dataset.image_ids)}
+        image_ids = strings("image_ids of a dataset", dataset.image_ids)
+        place = {image_id: index for index, image_id in enumerate(image_ids)}
         lookup = getattr(encoder, "lookup", {})
         self._find = _Find(
             reference_ids=_Remembered(partial(_positions, place)),
@@ -80,7 +82,8 @@ class Epochs:
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Those of one epoch, from 0, without so many at the beginning."""
         config = self._config
-        triplets = self._dataset.triplets(epoch, config.seed)
+        given = self._dataset.triplets(epoch, config.seed)
+        triplets = ordered("triplets() of a dataset", given, "triplets")
         inputs = _EpochInputs(self._dataset, triplets, self._find, key=(config.seed, epoch))
         whole = plan(len(triplets), config, epoch, inputs.target_ids)[start:]
         rows = [batch.tensor_split(world_size())[rank()] for batch in whole]
@@ -243,7 +246,8 @@ class _EpochInputs:
         if load is None:
             raise ValueError(f"{type(encoder).__name__} has no load to read pictures with")
         wanted = torch.cat([self.reference_ids, self.target_ids]).unique().tolist()
-        paths = {index: self._dataset.path(self._dataset.image_ids[index]) for index in wanted}
+        image_ids = list(self._dataset.image_ids)
+        paths = {index: self._dataset.path(image_ids[index]) for index in wanted}
         require_files(list(paths.values()))
         positions = [
             torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in plan

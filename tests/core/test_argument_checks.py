@@ -115,6 +115,8 @@ LISTS: list[Callable[[list[str]], Any]] = [
     np.array,
     lambda names: np.array(names, dtype=object),
     UserList,
+    lambda names: dict.fromkeys(names).keys(),
+    lambda names: dict(enumerate(names)).values(),
 ]
 
 
@@ -134,7 +136,7 @@ def test_strings_may_be_in_any_list(make: Callable[[list[str]], Any]) -> None:
         {"a", "b"},
         frozenset("ab"),
         {"a": 1},
-        {"a": 1}.keys(),
+        {"a": 1}.items(),
         (name for name in "ab"),
         iter(["a"]),
         map(str, "ab"),

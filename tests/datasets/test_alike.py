@@ -1,11 +1,14 @@
 """Names that look alike, lists and missing values that were printed: nothing of it goes unsaid."""
 
 import json
+import math
 import warnings
-from collections.abc import Iterable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,9 +70,54 @@ def test_all_rows_are_read_whatever_their_splits_are_called(folder: Path) -> Non
     assert len(TripletTable(write(folder, of_splits("train", *ALIKE)), folder)) == 1 + len(ALIKE)
 
 
-@pytest.mark.parametrize("splits", [("train", "val"), ("train-1", "train-2"), ("train", None)])
+@pytest.mark.parametrize("splits", [("train", "val"), ("train-1", "train-2")])
 def test_other_names_of_splits_are_fine(folder: Path, splits: tuple[str, str | None]) -> None:
     assert len(TripletTable(write(folder, of_splits(*splits)), folder, splits[0])) == 1
+
+
+@pytest.mark.parametrize("rows", ["cells", "keys"])
+def test_rows_without_a_split_are_counted_where_one_is_asked_for(folder: Path, rows: str) -> None:
+    table = of_splits("train", "", "train", "") if rows == "cells" else of_splits("train", None)
+    path = write(folder, table, "csv" if rows == "cells" else "jsonl")
+    counted = "line 3: .*; 2 of the 4" if rows == "cells" else "line 2: .*; 1 of the 2"
+    with pytest.warns(UserWarning, match=f"{counted} rows are in no split"):
+        TripletTable(path, folder, "train")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(TripletTable(path, folder)) == len(table)
+        assert len(TripletTable(write(folder, of_splits(None, None)), folder)) == 2
+
+
+NEARLY = {
+    "target": ["targets", "target_id", "target_ids", "tagret", "targt", "Targets ", "TARGET-ID"],
+    "group": ["groups", "gruop", "grup", "Groups"],
+    "split": ["splits", "spilt", "splt", "SPILT"],
+    "query_id": ["query_ids", "qeury_id", "query_idx"],
+}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    ("meant", "name"), [(meant, name) for meant, names in NEARLY.items() for name in names]
+)
+def test_a_name_that_nearly_is_an_optional_column_is_refused(
+    folder: Path, meant: str, name: str, suffix: str
+) -> None:
+    full = ROW | {"target": "b", "group": "a b", "split": "val", "query_id": "q"}
+    odd = {name if key == meant else key: value for key, value in full.items()}
+    odd = {key: value for key, value in odd.items() if key != "group" or suffix == "csv"}
+    rows = [odd] if suffix == "csv" else [ROW | {"text": "first"}, odd]
+    line = 1 if suffix == "csv" else 2
+    for read in (lambda path: TripletTable(path, folder), lambda _: check(folder, suffix=suffix)):
+        with pytest.raises(ValueError, match=f"line {line}: there is no '{meant}' but '{name}', "):
+            read(write(folder, rows, suffix))
+    # Beside the column itself, nothing of it is lost.
+    assert len(TripletTable(write(folder, [full | {name: "other"}], "csv"), folder)) == 1
+
+
+@pytest.mark.parametrize("name", ["query", "price", "group_id", "budget", "id", "context", "test"])
+def test_another_column_is_no_misspelt_one(folder: Path, name: str) -> None:
+    assert len(TripletTable(write(folder, [{"reference": "a", "text": "x", name: "y"}]), folder))
 
 
 def test_splits_that_look_alike_are_listed_by_verify(folder: Path) -> None:
@@ -90,10 +138,29 @@ def test_what_is_not_seen_does_not_count(name: str) -> None:
 
 LISTS = [["is blue"], ["is blue", "is long"], ["it's", 'so "blue"'], ("is blue", "is long")]
 PRINTED = [*map(str, LISTS), '["is blue", "is long"]', "{'is blue'}", "['is' 'blue']", "[]"]
+WITH_GAPS = [
+    *("['is blue', nan]", "[nan, 'is blue']", "[None]", "[nan]", "['is blue' None]", "[<NA>, 'a']"),
+    *('["is blue", null]', "['a' 'b' ... 'z']", "('is blue', None)", "{'is blue', nan}"),
+]
+CALLS = [
+    *(
+        "array(['a', 'b'], dtype=object)",
+        "array(['is blue'],\n      dtype='<U7')",
+        "frozenset({'a'})",
+    ),
+    *("[np.str_('is blue'), np.str_('has dots')]", "Index(['a', 'b'], dtype='object')", "set()"),
+    *("OrderedDict([('a', 1)])", "deque(['a'], maxlen=3)", "dict_keys(['a'])", "Counter({'a': 2})"),
+    *("array([nan, 'a'], dtype=object)", "array([], dtype=object)", "np.array(['a'])", "{'a': 1}"),
+    *("()", "[['a', 'b'], ['c']]", "[b'a']", r"['a\d']"),
+]
+
+
+def object_array(values: list[Any]) -> Any:
+    return np.array(values, dtype=object)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-@pytest.mark.parametrize("text", PRINTED)
+@pytest.mark.parametrize("text", [*PRINTED, *WITH_GAPS, *CALLS])
 @pytest.mark.parametrize("column", ["text", "reference", "target", "split", "query_id"])
 def test_a_list_that_was_printed_is_refused(
     folder: Path, column: str, text: str, suffix: str
@@ -112,17 +179,43 @@ def test_a_group_that_was_printed_is_refused(folder: Path, group: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["(blue)", "[blue]", '"blue"', "it's", "is ['a']", '("blue")', "'a', 'b'", "(a, b)"]
+    "text",
+    [
+        *("(blue)", "[blue]", '"blue"', "it's", "is ['a']", '("blue")', "'a', 'b'", "(a, b)"),
+        *('("like this", but red)', '["SALE"] print instead of ["NEW"]', '("a"), ("b")', "dress()"),
+        *('["SALE"] or ["NEW"]', "dress(red)", "same(but 'blue')", "[1, 2]", "[" * 9999 + "]", "["),
+        *("np.str_('is blue')", '["a", but blue]', "[it's blue]", "(none)", "[None of it]", "(\0)"),
+        *('("SALE") and ("NEW")', "['a'] ['b']", "{red}", "[a, 'b']", "['a': 'b']", "1)", "None"),
+    ],
+    ids=lambda text: text[:20].replace("\0", "NUL"),
 )
 def test_a_text_with_brackets_is_a_text(text: str) -> None:
     require_no_list("file", "text", text, "")
 
 
-@given(st.lists(st.text(max_size=5), max_size=4), st.sampled_from([list, tuple, set]))
-def test_every_printed_list_of_texts_is_known(texts: list[str], kind: type) -> None:
-    if texts or kind is list:
+KINDS: list[Any] = [
+    list,
+    tuple,
+    set,
+    frozenset,
+    dict.fromkeys,
+    deque,
+    OrderedDict.fromkeys,
+    object_array,
+]
+
+
+@given(
+    st.lists(st.text(max_size=5) | st.sampled_from([None, math.nan]), max_size=4),
+    st.sampled_from(KINDS),
+    st.sampled_from([str, repr]),
+)
+def test_every_printed_list_of_texts_is_known(
+    texts: list[Any], kind: Any, written: Callable[[Any], str]
+) -> None:
+    if texts or kind is not OrderedDict.fromkeys:  # an empty one is printed as a call of nothing
         with pytest.raises(ValueError, match="is a list that was printed"):
-            require_no_list("file", "text", str(kind(texts)), "")
+            require_no_list("file", "text", written(kind(texts)), "")
 
 
 # Missing values that were printed

@@ -252,6 +252,7 @@ def as_csv(table: Iterable[dict[str, Any]]) -> bytes:
     return file.getvalue().encode()
 
 
+@pytest.mark.filterwarnings("ignore:.*names no split:UserWarning")
 @settings(max_examples=50, deadline=None)
 @given(rows(), st.sampled_from(["all", "split"]))
 def test_csv_and_jsonl_give_the_same_triplets(table: list[dict[str, Any]], gallery: str) -> None:

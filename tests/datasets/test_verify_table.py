@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from verifying import check, picture, reasons
+from verifying import check, named, picture, reasons
 
 from fusecomp.datasets import TripletTable
 
@@ -56,7 +56,7 @@ def test_rows_without_a_split_are_a_note_where_others_have_one(folder: Path) -> 
     assert [(f.kind, f.names, f.fault) for f in report.findings] == [
         ("split", ("line 3", "line 4"), False)
     ]
-    assert check(folder, split="train").findings == ()
+    assert named(check(folder, split="train"), "split") == ("line 3", "line 4")
     write_table(folder, "reference,text,target,split", "a,x,b,")
     assert check(folder).findings == ()
 
@@ -68,3 +68,40 @@ def test_a_table_that_cannot_be_read_is_an_error(folder: Path) -> None:
     write_table(folder, "reference,text,target,split", "a,x,b,val")
     with pytest.raises(ValueError, match=r"unknown split 'dev'; .* has 'val'"):
         check(folder, split="dev")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        *(
+            (name, f"'{name}' is there, but its suffix is none of .png, ")
+            for name in ("e.avif", "e.jfif", "e", "x/e.heic", "e.png.txt")
+        ),
+        *(
+            (name, f"'{name}' is there, but hidden")
+            for name in (".e.png", ".x/e.png", "x/.y/e.jpg", "x/.e.gif", ".e")
+        ),
+    ],
+)
+def test_a_file_that_is_there_but_not_read_is_named_by_table_and_verify(
+    folder: Path, name: str, why: str
+) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(picture(7))
+    stem = name.rpartition(".")[0]
+    for image_id in {name, stem} if stem and not stem.endswith("/") else {name}:
+        write_table(folder, "reference,text,target", f"{image_id},x,b", f"nowhere,x,{image_id}")
+        report = check(folder)
+        assert (named(report, "misnamed"), named(report, "missing")) == ((image_id,), ("nowhere",))
+        assert why in reasons(report, "misnamed")
+        with pytest.raises(FileNotFoundError) as error:
+            TripletTable(folder.parent / "mine.csv", folder)
+        assert f"line 2: no picture '{image_id}' in {folder} ({why}" in str(error.value)
+        assert "2 of the 3 images in the table have none" in str(error.value)
+
+
+def test_a_picture_goes_before_a_file_that_is_not_read(folder: Path) -> None:
+    for name in ("a.txt", ".a.jpg", "a.avif"):
+        (folder / name).write_bytes(b"no picture")
+    assert check(folder).findings == ()
+    assert len(TripletTable(folder.parent / "mine.csv", folder)) == 1

@@ -37,5 +37,5 @@ def beyond_counts(report: VerifyReport) -> list[str]:
     return [kind for kind in kinds(report) if kind != "counts"]
 
 
-def check(folder: Path, **options: Any) -> VerifyReport:
-    return verify("table", folder.parent / "mine.csv", images=folder, **options)
+def check(folder: Path, suffix: str = "csv", **options: Any) -> VerifyReport:
+    return verify("table", folder.parent / f"mine.{suffix}", images=folder, **options)
