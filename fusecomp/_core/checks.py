@@ -18,6 +18,7 @@ __all__ = [
     "as_text",
     "can_be_listed",
     "flag",
+    "no_class",
     "number",
     "ordered",
     "positive",
@@ -134,15 +135,21 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def require(name: str, value: Any, member: str, kind: str, order: str) -> None:
+def require(name: str, value: Any, member: str, kind: str, order: str = "") -> None:
     """Raise TypeError unless an argument has the member that makes it of a kind.
 
     It is asked first where arguments are easily swapped; ``order`` is the right one.
     """
+    no_class(name, value)
+    if not hasattr(value, member):
+        hint = f"; the order is {order}" if order else ""
+        raise TypeError(f"{name} must be {kind}, got {type(value).__name__}{hint}")
+
+
+def no_class(name: str, value: Any) -> None:
+    """Raise TypeError on a class, which can be called as its instances can."""
     if isinstance(value, type):
         raise TypeError(f"{name} is the class {value.__name__}: pass an instance of it")
-    if not hasattr(value, member):
-        raise TypeError(f"{name} must be {kind}, got {type(value).__name__}; the order is {order}")
 
 
 def require_both(model: Any, dataset: Any) -> None:

@@ -108,14 +108,17 @@ class OpenClipEncoder(nn.Module):
     def _cut_texts(self, texts: list[str], tokens: Tensor) -> list[str]:
         if not hasattr(self.tokenizer, "context_length"):  # none of open_clip's, which all cut
             return []
-        padding = self.tokenizer([""])[0, -1]
-        # A text that is cut fills its row; few do, and a longer row shows which of these are cut.
-        full = [texts[row] for row in (tokens[:, -1] != padding).nonzero().flatten().tolist()]
+        empty = self.tokenizer([""])[0]
+        padding, last = empty.mode().values, empty[-1]
+        # A text that is cut fills its row, at most up to an end that is also the padding.
+        full = (tokens[:, -2:] != padding).any(1).nonzero().flatten().tolist()
         if not full:
             return []
-        longer = self.tokenizer(full, context_length=tokens.shape[1] + 1)
-        cut = (longer[:, -1] != padding).tolist()
-        return [text for text, is_cut in zip(full, cut, strict=True) if is_cut]
+        # A longer row has one more padding, and the same end, where nothing was cut.
+        longer = self.tokenizer([texts[row] for row in full], context_length=tokens.shape[1] + 1)
+        more = (longer == padding).sum(1) > (tokens[full] == padding).sum(1)
+        cut = ~more | (longer[:, -1] != last)
+        return [texts[row] for row, is_cut in zip(full, cut.tolist(), strict=True) if is_cut]
 
     def _check_tokens(self, tokens: Tensor) -> None:
         text = getattr(self.model, "text", self.model)  # a tower of its own, or the CLIP itself

@@ -137,8 +137,14 @@ def score(ranking: Ranking) -> Evaluation:
     """The metrics of a ranking.
 
     Raises:
-        ValueError: if a task has no targets, or one of its queries has none.
+        TypeError: if it is no ranking.
+        ValueError: if there is no task, a task has no targets, or one of its queries has none.
     """
+    if not isinstance(ranking, Ranking):
+        raise TypeError(
+            f"ranking must be a Ranking, as rank returns it, got {type(ranking).__name__}; an "
+            "Evaluation holds one as .ranking"
+        )
     for name, found in ranking.items():
         if found.ranks is None:
             raise ValueError(f"task {name!r} has no targets, so there is nothing to score")

@@ -1,10 +1,10 @@
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import require_both, require_choice, whole_number
+from fusecomp._core.checks import require_both, require_choice, shown, whole_number
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.randomness import repeatable
 from fusecomp._core.similarity import non_finite_rows
@@ -84,6 +84,7 @@ class TaskFeatures:
 
     def gallery(self, task: Task) -> Tensor:
         """The features [N, D] of the task's gallery, not normalised."""
+        _require_task(task)
         with inference(self._model), repeatable(self._device, task.gallery[0]):
             return self._images(task.gallery)
 
@@ -93,6 +94,7 @@ class TaskFeatures:
         Raises:
             ValueError: if one is not finite; the message names it.
         """
+        _require_task(task)
         blocks = (task.queries[i : i + _FUSE_ROWS] for i in range(0, len(task.queries), _FUSE_ROWS))
         with inference(self._model), repeatable(self._device, task.queries[0].query_id):
             fused = torch.cat([self._fuse(block) for block in blocks])
@@ -109,6 +111,7 @@ class TaskFeatures:
         Args:
             task: one of ``tasks``.
         """
+        _require_task(task)
         place = {image_id: index for index, image_id in enumerate(task.gallery)}
         named = [() if q.target_id is None else (q.target_id,) for q in task.queries]
 
@@ -134,6 +137,11 @@ class TaskFeatures:
     def _texts(self, texts: Sequence[str]) -> Tensor:
         rows = self._lookup["text"](texts).to(self._device)
         return self._encoder.encode_text(rows)
+
+
+def _require_task(task: Any) -> None:
+    if not isinstance(task, Task):
+        raise TypeError(f"task must be one of the dataset's tasks, got {shown(task)}")
 
 
 def _padded(place: Mapping[str, int], rows: Sequence[Sequence[str]]) -> Tensor:

@@ -1,11 +1,14 @@
 """Which metrics there are, and how those of the tasks are combined."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fusecomp.evaluation._tasks import check_tasks
+from fusecomp._core.checks import require, shown
+from fusecomp._core.similarity import check_floating
+from fusecomp.evaluation._tasks import check_names, check_tasks, repeated
 from fusecomp.types import Dataset, Task
 
 __all__ = ["SUBSET_KS", "combine", "headline", "headline_of", "mean_group", "metric_names"]
@@ -27,36 +30,77 @@ def combine(recalls: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
     Shape:
         The same.
 
+    Raises:
+        TypeError: unless they map tasks to metrics and these to tensors.
+        ValueError: if there is no task or no metric, tasks have different metrics, two metrics
+            would have one name, or the tensors are not floating or of different shapes.
+
     Example:
         >>> recalls = {"a": {"recall@1": torch.tensor(10.0)}, "b": {"recall@1": torch.tensor(30.0)}}
         >>> {name: float(value) for name, value in combine(recalls).items()}
         {'a/recall@1': 10.0, 'b/recall@1': 30.0, 'mean/recall@1': 20.0, 'mean': 20.0}
     """
-    metrics = list(next(iter(recalls.values())))
+    metrics = _checked_metrics(recalls)
     means = {
         metric: _arithmetic_mean([task[metric] for task in recalls.values()]) for metric in metrics
     }
-    named = {
-        f"{group}/{metric}" if group else metric: values[metric]
+    named = [
+        (f"{group}/{metric}" if group else metric, values[metric])
         for group, values in {**recalls, mean_group(recalls): means}.items()
         for metric in metrics
-    }
+    ]
     for name, (mean, chosen) in _summaries(metrics).items():
-        named[name] = mean([means[metric] for metric in chosen])
-    return named
+        named.append((name, mean([means[metric] for metric in chosen])))
+    for name in repeated(name for name, _ in named):
+        raise ValueError(f"two metrics would be named {name!r}: rename the task or the metric")
+    return dict(named)
+
+
+def _checked_metrics(recalls: Any) -> list[str]:
+    """The metrics that each task has."""
+    if not isinstance(recalls, Mapping):
+        raise TypeError(f"recalls must map tasks to their metrics, got {shown(recalls)}")
+    if not recalls:
+        raise ValueError("recalls must hold at least one task, got none")
+    first, *_ = recalls
+    for task, values in recalls.items():
+        if not isinstance(task, str) or not isinstance(values, Mapping):
+            raise TypeError(
+                f"recalls must map tasks to metrics, but {shown(task)} has {shown(values)}"
+            )
+        if not values or values.keys() != recalls[first].keys():
+            raise ValueError(
+                f"the tasks of recalls must have the same metrics, but {first!r} has "
+                f"{list(recalls[first])} and {task!r} has {list(values)}"
+            )
+    check_names(list(recalls))
+    metrics = list(recalls[first])
+    _check_values(recalls, metrics)
+    return metrics
+
+
+def _check_values(recalls: Mapping[str, Mapping[str, Tensor]], metrics: Sequence[str]) -> None:
+    shape = None
+    for task, values in recalls.items():
+        for metric in metrics:
+            name = f"recalls[{task!r}][{metric!r}]"
+            check_floating(values[metric], name)
+            shape = values[metric].shape if shape is None else shape
+            if values[metric].shape != shape:
+                raise ValueError(
+                    f"{name} is {list(values[metric].shape)}, but the first one {list(shape)}"
+                )
 
 
 def metric_names(dataset: Dataset) -> list[str]:
     """The metrics that ``evaluate`` will give, known without evaluating.
 
     Raises:
+        TypeError: if it is no dataset.
         ValueError: if the dataset has no task, a task without queries or a query without
             target, tasks of different k, or tasks as ``rank`` refuses them.
     """
-    tasks = dataset.tasks()
-    if not tasks:
-        raise ValueError(f"{dataset!r} has no task to evaluate")
-    check_tasks(tasks)
+    tasks = _tasks(dataset)
     for task in tasks:
         task.require_targets()
         if _task_metrics(task) != _task_metrics(tasks[0]):
@@ -65,8 +109,22 @@ def metric_names(dataset: Dataset) -> list[str]:
 
 
 def headline(dataset: Dataset) -> str:
-    """The metric that chooses the best checkpoint by default, known without evaluating."""
-    return headline_of(dataset.tasks()[0])
+    """The metric that chooses the best checkpoint by default, known without evaluating.
+
+    Raises:
+        TypeError: if it is no dataset.
+        ValueError: if the dataset has no task, or tasks as ``rank`` refuses them.
+    """
+    return headline_of(_tasks(dataset)[0])
+
+
+def _tasks(dataset: Dataset) -> Sequence[Task]:
+    require("dataset", dataset, "triplets", "a Dataset")
+    tasks = dataset.tasks()
+    check_tasks(tasks)
+    if not tasks:
+        raise ValueError(f"{dataset!r} has no task to evaluate")
+    return tasks
 
 
 def headline_of(task: Task) -> str:

@@ -1,5 +1,8 @@
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fusecomp._core.checks import shown
 
 __all__ = [
     "ProtocolWarning",
@@ -18,25 +21,39 @@ class ProtocolWarning(UserWarning):
 def describe_protocol(protocol: Mapping[str, str]) -> str:
     """A protocol as one line.
 
+    Raises:
+        TypeError: if it is no mapping.
+
     Example:
         >>> describe_protocol({"dataset": "CIRR", "reference": "excluded"})
         'dataset CIRR, reference excluded'
     """
+    _require_mapping("protocol", protocol)
     return ", ".join(f"{name} {value}" for name, value in protocol.items())
 
 
 def protocol_differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     """What two protocols differ in, the first one's value first.
 
+    Raises:
+        TypeError: if one is no mapping.
+
     Example:
         >>> protocol_differences({"gallery": "original"}, {"gallery": "val", "missing": "1 of 9"})
         ['gallery original / val', 'missing not said / 1 of 9']
     """
+    _require_mapping("one", one)
+    _require_mapping("other", other)
     return [
         f"{name} {one.get(name, _UNSAID)} / {other.get(name, _UNSAID)}"
         for name in {**one, **other}
         if one.get(name) != other.get(name)
     ]
+
+
+def _require_mapping(name: str, protocol: Any) -> None:
+    if not isinstance(protocol, Mapping):
+        raise TypeError(f"{name} must be a protocol, a mapping of options, got {shown(protocol)}")
 
 
 def warn_of_differences(one: str, other: str, differences: Sequence[str], level: int = 3) -> None:

@@ -4,25 +4,28 @@ from collections.abc import Iterable, Iterator, Sequence
 from fusecomp._core.checks import ordered, shown
 from fusecomp.types import Task, are_ks
 
-__all__ = ["check_tasks"]
+__all__ = ["check_names", "check_tasks", "repeated"]
 
 
 def check_tasks(tasks: Sequence[Task]) -> None:
     """Raise ValueError on tasks that cannot be told apart, ranked or scored."""
-    seen: set[str] = set()
     for task in ordered("tasks() of a dataset", tasks, "tasks"):
         if not isinstance(task, Task):
             raise ValueError(
                 f"tasks() of a dataset must be a list of tasks, got {shown(task)} in it"
             )
-        if task.name in seen:
-            raise ValueError(f"two tasks are named {task.name!r}; their metrics need other names")
-        if task.name == "mean":
-            raise ValueError("a task is named 'mean', as the means over the tasks are; rename it")
-        if not task.name and len(tasks) > 1:
-            raise ValueError(f"one of {len(tasks)} tasks has the name ''; name every task")
-        seen.add(task.name)
         _check_task(task)
+    check_names([task.name for task in tasks])
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raise ValueError on names of tasks under which metrics could not be told apart."""
+    for name in repeated(names):
+        raise ValueError(f"two tasks are named {name!r}; their metrics need other names")
+    if "mean" in names:
+        raise ValueError("a task is named 'mean', as the means over the tasks are; rename it")
+    if "" in names and len(names) > 1:
+        raise ValueError(f"one of {len(names)} tasks has the name ''; name every task")
 
 
 def _check_task(task: Task) -> None:
@@ -40,7 +43,7 @@ def _check_task(task: Task) -> None:
                 f"task {task.name!r} has {len(task.queries)} queries but {len(rows)} rows of "
                 f"{name}; give one for each query, or None"
             )
-    for query_id in _repeated(query.query_id for query in task.queries):
+    for query_id in repeated(query.query_id for query in task.queries):
         raise ValueError(
             f"two queries of task {task.name!r} have the id {query_id!r}; give each its own"
         )
@@ -48,7 +51,7 @@ def _check_task(task: Task) -> None:
 
 
 def _check_gallery(task: Task) -> None:
-    for image_id in _repeated(task.gallery):
+    for image_id in repeated(task.gallery):
         raise ValueError(f"the gallery of task {task.name!r} holds an image twice: {image_id!r}")
     gallery = frozenset(task.gallery)
     for row, query in enumerate(task.queries):
@@ -84,5 +87,6 @@ def _needed(task: Task, row: int) -> Iterator[str]:
             yield from rows[row]
 
 
-def _repeated(names: Iterable[str]) -> Iterator[str]:
+def repeated(names: Iterable[str]) -> Iterator[str]:
+    """The names that stand twice or more."""
     return (name for name, count in Counter(names).items() if count > 1)

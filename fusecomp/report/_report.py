@@ -1,10 +1,14 @@
+import json
 import re
 from collections.abc import Iterable, Mapping
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from fusecomp._core.checks import as_path, as_text, shown
-from fusecomp._core.files import open_atomic, write_json
+from fusecomp._core.files import open_atomic, parse_json, write_json
 from fusecomp.evaluation import Evaluation
 from fusecomp.report._ablation_table import ablation_table
 from fusecomp.report._given import require_dataset
@@ -16,6 +20,8 @@ __all__ = ["write_report"]
 _SHEET = "triplets.png"
 _TRIPLETS, _QUERIES = 12, 10
 _LONGEST_NAME = 80
+# Stand in metrics.json beside the settings.
+_RESERVED = ("protocol", "metrics")
 
 
 def write_report(
@@ -41,12 +47,14 @@ def write_report(
         folder: is made if it is missing.
         title: the headline of the page.
         note: a paragraph for the page, such as what the numbers do not compare with.
-        settings: what else to keep with the numbers, as JSON has it, such as ``{"seed": 0}``.
+        settings: what else to keep with the numbers, as JSON has it, such as ``{"seed": 0}``;
+            numbers and arrays of NumPy are taken as well.
 
     Raises:
         ImportError: if Pillow is missing.
         TypeError: if an argument is something else, as when they are swapped.
-        ValueError: if there is no row, or protocols or metrics differ.
+        ValueError: if there is no row, protocols or metrics differ, or a setting is called
+            "protocol" or "metrics" or is nothing that JSON has.
         OSError: if writing fails.
     """
     table = str(ablation_table(rows))
@@ -54,12 +62,11 @@ def write_report(
     folder = as_path("folder", folder)
     as_text("title", title)
     as_text("note", note)
-    if not isinstance(settings, Mapping | None):
-        raise TypeError(f"settings must be a mapping, got {shown(settings)}")
-    settings = dict(settings or {})
+    settings = {} if settings is None else settings
+    plain = _plain_settings(settings)
     *_, last = rows.values()
     metrics = {name: dict(evaluation) for name, evaluation in rows.items()}
-    numbers = {"protocol": dict(last.protocol), **settings, "metrics": metrics}
+    numbers = {"protocol": dict(last.protocol), **plain, "metrics": metrics}
     sheets = _sheet_names(last.ranking)
     about = "; ".join(f"{name} {value}" for name, value in settings.items())
     write_json(folder / "metrics.json", numbers)
@@ -74,6 +81,34 @@ def write_report(
         ranking = last.ranking[task]
         chosen = _spread(len(ranking.task.queries), _QUERIES)
         retrieval_sheet(ranking, dataset, folder / name, chosen)
+
+
+def _plain_settings(settings: Any) -> dict[str, Any]:
+    """The settings as they come back from JSON."""
+    if not isinstance(settings, Mapping):
+        raise TypeError(f"settings must be a mapping, got {shown(settings)}")
+    plain = {}
+    for name, value in settings.items():
+        if not isinstance(name, str) or name in _RESERVED:
+            raise ValueError(
+                f"settings must be named by strings, and not {' or '.join(map(repr, _RESERVED))}, "
+                f"which the report itself writes; got {shown(name)}"
+            )
+        try:
+            text = json.dumps(value, default=_without_numpy, allow_nan=False)
+            plain[name] = parse_json(text, name)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(
+                f"settings[{name!r}] must be what JSON has, got {shown(value)} ({error}); write it "
+                "as a string, a finite number, or a list or dict of these"
+            ) from error
+    return plain
+
+
+def _without_numpy(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is unknown to JSON")
 
 
 def _sheet_names(tasks: Iterable[str]) -> dict[str, str]:

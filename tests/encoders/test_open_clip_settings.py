@@ -179,6 +179,47 @@ def test_a_text_that_is_cut_is_named_and_no_other(open_clip: Any, folder: Path, 
         encoder.encode_text(["red " * (context - added + 1), "blue"])
 
 
+# By name: how the tokens of a row end, beside the usual end of text and padding behind it.
+ENDS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    "padded by the end of text": ({"pad_token": "[EOS]"}, {}),
+    "end of text taken for padding": ({"sep_token": "[EOS]"}, {"strip_sep_token": True}),
+    "padded on the left": ({"padding_side": "left"}, {}),
+    "a class behind the padding": (
+        {"bos_token": "[UNK]", "cls_token": "sleeveless"},
+        {"tokenizer_mode": "clips"},
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("many", [1, 2, 30])
+def test_a_text_that_is_cut_is_named_however_its_row_ends(
+    open_clip: Any, transformers: Any, tmp_path: Path, end: str, many: int
+) -> None:
+    of_tokens, of_rows = ENDS[end]
+    inner = make_tokenizer(transformers)
+    for name, value in of_tokens.items():
+        setattr(inner, name, value)
+    inner.save_pretrained(tmp_path)
+    tokenizer = open_clip.tokenizer.HFTokenizer(str(tmp_path), context_length=CONTEXT, **of_rows)
+    encoder = OpenClipEncoder(make_open_clip(context_length=CONTEXT), tokenizer)
+    longest = CONTEXT - (3 if of_rows.get("tokenizer_mode") else 1)
+    encoder.encode_text([*("red " * words for words in range(longest + 1)), "blue"])
+    with pytest.warns(UserWarning, match="are cut, for example 'red red"):
+        encoder.encode_text(["red " * (longest + many), "blue"])
+
+
+def test_a_token_that_is_also_the_padding_does_not_hide_a_cut(open_clip: Any) -> None:
+    tokenizer = open_clip.SimpleTokenizer(context_length=CONTEXT)
+    encoder = OpenClipEncoder(make_open_clip(context_length=CONTEXT), tokenizer)
+    padding, word = tokenizer([""])[0, -1], "!$"
+    assert tokenizer([word])[0, 1] == padding
+    encoder.encode_text([f"{word} {word} {word}"])
+    for text in (f"red red red red red red {word}", f"{word} {word} {word} {word}"):
+        with pytest.warns(UserWarning, match="are cut, for example"):
+            OpenClipEncoder(encoder.model, tokenizer).encode_text([text])
+
+
 @pytest.mark.parametrize("name", ["own-text", "bidirectional", "coca"])
 def test_a_tokenizer_of_another_context_is_refused(open_clip: Any, folder: Path, name: str) -> None:
     model, _, _ = make(open_clip, folder, name, "fp32")

@@ -4,11 +4,16 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from raising import own_error, shown_id
 from toy import Toy
 
 import fusecomp as fc
+from fusecomp._core.checks import shown
 from fusecomp.report import ablation_table, write_report
 
 
@@ -76,6 +81,57 @@ def test_no_name_of_a_task_leaves_the_folder_or_shares_a_file(
     assert len(sheets) == len({name.lower() for name in sheets}) == len(TASKS)
     links = re.findall(r"\]\((results-[^)]*)\)", (out / "report.md").read_text())
     assert sorted(links) == sorted(sheets)
+
+
+TAKEN: list[tuple[Any, Any]] = [
+    (np.float32(0.5), 0.5),
+    (np.int64(3), 3),
+    (np.bool_(True), True),
+    (np.array([1, 2]), [1, 2]),
+    ({"lr": np.float64(0.5), "k": (np.uint8(1), 5)}, {"lr": 0.5, "k": [1, 5]}),
+    (None, None),
+]
+
+
+def test_settings_may_be_of_numpy(data: Toy, evaluation: fc.Evaluation, tmp_path: Path) -> None:
+    settings = {f"own {place}": given for place, (given, _) in enumerate(TAKEN)}
+    write_report({"one": evaluation}, data, tmp_path, title="Own", settings=settings)
+    numbers = json.loads((tmp_path / "metrics.json").read_text())
+    assert [numbers[name] for name in settings] == [kept for _, kept in TAKEN]
+    assert "own 0 0.5; own 1 3; " in (tmp_path / "report.md").read_text()
+
+
+class Odd:
+    pass
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Path("x"), float("nan"), np.float32("inf"), [1, float("inf")], fc.InfoNCE(), Odd, Odd(),
+        fc.StageConfig(epochs=1, batch_size=2, lr=0.1), 1j, np.complex64(1), b"x", {1}, {"a": {1}},
+        torch.tensor(1.0), {(1, 2): 3}, {1: "a", "1": "b"}, 10**400, iter("a"),
+    ],
+    ids=shown_id,
+)  # fmt: skip
+def test_a_setting_that_json_has_not_is_named(
+    data: Toy, evaluation: fc.Evaluation, tmp_path: Path, value: Any
+) -> None:
+    out, rows, settings = tmp_path / "out", {"one": evaluation}, {"seed": 0, "own": value}
+    message = own_error(write_report, rows, data, out, title="Odd", settings=settings)
+    assert message.startswith(f"settings['own'] must be what JSON has, got {shown(value)}")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["protocol", "metrics", 1, None, ("a",)])
+def test_a_setting_does_not_stand_in_the_place_of_the_numbers(
+    data: Toy, evaluation: fc.Evaluation, tmp_path: Path, name: Any
+) -> None:
+    out, rows = tmp_path / "out", {"one": evaluation}
+    message = own_error(write_report, rows, data, out, title="Own", settings={name: "mine"})
+    assert message.startswith("settings must be named by strings, and not 'protocol' or 'metrics'")
+    assert message.endswith(f"got {name!r}")
+    assert not out.exists()
 
 
 def test_nothing_to_report(data: Toy, tmp_path: Path) -> None:
