@@ -9,10 +9,11 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import can_be_listed, ordered, shown, strings
+from fusecomp._core.checks import can_be_listed, ordered, require_strings, shown, strings
 from fusecomp._core.similarity import check_tensor, check_values
 
 __all__ = [
@@ -79,7 +80,7 @@ class Triplet:
 
     def _tuple(self, name: str, values: Any) -> tuple[str, ...]:
         """A list becomes a tuple, so that equal triplets are one key."""
-        if not can_be_listed(values) or getattr(values, "ndim", 1) != 1:
+        if not can_be_listed(values):
             self._refuse(name, values)
         listed = tuple(ordered(name, values, "strings"))
         object.__setattr__(self, name, listed)
@@ -153,8 +154,8 @@ class Task:
         for query in queries:
             if not isinstance(query, Triplet):
                 raise ValueError(f"queries must be a list of triplets, got {shown(query)} in it")
-        gallery = strings("gallery", self.gallery)
-        for name, listed in (("queries", queries), ("gallery", gallery)):
+        lists = {"queries": queries, "gallery": strings("gallery", self.gallery)}
+        for name, listed in lists.items():
             if not isinstance(getattr(self, name), Sequence):
                 object.__setattr__(self, name, listed)
         object.__setattr__(self, "ks", tuple(ordered("ks", self.ks, "whole numbers")))
@@ -201,7 +202,7 @@ class Batch:
     Raises:
         TypeError: if ids or counts are no torch tensors.
         ValueError: without rows, if ids, counts, references or targets do not fit them, or if
-            texts or query_ids are a plain string or hold lists.
+            texts or query_ids are no list of strings (a set or a dict is none).
     """
 
     reference: Any
@@ -213,29 +214,23 @@ class Batch:
     query_ids: Sequence[str]
 
     def __post_init__(self) -> None:
+        require_strings("texts", self.texts)
+        require_strings("query_ids", self.query_ids)
         rows = len(self.query_ids)
         if rows == 0:
             raise ValueError("a batch needs a row at least, on every process")
         for name in ("text_counts", "target_ids", "reference_ids"):
             _check_int64(name, getattr(self, name), rows, "query_ids")
         check_text_counts(self.text_counts, rows, len(self.texts))
-        self._require_texts()
         for name in ("reference", "target"):
             value = getattr(self, name)
-            if isinstance(value, Tensor) and value.shape[:1] != (rows,):
+            if not isinstance(value, Tensor | np.ndarray | list | tuple):
+                continue  # another input of an encoder of one's own
+            shape = [len(value)] if isinstance(value, list | tuple) else list(value.shape)
+            if shape[:1] != [rows]:
                 raise ValueError(
-                    f"{name} must have {rows} rows, as there are {rows} query_ids, got "
-                    f"{list(value.shape)}"
+                    f"{name} must have {rows} rows, as there are {rows} query_ids, got {shape}"
                 )
-
-    def _require_texts(self) -> None:
-        for name in ("texts", "query_ids"):
-            if isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} must be a list of strings, got {getattr(self, name)!r}")
-        if isinstance(self.texts, list | tuple):
-            for text in self.texts:
-                if isinstance(text, list | tuple):
-                    raise ValueError(f"texts must be a flat list of strings, got {text!r} in it")
 
     def __len__(self) -> int:
         return len(self.query_ids)

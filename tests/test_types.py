@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from raising import shown_id
+from raising import own_error, shown_id
 
 from fusecomp.types import Batch, Task, Triplet
 
@@ -141,17 +141,43 @@ def test_the_ks_of_a_task_become_a_tuple() -> None:
     assert Task("", [QUERY], ["a", "b"], ks=ks).ks == (5, 1)
 
 
+def two_rows(**values: Any) -> Batch:
+    ones: Any = torch.ones(2, dtype=torch.int64)
+    ids = {"text_counts": ones, "target_ids": ones, "reference_ids": ones}
+    images = {"reference": ones, "target": ones}
+    return Batch(**{"texts": ["a", "b"], "query_ids": ["p", "q"], **ids, **images, **values})
+
+
+NO_TEXTS: list[Any] = [
+    *("ab", b"ab", {"a", "b"}, frozenset("ab"), {"a": 1, "b": 2}, {"a": 1, "b": 2}.keys(), None),
+    *((letter for letter in "ab"), 2, [1, None], ["a", None], ("a", b"b"), [{"a"}, "b"]),
+    *([["a"], ["b"]], [("a", "b"), "c"]),
+]
+
+
+@pytest.mark.parametrize("value", NO_TEXTS, ids=shown_id)
 @pytest.mark.parametrize("name", ["texts", "query_ids"])
-def test_a_string_is_no_list_of_them_in_a_batch(name: str) -> None:
-    ones = torch.ones(2, dtype=torch.int64)
-    values: dict[str, Any] = {"texts": ["a", "b"], "query_ids": ["p", "q"], name: "ab"}
-    with pytest.raises(ValueError, match=f"{name} must be a list of strings, got 'ab'"):
-        Batch(ones, target=ones, text_counts=ones, target_ids=ones, reference_ids=ones, **values)
+def test_a_batch_takes_lists_of_strings_alone(name: str, value: Any) -> None:
+    message = own_error(two_rows, **{name: value})
+    assert message.startswith(f"{name} must be a list of strings, got ")
+
+
+@pytest.mark.parametrize("name", ["reference", "target"])
+@pytest.mark.parametrize(
+    "value", [["one"], ("a", "b", "c"), np.zeros((5, 3)), np.array(1.0), []], ids=shown_id
+)
+def test_lists_and_arrays_of_images_are_as_many_as_the_queries(name: str, value: Any) -> None:
+    assert own_error(two_rows, **{name: value}).startswith(f"{name} must have 2 rows, as there are")
+
+
+@pytest.mark.parametrize("images", [["p", "q"], np.zeros((2, 3)), {"pixels": torch.ones(2, 3)}])
+def test_images_may_be_what_an_encoder_of_one_s_own_takes(images: Any) -> None:
+    assert len(two_rows(reference=images, target=images)) == 2
 
 
 def test_the_texts_of_a_batch_are_flat() -> None:
     ones = torch.ones(2, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"flat list of strings, got \['b', 'c'\] in it"):
+    with pytest.raises(ValueError, match=r"list of strings, .*: texts\[1\] is \['b', 'c'\]"):
         Batch(ones, ["a", ["b", "c"]], ones, ones, ones, ones, ["p", "q"])
 
 

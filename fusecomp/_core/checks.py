@@ -25,6 +25,7 @@ __all__ = [
     "require",
     "require_both",
     "require_choice",
+    "require_strings",
     "shown",
     "strings",
     "whole_number",
@@ -109,9 +110,24 @@ def strings(name: str, values: Any) -> list[str]:
     return listed
 
 
+def require_strings(name: str, values: Any) -> None:
+    """Raise ValueError on what cannot be sliced, and on a list that holds anything but strings.
+
+    It is quick, for what is made at every step; what else can be sliced is not looked into.
+    """
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__getitem__"):
+        raise ValueError(f"{name} must be a list of strings, got {shown(values)}")
+    if isinstance(values, list | tuple):
+        try:
+            "".join(values)
+        except TypeError:
+            strings(name, values)
+            raise
+
+
 def ordered(name: str, values: Any, content: str) -> list[Any]:
     """The values as a list; ValueError on what has no order or can be read only once."""
-    if not can_be_listed(values) or getattr(values, "ndim", 1) != 1:
+    if not can_be_listed(values):
         kind = "the string" if isinstance(values, str) else f"the {type(values).__name__}"
         raise ValueError(f"{name} must be a list of {content}, got {kind} {shown(values)}")
     return values.tolist() if isinstance(values, np.ndarray) else list(values)
@@ -119,7 +135,7 @@ def ordered(name: str, values: Any, content: str) -> list[Any]:
 
 def can_be_listed(values: Any) -> bool:
     """Whether values have an order, as the keys of a dict do, and can be read more than once."""
-    if isinstance(values, str | bytes | Mapping | Tensor):
+    if isinstance(values, str | bytes | Mapping | Tensor) or getattr(values, "ndim", 1) != 1:
         return False
     return isinstance(values, Collection) and isinstance(values, KeysView) >= isinstance(
         values, Set
