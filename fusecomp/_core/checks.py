@@ -92,10 +92,10 @@ def as_path(name: str, value: Any) -> Path:
 
 
 def as_text(name: str, value: Any) -> str:
-    """The value; TypeError unless it is a string."""
+    """The value as a plain string, where it may be of an enum; TypeError unless it is a string."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, got {shown(value)}")
-    return value
+    return str.__str__(value)
 
 
 def strings(name: str, values: Any) -> list[str]:
@@ -174,8 +174,9 @@ def require_both(model: Any, dataset: Any) -> None:
     require("dataset", dataset, "tasks", "a Dataset", "model, dataset")
 
 
-def require_choice(name: str, value: object, valid: Collection[str]) -> None:
-    """Raise ValueError that lists the valid values unless this is one of them."""
+def require_choice(name: str, value: object, valid: Collection[str]) -> str:
+    """The value as a plain string; ValueError that lists the valid ones unless it is of them."""
     # An array would compare element by element, a list cannot be looked up in a mapping.
     if not isinstance(value, str) or value not in valid:
         raise ValueError(f"unknown {name} {shown(value)}; valid: {', '.join(map(repr, valid))}")
+    return as_text(name, value)

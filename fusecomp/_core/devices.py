@@ -75,7 +75,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
     Raises:
         ValueError: on another precision, or fp16 on a CPU, where it is some 80 times slower.
     """
-    require_choice("precision", precision, PRECISIONS)
+    precision = require_choice("precision", precision, PRECISIONS)
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision='fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU")
     dtype = PRECISIONS[precision]

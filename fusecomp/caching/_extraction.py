@@ -1,7 +1,7 @@
 """Computing the features of every picture or text of some datasets, once."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -42,8 +42,9 @@ class Extraction:
         object.__setattr__(self, "batch_size", whole_number("batch_size", self.batch_size, 1))
         if self.workers is not None:
             object.__setattr__(self, "workers", whole_number("workers", self.workers, 0))
-        require_choice("precision", self.precision, PRECISIONS)
-        require_choice("on_error", self.on_error, ON_ERROR)
+        choices: dict[str, Collection[str]] = {"precision": PRECISIONS, "on_error": ON_ERROR}
+        for name, valid in choices.items():
+            object.__setattr__(self, name, require_choice(name, getattr(self, name), valid))
         if self.dtype is not None and self.dtype not in FLOATING:
             valid = ", ".join(map(str, FLOATING))
             raise ValueError(f"dtype must be floating, one of {valid}; got {shown(self.dtype)}")

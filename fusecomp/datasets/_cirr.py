@@ -56,7 +56,7 @@ class CIRR(FixedTriplets):
     """
 
     def __init__(self, root: str | Path, split: str, name: str = "CIRR") -> None:
-        require_choice("split", split, _SPLITS)
+        split = require_choice("split", split, _SPLITS)
         self.root = as_path("root", root)
         self.split = split
         self.name = as_text("name", name)

@@ -87,18 +87,15 @@ class FashionIQ:
         if isinstance(categories, str):
             categories = (categories,)
         categories = ordered("categories", categories, "names")
-        require_choice("split", split, SPLITS)
-        for category in categories:
-            require_choice("category", category, CATEGORIES)
+        split = require_choice("split", split, SPLITS)
+        categories = [require_choice("category", c, CATEGORIES) for c in categories]
         if not categories or len(set(categories)) != len(categories):
             raise ValueError(f"categories must be distinct, at least one; got {categories!r}")
-        require_choice("captions", captions, CAPTIONS)
-        require_choice("gallery", gallery, _GALLERIES)
         self.root = as_path("root", root)
         self.split = split
         self.categories = tuple(categories)
-        self.captions = captions
-        self.gallery = gallery
+        self.captions = require_choice("captions", captions, CAPTIONS)
+        self.gallery = require_choice("gallery", gallery, _GALLERIES)
         self.exclude_reference = flag("exclude_reference", exclude_reference)
         self.name = as_text("name", name)
         self._galleries: dict[str, tuple[str, ...]] = {}

@@ -3,7 +3,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from fusecomp._core.checks import as_path, flag, ordered, require_choice, shown
+from fusecomp._core.checks import as_path, as_text, flag, ordered, require_choice, shown
 from fusecomp.datasets._alike import warn_of_missing_words
 from fusecomp.datasets._fixed import FixedTriplets
 from fusecomp.datasets._folder import PictureFolder
@@ -53,7 +53,7 @@ class TripletTable(FixedTriplets):
             the picture that they hold.
 
     Raises:
-        TypeError: if path or images is no path.
+        TypeError: if path or images is no path, or split no string.
         FileNotFoundError: if there is no such file, folder or picture.
         ValueError: on an unknown option or split, names of splits that look alike (where a split
             is asked for), an id that leads out of the folder, or a file that is not as described;
@@ -84,11 +84,10 @@ class TripletTable(FixedTriplets):
         gallery: str = "all",
         exclude_reference: bool = True,
     ) -> None:
-        require_choice("gallery", gallery, _GALLERIES)
         self.table = as_path("path", path)
-        self.split = split
+        self.split = None if split is None else as_text("split", split)
         self.ks = _as_ks(ks)
-        self.gallery = gallery
+        self.gallery = require_choice("gallery", gallery, _GALLERIES)
         self.exclude_reference = flag("exclude_reference", exclude_reference)
         folder = as_path("images", images)
         rows = read_table(self.table)

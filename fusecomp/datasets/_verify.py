@@ -3,7 +3,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fusecomp._core.checks import as_path, flag, require_choice, shown
+from fusecomp._core.checks import as_path, as_text, flag, require_choice, shown
 from fusecomp.datasets._verify_report import VerifyReport
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def verify(
         ``findings`` holds every name, ``to_dict()`` is for JSON.
 
     Raises:
-        TypeError: if root or images is no path.
+        TypeError: if root or images is no path, or split no string.
         FileNotFoundError: if the dataset is not there.
         ValueError: on an unknown dataset or option, or an annotation file that cannot be read.
         ImportError: if Pillow is missing.
@@ -61,9 +61,10 @@ def verify(
         >>> report.ok, report.findings[0].kind, report.findings[0].names
         (False, 'empty', ('blue.png',))
     """
-    require_choice("dataset", dataset, _DATASETS)
+    dataset = require_choice("dataset", dataset, _DATASETS)
     root = as_path("root", root)
     images = None if images is None else as_path("images", images)
+    split = None if split is None else as_text("split", split)
     decode = flag("decode", decode)
     whole = isinstance(workers, Integral) and not isinstance(workers, bool)
     if workers is not None and not (whole and workers > 0):

@@ -60,7 +60,7 @@ class TaskFeatures:
         on_error: str = "raise",
     ) -> None:
         require_both(model, dataset)
-        require_choice("on_error", on_error, ON_ERROR)
+        on_error = require_choice("on_error", on_error, ON_ERROR)
         if workers is not None:
             workers = whole_number("workers", workers, 0)
         check_tasks(dataset.tasks())

@@ -64,9 +64,8 @@ class TripletMargin(Printed):
         exclude: Collection[str] = (),
     ) -> None:
         super().__init__()
-        require_choice("mining", mining, _MINING)
         self.margin = number("margin", margin, 0)
-        self.mining = mining
+        self.mining = require_choice("mining", mining, _MINING)
         self.exclude = check_exclude(exclude)
 
     def forward(

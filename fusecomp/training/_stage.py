@@ -135,7 +135,7 @@ class StageConfig:
         for name in _FLAGS:
             self._set(name, flag(name, getattr(self, name)))
         for name, valid in _CHOICES.items():
-            require_choice(name, getattr(self, name), valid)
+            self._set(name, require_choice(name, getattr(self, name), valid))
         self._check_numbers()
         self._check_names()
 

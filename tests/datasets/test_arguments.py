@@ -2,22 +2,25 @@
 
 import math
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from raising import shown_id
+from verifying import check
 
 from fusecomp.datasets import CIRR, FashionIQ, TripletTable, verify, without
 from fusecomp.evaluation import write_cirr_submission
+from fusecomp.training import StageConfig
 
 NO_FLAGS = ["no", "False", "True", "", 0, 1, None, [], 1.0]
 NO_PATHS = [None, b"images", 5, ["images"], True, math.nan]
 NO_KS: list[Any] = [
     *(5, None, "15", b"15", True),
     *([True], [1.0], ["5"], [0], [-1], [5, 5], [None], [math.nan], [], [[1, 5]]),
-    *({1, 5}, frozenset((1, 5)), {1: 1, 5: 5}, {1: 1, 5: 5}.keys(), np.array([[1, 5]])),
+    *({1, 5}, frozenset((1, 5)), {1: 1, 5: 5}, {1: 1, 5: 5}.items(), np.array([[1, 5]])),
 ]
 
 
@@ -151,3 +154,48 @@ def test_a_submission_is_made_of_a_ranking(tiny_cirr: Path, tmp_path: Path) -> N
     dataset: Any = CIRR(tiny_cirr, "test1")
     with pytest.raises(ValueError, match=r"ranking.tasks must be a list of rankings, as fusecomp"):
         write_cirr_submission(dataset, tmp_path)
+
+
+# As somebody may keep options; unlike StrEnum's, its members print as Choice.val.
+Choice = Enum(
+    "Choice",
+    {
+        "val": "val",
+        "split": "split",
+        "both": "both",
+        "dress": "dress",
+        "fashioniq": "fashioniq",
+        "fp32": "fp32",
+    },
+    type=str,
+)
+KINDS: list[Callable[[str], Any]] = [Choice, np.str_, lambda name: np.array([name])[0]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_option_of_another_kind_of_string_is_the_plain_one(
+    folder: Path, tiny_fashioniq: Path, tiny_cirr: Path, kind: Callable[[str], Any]
+) -> None:
+    (folder.parent / "mine.csv").write_text("reference,text,target,split\na,x,b,val\n")
+
+    def made(kind: Callable[[str], Any]) -> list[Any]:
+        fashion = {"categories": [kind("dress")], "captions": kind("both"), "gallery": kind("val")}
+        return [
+            table(folder, split=kind("val"), gallery=kind("split")),
+            FashionIQ(tiny_fashioniq, kind("val"), **fashion),
+            CIRR(tiny_cirr, kind("val"), kind("both")),
+            StageConfig(epochs=1, batch_size=2, lr=0.1, precision=kind("fp32")),
+        ]
+
+    for one, other in zip(made(kind), made(str), strict=True):
+        assert repr(one) == repr(other)
+        described = [f"{value}" for value in getattr(one, "protocol", {}).values()]
+        assert described == [*getattr(other, "protocol", {}).values()]
+    assert verify(kind("fashioniq"), tiny_fashioniq).ok is verify("fashioniq", tiny_fashioniq).ok
+
+
+@pytest.mark.parametrize("value", [np.array(["val"]), ["val"], 5, b"val", True, ("val",)])
+def test_the_split_of_a_table_is_a_string(folder: Path, value: Any) -> None:
+    for use in (lambda: table(folder, split=value), lambda: check(folder, split=value)):
+        with pytest.raises(TypeError, match="split must be a string, got"):
+            use()
