@@ -18,6 +18,7 @@ __all__ = [
     "as_text",
     "can_be_listed",
     "flag",
+    "has_half_character",
     "no_class",
     "number",
     "ordered",
@@ -96,6 +97,15 @@ def as_text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, got {shown(value)}")
     return str.__str__(value)
+
+
+def has_half_character(text: str) -> bool:
+    """Whether a text holds half of a character, as a torn emoji; no tokenizer takes it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def strings(name: str, values: Any) -> list[str]:

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from unicodedata import category, normalize
 
-__all__ = ["folded", "is_missing_word", "require_no_list", "warn_of_missing_words"]
+from fusecomp._core.checks import has_half_character
+
+__all__ = ["folded", "is_missing_word", "require_no_list", "require_text", "warn_of_missing_words"]
 
 # How a printed list begins and ends, also within a call, as in array(['a'], dtype=object).
 _BRACKETED = re.compile(r"([A-Za-z_][\w.]*\(|[\[{(]).*[\]})]", re.DOTALL)
@@ -15,7 +17,7 @@ _BRACKETED = re.compile(r"([A-Za-z_][\w.]*\(|[\[{(]).*[\]})]", re.DOTALL)
 _STRING_OR_GAP = re.compile(
     r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b(?:nan|NaN|NaT|None|null)\b|<NA>|\.\.\.""", re.DOTALL
 )
-_EMPTY = ("()", "set()", "frozenset()")
+_EMPTY = ("()", "set()", "frozenset()", "OrderedDict()")
 # As they print a value that is not there; "none" and "n/a" are captions of FashionIQ.
 _MISSING_WORDS = frozenset(("nan", "NaN", "NaT", "None", "null", "<NA>"))
 
@@ -36,6 +38,16 @@ def require_no_list(where: str, field: str, text: str, way_out: str) -> None:
     """Raise ValueError if a text is a list in the form in which programs print it."""
     if _is_printed_list(text.strip()):
         raise ValueError(f"{where}: {field} is a list that was printed, {text!r:.80}; {way_out}")
+
+
+def require_text(where: str, field: str, text: str, way_out: str) -> None:
+    """Raise ValueError if a text is a printed list, or holds half of a character."""
+    require_no_list(where, field, text, way_out)
+    if has_half_character(text):
+        raise ValueError(
+            f"{where}: {field} holds half of a character, such as of an emoji, {text!a:.80}; "
+            "write all of it, or remove it"
+        )
 
 
 def _is_printed_list(text: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fusecomp._core.files import read_json, read_list
-from fusecomp.datasets._alike import require_no_list
+from fusecomp.datasets._alike import require_text
 from fusecomp.datasets._names import require_below
 
 __all__ = ["SOURCE", "CirrFolder", "CirrPair", "pair_problems", "read_files", "read_pairs"]
@@ -107,7 +107,7 @@ def _pair(row: Any, where: str, has_target: bool) -> CirrPair:
             "fetch the file again"
         )
     caption = _field(row, "caption", str, where)
-    require_no_list(where, "caption", caption, "write the caption itself")
+    require_text(where, "caption", caption, "write the caption itself")
     return CirrPair(
         pair_id=str(_field(row, "pairid", int, where)),
         reference=_field(row, "reference", str, where),

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fusecomp._core.files import read_list
-from fusecomp.datasets._alike import require_no_list
+from fusecomp.datasets._alike import require_text
 from fusecomp.datasets._names import NamedFiles, require_below, told_apart
 
 __all__ = ["CATEGORIES", "SPLITS", "FashionIQPictures", "parse_row", "read_split"]
@@ -116,7 +116,7 @@ def parse_row(row: Any, where: str, has_target: bool) -> tuple[str, str | None, 
     ):
         raise ValueError(f"{where}: captions must be two strings, got {captions!r}")
     for caption in captions:
-        require_no_list(where, "a caption", caption, "write the captions themselves")
+        require_text(where, "a caption", caption, "write the captions themselves")
     reference, target = row["candidate"], row.get("target")
     if not isinstance(reference, str) or not isinstance(target, str if has_target else str | None):
         raise ValueError(f"{where}: candidate and target must be image ids, got {row!r}")

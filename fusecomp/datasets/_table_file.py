@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusecomp._core.files import open_regular, parse_json
-from fusecomp.datasets._alike import folded, is_missing_word, require_no_list
+from fusecomp.datasets._alike import folded, is_missing_word, require_no_list, require_text
 from fusecomp.datasets._names import require_below, told_apart
 
 __all__ = [
@@ -230,7 +230,8 @@ def _row(path: Path, line: int, number: int, fields: _Fields) -> TableRow:
         split=_optional(where, "split", fields),
     )
     for name, value in row.cells():
-        require_no_list(where, name, value, _LISTS)
+        check = require_text if name == "text" else require_no_list
+        check(where, name, value, _LISTS)
         if name in _IMAGES:
             require_below(where, name, value)
     return row

@@ -1,6 +1,6 @@
 from typing import Any
 
-from fusecomp._core.checks import shown, strings
+from fusecomp._core.checks import has_half_character, shown, strings
 
 __all__ = ["list_of_texts"]
 
@@ -10,7 +10,7 @@ def list_of_texts(texts: Any) -> list[str]:
 
     Raises:
         ValueError: if they are no list of strings, such as a plain string, which would be taken
-            apart into letters, or if there are none.
+            apart into letters, if there are none, or if one holds half of a character.
     """
     if isinstance(texts, str):
         given = shown(texts)
@@ -20,4 +20,9 @@ def list_of_texts(texts: Any) -> list[str]:
     rows = strings("texts", texts)
     if not rows:
         raise ValueError('texts must hold at least one string, as ["is red"], got none')
+    for place, text in enumerate(rows):
+        if not text.isascii() and has_half_character(text):
+            raise ValueError(
+                f"texts[{place}] holds half of a character, such as of an emoji: {text!a:.80}"
+            )
     return rows

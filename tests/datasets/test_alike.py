@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from verifying import check, named, reasons
 
-from fusecomp.datasets import TripletTable
+from fusecomp.datasets import CIRR, FashionIQ, TripletTable
 from fusecomp.datasets._alike import folded, require_no_list
 
 ROW = {"reference": "a", "text": "is blue", "target": "b"}
@@ -213,9 +213,8 @@ KINDS: list[Any] = [
 def test_every_printed_list_of_texts_is_known(
     texts: list[Any], kind: Any, written: Callable[[Any], str]
 ) -> None:
-    if texts or kind is not OrderedDict.fromkeys:  # an empty one is printed as a call of nothing
-        with pytest.raises(ValueError, match="is a list that was printed"):
-            require_no_list("file", "text", written(kind(texts)), "")
+    with pytest.raises(ValueError, match="is a list that was printed"):
+        require_no_list("file", "text", written(kind(texts)), "")
 
 
 # Missing values that were printed
@@ -254,3 +253,33 @@ def test_words_that_people_write_are_texts(folder: Path, text: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert TripletTable(write(folder, [ROW | {"text": text}]), folder).texts() == [text]
+
+
+# Halves of characters
+
+HALVES = ["is \ud83d red", "\udc4d", "\ud83d\ud83d", "caf\udce9"]
+
+
+@pytest.mark.parametrize("text", HALVES, ids=ascii)
+def test_half_of_a_character_is_refused_when_it_is_read(
+    folder: Path, tiny_fashioniq: Path, tiny_cirr: Path, text: str
+) -> None:
+    table = write(folder, [ROW, ROW | {"text": ["is red", text]}])
+    for read in (lambda: TripletTable(table, folder), lambda: check(folder, "jsonl")):
+        with pytest.raises(ValueError, match=r"mine.jsonl, line 2: text holds half of a character"):
+            read()
+    for root, file, where in (
+        (tiny_fashioniq, "captions/cap.dress.val.json", "entry 0: a caption"),
+        (tiny_cirr, "cirr/captions/cap.rc2.val.json", "entry 0: caption"),
+    ):
+        rows = json.loads((root / file).read_text())
+        rows[0] |= {"captions": ["is red", text], "caption": text}
+        (root / file).write_text(json.dumps(rows))
+        with pytest.raises(ValueError, match=f"{where} holds half of a character, .*'"):
+            CIRR(root, "val") if "cirr" in file else FashionIQ(root, "val")
+
+
+def test_whole_characters_are_read_however_json_writes_them(folder: Path) -> None:
+    table = write(folder, [ROW | {"text": "is \U0001f44d größer"}])
+    assert "\\ud83d\\udc4d" in table.read_text()
+    assert TripletTable(table, folder).texts() == ["is \U0001f44d größer"]

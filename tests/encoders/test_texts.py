@@ -104,3 +104,12 @@ def test_one_stranger_among_strings_is_found(
 @given(texts=st.lists(st.text(), min_size=1))
 def test_strings_stay_as_they_are(texts: list[str]) -> None:
     assert list_of_texts(texts) == texts
+
+
+@given(st.lists(st.text(max_size=6), max_size=4), st.characters(categories=["Cs"]), st.data())
+def test_half_of_a_character_is_named_with_its_text(
+    texts: list[str], half: str, data: st.DataObject
+) -> None:
+    row = data.draw(st.integers(0, len(texts)))
+    with pytest.raises(ValueError, match=rf"^texts\[{row}\] holds half of a character, such as of"):
+        list_of_texts([*texts[:row], f"is {half}", *texts[row:]])
