@@ -3,13 +3,21 @@
 import ast
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from unicodedata import category, normalize
 
 from fusecomp._core.checks import has_half_character
 
-__all__ = ["folded", "is_missing_word", "require_no_list", "require_text", "warn_of_missing_words"]
+__all__ = [
+    "folded",
+    "is_blank",
+    "is_missing_word",
+    "require_no_list",
+    "require_text",
+    "warn_of_blank_captions",
+    "warn_of_missing_words",
+]
 
 # How a printed list begins and ends, also within a call, as in array(['a'], dtype=object).
 _BRACKETED = re.compile(r"([A-Za-z_][\w.]*\(|[\[{(]).*[\]})]", re.DOTALL)
@@ -27,6 +35,11 @@ def folded(name: str) -> str:
     """The name without what a reader does not see: case, blanks, the form of letters."""
     letters = normalize("NFKC", normalize("NFKC", name).casefold())
     return "".join(c for c in letters if not c.isspace() and category(c) != "Cf")
+
+
+def is_blank(text: str) -> bool:
+    """Whether a reader sees nothing of a text: blanks, or characters without width."""
+    return not (text.strip() if text.isascii() else folded(text))
 
 
 def is_missing_word(text: str) -> bool:
@@ -93,6 +106,20 @@ def _is_literal(node: ast.AST | None) -> bool:
     if isinstance(node, ast.List | ast.Tuple | ast.Set):
         return all(map(_is_literal, node.elts))
     return isinstance(node, ast.Constant)
+
+
+def warn_of_blank_captions(places: Sequence[str]) -> None:
+    """Warn if there are queries whose captions say nothing.
+
+    Args:
+        places: where each of them is.
+    """
+    if places:
+        warnings.warn(
+            f"{places[0]}: nothing can be read in the captions but blanks, dots and commas; there "
+            f"are {len(places):,} such entries, whose queries say nothing: remove them",
+            stacklevel=3,
+        )
 
 
 def warn_of_missing_words(found: Iterable[tuple[str, str]]) -> None:

@@ -7,8 +7,13 @@ import numpy as np
 
 from fusecomp._core.checks import as_path, as_text, flag, ordered, require_choice, whole_number
 from fusecomp._core.files import read_list
-from fusecomp.datasets._alike import is_missing_word, warn_of_missing_words
-from fusecomp.datasets._captions import CAPTIONS, RANDOM
+from fusecomp.datasets._alike import (
+    is_blank,
+    is_missing_word,
+    warn_of_blank_captions,
+    warn_of_missing_words,
+)
+from fusecomp.datasets._captions import CAPTIONS, RANDOM, clean
 from fusecomp.datasets._fashioniq_files import (
     CATEGORIES,
     SPLITS,
@@ -59,7 +64,8 @@ class FashionIQ:
             name that leads out of the folder, or a target that ``exclude_reference`` leaves out.
 
     Warns:
-        UserWarning: if captions are words such as ``"nan"``, as they are printed for a missing one.
+        UserWarning: if captions are words such as ``"nan"``, as they are printed for a missing one,
+            or if nothing but blanks, dots and commas is in both of a pair.
 
     Example:
         >>> import tempfile
@@ -101,8 +107,10 @@ class FashionIQ:
         self._galleries: dict[str, tuple[str, ...]] = {}
         # The queries that each row may give: all of them, or one drawn for "random".
         self._rows: dict[str, list[tuple[Triplet, ...]]] = {}
+        self._blank: list[str] = []
         words = [word for category in self.categories for word in self._read(category)]
         warn_of_missing_words(words)
+        warn_of_blank_captions(self._blank)
 
     def _read(self, category: str) -> list[tuple[str, str]]:
         """Read the files of a category; returns the captions that are a word such as "nan"."""
@@ -122,6 +130,8 @@ class FashionIQ:
                     f"{where}: the target is the candidate, {target!r}, which exclude_reference "
                     "leaves out of its ranking; remove the entry, or keep the references"
                 )
+            if all(is_blank(clean(caption)) for caption in pair):
+                self._blank.append(where)
             words += [(f"{where}: a caption", text) for text in pair if is_missing_word(text)]
             rows.append(
                 tuple(

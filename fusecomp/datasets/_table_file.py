@@ -2,6 +2,7 @@
 
 import csv
 import io
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from fusecomp._core.files import open_regular, parse_json
-from fusecomp.datasets._alike import folded, is_missing_word, require_no_list, require_text
+from fusecomp.datasets._alike import (
+    folded,
+    is_blank,
+    is_missing_word,
+    require_no_list,
+    require_text,
+)
 from fusecomp.datasets._names import require_below, told_apart
 
 __all__ = [
@@ -35,6 +42,15 @@ _QUOTES = (
     "put texts that hold commas, quotes or line breaks between quotes, and write a quote inside "
     'as ""'
 )
+# How files begin that are no texts.
+_OTHER_KINDS = {
+    b"\x1f\x8b": "compressed with gzip",
+    b"PK\x03\x04": "a zip archive or a spreadsheet",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ": "compressed with xz",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"PAR1": "a Parquet file",
+}
 _TOO_LONG = (
     "no cell may have more characters: shorten it, close a quotation mark that was left open, or "
     "write the table as JSONL"
@@ -99,7 +115,12 @@ def _read_text(path: Path) -> str:
             content = file.read()
     except FileNotFoundError:
         raise FileNotFoundError(f"no file {path}") from None
-    if b"\0" in content[:2]:
+    for start, kind in _OTHER_KINDS.items():
+        if content.startswith(start):
+            raise ValueError(
+                f"{path} is {kind}, not a text; unpack it, or save it as a {path.suffix}"
+            )
+    if b"\0" in content[:2] or content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         raise ValueError(
             f"{path}, line 1: not UTF-8 (but UTF-16, it seems); save the file as UTF-8"
         )
@@ -294,7 +315,7 @@ def row_problems(rows: Iterable[TableRow]) -> Iterator[tuple[TableRow, str]]:
     queries: dict[str, int] = {}
     seen: dict[tuple[str, tuple[str, ...], str | None], int] = {}
     for row in rows:
-        if not all(text.strip() for text in row.texts):
+        if any(map(is_blank, row.texts)):
             yield row, "the text is blank; say what is different, or remove the row"
         if row.target == row.reference:
             yield row, f"the target is the reference, {row.target!r}; a query asks for another one"

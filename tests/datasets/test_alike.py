@@ -283,3 +283,24 @@ def test_whole_characters_are_read_however_json_writes_them(folder: Path) -> Non
     table = write(folder, [ROW | {"text": "is \U0001f44d größer"}])
     assert "\\ud83d\\udc4d" in table.read_text()
     assert TripletTable(table, folder).texts() == ["is \U0001f44d größer"]
+
+
+# Captions that say nothing
+
+SAYING_NOTHING = ["", " ", "...", "?", "., ?", "\u200b", "\xa0.", "\u3000\u2060"]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("first", SAYING_NOTHING, ids=ascii)
+def test_pairs_that_say_nothing_are_counted(tiny_fashioniq: Path, first: str, split: str) -> None:
+    path = tiny_fashioniq / f"captions/cap.dress.{split}.json"
+    rows = json.loads(path.read_text())
+    for second in SAYING_NOTHING:
+        path.write_text(json.dumps([*rows, *[rows[0] | {"captions": [first, second]}] * 2]))
+        counted = rf"dress.{split}.json, entry {len(rows)}: nothing can be read .* are 2 such"
+        with pytest.warns(UserWarning, match=counted):
+            FashionIQ(tiny_fashioniq, split)
+    path.write_text(json.dumps([*rows, rows[0] | {"captions": [first, "is red"]}]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # one of two is empty in the published files too
+        FashionIQ(tiny_fashioniq, split)

@@ -1,8 +1,11 @@
 """TripletTable: one's own triplets from CSV and JSONL, and tables that are not as they must be."""
 
+import bz2
 import csv
+import gzip
 import io
 import json
+import lzma
 import os
 import tempfile
 from collections.abc import Callable, Iterable
@@ -364,7 +367,28 @@ def test_another_encoding_is_named_with_its_line(
     path = tmp_path / f"mine.{suffix}"
     path.write_bytes("reference,text,target\na,is blue,b\na,größer,b\n".encode(encoding))
     line = 3 if encoding == "latin-1" else 1
-    with pytest.raises(ValueError, match=f"line {line}: not UTF-8 .* save the file as UTF-8"):
+    guess = "" if encoding == "latin-1" else r"\(but UTF-16, it seems\); "
+    with pytest.raises(ValueError, match=f"line {line}: not UTF-8 .*{guess}save the file as UTF-8"):
+        TripletTable(path, images)
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "compressed with gzip": gzip.compress,
+    "compressed with bzip2": bz2.compress,
+    "compressed with xz": lzma.compress,
+    "a zip archive or a spreadsheet": lambda content: b"PK\x03\x04" + content,
+    "a Parquet file": lambda content: b"PAR1" + content + b"PAR1",
+}
+
+
+@pytest.mark.parametrize("kind", PACKED)
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_file_that_is_no_text_is_named(
+    images: Path, tmp_path: Path, suffix: str, kind: str
+) -> None:
+    path = tmp_path / f"mine.{suffix}"
+    path.write_bytes(PACKED[kind](b"reference,text,target\na,is blue,b\n"))
+    with pytest.raises(ValueError, match=rf"mine.{suffix} is {kind}, not a text; unpack it, or"):
         TripletTable(path, images)
 
 
@@ -434,6 +458,8 @@ def test_jsonl_that_cannot_be_read(images: Path, tmp_path: Path, content: str, e
     [
         ({"text": " \t"}, "the text is blank; say what is different"),
         ({"text": ["is red", ""]}, "the text is blank"),
+        ({"text": "\u200b"}, "the text is blank"),
+        ({"text": ["is red", "\u2060 \ufeff\u3000"]}, "the text is blank"),
         ({"text": "x", "target": "a"}, "the target is the reference, 'a'"),
         ({"text": "x", "query_id": "q"}, "the query_id 'q' stands on line 1 already"),
         ({}, "reference, text and target are those of line 1; remove one"),
