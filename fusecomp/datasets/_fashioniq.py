@@ -177,8 +177,8 @@ class FashionIQ:
         """Where the picture lies, or would lie.
 
         Raises:
-            ValueError: if the dataset does not know the image, or two folders have different
-                files of it.
+            ValueError: if the dataset does not know the image, two folders have different files
+                of it, or its only file has a suffix that is not read, such as .webp.
         """
         if image_id not in self._known:
             raise ValueError(f"unknown image {image_id!r}: not in split {self.split!r}")

@@ -1,7 +1,7 @@
 """The files of FashionIQ: what must stand in them, and where the images lie."""
 
 import filecmp
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +14,8 @@ __all__ = ["CATEGORIES", "SPLITS", "FashionIQPictures", "parse_row", "read_split
 SPLITS = ("train", "val", "test")
 CATEGORIES = ("dress", "shirt", "toptee")
 _SUFFIXES = (".png", ".jpg", ".jpeg")
+# Of images too, but not read.
+_OTHER_SUFFIXES = (".webp", ".gif", ".bmp", ".tif", ".tiff", ".jfif", ".avif")
 
 
 class FashionIQPictures:
@@ -31,7 +33,10 @@ class FashionIQPictures:
         places = [_names(self.folder, place) for place in (".", *CATEGORIES)]
         # All that lies there, as paths below ``images``.
         self.names = [name for names in places for name in names]
-        self._files = NamedFiles(pair for names in places for pair in _preferred(names))
+        self._files, self._unread = (
+            NamedFiles(pair for names in places for pair in _preferred(names, suffixes))
+            for suffixes in (_SUFFIXES, _OTHER_SUFFIXES)
+        )
         self._chosen: dict[str, Path] = {}
 
     def find(self, image_id: str) -> list[str]:
@@ -42,14 +47,20 @@ class FashionIQPictures:
         """Where the image lies, or would lie.
 
         Raises:
-            ValueError: if it has files that differ.
+            ValueError: if it has files that differ, or one of a suffix that is not read alone.
         """
         if image_id not in self._chosen:
             self._chosen[image_id] = self._choose(image_id)
         return self._chosen[image_id]
 
     def _choose(self, image_id: str) -> Path:
-        names = self.find(image_id) or [f"{image_id}.png"]
+        names = self.find(image_id)
+        if not names and (unread := self._unread.find(image_id)):
+            raise ValueError(
+                f"image {image_id!r} has only the file {self.folder / unread[0]}, whose suffix is "
+                f"none of {', '.join(_SUFFIXES)}: rename it to .png or .jpg, whatever its format"
+            )
+        names = names or [f"{image_id}.png"]
         first, *others = (self.folder / name for name in names)
         for other in others:
             if not filecmp.cmp(first, other, shallow=False):
@@ -70,11 +81,11 @@ def _names(folder: Path, place: str) -> list[str]:
     )
 
 
-def _preferred(names: Iterable[str]) -> Iterable[tuple[str, str]]:
-    """The images of one folder and their files."""
+def _preferred(names: Iterable[str], suffixes: Sequence[str]) -> Iterable[tuple[str, str]]:
+    """The images of one folder and their files of these suffixes."""
     found: dict[str, str] = {}
     # In turn of preference, the last one wins.
-    for suffix in reversed(_SUFFIXES):
+    for suffix in reversed(suffixes):
         for name in names:
             if name.lower().endswith(suffix):
                 found[name[: -len(suffix)].rpartition("/")[2]] = name

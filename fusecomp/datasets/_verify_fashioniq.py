@@ -149,7 +149,9 @@ def _pictures(root: Path, ids: frozenset[str]) -> tuple[dict[str, Path], list[Fi
     pictures, differing = {}, {}
     for image_id in sorted(ids):
         try:
-            pictures[image_id] = folder.path(image_id)
+            # One of another suffix is missing, and named among the strays.
+            lost = folder.folder / f"{image_id}.png"
+            pictures[image_id] = folder.path(image_id) if folder.find(image_id) else lost
         except ValueError as error:
             differing[image_id] = str(error)
     findings = []

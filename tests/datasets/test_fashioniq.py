@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from verifying import named
 
-from fusecomp.datasets import FashionIQ
+from fusecomp.datasets import FashionIQ, verify
 from fusecomp.types import Triplet
 
 Shared = Callable[[str], Path]
@@ -466,3 +467,25 @@ def test_two_folders_with_different_files_of_an_image_are_refused(
     assert str(tiny_fashioniq / other) in str(error.value)
     assert str(tiny_fashioniq / "images/dress/Dval03.png") in str(error.value)
     assert data.path("Dval04").read_bytes() == b"Dval04"
+
+
+@pytest.mark.parametrize("place", ["", "dress/"])
+@pytest.mark.parametrize("suffix", [".webp", ".GIF", ".bmp", ".tiff", ".jfif", ".avif"])
+def test_a_file_of_a_suffix_that_is_not_read_is_named(
+    tiny_fashioniq: Path, suffix: str, place: str
+) -> None:
+    data = FashionIQ(tiny_fashioniq, "val", ["dress"])
+    image_id = data.image_ids[0]
+    images = tiny_fashioniq / "images"
+    (images / place).mkdir(parents=True, exist_ok=True)
+    for path in images.rglob(f"{image_id}.*"):
+        path.unlink()
+    (images / f"{place}{image_id}{suffix}").write_bytes(b"an image")
+    with pytest.raises(ValueError, match=rf"{image_id}{suffix}, whose suffix is none of .png, .j"):
+        FashionIQ(tiny_fashioniq, "val", ["dress"]).path(image_id)
+    report = verify("fashioniq", tiny_fashioniq)
+    assert f"{place}{image_id}{suffix}" in named(report, "misnamed")
+    assert image_id in named(report, "missing")
+    (images / f"{image_id}.png").write_bytes(b"an image")
+    read = FashionIQ(tiny_fashioniq, "val", ["dress"]).path(image_id)
+    assert read == images / f"{image_id}.png"
