@@ -4,6 +4,7 @@ Each returns the value as Python's own kind, so that a NumPy number prints and s
 """
 
 import math
+import os
 from collections.abc import Collection, Mapping, Set
 from numbers import Integral, Real
 from os import PathLike, fspath
@@ -80,12 +81,22 @@ def flag(name: str, value: Any) -> bool:
 
 
 def as_path(name: str, value: Any) -> Path:
-    """The value as a path; TypeError unless it is a string or a path."""
+    """The value as a path; TypeError unless it is a string or a path.
+
+    ValueError on a text that no path can be.
+    """
     path = fspath(value) if isinstance(value, PathLike) else value
     if not isinstance(path, str):
         raise TypeError(f"{name} must be a path, got {shown(value)}")
     if "\0" in path:
         raise ValueError(f"{name} must be a path, which holds no NUL, got {shown(value)}")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} must be a path, which the file system's {error.encoding} cannot write: got "
+            f"{shown(value)}"
+        ) from error
     return Path(path)
 
 
