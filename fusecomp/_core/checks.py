@@ -46,7 +46,7 @@ def whole_number(name: str, value: Any, least: int, most: float = _LARGEST) -> i
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """The value as a float; ValueError unless it is a finite number in [low, high)."""
-    found = _as_float(value)
+    found = _as_float(name, value)
     if not (math.isfinite(found) and low <= found < high):
         wanted = f"in [{low}, {high})"
         if high == math.inf:
@@ -57,16 +57,16 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
 
 def positive(name: str, value: Any) -> float:
     """The value as a float; ValueError unless it is a number, positive and finite."""
-    found = _as_float(value)
+    found = _as_float(name, value)
     if not 0 < found < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {shown(value)}")
     return found
 
 
-def _as_float(value: Any) -> float:
-    """NaN for what is no number."""
+def _as_float(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
-        return math.nan
+        kind = type(value).__name__
+        raise ValueError(f"{name} must be an int or a float, got the {kind} {shown(value)}")
     try:
         return float(value)
     except OverflowError:
