@@ -14,8 +14,9 @@ from tasks import Toy, toy_task
 from torch import Tensor, nn
 
 import fusecomp as fc
-from fusecomp import evaluation, losses, report, retrieval
+from fusecomp import evaluation, losses, report, retrieval, training
 from fusecomp._core.similarity import cosine, normalize
+from fusecomp.encoders import OpenClipEncoder
 
 Call = Callable[[Any], Any]
 
@@ -42,6 +43,24 @@ def dual(**widths: Any) -> fc.DualEncoder:
 
 def build(**options: Any) -> fc.CachedEncoder:
     return fc.CachedEncoder.build(MODEL.encoder, DATA, **options)
+
+
+class OpenCLIP(nn.Module):
+    """Has what an OpenClipEncoder asks for."""
+
+    encode_image = encode_text = nn.Module.forward
+
+
+OPEN_CLIP = OpenClipEncoder(OpenCLIP(), lambda texts: EYE)
+STAGES: dict[str, Any] = {"loss": fc.InfoNCE(), "stage1": None, "stage2": stage()}
+
+
+def in_stages(**options: Any) -> training.TwoStageTrainer:
+    return training.TwoStageTrainer(CACHED, fc.Sum(), **STAGES, **options)
+
+
+def ablated(**options: Any) -> training.Ablation:
+    return training.ablation(CACHED, fc.Sum(), DATA, DATA, **STAGES, **options)
 
 
 # By argument: how a value gets there. The least value is 1, or what stands beside it.
@@ -384,6 +403,10 @@ PATHS: dict[str, Call] = {
     "path of CachedEncoder.load": lambda v: fc.CachedEncoder.load(v),
     "path of from_clip4cir": lambda v: fc.Combiner.from_clip4cir(v),
     "path of save_clip4cir": lambda v: fc.Combiner(2).save_clip4cir(v),
+    "path of OpenClipEncoder.from_clip4cir": lambda v: OpenClipEncoder.from_clip4cir(v),
+    "path of OpenClipEncoder.save_clip4cir": lambda v: OPEN_CLIP.save_clip4cir(v),
+    "workdir of TwoStageTrainer": lambda v: in_stages(workdir=0 if v is None else v),
+    "workdir of ablation": lambda v: ablated(workdir=0 if v is None else v),
 }
 
 
@@ -392,6 +415,10 @@ def test_what_is_no_path_is_named(name: str) -> None:
     for value in (None, 3, True, b"path", ["path"], {"path"}, object(), EYE):
         message = own_error(PATHS[name], value)
         assert message.startswith(f"{argument_of(name)} must be a path, got "), value
+    for value in ("a\0b", "a\ud800b", Path("a\0b"), Path("a\ud800b")):
+        message = own_error(PATHS[name], value)
+        assert message.startswith(f"{argument_of(name)} must be a path, which "), value
+        assert message.endswith(f"got {value!r}"), value
 
 
 # Objects in the place of others.

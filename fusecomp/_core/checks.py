@@ -4,6 +4,7 @@ Each returns the value as Python's own kind, so that a NumPy number prints and s
 """
 
 import math
+import os
 from collections.abc import Collection, KeysView, Mapping, Set
 from numbers import Integral, Real
 from os import PathLike, fspath
@@ -48,7 +49,7 @@ def whole_number(name: str, value: Any, least: int, most: float = _LARGEST) -> i
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """The value as a float; ValueError unless it is a finite number in [low, high)."""
-    found = _as_float(value)
+    found = _as_float(name, value)
     if not (math.isfinite(found) and low <= found < high):
         wanted = f"in [{low}, {high})"
         if high == math.inf:
@@ -59,16 +60,16 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
 
 def positive(name: str, value: Any) -> float:
     """The value as a float; ValueError unless it is a number, positive and finite."""
-    found = _as_float(value)
+    found = _as_float(name, value)
     if not 0 < found < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {shown(value)}")
     return found
 
 
-def _as_float(value: Any) -> float:
-    """NaN for what is no number."""
+def _as_float(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
-        return math.nan
+        kind = type(value).__name__
+        raise ValueError(f"{name} must be an int or a float, got the {kind} {shown(value)}")
     try:
         return float(value)
     except OverflowError:
@@ -83,12 +84,22 @@ def flag(name: str, value: Any) -> bool:
 
 
 def as_path(name: str, value: Any) -> Path:
-    """The value as a path; TypeError unless it is a string or a path."""
+    """The value as a path; TypeError unless it is a string or a path.
+
+    ValueError on a text that no path can be.
+    """
     path = fspath(value) if isinstance(value, PathLike) else value
     if not isinstance(path, str):
         raise TypeError(f"{name} must be a path, got {shown(value)}")
     if "\0" in path:
         raise ValueError(f"{name} must be a path, which holds no NUL, got {shown(value)}")
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} must be a path, which the file system's {error.encoding} cannot write: got "
+            f"{shown(value)}"
+        ) from error
     return Path(path)
 
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from fusecomp._core.checks import as_path
 from fusecomp._core.checksum import checksum, require_checksum
 
 __all__ = [
@@ -45,10 +46,11 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     On any error, Ctrl-C and a full disk included, what stood at ``path`` stays untouched.
 
     Raises:
+        ValueError: if no file can have this name.
         OSError: if writing fails; the message names ``path``. What the block raises about another
             file passes as it is.
     """
-    name = None
+    path, name = as_path("path", path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)

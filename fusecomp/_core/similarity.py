@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -118,10 +119,12 @@ def non_finite_rows(features: Tensor) -> list[int]:
 def check_tensor(value: Any, name: str) -> None:
     """Raise TypeError unless the value is a torch tensor, ValueError unless it is dense."""
     if not isinstance(value, Tensor):
-        raise TypeError(
-            f"{name} must be a torch tensor, got {type(value).__name__}; torch.from_numpy(...) "
-            "makes one of a NumPy array"
-        )
+        way_out = ""
+        if isinstance(value, np.ndarray):
+            way_out = "; torch.from_numpy(...) makes one of a NumPy array"
+        elif isinstance(value, list | tuple):
+            way_out = "; torch.tensor(...) makes one of numbers"
+        raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}{way_out}")
     if value.layout != torch.strided or value.is_nested:
         kind = "a nested tensor" if value.is_nested else value.layout
         raise ValueError(f"{name} must be dense, got {kind}; .to_dense() makes a sparse one so")

@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from fusecomp._core.checks import as_path
 from fusecomp._core.files import write_tensors
 from fusecomp._core.identity import fingerprint
 from fusecomp.encoders._clip import PROBE, in_precision_of, probe_hash, require_work, side_by_parts
@@ -156,11 +157,13 @@ class OpenClipEncoder(nn.Module):
             preprocess: by default the published one, ``clip_transform(size, TargetPad(1.25))``.
 
         Raises:
+            TypeError: if the path is none.
             FileNotFoundError: if there is no such file.
             ValueError: if the file is torn, unsafe, or holds no CLIP.
             ImportError: without open_clip.
         """
-        model, size = build_clip(read_clip4cir(Path(path)), Path(path))
+        path = as_path("path", path)
+        model, size = build_clip(read_clip4cir(path), path)
         import open_clip
 
         tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
@@ -170,15 +173,17 @@ class OpenClipEncoder(nn.Module):
         """Write a checkpoint that the published code loads into an equal model.
 
         Raises:
+            TypeError: if the path is none.
             ValueError: if the model does not have the layout of OpenAI's.
         """
+        path = as_path("path", path)
         weights = {name: t.detach().cpu() for name, t in self.model.state_dict().items()}
         if "text_projection" not in weights or "positional_embedding" not in weights:
             raise ValueError(
                 f"{type(self.model).__name__} has another layout than OpenAI's CLIP, which is the "
                 "only one that the published code loads; use ComposedEncoder.save"
             )
-        write_tensors(Path(path), {"epoch": epoch, "CLIP": weights})
+        write_tensors(path, {"epoch": epoch, "CLIP": weights})
 
 
 def _check(model: Any, tokenizer: Any, preprocess: Any) -> None:

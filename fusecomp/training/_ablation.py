@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from fusecomp._core.checks import as_path
 from fusecomp.caching import CachedEncoder
 from fusecomp.evaluation import Evaluation, evaluate
 from fusecomp.fusions import Sum
@@ -53,12 +54,13 @@ def ablation(
         workdir: gets the folders ``plain`` and ``tuned``; the same call again resumes.
 
     Raises:
+        TypeError: if an argument is something else, such as a workdir that is no path.
         ValueError: as ``Trainer``; also if the workdir belongs to another run.
         FileNotFoundError: if pictures are missing.
         PictureError: if one cannot be read.
     """
     name = type(fusion).__name__
-    folder = None if workdir is None else Path(workdir)
+    folder = None if workdir is None else as_path("workdir", workdir)
     plain = CachedEncoder.build(encoder, validation)
     models: dict[str, Fusion] = {
         "image only": _image_only,

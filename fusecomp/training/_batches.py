@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fusecomp._core.checks import ordered, strings
+from fusecomp._core.checks import ordered, require, strings, whole_number
 from fusecomp._core.devices import device_of
 from fusecomp.distributed import rank, world_size
 from fusecomp.images import load_pictures, require_files
@@ -39,8 +39,9 @@ def batches(
         start: the number of batches to leave out at the beginning.
 
     Raises:
-        ValueError: if a target is unknown, or there are too few triplets for a batch, or fewer
-            rows in one than processes.
+        TypeError: if an argument is something else, as when two are swapped.
+        ValueError: if epoch or start is no whole number of at least 0, a target is unknown, or
+            there are too few triplets for a batch, or fewer rows in one than processes.
         FileNotFoundError: if pictures are missing.
         PictureError: if one cannot be read.
 
@@ -55,7 +56,12 @@ def batches(
         >>> [len(batch) for batch in batches(train, encoder, config, epoch=0)]
         [4, 2]
     """
-    yield from Epochs(dataset, encoder, config).batches(epoch, start)
+    order = "dataset, encoder, config, epoch"
+    require("dataset", dataset, "triplets", "a Dataset", order)
+    require("encoder", encoder, "encode_image", "an encoder", order)
+    require("config", config, "fixed", "a StageConfig", order)
+    epoch, start = whole_number("epoch", epoch, 0), whole_number("start", start, 0)
+    return Epochs(dataset, encoder, config).batches(epoch, start)
 
 
 class Epochs:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+import numpy as np
+
 from fusecomp._core.checks import flag, number, require_choice, shown, whole_number
 from fusecomp._core.files import parse_json
 
@@ -125,8 +127,10 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         for name in ("betas", "train", "no_decay", "metric"):
-            if isinstance(getattr(self, name), list):  # JSON has no tuples
-                self._set(name, tuple(getattr(self, name)))
+            value = getattr(self, name)
+            value = value.tolist() if isinstance(value, np.ndarray) else value
+            # JSON has no tuples.
+            self._set(name, tuple(value) if isinstance(value, list) else value)
         for name, least in _INTEGERS.items():
             self._set(name, whole_number(name, getattr(self, name), least))
         for name, least in _OPTIONAL_INTEGERS.items():
@@ -163,11 +167,11 @@ class StageConfig:
 
     def _check_names(self) -> None:
         _check_patterns("train", (self.train,) if isinstance(self.train, str) else self.train)
+        _check_patterns("no_decay", () if self.no_decay is None else self.no_decay)
+        _check_patterns("metric", self.metrics)
         for name in ("train", "metric"):
             if getattr(self, name) == ():
                 raise ValueError(f"{name} must name something, got ()")
-        _check_patterns("no_decay", self.no_decay or ())
-        _check_patterns("metric", self.metrics)
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError(f"metric must name each metric once, got {self.metrics!r}")
         if not isinstance(self.lr_of, Mapping):

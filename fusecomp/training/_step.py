@@ -94,10 +94,15 @@ class Step:
             steps: in all.
 
         Raises:
+            TypeError: if the batch is none.
             NonFiniteError: if the loss or a gradient is NaN or infinite and the settings say so;
                 nothing has been updated.
             ValueError: if the loss is no scalar.
         """
+        if not isinstance(batch, Batch):
+            raise TypeError(
+                f"batch must be a Batch, as training.batches gives them, got {type(batch).__name__}"
+            )
         self.optimizer.zero_grad(set_to_none=True)
         before = [buffer.clone() for buffer in self._buffers]
         try:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fusecomp._core.checks import require
+from fusecomp._core.checks import as_path, require
 from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
 from fusecomp.training._stage import StageConfig
@@ -79,7 +79,7 @@ class TwoStageTrainer:
         self.losses = pair
         self.stage1 = stage1
         self.stage2 = stage2
-        self.workdir = None if workdir is None else Path(workdir)
+        self.workdir = None if workdir is None else as_path("workdir", workdir)
         self.callbacks = tuple(callbacks)
 
     def fit(self, train: Dataset, validation: Dataset | None = None) -> Run:

@@ -76,11 +76,15 @@ def test_a_number_of_any_kind_is_a_float(check: Any, value: Any, expected: float
     assert (type(found), found) == (float, expected)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [*FOREIGN, True, np.True_, math.nan, math.inf, -math.inf, 10**400, np.nan],
-    ids=shown_id,
-)
+@pytest.mark.parametrize("value", [*FOREIGN, True, np.True_], ids=shown_id)
+def test_what_is_no_number_is_named_with_its_kind(value: Any) -> None:
+    expected = f"T must be an int or a float, got the {type(value).__name__} {shown(value)}"
+    assert own_error(positive, "T", value) == expected
+    for limits in ((), (0,), (0, 1)):
+        assert own_error(number, "T", value, *limits) == expected
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, np.nan], ids=shown_id)
 def test_what_is_no_finite_number_is_named(value: Any) -> None:
     got = f", got {shown(value)}"
     assert own_error(number, "bias", value) == f"bias must be finite{got}"

@@ -19,6 +19,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from raising import own_error
 from torch import nn
 
 from fusecomp._core.checksum import checksum
@@ -129,6 +130,16 @@ def test_a_folder_in_the_place_of_the_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=f"cannot write {path}"):
         write_json(path, 1)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b", "a\0b/file.bin", "a\ud800b/file.bin"])
+@pytest.mark.parametrize("write", [write_json, write_tensors])
+def test_a_name_that_no_file_can_have_is_named_before_it_is_written(
+    tmp_path: Path, name: str, write: Callable[[Path, Any], None]
+) -> None:
+    message = own_error(write, tmp_path / name, {})
+    assert message.startswith("path must be a path, which ")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_about_another_file_passes_as_it_is(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raising import own_error
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusecomp._core.similarity import (
@@ -262,6 +263,15 @@ def test_check_pair_accepts_two_equal_shapes() -> None:
 def test_check_pair_names_what_does_not_fit(a: torch.Tensor, b: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_pair(a, b, ("a", "b"))
+
+
+@pytest.mark.parametrize("function", [normalize, widen, lambda a: cosine(a, a)])
+def test_the_way_to_a_tensor_is_one_that_leads_there(function: Callable[[Any], Any]) -> None:
+    for numbers in ([1.0], (1.0,)):
+        assert own_error(function, numbers).endswith("; torch.tensor(...) makes one of numbers")
+    for value in (None, {0: 1.0}, "features", 1.0, np.float32(1), object()):
+        message = own_error(function, value)
+        assert message.endswith(f"must be a torch tensor, got {type(value).__name__}")
 
 
 @pytest.mark.parametrize("function", [normalize, widen, lambda a: cosine(a, a)])

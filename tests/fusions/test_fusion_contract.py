@@ -134,12 +134,14 @@ def test_features_of_another_dtype_than_the_weights_are_named(
 
 @every_fusion
 @pytest.mark.parametrize(
-    "given", [np.ones((2, DIM), "f4"), [[1.0] * DIM] * 2], ids=["numpy", "list"]
+    ("given", "way_out"),
+    [(np.ones((2, DIM), "f4"), "torch.from_numpy"), ([[1.0] * DIM] * 2, "torch.tensor")],
+    ids=["numpy", "list"],
 )
-def test_what_is_no_tensor_is_named_with_the_way_out(name: str, given: Any) -> None:
+def test_what_is_no_tensor_is_named_with_the_way_out(name: str, given: Any, way_out: str) -> None:
     module, image = make(name), features(2)[0]
     for inputs, wrong in (((given, image), "image"), ((image, given), "text")):
-        with pytest.raises(TypeError, match=rf"{wrong} must be a torch tensor.*from_numpy\("):
+        with pytest.raises(TypeError, match=rf"{wrong} must be a torch tensor.*{way_out}\("):
             module(*inputs)
 
 

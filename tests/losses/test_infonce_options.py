@@ -394,7 +394,7 @@ def test_it_prints_what_is_not_as_published() -> None:
 
 def test_arguments_of_another_kind_are_named() -> None:
     made: list[tuple[Any, str]] = [
-        (lambda: InfoNCE("0.1"), "temperature must be positive and finite, got '0.1'"),  # type: ignore[arg-type]
+        (lambda: InfoNCE("0.1"), "temperature must be an int or a float, got the str '0.1'"),  # type: ignore[arg-type]
         (lambda: InfoNCE(queue=100), "queue must be a losses.Queue, got 100"),  # type: ignore[arg-type]
         (
             lambda: InfoNCE()(*pair(), target_ids=[1, 2]),

@@ -3,13 +3,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from raising import own_error
 from toy import DIM, IMAGES, Toy, assert_same, encoder
 
 import fusecomp as fc
@@ -166,6 +167,29 @@ def test_names_that_come_again_are_found_once_and_others_anew(tmp_path: Path) ->
             for name in other.__slots__:
                 assert_same(getattr(one, name), getattr(other, name), name)
     assert of_images == [2, 0, 1, 1, 1]
+
+
+# By argument: its message, and values that it does not take.
+NO_BATCHES: dict[str, tuple[str, list[Any]]] = {
+    "dataset": ("dataset ", [None, encoder(), [1], CONFIG, Toy]),
+    "encoder": ("encoder ", [None, CONFIG, len, fc.CachedEncoder]),
+    "config": ("config ", [None, {"batch_size": 8}, 0, "config", type(CONFIG)]),
+    "epoch": ("epoch must be a whole number of at least 0", [-1, 1.0, True, None, "0", CONFIG]),
+    "start": ("start must be a whole number of at least 0", [-1, 1.0, True, None, "0"]),
+}
+
+
+@pytest.mark.parametrize("name", NO_BATCHES)
+def test_what_makes_no_batches_is_named_at_once(tmp_path: Path, name: str) -> None:
+    right = {"dataset": Toy(tmp_path), "encoder": encoder(), "config": CONFIG, "epoch": 0}
+    message, values = NO_BATCHES[name]
+    for value in values:
+        assert own_error(batches, **{**right, name: value}).startswith(message), value
+
+
+def test_swapped_arguments_of_batches_are_told_the_order(tmp_path: Path) -> None:
+    message = own_error(batches, encoder(), Toy(tmp_path), CONFIG, 0)
+    assert message.endswith("; the order is dataset, encoder, config, epoch")
 
 
 def test_start_leaves_out_the_first_batches(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from raising import own_error
 
 from fusecomp import StageConfig
 from fusecomp.training import presets
@@ -125,6 +127,19 @@ def test_a_metric_is_named_once_at_least_and_at_most() -> None:
         StageConfig(**VALID, metric=())
     with pytest.raises(ValueError, match="metric must name each metric once, got"):
         StageConfig(**VALID, metric=("mean", "mean"))
+
+
+@pytest.mark.parametrize("name", ["train", "metric", "no_decay"])
+def test_names_may_be_in_an_array_and_nothing_else_is_taken_for_names(name: str) -> None:
+    for names in (["a"], ["a", "b*"]):
+        assert StageConfig(**VALID | {name: np.array(names)}) == StageConfig(
+            **VALID | {name: tuple(names)}
+        )
+    wrong: list[Any] = [np.array([1, 2]), np.array([["a"]]), np.array(1), torch.ones(2), {"a"}]
+    wrong += [0, False, b"a", {"a": 1}, iter("a"), [""], ["a", None], object()]
+    for value in wrong:
+        message = own_error(StageConfig, **VALID | {name: value})
+        assert message.startswith(f"{name} must be a name or a tuple of names, got "), value
 
 
 def test_sgd_has_no_betas() -> None:

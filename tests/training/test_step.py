@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from raising import own_error
 from torch import Tensor, nn
 from toy import (
     CONFIG,
@@ -22,6 +23,17 @@ from toy import (
 
 import fusecomp as fc
 from fusecomp.training import NonFiniteError, batches
+from fusecomp.types import Batch
+
+
+def test_what_is_no_batch_is_named_and_nothing_is_updated(tmp_path: Path) -> None:
+    data, model = Toy(tmp_path), composed()
+    trainer, before = fc.Trainer(model, data, fc.InfoNCE(), CONFIG), weights(model)
+    for value in (data.triplets(), None, data, (1, 2), Batch, "batch"):
+        assert own_error(trainer.step, value).startswith("batch must be a Batch, as "), value
+    assert not changed(before, weights(model))
+    assert trainer.steps == 0
+
 
 # Losses
 
