@@ -14,9 +14,9 @@ from tasks import Toy, toy_task
 from torch import Tensor, nn
 
 import fusecomp as fc
-from fusecomp import evaluation, losses, report, retrieval, training
+from fusecomp import evaluation, images, losses, report, retrieval, training
 from fusecomp._core.similarity import cosine, normalize
-from fusecomp.encoders import OpenClipEncoder
+from fusecomp.encoders import OpenClipEncoder, SentenceTransformersText, TransformersEncoder
 
 Call = Callable[[Any], Any]
 
@@ -455,6 +455,28 @@ def test_an_object_in_the_place_of_another_is_named(call: Call, message: str) ->
         if message == "dataset " and value is NOWHERE:
             continue
         assert own_error(call, value).startswith(message), value
+
+
+CLASSES: dict[str, Call] = {
+    "image of DualEncoder": lambda v: fc.DualEncoder(v, len),
+    "text of DualEncoder": lambda v: fc.DualEncoder(nn.Identity(), v),
+    "load of DualEncoder": lambda v: fc.DualEncoder(nn.Identity(), len, v),
+    "model of OpenClipEncoder": lambda v: OpenClipEncoder(v, lambda texts: EYE),
+    "tokenizer of OpenClipEncoder": lambda v: OpenClipEncoder(OpenCLIP(), v),
+    "preprocess of OpenClipEncoder": lambda v: OpenClipEncoder(OpenCLIP(), lambda texts: EYE, v),
+    "model of TransformersEncoder": lambda v: TransformersEncoder(v, len),
+    "tokenizer of TransformersEncoder": lambda v: TransformersEncoder(OPEN_CLIP, v),
+    "image_processor of TransformersEncoder": lambda v: TransformersEncoder(OPEN_CLIP, len, v),
+    "model of SentenceTransformersText": lambda v: SentenceTransformersText(v),
+    "pad of clip_transform": lambda v: images.clip_transform(8, v),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_class_in_the_place_of_its_instance_is_named(name: str) -> None:
+    for value in (nn.Linear, images.TargetPad, OpenCLIP, fc.DualEncoder, Path):
+        message = f"{argument_of(name)} is the class {value.__name__}: pass an instance of it"
+        assert own_error(CLASSES[name], value) == message
 
 
 def test_names_of_a_comparison_and_gates_are_checked() -> None:

@@ -1,10 +1,11 @@
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from fusecomp._core.checks import whole_number
+from fusecomp._core.checks import no_class, whole_number
 from fusecomp._core.identity import fingerprint
 from fusecomp.encoders._texts import list_of_texts
 from fusecomp.encoders._towers import parameters_by_side
@@ -31,7 +32,8 @@ class DualEncoder(nn.Module):
         dim: the common width D; None if both sides have it already.
 
     Raises:
-        TypeError: if a side cannot be called, or ``text`` is a bare ``SentenceTransformer``.
+        TypeError: if a side cannot be called or is a class, or ``text`` is a bare
+            ``SentenceTransformer``.
         ValueError: if the widths are known to differ and there is no ``dim``, or a width that
             a head needs is unknown, or one is no positive whole number.
 
@@ -61,11 +63,10 @@ class DualEncoder(nn.Module):
         dim: int | None = None,
     ) -> None:
         super().__init__()
-        for name, part in (("image", image), ("text", text)):
-            if not callable(part):
+        for name, part in (("image", image), ("text", text), ("load", load)):
+            no_class(name, part)
+            if not callable(part) and not (name == "load" and part is None):
                 raise TypeError(f"{name} must be callable, got {type(part).__name__}")
-        if load is not None and not callable(load):
-            raise TypeError(f"load must be callable, got {type(load).__name__}")
         if isinstance(text, nn.Module) and hasattr(text, "default_prompt_name"):
             raise TypeError(
                 f"text must take a list of strings, but {type(text).__name__} takes tokens: pass "
@@ -144,7 +145,7 @@ def _width(side: str, part: Any, given: int | None) -> int | None:
     if given is not None:
         return whole_number(f"{side}_dim", given, 1)
     known = getattr(part, "output_dim", None)
-    return known if isinstance(known, int) else None
+    return int(known) if isinstance(known, Integral) else None
 
 
 def _heads(widths: Mapping[str, int | None], dim: int | None) -> dict[str, nn.Linear]:

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from fusecomp._core.checks import as_path
+from fusecomp._core.checks import as_path, no_class
 from fusecomp._core.files import write_tensors
 from fusecomp._core.identity import fingerprint
 from fusecomp.encoders._clip import PROBE, in_precision_of, probe_hash, require_work, side_by_parts
@@ -187,6 +187,8 @@ class OpenClipEncoder(nn.Module):
 
 
 def _check(model: Any, tokenizer: Any, preprocess: Any) -> None:
+    for name, part in (("model", model), ("tokenizer", tokenizer), ("preprocess", preprocess)):
+        no_class(name, part)
     for method in ("encode_image", "encode_text"):
         if not callable(getattr(model, method, None)):
             raise TypeError(

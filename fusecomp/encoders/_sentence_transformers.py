@@ -3,6 +3,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fusecomp._core.checks import no_class
 from fusecomp._core.devices import device_of
 from fusecomp.encoders._cut import CutWarning
 from fusecomp.encoders._one_at_a_time import one_at_a_time
@@ -31,6 +32,7 @@ class SentenceTransformersText(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
+        no_class("model", model)
         if not isinstance(model, nn.Module) or not hasattr(model, "truncate_dim"):
             raise TypeError(
                 f"model must be a SentenceTransformer, got {type(model).__name__}; any other "

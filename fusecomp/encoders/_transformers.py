@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fusecomp._core.checks import no_class
 from fusecomp._core.devices import device_of
 from fusecomp._core.identity import fingerprint
 from fusecomp.encoders._clip import PROBE, in_precision_of, probe_hash, require_work, side_by_parts
@@ -161,6 +162,9 @@ def _unused_positions(model: nn.Module) -> int:
 
 
 def _check(model: Any, tokenizer: Any, image_processor: Any) -> None:
+    parts = {"model": model, "tokenizer": tokenizer, "image_processor": image_processor}
+    for name, part in parts.items():
+        no_class(name, part)
     for method in ("get_image_features", "get_text_features"):
         if not callable(getattr(model, method, None)):
             raise TypeError(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusecomp._core.checks import no_class
 from fusecomp._core.identity import describe
 from fusecomp.images._opening import PictureLoader, rgb, sides_of
 
@@ -163,7 +164,8 @@ def clip_transform(
             it cannot be read, has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or would need
             as much memory on the way.
         FileNotFoundError: when called, if there is no such file.
-        TypeError: when called, on something else than a path or a PIL picture.
+        TypeError: here, if ``pad`` cannot be called or is a class; when called, on something else
+            than a path or a PIL picture.
         ImportError: when called, if Pillow is missing.
 
     Example:
@@ -176,6 +178,7 @@ def clip_transform(
     """
     if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
         raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
+    no_class("pad", pad)
     if pad is not None and not callable(pad):
         raise TypeError(f"pad must be callable or None, got {pad!r}; for example pad=TargetPad()")
     if not isinstance(exif, (bool, np.bool_)):

@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny import Numbered
@@ -63,6 +64,17 @@ def test_the_towers_name_every_weight_once() -> None:
 def test_load_is_kept_as_given() -> None:
     assert make().load is no_picture
     assert pickle.loads(pickle.dumps(make())).load is no_picture
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.int32, np.uint8])
+def test_the_width_of_a_side_is_a_whole_number_of_any_kind(kind: Any) -> None:
+    image, text = nn.Linear(9, 6), Letters()
+    image.output_dim, text.output_dim = kind(6), kind(4)
+    encoder = DualEncoder(image, text, dim=4)
+    assert list(encoder.heads) == ["image"]
+    assert encoder.encode_image(torch.ones(2, 9)).shape == (2, 4)
+    with pytest.raises(ValueError, match="image features have width 6 and text features 4"):
+        DualEncoder(image, text)
 
 
 @pytest.mark.parametrize("side", ["image", "text", "load"])
