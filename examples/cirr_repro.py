@@ -26,7 +26,7 @@ SMALL = experiment.Small(
     dim=128,
     pretrain_epochs=16,
     pretrain_lr=2e-3,
-    stage1=fc.StageConfig(epochs=10, batch_size=128, lr=1e-3, train="text"),
+    stage1=fc.StageConfig(epochs=10, batch_size=128, lr=1e-3, trainable="text"),
     stage2=fc.StageConfig(epochs=24, batch_size=256, lr=1e-3, optimizer="adam"),
 )
 

@@ -4,7 +4,7 @@
 
 Draws MiniFashion and trains two small encoders, as fashioniq_repro.py does, caches their features,
 trains a Combiner with each loss from the same weights, and prints the recalls of its last epoch,
-the mean over the seeds. The teacher of Distill is the Combiner that InfoNCE has trained.
+the mean over the seeds. The teacher of DistillationLoss is the Combiner that InfoNCE has trained.
 """
 
 import argparse
@@ -49,12 +49,16 @@ class Prepared:
         names = [self.train.image_ids[row] for row in rows.tolist()]
         return fc.InfoNCE(T, bank=self.encoder.encode_image(names), bank_ids=rows)
 
-    def teacher(self, model: fc.ComposedEncoder) -> losses.Distill:
+    def teacher(self, model: fc.ComposedEncoder) -> losses.DistillationLoss:
         """What a trained model makes of the training set."""
         triplets, names = self.train.triplets(), list(self.train.image_ids)
-        queries = model.query([t.reference_id for t in triplets], [t.texts[0] for t in triplets])
+        queries = model.encode_query(
+            [t.reference_id for t in triplets], [t.texts[0] for t in triplets]
+        )
         ids = torch.arange(len(names), device=queries.device)
-        return losses.Distill(queries, self.pairs(), model.gallery(names), ids, temperature=T)
+        return losses.DistillationLoss(
+            queries, self.pairs(), model.encode_gallery(names), ids, temperature=T
+        )
 
 
 def own_losses(data: Prepared) -> dict[str, Callable[[], Loss]]:
@@ -67,13 +71,13 @@ def own_losses(data: Prepared) -> dict[str, Callable[[], Loss]]:
         "InfoNCE, bank": data.bank,
         "InfoNCE, queue": lambda: fc.InfoNCE(T, exclude="target", queue=losses.Queue(1024, DIM)),
         "HardNegativeNCE": lambda: losses.HardNegativeNCE(T, beta=0.5),
-        "MultiPositive": lambda: losses.MultiPositive(T),
-        "Sigmoid": losses.Sigmoid,
-        "TripletMargin, hardest": lambda: losses.TripletMargin(0.2, "hardest"),
-        "TripletMargin, semi-hard": lambda: losses.TripletMargin(0.2),
-        "CosineAlignment": losses.CosineAlignment,
-        "InfoNCE + 0.5 CosineAlignment": lambda: losses.WeightedSum(
-            {"find": (1.0, fc.InfoNCE(T)), "align": (0.5, losses.CosineAlignment())}
+        "MultiPositiveNCE": lambda: losses.MultiPositiveNCE(T),
+        "SigmoidLoss": losses.SigmoidLoss,
+        "TripletMarginLoss, hardest": lambda: losses.TripletMarginLoss(0.2, "hardest"),
+        "TripletMarginLoss, semi-hard": lambda: losses.TripletMarginLoss(0.2),
+        "CosineAlignmentLoss": losses.CosineAlignmentLoss,
+        "InfoNCE + 0.5 CosineAlignmentLoss": lambda: losses.CombinedLoss(
+            {"find": (1.0, fc.InfoNCE(T)), "align": (0.5, losses.CosineAlignmentLoss())}
         ),
     }
 
@@ -96,7 +100,9 @@ def recalls(args: argparse.Namespace) -> dict[str, fc.Evaluation]:
         model = train(data, make(), args)
         found[name] = fc.evaluate(model, data.val)
         if name == "InfoNCE":
-            found["Distill"] = fc.evaluate(train(data, data.teacher(model), args), data.val)
+            found["DistillationLoss"] = fc.evaluate(
+                train(data, data.teacher(model), args), data.val
+            )
         print(f"seed {args.seed}, {name}: {found[name]['mean']:.2f}", flush=True)
     return found
 

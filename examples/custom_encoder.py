@@ -1,7 +1,7 @@
 """Your own encoders on your own table of triplets: both stages, then the ablation table.
 
     python examples/custom_encoder.py                                   # on MiniFashion as a CSV
-    python examples/custom_encoder.py --table mine.csv --images pictures/
+    python examples/custom_encoder.py --table mine.csv --images images/
     python examples/custom_encoder.py --text-model all-MiniLM-L6-v2     # a pretrained text encoder
 
 The table has the columns reference, text, target and split (train or val). Linear heads bring both
@@ -33,7 +33,7 @@ def draw_table(root: Path) -> tuple[Path, Path]:
 
 
 def write_table(root: Path) -> None:
-    """Draw the pictures, and write the table beside them."""
+    """Draw the images, and write the table beside them."""
     import minifashion  # needs Pillow
 
     minifashion.render(root, seed=0, train_images=300, val_images=150)
@@ -63,7 +63,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--table", type=Path, help="a .csv or .jsonl file; default: MiniFashion's")
-    parser.add_argument("--images", type=Path, help="the folder of its pictures")
+    parser.add_argument("--images", type=Path, help="the folder of its images")
     parser.add_argument("--text-model", help="a name or folder of sentence-transformers")
     parser.add_argument("--epochs", type=int, default=8, help="of each stage")
     parser.add_argument("--workdir", type=Path, default=Path("runs/custom"))
@@ -76,9 +76,9 @@ def main() -> None:
     )
     torch.manual_seed(0)
     text, width = text_encoder(args.text_model)
-    vision, load = tinyclip.TinyImageEncoder(dim=128), tinyclip.load_picture
+    vision, load = tinyclip.TinyImageEncoder(dim=128), tinyclip.load_image
     encoder = fc.DualEncoder(vision, text, load, image_dim=128, text_dim=width, dim=64)
-    stage1 = fc.StageConfig(epochs=args.epochs, batch_size=128, lr=3e-4, train="both")
+    stage1 = fc.StageConfig(epochs=args.epochs, batch_size=128, lr=3e-4, trainable="both")
     stage2 = fc.StageConfig(epochs=args.epochs, batch_size=128, lr=1e-3)
     combiner, loss = fc.Combiner(dim=64), fc.InfoNCE(temperature=0.05)
     result = ablation(encoder, combiner, train, val, loss=loss, stage1=stage1, stage2=stage2)

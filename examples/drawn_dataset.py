@@ -1,6 +1,6 @@
 """What the drawn datasets have in common: light, a choice of words, a folder that is written once.
 
-A drawn dataset takes all its chances from one random generator, so that a seed fixes its pictures
+A drawn dataset takes all its chances from one random generator, so that a seed fixes its images
 and its words; a file in its folder keeps the settings that it was drawn with.
 """
 
@@ -19,7 +19,7 @@ Points = list[tuple[float, float]]
 RGB = tuple[int, int, int]
 
 SIDE = 64
-FINE = 2  # pictures are drawn this many times larger, then reduced, which smooths their edges
+FINE = 2  # images are drawn this many times larger, then reduced, which smooths their edges
 
 
 def mirrored(points: Points) -> Points:

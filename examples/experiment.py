@@ -48,7 +48,7 @@ def make_parser(doc: str | None, benchmark: str) -> argparse.ArgumentParser:
     data.add_argument("--data-root", type=Path, help=f"{benchmark}'s folder; default: one is drawn")
     data.add_argument("--features", type=Path, help="a feature file of CachedEncoder.save")
     data.add_argument(
-        "--skip-missing", action="store_true", help="leave out what needs bad pictures, and say so"
+        "--skip-missing", action="store_true", help="leave out what needs bad images, and say so"
     )
     backbones.add_arguments(parser)
     train = parser.add_argument_group("training (the defaults fit the data)")
@@ -111,7 +111,7 @@ def run(
         small: The settings where the dataset is drawn.
     """
     if args.skip_missing:
-        train, val = incomplete.leave_out_bad_pictures(root, {"train": train, "val": val})
+        train, val = incomplete.leave_out_bad_images(root, {"train": train, "val": val})
     encoder, dim = make_encoder(args, val, root, small)
     if args.combiner_checkpoint is not None:
         result = score(encoder, val, args)
@@ -137,7 +137,7 @@ def run(
 def write_results(args: argparse.Namespace, val: Benchmark, result: Ablation) -> None:
     """Report and model into the workdir, the table on the terminal."""
     rows = result.evaluations
-    drawn = "The pictures are drawn: these numbers do not compare with those of real data."
+    drawn = "The images are drawn: these numbers do not compare with those of real data."
     write_report(
         rows,
         val,
@@ -149,7 +149,7 @@ def write_results(args: argparse.Namespace, val: Benchmark, result: Ablation) ->
     result.model.save(args.workdir / "model.pt")
     print(f"\n{ablation_table(rows)}\n")
     seconds = time.monotonic() - args.start
-    print(f"{seconds:.0f} s; report, pictures and model in {args.workdir}")
+    print(f"{seconds:.0f} s; report, images and model in {args.workdir}")
 
 
 def stages(args: argparse.Namespace, small: Small) -> tuple[fc.StageConfig, fc.StageConfig]:
@@ -185,12 +185,12 @@ def make_encoder(
 
 
 def pretrained_encoder(args: argparse.Namespace, root: Path, small: Small) -> fc.DualEncoder:
-    """Two small encoders that have learnt from pictures and their descriptions."""
+    """Two small encoders that have learnt from images and their descriptions."""
     import tinyclip  # needed on this path only, as it needs Pillow
 
     torch.manual_seed(args.seed)
     image, text = tinyclip.TinyImageEncoder(small.dim), tinyclip.TinyTextEncoder(small.dim)
-    encoder = fc.DualEncoder(image, text, load=tinyclip.load_picture).to(args.device)
+    encoder = fc.DualEncoder(image, text, load=tinyclip.load_image).to(args.device)
     weights = args.workdir / f"tinyclip-{args.seed}{'-quick' if args.quick else ''}.pt"
     with distributed.first_alone() as first:
         if first and not weights.exists():
@@ -203,10 +203,10 @@ def pretrained_encoder(args: argparse.Namespace, root: Path, small: Small) -> fc
 def pretrain(
     image: nn.Module, text: nn.Module, root: Path, small: Small, args: argparse.Namespace
 ) -> None:
-    """Train both encoders on pictures and their descriptions, showing the epochs."""
+    """Train both encoders on images and their descriptions, showing the epochs."""
     import tinyclip
 
-    print("pretraining the encoders on pictures and descriptions")
+    print("pretraining the encoders on images and descriptions")
     epochs = 2 if args.quick else small.pretrain_epochs
 
     def show(epoch: int, loss: float) -> None:
@@ -228,13 +228,13 @@ def score(encoder: Encoder, val: Benchmark, args: argparse.Namespace) -> Ablatio
 
 
 def report_missing(dataset: Benchmark) -> None:
-    """Say which pictures the sheets will lack; the features do not need them."""
+    """Say which images the sheets will lack; the features do not need them."""
     missing = [i for i in dataset.image_ids if not dataset.path(i).is_file()]
     if missing:
         print(
-            f"{len(missing)} of {len(dataset.image_ids)} pictures of {dataset.split} are missing, "
+            f"{len(missing)} of {len(dataset.image_ids)} images of {dataset.split} are missing, "
             f"the first: {', '.join(missing[:5])}. The scores come from the features and are "
-            "complete; put the pictures into their folder to see them on the sheets"
+            "complete; put the images into their folder to see them on the sheets"
         )
 
 
@@ -245,11 +245,11 @@ def command(main: Callable[[], None]) -> None:
     """
     distributed.join()
     try:
-        with redirect_stdout(sys.stdout if distributed.rank() == 0 else io.StringIO()):
+        with redirect_stdout(sys.stdout if distributed.get_rank() == 0 else io.StringIO()):
             main()
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from the last checkpoint")
     except (OSError, ValueError, ImportError) as error:
-        if distributed.rank() > 0:
+        if distributed.get_rank() > 0:
             time.sleep(3)  # if the first has failed as well, torchrun ends the others meanwhile
         sys.exit(f"error: {error}")

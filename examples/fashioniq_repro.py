@@ -6,7 +6,7 @@
     python examples/fashioniq_repro.py --data-root DIR --features FILE
     torchrun --nproc-per-node 2 examples/fashioniq_repro.py ...         # on several GPUs
 
-Without --data-root it draws MiniFashion, trains two small encoders on pictures and descriptions
+Without --data-root it draws MiniFashion, trains two small encoders on images and descriptions
 as CLIP was, tunes the text encoder (stage 1), trains the Combiner on frozen features (stage 2),
 and prints the ablation table. With --data-root it runs on FashionIQ in its published layout: on a
 CLIP of open_clip, with the paper's settings; on published checkpoints, which it scores without
@@ -26,7 +26,7 @@ SMALL = experiment.Small(
     dim=64,
     pretrain_epochs=16,
     pretrain_lr=1e-3,
-    stage1=fc.StageConfig(epochs=10, batch_size=128, lr=1e-3, train="text"),
+    stage1=fc.StageConfig(epochs=10, batch_size=128, lr=1e-3, trainable="text"),
     stage2=fc.StageConfig(epochs=40, batch_size=256, lr=1e-3, optimizer="adam"),
 )
 
@@ -48,7 +48,7 @@ def main() -> None:
     root = args.data_root or draw(args)
     name = "MiniFashion" if args.data_root is None else "FashionIQ"
     options = {"categories": args.categories, "name": name}
-    # Training ranks nothing, so only the pictures of its triplets count.
+    # Training ranks nothing, so only the images of its triplets count.
     train = fc.datasets.FashionIQ(root, "train", gallery="val", **options)
     val = fc.datasets.FashionIQ(root, "val", gallery=args.gallery, **options)
     experiment.run(args, train, val, root, SMALL)

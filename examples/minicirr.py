@@ -7,7 +7,7 @@ It has CIRR's folder layout (rc2), so that what is written for CIRR runs on it i
     ROOT/cirr/image_splits/split.rc2.<split>.json  {NAME: path below ROOT}
     ROOT/descriptions.json                         {NAME: sentence}, train images only
 
-The scenes stand in minicirr_scenes.py, what they look like in minicirr_pictures.py, and what is
+The scenes stand in minicirr_scenes.py, what they look like in minicirr_images.py, and what is
 written about them in minicirr_captions.py. As in CIRR, nine pairs of each group have a caption, and
 the targets of test1 are not told. The descriptions, which CIRR does not have, stand for the web
 captions that CLIP was trained on.
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from drawn_dataset import command_line, write_json, write_once
 from minicirr_captions import slip, write_caption, write_description
-from minicirr_pictures import draw_scene
+from minicirr_images import draw_scene
 from minicirr_scenes import GROUP, new_group
 from numpy.random import Generator
 
@@ -30,7 +30,7 @@ VERSION = 1  # part of the settings on disk: raise it when the same seed draws s
 FOLDERS = {"train": "train", "val": "dev", "test1": "test1"}
 # Reference and target of a group's captions, by rank: a ring and three chords, as in CIRR.
 PAIRS = ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0), (0, 2), (0, 3), (0, 4))
-SHARD = 100  # pictures in each folder of train
+SHARD = 100  # images in each folder of train
 
 
 def new_names(rng: Generator, split: str, count: int) -> list[str]:
@@ -39,8 +39,8 @@ def new_names(rng: Generator, split: str, count: int) -> list[str]:
     return [f"{FOLDERS[split]}-{n // 8}-{n // 2 % 4}-img{n % 2}" for n in numbers]
 
 
-def picture_path(split: str, name: str, number: int) -> str:
-    """Where a split's picture of this number lies, as the split file says it."""
+def image_path(split: str, name: str, number: int) -> str:
+    """Where a split's image of this number lies, as the split file says it."""
     shard = f"{number // SHARD}/" if split == "train" else ""
     return f"./{FOLDERS[split]}/{shard}{name}.png"
 
@@ -62,10 +62,10 @@ def ask(
 
 
 def render_split(root: Path, seed: int, split: str, groups: int) -> dict[str, str]:
-    """Writes the pictures, captions and names of one split; returns its descriptions."""
+    """Writes the images, captions and names of one split; returns its descriptions."""
     rng = np.random.default_rng([seed, list(FOLDERS).index(split)])
     names = new_names(rng, split, GROUP * groups)
-    paths = {name: picture_path(split, name, number) for number, name in enumerate(names)}
+    paths = {name: image_path(split, name, number) for number, name in enumerate(names)}
     for folder in {(root / path).parent for path in paths.values()}:
         folder.mkdir(parents=True)
     entries: list[dict[str, Any]] = []
@@ -93,9 +93,9 @@ def render(
 
     Args:
         root: The folder, which must not exist, or be empty, or hold this very data set.
-        seed: The same seed gives the same pictures and the same captions.
-        train_groups: Groups of six pictures and nine captions to learn from.
-        val_groups: Groups of the validation split; all their pictures are its gallery.
+        seed: The same seed gives the same images and the same captions.
+        train_groups: Groups of six images and nine captions to learn from.
+        val_groups: Groups of the validation split; all their images are its gallery.
         test_groups: Groups of the split whose targets are not told.
 
     Returns:

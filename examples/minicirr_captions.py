@@ -20,8 +20,8 @@ from minicirr_phrases import (
     choose_noun,
     counted,
     describe,
+    image,
     noun,
-    picture,
     place_words,
     word,
 )
@@ -258,7 +258,7 @@ def tell_target(rng: Generator, old: Scene, new: Scene) -> str:
     differs = [kind for kind in kinds if old.having(kind=kind) != new.having(kind=kind)]
     count = int(rng.choice([1, 2, 3], p=[0.4, 0.45, 0.15]))
     told = list(dict.fromkeys([*differs, *kinds]))[:count]
-    text = picture(rng, new, told, 1.0)
+    text = image(rng, new, told, 1.0)
     if {*told} == {*kinds} and rng.random() < 0.3:
         text = f"only {text}"
     if rng.random() < (0.55 if old.ground != new.ground else 0.2):
@@ -282,7 +282,7 @@ def slip(rng: Generator, caption: str) -> str:
 
 
 def write_description(rng: Generator, scene: Scene) -> str:
-    """What stands beside a picture on the web: most of what it shows, in any order."""
+    """What stands beside an image on the web: most of what it shows, in any order."""
     kinds = [str(kind) for kind in rng.permutation(sorted({toy.kind for toy in scene.toys}))]
-    text = picture(rng, scene, kinds, 1.7)
+    text = image(rng, scene, kinds, 1.7)
     return f"{text} {choose(rng, ON[scene.ground])}" if rng.random() < 0.7 else text

@@ -128,7 +128,7 @@ def listed(phrases: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def picture(rng: Generator, scene: Scene, kinds: Sequence[str], rate: float) -> str:
+def image(rng: Generator, scene: Scene, kinds: Sequence[str], rate: float) -> str:
     """What the scene shows of these kinds: "two red balls and a fish"."""
     phrases = []
     for kind in kinds:

@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 KINDS = ("ball", "box", "star", "heart", "ring", "tree", "house", "fish")
 GROUNDS = ("grass", "snow", "sand", "water", "wood", "bricks", "night", "carpet")
-GROUP = 6  # pictures in a group, as in CIRR
+GROUP = 6  # images in a group, as in CIRR
 MOST = 6  # toys in a scene
 
 
@@ -23,7 +23,7 @@ class Toy(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What a picture shows. No two toys are at one place, and they stand in the order of these."""
+    """What an image shows. No two toys are at one place, and they stand in the order of these."""
 
     ground: str
     toys: tuple[Toy, ...]

@@ -1,4 +1,4 @@
-"""A small fashion data set, drawn: pictures of garments and captions that compare two of them.
+"""A small fashion data set, drawn: images of garments and captions that compare two of them.
 
 It has FashionIQ's folder layout, so that what is written for FashionIQ runs on it in seconds:
 
@@ -7,7 +7,7 @@ It has FashionIQ's folder layout, so that what is written for FashionIQ runs on 
     ROOT/image_splits/split.<category>.<split>.json   [ID, ...]
     ROOT/descriptions.json                            {ID: sentence}, train images only
 
-The garments stand in minifashion_wardrobe.py, what they look like in minifashion_pictures.py, and
+The garments stand in minifashion_wardrobe.py, what they look like in minifashion_images.py, and
 what is written about them in minifashion_captions.py. The captions imitate FashionIQ's: two
 annotators per pair, who each name a part of what changed, in absolute or relative words, with slips
 of the pen. The descriptions, which FashionIQ does not have, stand for the web captions that CLIP
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from drawn_dataset import command_line, write_json, write_once
 from minifashion_captions import describe, write_caption
-from minifashion_pictures import draw_garment
+from minifashion_images import draw_garment
 from minifashion_wardrobe import draw_pairs, wardrobe
 from numpy.random import Generator
 
@@ -42,7 +42,7 @@ def new_ids(rng: Generator, count: int, prefix: str) -> list[str]:
 def render_split(
     root: Path, seed: int, category: str, split: str, images: int, pairs: int
 ) -> dict[str, str]:
-    """Writes the pictures, captions and names of one category; returns its descriptions."""
+    """Writes the images, captions and names of one category; returns its descriptions."""
     number = 2 * CATEGORIES.index(category) + (split == "val")
     rng = np.random.default_rng([seed, number])
     stock = wardrobe(rng, category, images)
@@ -74,9 +74,9 @@ def render(
 
     Args:
         root: The folder, which must not exist, or be empty, or hold this very data set.
-        seed: The same seed gives the same pictures and the same captions.
-        train_images: Pictures in each category's train split.
-        val_images: Pictures in each category's gallery.
+        seed: The same seed gives the same images and the same captions.
+        train_images: Images in each category's train split.
+        val_images: Images in each category's gallery.
         train_triplets: Training triplets per category.
         val_queries: Validation queries per category.
 

@@ -9,7 +9,7 @@ from numpy.random import Generator
 
 
 class Garment(NamedTuple):
-    """What a picture shows; `accent` is empty where the pattern is plain."""
+    """What an image shows; `accent` is empty where the pattern is plain."""
 
     category: str
     colour: str

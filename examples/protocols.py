@@ -4,7 +4,7 @@
     python examples/protocols.py --workdir runs/fashioniq
 
 Each row changes one option of the default (gallery original, reference kept, captions both), or
-leaves out every twentieth picture as if it were missing; prints Markdown.
+leaves out every twentieth image as if it were missing; prints Markdown.
 """
 
 import warnings
@@ -30,7 +30,7 @@ def main() -> None:
             f"captions {captions}": finished_run.validation(root, captions=captions)
             for captions in ("reversed", "averaged", "alone", "both-orders")
         },
-        "every 20th picture missing": fc.datasets.without(default, default.image_ids[::20]),
+        "every 20th image missing": fc.datasets.drop_images(default, default.image_ids[::20]),
     }
     for name in ("plain, Sum", "tuned, Combiner"):
         # Each text is encoded once for all rows.

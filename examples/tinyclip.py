@@ -1,4 +1,4 @@
-"""Small image and text encoders that learn from pictures and their descriptions, as CLIP did.
+"""Small image and text encoders that learn from images and their descriptions, as CLIP did.
 
 They stand for CLIP in the examples: two towers with one embedding space, trained by a symmetric
 contrastive loss, small enough to be pretrained on a laptop's processor in seconds.
@@ -20,16 +20,16 @@ WORD = re.compile(r"[a-z0-9]+")
 BUCKETS = 4096
 
 
-def load_picture(path: str | Path) -> Tensor:
-    """A picture as float32 [3, 64, 64], about zero mean and unit variance."""
+def load_image(path: str | Path) -> Tensor:
+    """An image as float32 [3, 64, 64], about zero mean and unit variance."""
     with Image.open(path) as file:
-        picture = file.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        image = file.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     return (pixels.float() / 255 - 0.6) / 0.25
 
 
 class TinyImageEncoder(nn.Module):
-    """A convolutional network with pictures [B, 3, 64, 64] as input and features [B, dim]."""
+    """A convolutional network with images [B, 3, 64, 64] as input and features [B, dim]."""
 
     def __init__(self, dim: int = 64) -> None:
         super().__init__()
@@ -43,9 +43,9 @@ class TinyImageEncoder(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.LayerNorm(96 * 4 * 4))
         self.project = nn.Sequential(nn.Linear(96 * 4 * 4, dim), nn.LayerNorm(dim))
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """[B, 3, 64, 64] -> [B, dim]."""
-        features: Tensor = self.project(self.layers(pictures))
+        features: Tensor = self.project(self.layers(images))
         return features
 
 
@@ -87,19 +87,19 @@ class TinyTextEncoder(nn.Module):
 
 
 def read_pairs(root: str | Path) -> tuple[Tensor, list[str]]:
-    """The pictures [N, 3, 64, 64] that a data set describes, and their N descriptions."""
+    """The images [N, 3, 64, 64] that a data set describes, and their N descriptions."""
     root = Path(root)
     descriptions = json.loads((root / "descriptions.json").read_text(encoding="utf-8"))
     paths = {path.stem: path for path in root.rglob("*.png")}
-    pictures = [load_picture(paths[image_id]) for image_id in descriptions]
-    stack = torch.stack(pictures).contiguous(memory_format=torch.channels_last)  # faster on CPUs
+    images = [load_image(paths[image_id]) for image_id in descriptions]
+    stack = torch.stack(images).contiguous(memory_format=torch.channels_last)  # faster on CPUs
     return stack, list(descriptions.values())
 
 
-def jitter(pictures: Tensor, generator: torch.Generator) -> Tensor:
+def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
     """The batch [B, 3, H, W] shifted by up to four pixels, and mirrored as often as not."""
     down, across = torch.randint(-4, 5, (2,), generator=generator).tolist()
-    shifted = torch.roll(pictures, (down, across), dims=(2, 3))
+    shifted = torch.roll(images, (down, across), dims=(2, 3))
     return shifted.flip(3) if torch.rand((), generator=generator) < 0.5 else shifted
 
 
@@ -113,12 +113,12 @@ def pretrain(
     seed: int = 0,
     progress: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Trains both encoders, in place, on the pictures and descriptions of a data set.
+    """Trains both encoders, in place, on the images and descriptions of a data set.
 
     The loss is CLIP's: cross entropy over the batch in both directions, at temperature 0.07.
 
     Args:
-        image: Pictures [B, 3, 64, 64] -> [B, D].
+        image: Images [B, 3, 64, 64] -> [B, D].
         text: B sentences -> [B, D].
         root: A folder that `minifashion.render` or `minicirr.render` wrote.
         epochs: Passes over the descriptions.
@@ -127,7 +127,7 @@ def pretrain(
         seed: Orders and jitters the pairs. The weights are whatever the encoders came with.
         progress: Called with (epoch, mean loss) after each epoch.
     """
-    pictures, texts = read_pairs(root)
+    images, texts = read_pairs(root)
     device = next(image.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     parameters = [*image.parameters(), *text.parameters()]
@@ -136,7 +136,7 @@ def pretrain(
     if steps < 1:
         raise ValueError(
             f"{root} has {len(texts)} descriptions, which make no batch of {batch_size}; draw more "
-            "pictures, or take a smaller batch_size"
+            "images, or take a smaller batch_size"
         )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * steps)
     image.train()
@@ -145,7 +145,7 @@ def pretrain(
         order = torch.randperm(len(texts), generator=generator)[: steps * batch_size]
         total = 0.0
         for rows in order.split(batch_size):
-            batch = jitter(pictures[rows], generator).to(device)
+            batch = jitter(images[rows], generator).to(device)
             left = F.normalize(image(batch), dim=-1)
             right = F.normalize(text([texts[row] for row in rows.tolist()]), dim=-1)
             logits = left @ right.T / 0.07

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fusecomp.encoders import DualEncoder
     from fusecomp.evaluation import Evaluation, Ranking, evaluate, rank
     from fusecomp.fusions import Combiner, Sum
-    from fusecomp.images import PictureError
+    from fusecomp.images import ImageError
     from fusecomp.losses import InfoNCE
     from fusecomp.model import ComposedEncoder
     from fusecomp.training import Run, StageConfig, Trainer, TwoStageTrainer, fit
@@ -45,7 +45,7 @@ _HOMES = {
     "ComposedEncoder": "model",
     "DualEncoder": "encoders",
     "InfoNCE": "losses",
-    "PictureError": "images",
+    "ImageError": "images",
 }
 
 __all__ = [
@@ -57,9 +57,9 @@ __all__ = [
     "Encoder",
     "Evaluation",
     "Fusion",
+    "ImageError",
     "InfoNCE",
     "Loss",
-    "PictureError",
     "Ranking",
     "Run",
     "StageConfig",

@@ -17,8 +17,8 @@ __all__ = ["main"]
 _OK, _FINDINGS, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 
 _VERIFY = """\
-Check the files of a dataset: annotations against what is published, pictures that are missing,
-empty, cut off, no pictures at all, or equal byte for byte; or a feature file by its checksums.
+Check the files of a dataset: annotations against what is published, images that are missing,
+empty, cut off, no images at all, or equal byte for byte; or a feature file by its checksums.
 
 Exit status: 0 if there is no fault (notes are fine), 1 if there are faults, 2 if the dataset or
 an annotation file cannot be read, or the command is wrong."""
@@ -34,7 +34,7 @@ or the command is wrong."""
 _VERIFY_EXAMPLES = """\
   fusecomp verify fashioniq fashionIQ_dataset
   fusecomp verify cirr cirr_dataset --decode --workers 8
-  fusecomp verify table mine.csv --images pictures --split val --json > report.json
+  fusecomp verify table mine.csv --images images --split val --json > report.json
   fusecomp verify features features.safetensors"""
 
 _COMPARE_EXAMPLES = """\
@@ -90,7 +90,7 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         _add_verify_options(kind)
     table = kinds.add_parser("table", help="your own triplets: a .csv or .jsonl file")
     table.add_argument("root", metavar="FILE", help="the table")
-    table.add_argument("--images", metavar="DIR", required=True, help="the folder of its pictures")
+    table.add_argument("--images", metavar="DIR", required=True, help="the folder of its images")
     table.add_argument("--split", help="check the rows of this split only")
     _add_verify_options(table)
     features = kinds.add_parser("features", help="a feature file of CachedEncoder")
@@ -112,7 +112,7 @@ def _verify(options: argparse.Namespace) -> int:
         images=options.images,
         split=options.split,
         decode=options.decode,
-        workers=options.workers,
+        num_workers=options.workers,
     )
     text = json.dumps(report.to_dict(), indent=2) if options.json else str(report)
     sys.stdout.write(f"{text}\n")

@@ -22,15 +22,15 @@ __all__ = [
     "gather",
     "gather_objects",
     "gathered_weights",
+    "get_rank",
+    "get_world_size",
     "is_sharded",
     "join",
     "local",
     "plain_class",
     "prepare",
-    "rank",
     "shard_like",
     "whole",
-    "world_size",
 ]
 
 _T = TypeVar("_T")
@@ -105,12 +105,12 @@ def _warn_of_other_launcher() -> None:
             return
 
 
-def rank() -> int:
+def get_rank() -> int:
     """The number of this process, from 0."""
     return dist.get_rank() if _many() else 0
 
 
-def world_size() -> int:
+def get_world_size() -> int:
     """The number of processes."""
     return dist.get_world_size() if _many() else 1
 
@@ -134,7 +134,7 @@ def first_alone() -> Iterator[bool]:
         written once
     """
     try:
-        yield rank() == 0
+        yield get_rank() == 0
     except Exception as error:
         gather_objects(error)
         raise
@@ -148,7 +148,7 @@ def gather_objects(value: _T) -> list[_T]:
     """The value of every process, by rank, in every process; tensors should be on the CPU."""
     if not _many():
         return [value]
-    values: list[_T | None] = [None] * world_size()
+    values: list[_T | None] = [None] * get_world_size()
     dist.all_gather_object(values, value)
     return values  # type: ignore[return-value]  # every place is filled now
 
@@ -166,7 +166,7 @@ def gather(rows: Tensor) -> Tensor:
     Shape:
         [sum of all B, ...].
     """
-    if world_size() == 1:
+    if get_world_size() == 1:
         return rows
     gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]  # torch gives no types
     return gathered
@@ -176,10 +176,10 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         own = torch.tensor([len(rows)], device=rows.device)
-        counts = [torch.empty_like(own) for _ in range(world_size())]
+        counts = [torch.empty_like(own) for _ in range(get_world_size())]
         dist.all_gather(counts, own)
         sizes = torch.cat(counts).tolist()
-        ctx.start, ctx.count = sum(sizes[: rank()]), len(rows)
+        ctx.start, ctx.count = sum(sizes[: get_rank()]), len(rows)
         # Every process must send the same shape.
         padded = rows.new_zeros(max(sizes), *rows.shape[1:])
         padded[: len(rows)] = rows
@@ -200,7 +200,7 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
     A gradient that only some processes have counts as zero on the others. FSDP2 averages those of
     sharded parameters itself.
     """
-    if world_size() == 1:
+    if get_world_size() == 1:
         return
     parameters = [parameter for parameter in parameters if not is_sharded(parameter)]
     if not parameters:
@@ -217,7 +217,7 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
         # One message for all: many small ones would each wait for the slowest process.
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
-        flat /= world_size()
+        flat /= get_world_size()
         pieces = flat.split([gradient.numel() for gradient in gradients])
         for gradient, piece in zip(gradients, pieces, strict=True):
             gradient.copy_(piece.view_as(gradient))
@@ -228,7 +228,7 @@ def broadcast(values: Iterable[Any]) -> None:
 
     What is sharded is left alone, as every process has a part of it.
     """
-    if world_size() > 1:
+    if get_world_size() > 1:
         with torch.no_grad():
             for tensor in values:
                 if isinstance(tensor, Tensor) and not is_sharded(tensor):

@@ -53,7 +53,7 @@ class ComposedEncoder(nn.Module):
         ...     ["a", "b"], torch.tensor([[3.0, 0.0], [0.0, 1.0]]),
         ...     ["is red"], torch.tensor([[0.0, 4.0]]),
         ... )
-        >>> ComposedEncoder(cached, Sum()).query(["a"], ["is red"])
+        >>> ComposedEncoder(cached, Sum()).encode_query(["a"], ["is red"])
         tensor([[0.6000, 0.8000]])
     """
 
@@ -71,13 +71,14 @@ class ComposedEncoder(nn.Module):
         self.encoder = encoder
         self.fusion = fusion
 
-    def query(self, references: Any, texts: Sequence[str]) -> Tensor:
+    def encode_query(self, references: Any, texts: Sequence[str]) -> Tensor:
         """Queries for a vector index, without gradients and in evaluation mode.
 
         Args:
-            references: B pictures: a tensor that ``encode_image`` takes, a list of paths, or, if
-                the encoder looks images up, a list of ids. A row of ``gallery`` is no reference:
-                it has unit length, and a fusion takes features as the encoder gives them.
+            references: B images: a tensor that ``encode_image`` takes, a list of paths, or, if
+                the encoder looks images up, a list of ids. A row of ``encode_gallery`` is no
+                reference: it has unit length, and a fusion takes features as the encoder gives
+                    them.
             texts: B strings, one for each reference. Several texts a row are for ``compose``
                 with ``text_counts``, or for a dataset whose ``Triplet`` has several.
 
@@ -119,26 +120,26 @@ class ComposedEncoder(nn.Module):
             )
         return queries
 
-    def gallery(self, images: Any) -> Tensor:
+    def encode_gallery(self, images: Any) -> Tensor:
         """What queries are compared with: image features [N, D] scaled to unit length.
 
-        They are for searching. Where a found image becomes the next reference, give ``query``
-        its path or id again, or ``compose`` its features from ``encode_image``: the length that is
-        lost here is part of what a fusion takes.
+        They are for searching. Where a found image becomes the next reference, give
+        ``encode_query`` its path or id again, or ``compose`` its features from ``encode_image``:
+        the length that is lost here is part of what a fusion takes.
 
         Args:
-            images: as ``references`` of ``query``.
+            images: as ``references`` of ``encode_query``.
 
         Raises:
-            ValueError: as ``query``.
-            FileNotFoundError: as ``query``.
+            ValueError: as ``encode_query``.
+            FileNotFoundError: as ``encode_query``.
         """
         with inference(self.encoder):
             gallery = normalize(self._encode_images(images))
         for row in non_finite_rows(gallery)[:1]:
             raise ValueError(
                 f"image {row} ({_shown_row(images, row)}) has features with NaN or infinity; check "
-                "the picture and the encoder"
+                "the image and the encoder"
             )
         return gallery
 
@@ -146,8 +147,8 @@ class ComposedEncoder(nn.Module):
         """Fuse features; whatever the fusion returns gets unit length. Has gradients.
 
         Args:
-            image: [B, D], as ``encode_image`` gives them: not the unit vectors of ``gallery``,
-                which give other queries.
+            image: [B, D], as ``encode_image`` gives them: not the unit vectors of
+                ``encode_gallery``, which give other queries.
             text: [B, D], or [T, D] with text_counts, as ``encode_text`` gives them.
             text_counts: int64 [B], each 1 at least, summing to T: how many texts belong to each
                 row, in order; their features are averaged. Best on the CPU, as it is looked at.
@@ -158,7 +159,7 @@ class ComposedEncoder(nn.Module):
         Raises:
             TypeError: if features, counts or what the fusion returns are no torch tensors.
             ValueError: if features are no rows of a floating dtype, if there are more texts than
-                pictures and no text_counts, if these do not fit, or the fusion returns another
+                images and no text_counts, if these do not fit, or the fusion returns another
                 shape.
         """
         check_features(image, "image")
@@ -171,7 +172,7 @@ class ComposedEncoder(nn.Module):
             image, text = image.to(dtype), text.to(dtype)
         if text_counts is None and len(text) != len(image):
             raise ValueError(
-                f"{len(image)} pictures but {len(text)} texts: where a row has several texts, pass "
+                f"{len(image)} images but {len(text)} texts: where a row has several texts, pass "
                 "text_counts (a Batch has them)"
             )
         if text_counts is not None and len(text) != len(text_counts):
@@ -194,7 +195,7 @@ class ComposedEncoder(nn.Module):
             return self._encode("image", images.to(device))
         images = _names("images", images)
         if not images:
-            raise ValueError("expected a non-empty list of pictures, got []")
+            raise ValueError("expected a non-empty list of images, got []")
         lookup = getattr(self.encoder, "lookup", {})
         if "image" in lookup:
             rows = lookup["image"]([str(image) for image in images])
@@ -203,7 +204,7 @@ class ComposedEncoder(nn.Module):
         if load is None:
             raise ValueError(
                 f"{type(self.encoder).__name__} neither loads files nor looks ids up; "
-                f"pass loaded pictures instead of {images[0]!r}"
+                f"pass loaded images instead of {images[0]!r}"
             )
         paths = [Path(image) for image in images]
         require_files(paths)
@@ -322,14 +323,14 @@ def _names(name: str, values: Any) -> list[str | Path]:
     for place, value in enumerate(listed):
         if not isinstance(value, str | Path):
             raise ValueError(
-                f"{name} must be a list of paths or ids, or one tensor of loaded pictures: "
+                f"{name} must be a list of paths or ids, or one tensor of loaded images: "
                 f"{name}[{place}] is {shown(value)}"
             )
     return listed
 
 
 def _shown_row(references: Any, row: int) -> str:
-    return "a loaded picture" if isinstance(references, Tensor) else f"{str(references[row])!r}"
+    return "a loaded image" if isinstance(references, Tensor) else f"{str(references[row])!r}"
 
 
 def _plain(name: str) -> str:

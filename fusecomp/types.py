@@ -128,8 +128,8 @@ class Task:
         subsets: for each query the image ids that are also ranked among themselves, or None;
             with its target, if that is known.
         ks: the k of recall@k.
-        missing_queries: ids of queries left out because a picture is missing.
-        missing_images: ids of gallery pictures left out because they are missing.
+        missing_queries: ids of queries left out because an image is missing.
+        missing_images: ids of gallery images left out because they are missing.
 
     Raises:
         ValueError: if the name is no string, the queries are no triplets, the gallery holds
@@ -179,7 +179,7 @@ class Task:
     def __str__(self) -> str:
         text = f"{self.name or 'all'}: {len(self.queries)} queries in {len(self.gallery)}"
         lost, gone = len(self.missing_queries), len(self.missing_images)
-        return f"{text} (missing: {lost} queries, {gone} pictures)" if lost or gone else text
+        return f"{text} (missing: {lost} queries, {gone} images)" if lost or gone else text
 
     def __repr__(self) -> str:
         return f"Task({self})"
@@ -190,7 +190,7 @@ class Batch:
     """One training batch of B triplets, as the inputs that an encoder takes.
 
     Args:
-        reference: input of ``encode_image``: loaded pictures [B, ...], or row numbers [B] where
+        reference: input of ``encode_image``: loaded images [B, ...], or row numbers [B] where
             the encoder looks images up.
         texts: input of ``encode_text``: T >= B strings, or row numbers [T].
         target: as ``reference``.
@@ -289,11 +289,11 @@ class Encoder(Protocol):
 
     Three attributes are optional:
 
-    - ``load``: a picklable callable, path -> tensor, that opens one picture for ``encode_image``.
+    - ``load``: a picklable callable, path -> tensor, that opens one image for ``encode_image``.
     - ``lookup``: a mapping from a side (``"image"``, ``"text"``) to a function that turns ids
       or texts into the row numbers which that side then takes (see ``CachedEncoder``).
     - ``towers``: a mapping from a side to the name patterns of its parameters, which makes
-      ``StageConfig(train="text")`` possible. With ``"heads"`` among them, ``heads`` (a mapping
+      ``StageConfig(trainable="text")`` possible. With ``"heads"`` among them, ``heads`` (a mapping
       from a side to its module) and ``encode_tower(side, inputs)`` (the features below it) must
       be there too.
 
@@ -301,7 +301,7 @@ class Encoder(Protocol):
     """
 
     def encode_image(self, images: Any, /) -> Tensor:
-        """Features [B, D] of B loaded pictures, of any length: nothing asks for unit vectors."""
+        """Features [B, D] of B loaded images, of any length: nothing asks for unit vectors."""
         ...
 
     def encode_text(self, texts: Any, /) -> Tensor:
@@ -329,7 +329,7 @@ class Loss(Protocol):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Knows ids, texts, paths and its protocol; opens no picture.
+    """Knows ids, texts, paths and its protocol; opens no image.
 
     Two attributes are optional: ``protocol`` (a mapping of strings), which evaluation prints
     beside each score, and ``triplet_image_ids``, the images that triplets can name, where the
@@ -342,7 +342,7 @@ class Dataset(Protocol):
         ...
 
     def path(self, image_id: str, /) -> Path:
-        """Where the picture lies."""
+        """Where the image lies."""
         ...
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> Sequence[Triplet]:

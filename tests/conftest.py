@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from processes import Processes
-from verifying import picture
+from verifying import image
 
 from fusecomp.caching import CachedEncoder
 from fusecomp.datasets import CIRR
@@ -128,13 +128,13 @@ def tiny_cirr(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four pictures and a table that names two of them."""
+    """Four images and a table that names two of them."""
     root = tmp_path / "images"
     root.mkdir()
     for number, (name, kind) in enumerate(
         {"a.jpg": "JPEG", "b.png": "PNG", "c.webp": "WEBP", "d.gif": "GIF"}.items()
     ):
-        (root / name).write_bytes(picture(number, kind))
+        (root / name).write_bytes(image(number, kind))
     (tmp_path / "mine.csv").write_text("reference,text,target\na,is blue,b\n")
     return root
 

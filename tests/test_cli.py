@@ -27,7 +27,7 @@ ROOT = Path(cli.__file__).parents[1]
 
 @pytest.fixture
 def table(tmp_path: Path) -> list[str]:
-    """The arguments that check a table of two sound pictures."""
+    """The arguments that check a table of two sound images."""
     for name, colour in (("a", "red"), ("b", "blue")):
         Image.new("RGB", (8, 8), colour).save(tmp_path / f"{name}.png")
     path = tmp_path / "mine.csv"
@@ -48,7 +48,7 @@ def test_a_fault_is_status_1(
 ) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     assert cli.main(table) == 1
-    assert "FAULT  empty: 1 of 2 pictures are files of 0 bytes" in capsys.readouterr().out
+    assert "FAULT  empty: 1 of 2 images are files of 0 bytes" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["fashioniq", "cirr"])
@@ -88,10 +88,10 @@ def test_the_options_reach_verify(table: list[str], monkeypatch: pytest.MonkeyPa
         "images": table[4],
         "split": "val",
         "decode": True,
-        "workers": 3,
+        "num_workers": 3,
     }
     assert cli.main(["verify", "fashioniq", "there"]) == 0
-    assert seen["images"] is seen["split"] is seen["workers"] is None
+    assert seen["images"] is seen["split"] is seen["num_workers"] is None
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_the_options_reach_verify(table: list[str], monkeypatch: pytest.MonkeyPa
         ["verify", "coco", "there"],
         ["verify", "fashioniq"],
         ["verify", "table", "mine.csv"],
-        ["verify", "cirr", "there", "--images", "pictures"],
+        ["verify", "cirr", "there", "--images", "images"],
         ["verify", "cirr", "there", "--workers", "many"],
         ["verify", "features"],
         ["verify", "features", "f.safetensors", "--decode"],
@@ -251,13 +251,13 @@ def test_ctrl_c_is_status_130(table: list[str], monkeypatch: pytest.MonkeyPatch)
 SLOWLY = """
 import signal, sys, time
 from fusecomp import cli
-from fusecomp.datasets import _verify_pictures
+from fusecomp.datasets import _verify_images
 
 def check(path, decode):
     time.sleep(0.05)
-    return _verify_pictures._Checked("empty")
+    return _verify_images._Checked("empty")
 
-_verify_pictures._check = check
+_verify_images._check = check
 # A shell's background processes ignore Ctrl-C, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 print("started", flush=True)

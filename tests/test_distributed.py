@@ -16,11 +16,11 @@ from fusecomp.losses import InfoNCE
 
 
 def about() -> tuple[int, int]:
-    return distributed.rank(), distributed.world_size()
+    return distributed.get_rank(), distributed.get_world_size()
 
 
 def own_and_all() -> list[dict[str, torch.Tensor]]:
-    own = {"own": torch.full((distributed.rank() + 1,), 7.0)}
+    own = {"own": torch.full((distributed.get_rank() + 1,), 7.0)}
     return distributed.gather_objects(own)
 
 
@@ -43,8 +43,8 @@ def test_objects_come_by_rank_to_all(three: Processes) -> None:
 def averaged() -> list[float]:
     """Two weights with gradients: of the second one, the first process has none."""
     weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(3)]
-    weights[0].grad = torch.full((1,), 2.0 + 4 * distributed.rank())
-    if distributed.rank() == 1:
+    weights[0].grad = torch.full((1,), 2.0 + 4 * distributed.get_rank())
+    if distributed.get_rank() == 1:
         weights[1].grad = torch.full((1,), 6.0)
     distributed.average_gradients(weights)
     assert weights[2].grad is None
@@ -59,12 +59,12 @@ def of_negatives(counts: list[int]) -> list[torch.Tensor]:
     """Gradients by this process's rows of a batch that has two negatives a row."""
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(sum(counts), 4, 5, generator=generator, dtype=torch.float64)
-    start = sum(counts[: distributed.rank()])
-    own = features[start : start + counts[distributed.rank()]].requires_grad_()
+    start = sum(counts[: distributed.get_rank()])
+    own = features[start : start + counts[distributed.get_rank()]].requires_grad_()
     query, target, negatives = map(distributed.gather, (own[:, 0], own[:, 1], own[:, 2:]))
     loss = InfoNCE(0.2)(query, target, negatives=negatives)
     (gradient,) = torch.autograd.grad(loss, own)
-    return [loss.detach(), gradient / distributed.world_size()]
+    return [loss.detach(), gradient / distributed.get_world_size()]
 
 
 def test_negatives_are_gathered_with_their_rows(two: Processes, three: Processes) -> None:
@@ -90,7 +90,7 @@ def failure(of: int) -> tuple[type, str] | None:
     """What this process sees where one has failed; and all can go on together."""
     try:
         with distributed.first_alone():
-            if distributed.rank() == of:
+            if distributed.get_rank() == of:
                 raise FileExistsError(f"process {of} has failed")
     except Exception as error:
         distributed.barrier()
@@ -224,14 +224,14 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from fusecomp import distributed
-assert distributed.world_size() == 1
+assert distributed.get_world_size() == 1
 distributed.join()
 distributed.join()
 from torch.distributed.nn import functional
 # What torch imports later on must not hold the group, whose threads would then outlive it.
 assert functional.broadcast.__defaults__ == (None,)
-found = sorted(distributed.gather_objects(distributed.rank())), distributed.world_size()
-Path(sys.argv[1], f"{distributed.rank()}.txt").write_text(str(found))
+found = sorted(distributed.gather_objects(distributed.get_rank())), distributed.get_world_size()
+Path(sys.argv[1], f"{distributed.get_rank()}.txt").write_text(str(found))
 """
 
 

@@ -21,7 +21,7 @@ from fusecomp._core.similarity import normalize
 from fusecomp.caching import CachedEncoder
 from fusecomp.encoders import DualEncoder
 from fusecomp.fusions import Combiner, Sum
-from fusecomp.images._loading import PictureError
+from fusecomp.images._loading import ImageError
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Batch
 
@@ -68,7 +68,7 @@ def cached() -> CachedEncoder:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
+def images(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / f"{name}.txt" for name in "abc"]
     for number, path in enumerate(paths):
         path.write_text(f"{number} {number - 1} 2")
@@ -88,65 +88,65 @@ def expected_query(model: ComposedEncoder, images: Tensor, texts: list[str]) -> 
     return unit
 
 
-def test_queries_from_loaded_pictures_and_from_files_are_the_same(pictures: list[Path]) -> None:
+def test_queries_from_loaded_images_and_from_files_are_the_same(images: list[Path]) -> None:
     model = ComposedEncoder(live(), combiner())
-    loaded = torch.stack([load(path) for path in pictures])
+    loaded = torch.stack([load(path) for path in images])
     expected = expected_query(model, loaded, TEXTS)
-    torch.testing.assert_close(model.query(loaded, TEXTS), expected)
-    torch.testing.assert_close(model.query(pictures, TEXTS), expected)
-    torch.testing.assert_close(model.query([str(path) for path in pictures], TEXTS), expected)
+    torch.testing.assert_close(model.encode_query(loaded, TEXTS), expected)
+    torch.testing.assert_close(model.encode_query(images, TEXTS), expected)
+    torch.testing.assert_close(model.encode_query([str(path) for path in images], TEXTS), expected)
 
 
 def test_queries_from_ids() -> None:
     encoder = cached()
-    query = ComposedEncoder(encoder, Sum()).query(["c", "a"], ["has dots", "is red"])
+    query = ComposedEncoder(encoder, Sum()).encode_query(["c", "a"], ["has dots", "is red"])
     total = encoder.encode_image(["c", "a"]) + encoder.encode_text(["has dots", "is red"])
     torch.testing.assert_close(query, total / total.norm(dim=1, keepdim=True))
 
 
 def test_many_queries_equal_each_alone() -> None:
     model = ComposedEncoder(live(), combiner())
-    pictures, texts = torch.randn(300, 3), [f"text {number}" for number in range(300)]
-    query = model.query(pictures, texts)
+    images, texts = torch.randn(300, 3), [f"text {number}" for number in range(300)]
+    query = model.encode_query(images, texts)
     assert query.shape == (300, 4)
     for row in (0, 127, 128, 299):
         torch.testing.assert_close(
-            query[row : row + 1], model.query(pictures[row : row + 1], [texts[row]])
+            query[row : row + 1], model.encode_query(images[row : row + 1], [texts[row]])
         )
 
 
-def test_the_gallery_is_image_features_of_unit_length(pictures: list[Path]) -> None:
+def test_the_gallery_is_image_features_of_unit_length(images: list[Path]) -> None:
     encoder = live()
     model = ComposedEncoder(encoder, Sum())
-    gallery = model.gallery(pictures)
+    gallery = model.encode_gallery(images)
     encoder.eval()
-    expected = normalize(encoder.encode_image(torch.stack([load(path) for path in pictures])))
+    expected = normalize(encoder.encode_image(torch.stack([load(path) for path in images])))
     torch.testing.assert_close(gallery, expected.detach())
     torch.testing.assert_close(
-        ComposedEncoder(cached(), Sum()).gallery(["b"]).norm(), torch.tensor(1.0)
+        ComposedEncoder(cached(), Sum()).encode_gallery(["b"]).norm(), torch.tensor(1.0)
     )
 
 
 def test_queries_are_evaluated_without_gradients_and_modes_come_back(
-    pictures: list[Path],
+    images: list[Path],
 ) -> None:
     encoder, fusion = live(), combiner()
     model = ComposedEncoder(encoder, fusion).train()
     fusion.relu_dropout.eval()
     before = [module.training for module in model.modules()]
-    for result in (model.query(pictures, TEXTS), model.gallery(pictures)):
+    for result in (model.encode_query(images, TEXTS), model.encode_gallery(images)):
         assert not result.requires_grad
-    assert torch.equal(model.query(pictures, TEXTS), model.query(pictures, TEXTS))
+    assert torch.equal(model.encode_query(images, TEXTS), model.encode_query(images, TEXTS))
     assert [module.training for module in model.modules()] == before
     with pytest.raises(FileNotFoundError):
-        model.query(["none.png"], ["is red"])
+        model.encode_query(["none.png"], ["is red"])
     assert [module.training for module in model.modules()] == before
 
 
 def test_a_lambda_is_a_fusion_and_gets_unit_length() -> None:
     encoder = cached()
     model = ComposedEncoder(encoder, lambda image, text: 7 * image - text)
-    query = model.query(["a"], ["is red"])
+    query = model.encode_query(["a"], ["is red"])
     raw = 7 * encoder.encode_image(["a"]) - encoder.encode_text(["is red"])
     torch.testing.assert_close(query, normalize(raw))
 
@@ -162,7 +162,7 @@ def test_a_lambda_is_a_fusion_and_gets_unit_length() -> None:
 def test_a_fusion_of_another_shape_is_refused(fusion: Callable[[Tensor, Tensor], Tensor]) -> None:
     model = ComposedEncoder(cached(), fusion)
     with pytest.raises(ValueError, match=r"the fusion returned .* for features \[1, 4\]"):
-        model.query(["a"], ["is red"])
+        model.encode_query(["a"], ["is red"])
 
 
 def test_the_features_of_several_texts_are_averaged() -> None:
@@ -197,55 +197,55 @@ def test_forward_learns() -> None:
 
 def test_references_and_texts_are_equally_many() -> None:
     with pytest.raises(ValueError, match="1 references but 2 texts"):
-        ComposedEncoder(cached(), Sum()).query(["a"], ["is red", "has dots"])
+        ComposedEncoder(cached(), Sum()).encode_query(["a"], ["is red", "has dots"])
 
 
 def test_a_single_string_is_no_list_of_texts() -> None:
     with pytest.raises(ValueError, match="texts must be a list of strings, got the string 'is"):
-        ComposedEncoder(cached(), Sum()).query(["a", "b", "c", "a", "b", "c"], "is red")
+        ComposedEncoder(cached(), Sum()).encode_query(["a", "b", "c", "a", "b", "c"], "is red")
 
 
 @pytest.mark.parametrize("images", ["a", Path("a.png"), []])
-def test_pictures_are_a_list(images: Any) -> None:
+def test_images_are_a_list(images: Any) -> None:
     with pytest.raises(
         ValueError, match=r"images must be a list of strings, got the string|non-empty list"
     ):
-        ComposedEncoder(cached(), Sum()).gallery(images)
+        ComposedEncoder(cached(), Sum()).encode_gallery(images)
 
 
 @pytest.mark.parametrize("references", [[], torch.empty(0, 3)], ids=["list", "tensor"])
 def test_no_queries_at_all_are_refused(references: Any) -> None:
     with pytest.raises(ValueError, match="empty"):
-        ComposedEncoder(live(), Sum()).query(references, [])
+        ComposedEncoder(live(), Sum()).encode_query(references, [])
 
 
-def test_a_string_that_is_no_file_is_named(pictures: list[Path]) -> None:
-    with pytest.raises(FileNotFoundError, match="1 of 2 pictures are missing, the first: B009"):
-        ComposedEncoder(live(), Sum()).query([pictures[0], "B009"], ["is red", "is red"])
+def test_a_string_that_is_no_file_is_named(images: list[Path]) -> None:
+    with pytest.raises(FileNotFoundError, match="1 of 2 images are missing, the first: B009"):
+        ComposedEncoder(live(), Sum()).encode_query([images[0], "B009"], ["is red", "is red"])
 
 
 def test_a_string_that_is_no_id_is_named() -> None:
     with pytest.raises(ValueError, match=r"no cached features for the image 'z\.png'"):
-        ComposedEncoder(cached(), Sum()).query(["z.png"], ["is red"])
+        ComposedEncoder(cached(), Sum()).encode_query(["z.png"], ["is red"])
     with pytest.raises(ValueError, match="for the text 'is blue'"):
-        ComposedEncoder(cached(), Sum()).query(["a"], ["is blue"])
+        ComposedEncoder(cached(), Sum()).encode_query(["a"], ["is blue"])
 
 
-def test_files_need_an_encoder_that_loads_them(pictures: list[Path]) -> None:
+def test_files_need_an_encoder_that_loads_them(images: list[Path]) -> None:
     with pytest.raises(ValueError, match="DualEncoder neither loads files nor looks ids up"):
-        ComposedEncoder(live(load=None), Sum()).query(pictures, TEXTS)
+        ComposedEncoder(live(load=None), Sum()).encode_query(images, TEXTS)
 
 
-def test_a_broken_picture_is_named(pictures: list[Path]) -> None:
-    pictures[1].write_text("no numbers")
-    with pytest.raises(PictureError, match=r"cannot read the picture .*b.txt"):
-        ComposedEncoder(live(), Sum()).query(pictures, TEXTS)
+def test_a_broken_image_is_named(images: list[Path]) -> None:
+    images[1].write_text("no numbers")
+    with pytest.raises(ImageError, match=r"cannot read the image .*b.txt"):
+        ComposedEncoder(live(), Sum()).encode_query(images, TEXTS)
 
 
-def test_pictures_of_two_shapes_are_named(pictures: list[Path]) -> None:
-    pictures[1].write_text("1 2")
+def test_images_of_two_shapes_are_named(images: list[Path]) -> None:
+    images[1].write_text("1 2")
     with pytest.raises(ValueError, match=r"b.txt has shape \[2\] and .*a.txt \[3\]"):
-        ComposedEncoder(live(), Sum()).query(pictures, TEXTS)
+        ComposedEncoder(live(), Sum()).encode_query(images, TEXTS)
 
 
 def test_an_encoder_has_both_methods_and_a_fusion_can_be_called() -> None:
@@ -256,23 +256,23 @@ def test_an_encoder_has_both_methods_and_a_fusion_can_be_called() -> None:
 
 
 @pytest.mark.parametrize("side", ["image", "text"])
-def test_an_encoder_that_returns_something_else_is_named(side: str, pictures: list[Path]) -> None:
+def test_an_encoder_that_returns_something_else_is_named(side: str, images: list[Path]) -> None:
     def other(change: Callable[[Tensor], Any]) -> ComposedEncoder:
         sides: dict[str, Any] = {"image": lambda p: p, "text": lambda t: torch.ones(len(t), 3)}
         whole = sides[side]
         sides[side] = lambda inputs: change(whole(inputs))
         return ComposedEncoder(DualEncoder(**sides, load=load), Sum())
 
-    loaded = torch.stack([load(path) for path in pictures])
-    for references in (pictures, loaded):
-        other(lambda features: features).query(references, TEXTS)
+    loaded = torch.stack([load(path) for path in images])
+    for references in (images, loaded):
+        other(lambda features: features).encode_query(references, TEXTS)
         message = rf"the {side} side must return a tensor \[B, D\], got ndarray"
         with pytest.raises(TypeError, match=message):
-            other(lambda features: features.numpy()).query(references, TEXTS)
+            other(lambda features: features.numpy()).encode_query(references, TEXTS)
         for change, shape in ((lambda f: f[0], [3]), (lambda f: f[:2], [2, 3])):
             message = f"encode_{side} returned {shape} for 3 inputs, expected [3, D]"
             with pytest.raises(ValueError, match=re.escape(message)):
-                other(change).query(references, TEXTS)
+                other(change).encode_query(references, TEXTS)
 
 
 # Files
@@ -283,8 +283,8 @@ def test_a_saved_model_comes_back(tmp_path: Path) -> None:
     model = ComposedEncoder(live(seed=0), combiner(seed=0))
     model.save(path)
     back = ComposedEncoder.load(str(path), live(seed=1), combiner(seed=1))
-    pictures = torch.randn(3, 3)
-    assert torch.equal(back.query(pictures, TEXTS), model.query(pictures, TEXTS))
+    images = torch.randn(3, 3)
+    assert torch.equal(back.encode_query(images, TEXTS), model.encode_query(images, TEXTS))
     assert torch.load(path, weights_only=True)["weights"].keys() == model.state_dict().keys()
 
 
@@ -293,7 +293,7 @@ def test_a_saved_model_may_have_a_lambda_and_a_cache(tmp_path: Path) -> None:
     model = ComposedEncoder(cached(), lambda image, text: image - text)
     model.save(path)
     back = ComposedEncoder.load(path, cached(), lambda image, text: image - text)
-    assert torch.equal(back.query(["a"], ["is red"]), model.query(["a"], ["is red"]))
+    assert torch.equal(back.encode_query(["a"], ["is red"]), model.encode_query(["a"], ["is red"]))
 
 
 def test_a_model_of_other_parts_is_refused(tmp_path: Path) -> None:
@@ -357,9 +357,9 @@ def test_a_fusion_trained_on_features_goes_behind_a_live_encoder(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = ComposedEncoder.load(path, live(), combiner(seed=1))
-    pictures = torch.randn(3, 3)
-    expected = ComposedEncoder(live(), trained).query(pictures, TEXTS)
-    assert torch.equal(model.query(pictures, TEXTS), expected)
+    images = torch.randn(3, 3)
+    expected = ComposedEncoder(live(), trained).encode_query(images, TEXTS)
+    assert torch.equal(model.encode_query(images, TEXTS), expected)
 
 
 def test_features_of_another_encoder_are_warned_of(tmp_path: Path) -> None:
@@ -567,15 +567,15 @@ def test_a_class_in_place_of_an_instance_is_named() -> None:
         ComposedEncoder(cached(), Combiner)  # type: ignore[arg-type]
 
 
-def test_more_texts_than_pictures_need_counts() -> None:
-    with pytest.raises(ValueError, match="2 pictures but 3 texts: where a row has several texts"):
+def test_more_texts_than_images_need_counts() -> None:
+    with pytest.raises(ValueError, match="2 images but 3 texts: where a row has several texts"):
         ComposedEncoder(cached(), Sum()).compose(torch.ones(2, 4), torch.ones(3, 4))
 
 
 @pytest.mark.parametrize("references", ["a", Path("a.png")])
-def test_a_single_picture_is_no_list_of_references(references: Any) -> None:
+def test_a_single_image_is_no_list_of_references(references: Any) -> None:
     with pytest.raises(ValueError, match="references must be a list of strings, got the string 'a"):
-        ComposedEncoder(cached(), Sum()).query(references, ["is red"])
+        ComposedEncoder(cached(), Sum()).encode_query(references, ["is red"])
 
 
 @st.composite
@@ -633,9 +633,9 @@ class Shelf(list[str]):
 @pytest.mark.parametrize("make", [list, tuple, np.array, Shelf], ids=lambda make: make.__name__)
 def test_references_and_texts_may_be_in_any_list(make: Any) -> None:
     model = ComposedEncoder(cached(), Sum())
-    expected = model.query(["b", "a"], ["is red", "has dots"])
-    assert torch.equal(model.query(make(["b", "a"]), make(["is red", "has dots"])), expected)
-    assert torch.equal(model.gallery(make(["b", "a"])), model.gallery(["b", "a"]))
+    expected = model.encode_query(["b", "a"], ["is red", "has dots"])
+    assert torch.equal(model.encode_query(make(["b", "a"]), make(["is red", "has dots"])), expected)
+    assert torch.equal(model.encode_gallery(make(["b", "a"])), model.encode_gallery(["b", "a"]))
 
 
 @pytest.mark.parametrize(
@@ -648,14 +648,16 @@ def test_references_and_texts_may_be_in_any_list(make: Any) -> None:
 )
 def test_what_is_no_list_of_paths_or_texts_is_named(values: Any) -> None:
     model = ComposedEncoder(cached(), Sum())
-    assert own_error(model.query, ["a"], values).startswith("texts")
-    assert own_error(model.query, values, ["is red"]).startswith("references must be a list of ")
-    assert own_error(model.gallery, values).startswith("images must be a list of ")
+    assert own_error(model.encode_query, ["a"], values).startswith("texts")
+    assert own_error(model.encode_query, values, ["is red"]).startswith(
+        "references must be a list of "
+    )
+    assert own_error(model.encode_gallery, values).startswith("images must be a list of ")
 
 
 @pytest.mark.parametrize("texts", [[["is red", "has dots"]], [("is red",)]])
 def test_several_texts_of_a_row_are_refused_with_the_way_out(texts: Any) -> None:
-    message = own_error(ComposedEncoder(cached(), Sum()).query, ["a"], texts)
+    message = own_error(ComposedEncoder(cached(), Sum()).encode_query, ["a"], texts)
     assert message.startswith(f"texts[0] is {texts[0]!r}, but a query takes one text: ")
     assert "text_counts" in message
     assert "Triplet" in message
@@ -665,13 +667,13 @@ def test_several_texts_of_a_row_are_refused_with_the_way_out(texts: Any) -> None
 @given(st.integers(0, 299), st.sampled_from([torch.nan, torch.inf, -torch.inf]))
 def test_a_query_or_image_that_is_not_finite_is_named(row: int, value: float) -> None:
     model = ComposedEncoder(live(), Sum())
-    pictures, texts = torch.zeros(300, 3), [f"is {number}" for number in range(300)]
-    pictures[row, 1] = value
-    assert own_error(model.query, pictures, texts).startswith(
-        f"query {row} (a loaded picture with 'is {row}') holds NaN or infinity"
+    images, texts = torch.zeros(300, 3), [f"is {number}" for number in range(300)]
+    images[row, 1] = value
+    assert own_error(model.encode_query, images, texts).startswith(
+        f"query {row} (a loaded image with 'is {row}') holds NaN or infinity"
     )
-    assert own_error(model.gallery, pictures).startswith(
-        f"image {row} (a loaded picture) has features with NaN or infinity"
+    assert own_error(model.encode_gallery, images).startswith(
+        f"image {row} (a loaded image) has features with NaN or infinity"
     )
 
 
@@ -679,14 +681,16 @@ def test_a_query_that_a_fusion_breaks_names_its_reference_and_text() -> None:
     def broken(image: Tensor, text: Tensor) -> Tensor:
         return torch.where(torch.arange(len(image))[:, None] == 1, torch.nan, image)
 
-    message = own_error(ComposedEncoder(cached(), broken).query, ["a", "b"], ["is red", "has dots"])
+    message = own_error(
+        ComposedEncoder(cached(), broken).encode_query, ["a", "b"], ["is red", "has dots"]
+    )
     assert message.startswith("query 1 ('b' with 'has dots') holds NaN or infinity; check the ")
 
 
 @pytest.mark.parametrize("result", [None, 1.0, "query", [[1.0] * 4], np.ones((1, 4), "f4")])
 def test_a_fusion_that_returns_no_tensor_is_named(result: Any) -> None:
     model = ComposedEncoder(cached(), lambda image, text: result)
-    message = own_error(model.query, ["a"], ["is red"])
+    message = own_error(model.encode_query, ["a"], ["is red"])
     assert message.startswith("what the fusion returns must be a torch tensor, got ")
 
 
@@ -695,6 +699,6 @@ def test_a_row_of_the_gallery_is_no_reference() -> None:
     encoder = cached()
     model = ComposedEncoder(encoder, Sum())
     text = encoder.encode_text(["is red"])
-    expected = model.query(["a"], ["is red"])
+    expected = model.encode_query(["a"], ["is red"])
     torch.testing.assert_close(model.compose(encoder.encode_image(["a"]), text), expected)
-    assert (model.compose(model.gallery(["a"]), text) - expected).abs().max() > 0.05
+    assert (model.compose(model.encode_gallery(["a"]), text) - expected).abs().max() > 0.05

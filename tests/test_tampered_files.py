@@ -15,7 +15,7 @@ from cacheable import IDS, TEXTS, cached, live
 
 import fusecomp as fc
 from fusecomp._core.checksum import checksum
-from fusecomp.evaluation import TaskRanking, score
+from fusecomp.evaluation import TaskRanking, compute_metrics
 from fusecomp.types import Task
 
 # Longer than any of these files takes; one that waits for ever would take longer still.
@@ -54,7 +54,7 @@ def write_evaluation(path: Path) -> None:
     indices[:, 6] = -1
     ranks = (indices == torch.arange(2, 6).unsqueeze(1)).int().argmax(1) + 1
     found = TaskRanking(task, indices, values, ranks)
-    score(fc.Ranking([found], {"dataset": "drawn"})).save(path)
+    compute_metrics(fc.Ranking([found], {"dataset": "drawn"})).save(path)
 
 
 def read_evaluation(path: Path) -> str:

@@ -72,8 +72,8 @@ WHOLE: dict[str, Call] = {
     "dim of Queue": lambda v: losses.Queue(4, v),
     "k of search": lambda v: retrieval.search(EYE, EYE, v),
     "chunk of search": lambda v: retrieval.search(EYE, EYE, 1, chunk=v),
-    "k of rank_targets": lambda v: retrieval.rank_targets(EYE, EYE, IDS, v),
-    "chunk of rank_targets": lambda v: retrieval.rank_targets(EYE, EYE, IDS, 1, chunk=v),
+    "k of search_targets": lambda v: retrieval.search_targets(EYE, EYE, IDS, v),
+    "chunk of search_targets": lambda v: retrieval.search_targets(EYE, EYE, IDS, 1, chunk=v),
     "k of recall_at_k": lambda v: retrieval.recall_at_k(torch.tensor([1, 2]), v),
     "k of hits_at_k": lambda v: retrieval.hits_at_k(torch.tensor([1, 2]), v),
     "k of rank": lambda v: fc.rank(MODEL, DATA, v),
@@ -86,26 +86,26 @@ WHOLE: dict[str, Call] = {
     "resamples of compare": lambda v: evaluation.compare(FOUND, FOUND, resamples=v),
     "epochs of StageConfig": setting("epochs"),
     "batch_size of StageConfig": setting("batch_size"),
-    "keep of StageConfig": setting("keep"),
-    "eval_every of StageConfig": setting("eval_every"),
+    "keep_best of StageConfig": setting("keep_best"),
+    "eval_every_epochs of StageConfig": setting("eval_every_epochs"),
 }
 # These may be 0.
 FROM_ZERO: dict[str, Call] = {
     "changes of compare": lambda v: evaluation.compare(FOUND, FOUND, resamples=9, changes=v),
     "seed of bootstrap": lambda v: evaluation.bootstrap(FOUND, resamples=9, seed=v),
-    "warmup of StageConfig": setting("warmup"),
+    "warmup_steps of StageConfig": setting("warmup_steps"),
     "seed of StageConfig": setting("seed"),
 }
 # These may be None.
 OPTIONAL: dict[str, Call] = {
-    "workers of build": lambda v: build(workers=v),
-    "workers of rank": lambda v: fc.rank(MODEL, DATA, workers=v),
-    "workers of evaluate": lambda v: fc.evaluate(MODEL, DATA, workers=v),
-    "workers of cosines": lambda v: evaluation.cosines(MODEL, DATA, workers=v),
-    "micro_batch of StageConfig": setting("micro_batch"),
+    "num_workers of build": lambda v: build(num_workers=v),
+    "num_workers of rank": lambda v: fc.rank(MODEL, DATA, num_workers=v),
+    "num_workers of evaluate": lambda v: fc.evaluate(MODEL, DATA, num_workers=v),
+    "num_workers of cosines": lambda v: evaluation.cosines(MODEL, DATA, num_workers=v),
+    "micro_batch_size of StageConfig": setting("micro_batch_size"),
     "patience of StageConfig": setting("patience"),
-    "save_every of StageConfig": setting("save_every"),
-    "workers of StageConfig": setting("workers"),
+    "save_every_steps of StageConfig": setting("save_every_steps"),
+    "num_workers of StageConfig": setting("num_workers"),
 }
 # These draw when all is well, which is not tried here.
 DRAWN: dict[str, Call] = {
@@ -159,7 +159,7 @@ def test_numbers_that_no_tensor_can_count_to_are_named(name: str) -> None:
         assert f"{argument_of(name)} must be at most" in own_error(call, value)
 
 
-@pytest.mark.parametrize("name", ["k of search", "k of rank_targets", "k of rank"])
+@pytest.mark.parametrize("name", ["k of search", "k of search_targets", "k of rank"])
 def test_a_k_whose_padding_would_fill_the_memory_is_named(name: str) -> None:
     for k in (2**20 + 1, 2**33, 2**40):
         assert own_error(WHOLE[name], k) == f"k must be at most 1048576, got {k}"
@@ -175,28 +175,28 @@ def test_whole_numbers_of_numpy_are_taken(name: str, kind: Any) -> None:
 NUMBERS: dict[str, Call] = {
     "dropout of Combiner": lambda v: fc.Combiner(2, dropout=v),
     "temperature of InfoNCE": lambda v: fc.InfoNCE(v),
-    "temperature of MultiPositive": lambda v: losses.MultiPositive(v),
+    "temperature of MultiPositiveNCE": lambda v: losses.MultiPositiveNCE(v),
     "temperature of HardNegativeNCE": lambda v: losses.HardNegativeNCE(v),
-    "temperature of Sigmoid": lambda v: losses.Sigmoid(v),
+    "temperature of SigmoidLoss": lambda v: losses.SigmoidLoss(v),
     "start of LearnableTemperature": lambda v: losses.LearnableTemperature(v, 0.0),
     "lowest of LearnableTemperature": lambda v: losses.LearnableTemperature(0.9, v),
     "label_smoothing of InfoNCE": lambda v: fc.InfoNCE(label_smoothing=v),
     "margin of InfoNCE": lambda v: fc.InfoNCE(margin=v),
-    "margin of TripletMargin": lambda v: losses.TripletMargin(v),
+    "margin of TripletMarginLoss": lambda v: losses.TripletMarginLoss(v),
     "alpha of HardNegativeNCE": lambda v: losses.HardNegativeNCE(alpha=v),
     "beta of HardNegativeNCE": lambda v: losses.HardNegativeNCE(beta=v),
-    "bias of Sigmoid": lambda v: losses.Sigmoid(bias=v),
-    "weight of WeightedSum": lambda v: losses.WeightedSum({"a": (v, fc.InfoNCE())}),
-    "teacher_temperature of Distill": lambda v: losses.Distill(
+    "bias of SigmoidLoss": lambda v: losses.SigmoidLoss(bias=v),
+    "weight of CombinedLoss": lambda v: losses.CombinedLoss({"a": (v, fc.InfoNCE())}),
+    "teacher_temperature of DistillationLoss": lambda v: losses.DistillationLoss(
         EYE, torch.stack((IDS, IDS), 1), EYE, IDS, teacher_temperature=v
     ),
     "lr of StageConfig": setting("lr"),
     "eps of StageConfig": setting("eps"),
     "weight_decay of StageConfig": setting("weight_decay"),
-    "clip of StageConfig": setting("clip"),
-    "ema of StageConfig": setting("ema"),
+    "max_grad_norm of StageConfig": setting("max_grad_norm"),
+    "ema_decay of StageConfig": setting("ema_decay"),
     "betas of StageConfig": lambda v: stage(betas=(0.9, v)),
-    "lr_of of StageConfig": lambda v: stage(lr_of={"encoder.*": v}),
+    "lr_overrides of StageConfig": lambda v: stage(lr_overrides={"encoder.*": v}),
 }
 NO_NUMBERS: list[Any] = [
     *("0.5", b"5", True, np.True_, math.nan, math.inf, -math.inf, 10**400, 1j, [0.5], (0.5,)),
@@ -210,7 +210,7 @@ def test_what_is_no_number_is_named(name: str) -> None:
         message = own_error(NUMBERS[name], value)
         assert argument_of(name) in message, value
         assert " must be " in message, value
-    if name not in ("bias of Sigmoid", "weight of WeightedSum"):
+    if name not in ("bias of SigmoidLoss", "weight of CombinedLoss"):
         assert argument_of(name) in own_error(NUMBERS[name], -1.0)
 
 
@@ -225,7 +225,7 @@ FLAGS: dict[str, Call] = {
     **{
         f"{name} of StageConfig": setting(name)
         for name in (
-            *("drop_last", "unique_targets", "checkpointing"),
+            *("drop_last", "unique_targets", "gradient_checkpointing"),
             *("cache", "compile", "deterministic"),
         )
     },
@@ -254,13 +254,13 @@ def test_what_is_no_flag_is_named(name: str) -> None:
 
 
 CHOICES: dict[str, Call] = {
-    "mining of TripletMargin": lambda v: losses.TripletMargin(mining=v),
+    "mining of TripletMarginLoss": lambda v: losses.TripletMarginLoss(mining=v),
     "on_error of rank": lambda v: fc.rank(MODEL, DATA, on_error=v),
     "on_error of build": lambda v: build(on_error=v),
     "precision of build": lambda v: build(precision=v),
     **{
         f"{name} of StageConfig": setting(name)
-        for name in ("optimizer", "precision", "encoder_mode", "schedule", "nonfinite")
+        for name in ("optimizer", "precision", "encoder_mode", "lr_schedule", "on_nonfinite")
     },
 }
 
@@ -276,7 +276,12 @@ def test_what_is_no_choice_is_named_with_the_valid_ones(name: str) -> None:
 
 def test_exclude_names_what_there_is() -> None:
     for value in (None, 1, True, "targets", ["target", 1], {"target": True}, {"own"}, EYE, ["a"]):
-        for make in (fc.InfoNCE, losses.TripletMargin, losses.Sigmoid, losses.HardNegativeNCE):
+        for make in (
+            fc.InfoNCE,
+            losses.TripletMarginLoss,
+            losses.SigmoidLoss,
+            losses.HardNegativeNCE,
+        ):
             message = own_error(make, exclude=value)
             assert message.startswith("exclude must name some of ('target', 'reference'), got")
     for given in ("target", ("target",), ["target"], {"target"}, np.array(["target"])):
@@ -289,11 +294,11 @@ QUERY_IDS = torch.stack((IDS, IDS), 1)
 FEATURES: dict[str, Call] = {
     "query of search": lambda v: retrieval.search(v, EYE, 1),
     "gallery of search": lambda v: retrieval.search(EYE, v, 1),
-    "query of rank_targets": lambda v: retrieval.rank_targets(v, EYE, IDS, 1),
+    "query of search_targets": lambda v: retrieval.search_targets(v, EYE, IDS, 1),
     "query of feature_cosines": lambda v: evaluation.feature_cosines(v, EYE, IDS),
     "bank of InfoNCE": lambda v: fc.InfoNCE(bank=v, bank_ids=IDS),
-    "queries of Distill": lambda v: losses.Distill(v, QUERY_IDS, EYE, IDS),
-    "targets of Distill": lambda v: losses.Distill(EYE, QUERY_IDS, v, IDS),
+    "queries of DistillationLoss": lambda v: losses.DistillationLoss(v, QUERY_IDS, EYE, IDS),
+    "targets of DistillationLoss": lambda v: losses.DistillationLoss(EYE, QUERY_IDS, v, IDS),
     "a of cosine": lambda v: cosine(v, EYE),
     "b of cosine": lambda v: cosine(EYE, v),
     "image of compose": lambda v: MODEL.compose(v, EYE),
@@ -344,7 +349,7 @@ def test_what_are_no_indices_are_named(which: str) -> None:
     def call(value: Any) -> Any:
         if which == "candidates":
             return retrieval.search(EYE, EYE, 1, candidates=value)
-        return retrieval.rank_targets(EYE, EYE, k=1, **{"targets": IDS, which: value})
+        return retrieval.search_targets(EYE, EYE, k=1, **{"targets": IDS, which: value})
 
     wrong: list[Any] = ["a", 1, [0, 1, 2], IDS.numpy(), {0}, IDS.double(), IDS.bool(), IDS.int()]
     wrong += [IDS[:2], IDS[0], IDS + 1, IDS - 2, IDS.to("meta"), IDS.unsqueeze(1).to_sparse()]
@@ -503,11 +508,11 @@ def test_a_weighted_sum_is_of_pairs() -> None:
     wrong: list[Any] = [{"a": loss}, {"a": (1.0,)}, {"a": (1.0, loss, 2)}, {"a": "ab"}]
     wrong += [{"a": (1.0, None)}, {"a": (1.0, fc.InfoNCE)}, {"a": (loss, 1.0)}, {"a": {1.0, loss}}]
     for value in wrong:
-        assert "'a'" in own_error(losses.WeightedSum, value)
+        assert "'a'" in own_error(losses.CombinedLoss, value)
     for value in ({1: (1.0, loss)}, {None: (1.0, loss)}, {("a",): (1.0, loss)}):
-        assert "cannot be named" in own_error(losses.WeightedSum, value)
+        assert "cannot be named" in own_error(losses.CombinedLoss, value)
     for result in (None, 1.0, np.float64(1), "1"):
-        own = losses.WeightedSum({"a": (1.0, lambda query, target, result=result: result)})
+        own = losses.CombinedLoss({"a": (1.0, lambda query, target, result=result: result)})
         assert "the loss 'a' must return a scalar, got" in own_error(own, EYE, EYE)
 
 

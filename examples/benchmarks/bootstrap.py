@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import fusecomp as fc
-from fusecomp.evaluation import TaskRanking, compare, score
+from fusecomp.evaluation import TaskRanking, compare, compute_metrics
 from fusecomp.types import Task
 
 RESAMPLES, BLOCK = 10_000, 100
@@ -49,7 +49,7 @@ def make_run(tasks: dict[str, tuple[int, int]], seed: int) -> fc.Evaluation:
             )
         )
     protocol = {"dataset": "FashionIQ" if len(tasks) > 1 else "CIRR"}
-    return score(fc.Ranking(found, protocol))
+    return compute_metrics(fc.Ranking(found, protocol))
 
 
 def load_both(paths: list[Path]) -> list[fc.Evaluation]:

@@ -3,12 +3,12 @@
     python examples/benchmarks/caching.py [--data-root fashionIQ_dataset] [--rounds 4]
 
 Stage 2: a whole epoch of the Combiner on cached features, each of its steps in turns with the
-encoder on a batch of decoded pictures and on one of texts. The published code encodes the pictures
+encoder on a batch of decoded images and on one of texts. The published code encodes the images
 and texts of each step anew; what that would add to the epoch is scaled from the best of these
 batches, not run.
 
-Stage 1, text side alone: steps of the trainer with the pictures' features cached, in turns with
-steps that encode the pictures from their files. Nothing is scaled, but the batch is a small one;
+Stage 1, text side alone: steps of the trainer with the images' features cached, in turns with
+steps that encode the images from their files. Nothing is scaled, but the batch is a small one;
 the best of each counts.
 
 With --data-root the triplets and texts are the real ones; only the annotations are read.
@@ -52,25 +52,25 @@ def run_stage2(clip: fc.encoders.OpenClipEncoder, train: fc.Dataset, rows: int) 
     trainer = stage2.make_trainer(train, dropout=0.5)
     encoder, config = trainer.encoder, trainer.config
     trainer.step(next(fc.training.batches(train, encoder, config, epoch=0)))  # warm-up
-    pictures, texts = torch.randn(rows, 3, 288, 288), list(islice(train.texts(), rows))
+    images, texts = torch.randn(rows, 3, 288, 288), list(islice(train.texts(), rows))
     batches: list[fc.types.Batch] = []
     steps = [cost(lambda: batches.extend(fc.training.batches(train, encoder, config, epoch=1)))]
     encodings: list[tuple[Cost, Cost]] = []
     for batch in batches:
         steps.append(cost(partial(trainer.step, batch)))
         with torch.no_grad():
-            of_pictures = cost(partial(clip.encode_image, pictures))
-            encodings.append((of_pictures, cost(partial(clip.encode_text, texts))))
-    picture, text = (lowest(costs) for costs in zip(*encodings, strict=True))
+            of_images = cost(partial(clip.encode_image, images))
+            encodings.append((of_images, cost(partial(clip.encode_text, texts))))
+    image, text = (lowest(costs) for costs in zip(*encodings, strict=True))
     seen = len(batches) * config.batch_size
     epoch = total(steps)
     again = Cost(
-        *(e + (2 * p + t) * seen / rows for e, p, t in zip(epoch, picture, text, strict=True))
+        *(e + (2 * p + t) * seen / rows for e, p, t in zip(epoch, image, text, strict=True))
     )
     print(
         f"\nAn epoch of stage 2, {len(batches)} steps of {config.batch_size}. Encoding was "
-        f"measured on {len(batches)} batches of {rows} and scaled to {2 * seen:,} pictures "
-        f"({rows / picture.wall:.2f} a second) and {seen:,} texts ({rows / text.wall:.1f})\n"
+        f"measured on {len(batches)} batches of {rows} and scaled to {2 * seen:,} images "
+        f"({rows / image.wall:.2f} a second) and {seen:,} texts ({rows / text.wall:.1f})\n"
     )
     show("stage 2", "an epoch", {"cached": epoch, "encoding at each step (scaled)": again})
 
@@ -80,7 +80,13 @@ def run_stage1(
 ) -> None:
     """Steps of stage 1 on the text side."""
     config = fc.StageConfig(
-        epochs=1, batch_size=rows, lr=2e-6, train="text", eps=1e-7, drop_last=True, workers=0
+        epochs=1,
+        batch_size=rows,
+        lr=2e-6,
+        trainable="text",
+        eps=1e-7,
+        drop_last=True,
+        num_workers=0,
     )
     model, loss = fc.ComposedEncoder(clip, fc.Sum()), fc.InfoNCE()
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +103,7 @@ def run_stage1(
         costs = best(ways, rounds)
     print(
         f"\nSteps of stage 1, text side alone, batch {rows}, best of {rounds}. The features of "
-        f"{2 * rows} pictures took {filling.wall:.1f} s, once\n"
+        f"{2 * rows} images took {filling.wall:.1f} s, once\n"
     )
     show("stage 1", "a step", costs)
 

@@ -2,11 +2,11 @@
 
     python examples/benchmarks/evaluation.py [--rounds 7]
 
-FashionIQ's shirts (2,038 queries, 6,346 pictures) and CIRR's validation split (4,181 queries,
-2,297 pictures, references excluded, subsets of five), at D = 640. Three ways, timed in turns, the
+FashionIQ's shirts (2,038 queries, 6,346 images) and CIRR's validation split (4,181 queries,
+2,297 images, references excluded, subsets of five), at D = 640. Three ways, timed in turns, the
 median of each: the matrix product alone; evaluate() from cached features, all of it; and what
 public code usually does, a whole-matrix argsort and arrays of string labels, for CIRR with a mask
-of every query, picture and member. Memory is the largest growth of the process during each way, in
+of every query, image and member. Memory is the largest growth of the process during each way, in
 a process of its own.
 """
 
@@ -55,7 +55,7 @@ class Split:
         ]
 
     def path(self, image_id: str) -> Path:
-        """There are no pictures."""
+        """There are no images."""
         raise FileNotFoundError(image_id)
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[fc.Triplet]:
@@ -134,7 +134,7 @@ def measure(data: Split, rounds: int) -> None:
     medians = {name: statistics.median(values) for name, values in times.items()}
     bare = medians["the product alone"]
     needed = growths(memory, *((data, name) for name in ways))
-    print(f"{data.name}: {data.queries} queries, {data.size} pictures, D = {DIM}")
+    print(f"{data.name}: {data.queries} queries, {data.size} images, D = {DIM}")
     print(f"{'':<24} {'ms':>8} {'x product':>10} {'memory MiB':>11}")
     for (name, seconds), mib in zip(medians.items(), needed, strict=True):
         print(f"{name:<24} {1e3 * seconds:>8.0f} {seconds / bare:>10.2f} {mib:>11.0f}")

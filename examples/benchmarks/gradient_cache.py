@@ -61,12 +61,12 @@ def make_trainer(batch: int, **settings: Any) -> fc.Trainer:
     """The same weights each time."""
     torch.manual_seed(0)
     model = fc.ComposedEncoder(fc.encoders.DualEncoder(Tower(), Tower()), fc.Sum())
-    config = fc.StageConfig(epochs=1, batch_size=batch, lr=1e-6, train="both", **settings)
+    config = fc.StageConfig(epochs=1, batch_size=batch, lr=1e-6, trainable="both", **settings)
     return fc.Trainer(model, stage2.SyntheticTriplets(), fc.InfoNCE(temperature=0.1), config)
 
 
 def make_batch(rows: int) -> fc.types.Batch:
-    """Random tokens for pictures and texts."""
+    """Random tokens for images and texts."""
     generator = torch.Generator().manual_seed(1)
     reference, texts, target = torch.randn(3, rows, TOKENS, WIDTH, generator=generator)
     every = torch.arange(rows)

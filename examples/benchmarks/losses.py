@@ -19,7 +19,7 @@ from measure import growth, growths, interleaved
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusecomp.losses import HardNegativeNCE, InfoNCE, Sigmoid, TripletMargin
+from fusecomp.losses import HardNegativeNCE, InfoNCE, SigmoidLoss, TripletMarginLoss
 
 DIM, SMALL = 640, 256
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -144,14 +144,14 @@ RIVALS = {
     "InfoNCE, pytorch-metric-learning NTXentLoss": Rival(InfoNCE(), ntxent, rows=512),
     "InfoNCE symmetric, open_clip ClipLoss": Rival(InfoNCE(symmetric=True), clip),
     "InfoNCE symmetric, lightly NTXentLoss": Rival(InfoNCE(symmetric=True), simclr, same=False),
-    "Sigmoid, open_clip SigLipLoss": Rival(Sigmoid(), siglip),
+    "SigmoidLoss, open_clip SigLipLoss": Rival(SigmoidLoss(), siglip),
     "HardNegativeNCE, whole matrix": Rival(HardNegativeNCE(0.01), whole_hard_negatives),
-    "TripletMargin all, whole matrix": Rival(TripletMargin(0.2, "all"), whole_triplets),
-    "TripletMargin all, pytorch-metric-learning": Rival(
-        TripletMargin(0.2, "all"), triplets, rows=2048
+    "TripletMarginLoss all, whole matrix": Rival(TripletMarginLoss(0.2, "all"), whole_triplets),
+    "TripletMarginLoss all, pytorch-metric-learning": Rival(
+        TripletMarginLoss(0.2, "all"), triplets, rows=2048
     ),
-    "TripletMargin hardest, pytorch-metric-learning": Rival(
-        TripletMargin(0.2, "hardest"), partial(triplets, hardest=True), rows=2048
+    "TripletMarginLoss hardest, pytorch-metric-learning": Rival(
+        TripletMarginLoss(0.2, "hardest"), partial(triplets, hardest=True), rows=2048
     ),
 }
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of encoders share: a CLIP of the paper's size, and pictures to give it."""
+"""What the benchmarks of encoders share: a CLIP of the paper's size, and images to give it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ def make_clip() -> fc.encoders.OpenClipEncoder:
 
 
 def draw(folder: Path, count: int) -> list[Path]:
-    """Write JPEG pictures of 400 to 600 pixels a side, with the detail and the size of photos."""
+    """Write JPEG images of 400 to 600 pixels a side, with the detail and the size of photos."""
     rng = np.random.default_rng(0)
     files = []
     for number in range(count):
@@ -43,9 +43,9 @@ def draw(folder: Path, count: int) -> list[Path]:
             small = Image.fromarray(rng.integers(0, 256, (cells, cells, 3), np.uint8))
             smooth = small.resize((width, height), Image.Resampling.BICUBIC)
             pixels += weight * (np.asarray(smooth, np.float32) / 127.5 - 1)
-        picture = Image.fromarray((pixels + 128).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray((pixels + 128).clip(0, 255).astype(np.uint8))
         files.append(folder / f"{number:04d}.jpg")
-        picture.save(files[-1], quality=90)
+        image.save(files[-1], quality=90)
     return files
 
 
@@ -62,7 +62,7 @@ class Photos:
         return self._files[int(image_id)]
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[fc.Triplet]:
-        """Each picture is once a reference and once a target."""
+        """Each image is once a reference and once a target."""
         ids = self.image_ids
         return [
             fc.Triplet(f"{n}", ids[n - 1], (self._texts[n % len(self._texts)],), image_id)

@@ -36,7 +36,7 @@ class SyntheticTriplets:
         self.image_ids = [f"image {number}" for number in range(TRIPLETS)]
 
     def path(self, image_id: str) -> Path:
-        """There are no pictures."""
+        """There are no images."""
         raise FileNotFoundError(image_id)
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[fc.Triplet]:
@@ -100,7 +100,7 @@ def multiply(products: list[tuple[Tensor, Tensor]]) -> Callable[[], None]:
 
 
 def read_triplets(root: Path | None) -> fc.Dataset:
-    """FashionIQ's training triplets, without a picture, or as many synthetic ones."""
+    """FashionIQ's training triplets, without an image, or as many synthetic ones."""
     if root is None:
         return SyntheticTriplets()
     return fc.datasets.FashionIQ(root, "train", gallery="val")

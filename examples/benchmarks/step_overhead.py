@@ -25,7 +25,7 @@ class Rows:
     image_ids = tuple(f"image {number}" for number in range(ROWS))
 
     def path(self, image_id: str) -> Path:
-        """There are no pictures."""
+        """There are no images."""
         raise FileNotFoundError(image_id)
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> tuple[fc.Triplet, ...]:

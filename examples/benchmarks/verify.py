@@ -1,8 +1,8 @@
 """A folder of FashionIQ's size with planted faults: is each found, and how long does it take?
 
-    python examples/benchmarks/verify.py [--pictures 74381] [--workers 2] [--decode]
+    python examples/benchmarks/verify.py [--images 74381] [--workers 2] [--decode]
 
-The pictures are small JPEG (baseline, progressive, with a thumbnail), PNG, WebP and GIF files,
+The images are small JPEG (baseline, progressive, with a thumbnail), PNG, WebP and GIF files,
 under .jpg and .png names whatever their format; a comment makes each another file. Then faults are
 planted, `verify` runs, and the table shows what it found of them.
 """
@@ -31,7 +31,7 @@ BASES, PLANTED = 60, 25
 def main() -> None:
     """Make the folder, verify it, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=74_381)
+    parser.add_argument("--images", type=int, default=74_381)
     parser.add_argument("--workers", type=int, default=2, help="threads")
     parser.add_argument("--decode", action="store_true", help="read every pixel too")
     parser.add_argument("--seed", type=int, default=0)
@@ -39,11 +39,11 @@ def main() -> None:
     root = Path(tempfile.mkdtemp())
     try:
         began = time.perf_counter()
-        ids = draw(root, options.pictures, random.Random(options.seed))
+        ids = draw(root, options.images, random.Random(options.seed))
         planted = plant(root / "images", ids, random.Random(options.seed + 1))
-        print(f"{options.pictures:,} pictures made in {time.perf_counter() - began:.0f} s")
+        print(f"{options.images:,} images made in {time.perf_counter() - began:.0f} s")
         report = fc.datasets.verify(
-            "fashioniq", root, decode=options.decode, workers=options.workers
+            "fashioniq", root, decode=options.decode, num_workers=options.workers
         )
     finally:
         shutil.rmtree(root)
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def draw(root: Path, count: int, rng: random.Random) -> list[str]:
-    """Write the annotations and pictures of a dataset in FashionIQ's layout; return the ids."""
+    """Write the annotations and images of a dataset in FashionIQ's layout; return the ids."""
     ids = [f"B{number:09d}" for number in range(count)]
     for folder in ("captions", "image_splits", "images"):
         (root / folder).mkdir()
@@ -74,10 +74,10 @@ Mark = Callable[[bytes, bytes], bytes]
 
 
 def base(number: int, rng: random.Random) -> tuple[bytes, Mark]:
-    """The bytes of one picture, and what makes another file of them without drawing again."""
+    """The bytes of one image, and what makes another file of them without drawing again."""
     size = SIZES[number % len(SIZES)]
     small = Image.frombytes("RGB", (12, 16), rng.randbytes(3 * 12 * 16))
-    picture = small.resize(size, Image.Resampling.BICUBIC)
+    image = small.resize(size, Image.Resampling.BICUBIC)
     kinds: tuple[tuple[str, dict[str, object], Mark], ...] = (
         ("JPEG", {}, mark_jpeg),
         ("JPEG", {"progressive": True}, mark_jpeg),
@@ -88,13 +88,13 @@ def base(number: int, rng: random.Random) -> tuple[bytes, Mark]:
     )
     # Shops have JPEG above all, and hardly any GIF.
     kind, options, mark = kinds[(0, 0, 0, 0, 1, 2, 3, 3, 4, 5)[number % 10]]
-    return encoded(picture, kind, **options), mark
+    return encoded(image, kind, **options), mark
 
 
-def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
-    """The bytes of a picture's file."""
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    """The bytes of an image's file."""
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -123,7 +123,7 @@ def mark_behind(content: bytes, text: bytes) -> bytes:
 
 
 def plant(images: Path, ids: list[str], rng: random.Random) -> dict[str, set[str]]:
-    """Damage some pictures of each kind of file; return what must be found, by kind of finding."""
+    """Damage some images of each kind of file; return what must be found, by kind of finding."""
     files = {path.stem: path for path in images.iterdir()}
     chosen = rng.sample(ids, 6 * PLANTED)
     groups = [chosen[start::6] for start in range(6)]
@@ -158,7 +158,7 @@ SOUND = encoded(Image.new("RGB", (24, 24)), "JPEG")
 def show(report: fc.datasets.VerifyReport, planted: dict[str, set[str]]) -> None:
     """Print what was found of what was planted; leave with status 1 if anything differs."""
     found = {finding.kind: set(finding.names) for finding in report.findings}
-    print(f"verified in {report.seconds:.1f} s, {report.pictures / report.seconds:,.0f} a second")
+    print(f"verified in {report.seconds:.1f} s, {report.images / report.seconds:,.0f} a second")
     print(f"{'':<12} {'planted':>8} {'found':>8} {'missed':>8} {'false':>8}")
     right = True
     for kind, names in planted.items():

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
-from fusecomp.distributed import rank
+from fusecomp.distributed import get_rank
 
 __all__ = ["progress"]
 
@@ -34,7 +34,7 @@ def progress(
         per_item: how many units an item stands for.
         start: how many units were done before.
     """
-    if rank() > 0:
+    if get_rank() > 0:
         yield from items
         return
     terminal = _is_terminal()

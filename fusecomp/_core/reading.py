@@ -144,7 +144,7 @@ def set_mode(module: nn.Module, training: bool) -> None:
     module.training = training
 
 
-# A process that was forked, as those are that load pictures, has none of the threads.
+# A process that was forked, as those are that load images, has none of the threads.
 _BOOKS: dict[int, _Book] = {}
 
 

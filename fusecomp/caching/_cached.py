@@ -30,7 +30,7 @@ class CachedEncoder(nn.Module):
     encode methods take row numbers (int64 [B]) or the strings themselves.
 
     Make one with ``build`` (from an encoder), ``from_arrays`` (from features of your own) or
-    ``load`` (from a file, memory-mapped). ``skipped`` says of pictures that could not be read why
+    ``load`` (from a file, memory-mapped). ``skipped`` says of images that could not be read why
     they have no features; evaluation leaves out what needs them, and says so.
 
     Example:
@@ -68,21 +68,23 @@ class CachedEncoder(nn.Module):
     def from_arrays(
         cls,
         image_ids: Sequence[str],
-        images: NDArray[Any] | Tensor,
+        image_features: NDArray[Any] | Tensor,
         texts: Sequence[str],
         text_features: NDArray[Any] | Tensor,
         key: str = "",
     ) -> Self:
-        """Features that you have: ``images`` [N, D] by id and ``text_features`` [T, D] by text.
+        """Features that you have: ``image_features`` [N, D] by id and ``text_features`` [T, D] by
+        text.
 
         Args:
             image_ids: N strings, in the order of the rows.
-            images: as the encoder gave them, not scaled to unit length: a fusion that learned on
-                features takes their lengths into account. A tensor, kept without its graph, or
-                anything that numpy makes an array of: float16, float32 or float64 (a tensor may be
-                bfloat16). Arrays are shared where torch can read and write them, else copied.
+            image_features: as the encoder gave them, not scaled to unit length: a fusion that
+                learned on features takes their lengths into account. A tensor, kept without its
+                graph, or anything that numpy makes an array of: float16, float32 or float64 (a
+                tensor may be bfloat16). Arrays are shared where torch can read and write them, else
+                copied.
             texts: T strings, in the order of the rows.
-            text_features: as ``images``.
+            text_features: as ``image_features``.
             key: names the features, where they are to be cached or compared.
 
         Raises:
@@ -94,7 +96,7 @@ class CachedEncoder(nn.Module):
         if not isinstance(key, str):
             raise TypeError(f"key must be a string, got {shown(key)}")
         return cls(
-            FeatureTable("image", image_ids, images),
+            FeatureTable("image", image_ids, image_features),
             FeatureTable("text", texts, text_features),
             key,
         )
@@ -107,7 +109,7 @@ class CachedEncoder(nn.Module):
         path: str | Path | None = None,
         key: str | None = None,
         batch_size: int = 128,
-        workers: int | None = None,
+        num_workers: int | None = None,
         precision: str = "fp32",
         dtype: torch.dtype | None = None,
         on_error: str = "raise",
@@ -130,27 +132,27 @@ class CachedEncoder(nn.Module):
                 another key, or of another precision or dtype, is refused. ``"content"`` is the
                 default too, but tells image files by a hash of their content, which reads them.
             batch_size: inputs encoded at once.
-            workers: processes that load pictures; None chooses.
+            num_workers: processes that load images; None chooses.
             precision: ``"fp32"``, or autocast to ``"bf16"`` (worth it on GPUs, and on CPUs that
                 have it) or ``"fp16"`` (GPUs only).
             dtype: what features are stored as: ``torch.float16``, ``bfloat16``, ``float32`` or
                 ``float64``; None keeps what the encoder gives, float32 at least.
-            on_error: ``"raise"`` stops at the first picture that is missing or broken;
+            on_error: ``"raise"`` stops at the first image that is missing or broken;
                 ``"skip"`` lists it in ``skipped`` and goes on.
 
         Raises:
-            FileNotFoundError: if pictures are missing; counts them and names the first.
-            PictureError: if one cannot be read.
+            FileNotFoundError: if images are missing; counts them and names the first.
+            ImageError: if one cannot be read.
             ValueError: if the file at ``path`` belongs to another encoder, to other datasets or
                 to other image files; if one image id means two files in two datasets;
-                if there is no key for it, if a feature is NaN or infinite, or if no picture at
+                if there is no key for it, if a feature is NaN or infinite, or if no image at
                 all could be read; if a setting is of another kind or out of range.
             TypeError: if encoder or datasets are something else, as when they are swapped, or the
                 key is no string.
         """
         if not datasets:
             raise ValueError("build needs at least one dataset to know what to encode")
-        how = Extraction(batch_size, workers, precision, dtype, on_error)
+        how = Extraction(batch_size, num_workers, precision, dtype, on_error)
         order = "encoder, dataset, another dataset, ..."
         require("encoder", encoder, "encode_image", "an encoder", order)
         for data in datasets:
@@ -240,7 +242,7 @@ class CachedEncoder(nn.Module):
 
     @property
     def skipped(self) -> Mapping[str, str]:
-        """The ids of pictures that could not be read, and the reasons."""
+        """The ids of images that could not be read, and the reasons."""
         return self.image.skipped
 
     @property

@@ -1,4 +1,4 @@
-"""Computing the features of every picture or text of some datasets, once."""
+"""Computing the features of every image or text of some datasets, once."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,8 +18,8 @@ from fusecomp._core.randomness import repeatable
 from fusecomp._core.similarity import FLOATING, check_features, non_finite_rows, widen
 from fusecomp.caching._blocks import Block, Blocks
 from fusecomp.caching._feature_table import FeatureTable
-from fusecomp.distributed import gathered_weights, rank, world_size
-from fusecomp.images import ON_ERROR, image_paths, load_available, load_pictures, require_files
+from fusecomp.distributed import gathered_weights, get_rank, get_world_size
+from fusecomp.images import ON_ERROR, image_paths, load_available, load_images, require_files
 from fusecomp.types import Dataset, Encoder
 
 __all__ = ["Extraction", "compute_table", "names_of"]
@@ -33,15 +33,17 @@ class Extraction:
     """How features are computed and kept; ``CachedEncoder.build`` explains each field."""
 
     batch_size: int = 128
-    workers: int | None = None
+    num_workers: int | None = None
     precision: str = "fp32"
     dtype: torch.dtype | None = None
     on_error: str = "raise"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batch_size", whole_number("batch_size", self.batch_size, 1))
-        if self.workers is not None:
-            object.__setattr__(self, "workers", whole_number("workers", self.workers, 0))
+        if self.num_workers is not None:
+            object.__setattr__(
+                self, "num_workers", whole_number("num_workers", self.num_workers, 0)
+            )
         choices: dict[str, Collection[str]] = {"precision": PRECISIONS, "on_error": ON_ERROR}
         for name, valid in choices.items():
             object.__setattr__(self, name, require_choice(name, getattr(self, name), valid))
@@ -51,7 +53,7 @@ class Extraction:
 
 
 class _Inputs(NamedTuple):
-    """One batch as the encoder takes it; None where no picture of it could be loaded."""
+    """One batch as the encoder takes it; None where no image of it could be loaded."""
 
     names: Sequence[str]
     inputs: Any
@@ -85,7 +87,7 @@ def compute_table(
     size = how.batch_size * _BLOCK_BATCHES
     blocks = [names[start : start + size] for start in range(0, len(names), size)]
     finished = Blocks(None, "") if finished is None else finished
-    own = blocks[rank() :: world_size()]
+    own = blocks[get_rank() :: get_world_size()]
     remaining = [block for block in own if not _is_done(finished.find(block), how)]
     done = sum(map(len, own)) - sum(map(len, remaining))
     inputs = _inputs(encoder, datasets, side, remaining, done, how)
@@ -162,7 +164,7 @@ def _inputs(
         device = device_of(encoder)
         return (_Inputs(names, look_up(names).to(device), {}) for names in batches)
     inputs = (
-        _pictures(encoder, datasets, batches, how)
+        _images(encoder, datasets, batches, how)
         if side == "image"
         else (_Inputs(names, names, {}) for names in batches)
     )
@@ -170,13 +172,13 @@ def _inputs(
     return progress(inputs, total, label, f"{side}s", per_item=how.batch_size, start=done)
 
 
-def _pictures(
+def _images(
     encoder: Encoder, datasets: Sequence[Dataset], batches: Sequence[list[str]], how: Extraction
 ) -> Iterator[_Inputs]:
     load = getattr(encoder, "load", None)
     if load is None:
         raise ValueError(
-            f"{type(encoder).__name__} has no load: give it one (path -> tensor) to read pictures"
+            f"{type(encoder).__name__} has no load: give it one (path -> tensor) to read images"
         )
     names = [image_id for batch in batches for image_id in batch]
     paths = _paths(names, image_paths(datasets))
@@ -185,12 +187,12 @@ def _pictures(
     device = device_of(encoder)
     if how.on_error == "raise":
         require_files(paths)
-        loads = load_pictures(paths, load, positions, how.workers, device)
-        for batch, pictures in zip(batches, loads, strict=True):
-            yield _Inputs(batch, pictures.to(device, non_blocking=True), {})
+        loads = load_images(paths, load, positions, how.num_workers, device)
+        for batch, images in zip(batches, loads, strict=True):
+            yield _Inputs(batch, images.to(device, non_blocking=True), {})
         return
-    for loaded in load_available(paths, load, positions, how.workers, device):
-        some = loaded.pictures
+    for loaded in load_available(paths, load, positions, how.num_workers, device):
+        some = loaded.images
         yield _Inputs(
             [names[position] for position in loaded.positions],
             None if some is None else some.to(device, non_blocking=True),

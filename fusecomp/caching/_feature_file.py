@@ -191,7 +191,7 @@ def _decode_names(array: NDArray[Any]) -> list[str]:
 
 
 def _decode_skipped(text: str) -> dict[str, str]:
-    skipped = parse_json(text, "its skipped pictures")
+    skipped = parse_json(text, "its skipped images")
     return {_string(name): _string(reason) for name, reason in skipped.items()}
 
 

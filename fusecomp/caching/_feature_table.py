@@ -12,7 +12,7 @@ from fusecomp._core.similarity import FLOATING, check_tensor, check_values, non_
 __all__ = ["FeatureTable"]
 
 # What was probably meant where names and features are confused.
-_ORDER = "from_arrays takes image_ids, images, texts, text_features"
+_ORDER = "from_arrays takes image_ids, image_features, texts, text_features"
 
 
 class FeatureTable(nn.Module):
@@ -82,8 +82,8 @@ class FeatureTable(nn.Module):
         if name in self.skipped:
             return (
                 f"the {self.side} {name!r} was skipped when the features were computed: "
-                f"{self.skipped[name]}. datasets.without(dataset, encoder.skipped) leaves out what "
-                "needs it"
+                f"{self.skipped[name]}. datasets.drop_images(dataset, encoder.skipped) leaves out "
+                "what needs it"
             )
         return (
             f"no cached features for the {self.side} {name!r} "

@@ -16,7 +16,7 @@ __all__ = ["PartlyCachedEncoder"]
 class PartlyCachedEncoder(nn.Module):
     """An encoder of which some sides are looked up and the others stay live.
 
-    It serves a stage that tunes one side only: the pictures' features are computed once while
+    It serves a stage that tunes one side only: the images' features are computed once while
     the text side learns. It shares the weights of the encoder behind it.
 
     Args:
@@ -43,7 +43,7 @@ class PartlyCachedEncoder(nn.Module):
         *datasets: Dataset,
         sides: Sequence[str],
         batch_size: int = 128,
-        workers: int | None = None,
+        num_workers: int | None = None,
     ) -> Self:
         """Compute the features of some sides (``"image"``, ``"text"``) of the datasets, once.
 
@@ -52,8 +52,8 @@ class PartlyCachedEncoder(nn.Module):
         Raises:
             ValueError: on an unknown side, if a feature is NaN or infinite, or if a head is
                 sharded.
-            FileNotFoundError: if pictures are missing.
-            PictureError: if one cannot be read.
+            FileNotFoundError: if images are missing.
+            ImageError: if one cannot be read.
         """
         sides = strings("sides", sides)
         if unknown := set(sides) - set(SIDES):
@@ -65,7 +65,7 @@ class PartlyCachedEncoder(nn.Module):
                     f"FSDP2 has sharded the {side} side's head with its encoder, so that it cannot "
                     "be called alone: switch caching off (StageConfig(cache=False))"
                 )
-        how = Extraction(batch_size, workers)
+        how = Extraction(batch_size, num_workers)
         join()
         with inference(encoder):  # all sides of the same weights, beside a training too
             tables = {
@@ -83,11 +83,11 @@ class PartlyCachedEncoder(nn.Module):
 
     @property
     def load(self) -> Any:
-        """Opens pictures, where the picture side is live."""
+        """Opens images, where the image side is live."""
         return getattr(self.encoder, "load", None)
 
     def encode_image(self, images: Any) -> Tensor:
-        """Features [B, D] of row numbers or ids if cached, else of loaded pictures."""
+        """Features [B, D] of row numbers or ids if cached, else of loaded images."""
         return self._encode("image", images)
 
     def encode_text(self, texts: Any) -> Tensor:

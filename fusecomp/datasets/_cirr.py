@@ -14,11 +14,11 @@ _KS = (1, 5, 10, 50)
 
 
 class CIRR(FixedTriplets):
-    """CIRR (rc2) in either published folder layout; opens no picture.
+    """CIRR (rc2) in either published folder layout; opens no image.
 
     ``root`` holds ``cirr/captions/cap.rc2.SPLIT.json``, ``cirr/image_splits/split.rc2.SPLIT.json``
-    and the pictures in train, dev and test1 (CLIP4Cir); or ``captions`` and ``image_splits``
-    themselves, with the pictures beside them or in ``img_raw`` (the annotations' own branch).
+    and the images in train, dev and test1 (CLIP4Cir); or ``captions`` and ``image_splits``
+    themselves, with the images beside them or in ``img_raw`` (the annotations' own branch).
 
     One task without a name: every image of the split is ranked, each query's reference left out,
     with R@1, 5, 10 and 50; the other five images of its group of six are also ranked among
@@ -62,7 +62,7 @@ class CIRR(FixedTriplets):
         self.name = as_text("name", name)
         folder = CirrFolder(self.root)
         files = read_files(folder.images(split))
-        super().__init__(_triplets(folder, split, files), files, folder.pictures)
+        super().__init__(_triplets(folder, split, files), files, folder.image_folder)
         captions = ((folder.captions(split), t.query_id, t.texts[0]) for t in self._triplets)
         warn_of_missing_words(
             (f"{path}, pair {pair_id}: the caption", text)

@@ -20,7 +20,7 @@ _HIDDEN = "test1"
 class CirrFolder:
     """A folder of CIRR in either published layout.
 
-    ``captions`` and ``image_splits`` lie in it or in its folder ``cirr``; the pictures in it, or
+    ``captions`` and ``image_splits`` lie in it or in its folder ``cirr``; the images in it, or
     beside the annotations in ``img_raw``.
 
     Raises:
@@ -37,7 +37,7 @@ class CirrFolder:
                 f"give the folder that holds one, or fetch the annotations from {SOURCE}"
             )
         raw = self._annotations / "img_raw"
-        self.pictures = raw if raw.is_dir() else root
+        self.image_folder = raw if raw.is_dir() else root
 
     def captions(self, split: str) -> Path:
         """The file of the pairs."""
@@ -66,7 +66,7 @@ class CirrPair:
 
 
 def read_files(path: Path) -> dict[str, str]:
-    """The place of each image of a split, relative to the folder of the pictures.
+    """The place of each image of a split, relative to the folder of the images.
 
     Raises:
         FileNotFoundError: if there is no such file.

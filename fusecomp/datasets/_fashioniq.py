@@ -17,7 +17,7 @@ from fusecomp.datasets._captions import CAPTIONS, RANDOM, clean
 from fusecomp.datasets._fashioniq_files import (
     CATEGORIES,
     SPLITS,
-    FashionIQPictures,
+    FashionIQImages,
     parse_row,
     read_split,
 )
@@ -29,7 +29,7 @@ _GALLERIES = ("original", "val")
 
 
 class FashionIQ:
-    """FashionIQ in its published folder layout; opens no picture.
+    """FashionIQ in its published folder layout; opens no image.
 
     ``root`` holds ``captions/cap.CATEGORY.SPLIT.json``, ``image_splits/split.CATEGORY.SPLIT.json``
     and ``images/ID.png`` (or .jpg, .jpeg), where each category may have a folder of its own, as
@@ -174,7 +174,7 @@ class FashionIQ:
         }
 
     def path(self, image_id: str) -> Path:
-        """Where the picture lies, or would lie.
+        """Where the image lies, or would lie.
 
         Raises:
             ValueError: if the dataset does not know the image, two folders have different files
@@ -182,15 +182,15 @@ class FashionIQ:
         """
         if image_id not in self._known:
             raise ValueError(f"unknown image {image_id!r}: not in split {self.split!r}")
-        return self._pictures.path(image_id)
+        return self._images.path(image_id)
 
     @cached_property
     def _known(self) -> frozenset[str]:
         return frozenset(self.image_ids)
 
     @cached_property
-    def _pictures(self) -> FashionIQPictures:
-        return FashionIQPictures(self.root)
+    def _images(self) -> FashionIQImages:
+        return FashionIQImages(self.root)
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
         """The triplets in the order of the caption files; the texts of "random" by epoch.

@@ -9,7 +9,7 @@ from fusecomp._core.files import read_list
 from fusecomp.datasets._alike import require_text
 from fusecomp.datasets._names import NamedFiles, require_below, told_apart
 
-__all__ = ["CATEGORIES", "SPLITS", "FashionIQPictures", "parse_row", "read_split"]
+__all__ = ["CATEGORIES", "SPLITS", "FashionIQImages", "parse_row", "read_split"]
 
 SPLITS = ("train", "val", "test")
 CATEGORIES = ("dress", "shirt", "toptee")
@@ -18,7 +18,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg")
 _OTHER_SUFFIXES = (".webp", ".gif", ".bmp", ".tif", ".tiff", ".jfif", ".avif")
 
 
-class FashionIQPictures:
+class FashionIQImages:
     """The images of a FashionIQ folder: in ``images``, or there in a folder for each category.
 
     An image of two categories may lie in both folders, as 3,302 of the published ones do, if the

@@ -12,16 +12,14 @@ class FixedTriplets:
 
     Args:
         triplets: all of them.
-        files: the place of each picture below the folder, by image id.
-        pictures: the folder.
+        files: the place of each image below the folder, by image id.
+        images: the folder.
     """
 
-    def __init__(
-        self, triplets: Sequence[Triplet], files: Mapping[str, str], pictures: Path
-    ) -> None:
+    def __init__(self, triplets: Sequence[Triplet], files: Mapping[str, str], images: Path) -> None:
         self._triplets = list(triplets)
         self._files = files
-        self._pictures = pictures
+        self._images = images
 
     @cached_property
     def image_ids(self) -> tuple[str, ...]:
@@ -34,14 +32,14 @@ class FixedTriplets:
         return tuple(dict.fromkeys(i for query in self._triplets for i in query.image_ids))
 
     def path(self, image_id: str) -> Path:
-        """Where the picture lies, or would lie.
+        """Where the image lies, or would lie.
 
         Raises:
             ValueError: if the gallery does not have the image.
         """
         if image_id not in self._files:
             raise ValueError(f"unknown image {image_id!r}: not in the gallery of {self!r}")
-        return self._pictures / self._files[image_id]
+        return self._images / self._files[image_id]
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
         """The triplets in the order of the file, the same in every epoch."""

@@ -1,4 +1,4 @@
-"""The pictures of a folder by their paths below it; opens none."""
+"""The images of a folder by their paths below it; opens none."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,30 +8,29 @@ from typing import NoReturn
 
 from fusecomp.datasets._names import NamedFiles
 
-__all__ = ["PICTURE_SUFFIXES", "PictureFolder"]
+__all__ = ["IMAGE_SUFFIXES", "ImageFolder"]
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
-class PictureFolder:
-    """Every picture of a folder and of the folders in it, hidden ones left out.
+class ImageFolder:
+    """Every image of a folder and of the folders in it, hidden ones left out.
 
     Args:
         root: the folder; links to other folders are followed.
 
     Raises:
-        FileNotFoundError: if there is no such folder, or no picture in it.
+        FileNotFoundError: if there is no such folder, or no image in it.
     """
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            raise FileNotFoundError(f"no folder {root}; images must be the folder of the pictures")
+            raise FileNotFoundError(f"no folder {root}; images must be the folder of the images")
         self.root = root
         self.names = sorted(filter(_is_read, _files(root)))
         if not self.names:
             raise FileNotFoundError(
-                f"{root} has no pictures; it must hold files that end in "
-                f"{', '.join(PICTURE_SUFFIXES)}"
+                f"{root} has no images; it must hold files that end in {', '.join(IMAGE_SUFFIXES)}"
             )
         self._files = _PathsAndStems(self.names)
 
@@ -43,13 +42,13 @@ class PictureFolder:
         return self._files.find(image_id)
 
     def why_not_read(self, image_id: str) -> str:
-        """A sentence on the file that an id without a picture may mean, "" where there is none."""
+        """A sentence on the file that an id without an image may mean, "" where there is none."""
         for name in self._passed_over.find(image_id):
             if _is_hidden(name):
                 return (
                     f"{name!r} is there, but hidden, as its path has a name that begins with a dot"
                 )
-            return f"{name!r} is there, but its suffix is none of {', '.join(PICTURE_SUFFIXES)}"
+            return f"{name!r} is there, but its suffix is none of {', '.join(IMAGE_SUFFIXES)}"
         return ""
 
     @cached_property
@@ -73,7 +72,7 @@ class _PathsAndStems:
 
 
 def _is_read(name: str) -> bool:
-    return name.lower().endswith(PICTURE_SUFFIXES) and not _is_hidden(name)
+    return name.lower().endswith(IMAGE_SUFFIXES) and not _is_hidden(name)
 
 
 def _is_hidden(name: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from fusecomp._core.checks import as_path, as_text, flag, ordered, require_choice, shown
 from fusecomp.datasets._alike import warn_of_missing_words
 from fusecomp.datasets._fixed import FixedTriplets
-from fusecomp.datasets._folder import PictureFolder
+from fusecomp.datasets._folder import ImageFolder
 from fusecomp.datasets._names import look_the_same, told_apart
 from fusecomp.datasets._table_file import (
     TableRow,
@@ -24,7 +24,7 @@ _GALLERIES = ("all", "split")
 
 
 class TripletTable(FixedTriplets):
-    """One's own triplets, from a CSV or JSONL file and a folder of pictures; opens no picture.
+    """One's own triplets, from a CSV or JSONL file and a folder of images; opens no image.
 
     A CSV file is UTF-8, separated by commas, with a header; a JSONL file holds one object a line.
     Columns, in any order, others are left alone:
@@ -37,24 +37,24 @@ class TripletTable(FixedTriplets):
     - ``split`` (optional): such as train or val;
     - ``query_id`` (optional): by default the number of the row in the file, from 0.
 
-    An image id is the path of a picture below the folder, with or without its suffix (.png,
+    An image id is the path of an image below the folder, with or without its suffix (.png,
     .jpg, .jpeg, .webp, .bmp, .gif, .tif or .tiff); ids stay as the table spells them. Two files
-    that differ in the suffix alone are named with it. The pictures that the table does not name
+    that differ in the suffix alone are named with it. The images that the table does not name
     are in the gallery under their full path.
 
     Args:
         path: the .csv or .jsonl file.
-        images: the folder of the pictures.
+        images: the folder of the images.
         split: keep the rows of this split only; None keeps all rows.
         ks: the k of recall@k, each once.
-        gallery: ``"all"``, every picture of the folder, or ``"split"``, only those that the kept
+        gallery: ``"all"``, every image of the folder, or ``"split"``, only those that the kept
             rows name (easier, and another number for each split).
         exclude_reference: leave each query's reference out of its ranking, as nobody asks for
-            the picture that they hold.
+            the image that they hold.
 
     Raises:
         TypeError: if path or images is no path, or split no string.
-        FileNotFoundError: if there is no such file, folder or picture.
+        FileNotFoundError: if there is no such file, folder or image.
         ValueError: on an unknown option or split, names of splits that look alike (where a split
             is asked for), an id that leads out of the folder, or a file that is not as described;
             the message names the line.
@@ -67,7 +67,7 @@ class TripletTable(FixedTriplets):
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> for name in ("red.jpg", "blue.jpg"):
-        ...     _ = (folder / name).write_bytes(b"no picture is opened")
+        ...     _ = (folder / name).write_bytes(b"no image is opened")
         >>> table = folder / "mine.csv"
         >>> _ = table.write_text("reference,text,target\\nred,is blue,blue\\n")
         >>> data = TripletTable(table, images=folder)
@@ -101,7 +101,7 @@ class TripletTable(FixedTriplets):
         warn_of_missing_words(
             (f"{self.table}, line {row.line}: {name}", word) for row, name, word in words
         )
-        self._folder = PictureFolder(folder)
+        self._folder = ImageFolder(folder)
         triplets = [
             Triplet(row.query_id, row.reference, row.texts, row.target, row.group) for row in kept
         ]
@@ -112,7 +112,7 @@ class TripletTable(FixedTriplets):
         spelled = self._spelled(kept)
         if self.gallery == "split":
             return {image_id: name for name, image_id in spelled.items()}
-        # The ids of a picture must not depend on the split; what is wrong with the rows of
+        # The ids of an image must not depend on the split; what is wrong with the rows of
         # another one does not matter here.
         for image_id in (i for row in rows for i in row.image_ids):
             names = self._folder.named(image_id)
@@ -122,7 +122,7 @@ class TripletTable(FixedTriplets):
 
     def _spelled(self, rows: list[TableRow]) -> dict[str, str]:
         """How the rows spell the files that they name."""
-        require_pictures(self.table, rows, self._folder)
+        require_images(self.table, rows, self._folder)
         spelled: dict[str, str] = {}
         for row in rows:
             for image_id in row.image_ids:
@@ -136,7 +136,7 @@ class TripletTable(FixedTriplets):
                 if first != image_id:
                     own, other = told_apart([image_id, first])
                     raise ValueError(
-                        f"{where}: '{own}' and, above, '{other}' are the same picture; "
+                        f"{where}: '{own}' and, above, '{other}' are the same image; "
                         "write it in one way"
                     )
         return spelled
@@ -199,7 +199,7 @@ def _warn_of_rows_without_split(path: Path, rows: Sequence[TableRow]) -> None:
         )
 
 
-def require_pictures(path: Path, rows: Iterable[TableRow], folder: PictureFolder) -> None:
+def require_images(path: Path, rows: Iterable[TableRow], folder: ImageFolder) -> None:
     """Raise FileNotFoundError that counts the images without a file and names the first."""
     lines: dict[str, int] = {}
     for row in rows:
@@ -210,7 +210,7 @@ def require_pictures(path: Path, rows: Iterable[TableRow], folder: PictureFolder
         first = missing[0]
         why = folder.why_not_read(first)
         raise FileNotFoundError(
-            f"{path}, line {lines[first]}: no picture {first!r} in {folder.root}"
+            f"{path}, line {lines[first]}: no image {first!r} in {folder.root}"
             f"{f' ({why})' if why else ''}; {len(missing)} of the {len(lines)} images in the table "
             "have none. An id is a path below that folder, with or without suffix, such as "
             f"{folder.names[0]!r}"

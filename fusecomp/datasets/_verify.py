@@ -21,13 +21,13 @@ def verify(
     images: str | Path | None = None,
     split: str | None = None,
     decode: bool = False,
-    workers: int | None = None,
+    num_workers: int | None = None,
 ) -> VerifyReport:
     """Check the files of a dataset before hours of training depend on them.
 
-    Annotations are counted and compared with the published ones; each picture's header and end
-    are read, which finds files that are missing, empty, cut off, or no pictures at all; equal
-    pictures are found by size, last bytes and then content. Faults make the report not ``ok``;
+    Annotations are counted and compared with the published ones; each image's header and end
+    are read, which finds files that are missing, empty, cut off, or no images at all; equal
+    images are found by size, last bytes and then content. Faults make the report not ``ok``;
     notes are worth knowing, such as images that two splits share.
 
     Args:
@@ -35,10 +35,10 @@ def verify(
             ``"cirr"`` (what ``CIRR`` reads; or the annotations alone) or ``"table"`` (what
             ``TripletTable`` reads).
         root: the folder of the dataset; for a table, the .csv or .jsonl file.
-        images: for a table, the folder of its pictures.
+        images: for a table, the folder of its images.
         split: for a table, the split whose rows are checked; None checks all.
         decode: read every pixel too, which also finds damage inside of files; many times slower.
-        workers: threads; None chooses by the number of cores.
+        num_workers: threads; None chooses by the number of cores.
 
     Returns:
         A ``VerifyReport``: prints as a table, ``ok`` says whether there is no fault,
@@ -66,23 +66,23 @@ def verify(
     images = None if images is None else as_path("images", images)
     split = None if split is None else as_text("split", split)
     decode = flag("decode", decode)
-    whole = isinstance(workers, Integral) and not isinstance(workers, bool)
-    if workers is not None and not (whole and workers > 0):
-        raise ValueError(f"workers must be at least 1, or None, got {shown(workers)}")
+    whole = isinstance(num_workers, Integral) and not isinstance(num_workers, bool)
+    if num_workers is not None and not (whole and num_workers > 0):
+        raise ValueError(f"workers must be at least 1, or None, got {shown(num_workers)}")
     # Imported here, as importing fusecomp should not wait for what training does not need.
-    from fusecomp.datasets._verify_pictures import check_pictures
+    from fusecomp.datasets._verify_images import check_images
 
     began = time.monotonic()
     found = _annotations(dataset, root, images, split)
     folder = root if images is None else images
-    findings = [*found.findings, *check_pictures(found.pictures, folder, decode, workers)]
+    findings = [*found.findings, *check_images(found.images, folder, decode, num_workers)]
     missing = sum(len(finding.names) for finding in findings if finding.kind == "missing")
     return VerifyReport(
         dataset=found.dataset,
         root=root,
         counts=tuple(found.counts),
         findings=tuple(findings),
-        pictures=len(found.pictures) - missing,
+        images=len(found.images) - missing,
         decoded=decode,
         seconds=time.monotonic() - began,
     )
@@ -93,7 +93,7 @@ def _annotations(dataset: str, root: Path, images: Path | None, split: str | Non
         from fusecomp.datasets._verify_table import table
 
         if images is None:
-            raise ValueError("images must be the folder of the table's pictures, got None")
+            raise ValueError("images must be the folder of the table's images, got None")
         return table(root, images, split)
     for name, value in (("images", images), ("split", split)):
         if value is not None:

@@ -16,14 +16,14 @@ class Annotations:
     Args:
         dataset: its name.
         counts: how many there are of what.
-        findings: what is wrong or worth knowing before a picture is opened.
-        pictures: where each picture lies, or would lie, by image id.
+        findings: what is wrong or worth knowing before an image is opened.
+        images: where each image lies, or would lie, by image id.
     """
 
     dataset: str
     counts: Sequence[Count]
     findings: Sequence[Finding]
-    pictures: Mapping[str, Path]
+    images: Mapping[str, Path]
 
 
 def count_findings(counts: Iterable[Count], source: str) -> list[Finding]:

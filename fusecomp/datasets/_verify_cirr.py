@@ -19,26 +19,26 @@ _PUBLISHED = {"train": (16_939, 28_225), "val": (2_297, 4_181), "test1": (2_315,
 
 
 def cirr(root: Path) -> Annotations:
-    """What the annotations (rc2) and the folders of pictures of CIRR hold."""
+    """What the annotations (rc2) and the folders of images of CIRR hold."""
     folder = CirrFolder(root)
     counts: list[Count] = []
     findings: list[Finding] = []
-    pictures: dict[str, Path] = {}
-    for split, (images, queries) in _PUBLISHED.items():
+    images: dict[str, Path] = {}
+    for split, (image_count, queries) in _PUBLISHED.items():
         split_path, caption_path = folder.images(split), folder.captions(split)
         missing = [path for path in (split_path, caption_path) if not path.exists()]
         findings += [_missing(path, split) for path in missing]
         files = {} if split_path in missing else read_files(split_path)
-        pictures |= {name: folder.pictures / path for name, path in files.items()}
+        images |= {name: folder.image_folder / path for name, path in files.items()}
         if split_path not in missing:
-            counts.append(Count(f"{split} images", len(files), images))
+            counts.append(Count(f"{split} images", len(files), image_count))
         if caption_path not in missing:
             pairs = read_pairs(caption_path, split)
             counts.append(Count(f"{split} queries", len(pairs), queries))
             findings += _problems(caption_path, pairs)
             if files:
                 findings += unlisted(caption_path, (i for p in pairs for i in p.image_ids), files)
-    return Annotations("CIRR", counts, findings + count_findings(counts, SOURCE), pictures)
+    return Annotations("CIRR", counts, findings + count_findings(counts, SOURCE), images)
 
 
 def _missing(path: Path, split: str) -> Finding:

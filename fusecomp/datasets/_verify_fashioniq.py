@@ -7,7 +7,7 @@ from fusecomp.datasets._captions import clean
 from fusecomp.datasets._fashioniq_files import (
     CATEGORIES,
     SPLITS,
-    FashionIQPictures,
+    FashionIQImages,
     parse_row,
     read_split,
 )
@@ -34,7 +34,7 @@ _Key = tuple[str, str]
 
 
 def fashioniq(root: Path) -> Annotations:
-    """What the eighteen annotation files and the folder of pictures of FashionIQ hold."""
+    """What the eighteen annotation files and the folder of images of FashionIQ hold."""
     if not (root / "image_splits").is_dir():
         raise FileNotFoundError(
             f"no FashionIQ in {root}: the folder {root / 'image_splits'} is missing; give the "
@@ -43,14 +43,14 @@ def fashioniq(root: Path) -> Annotations:
     found = _Reader(root)
     distinct = frozenset(i for ids in found.images.values() for i in ids)
     counts = [*found.counts, *_totals(found.images, len(distinct))]
-    pictures, strays = _pictures(root, distinct)
+    images, strays = _images(root, distinct)
     findings = [
         *found.findings,
         *count_findings(counts, _SOURCE),
         *_notes(found, len(distinct)),
         *strays,
     ]
-    return Annotations("FashionIQ", counts, findings, pictures)
+    return Annotations("FashionIQ", counts, findings, images)
 
 
 class _Reader:
@@ -120,7 +120,7 @@ def _notes(found: _Reader, distinct: int) -> list[Finding]:
     entries = sum(map(len, found.images.values()))
     if (entries, distinct) == (_ENTRIES, _DISTINCT):
         complete = (
-            f"{_DISTINCT:,} pictures are all of FashionIQ: its nine split files hold {_ENTRIES:,} "
+            f"{_DISTINCT:,} images are all of FashionIQ: its nine split files hold {_ENTRIES:,} "
             f"entries, of which {_DISTINCT:,} are distinct."
         )
         notes.append(Finding("complete", complete, fault=False))
@@ -143,15 +143,15 @@ def _notes(found: _Reader, distinct: int) -> list[Finding]:
     return notes
 
 
-def _pictures(root: Path, ids: frozenset[str]) -> tuple[dict[str, Path], list[Finding]]:
-    """Where each picture lies or would lie, and the files that belong to none."""
-    folder = FashionIQPictures(root)
-    pictures, differing = {}, {}
+def _images(root: Path, ids: frozenset[str]) -> tuple[dict[str, Path], list[Finding]]:
+    """Where each image lies or would lie, and the files that belong to none."""
+    folder = FashionIQImages(root)
+    images, differing = {}, {}
     for image_id in sorted(ids):
         try:
             # One of another suffix is missing, and named among the strays.
             lost = folder.folder / f"{image_id}.png"
-            pictures[image_id] = folder.path(image_id) if folder.find(image_id) else lost
+            images[image_id] = folder.path(image_id) if folder.find(image_id) else lost
         except ValueError as error:
             differing[image_id] = str(error)
     findings = []
@@ -159,10 +159,10 @@ def _pictures(root: Path, ids: frozenset[str]) -> tuple[dict[str, Path], list[Fi
         message = f"{len(differing):,} images have files that differ; FashionIQ refuses them"
         reasons = tuple(differing.values())
         findings.append(Finding("ambiguous", message, tuple(differing), reasons))
-    return pictures, findings + _strays(folder, ids)
+    return images, findings + _strays(folder, ids)
 
 
-def _strays(folder: FashionIQPictures, ids: frozenset[str]) -> list[Finding]:
+def _strays(folder: FashionIQImages, ids: frozenset[str]) -> list[Finding]:
     known = {normalize("NFC", image_id) for image_id in ids}
     stems = {name: normalize("NFC", PurePosixPath(name).stem) for name in folder.names}
     misnamed = [n for n, stem in stems.items() if stem in known and not folder.find(stem)]
@@ -170,7 +170,7 @@ def _strays(folder: FashionIQPictures, ids: frozenset[str]) -> list[Finding]:
     findings = []
     if misnamed:
         message = (
-            f"{len(misnamed):,} pictures of images that are missing have a suffix that is not "
+            f"{len(misnamed):,} images of images that are missing have a suffix that is not "
             "read; rename them to .png or .jpg, whatever their format"
         )
         findings.append(Finding("misnamed", message, tuple(misnamed)))

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PICTURE_FAULTS", "Count", "Finding", "VerifyReport"]
+__all__ = ["IMAGE_FAULTS", "Count", "Finding", "VerifyReport"]
 
-# What may be the matter with a picture.
-PICTURE_FAULTS = ("missing", "empty", "truncated", "placeholder", "unreadable")
+# What may be the matter with an image.
+IMAGE_FAULTS = ("missing", "empty", "truncated", "placeholder", "unreadable")
 
 _SHOWN, _SHOWN_OF_NOTE = 10, 3
 
@@ -71,7 +71,7 @@ class VerifyReport:
         findings: what was found: ``kind`` (``"missing"``, ``"empty"``, ``"truncated"``,
             ``"unreadable"``, ``"duplicate"``, ...), a ``message``, the ``names`` that it concerns,
             ``reasons`` for them, and ``fault``, which is False for mere notes.
-        pictures: how many files were opened.
+        images: how many files were opened.
         decoded: whether every pixel was read, or only headers and ends.
         seconds: how long it took.
     """
@@ -80,7 +80,7 @@ class VerifyReport:
     root: Path
     counts: Sequence[Count]
     findings: Sequence[Finding]
-    pictures: int
+    images: int
     decoded: bool
     seconds: float
 
@@ -90,9 +90,9 @@ class VerifyReport:
         return not any(finding.fault for finding in self.findings)
 
     @property
-    def bad_pictures(self) -> tuple[str, ...]:
-        """The ids of the pictures that are missing or cannot be used, for ``datasets.without``."""
-        return tuple(i for f in self.findings if f.kind in PICTURE_FAULTS for i in f.names)
+    def bad_images(self) -> tuple[str, ...]:
+        """The ids of the images that are missing or cannot be used, for ``drop_images``."""
+        return tuple(i for f in self.findings if f.kind in IMAGE_FAULTS for i in f.names)
 
     def to_dict(self) -> dict[str, Any]:
         """The whole report as values that JSON has."""
@@ -100,7 +100,7 @@ class VerifyReport:
             "dataset": self.dataset,
             "root": str(self.root),
             "ok": self.ok,
-            "pictures": self.pictures,
+            "images": self.images,
             "decoded": self.decoded,
             "seconds": round(self.seconds, 3),
             "counts": [asdict(count) for count in self.counts],
@@ -113,7 +113,7 @@ class VerifyReport:
     def _lines(self) -> Iterator[str]:
         yield f"{self.dataset} in {self.root}"
         depth = "every pixel read" if self.decoded else "headers and ends read, pixels not"
-        yield f"{self.pictures:,} pictures opened in {self.seconds:.1f} s; {depth}"
+        yield f"{self.images:,} images opened in {self.seconds:.1f} s; {depth}"
         if self.counts:
             yield ""
             yield from _table(self.counts)

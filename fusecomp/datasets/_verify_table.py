@@ -1,7 +1,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from fusecomp.datasets._folder import PictureFolder
+from fusecomp.datasets._folder import ImageFolder
 from fusecomp.datasets._names import told_apart
 from fusecomp.datasets._table import rows_of_split
 from fusecomp.datasets._table_file import (
@@ -22,18 +22,18 @@ def table(path: Path, images: Path, split: str | None) -> Annotations:
     """What a TripletTable would be made of: all that is wrong with it, not the first thing."""
     every_row = read_table(path)
     rows = rows_of_split(path, every_row, split)
-    folder = PictureFolder(images)
+    folder = ImageFolder(images)
     splits = _by_split(rows)
     named = dict.fromkeys(i for row in rows for i in row.image_ids)
     spelled, findings = _spellings(rows, folder)
-    pictures = {name: folder.root / name for name in folder.names}
+    files = {name: folder.root / name for name in folder.names}
     lost = [image_id for image_id in named if not folder.named(image_id)]
     unread = {image_id: why for image_id in lost if (why := folder.why_not_read(image_id))}
-    pictures |= {image_id: folder.root / image_id for image_id in lost if image_id not in unread}
+    files |= {image_id: folder.root / image_id for image_id in lost if image_id not in unread}
     counts = [
         *(Count(f"{name} queries" if name else "queries", len(r)) for name, r in splits.items()),
         Count("images in the table", len(named)),
-        Count("pictures in the folder", len(folder.names)),
+        Count("images in the folder", len(folder.names)),
     ]
     problems = [
         *_problems(splits),
@@ -44,7 +44,7 @@ def table(path: Path, images: Path, split: str | None) -> Annotations:
         *_shared(splits, spelled),
         *_words(rows),
     ]
-    return Annotations(f"table {path.name}", counts, problems, pictures)
+    return Annotations(f"table {path.name}", counts, problems, files)
 
 
 def _by_split(rows: Iterable[TableRow]) -> dict[str | None, list[TableRow]]:
@@ -95,7 +95,7 @@ def _words(rows: Iterable[TableRow]) -> list[Finding]:
 
 
 def _spellings(
-    rows: Iterable[TableRow], folder: PictureFolder
+    rows: Iterable[TableRow], folder: ImageFolder
 ) -> tuple[dict[str, str], list[Finding]]:
     """The file of each image id that has one, and a finding on ids that are not unique."""
     files: dict[str, str] = {}
@@ -110,7 +110,7 @@ def _spellings(
                 files.setdefault(image_id, name)
             if len(names) == 1 and first.setdefault(names[0], image_id) != image_id:
                 _, other = told_apart([image_id, first[names[0]]])
-                wrong[image_id] = f"line {row.line}: the same picture as {other}"
+                wrong[image_id] = f"line {row.line}: the same image as {other}"
     if not wrong:
         return files, []
     message = f"{len(wrong):,} images are not named in one way; TripletTable refuses the table"

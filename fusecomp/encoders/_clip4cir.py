@@ -29,7 +29,7 @@ def read_clip4cir(path: Path) -> dict[str, Tensor]:
 
 
 def build_clip(weights: Mapping[str, Tensor], path: Path) -> tuple[Any, int]:
-    """A CLIP of open_clip in float32 with these weights, and the size of its pictures.
+    """A CLIP of open_clip in float32 with these weights, and the size of its images.
 
     Raises:
         ValueError: naming ``path``, if the weights are not those of a CLIP.
@@ -65,7 +65,7 @@ def _vision_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         sizes = {"patch_size": patch, "image_size": patch * grid}
     else:
         width = weights["visual.layer1.0.conv1.weight"].shape[0]
-        # A ResNet halves the picture five times before its attention pool.
+        # A ResNet halves the image five times before its attention pool.
         grid = _grid(weights["visual.attnpool.positional_embedding"])
         layers = tuple(_count(weights, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
         sizes = {"image_size": 32 * grid}

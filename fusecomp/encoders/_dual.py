@@ -15,19 +15,19 @@ __all__ = ["DualEncoder"]
 
 
 class DualEncoder(nn.Module):
-    """An encoder from any two callables or modules, one for pictures and one for texts.
+    """An encoder from any two callables or modules, one for images and one for texts.
 
     Their widths often differ: with ``dim``, a side of another width gets a linear head without
     bias, which learns whenever a tower learns. Parameters that you have frozen (as LoRA does)
     before a trainer is made stay frozen in training.
 
     Args:
-        image: loaded pictures [B, ...] -> features [B, D].
+        image: loaded images [B, ...] -> features [B, D].
         text: a list of B strings -> features [B, D]; it tokenises itself.
-        load: path -> tensor, one picture as ``image`` takes it, without the batch dimension.
+        load: path -> tensor, one image as ``image`` takes it, without the batch dimension.
             Picklable (a function at module level, or an object of one), as it runs in worker
-            processes. Not needed where pictures never come from files.
-        image_dim: the width of the pictures' features, where ``image.output_dim`` does not tell.
+            processes. Not needed where images never come from files.
+        image_dim: the width of the images' features, where ``image.output_dim`` does not tell.
         text_dim: the width of the texts' features, where ``text.output_dim`` does not tell.
         dim: the common width D; None if both sides have it already.
 
@@ -89,7 +89,7 @@ class DualEncoder(nn.Module):
         return {"image": (), "text": (), "heads": (), **by_side}
 
     def encode_image(self, images: Any) -> Tensor:
-        """Features [B, D] of loaded pictures."""
+        """Features [B, D] of loaded images."""
         return self._headed("image", images)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:

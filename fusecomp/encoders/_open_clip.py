@@ -14,7 +14,7 @@ from fusecomp.encoders._one_at_a_time import one_at_a_time
 from fusecomp.encoders._padding import encode_without_padding
 from fusecomp.encoders._texts import list_of_texts
 from fusecomp.encoders._towers import parameters_by_side
-from fusecomp.images import PictureLoader, TargetPad, clip_transform
+from fusecomp.images import ImageLoader, TargetPad, clip_transform
 
 __all__ = ["OpenClipEncoder"]
 
@@ -32,15 +32,15 @@ class OpenClipEncoder(nn.Module):
     """A CLIP of open_clip, or of OpenAI's ``clip``, as an encoder.
 
     It gives the features of the model's own ``encode_image`` and ``encode_text``, in the model's
-    precision; no model but a CoCa normalises them. ``train="text"`` learns what ``encode_text``
-    uses, ``train="image"`` the visual side; the scale of the logits is never touched.
+    precision; no model but a CoCa normalises them. ``trainable="text"`` learns what ``encode_text``
+    uses, ``trainable="image"`` the visual side; the scale of the logits is never touched.
 
     Args:
         model: as ``open_clip.create_model`` or ``clip.load`` return it; any ResNet or ViT, or one
             with towers of timm or transformers.
         tokenizer: as ``open_clip.get_tokenizer`` returns it, or ``clip.tokenize``.
-        preprocess: PIL picture -> tensor, such as the one that comes with the model, or
-            ``fusecomp.images.clip_transform(size, TargetPad())``. Not needed where pictures never
+        preprocess: PIL image -> tensor, such as the one that comes with the model, or
+            ``fusecomp.images.clip_transform(size, TargetPad())``. Not needed where images never
             come from files.
 
     Raises:
@@ -64,7 +64,7 @@ class OpenClipEncoder(nn.Module):
         self.model: Any = model
         self.tokenizer = tokenizer
         self.load: Callable[[Path], Tensor] | None
-        self.load = None if preprocess is None else PictureLoader(preprocess)
+        self.load = None if preprocess is None else ImageLoader(preprocess)
         self._cut = CutWarning()
 
     @property
@@ -78,7 +78,7 @@ class OpenClipEncoder(nn.Module):
         return _width(self.model)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Features [B, D] of preprocessed pictures [B, 3, size, size], in the model's precision."""
+        """Features [B, D] of preprocessed images [B, 3, size, size], in the model's precision."""
         images = in_precision_of(getattr(self.model, "visual", self.model), images)
         features: Tensor = self.model.encode_image(images)
         return features

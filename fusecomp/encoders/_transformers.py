@@ -13,7 +13,7 @@ from fusecomp.encoders._cut import CutWarning
 from fusecomp.encoders._one_at_a_time import one_at_a_time
 from fusecomp.encoders._texts import list_of_texts
 from fusecomp.encoders._towers import parameters_by_side
-from fusecomp.images import PictureLoader, require_pillow, rgb
+from fusecomp.images import ImageLoader, require_pillow, rgb
 
 __all__ = ["TransformersEncoder"]
 
@@ -25,22 +25,22 @@ class TransformersEncoder(nn.Module):
     """A CLIP or SigLIP of transformers as an encoder.
 
     It gives the features of the model's own ``get_image_features`` and ``get_text_features``, not
-    normalised, in the model's precision. ``train="text"`` learns the text model and its projection,
-    ``train="image"`` the vision model and its own; the scale and bias of the logits are never
-    touched.
+    normalised, in the model's precision. ``trainable="text"`` learns the text model and its
+    projection, ``trainable="image"`` the vision model and its own; the scale and bias of the logits
+    are never touched.
 
     Args:
         model: a ``CLIPModel``, a ``SiglipModel`` (also of SigLIP 2) or one alike, such as an
             ``AltCLIPModel`` or (with transformers 5) a ``ChineseCLIPModel``; transformers 4.57 to
             5.x.
         tokenizer: the model's own.
-        image_processor: the model's own, for pictures from files. Not needed where pictures never
+        image_processor: the model's own, for images from files. Not needed where images never
             come from files.
 
     Raises:
         TypeError: if the model has no ``get_image_features`` and ``get_text_features``; if the
             tokenizer gives no tokens, or the image processor no pixels, such as where the two are
-            swapped; on a ``Siglip2Model``, whose pictures differ in shape.
+            swapped; on a ``Siglip2Model``, whose images differ in shape.
 
     Example::
 
@@ -61,7 +61,7 @@ class TransformersEncoder(nn.Module):
         self.model: Any = model
         self.tokenizer = tokenizer
         self.load: Callable[[Path], Tensor] | None
-        self.load = None if image_processor is None else PictureLoader(_Processed(image_processor))
+        self.load = None if image_processor is None else ImageLoader(_Processed(image_processor))
         self._cut = CutWarning()
         config: Any = model.config
         text: Any = getattr(config, "text_config", config)
@@ -81,7 +81,7 @@ class TransformersEncoder(nn.Module):
         return int(width)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Features [B, D] of processed pictures [B, 3, size, size], in the model's precision."""
+        """Features [B, D] of processed images [B, 3, size, size], in the model's precision."""
         images = in_precision_of(getattr(self.model, "vision_model", self.model), images)
         return _features(self.model.get_image_features(pixel_values=images))
 
@@ -129,13 +129,13 @@ class TransformersEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class _Processed:
-    """An image processor as a transform of one picture."""
+    """An image processor as a transform of one image."""
 
     processor: Callable[..., Any]
 
-    def __call__(self, picture: Any) -> Tensor:
+    def __call__(self, image: Any) -> Tensor:
         # Processors expect RGB, and not all of them see to it.
-        processed = self.processor(images=rgb(picture), return_tensors="pt")
+        processed = self.processor(images=rgb(image), return_tensors="pt")
         pixels: Tensor = processed["pixel_values"][0]
         return pixels
 
@@ -176,7 +176,7 @@ def _check(model: Any, tokenizer: Any, image_processor: Any) -> None:
     config: Any = model.config
     if config.model_type == "siglip2":
         raise TypeError(
-            "Siglip2Model takes pictures of any shape as patches, which make no batch here; the "
+            "Siglip2Model takes images of any shape as patches, which make no batch here; the "
             "checkpoints of SigLIP 2 for one size load as SiglipModel"
         )
     for name, part in (("tokenizer", tokenizer), ("image_processor", image_processor)):

@@ -4,9 +4,9 @@ from fusecomp.evaluation._bootstrap import Interval, bootstrap
 from fusecomp.evaluation._cirr_submission import write_cirr_submission
 from fusecomp.evaluation._compare import Change, Comparison, Difference, compare
 from fusecomp.evaluation._cosines import CosineDistribution, Cosines, cosines, feature_cosines
-from fusecomp.evaluation._evaluate import Evaluation, evaluate, score
+from fusecomp.evaluation._evaluate import Evaluation, compute_metrics, evaluate
 from fusecomp.evaluation._features import TaskFeatures
-from fusecomp.evaluation._metrics import combine, headline, metric_names
+from fusecomp.evaluation._metrics import average_tasks, default_metric, metric_names
 from fusecomp.evaluation._protocol import (
     ProtocolWarning,
     describe_protocol,
@@ -28,18 +28,18 @@ __all__ = [
     "Ranking",
     "TaskFeatures",
     "TaskRanking",
+    "average_tasks",
     "bootstrap",
-    "combine",
     "compare",
+    "compute_metrics",
     "cosines",
+    "default_metric",
     "describe_protocol",
     "evaluate",
     "feature_cosines",
-    "headline",
     "metric_names",
     "protocol_differences",
     "rank",
-    "score",
     "warn_of_differences",
     "write_cirr_submission",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusecomp._core.checks import whole_number
 from fusecomp.evaluation._evaluate import Evaluation, require_evaluation
-from fusecomp.evaluation._metrics import combine
+from fusecomp.evaluation._metrics import average_tasks
 from fusecomp.evaluation._ranking import Ranking
 
 __all__ = [
@@ -83,7 +83,7 @@ def resampled(rankings: Sequence[Ranking], resamples: int, seed: int) -> list[Ma
         means = iter(_resampled_means(np.stack(columns, axis=1), resamples, generator).T)
         for each, recall in zip(hits, recalls, strict=True):
             recall[task] = {metric: torch.from_numpy(next(means)) for metric in each}
-    return [combine(recall) for recall in recalls]
+    return [average_tasks(recall) for recall in recalls]
 
 
 def _resampled_means(

@@ -71,7 +71,7 @@ def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, 
         raise ValueError(f"task {task.name!r} has no subsets; expected the ranking of a CIRR split")
     if task.missing_queries:
         raise ValueError(
-            f"the ranking lacks {len(task.missing_queries)} pairs whose pictures are missing, the "
+            f"the ranking lacks {len(task.missing_queries)} pairs whose images are missing, the "
             f"first: {task.missing_queries[0]}; the server wants every pair"
         )
     _check_pair_ids(task.queries)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fusecomp._core.checks import shown, strings, whole_number
 from fusecomp.evaluation._bootstrap import checked_draws, interval_of, resampled
-from fusecomp.evaluation._evaluate import Evaluation, require_evaluation, score
+from fusecomp.evaluation._evaluate import Evaluation, compute_metrics, require_evaluation
 from fusecomp.evaluation._protocol import protocol_differences, warn_of_differences
 from fusecomp.evaluation._ranking import Ranking, TaskRanking
 from fusecomp.types import Triplet
@@ -121,7 +121,7 @@ def compare(
     """Two evaluations of the same queries: differences with intervals, and who changed most.
 
     Each resample draws the same queries for both (paired bootstrap, as in ``bootstrap``). Queries
-    that only one of the two lacks because of a missing picture are left out of both.
+    that only one of the two lacks because of a missing image are left out of both.
 
     Args:
         a: one.
@@ -189,7 +189,9 @@ def _paired(a: Evaluation, b: Evaluation, names: tuple[str, str]) -> tuple[Evalu
     texts = a.protocol.get("captions") == b.protocol.get("captions")
     pairs = [_common(a.ranking[task], b.ranking[task], names, texts) for task in a.ranking]
     in_a, in_b = zip(*pairs, strict=True)
-    return score(replace(a.ranking, tasks=in_a)), score(replace(b.ranking, tasks=in_b))
+    return compute_metrics(replace(a.ranking, tasks=in_a)), compute_metrics(
+        replace(b.ranking, tasks=in_b)
+    )
 
 
 def _common(
@@ -254,7 +256,7 @@ def _ranked_otherwise(a: Ranking, b: Ranking) -> Iterator[str]:
         task, other, of = found.task, b[name].task, f" of {name}" if name else ""
         if set(task.gallery) != set(other.gallery):
             sizes = f"{len(task.gallery):,} / {len(other.gallery):,}"
-            yield f"gallery{of} {sizes} pictures, not the same ones"
+            yield f"gallery{of} {sizes} images, not the same ones"
         for field, words in (("exclude", "what is excluded"), ("subsets", "the subsets")):
             if a.protocol == b.protocol and _as_sets(getattr(task, field)) != _as_sets(
                 getattr(other, field)

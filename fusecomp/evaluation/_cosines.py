@@ -108,7 +108,11 @@ class Cosines:
 
 
 def cosines(
-    model: ComposedEncoder, dataset: Dataset, *, workers: int | None = None, on_error: str = "raise"
+    model: ComposedEncoder,
+    dataset: Dataset,
+    *,
+    num_workers: int | None = None,
+    on_error: str = "raise",
 ) -> Cosines:
     """The cosines of a dataset's queries with their targets and with all else they are ranked in.
 
@@ -117,19 +121,19 @@ def cosines(
     Args:
         model: the encoder and fusion; used in evaluation mode.
         dataset: with known targets; the pairs of all its tasks count alike.
-        workers: as in ``rank``.
+        num_workers: as in ``rank``.
         on_error: as in ``rank``.
 
     Raises:
         ValueError: as ``rank``, and if a target is unknown.
-        FileNotFoundError: if pictures are missing.
+        FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
     for task in dataset.tasks():
         task.require_targets()
     parts = []
     with inference(model):  # galleries and queries of the same weights, beside a training too
-        features = TaskFeatures(model, dataset, workers=workers, on_error=on_error)
+        features = TaskFeatures(model, dataset, num_workers=num_workers, on_error=on_error)
         for task in features.tasks:
             targets, exclude, _ = features.indices(task)
             query, gallery = features.queries(task), features.gallery(task)

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from fusecomp._core.checks import as_path, require_both, shown
-from fusecomp.evaluation._metrics import combine, headline_of, mean_group, metric_names
+from fusecomp.evaluation._metrics import average_tasks, headline_of, mean_group, metric_names
 from fusecomp.evaluation._rank import rank
 from fusecomp.evaluation._ranking import Ranking
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Dataset
 
-__all__ = ["Evaluation", "evaluate", "require_evaluation", "score"]
+__all__ = ["Evaluation", "compute_metrics", "evaluate", "require_evaluation"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,7 +31,7 @@ class Evaluation(Mapping[str, float]):
         return self.ranking.protocol
 
     @property
-    def headline(self) -> str:
+    def default_metric(self) -> str:
         """The name of the metric that chooses the best checkpoint by default."""
         return headline_of(self.ranking.tasks[0].task)
 
@@ -62,7 +62,7 @@ class Evaluation(Mapping[str, float]):
         from fusecomp.evaluation._file import read_ranking
 
         ranking = read_ranking(as_path("path", path))
-        return cls(score(ranking).metrics, ranking)
+        return cls(compute_metrics(ranking).metrics, ranking)
 
     def __getitem__(self, name: str) -> float:
         if name not in self.metrics:
@@ -104,7 +104,7 @@ def evaluate(
     model: ComposedEncoder,
     dataset: Dataset,
     *,
-    workers: int | None = None,
+    num_workers: int | None = None,
     on_error: str = "raise",
 ) -> Evaluation:
     """Run the dataset's protocol and compute its metrics.
@@ -112,7 +112,7 @@ def evaluate(
     Args:
         model: the encoder and fusion; used in evaluation mode.
         dataset: with known targets.
-        workers: processes that load pictures; None chooses.
+        num_workers: processes that load images; None chooses.
         on_error: as in ``rank``.
 
     Returns:
@@ -126,14 +126,14 @@ def evaluate(
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
         ValueError: if targets are unknown (then use ``rank``), or a feature is not finite.
-        FileNotFoundError: if pictures are missing.
+        FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
     metric_names(dataset)  # raises before anything is encoded
-    return score(rank(model, dataset, workers=workers, on_error=on_error))
+    return compute_metrics(rank(model, dataset, num_workers=num_workers, on_error=on_error))
 
 
-def score(ranking: Ranking) -> Evaluation:
+def compute_metrics(ranking: Ranking) -> Evaluation:
     """The metrics of a ranking.
 
     Raises:
@@ -155,7 +155,7 @@ def score(ranking: Ranking) -> Evaluation:
         }
         for name, task in ranking.items()
     }
-    return Evaluation({name: float(v) for name, v in combine(recalls).items()}, ranking)
+    return Evaluation({name: float(v) for name, v in average_tasks(recalls).items()}, ranking)
 
 
 def require_evaluation(name: str, value: Any) -> None:

@@ -9,7 +9,7 @@ from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.randomness import repeatable
 from fusecomp._core.similarity import non_finite_rows
 from fusecomp.caching import CachedEncoder
-from fusecomp.datasets import without
+from fusecomp.datasets import drop_images
 from fusecomp.evaluation._tasks import check_tasks
 from fusecomp.images import ON_ERROR
 from fusecomp.model import ComposedEncoder
@@ -33,12 +33,12 @@ class TaskIndices(NamedTuple):
 
 
 class TaskFeatures:
-    """What a dataset's tasks compare, as a model sees it; each picture and text is encoded once.
+    """What a dataset's tasks compare, as a model sees it; each image and text is encoded once.
 
     Args:
         model: the encoder and fusion; used in evaluation mode.
         dataset: whose tasks are meant.
-        workers: processes that load pictures; None chooses.
+        num_workers: processes that load images; None chooses.
         on_error: as in ``rank``.
 
     Attributes:
@@ -48,7 +48,7 @@ class TaskFeatures:
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
         ValueError: as ``rank``.
-        FileNotFoundError: if pictures are missing.
+        FileNotFoundError: if images are missing.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class TaskFeatures:
         model: ComposedEncoder,
         dataset: Dataset,
         *,
-        workers: int | None = None,
+        num_workers: int | None = None,
         on_error: str = "raise",
     ) -> None:
         require_both(model, dataset)
         on_error = require_choice("on_error", on_error, ON_ERROR)
-        if workers is not None:
-            workers = whole_number("workers", workers, 0)
+        if num_workers is not None:
+            num_workers = whole_number("num_workers", num_workers, 0)
         check_tasks(dataset.tasks())
         require_one_device(model.encoder, model.fusion)
         encoder: Encoder = model.encoder
@@ -70,13 +70,15 @@ class TaskFeatures:
         self._device = device_of(model)
         lookup = getattr(encoder, "lookup", {})
         if not {"image", "text"} <= set(lookup):
-            cached = CachedEncoder.build(encoder, dataset, workers=workers, on_error=on_error)
+            cached = CachedEncoder.build(
+                encoder, dataset, num_workers=num_workers, on_error=on_error
+            )
             # An encoder that is no module has no device; its features go to the fusion's.
             encoder = cached.to(self._device)
             lookup = encoder.lookup
         self._encoder = encoder
         self._lookup = lookup
-        dataset = without(dataset, getattr(encoder, "skipped", {}))
+        dataset = drop_images(dataset, getattr(encoder, "skipped", {}))
         self.tasks: Sequence[Task] = dataset.tasks()
         check_tasks(self.tasks)
         protocol = getattr(dataset, "protocol", {"dataset": type(dataset).__name__})

@@ -11,7 +11,14 @@ from fusecomp._core.similarity import check_floating
 from fusecomp.evaluation._tasks import check_names, check_tasks, repeated
 from fusecomp.types import Dataset, Task
 
-__all__ = ["SUBSET_KS", "combine", "headline", "headline_of", "mean_group", "metric_names"]
+__all__ = [
+    "SUBSET_KS",
+    "average_tasks",
+    "default_metric",
+    "headline_of",
+    "mean_group",
+    "metric_names",
+]
 
 # A subset has so few members that only these are published.
 SUBSET_KS = (1, 2, 3)
@@ -20,7 +27,7 @@ _SUBSET = "recall_subset@"
 _WITH_SUBSETS = ("recall@5", "recall_subset@1")
 
 
-def combine(recalls: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def average_tasks(recalls: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """All metrics that ``evaluate`` gives, in its order, from the recalls of each task.
 
     Args:
@@ -37,7 +44,7 @@ def combine(recalls: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
     Example:
         >>> recalls = {"a": {"recall@1": torch.tensor(10.0)}, "b": {"recall@1": torch.tensor(30.0)}}
-        >>> {name: float(value) for name, value in combine(recalls).items()}
+        >>> {name: float(value) for name, value in average_tasks(recalls).items()}
         {'a/recall@1': 10.0, 'b/recall@1': 30.0, 'mean/recall@1': 20.0, 'mean': 20.0}
     """
     metrics = _checked_metrics(recalls)
@@ -105,10 +112,12 @@ def metric_names(dataset: Dataset) -> list[str]:
         task.require_targets()
         if _task_metrics(task) != _task_metrics(tasks[0]):
             raise ValueError("the tasks of a dataset must have the same metrics")
-    return list(combine({t.name: dict.fromkeys(_task_metrics(t), torch.ones(())) for t in tasks}))
+    return list(
+        average_tasks({t.name: dict.fromkeys(_task_metrics(t), torch.ones(())) for t in tasks})
+    )
 
 
-def headline(dataset: Dataset) -> str:
+def default_metric(dataset: Dataset) -> str:
     """The metric that chooses the best checkpoint by default, known without evaluating.
 
     Raises:
@@ -149,9 +158,9 @@ def _summaries(metrics: Sequence[str]) -> dict[str, tuple[_Mean, Sequence[str]]]
     """The numbers that sum up all metrics, headline first: which mean, and of which of a task's."""
     if not any(metric.startswith(_SUBSET) for metric in metrics):
         return {"mean": (_arithmetic_mean, metrics)}
-    headline = {f"mean({', '.join(_WITH_SUBSETS)})": (_arithmetic_mean, _WITH_SUBSETS)}
+    default_metric = {f"mean({', '.join(_WITH_SUBSETS)})": (_arithmetic_mean, _WITH_SUBSETS)}
     return {
-        **(headline if set(_WITH_SUBSETS) <= set(metrics) else {}),
+        **(default_metric if set(_WITH_SUBSETS) <= set(metrics) else {}),
         "arithmetic_mean": (_arithmetic_mean, metrics),
         "harmonic_mean": (_harmonic_mean, metrics),
         "geometric_mean": (_geometric_mean, metrics),

@@ -5,7 +5,7 @@ from fusecomp._core.devices import inference
 from fusecomp.evaluation._features import TaskFeatures
 from fusecomp.evaluation._ranking import Ranking, TaskRanking
 from fusecomp.model import ComposedEncoder
-from fusecomp.retrieval import rank_targets
+from fusecomp.retrieval import search_targets
 from fusecomp.types import Dataset, Task
 
 __all__ = ["rank"]
@@ -16,20 +16,20 @@ def rank(
     dataset: Dataset,
     k: int = 50,
     *,
-    workers: int | None = None,
+    num_workers: int | None = None,
     on_error: str = "raise",
 ) -> Ranking:
     """Rank the galleries of the dataset's tasks for their queries; targets may be unknown.
 
-    Every picture and text is encoded once, or looked up where the encoder is a cached one.
+    Every image and text is encoded once, or looked up where the encoder is a cached one.
 
     Args:
         model: the encoder and fusion; used in evaluation mode.
         dataset: whose tasks are ranked.
         k: how many results to keep for each query.
-        workers: processes that load pictures; None chooses.
-        on_error: ``"raise"`` stops at a picture that is missing or broken; ``"skip"`` leaves out
-            what needs it, as if by ``datasets.without``: each task lists what it lacks.
+        num_workers: processes that load images; None chooses.
+        on_error: ``"raise"`` stops at an image that is missing or broken; ``"skip"`` leaves out
+            what needs it, as if by ``datasets.drop_images``: each task lists what it lacks.
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
@@ -38,11 +38,11 @@ def rank(
             twice in it, a target is excluded from its own ranking or not in its subset, or a task
             has no queries, two of one id, no k or one below 1, more or fewer rows of ``exclude`` or
             ``subsets`` than queries, or a name that is taken, "mean", or empty beside other tasks.
-        FileNotFoundError: if pictures are missing.
+        FileNotFoundError: if images are missing.
     """
     k = whole_number("k", k, 1)
     with inference(model):  # galleries and queries of the same weights, beside a training too
-        features = TaskFeatures(model, dataset, workers=workers, on_error=on_error)
+        features = TaskFeatures(model, dataset, num_workers=num_workers, on_error=on_error)
         ranked = [_rank_task(features, task, k) for task in features.tasks]
     return Ranking(ranked, features.protocol)
 
@@ -50,7 +50,7 @@ def rank(
 def _rank_task(features: TaskFeatures, task: Task, k: int) -> TaskRanking:
     targets, exclude, subsets = features.indices(task)
     query, gallery = features.queries(task), features.gallery(task)
-    found = rank_targets(query, gallery, targets, k, exclude, subsets)
+    found = search_targets(query, gallery, targets, k, exclude, subsets)
     known = any(query.target_id is not None for query in task.queries)
     return TaskRanking(
         task,

@@ -1,4 +1,4 @@
-"""Pictures from paths, in order, in worker processes where that pays."""
+"""Images from paths, in order, in worker processes where that pays."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,25 +13,25 @@ from fusecomp._core.randomness import Key, current_key, own_streams, seed_for_fi
 
 __all__ = [
     "ON_ERROR",
+    "ImageError",
     "Loaded",
-    "PictureError",
     "load_available",
     "load_few",
-    "load_picture",
-    "load_pictures",
+    "load_image",
+    "load_images",
     "require_files",
 ]
 
-# What may become of pictures that are missing or broken.
+# What may become of images that are missing or broken.
 ON_ERROR = ("raise", "skip")
 
-# Below this many pictures, starting processes costs more than they save.
+# Below this many images, starting processes costs more than they save.
 _FEW = 512
 _MOST_WORKERS = 16
 
 
-class PictureError(ValueError):
-    """A picture that exists but cannot be read; the message names the file and the reason."""
+class ImageError(ValueError):
+    """An image that exists but cannot be read; the message names the file and the reason."""
 
 
 def require_files(paths: Sequence[Path]) -> None:
@@ -40,7 +40,7 @@ def require_files(paths: Sequence[Path]) -> None:
     if missing:
         names = ", ".join(str(path) for path in missing[:5])
         raise FileNotFoundError(
-            f"{len(missing)} of {len(paths)} pictures are missing, the first: {names}. "
+            f"{len(missing)} of {len(paths)} images are missing, the first: {names}. "
             "Put them there, or leave out the triplets and gallery entries that need them"
         )
 
@@ -49,25 +49,25 @@ class Loaded(NamedTuple):
     """What could be loaded of one batch.
 
     Args:
-        pictures: stacked [B, ...]; None if there are none.
+        images: stacked [B, ...]; None if there are none.
         positions: B of the batch's positions.
         failed: the other positions, with what is wrong.
     """
 
-    pictures: Tensor | None
+    images: Tensor | None
     positions: list[int]
-    failed: dict[int, PictureError]
+    failed: dict[int, ImageError]
 
 
-def load_pictures(
+def load_images(
     paths: Mapping[int, Path] | Sequence[Path],
     load: Callable[[Path], Tensor],
     batches: Sequence[list[int]],
-    workers: int | None = None,
+    num_workers: int | None = None,
     device: torch.device | None = None,
     key: Key | None = None,
 ) -> Iterator[Tensor]:
-    """Yield stacked pictures, one tensor for each list of positions in ``batches``.
+    """Yield stacked images, one tensor for each list of positions in ``batches``.
 
     Random numbers that ``load`` draws from ``random``, numpy or torch are a function of the key
     and the file's name, in whichever process; the caller's streams stay as they are.
@@ -76,20 +76,20 @@ def load_pictures(
         paths: the files, by position.
         load: path -> tensor; all of one shape; must be picklable if workers start.
         batches: positions in ``paths``; none empty.
-        workers: processes; None chooses by the number of cores and pictures.
-        device: where the pictures are worked on; a CPU keeps half of its cores for that.
+        num_workers: processes; None chooses by the number of cores and images.
+        device: where the images are worked on; a CPU keeps half of its cores for that.
         key: such as a seed and an epoch; by default that of the ``keyed`` block around it.
 
     Raises:
-        PictureError: naming the file that ``load`` could not open.
-        ValueError: if two pictures of a batch have different shapes.
+        ImageError: naming the file that ``load`` could not open.
+        ValueError: if two images of a batch have different shapes.
     """
     failure = None
-    for loaded in load_available(paths, load, batches, workers, device, key):
+    for loaded in load_available(paths, load, batches, num_workers, device, key):
         failure = next(iter(loaded.failed.values()), None)
-        if failure is not None or loaded.pictures is None:
+        if failure is not None or loaded.images is None:
             break
-        yield loaded.pictures
+        yield loaded.images
     # Raised out here, where the worker processes have ended, and with its own message alone.
     if failure is not None:
         raise failure
@@ -99,18 +99,18 @@ def load_available(
     paths: Mapping[int, Path] | Sequence[Path],
     load: Callable[[Path], Tensor],
     batches: Sequence[list[int]],
-    workers: int | None = None,
+    num_workers: int | None = None,
     device: torch.device | None = None,
     key: Key | None = None,
 ) -> Iterator[Loaded]:
-    """As ``load_pictures``, but pictures that cannot be opened are listed, not raised."""
-    if workers is None:
-        workers = _usual_workers(sum(map(len, batches)), device)
-    pictures = _Pictures(paths, load, current_key() if key is None else key)
+    """As ``load_images``, but images that cannot be opened are listed, not raised."""
+    if num_workers is None:
+        num_workers = _usual_workers(sum(map(len, batches)), device)
+    images = _Images(paths, load, current_key() if key is None else key)
     loader: DataLoader[Any] = DataLoader(
-        pictures,  # type: ignore[arg-type]  # a map of positions, all that a DataLoader needs
+        images,  # type: ignore[arg-type]  # a map of positions, all that a DataLoader needs
         batch_sampler=batches,
-        num_workers=workers,
+        num_workers=num_workers,
         collate_fn=_collate,
         generator=torch.Generator(),  # else it would draw from the caller's stream
     )
@@ -140,10 +140,10 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-_Item = tuple[int, Path, Tensor | PictureError]
+_Item = tuple[int, Path, Tensor | ImageError]
 
 
-class _Pictures:
+class _Images:
     def __init__(
         self,
         paths: Mapping[int, Path] | Sequence[Path],
@@ -158,7 +158,7 @@ class _Pictures:
         return len(self.paths)
 
     def __getitems__(self, positions: Sequence[int]) -> list[_Item]:
-        """A whole batch: keeping the caller's streams takes as long as opening a small picture."""
+        """A whole batch: keeping the caller's streams takes as long as opening a small image."""
         with own_streams():
             return [self._item(position) for position in positions]
 
@@ -166,57 +166,57 @@ class _Pictures:
         path = self.paths[position]
         seed_for_file(self.key, path)
         try:
-            return position, path, load_picture(path, self.load)
-        except PictureError as error:
+            return position, path, load_image(path, self.load)
+        except ImageError as error:
             return position, path, error
 
 
 def load_few(paths: Sequence[Path], load: Callable[[Path], Tensor]) -> Tensor:
-    """One batch, as ``load_pictures`` gives it, in this process and without what a loader costs."""
-    pictures = []
-    for _, path, item in _Pictures(paths, load, current_key()).__getitems__(range(len(paths))):
-        if isinstance(item, PictureError):
+    """One batch, as ``load_images`` gives it, in this process and without what a loader costs."""
+    images = []
+    for _, path, item in _Images(paths, load, current_key()).__getitems__(range(len(paths))):
+        if isinstance(item, ImageError):
             raise item
-        pictures.append((path, item))
-    return stack_pictures(pictures)
+        images.append((path, item))
+    return stack_images(images)
 
 
-def load_picture(path: Path, load: Callable[[Path], Tensor]) -> Tensor:
-    """One loaded picture; raises PictureError that names the file."""
+def load_image(path: Path, load: Callable[[Path], Tensor]) -> Tensor:
+    """One loaded image; raises ImageError that names the file."""
     try:
-        picture = load(path)
-    except (MemoryError, ImportError, PictureError):  # not about the file, or names it already
+        image = load(path)
+    except (MemoryError, ImportError, ImageError):  # not about the file, or names it already
         raise
     except Exception as error:
-        raise PictureError(
-            f"cannot read the picture {path} ({type(error).__name__}: {error}); "
+        raise ImageError(
+            f"cannot read the image {path} ({type(error).__name__}: {error}); "
             "replace the file, or leave out what needs it"
         ) from error
-    if not isinstance(picture, Tensor):
-        raise PictureError(
-            f"load({path}) returned {type(picture).__name__}, expected a tensor; "
+    if not isinstance(image, Tensor):
+        raise ImageError(
+            f"load({path}) returned {type(image).__name__}, expected a tensor; "
             "end your transform with one that makes tensors"
         )
-    return picture
+    return image
 
 
 def _collate(items: list[_Item]) -> Loaded | ValueError:
-    failed = {index: item for index, _, item in items if isinstance(item, PictureError)}
+    failed = {index: item for index, _, item in items if isinstance(item, ImageError)}
     good = [(path, item) for _, path, item in items if isinstance(item, Tensor)]
     positions = [index for index, _, item in items if isinstance(item, Tensor)]
     try:
-        return Loaded(stack_pictures(good) if good else None, positions, failed)
+        return Loaded(stack_images(good) if good else None, positions, failed)
     except ValueError as error:
         return error
 
 
-def stack_pictures(items: Sequence[tuple[Path, Tensor]]) -> Tensor:
-    """Pictures of one shape as one tensor; raises ValueError that names two of unlike shapes."""
+def stack_images(items: Sequence[tuple[Path, Tensor]]) -> Tensor:
+    """Images of one shape as one tensor; raises ValueError that names two of unlike shapes."""
     first_path, first = items[0]
-    for path, picture in items:
-        if picture.shape != first.shape:
+    for path, image in items:
+        if image.shape != first.shape:
             raise ValueError(
-                f"{path} has shape {list(picture.shape)} and {first_path} {list(first.shape)}: "
-                "load must bring every picture to one shape"
+                f"{path} has shape {list(image.shape)} and {first_path} {list(first.shape)}: "
+                "load must bring every image to one shape"
             )
-    return torch.stack([picture for _, picture in items])
+    return torch.stack([image for _, image in items])

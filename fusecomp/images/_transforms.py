@@ -1,4 +1,4 @@
-"""CLIP's preprocessing: from a picture to the tensor that it takes, to the bit as published.
+"""CLIP's preprocessing: from an image to the tensor that it takes, to the bit as published.
 
 Needs Pillow.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fusecomp._core.checks import no_class
 from fusecomp._core.identity import describe
-from fusecomp.images._opening import PictureLoader, rgb, sides_of
+from fusecomp.images._opening import ImageLoader, rgb, sides_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,11 +28,11 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class TargetPad:
-    """Pad an elongated picture until its long side is ``ratio`` times the short one.
+    """Pad an elongated image until its long side is ``ratio`` times the short one.
 
-    A picture of ratio r = long / short <= ``ratio`` is returned as it is. Of any other, each short
+    An image of ratio r = long / short <= ``ratio`` is returned as it is. Of any other, each short
     edge gets ``int((long / ratio - short) / 2)`` pixels, so the ratio after padding is exact up to
-    two pixels of the short side. They are zeros in the picture's own mode: black in RGB,
+    two pixels of the short side. They are zeros in the image's own mode: black in RGB,
     transparent in RGBA, the first colour of a palette, but white in CMYK.
 
     Reference:
@@ -43,12 +43,12 @@ class TargetPad:
         ratio: the largest ratio that stays as it is; at least 1.
 
     Shape:
-        A PIL picture -> a PIL picture of the same mode, nowhere smaller.
+        A PIL image -> a PIL image of the same mode, nowhere smaller.
 
     Raises:
-        ValueError: if ``ratio`` is below 1 or not finite; if a picture has no pixels, or its
+        ValueError: if ``ratio`` is below 1 or not finite; if an image has no pixels, or its
             padding would need more memory than Pillow's limit for files grants.
-        TypeError: if it gets something else than a PIL picture.
+        TypeError: if it gets something else than a PIL image.
 
     Example:
         >>> from PIL import Image
@@ -68,18 +68,18 @@ class TargetPad:
         # Equal ratios must print alike, as caches are named by it: 1 is 1.0.
         object.__setattr__(self, "ratio", ratio)
 
-    def __call__(self, picture: "Image") -> "Image":
-        """The picture, padded if it is too long."""
-        width, height = sides_of(picture)
+    def __call__(self, image: "Image") -> "Image":
+        """The image, padded if it is too long."""
+        width, height = sides_of(image)
         wanted = max(width, height) / self.ratio
-        return _padded(picture, int((wanted - width) / 2), int((wanted - height) / 2))
+        return _padded(image, int((wanted - width) / 2), int((wanted - height) / 2))
 
 
 @dataclass(frozen=True)
 class SquarePad:
-    """Pad a picture to a square.
+    """Pad an image to a square.
 
-    Each short edge gets ``int((long - short) / 2)`` zeros in the picture's own mode, as TargetPad
+    Each short edge gets ``int((long - short) / 2)`` zeros in the image's own mode, as TargetPad
     has it; where the difference is odd, the result is one pixel short of a square, as published.
 
     Reference:
@@ -87,12 +87,12 @@ class SquarePad:
         combining and partially fine-tuning CLIP-based features", CVPR Workshops 2022.
 
     Shape:
-        A PIL picture -> a PIL picture of the same mode, nowhere smaller.
+        A PIL image -> a PIL image of the same mode, nowhere smaller.
 
     Raises:
-        ValueError: if a picture has no pixels, or its padding would need more memory than
+        ValueError: if an image has no pixels, or its padding would need more memory than
             Pillow's limit for files grants.
-        TypeError: if it gets something else than a PIL picture.
+        TypeError: if it gets something else than a PIL image.
 
     Example:
         >>> from PIL import Image
@@ -102,11 +102,11 @@ class SquarePad:
         (1000, 999)
     """
 
-    def __call__(self, picture: "Image") -> "Image":
-        """The picture, padded if it is no square."""
-        width, height = sides_of(picture)
+    def __call__(self, image: "Image") -> "Image":
+        """The image, padded if it is no square."""
+        width, height = sides_of(image)
         wanted = max(width, height)
-        return _padded(picture, (wanted - width) // 2, (wanted - height) // 2)
+        return _padded(image, (wanted - width) // 2, (wanted - height) // 2)
 
 
 def clip_transform(
@@ -122,7 +122,7 @@ def clip_transform(
     Pad; resize the shorter side to ``size``, bicubic, the longer one to
     ``int(size * long / short)``; crop the centre; turn to RGB; divide by 255; subtract ``mean`` and
     divide by ``std``. Without ``pad`` this is OpenAI's preprocessing, with ``TargetPad()`` that of
-    CLIP4Cir, both pixel for pixel under the same version of Pillow. (Version 13 shrinks pictures
+    CLIP4Cir, both pixel for pixel under the same version of Pillow. (Version 13 shrinks images
     more than twice as tall as wide in another order than the versions before, which moves some of
     their pixels where they are not padded.)
 
@@ -132,14 +132,14 @@ def clip_transform(
     - RGBA and LA blend with transparency before it is dropped, so what is invisible gets black
       and soft edges keep their colour;
     - CMYK gets white padding;
-    - I;16, I and F (more than 8 bits) are cut at 255, so a 16-bit picture turns almost white;
+    - I;16, I and F (more than 8 bits) are cut at 255, so a 16-bit image turns almost white;
       Pillow before version 11 cannot resize I;16 and fails.
 
     ``convert="first"`` turns to RGB at the start: palettes are interpolated, all padding is black,
     what transparency hid shows, I;16 is brought to 8 bits by dropping the lower eight, and I and F,
     which have no known range, are refused.
 
-    Of an animation or a file of several pages the first picture is taken; the format is told by the
+    Of an animation or a file of several pages the first image is taken; the format is told by the
     content, whatever the file is called. Files are not decoded at reduced size, as that would
     change pixels.
 
@@ -149,7 +149,7 @@ def clip_transform(
 
     Args:
         size: the side of the result in pixels.
-        pad: picture -> picture, such as ``TargetPad()`` or ``SquarePad()``. One of your own should
+        pad: image -> image, such as ``TargetPad()`` or ``SquarePad()``. One of your own should
             be picklable and print its settings: a dataclass, or a function at the top of a module.
         mean: one number a channel, for pixels between 0 and 1; CLIP's by default.
         std: the same.
@@ -157,15 +157,15 @@ def clip_transform(
         exif: turn and mirror as the file's EXIF block says. The published code does not.
 
     Shape:
-        A path or an open PIL picture -> [3, size, size], float32.
+        A path or an open PIL image -> [3, size, size], float32.
 
     Raises:
-        ValueError: here, on a bad argument; when called, as PictureError that names the file, if
+        ValueError: here, on a bad argument; when called, as ImageError that names the file, if
             it cannot be read, has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or would need
             as much memory on the way.
         FileNotFoundError: when called, if there is no such file.
         TypeError: here, if ``pad`` cannot be called or is a class; when called, on something else
-            than a path or a PIL picture.
+            than a path or a PIL image.
         ImportError: when called, if Pillow is missing.
 
     Example:
@@ -206,24 +206,24 @@ class _ClipTransform:
     convert: str
     exif: bool
 
-    def __call__(self, picture: "str | os.PathLike[str] | Image") -> Tensor:
-        """One picture as [3, size, size]."""
-        if isinstance(picture, (str, os.PathLike)):
-            return PictureLoader(self._tensor)(picture)
-        sides_of(picture)
-        return self._tensor(picture)
+    def __call__(self, image: "str | os.PathLike[str] | Image") -> Tensor:
+        """One image as [3, size, size]."""
+        if isinstance(image, (str, os.PathLike)):
+            return ImageLoader(self._tensor)(image)
+        sides_of(image)
+        return self._tensor(image)
 
-    def _tensor(self, picture: "Image") -> Tensor:
+    def _tensor(self, image: "Image") -> Tensor:
         if self.exif:
             from PIL import ImageOps
 
-            picture = ImageOps.exif_transpose(picture)
+            image = ImageOps.exif_transpose(image)
         if self.convert == "first":
-            picture = rgb(_eight_bits(picture))
+            image = rgb(_eight_bits(image))
         if self.pad is not None:
-            picture = _picture(self.pad(picture), f"pad={describe(self.pad)}")
-        picture = rgb(_cropped(_resized(picture, self.size), self.size))
-        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+            image = _image(self.pad(image), f"pad={describe(self.pad)}")
+        image = rgb(_cropped(_resized(image, self.size), self.size))
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
         # The published operations in their order, so that not even the last bit differs.
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
         return pixels.float().div_(255).sub_(mean).div_(std)
@@ -256,20 +256,20 @@ def _channels(name: str, values: Sequence[float], positive: bool = False) -> tup
     return numbers
 
 
-def _picture(result: Any, source: str) -> "Image":
-    """What a user's function returned, if that is a picture."""
+def _image(result: Any, source: str) -> "Image":
+    """What a user's function returned, if that is an image."""
     from PIL.Image import Image
 
     if not isinstance(result, Image):
-        raise TypeError(f"{source} returned {type(result).__name__}, expected a PIL picture")
+        raise TypeError(f"{source} returned {type(result).__name__}, expected a PIL image")
     return result
 
 
 def _require_room(width: int, height: int, what: str) -> None:
-    """Refuse a picture so thin that ``what`` would make it fill the memory."""
+    """Refuse an image so thin that ``what`` would make it fill the memory."""
     from PIL import Image
 
-    # Where Pillow itself refuses a file; thin pictures within that go through as published.
+    # Where Pillow itself refuses a file; thin images within that go through as published.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > 2 * limit:
         raise ValueError(
@@ -278,54 +278,54 @@ def _require_room(width: int, height: int, what: str) -> None:
         )
 
 
-def _padded(picture: "Image", left: int, top: int) -> "Image":
-    """The picture between as many zeros on opposite edges; as it is where there are none."""
+def _padded(image: "Image", left: int, top: int) -> "Image":
+    """The image between as many zeros on opposite edges; as it is where there are none."""
     from PIL import Image
 
     left, top = max(left, 0), max(top, 0)
     if left == top == 0:
-        return picture
-    width, height = picture.width + 2 * left, picture.height + 2 * top
+        return image
+    width, height = image.width + 2 * left, image.height + 2 * top
     _require_room(width, height, "padding")
-    padded = Image.new(picture.mode, (width, height))
-    palette = picture.getpalette()
+    padded = Image.new(image.mode, (width, height))
+    palette = image.getpalette()
     if palette is not None:
         padded.putpalette(palette)
-    padded.paste(picture, (left, top))
+    padded.paste(image, (left, top))
     return padded
 
 
-def _resized(picture: "Image", size: int) -> "Image":
-    """The picture with a shorter side of ``size``; the longer one is cut to a whole number."""
+def _resized(image: "Image", size: int) -> "Image":
+    """The image with a shorter side of ``size``; the longer one is cut to a whole number."""
     from PIL import Image
 
-    width, height = sides_of(picture)
+    width, height = sides_of(image)
     longer = int(size * max(width, height) / min(width, height))
     sides = (size, longer) if width <= height else (longer, size)
     _require_room(*sides, f"resizing the shorter side to {size}")
     try:
-        return picture.resize(sides, Image.Resampling.BICUBIC)
+        return image.resize(sides, Image.Resampling.BICUBIC)
     except ValueError as error:
         raise ValueError(
-            f"this Pillow cannot resize mode {picture.mode} ({error}); use convert='first', "
+            f"this Pillow cannot resize mode {image.mode} ({error}); use convert='first', "
             "or update Pillow"
         ) from error
 
 
-def _cropped(picture: "Image", size: int) -> "Image":
-    """The centre of a picture; an odd rest goes to the side that round() chooses."""
-    left, top = round((picture.width - size) / 2), round((picture.height - size) / 2)
-    return picture.crop((left, top, left + size, top + size))
+def _cropped(image: "Image", size: int) -> "Image":
+    """The centre of an image; an odd rest goes to the side that round() chooses."""
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
 
 
-def _eight_bits(picture: "Image") -> "Image":
+def _eight_bits(image: "Image") -> "Image":
     from PIL import Image
 
-    if picture.mode in ("I", "F"):
+    if image.mode in ("I", "F"):
         raise ValueError(
-            f"mode {picture.mode} has no known range of values; bring the picture to 8 bits "
+            f"mode {image.mode} has no known range of values; bring the image to 8 bits "
             "yourself, or use convert='last', which cuts at 255"
         )
-    if not picture.mode.startswith("I;16"):
-        return picture
-    return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -4,16 +4,16 @@ from torch import Tensor, nn
 from fusecomp._core.similarity import check_pair, normalize, widen
 from fusecomp.losses._ids import batch_ids
 
-__all__ = ["CosineAlignment"]
+__all__ = ["CosineAlignmentLoss"]
 
 
-class CosineAlignment(nn.Module):
+class CosineAlignmentLoss(nn.Module):
     """Each query must point where its target points; nothing is pushed away.
 
     ``loss = mean_i (1 - cos(q_i, t_i)) = mean_i |q_i / |q_i| - t_i / |t_i||^2 / 2``
 
     The second form is computed: it keeps its precision near 0. In float32 at least. By itself it
-    collapses where both sides learn; it is a companion of a contrastive loss (``WeightedSum``),
+    collapses where both sides learn; it is a companion of a contrastive loss (``CombinedLoss``),
     or for frozen targets.
 
     Reference:
@@ -30,7 +30,7 @@ class CosineAlignment(nn.Module):
             not integers [B].
 
     Example:
-        >>> loss = CosineAlignment()
+        >>> loss = CosineAlignmentLoss()
         >>> round(loss(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]])).item(), 4)
         0.2929
     """

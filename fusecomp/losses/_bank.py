@@ -49,7 +49,7 @@ class Bank(nn.Module):
         wanted = target_ids.long()
         place, known = find(self.ids, wanted)
         positives = torch.where(known, place + len(pairs.columns), pairs.positives.squeeze(1))
-        # What the bank has stands there alone, so that each picture counts once.
+        # What the bank has stands there alone, so that each image counts once.
         beside = torch.where(find(self.ids, pairs.columns)[1], ABSENT, pairs.columns)
         columns = torch.cat((beside, self.ids))
         return Pairs(positives.unsqueeze(1), columns, pairs.banned).ban(_absent(columns))

@@ -1,4 +1,4 @@
-"""Ids of pictures: integers, looked up by bisection."""
+"""Ids of images: integers, looked up by bisection."""
 
 from typing import Any
 

@@ -48,9 +48,9 @@ class InfoNCE(Printed):
         bank: features [M, D] that never change, as further candidates, such as those of all
             training targets from a ``CachedEncoder``; a buffer. Where a row's target id is in
             the bank, the bank's row is its positive and stands for that of the batch, which gets
-            no gradient: each picture counts once. For targets that do not move, so not for
+            no gradient: each image counts once. For targets that do not move, so not for
             training the image side.
-        bank_ids: M integers, all different: the pictures' positions in ``dataset.image_ids``.
+        bank_ids: M integers, all different: the images' positions in ``dataset.image_ids``.
         queue: the targets of the last batches, as further candidates.
         label_smoothing: the share of the wanted distribution that is spread over all candidates.
         margin: is taken from the positive's cosine.

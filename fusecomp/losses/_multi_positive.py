@@ -6,10 +6,10 @@ from fusecomp.losses._printed import Printed
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
-__all__ = ["MultiPositive"]
+__all__ = ["MultiPositiveNCE"]
 
 
-class MultiPositive(Printed):
+class MultiPositiveNCE(Printed):
     """InfoNCE in which every target with the row's target id is a positive.
 
     With s_ij = cos(q_i, t_j) / T and P_i the rows that have the target id of row i,
@@ -37,7 +37,7 @@ class MultiPositive(Printed):
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
-        >>> loss = MultiPositive(temperature=1.0)
+        >>> loss = MultiPositiveNCE(temperature=1.0)
         >>> value = loss(torch.eye(2), torch.eye(2), target_ids=torch.tensor([7, 7]))
         >>> round(value.item(), 4)  # log(1 + exp(-1)) + 1/2
         0.8133
@@ -58,7 +58,9 @@ class MultiPositive(Printed):
         """The mean over the batch, in nats."""
         check_batch(query, target)
         if target_ids is None:
-            raise ValueError("MultiPositive needs target_ids, to know the positives of each query")
+            raise ValueError(
+                "MultiPositiveNCE needs target_ids, to know the positives of each query"
+            )
         ids = own_targets(query, (), target_ids, reference_ids).columns
         return tiled(_out, query, target, scale_of(self.temperature), ids)
 

@@ -10,10 +10,10 @@ from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_target
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
-__all__ = ["Sigmoid"]
+__all__ = ["SigmoidLoss"]
 
 
-class Sigmoid(nn.Module):
+class SigmoidLoss(nn.Module):
     """Each query and target by themselves: do they belong together or not?
 
     With l_ij = cos(q_i, t_j) / T + b,
@@ -22,7 +22,7 @@ class Sigmoid(nn.Module):
     T and the bias b learn. Tiled and in float32 at least, as ``InfoNCE``.
 
     Reference:
-        Zhai, Mustafa, Kolesnikov, Beyer, "Sigmoid Loss for Language Image Pre-Training",
+        Zhai, Mustafa, Kolesnikov, Beyer, "SigmoidLoss Loss for Language Image Pre-Training",
         ICCV 2023 (SigLIP), https://arxiv.org/abs/2303.15343
 
     Args:
@@ -43,7 +43,7 @@ class Sigmoid(nn.Module):
 
     Example:
         >>> import torch
-        >>> loss = Sigmoid(temperature=1.0, bias=0.0)
+        >>> loss = SigmoidLoss(temperature=1.0, bias=0.0)
         >>> round(loss(torch.eye(2), torch.eye(2)).item(), 4)  # log(1 + exp(-1)) + log(2)
         1.0064
     """

@@ -10,12 +10,12 @@ from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_target
 from fusecomp.losses._printed import Printed
 from fusecomp.losses._tiles import slices, tiled
 
-__all__ = ["TripletMargin"]
+__all__ = ["TripletMarginLoss"]
 
 _MINING = ("hardest", "semi-hard", "all")
 
 
-class TripletMargin(Printed):
+class TripletMarginLoss(Printed):
     """The own target must be closer than others by a margin m.
 
     With s_ij = cos(q_i, t_j) and the negatives j of row i, the loss of a row is
@@ -51,7 +51,7 @@ class TripletMargin(Printed):
         RuntimeError: on a second derivative with "all", which has none.
 
     Example:
-        >>> loss = TripletMargin(margin=0.2)
+        >>> loss = TripletMarginLoss(margin=0.2)
         >>> round(loss(torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 1.0]])).item(), 4)
         0.0
     """

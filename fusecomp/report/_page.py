@@ -22,7 +22,7 @@ from fusecomp.types import Dataset
 __all__ = ["retrieval_page"]
 
 _KINDS = {"random": "at random", "best": "best", "worst": "worst"}
-# Twice what a picture takes on the page would be sharper and four times as large.
+# Twice what an image takes on the page would be sharper and four times as large.
 _SIDE, _QUALITY = 144, 82
 
 
@@ -39,7 +39,7 @@ def retrieval_page(
 ) -> None:
     """Write one HTML page of what queries found, to be filtered by how well and by category.
 
-    The page holds its pictures and asks for nothing from outside, so it can be moved and mailed.
+    The page holds its images and asks for nothing from outside, so it can be moved and mailed.
     It shows the scores with their protocol, and of each task the queries whose targets rank
     best and worst, and some at random: reference, text, the best results with rank and cosine, the
     target framed, or beside them if it is not among them. Filters stand in its address, as in
@@ -47,7 +47,7 @@ def retrieval_page(
 
     Args:
         evaluation: whose queries are shown.
-        dataset: knows where the pictures lie; what cannot be read is a grey box.
+        dataset: knows where the images lie; what cannot be read is a grey box.
         path: the page, written atomically.
         title: its headline.
         each: how many queries a kind and task.
@@ -78,7 +78,7 @@ def retrieval_page(
     require_pillow()
     cards = list(_cards(evaluation, each, top, gates, seed))
     image_ids = dict.fromkeys(image_id for card in cards for image_id in _image_ids(card.found))
-    pictures = {
+    images = {
         _in_utf8(image_id).decode(): _data_uri(dataset.path(image_id), image_id)
         for image_id in image_ids
     }
@@ -91,7 +91,7 @@ def retrieval_page(
         hidden=" hidden" if len(names) == 1 else "",
         articles="\n".join(map(_article, cards)),
         # What ends a script must not stand in it.
-        pictures=json.dumps(pictures).replace("<", "\\u003c"),
+        images=json.dumps(images).replace("<", "\\u003c"),
     )
     with open_atomic(path) as file:
         file.write(_in_utf8(text))

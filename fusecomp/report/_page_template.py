@@ -80,12 +80,12 @@ meter { width: 90px; height: 10px; vertical-align: middle; }
 """
 
 _SCRIPT = """
-const pictures = JSON.parse(document.getElementById("pictures").textContent);
+const images = JSON.parse(document.getElementById("images").textContent);
 const form = document.querySelector("form");
 const list = document.querySelector("main");
 function fill(card) {
   for (const image of card.querySelectorAll("img:not([src])")) {
-    image.src = pictures[image.dataset.id];
+    image.src = images[image.dataset.id];
   }
 }
 function apply() {
@@ -145,8 +145,8 @@ $tasks
 <main>
 $articles
 </main>
-<noscript>The pictures and the filters need JavaScript.</noscript>
-<script type="application/json" id="pictures">$pictures</script>
+<noscript>The images and the filters need JavaScript.</noscript>
+<script type="application/json" id="images">$images</script>
 <script>$script</script>
 </body>
 </html>

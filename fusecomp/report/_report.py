@@ -33,7 +33,7 @@ def write_report(
     note: str = "",
     settings: Mapping[str, object] | None = None,
 ) -> None:
-    """Write evaluations of one protocol into a folder: numbers, a page, sheets of pictures.
+    """Write evaluations of one protocol into a folder: numbers, a page, sheets of images.
 
     The folder gets ``metrics.json``, ``evaluation.npz`` (the last row's whole ranking, for
     ``fusecomp compare``), ``report.md`` with the table, ``triplets.png`` (a few
@@ -43,7 +43,7 @@ def write_report(
 
     Args:
         rows: name -> evaluation, such as ``training.ablation(...).evaluations``.
-        dataset: the one that was evaluated; knows where the pictures lie.
+        dataset: the one that was evaluated; knows where the images lie.
         folder: is made if it is missing.
         title: the headline of the page.
         note: a paragraph for the page, such as what the numbers do not compare with.

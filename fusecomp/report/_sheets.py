@@ -1,4 +1,4 @@
-"""Pictures for people: triplets side by side, and what queries found. Needs Pillow."""
+"""Images for people: triplets side by side, and what queries found. Needs Pillow."""
 
 import textwrap
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _WHITE, _BLACK, _GREEN = "#ffffff", "#1a1a1a", "#0a8f3c"
 
 
 class _Cell(NamedTuple):
-    """A picture, or a text in its place, with a line below it."""
+    """An image, or a text in its place, with a line below it."""
 
     below: str
     image_id: str | None = None
@@ -35,11 +35,11 @@ class _Cell(NamedTuple):
 def contact_sheet(triplets: Sequence[Triplet], dataset: Dataset, path: str | Path) -> None:
     """Draw triplets as a PNG: reference, text, target.
 
-    A picture that cannot be read is drawn as a grey box with its id.
+    An image that cannot be read is drawn as a grey box with its id.
 
     Args:
         triplets: one row each.
-        dataset: knows where the pictures lie.
+        dataset: knows where the images lie.
         path: the PNG, written atomically.
 
     Raises:
@@ -75,7 +75,7 @@ def retrieval_sheet(
 
     Args:
         ranking: one task of a ``Ranking``.
-        dataset: knows where the pictures lie.
+        dataset: knows where the images lie.
         path: the PNG, written atomically.
         queries: positions in ``ranking.task.queries``, one row each; None takes the first ten.
         top: results a row.
@@ -143,8 +143,8 @@ def _draw(rows: Sequence[Sequence[_Cell]], dataset: Dataset, path: Path) -> None
                 box = (left - 3, upper - 3, left + _SIDE + 2, upper + _SIDE + 2)
                 if cell.framed:
                     pen.rectangle(box, outline=_GREEN, width=3)
-                picture = thumbnail(dataset.path(cell.image_id), cell.image_id, _SIDE)
-                sheet.paste(picture, (left, upper))
+                image = thumbnail(dataset.path(cell.image_id), cell.image_id, _SIDE)
+                sheet.paste(image, (left, upper))
             colour = _GREEN if cell.framed else _BLACK
             pen.text((left, upper + _SIDE + 3), cell.below, colour, font)
             left += _width(cell)

@@ -1,14 +1,14 @@
 """Exact search by cosine, and metrics on what it ranks."""
 
 from fusecomp.retrieval._metrics import hits_at_k, median_rank, recall_at_k, target_rank
-from fusecomp.retrieval._search import Ranked, rank_targets, search
+from fusecomp.retrieval._search import TargetRanks, search, search_targets
 
 __all__ = [
-    "Ranked",
+    "TargetRanks",
     "hits_at_k",
     "median_rank",
-    "rank_targets",
     "recall_at_k",
     "search",
+    "search_targets",
     "target_rank",
 ]

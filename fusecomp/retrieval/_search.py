@@ -16,7 +16,7 @@ from fusecomp._core.similarity import (
 )
 from fusecomp.retrieval._metrics import target_rank
 
-__all__ = ["Ranked", "rank_targets", "search"]
+__all__ = ["TargetRanks", "search", "search_targets"]
 
 # Matrix products of fewer rows or columns may sum in another order; with this many, a query's
 # scores do not depend on its neighbours, and equal gallery rows get equal scores.
@@ -27,8 +27,8 @@ _EXACT = 2**24
 _MOST_PADDED = 2**20
 
 
-class Ranked(NamedTuple):
-    """What ``rank_targets`` returns; the last two are None without subsets."""
+class TargetRanks(NamedTuple):
+    """What ``search_targets`` returns; the last two are None without subsets."""
 
     scores: Tensor
     indices: Tensor
@@ -85,7 +85,7 @@ def search(
     return torch.cat(scores), torch.cat(indices)
 
 
-def rank_targets(
+def search_targets(
     query: Tensor,
     gallery: Tensor,
     targets: Tensor,
@@ -94,7 +94,7 @@ def rank_targets(
     subsets: Tensor | None = None,
     *,
     chunk: int = 512,
-) -> Ranked:
+) -> TargetRanks:
     """As ``search``, and the rank of each query's target in the whole ranking, in one pass.
 
     With subsets, some of the gallery are also ranked among themselves, by the same scores.
@@ -118,7 +118,7 @@ def rank_targets(
 
     Example:
         >>> gallery = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-        >>> rank_targets(torch.tensor([[2.0, 0.1]]), gallery, torch.tensor([1]), k=1).ranks
+        >>> search_targets(torch.tensor([[2.0, 0.1]]), gallery, torch.tensor([1]), k=1).ranks
         tensor([3])
     """
     k, chunk = _check(query, gallery, k, chunk)
@@ -133,7 +133,7 @@ def rank_targets(
         else:
             members = _ordered(scores, subsets[rows])
             blocks.append((*block, members, target_rank(members, targets[rows])))
-    return Ranked(*map(torch.cat, zip(*blocks, strict=True)))
+    return TargetRanks(*map(torch.cat, zip(*blocks, strict=True)))
 
 
 def _check(query: Tensor, gallery: Tensor, k: int, chunk: int) -> tuple[int, int]:

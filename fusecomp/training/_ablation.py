@@ -56,8 +56,8 @@ def ablation(
     Raises:
         TypeError: if an argument is something else, such as a workdir that is no path.
         ValueError: as ``Trainer``; also if the workdir belongs to another run.
-        FileNotFoundError: if pictures are missing.
-        PictureError: if one cannot be read.
+        FileNotFoundError: if images are missing.
+        ImageError: if one cannot be read.
     """
     name = type(fusion).__name__
     folder = None if workdir is None else as_path("workdir", workdir)

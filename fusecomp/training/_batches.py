@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fusecomp._core.checks import ordered, require, strings, whole_number
 from fusecomp._core.devices import device_of
-from fusecomp.distributed import rank, world_size
-from fusecomp.images import load_pictures, require_files
+from fusecomp.distributed import get_rank, get_world_size
+from fusecomp.images import load_images, require_files
 from fusecomp.training._stage import StageConfig
 from fusecomp.types import Batch, Dataset, Encoder, Triplet
 
@@ -27,14 +27,15 @@ def batches(
     """One epoch of shuffled batches, as the inputs that the encoder takes; encodes nothing.
 
     The order is a pure function of ``config.seed`` and the epoch, and so are the random numbers
-    that ``load`` draws for a picture from ``random``, numpy or torch. Of many processes each gets
+    that ``load`` draws for an image from ``random``, numpy or torch. Of many processes each gets
     a contiguous share of every batch, by rank; shares differ by one row at most.
 
     Args:
         dataset: its targets must be known.
         encoder: decides the form of the inputs: row numbers for the sides that it looks up,
-            else pictures opened by ``encoder.load`` and strings.
-        config: ``batch_size``, ``drop_last``, ``unique_targets``, ``seed`` and ``workers`` count.
+            else images opened by ``encoder.load`` and strings.
+        config: ``batch_size``, ``drop_last``, ``unique_targets``, ``seed`` and ``num_workers``
+            count.
         epoch: from 0.
         start: the number of batches to leave out at the beginning.
 
@@ -42,8 +43,8 @@ def batches(
         TypeError: if an argument is something else, as when two are swapped.
         ValueError: if epoch or start is no whole number of at least 0, a target is unknown, or
             there are too few triplets for a batch, or fewer rows in one than processes.
-        FileNotFoundError: if pictures are missing.
-        PictureError: if one cannot be read.
+        FileNotFoundError: if images are missing.
+        ImageError: if one cannot be read.
 
     Example:
         >>> from types import SimpleNamespace
@@ -67,7 +68,7 @@ def batches(
 class Epochs:
     """The batches of one epoch after another, as ``batches`` gives them.
 
-    Epochs mostly have the same pictures in the same order; their numbers are found once.
+    Epochs mostly have the same images in the same order; their numbers are found once.
     """
 
     def __init__(self, dataset: Dataset, encoder: Encoder, config: StageConfig) -> None:
@@ -92,9 +93,9 @@ class Epochs:
         triplets = ordered("triplets() of a dataset", given, "triplets")
         inputs = _EpochInputs(self._dataset, triplets, self._find, key=(config.seed, epoch))
         whole = plan(len(triplets), config, epoch, inputs.target_ids)[start:]
-        rows = [batch.tensor_split(world_size())[rank()] for batch in whole]
-        pictures = inputs.pictures(self._encoder, rows, config.workers)
-        for chosen, (reference, target) in zip(rows, pictures, strict=True):
+        rows = [batch.tensor_split(get_world_size())[get_rank()] for batch in whole]
+        images = inputs.images(self._encoder, rows, config.num_workers)
+        for chosen, (reference, target) in zip(rows, images, strict=True):
             texts, text_counts = inputs.texts(chosen)
             yield Batch(
                 reference=reference,
@@ -142,9 +143,9 @@ def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> lis
         epoch: from 0.
         target_ids: int64 [count]; equal numbers are the same target.
     """
-    if config.batch_size < world_size():
+    if config.batch_size < get_world_size():
         raise ValueError(
-            f"batch_size={config.batch_size} is less than a row for each of {world_size()} "
+            f"batch_size={config.batch_size} is less than a row for each of {get_world_size()} "
             "processes: raise it, or start fewer"
         )
     order: NDArray[np.int64]
@@ -155,7 +156,7 @@ def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> lis
     if config.unique_targets and parts:
         parts = _apart(parts, target_ids)
     # A single row has no negatives, and every process needs a row.
-    least = max(2, world_size())
+    least = max(2, get_world_size())
     if len(parts) > 1 and len(parts[-1]) < least:
         parts[-2:] = [torch.cat(parts[-2:])]
     if not parts or len(parts[-1]) < least:
@@ -206,9 +207,9 @@ class _EpochInputs:
             self.target_ids = find.target_ids(targets)
         except KeyError as error:
             raise _unknown(error.args[0], triplets) from None
-        self._picture_rows = None
+        self._image_rows = None
         if find.references is not None and find.targets is not None:
-            self._picture_rows = find.references(references), find.targets(targets)
+            self._image_rows = find.references(references), find.targets(targets)
         of_each = [triplet.texts for triplet in triplets]
         self._texts = list(chain.from_iterable(of_each))
         self._counts = torch.ones(len(triplets), dtype=torch.int64)
@@ -239,18 +240,18 @@ class _EpochInputs:
             return self._text_rows[positions]
         return [self._texts[position] for position in positions.tolist()]
 
-    def pictures(
-        self, encoder: Encoder, plan: Sequence[Tensor], workers: int | None
+    def images(
+        self, encoder: Encoder, plan: Sequence[Tensor], num_workers: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """References and targets of each batch."""
-        if self._picture_rows is not None:
-            references, targets = self._picture_rows
+        if self._image_rows is not None:
+            references, targets = self._image_rows
             for rows in plan:
                 yield references[rows], targets[rows]
             return
         load = getattr(encoder, "load", None)
         if load is None:
-            raise ValueError(f"{type(encoder).__name__} has no load to read pictures with")
+            raise ValueError(f"{type(encoder).__name__} has no load to read images with")
         wanted = torch.cat([self.reference_ids, self.target_ids]).unique().tolist()
         image_ids = list(self._dataset.image_ids)
         paths = {index: self._dataset.path(image_ids[index]) for index in wanted}
@@ -259,7 +260,7 @@ class _EpochInputs:
             torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in plan
         ]
         device = device_of(encoder)
-        for stacked in load_pictures(paths, load, positions, workers, device, self._key):
+        for stacked in load_images(paths, load, positions, num_workers, device, self._key):
             half = len(stacked) // 2
             yield stacked[:half], stacked[half:]
 

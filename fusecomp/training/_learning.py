@@ -16,14 +16,14 @@ __all__ = ["frozen_sides", "learning_parameters", "require_precision"]
 
 
 def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str, nn.Parameter]:
-    """The parameters of the model that ``config.train`` names; heads learn with their towers.
+    """The parameters of the model that ``config.trainable`` names; heads learn with their towers.
 
     What the user has frozen is left out.
 
     Raises:
         ValueError: if a name stands for no parameter, or the user has frozen all that are named.
     """
-    names = (config.train,) if isinstance(config.train, str) else config.train
+    names = (config.trainable,) if isinstance(config.trainable, str) else config.trainable
     # A parameter that both towers share has two names.
     parameters = dict(model.named_parameters(remove_duplicate=False))
     chosen: set[str] = set()
@@ -32,8 +32,9 @@ def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str
         found = _matching(parameters, patterns)
         if not found:
             raise ValueError(
-                f"train={name!r} names nothing that can learn: no parameter of the model matches "
-                f"{', '.join(patterns) or 'it'}. Valid: 'fusion' if it has weights (Sum has none), "
+                f"trainable={name!r} names nothing that can learn: no parameter of the model "
+                f"matches {', '.join(patterns) or 'it'}. Valid: 'fusion' if it has weights (Sum "
+                "has none), "
                 "'text', 'image', 'both', or name patterns such as 'encoder.text.*'"
             )
         chosen.update(found)
@@ -43,7 +44,7 @@ def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str
     if not learning:
         first = next(name for name in parameters if name in chosen)
         raise ValueError(
-            f"train={config.train!r} names {len(chosen)} parameters, the first: {first!r}, "
+            f"train={config.trainable!r} names {len(chosen)} parameters, the first: {first!r}, "
             "and you have frozen all of them, so that nothing is left to learn: unfreeze what "
             "shall learn by requires_grad_(True) before you make the Trainer, or name other parts"
         )
@@ -72,8 +73,8 @@ def _patterns(model: ComposedEncoder, name: str) -> list[str]:
         return [name]
     if getattr(model.encoder, "towers", None) is None or not isinstance(model.encoder, nn.Module):
         raise ValueError(
-            f"train={name!r} needs an encoder that is a module with towers, such as DualEncoder; "
-            f"{type(model.encoder).__name__} has none"
+            f"trainable={name!r} needs an encoder that is a module with towers, such as "
+            f"DualEncoder; {type(model.encoder).__name__} has none"
         )
     sides = SIDES if name == "both" else (name,)
     return [pattern for side in sides for pattern in _tower(model, side)]

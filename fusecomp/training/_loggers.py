@@ -3,7 +3,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fusecomp.distributed import rank
+from fusecomp.distributed import get_rank
 from fusecomp.training._trainer import Run, Trainer
 
 __all__ = ["TensorBoardLog", "TqdmBar", "WandbLog"]
@@ -27,23 +27,23 @@ class TqdmBar:
 
     def on_start(self, trainer: Trainer) -> None:
         """Set the length; what was done before a resume counts."""
-        if rank() == 0:
+        if get_rank() == 0:
             self._bar.reset(total=trainer.total_steps)
             self._bar.update(trainer.steps)
 
     def on_step(self, trainer: Trainer, loss: Tensor) -> None:
         """One step more."""
-        if rank() == 0:
+        if get_rank() == 0:
             self._bar.update()
 
     def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
         """Show the numbers of the epoch."""
-        if rank() == 0:
+        if get_rank() == 0:
             self._bar.set_postfix({name: f"{value:.4g}" for name, value in record.items()})
 
     def on_end(self, trainer: Trainer, run: Run) -> None:
         """Show the end; the bar stays open, as another stage may follow."""
-        if rank() == 0:
+        if get_rank() == 0:
             self._bar.refresh()
 
 
@@ -76,19 +76,19 @@ class TensorBoardLog(_Steps):
 
     def on_step(self, trainer: Trainer, loss: Tensor) -> None:
         """The loss, as ``step/loss``."""
-        if rank() == 0 and trainer.steps % self._every == 0:
+        if get_rank() == 0 and trainer.steps % self._every == 0:
             self._writer.add_scalar("step/loss", loss.item(), self._step(trainer))
 
     def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
         """Loss, learning rate and metrics under their own names, by step."""
-        if rank() == 0:
+        if get_rank() == 0:
             for name, value in record.items():
                 self._writer.add_scalar(name, value, self._step(trainer))
 
     def on_end(self, trainer: Trainer, run: Run) -> None:
         """Write what is still in memory."""
         super().on_end(trainer, run)
-        if rank() == 0:
+        if get_rank() == 0:
             self._writer.flush()
 
 
@@ -106,16 +106,16 @@ class WandbLog(_Steps):
 
     def on_start(self, trainer: Trainer) -> None:
         """The settings, and that all is shown over ``step``, of which a resume repeats some."""
-        if rank() == 0:
+        if get_rank() == 0:
             self._run.define_metric("*", step_metric="step")
             self._run.config.update(trainer.config.to_dict(), allow_val_change=True)
 
     def on_step(self, trainer: Trainer, loss: Tensor) -> None:
         """The loss, as ``step/loss``."""
-        if rank() == 0 and trainer.steps % self._every == 0:
+        if get_rank() == 0 and trainer.steps % self._every == 0:
             self._run.log({"step/loss": loss.item(), "step": self._step(trainer)})
 
     def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
         """Loss, learning rate and metrics under their own names."""
-        if rank() == 0:
+        if get_rank() == 0:
             self._run.log({**record, "step": self._step(trainer)})

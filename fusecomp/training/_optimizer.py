@@ -24,9 +24,9 @@ def make_optimizer(
         config: the settings.
 
     Raises:
-        ValueError: if a pattern of ``config.lr_of`` or ``config.no_decay`` matches nothing.
+        ValueError: if a pattern of ``config.lr_overrides`` or ``config.no_decay`` matches nothing.
     """
-    for field, patterns in (("lr_of", config.lr_of), ("no_decay", config.no_decay or ())):
+    for field, patterns in (("lr_of", config.lr_overrides), ("no_decay", config.no_decay or ())):
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in parameters):
                 raise ValueError(f"{field}: no learning parameter matches {pattern!r}")
@@ -49,7 +49,7 @@ def make_optimizer(
 
 
 def _rate(name: str, config: StageConfig) -> float:
-    rates = [lr for pattern, lr in config.lr_of.items() if fnmatchcase(name, pattern)]
+    rates = [lr for pattern, lr in config.lr_overrides.items() if fnmatchcase(name, pattern)]
     return rates[-1] if rates else config.lr
 
 
@@ -62,10 +62,10 @@ def _decays(name: str, parameter: nn.Parameter, config: StageConfig) -> bool:
 
 def rate_factor(config: StageConfig, step: int, steps: int) -> float:
     """What the learning rate is multiplied by; a function of the step (from 0) alone."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
     # A loop of one's own may go on behind the last step.
-    progress = min(1.0, (step - config.warmup) / max(1, steps - config.warmup))
-    if config.schedule == "cosine":
+    progress = min(1.0, (step - config.warmup_steps) / max(1, steps - config.warmup_steps))
+    if config.lr_schedule == "cosine":
         return (1 + math.cos(math.pi * progress)) / 2
-    return 1 - progress if config.schedule == "linear" else 1.0
+    return 1 - progress if config.lr_schedule == "linear" else 1.0

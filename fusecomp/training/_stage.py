@@ -15,16 +15,30 @@ _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
 # The least value of each.
-_INTEGERS = {"epochs": 1, "batch_size": 2, "warmup": 0, "keep": 1, "eval_every": 1, "seed": 0}
-_OPTIONAL_INTEGERS = {"micro_batch": 1, "patience": 1, "save_every": 1, "workers": 0}
+_INTEGERS = {
+    "epochs": 1,
+    "batch_size": 2,
+    "warmup_steps": 0,
+    "keep_best": 1,
+    "eval_every_epochs": 1,
+    "seed": 0,
+}
+_OPTIONAL_INTEGERS = {"micro_batch_size": 1, "patience": 1, "save_every_steps": 1, "num_workers": 0}
 _CHOICES = {
     "optimizer": ("adam", "adamw", "sgd"),
     "precision": ("fp32", "bf16", "fp16"),
     "encoder_mode": ("eval", "train"),
-    "schedule": ("constant", "cosine", "linear"),
-    "nonfinite": ("raise", "skip"),
+    "lr_schedule": ("constant", "cosine", "linear"),
+    "on_nonfinite": ("raise", "skip"),
 }
-_FLAGS = ("drop_last", "unique_targets", "checkpointing", "cache", "compile", "deterministic")
+_FLAGS = (
+    "drop_last",
+    "unique_targets",
+    "gradient_checkpointing",
+    "cache",
+    "compile",
+    "deterministic",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,30 +50,31 @@ class StageConfig:
         batch_size: triplets a step, on all processes together; each row's target is a negative
             of the others.
         lr: the learning rate.
-        train: what learns, the rest is frozen: ``"fusion"``, ``"text"``, ``"image"``, ``"both"``
-            (the two towers of the encoder), or name patterns such as ``"encoder.text.*"``;
-            several as a tuple. What you have frozen before the trainer is made stays frozen.
+        trainable: what learns, the rest is frozen: ``"fusion"``, ``"text"``, ``"image"``,
+            ``"both"`` (the two towers of the encoder), or name patterns such as
+            ``"encoder.text.*"``; several as a tuple. What you have frozen before the trainer is
+            made stays frozen.
         optimizer: ``"adamw"``, ``"adam"`` or ``"sgd"``.
         betas: of Adam and AdamW.
         eps: of Adam and AdamW.
         weight_decay: None is the optimiser's own default (0.01 for AdamW, else 0).
         no_decay: name patterns of parameters without weight decay; None stands for biases, norms
             and all that has less than two dimensions. A temperature of the loss never decays.
-        lr_of: other learning rates by name pattern; the last that matches counts. The loss's own
-            parameters are called ``loss.NAME``.
-        schedule: ``"constant"``, or ``"cosine"`` or ``"linear"`` down towards zero, which
+        lr_overrides: other learning rates by name pattern; the last that matches counts. The loss's
+            own parameters are called ``loss.NAME``.
+        lr_schedule: ``"constant"``, or ``"cosine"`` or ``"linear"`` down towards zero, which
             the step after the last one would have.
-        warmup: steps in which the learning rate rises to its full value.
-        clip: the largest norm of the gradient; longer ones are scaled down to it.
-        ema: decay of an average of the weights over the steps, such as 0.999, which is then
+        warmup_steps: steps in which the learning rate rises to its full value.
+        max_grad_norm: the largest norm of the gradient; longer ones are scaled down to it.
+        ema_decay: decay of an average of the weights over the steps, such as 0.999, which is then
             what is evaluated, kept and returned.
         precision: ``"fp32"``, or autocast to ``"bf16"`` or ``"fp16"`` (GPUs only). The loss is
             always computed in float32 at least.
-        micro_batch: rows that the encoders take at once on one process. The loss still sees the
-            whole batch, and the gradient is that of the whole batch: features are computed twice,
-            activations of one part are held at a time.
-        checkpointing: recompute the activations of each call of the encoder (references, texts,
-            targets) in the backward pass, so that those of one call are held at a time.
+        micro_batch_size: rows that the encoders take at once on one process. The loss still sees
+            the whole batch, and the gradient is that of the whole batch: features are computed
+            twice, activations of one part are held at a time.
+        gradient_checkpointing: recompute the activations of each call of the encoder (references,
+            texts, targets) in the backward pass, so that those of one call are held at a time.
         drop_last: leave out the last batch of an epoch if it is not full. If False, a last batch
             of a single row, or of fewer rows than processes, joins the one before.
         unique_targets: arrange each epoch so that no batch holds a target twice, as far as
@@ -69,25 +84,25 @@ class StageConfig:
         metric: the validation metric, the higher the better, that picks the best weights; None
             is the evaluation's headline. Of several, in a tuple, each keeps its own best
             weights; the first decides about the result and about stopping.
-        keep: how many best weights to keep by each metric.
+        keep_best: how many best weights to keep by each metric.
         patience: stop after so many validations without a better one; None never stops early.
-        eval_every: epochs between validations; the last epoch is always validated.
-        save_every: steps between checkpoints, of which there is one at the end too; None is once
-            an epoch.
-        nonfinite: what NaN or infinity in a loss or gradient does: ``"raise"`` an error that
+        eval_every_epochs: epochs between validations; the last epoch is always validated.
+        save_every_steps: steps between checkpoints, of which there is one at the end too; None is
+            once an epoch.
+        on_nonfinite: what NaN or infinity in a loss or gradient does: ``"raise"`` an error that
             names the rows, or ``"skip"`` the step. Nothing is updated either way.
         cache: compute the features of what does not learn once. Switch it off if ``load`` draws
             random numbers.
         compile: compile the fusion and the loss.
         deterministic: only use algorithms that repeat to the bit; slower on GPUs.
         seed: of the batches' order, the random texts and dropout.
-        workers: processes that load pictures; None chooses.
+        num_workers: processes that load images; None chooses.
 
     Raises:
         ValueError: on a value out of range, naming it.
 
     Example:
-        >>> config = StageConfig(epochs=2, batch_size=128, lr=2e-6, train="text")
+        >>> config = StageConfig(epochs=2, batch_size=128, lr=2e-6, trainable="text")
         >>> StageConfig.from_json(config.to_json()) == config
         True
     """
@@ -95,38 +110,38 @@ class StageConfig:
     epochs: int
     batch_size: int
     lr: float
-    train: str | tuple[str, ...] = "fusion"
+    trainable: str | tuple[str, ...] = "fusion"
     optimizer: str = "adamw"
     betas: tuple[float, float] = _BETAS
     eps: float = _EPS
     weight_decay: float | None = None
     no_decay: tuple[str, ...] | None = None
-    lr_of: Mapping[str, float] = field(default_factory=dict)
-    schedule: str = "constant"
-    warmup: int = 0
-    clip: float | None = None
-    ema: float | None = None
+    lr_overrides: Mapping[str, float] = field(default_factory=dict)
+    lr_schedule: str = "constant"
+    warmup_steps: int = 0
+    max_grad_norm: float | None = None
+    ema_decay: float | None = None
     precision: str = "fp32"
-    micro_batch: int | None = None
-    checkpointing: bool = False
+    micro_batch_size: int | None = None
+    gradient_checkpointing: bool = False
     drop_last: bool = False
     unique_targets: bool = False
     encoder_mode: str = "eval"
     metric: str | tuple[str, ...] | None = None
-    keep: int = 1
+    keep_best: int = 1
     patience: int | None = None
-    eval_every: int = 1
+    eval_every_epochs: int = 1
     # What is free does not change what is learned, so a resumed run may change it.
-    save_every: int | None = field(default=None, metadata={"free": True})
-    nonfinite: str = "raise"
+    save_every_steps: int | None = field(default=None, metadata={"free": True})
+    on_nonfinite: str = "raise"
     cache: bool = True
     compile: bool = False
     deterministic: bool = False
     seed: int = 0
-    workers: int | None = field(default=None, metadata={"free": True})
+    num_workers: int | None = field(default=None, metadata={"free": True})
 
     def __post_init__(self) -> None:
-        for name in ("betas", "train", "no_decay", "metric"):
+        for name in ("betas", "trainable", "no_decay", "metric"):
             value = getattr(self, name)
             value = value.tolist() if isinstance(value, np.ndarray) else value
             # JSON has no tuples.
@@ -150,35 +165,44 @@ class StageConfig:
     def _check_numbers(self) -> None:
         for name in ("lr", "eps"):
             self._set(name, number(name, getattr(self, name), 0.0))
-        for name, high in (("weight_decay", math.inf), ("clip", math.inf), ("ema", 1.0)):
+        for name, high in (
+            ("weight_decay", math.inf),
+            ("max_grad_norm", math.inf),
+            ("ema_decay", 1.0),
+        ):
             if getattr(self, name) is not None:
                 self._set(name, number(name, getattr(self, name), 0.0, high))
-        if self.clip == 0:
-            raise ValueError("clip=0.0 would stop all learning; None does not clip")
+        if self.max_grad_norm == 0:
+            raise ValueError("max_grad_norm=0.0 would stop all learning; None does not clip")
         if not (isinstance(self.betas, tuple) and len(self.betas) == 2):
             raise ValueError(f"betas must be two numbers, got {shown(self.betas)}")
         self._set("betas", tuple(number("betas", beta, 0.0, 1.0) for beta in self.betas))
         if self.optimizer == "sgd" and (self.betas, self.eps) != (_BETAS, _EPS):
             raise ValueError("optimizer='sgd' has no betas and no eps: leave them out")
-        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+        if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
             raise ValueError(
-                f"micro_batch={self.micro_batch} is larger than batch_size={self.batch_size}"
+                f"micro_batch_size={self.micro_batch_size} is larger than "
+                f"batch_size={self.batch_size}"
             )
 
     def _check_names(self) -> None:
-        _check_patterns("train", (self.train,) if isinstance(self.train, str) else self.train)
+        _check_patterns(
+            "trainable", (self.trainable,) if isinstance(self.trainable, str) else self.trainable
+        )
         _check_patterns("no_decay", () if self.no_decay is None else self.no_decay)
         _check_patterns("metric", self.metrics)
-        for name in ("train", "metric"):
+        for name in ("trainable", "metric"):
             if getattr(self, name) == ():
                 raise ValueError(f"{name} must name something, got ()")
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError(f"metric must name each metric once, got {self.metrics!r}")
-        if not isinstance(self.lr_of, Mapping):
-            raise ValueError(f"lr_of must map name patterns to numbers, got {shown(self.lr_of)}")
-        _check_patterns("lr_of", tuple(self.lr_of))
-        rates = {p: number(f"lr_of[{p!r}]", lr, 0.0) for p, lr in self.lr_of.items()}
-        self._set("lr_of", rates)
+        if not isinstance(self.lr_overrides, Mapping):
+            raise ValueError(
+                f"lr_of must map name patterns to numbers, got {shown(self.lr_overrides)}"
+            )
+        _check_patterns("lr_overrides", tuple(self.lr_overrides))
+        rates = {p: number(f"lr_overrides[{p!r}]", lr, 0.0) for p, lr in self.lr_overrides.items()}
+        self._set("lr_overrides", rates)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -190,7 +214,7 @@ class StageConfig:
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON knows them."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values["lr_of"] = dict(self.lr_of)
+        values["lr_overrides"] = dict(self.lr_overrides)
         return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
 
     @classmethod

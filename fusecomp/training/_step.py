@@ -14,8 +14,8 @@ from fusecomp.distributed import (
     broadcast,
     gather,
     gather_objects,
+    get_rank,
     is_sharded,
-    rank,
     whole,
 )
 from fusecomp.model import ComposedEncoder
@@ -112,13 +112,13 @@ class Step:
             self.optimizer.zero_grad(set_to_none=True)
             for buffer, earlier in zip(self._buffers, before, strict=True):
                 buffer.copy_(earlier)
-            if self._config.nonfinite == "raise":
+            if self._config.on_nonfinite == "raise":
                 raise
             return Outcome(torch.tensor(torch.nan, device=self._device))
-        if self._config.clip is not None:
+        if self._config.max_grad_norm is not None:
             length = loss.new_tensor(norm)
             for kind in self._kinds:
-                torch.nn.utils.clip_grads_with_norm_(kind, self._config.clip, length)
+                torch.nn.utils.clip_grads_with_norm_(kind, self._config.max_grad_norm, length)
         rates = self.rates(number, steps)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
@@ -131,11 +131,13 @@ class Step:
 
     def _backward(self, encoder: Encoder, batch: Batch, number: int) -> tuple[Tensor, float, float]:
         """The loss, its value, and the norm of the gradient that now lies in the parameters."""
-        place = self._config.seed, number, rank() + 1
+        place = self._config.seed, number, get_rank() + 1
         parts = self._parts(batch)
         # All processes take the same way: with the cache, what is frozen has a gradient too, and a
         # gather that only some go back through would leave the others behind.
-        most = len(parts) if self._config.micro_batch is None else max(gather_objects(len(parts)))
+        most = (
+            len(parts) if self._config.micro_batch_size is None else max(gather_objects(len(parts)))
+        )
         if self._is_sharded:
             # Each call of a sharded encoder needs all processes: as many parts on each.
             parts += [None] * (most - len(parts))
@@ -170,7 +172,7 @@ class Step:
 
     def _parts(self, batch: Batch) -> list[Batch | None]:
         """The pieces that are encoded one after another."""
-        size = self._config.micro_batch
+        size = self._config.micro_batch_size
         if size is None:
             return [batch]
         return [
@@ -178,7 +180,7 @@ class Step:
         ]
 
     def _encode(self, encoder: Encoder, part: Batch) -> Features:
-        recompute = self._config.checkpointing and self._encoder_learns
+        recompute = self._config.gradient_checkpointing and self._encoder_learns
 
         def run(function: Callable[[Any], Tensor], inputs: Any) -> Tensor:
             moved = self._moved(inputs)

@@ -18,13 +18,13 @@ from fusecomp.caching import PartlyCachedEncoder
 from fusecomp.distributed import (
     broadcast,
     gather_objects,
+    get_world_size,
     is_sharded,
     join,
     plain_class,
     prepare,
-    world_size,
 )
-from fusecomp.evaluation import evaluate, headline, metric_names
+from fusecomp.evaluation import default_metric, evaluate, metric_names
 from fusecomp.images import image_paths
 from fusecomp.model import ComposedEncoder
 from fusecomp.training._average import WeightAverage
@@ -80,7 +80,7 @@ class Run:
 
 
 class Trainer:
-    """Trains what ``config.train`` names, in place; one loop for every stage.
+    """Trains what ``config.trainable`` names, in place; one loop for every stage.
 
     ``run()`` does it all. For a loop of your own, feed ``step`` with
     ``batches(train, trainer.encoder, config, epoch)``.
@@ -107,8 +107,8 @@ class Trainer:
 
     Raises:
         TypeError: if an argument is something else, as when two are swapped.
-        ValueError: if ``config.train`` names nothing that can learn, or only what you have frozen,
-            weights that learn are in half precision, the metric is unknown, the
+        ValueError: if ``config.trainable`` names nothing that can learn, or only what you have
+            frozen, weights that learn are in half precision, the metric is unknown, the
             triplets make no batch, the precision does not fit the device, or encoder and fusion
             are on different devices, or FSDP2 has sharded the whole model.
     """
@@ -167,7 +167,11 @@ class Trainer:
     @cached_property
     def _average(self) -> WeightAverage | None:
         # Made when training begins: the stage before this one changes the weights, or the user.
-        return None if self.config.ema is None else WeightAverage(self._learning, self.config.ema)
+        return (
+            None
+            if self.config.ema_decay is None
+            else WeightAverage(self._learning, self.config.ema_decay)
+        )
 
     def _refuse_what_cannot_be(self, config: StageConfig) -> None:
         require_one_device(self.model.encoder, self.model.fusion)
@@ -192,7 +196,7 @@ class Trainer:
         for metric in self.config.metrics:
             if metric not in valid:
                 raise ValueError(f"unknown metric {metric!r}; valid: {', '.join(valid)}")
-        return self.config.metrics or (headline(self.validation),)
+        return self.config.metrics or (default_metric(self.validation),)
 
     def _refuse_sparse_gradients(self) -> None:
         for name, module in self.model.named_modules():
@@ -202,8 +206,8 @@ class Trainer:
     def _warn_of_batchnorm(self) -> None:
         # The parts of a batch meet before the fusion, those of the processes behind it.
         inexact = {
-            "encoder": self.config.micro_batch is not None or world_size() > 1,
-            "fusion": world_size() > 1,
+            "encoder": self.config.micro_batch_size is not None or get_world_size() > 1,
+            "fusion": get_world_size() > 1,
         }
         for part, wrong in inexact.items():
             if wrong and any(isinstance(m, _BatchNorm) for m in self._state.acting(part)):
@@ -227,9 +231,11 @@ class Trainer:
         sides = [side for side in frozen_sides(self.model, self._learning) if side not in known]
         if not (self.config.cache and sides):
             return encoder
-        workers = self.config.workers
+        num_workers = self.config.num_workers
         with keyed(self.config.seed):
-            cached = PartlyCachedEncoder.build(encoder, *datasets, sides=sides, workers=workers)
+            cached = PartlyCachedEncoder.build(
+                encoder, *datasets, sides=sides, num_workers=num_workers
+            )
         # An encoder that is no module has no device; its features go to the fusion's.
         cached.tables.to(self._device)
         return cached
@@ -272,14 +278,14 @@ class Trainer:
         """The steps that are left; one line of progress for all epochs."""
         remaining = self._remaining(self.encoder)
         if not self._callbacks.show_progress:
-            names = self.config.train
+            names = self.config.trainable
             label = f"training {names if isinstance(names, str) else ', '.join(names)}"
             done = self.epoch * self._batches_per_epoch + self.batch
             remaining = progress(remaining, self.total_steps, label, "steps", start=done)
         for batch in remaining:
             self.step(batch)
             self.batch += 1
-            if self.config.save_every and self.steps % self.config.save_every == 0:
+            if self.config.save_every_steps and self.steps % self.config.save_every_steps == 0:
                 self._save()
 
     def _remaining(self, encoder: Encoder) -> Iterator[Batch]:
@@ -303,7 +309,7 @@ class Trainer:
             raise NonFiniteError(f"each of the {self._sums.skipped} steps of an epoch was left out")
         self.epoch += 1
         record = {"epoch": self.epoch, **self._sums.means(), "lr": self._learning_rate}
-        due = self.epoch % self.config.eval_every == 0 or self.epoch == self.config.epochs
+        due = self.epoch % self.config.eval_every_epochs == 0 or self.epoch == self.config.epochs
         if self.validation is not None and due:
             with self._result_in_place():
                 record.update(self._validate(self.validation))
@@ -311,7 +317,7 @@ class Trainer:
         self._history.append(record)
         self._callbacks.call("on_epoch", self, record)
         self.batch, self._sums = 0, Sums()
-        if self.config.save_every is None or self._is_over():
+        if self.config.save_every_steps is None or self._is_over():
             self._save()
 
     @property
@@ -323,7 +329,7 @@ class Trainer:
         view = ComposedEncoder(self.encoder, self.model.fusion)
         # A resumed run must draw the same numbers as one that has not stopped.
         with keyed(self.config.seed, self.epoch):
-            evaluation = evaluate(view, validation, workers=self.config.workers)
+            evaluation = evaluate(view, validation, num_workers=self.config.num_workers)
         self._callbacks.call("on_evaluation", self, evaluation)
         # One process decides what is best, so that all go the same way.
         metrics: Mapping[str, float] = gather_objects(dict(evaluation))[0]
@@ -377,7 +383,7 @@ class Trainer:
 
     @cached_property
     def _best(self) -> BestWeights:
-        return BestWeights(self._metrics, self.config.keep, self._workdir)
+        return BestWeights(self._metrics, self.config.keep_best, self._workdir)
 
     def _resume(self) -> None:
         if self._workdir is None:
@@ -453,8 +459,8 @@ def fit(
         TypeError: as ``Trainer``.
         ValueError: as ``Trainer``; also if the workdir belongs to another run.
         NonFiniteError: if the loss or a gradient is NaN or infinite.
-        FileNotFoundError: if pictures are missing.
-        PictureError: if one cannot be read.
+        FileNotFoundError: if images are missing.
+        ImageError: if one cannot be read.
     """
     return Trainer(model, train, loss, config, validation, workdir, callbacks).run()
 
@@ -474,7 +480,7 @@ def _require_kinds(
 
 
 class _TripletsOnly:
-    """A training set without the gallery pictures that no triplet uses, where it tells them."""
+    """A training set without the gallery images that no triplet uses, where it tells them."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset

@@ -99,7 +99,7 @@ class Workdir:
         for name in _FILES:
             pair = saved.pop(name, None), own.pop(name, None)
             saved[name], own[name] = _sizes(name, *pair)
-        if own["config.schedule"] == "constant" and state["epoch"] <= own["config.epochs"]:
+        if own["config.lr_schedule"] == "constant" and state["epoch"] <= own["config.epochs"]:
             # Whatever is still to come, the steps so far are the same.
             del saved["config.epochs"], own["config.epochs"]
         found = list(differences(saved, own))

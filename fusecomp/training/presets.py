@@ -16,7 +16,7 @@ _STAGE1 = StageConfig(
     epochs=100,
     batch_size=128,
     lr=2e-6,
-    train="text",
+    trainable="text",
     optimizer="adamw",
     eps=1e-7,
     weight_decay=0.01,
@@ -29,4 +29,4 @@ _STAGE2 = StageConfig(
 )
 
 CVPRW2022 = {"stage1": _STAGE1, "stage2": _STAGE2}
-TOMM2023 = {"stage1": replace(_STAGE1, train="both"), "stage2": _STAGE2}
+TOMM2023 = {"stage1": replace(_STAGE1, trainable="both"), "stage2": _STAGE2}

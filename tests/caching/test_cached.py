@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fusecomp.caching import CachedEncoder
 from fusecomp.datasets import FashionIQ
 from fusecomp.encoders import DualEncoder
-from fusecomp.images._loading import PictureError
+from fusecomp.images._loading import ImageError
 from fusecomp.types import Encoder
 
 
@@ -265,15 +265,17 @@ def test_built_features_equal_the_encoder_s(data: FashionIQ) -> None:
     assert encoder.training
     encoder.eval()
     ids, texts = data.image_ids, data.texts()
-    pictures = torch.stack([load(data.path(image_id)) for image_id in ids])
+    images = torch.stack([load(data.path(image_id)) for image_id in ids])
     with torch.no_grad():
-        torch.testing.assert_close(built.encode_image(ids), encoder.encode_image(pictures))
+        torch.testing.assert_close(built.encode_image(ids), encoder.encode_image(images))
         torch.testing.assert_close(built.encode_text(texts), encoder.encode_text(texts))
     assert not built.encode_image(ids).requires_grad
 
 
 def test_worker_processes_change_nothing(data: FashionIQ) -> None:
-    one, two = (CachedEncoder.build(live(), data, workers=workers) for workers in (0, 2))
+    one, two = (
+        CachedEncoder.build(live(), data, num_workers=num_workers) for num_workers in (0, 2)
+    )
     assert torch.equal(one.encode_image(data.image_ids), two.encode_image(data.image_ids))
 
 
@@ -297,16 +299,16 @@ def test_build_needs_a_data_set() -> None:
         CachedEncoder.build(live())
 
 
-def test_missing_pictures_are_counted_and_named(data: FashionIQ) -> None:
+def test_missing_images_are_counted_and_named(data: FashionIQ) -> None:
     for name in ("Dval03", "Tval00"):
         data.path(name).unlink()
     with pytest.raises(FileNotFoundError, match=r"2 of 36 .* missing, .*Dval03.png.*Tval00.png"):
         CachedEncoder.build(live(), data)
 
 
-def test_a_broken_picture_is_named(data: FashionIQ) -> None:
+def test_a_broken_image_is_named(data: FashionIQ) -> None:
     data.path("Sval05").write_bytes(b"broken")
-    with pytest.raises(PictureError, match=r"cannot read the picture .*Sval05.png .*truncated"):
+    with pytest.raises(ImageError, match=r"cannot read the image .*Sval05.png .*truncated"):
         CachedEncoder.build(live(), data)
 
 
@@ -318,13 +320,13 @@ def test_an_encoder_without_load_says_so(data: FashionIQ) -> None:
 
 
 def test_a_side_of_the_wrong_number_of_rows_is_named(data: FashionIQ) -> None:
-    encoder = DualEncoder(lambda pictures: torch.ones(1, 4), Words(), load)
+    encoder = DualEncoder(lambda images: torch.ones(1, 4), Words(), load)
     with pytest.raises(ValueError, match="encode_image returned 1 rows for 36 inputs"):
         CachedEncoder.build(encoder, data)
 
 
 def test_a_feature_that_is_not_finite_is_named(data: FashionIQ) -> None:
-    encoder = DualEncoder(lambda pictures: pictures[:, :4] / 0, Words(), load)
+    encoder = DualEncoder(lambda images: images[:, :4] / 0, Words(), load)
     with pytest.raises(ValueError, match="the features of image 'Dval00' hold NaN or infinity"):
         CachedEncoder.build(encoder, data)
 

@@ -1,4 +1,4 @@
-"""Extraction: blocks that survive, many processes, precision, pictures that cannot be read."""
+"""Extraction: blocks that survive, many processes, precision, images that cannot be read."""
 
 import io
 import os
@@ -15,21 +15,21 @@ import extracting
 import numpy as np
 import pytest
 import torch
-from extracting import PICTURES, Numbered, build, draw, make, seen
+from extracting import IMAGES, Numbered, build, draw, make, seen
 from processes import Processes
 from torch import nn
 
 from fusecomp import ComposedEncoder, Sum, evaluate, rank
 from fusecomp.caching import CachedEncoder
-from fusecomp.datasets import without
+from fusecomp.datasets import drop_images
 from fusecomp.encoders import DualEncoder
-from fusecomp.images._loading import PictureError
+from fusecomp.images._loading import ImageError
 from fusecomp.training import StageConfig, batches
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Numbered:
-    return draw(tmp_path / "pictures")
+    return draw(tmp_path / "images")
 
 
 SCRIPT = """
@@ -72,10 +72,10 @@ def test_killed_half_way_it_goes_on_from_the_last_finished_block(
     process.wait()
     assert not path.exists()
     finished = 8 * len(parts(path))
-    assert 16 <= finished < PICTURES
+    assert 16 <= finished < IMAGES
     resumed = tmp_path / "resumed"
     cached = build(data.root, path, resumed, 0.0)
-    assert seen(resumed) == PICTURES - finished
+    assert seen(resumed) == IMAGES - finished
     assert torch.equal(cached.image.features, build(data.root, None, None, 0.0).image.features)
     assert parts(path) == []
 
@@ -135,7 +135,7 @@ def test_a_torn_or_hostile_block_is_computed_again(
         else:
             np.savez(block, features=np.array([Hostile(victim)]), about=np.frombuffer(b"{}", "u1"))
     cached = build(data.root, path, journal, 0.0)
-    assert seen(journal) == PICTURES
+    assert seen(journal) == IMAGES
     assert torch.equal(cached.image.features, build(data.root, None, None, 0.0).image.features)
     assert not victim.exists()
 
@@ -168,7 +168,7 @@ def test_blocks_of_other_weights_are_not_used(
     other = make(journal)
     nn.init.ones_(next(other.parameters()))
     cached = CachedEncoder.build(other, data, path=path, batch_size=2)
-    assert seen(journal) == PICTURES
+    assert seen(journal) == IMAGES
     alone = CachedEncoder.build(other, data, batch_size=2)
     assert torch.equal(cached.image.features, alone.image.features)
 
@@ -197,7 +197,7 @@ def test_processes_share_the_work_and_make_the_same_file(
         journals = [tmp_path / f"journal{count}-{rank}" for rank in range(count)]
         built = processes.run(build_in_one, data.root, path, journals)
         counts = [seen(journal) for journal in journals]
-        assert sum(counts) == PICTURES
+        assert sum(counts) == IMAGES
         assert min(counts) >= 8
         for images, texts in built:
             assert torch.equal(images, alone.image.features)
@@ -282,7 +282,7 @@ def test_bf16_computes_by_autocast(data: Numbered, tmp_path: Path) -> None:
         ({"precision": "fp16"}, "needs a GPU"),
         ({"on_error": "ignore"}, "unknown on_error 'ignore'; valid: 'raise', 'skip'"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
-        ({"workers": -1}, "workers must be a whole number of at least 0, got -1"),
+        ({"num_workers": -1}, "workers must be a whole number of at least 0, got -1"),
         ({"dtype": torch.int8}, r"dtype must be floating, one of .*; got torch\.int8"),
     ],
 )
@@ -312,12 +312,12 @@ def test_half_precision_that_overflows_is_named(data: Numbered) -> None:
         CachedEncoder.build(encoder, data, dtype=torch.float16)
 
 
-# Pictures that cannot be read
+# Images that cannot be read
 
 
 @pytest.fixture
 def broken(data: Numbered) -> Numbered:
-    """Picture 3 is broken, 7 is missing, 8 and 9 (a whole batch of two) are empty."""
+    """Image 3 is broken, 7 is missing, 8 and 9 (a whole batch of two) are empty."""
     data.path("3").write_text("no number")
     data.path("7").unlink()
     for image_id in ("8", "9"):
@@ -325,27 +325,27 @@ def broken(data: Numbered) -> Numbered:
     return data
 
 
-def test_by_default_the_first_bad_picture_ends_it(broken: Numbered) -> None:
-    with pytest.raises(FileNotFoundError, match=r"1 of 40 pictures are missing.*7\.png"):
+def test_by_default_the_first_bad_image_ends_it(broken: Numbered) -> None:
+    with pytest.raises(FileNotFoundError, match=r"1 of 40 images are missing.*7\.png"):
         CachedEncoder.build(make(), broken)
     broken.path("7").write_text("7")
-    with pytest.raises(PictureError, match=r"cannot read the picture .*3\.png \(ValueError"):
+    with pytest.raises(ImageError, match=r"cannot read the image .*3\.png \(ValueError"):
         CachedEncoder.build(make(), broken)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_skipping_lists_every_bad_picture_and_keeps_the_others(
-    broken: Numbered, tmp_path: Path, workers: int
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_skipping_lists_every_bad_image_and_keeps_the_others(
+    broken: Numbered, tmp_path: Path, num_workers: int
 ) -> None:
     path = tmp_path / "features"
-    options = {"on_error": "skip", "batch_size": 2, "workers": workers}
+    options = {"on_error": "skip", "batch_size": 2, "num_workers": num_workers}
     built = CachedEncoder.build(make(), broken, path=path, **options)  # type: ignore[arg-type]
     again = CachedEncoder.build(make(), broken, path=path, **options)  # type: ignore[arg-type]
     for cached in (built, CachedEncoder.load(path), again):
         assert sorted(cached.skipped) == ["3", "7", "8", "9"]
         assert "3.png" in cached.skipped["3"]
         assert "FileNotFoundError" in cached.skipped["7"]
-        assert len(cached.image.rows) == PICTURES - 4
+        assert len(cached.image.rows) == IMAGES - 4
         expected = make().encode_image(extracting.load(broken.path("10")).unsqueeze(0))
         torch.testing.assert_close(cached.encode_image(["10"]), expected)
     with pytest.raises(ValueError, match=r"lacks the features of 4 images, the first: '3'"):
@@ -359,12 +359,12 @@ def test_what_was_skipped_says_why_where_it_is_needed(broken: Numbered) -> None:
     config = StageConfig(epochs=1, batch_size=8, lr=1e-3)
     with pytest.raises(ValueError, match=r"was skipped .*datasets\.without"):
         next(batches(broken, cached, config, epoch=0))
-    rest = without(broken, cached.skipped)
+    rest = drop_images(broken, cached.skipped)
     rows = sum(len(batch) for batch in batches(rest, cached, config, epoch=0))
     assert rows == len(rest) == 39 - 6
 
 
-def test_a_repaired_picture_is_read_when_a_killed_extraction_goes_on(
+def test_a_repaired_image_is_read_when_a_killed_extraction_goes_on(
     broken: Numbered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "features"
@@ -372,7 +372,7 @@ def test_a_repaired_picture_is_read_when_a_killed_extraction_goes_on(
         patch.setattr("fusecomp.caching._cached.write_features", _full)
         with pytest.raises(OSError, match="disk is full"):
             CachedEncoder.build(make(), broken, path=path, batch_size=2, on_error="skip")
-    with pytest.raises(FileNotFoundError, match="1 of 16 pictures are missing"):
+    with pytest.raises(FileNotFoundError, match="1 of 16 images are missing"):
         CachedEncoder.build(make(), broken, path=path, batch_size=2)
     for image_id in ("3", "7", "8", "9"):
         broken.path(image_id).write_text(image_id)
@@ -381,7 +381,7 @@ def test_a_repaired_picture_is_read_when_a_killed_extraction_goes_on(
     assert torch.equal(cached.image.features, build(broken.root, None, None, 0.0).image.features)
 
 
-def test_no_readable_picture_at_all_is_an_error(data: Numbered) -> None:
+def test_no_readable_image_at_all_is_an_error(data: Numbered) -> None:
     for image_id in data.image_ids:
         data.path(image_id).write_text("no number")
     with pytest.raises(ValueError, match=r"none of 40 images.*0\.png"):
@@ -392,14 +392,14 @@ def test_evaluation_says_what_it_lacks_beside_the_scores(broken: Numbered) -> No
     cached = CachedEncoder.build(make(), broken, on_error="skip")
     evaluation = evaluate(ComposedEncoder(cached, Sum()), broken)
     live = evaluate(ComposedEncoder(make(), Sum()), broken, on_error="skip")
-    rest = without(broken, cached.skipped)
+    rest = drop_images(broken, cached.skipped)
     for other in (evaluation, live, evaluate(ComposedEncoder(make(), Sum()), rest)):
         task = other.ranking["all"].task
-        # Each picture is the reference of one query and the target of the one before.
+        # Each image is the reference of one query and the target of the one before.
         assert task.missing_queries == ("q2", "q3", "q6", "q7", "q8", "q9")
         assert task.missing_images == ("3", "7", "8", "9")
-        assert other.protocol["missing"] == "6 of 39 queries, 4 of 40 gallery pictures"
-        assert "all: 33 queries in 36 (missing: 6 queries, 4 pictures)" in str(other)
+        assert other.protocol["missing"] == "6 of 39 queries, 4 of 40 gallery images"
+        assert "all: 33 queries in 36 (missing: 6 queries, 4 images)" in str(other)
         assert dict(other) == dict(evaluation)
-    with pytest.raises(FileNotFoundError, match="1 of 40 pictures are missing"):
+    with pytest.raises(FileNotFoundError, match="1 of 40 images are missing"):
         rank(ComposedEncoder(make(), Sum()), broken)

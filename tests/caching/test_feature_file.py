@@ -163,7 +163,7 @@ def with_header(whole: bytes, header: bytes) -> bytes:
 
 
 def saved(path: Path, form: str) -> tuple[bytes, Header]:
-    """The bytes of a file of three pictures and texts, and its header; format 1 has no checksum."""
+    """The bytes of a file of three images and texts, and its header; format 1 has no checksum."""
     cached().save(path)
     whole = path.read_bytes()
     header: Header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])
@@ -194,7 +194,7 @@ def test_a_field_that_stands_twice_is_named(tmp_path: Path, form: str) -> None:
         CachedEncoder.load(path)
 
 
-def test_another_key_or_picture_that_was_skipped_is_noticed(tmp_path: Path) -> None:
+def test_another_key_or_image_that_was_skipped_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "features.safetensors"
     for field, value in (("key", "other"), ("skipped", '{"z": "gone"}'), ("features_checksum", "")):
         whole, header = saved(path, "2")

@@ -10,7 +10,7 @@ import torch
 from raising import own_error
 
 import fusecomp as fc
-from fusecomp.datasets import without
+from fusecomp.datasets import drop_images
 from fusecomp.training import batches
 
 IDS, TEXTS = list("abcdefgh"), [f"is {letter}" for letter in "abcdefgh"]
@@ -64,7 +64,7 @@ def fitted(data: Own) -> Any:
 
 
 def batched_without(data: Own) -> Any:
-    return batched(without(data, ["a"]))  # type: ignore[arg-type]
+    return batched(drop_images(data, ["a"]))  # type: ignore[arg-type]
 
 
 NO_LISTS: dict[str, Callable[[list[Any]], Any]] = {
@@ -104,4 +104,4 @@ def test_the_views_of_a_dict_have_an_order() -> None:
     assert own.image.find(views.image_ids).tolist() == list(range(8))
     assert torch.equal(own.encode_text(views.texts()), torch.eye(8))
     model = fc.ComposedEncoder(CACHED, fc.Sum())
-    assert torch.equal(model.gallery(views.image_ids), model.gallery(IDS))
+    assert torch.equal(model.encode_gallery(views.image_ids), model.encode_gallery(IDS))

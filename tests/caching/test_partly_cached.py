@@ -44,8 +44,8 @@ def test_the_cached_side_is_looked_up_and_the_other_learns(
     assert isinstance(partly, Encoder)
     assert list(partly.lookup) == ["image"]
     ids = ["Tval03", "Dval00"]
-    pictures = torch.stack([load(data.path(image_id)) for image_id in ids])
-    expected = live.encode_image(pictures).detach()
+    images = torch.stack([load(data.path(image_id)) for image_id in ids])
+    expected = live.encode_image(images).detach()
     features = partly.encode_image(partly.lookup["image"](ids))
     torch.testing.assert_close(features, expected)
     torch.testing.assert_close(partly.encode_image(ids), expected)
@@ -68,7 +68,7 @@ def test_the_text_side_may_be_the_cached_one(live: DualEncoder, data: FashionIQ)
     assert partly.load is load
 
 
-def test_both_sides_make_an_encoder_that_needs_no_pictures(
+def test_both_sides_make_an_encoder_that_needs_no_images(
     live: DualEncoder, data: FashionIQ
 ) -> None:
     partly = PartlyCachedEncoder.build(live, data, sides=["image", "text"])
@@ -124,7 +124,7 @@ def test_a_table_lies_below_a_learning_head_and_above_a_frozen_one(
     live.heads.requires_grad_(learns)
     partly = PartlyCachedEncoder.build(live, data, sides=["image"])
     assert partly.tables["image"]([data.image_ids[0]]).shape == (1, 6 if learns else 4)
-    pictures = torch.stack([load(data.path(image_id)) for image_id in data.image_ids])
+    images = torch.stack([load(data.path(image_id)) for image_id in data.image_ids])
     features = partly.encode_image(data.image_ids)
-    torch.testing.assert_close(features, live.encode_image(pictures), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(features, live.encode_image(images), rtol=1e-6, atol=1e-6)
     assert features.requires_grad == learns

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from extracting import PICTURES, Numbered, draw, load, make
+from extracting import IMAGES, Numbered, draw, load, make
 from torch import Tensor, nn
 
 import fusecomp as fc
@@ -147,7 +147,7 @@ def test_images_that_are_not_there_count_as_unchanged(tmp_path: Path) -> None:
     first = build(make(), data, path=path)
     for image_id in ("3", "5"):
         data.path(image_id).unlink()
-    with pytest.warns(UserWarning, match=rf"2 of {PICTURES} images are not there, the first: '3'"):
+    with pytest.warns(UserWarning, match=rf"2 of {IMAGES} images are not there, the first: '3'"):
         second = build(make(), data, path=path)
     assert torch.equal(first.image.features, second.image.features)
     data.path("7").write_text("007")  # one that is there still counts
@@ -191,7 +191,7 @@ def test_blocks_of_other_files_are_not_used(tmp_path: Path) -> None:
         return load(file)
 
     with pytest.raises(KeyboardInterrupt):
-        build(with_load(stops), data, path=path, key="mine", workers=0)
+        build(with_load(stops), data, path=path, key="mine", num_workers=0)
     data.path("7").write_text("007")
     expected = build(with_load(doubled), data).image.features
     got = build(with_load(doubled), data, path=path, key="mine").image.features
@@ -229,7 +229,7 @@ def test_two_copies_and_two_ways_to_one_file_are_the_same(tmp_path: Path) -> Non
 @pytest.mark.parametrize("train", ["text", "fusion", ("text", "fusion")])
 def test_training_with_a_cache_refuses_them_too(tmp_path: Path, train: Any) -> None:
     data, validation = folders(tmp_path, same=False)
-    config = fc.StageConfig(epochs=1, batch_size=8, lr=1e-3, train=train)
+    config = fc.StageConfig(epochs=1, batch_size=8, lr=1e-3, trainable=train)
 
     def fit(**more: Any) -> fc.Run:
         model = fc.ComposedEncoder(more.pop("encoder", None) or make(), fc.Combiner(6))

@@ -11,7 +11,7 @@ import pytest
 from raising import shown_id
 from verifying import check
 
-from fusecomp.datasets import CIRR, FashionIQ, TripletTable, verify, without
+from fusecomp.datasets import CIRR, FashionIQ, TripletTable, drop_images, verify
 from fusecomp.evaluation import write_cirr_submission
 from fusecomp.training import StageConfig
 
@@ -124,26 +124,26 @@ def test_an_epoch_and_a_seed_are_whole_numbers(tiny_fashioniq: Path, name: str, 
 @pytest.mark.parametrize("value", ["2", 0, -1, 1.5, True, False, [2]])
 def test_workers_are_a_number_of_them(folder: Path, value: Any) -> None:
     with pytest.raises(ValueError, match="workers must be at least 1, or None, got"):
-        verify("table", folder.parent / "mine.csv", images=folder, workers=value)
+        verify("table", folder.parent / "mine.csv", images=folder, num_workers=value)
 
 
 @pytest.mark.parametrize("image_ids", [None, 5, True, [None], [5], [["a"]], b"a", [Path("a")]])
 def test_what_is_left_out_are_strings(folder: Path, image_ids: Any) -> None:
     with pytest.raises(TypeError, match=r"image_ids must be a (list of strings|string), got"):
-        without(table(folder), image_ids)
+        drop_images(table(folder), image_ids)
 
 
 @pytest.mark.parametrize("dataset", [None, "mine.csv", ["a"], Path("a")])
 def test_what_it_is_left_out_of_is_a_dataset(dataset: Any) -> None:
     with pytest.raises(TypeError, match=r"dataset must be a Dataset, got .*; the order is dataset"):
-        without(dataset, ["a"])
+        drop_images(dataset, ["a"])
 
 
 def test_what_is_left_out_may_come_in_any_way(folder: Path) -> None:
     (folder.parent / "mine.csv").write_text("reference,text,target\na,is,b\nb,is,c\n")
     data = table(folder)
     for image_ids in (["a"], {"a"}, ("a" for _ in range(2)), {"a": "why"}.keys()):
-        assert len(without(data, image_ids)) == 1  # type: ignore[arg-type]
+        assert len(drop_images(data, image_ids)) == 1  # type: ignore[arg-type]
 
 
 def test_a_submission_is_made_of_a_ranking(tiny_cirr: Path, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_pair_becomes_a_triplet(tiny_cirr: Path, split: str, prefix: str) -> N
     assert (len(data), len(data.image_ids)) == (20, 60)
 
 
-def test_every_picture_is_found_where_the_split_file_says(tiny_cirr: Path) -> None:
+def test_every_image_is_found_where_the_split_file_says(tiny_cirr: Path) -> None:
     for split in ("train", "val", "test1"):
         data = CIRR(tiny_cirr, split)
         for image_id in data.image_ids:
@@ -87,21 +87,21 @@ def test_every_picture_is_found_where_the_split_file_says(tiny_cirr: Path) -> No
 
 
 @pytest.mark.parametrize("nested", [True, False])
-@pytest.mark.parametrize("pictures", ["", "img_raw"])
-def test_each_layout_has_its_own_place_for_pictures(
-    tiny_cirr: Path, nested: bool, pictures: str
+@pytest.mark.parametrize("images", ["", "img_raw"])
+def test_each_layout_has_its_own_place_for_images(
+    tiny_cirr: Path, nested: bool, images: str
 ) -> None:
     annotations = tiny_cirr / "cirr"
-    if pictures:
-        (annotations / pictures).mkdir()
-        (tiny_cirr / "dev").rename(annotations / pictures / "dev")
+    if images:
+        (annotations / images).mkdir()
+        (tiny_cirr / "dev").rename(annotations / images / "dev")
     elif not nested:
         (tiny_cirr / "dev").rename(annotations / "dev")
     data = CIRR(tiny_cirr if nested else annotations, "val")
     assert data.path("dev-2-0-img1").read_bytes() == b"dev-2-0-img1"
 
 
-def test_no_picture_is_needed_before_it_is_opened(tiny_cirr: Path) -> None:
+def test_no_image_is_needed_before_it_is_opened(tiny_cirr: Path) -> None:
     shutil.rmtree(tiny_cirr / "dev")
     data = CIRR(tiny_cirr, "val")
     assert data.path("dev-0-0-img0") == tiny_cirr / "dev" / "dev-0-0-img0.png"

@@ -248,7 +248,7 @@ def test_the_images_are_those_of_the_galleries(tiny_fashioniq: Path) -> None:
     assert "24 triplets" in repr(FashionIQ(tiny_fashioniq, "val"))
 
 
-def test_pictures_are_found_by_suffix_png_first(tiny_fashioniq: Path) -> None:
+def test_images_are_found_by_suffix_png_first(tiny_fashioniq: Path) -> None:
     images = tiny_fashioniq / "images"
     (images / "Dval01.png").rename(images / "Dval01.jpg")
     (images / "Dval02.png").rename(images / "Dval02.jpeg")
@@ -267,7 +267,7 @@ def test_a_path_is_given_for_known_images_only(tiny_fashioniq: Path) -> None:
             data.path(unknown)
 
 
-def test_no_picture_is_needed_before_it_is_opened(tiny_fashioniq: Path) -> None:
+def test_no_image_is_needed_before_it_is_opened(tiny_fashioniq: Path) -> None:
     shutil.rmtree(tiny_fashioniq / "images")
     data = FashionIQ(tiny_fashioniq, "val")
     assert len(data.tasks()) == 3

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import fusecomp as fc
 from fusecomp.datasets import TripletTable
 from fusecomp.datasets._alike import is_missing_word
-from fusecomp.datasets._folder import PictureFolder
+from fusecomp.datasets._folder import ImageFolder
 from fusecomp.types import Dataset
 
 NAMES = ("a.jpg", "b.png", "c.webp", "d/e.JPEG", "d/f.gif", "g.jpg")
@@ -29,7 +29,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """A folder of six files that are no pictures, as none may be opened."""
+    """A folder of six files that are no images, as none may be opened."""
     folder = tmp_path / "images"
     put(folder, *NAMES)
     return folder
@@ -52,7 +52,7 @@ def write(tmp_path: Path) -> Write:
 def put(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b"no picture")
+        (folder / name).write_bytes(b"no image")
 
 
 def row(**fields: Any) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def test_absent_values_may_be_null_or_empty(images: Path, write: Write) -> None:
     assert TripletTable(empty, images).triplets() == [fc.Triplet("0", "a", ("is blue",))]
 
 
-def test_pictures_are_found_with_and_without_suffix(images: Path, write: Write) -> None:
+def test_images_are_found_with_and_without_suffix(images: Path, write: Write) -> None:
     path = write("reference,text,target", "d/e,is blue,./b", "c.webp,is red,g")
     data = TripletTable(path, images)
     found = {i: data.path(i).relative_to(images).as_posix() for i in data.image_ids}
@@ -153,7 +153,7 @@ def test_ids_do_not_depend_on_the_split(images: Path, write: Write) -> None:
 def test_what_another_split_names_may_be_missing(images: Path, write: Write) -> None:
     path = write("reference,text,target,split", "a,is blue,b,val", "no,is red,b.png,train")
     assert "b" in TripletTable(path, images, "val").image_ids
-    with pytest.raises(FileNotFoundError, match="line 3: no picture 'no'"):
+    with pytest.raises(FileNotFoundError, match="line 3: no image 'no'"):
         TripletTable(path, images, "train")
 
 
@@ -193,7 +193,7 @@ def test_hidden_files_and_links_that_go_round(images: Path, write: Write, tmp_pa
     put(tmp_path / "elsewhere", "h.png")
     (images / "linked").symlink_to(tmp_path / "elsewhere")
     (images / "d/back").symlink_to(images)
-    assert PictureFolder(images).names == sorted([*NAMES, "linked/h.png"])
+    assert ImageFolder(images).names == sorted([*NAMES, "linked/h.png"])
     assert TripletTable(write(row(target="linked/h")), images).path("linked/h").exists()
 
 
@@ -315,7 +315,7 @@ def test_files_and_folders_that_are_not_there(images: Path, write: Write, tmp_pa
     with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere; images must be the folder"):
         TripletTable(write(row()), tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"empty has no pictures; .* end in .png, .jpg"):
+    with pytest.raises(FileNotFoundError, match=r"empty has no images; .* end in .png, .jpg"):
         TripletTable(write(row()), tmp_path / "empty")
 
 
@@ -494,14 +494,14 @@ def test_unknown_images_are_counted_and_the_first_is_named(images: Path, write: 
     header = "reference,text,target,group"
     path = write(header, "a,x,b,a b", "a,y,e,e b", "d,z,b,b e.jpg", "e,z,b,b c")
     error = (
-        r"mine.csv, line 3: no picture 'e' in .*images; 3 of the 6 images in the table .*"
+        r"mine.csv, line 3: no image 'e' in .*images; 3 of the 6 images in the table .*"
         r"An id is a path below that folder, with or without suffix, such as 'a.jpg'"
     )
     with pytest.raises(FileNotFoundError, match=error):
         TripletTable(path, images)
 
 
-def test_one_picture_has_one_id(images: Path, write: Write) -> None:
+def test_one_image_has_one_id(images: Path, write: Write) -> None:
     path = write("reference,text,target", "a,x,b", "a.jpg,y,c")
-    with pytest.raises(ValueError, match=r"line 3: 'a.jpg' and, above, 'a' are the same picture"):
+    with pytest.raises(ValueError, match=r"line 3: 'a.jpg' and, above, 'a' are the same image"):
         TripletTable(path, images)

@@ -16,7 +16,7 @@ FORMS: list[Form] = ["NFC", "NFD"]
 SIGN = "\u212b"
 
 
-def put(path: Path, content: bytes = b"no picture") -> None:
+def put(path: Path, content: bytes = b"no image") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
 
@@ -75,7 +75,7 @@ def test_a_table_spells_an_image_in_one_form(tmp_path: Path) -> None:
     put(images / f"{one}.jpg")
     put(images / "b.jpg")
     table = write_table(images, (one, "is blue", "b"), (other, "is red", "b"))
-    problem = r"'e\\u0301' and, above, '\\xe9' are the same picture; write it in one way"
+    problem = r"'e\\u0301' and, above, '\\xe9' are the same image; write it in one way"
     with pytest.raises(ValueError, match=f"line 3: {problem}"):
         TripletTable(table, images)
 

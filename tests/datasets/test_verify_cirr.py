@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from verifying import beyond_counts, kinds, named, picture, reasons
+from verifying import beyond_counts, image, kinds, named, reasons
 
 from fusecomp.datasets import verify
 
 
 @pytest.fixture
 def cirr(tiny_cirr: Path) -> Path:
-    """The tiny CIRR with real pictures."""
+    """The tiny CIRR with real images."""
     for number, path in enumerate(sorted(tiny_cirr.rglob("*.png"))):
-        path.write_bytes(picture(number, "PNG", (6, 8)))
+        path.write_bytes(image(number, "PNG", (6, 8)))
     return tiny_cirr
 
 
@@ -35,7 +35,7 @@ def test_a_small_cirr_has_other_counts_and_no_other_fault(cirr: Path) -> None:
     report = verify("cirr", cirr)
     assert beyond_counts(report) == []
     assert "20 in place of 28,225" in reasons(report, "counts")
-    assert (len(report.counts), report.pictures) == (6, 180)
+    assert (len(report.counts), report.images) == (6, 180)
 
 
 def test_the_annotations_of_cirr_may_stand_alone(cirr: Path) -> None:

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from verifying import beyond_counts, kinds, named, picture, reasons
+from verifying import beyond_counts, image, kinds, named, reasons
 
 from fusecomp.datasets import verify
 
 
 @pytest.fixture
 def fashioniq(tiny_fashioniq: Path) -> Path:
-    """The tiny FashionIQ with real pictures."""
+    """The tiny FashionIQ with real images."""
     for number, path in enumerate(sorted((tiny_fashioniq / "images").iterdir())):
-        path.write_bytes(picture(number, "PNG", (6, 8)))
+        path.write_bytes(image(number, "PNG", (6, 8)))
     return tiny_fashioniq
 
 
@@ -26,17 +26,17 @@ def test_a_small_fashioniq_has_other_counts_and_no_other_fault(fashioniq: Path) 
     assert "11,452" in str(report)
     assert "dress.train images" in named(report, "counts")
     assert "12 in place of 11,452" in reasons(report, "counts")
-    assert report.pictures == 108
+    assert report.images == 108
 
 
-def test_the_pictures_of_fashioniq_that_are_not_as_they_should_be(fashioniq: Path) -> None:
+def test_the_images_of_fashioniq_that_are_not_as_they_should_be(fashioniq: Path) -> None:
     images = fashioniq / "images"
     (images / "Dval00.png").unlink()
     (images / "Dval01.png").rename(images / "Dval01.webp")
     (images / "Dval02.png").rename(images / "Dval02.jpg")
     (images / "Dval03.jpeg").write_bytes(b"unused, as there is a .png")
     (images / "Dval04.png").write_bytes(b"")
-    (images / "stray.png").write_bytes(picture(900))
+    (images / "stray.png").write_bytes(image(900))
     (images / ".DS_Store").write_bytes(b"")
     shutil.copy(images / "Dval06.png", images / "Dval07.png")
     report = verify("fashioniq", fashioniq)
@@ -61,7 +61,7 @@ def test_the_images_of_fashioniq_may_lie_by_category(fashioniq: Path) -> None:
     shutil.copy(images / "dress/Dval00.png", images / "shirt/Dval00.png")
     shutil.copy(images / "dress/Dval02.png", images / "shirt/Dval01.png")
     (images / "dress/Dval03.png").rename(images / "dress/Dval03.webp")
-    (images / "toptee/stray.png").write_bytes(picture(900))
+    (images / "toptee/stray.png").write_bytes(image(900))
     report = verify("fashioniq", fashioniq)
     assert {f.kind: f.names for f in report.findings if f.kind != "counts"} == {
         "ambiguous": ("Dval01",),
@@ -118,10 +118,10 @@ def test_the_published_fashioniq_has_the_published_counts(shared: Callable[[str]
     assert len(named(report, "overlap")) == 811
     text = str(report)
     assert (
-        "74,381 pictures are all of FashionIQ: its nine split files hold 77,683 entries, "
+        "74,381 images are all of FashionIQ: its nine split files hold 77,683 entries, "
         "of which 74,381 are distinct." in text
     )
     assert "the targets of 140 shirt and 145 toptee validation queries, as published" in text
     assert len(report.counts) == 20
     assert not any(count.differs for count in report.counts)
-    assert (report.pictures, report.ok) == (0, False)
+    assert (report.images, report.ok) == (0, False)

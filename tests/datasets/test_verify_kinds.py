@@ -23,7 +23,7 @@ def test_each_missing_file_of_cirr_is_named_under_one_kind(tiny_cirr: Path) -> N
     )
 
 
-def test_bad_pictures_are_those_that_no_encoder_can_read() -> None:
+def test_bad_images_are_those_that_no_encoder_can_read() -> None:
     findings = [
         Finding("missing", "", ("a", "b")),
         Finding("unreadable", "", ("c",)),
@@ -31,4 +31,4 @@ def test_bad_pictures_are_those_that_no_encoder_can_read() -> None:
         Finding("duplicate", "", ("d = e",), fault=False),
     ]
     report = VerifyReport("mine", Path("here"), (), findings, 3, False, 2.0)
-    assert report.bad_pictures == ("a", "b", "c")
+    assert report.bad_images == ("a", "b", "c")

@@ -17,8 +17,8 @@ from fusecomp.datasets._verify_report import Count, Finding
         ("FashionIQ", {}, "unknown dataset 'FashionIQ'; valid: 'fashioniq', 'cirr', 'table'"),
         ("fashioniq", {"images": "images"}, "images is for tables; fashioniq has its own"),
         ("cirr", {"split": "val"}, "split is for tables; cirr has its own, got 'val'"),
-        ("table", {}, "images must be the folder of the table's pictures, got None"),
-        ("cirr", {"workers": 0}, "workers must be at least 1, or None, got 0"),
+        ("table", {}, "images must be the folder of the table's images, got None"),
+        ("cirr", {"num_workers": 0}, "workers must be at least 1, or None, got 0"),
     ],
 )
 def test_bad_arguments_are_refused(
@@ -55,7 +55,7 @@ def test_the_report_shows_ten_names_of_a_fault_and_three_of_a_note() -> None:
     assert "image 02\n" in note
     assert "image 03" not in note
     assert "and 9 more" in note
-    assert text.startswith("mine in here\n1,234 pictures opened in 2.0 s; headers and ends read")
+    assert text.startswith("mine in here\n1,234 images opened in 2.0 s; headers and ends read")
     assert text.endswith("\n1 kind of fault")
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from verifying import check, named, picture, reasons
+from verifying import check, image, named, reasons
 
 from fusecomp.datasets import TripletTable
 
@@ -13,7 +13,7 @@ def write_table(folder: Path, *lines: str) -> None:
 
 
 def test_all_that_is_wrong_with_a_table_is_listed(folder: Path) -> None:
-    (folder / "a.png").write_bytes(picture(5, "PNG"))
+    (folder / "a.png").write_bytes(image(5, "PNG"))
     header = "reference,text,target,query_id"
     lines = ("a,x,b,0", "b.png, ,c,1", "c,y,c,2", "d,z,no,2", "nowhere,z,d,4")
     write_table(folder, header, *lines)
@@ -25,7 +25,7 @@ def test_all_that_is_wrong_with_a_table_is_listed(folder: Path) -> None:
         "missing": ("no", "nowhere"),
     }
     assert "may be a.jpg or a.png" in reasons(report, "ambiguous")
-    assert "line 3: the same picture as b" in reasons(report, "ambiguous")
+    assert "line 3: the same image as b" in reasons(report, "ambiguous")
     assert "the query_id '2' stands on line 4 already" in reasons(report, "row")
 
 
@@ -44,7 +44,7 @@ def test_images_of_two_splits_are_a_note_and_rows_of_two_splits_no_fault(folder:
         "train queries": 1,
         "val queries": 2,
         "images in the table": 4,
-        "pictures in the folder": 4,
+        "images in the folder": 4,
     }
     assert check(folder, split="val").findings == ()
     assert len(TripletTable(folder.parent / "mine.csv", folder, "val")) == 2
@@ -87,7 +87,7 @@ def test_a_file_that_is_there_but_not_read_is_named_by_table_and_verify(
     folder: Path, name: str, why: str
 ) -> None:
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_bytes(picture(7))
+    (folder / name).write_bytes(image(7))
     stem = name.rpartition(".")[0]
     for image_id in {name, stem} if stem and not stem.endswith("/") else {name}:
         write_table(folder, "reference,text,target", f"{image_id},x,b", f"nowhere,x,{image_id}")
@@ -96,12 +96,12 @@ def test_a_file_that_is_there_but_not_read_is_named_by_table_and_verify(
         assert why in reasons(report, "misnamed")
         with pytest.raises(FileNotFoundError) as error:
             TripletTable(folder.parent / "mine.csv", folder)
-        assert f"line 2: no picture '{image_id}' in {folder} ({why}" in str(error.value)
+        assert f"line 2: no image '{image_id}' in {folder} ({why}" in str(error.value)
         assert "2 of the 3 images in the table have none" in str(error.value)
 
 
-def test_a_picture_goes_before_a_file_that_is_not_read(folder: Path) -> None:
+def test_a_image_goes_before_a_file_that_is_not_read(folder: Path) -> None:
     for name in ("a.txt", ".a.jpg", "a.avif"):
-        (folder / name).write_bytes(b"no picture")
+        (folder / name).write_bytes(b"no image")
     assert check(folder).findings == ()
     assert len(TripletTable(folder.parent / "mine.csv", folder)) == 1

@@ -28,19 +28,19 @@ class Letters(nn.Module):
         return torch.stack(rows)
 
 
-def no_picture(path: Path) -> Tensor:
+def no_image(path: Path) -> Tensor:
     raise OSError(path)
 
 
 def make() -> DualEncoder:
     torch.manual_seed(0)
-    return DualEncoder(nn.Linear(9, 4), Letters(), load=no_picture)
+    return DualEncoder(nn.Linear(9, 4), Letters(), load=no_image)
 
 
 def test_each_side_goes_to_its_own_callable() -> None:
     encoder = make()
-    pictures = torch.randn(3, 9)
-    assert torch.equal(encoder.encode_image(pictures), encoder.image(pictures))
+    images = torch.randn(3, 9)
+    assert torch.equal(encoder.encode_image(images), encoder.image(images))
     assert torch.equal(encoder.encode_text(["ab", "c"]), encoder.text(["ab", "c"]))
     assert isinstance(encoder, Encoder)
 
@@ -62,8 +62,8 @@ def test_the_towers_name_every_weight_once() -> None:
 
 
 def test_load_is_kept_as_given() -> None:
-    assert make().load is no_picture
-    assert pickle.loads(pickle.dumps(make())).load is no_picture
+    assert make().load is no_image
+    assert pickle.loads(pickle.dumps(make())).load is no_image
 
 
 @pytest.mark.parametrize("kind", [int, np.int64, np.int32, np.uint8])
@@ -115,10 +115,10 @@ class Wide(nn.Linear):
 def test_a_side_of_another_width_gets_a_head() -> None:
     encoder = DualEncoder(Wide(), Letters(), text_dim=4, dim=4)
     assert list(encoder.heads) == ["image"]
-    pictures = torch.randn(3, 9)
-    below = encoder.encode_tower("image", pictures)
+    images = torch.randn(3, 9)
+    below = encoder.encode_tower("image", images)
     assert below.shape == (3, 6)
-    assert torch.equal(encoder.encode_image(pictures), encoder.heads["image"](below))
+    assert torch.equal(encoder.encode_image(images), encoder.heads["image"](below))
     assert encoder.encode_text(["ab"]).shape == (1, 4)
     assert encoder.towers["heads"] == ("heads.image.weight",)
 
@@ -142,7 +142,9 @@ def test_the_vision_models_of_other_libraries_need_no_adapter(
         image = models.mobilenet_v3_small(num_classes=512)
     encoder = DualEncoder(image, Letters(), Numbered(32), image_dim=512, text_dim=4, dim=8)
     before = {name: tensor.clone() for name, tensor in encoder.named_parameters()}
-    config = fc.StageConfig(epochs=1, batch_size=5, lr=1e-3, train="image", encoder_mode="train")
+    config = fc.StageConfig(
+        epochs=1, batch_size=5, lr=1e-3, trainable="image", encoder_mode="train"
+    )
     fc.fit(fc.ComposedEncoder(encoder, fc.Sum()), Toy(tmp_path), fc.InfoNCE(), config)
     moved = {n for n, p in encoder.named_parameters() if not torch.equal(p, before[n])}
     assert moved == {n for n in before if n.startswith(("image.", "heads."))}

@@ -32,7 +32,7 @@ def published(shared: Shared, kind: str) -> tuple[OpenClipEncoder, Any, list[str
     return encoder, numbers, [captions["captions"][row] for row in numbers["text_index"]]
 
 
-def pictures(numbers: Any) -> Tensor:
+def images(numbers: Any) -> Tensor:
     return torch.from_numpy(numbers["images"]).float()
 
 
@@ -40,7 +40,7 @@ def pictures(numbers: Any) -> Tensor:
 def test_features_equal_the_published_ones(shared: Shared, kind: str) -> None:
     encoder, numbers, texts = published(shared, kind)
     with torch.no_grad():
-        image, text = encoder.encode_image(pictures(numbers)), encoder.encode_text(texts)
+        image, text = encoder.encode_image(images(numbers)), encoder.encode_text(texts)
     np.testing.assert_allclose(image, numbers["image_features"], atol=1e-4)
     np.testing.assert_allclose(text, numbers["text_features"], atol=1e-4)
     assert encoder.output_dim == image.shape[1] == text.shape[1]
@@ -66,7 +66,7 @@ def test_tokens_equal_the_published_ones(shared: Shared) -> None:
 
 
 class Six:
-    """The published six triplets; pictures are the rows of an array."""
+    """The published six triplets; images are the rows of an array."""
 
     def __init__(self, root: Path, texts: list[str]) -> None:
         self.root = root
@@ -93,7 +93,7 @@ class Six:
 
 
 class Rows:
-    """Opens a picture of ``Six``."""
+    """Opens an image of ``Six``."""
 
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows
@@ -103,7 +103,13 @@ class Rows:
 
 
 STAGE1 = fc.StageConfig(
-    epochs=6, batch_size=6, lr=2e-4, optimizer="adamw", eps=1e-7, weight_decay=0.01, train="text"
+    epochs=6,
+    batch_size=6,
+    lr=2e-4,
+    optimizer="adamw",
+    eps=1e-7,
+    weight_decay=0.01,
+    trainable="text",
 )
 
 
@@ -114,9 +120,9 @@ def test_six_published_steps_of_stage_1(
     shared: Shared, tmp_path: Path, kind: str, train: str, cache: bool
 ) -> None:
     encoder, numbers, texts = published(shared, kind)
-    encoder.load = Rows(pictures(numbers))
+    encoder.load = Rows(images(numbers))
     model = fc.ComposedEncoder(encoder, fc.Sum())
-    config = replace(STAGE1, train=train, cache=cache)
+    config = replace(STAGE1, trainable=train, cache=cache)
     run = fc.fit(model, Six(tmp_path, texts), fc.InfoNCE(), config)
     losses = [record["loss"] for record in run.history]
     np.testing.assert_allclose(losses, numbers[f"stage1_{train}_losses"], rtol=1e-4, atol=1e-4)
@@ -124,7 +130,7 @@ def test_six_published_steps_of_stage_1(
 
 def test_tuning_the_text_moves_the_text_side_alone(shared: Shared, tmp_path: Path) -> None:
     encoder, numbers, texts = published(shared, "vit")
-    encoder.load = Rows(pictures(numbers))
+    encoder.load = Rows(images(numbers))
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     fc.fit(fc.ComposedEncoder(encoder, fc.Sum()), Six(tmp_path, texts), fc.InfoNCE(), STAGE1)
     moved = {n for n, tensor in encoder.state_dict().items() if not torch.equal(tensor, before[n])}
@@ -152,9 +158,7 @@ def test_a_written_checkpoint_is_the_published_one(
     for name, tensor in original["CLIP"].items():
         assert torch.equal(written["CLIP"][name], tensor.float()), name
     again = OpenClipEncoder.from_clip4cir(path)
-    assert torch.equal(
-        again.encode_image(pictures(numbers)), encoder.encode_image(pictures(numbers))
-    )
+    assert torch.equal(again.encode_image(images(numbers)), encoder.encode_image(images(numbers)))
     assert torch.equal(again.encode_text(texts), encoder.encode_text(texts))
 
 

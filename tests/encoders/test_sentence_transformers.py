@@ -21,7 +21,7 @@ def test_features_are_those_of_the_library(minilm: Any) -> None:
     assert text.output_dim == features.shape[1] == 384
 
 
-def test_it_stands_beside_a_picture_side_of_another_width(minilm: Any) -> None:
+def test_it_stands_beside_a_image_side_of_another_width(minilm: Any) -> None:
     encoder = fc.DualEncoder(
         nn.Linear(9, 16), SentenceTransformersText(minilm), image_dim=16, dim=16
     )

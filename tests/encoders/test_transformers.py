@@ -76,16 +76,16 @@ def test_a_text_does_not_depend_on_its_neighbours(encoder: TransformersEncoder) 
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
-def test_pictures_are_processed_as_the_library_does(
+def test_images_are_processed_as_the_library_does(
     encoder: TransformersEncoder, transformers: Any, tmp_path: Path, mode: str
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     Image.fromarray(pixels).convert(mode).save(path)
     assert encoder.load is not None
-    picture = pickle.loads(pickle.dumps(encoder.load))(path)
+    image = pickle.loads(pickle.dumps(encoder.load))(path)
     expected = processor(transformers)(images=Image.open(path).convert("RGB"), return_tensors="pt")
-    assert torch.equal(picture, expected["pixel_values"][0])
+    assert torch.equal(image, expected["pixel_values"][0])
 
 
 def test_each_side_has_its_parameters(encoder: TransformersEncoder) -> None:
@@ -171,7 +171,7 @@ def test_the_wrong_kind_of_tokenizer_is_refused(encoder: TransformersEncoder) ->
     assert isinstance(encoder, fc.Encoder)
 
 
-def test_pictures_of_any_shape_are_refused(transformers: Any) -> None:
+def test_images_of_any_shape_are_refused(transformers: Any) -> None:
     model = make_transformers(transformers, "siglip2")
     with pytest.raises(TypeError, match=r"Siglip2Model takes .* load as SiglipModel"):
         TransformersEncoder(model, make_tokenizer(transformers))

@@ -55,7 +55,7 @@ class Tower(nn.Module):
 
 
 class Letters(nn.Module):
-    """A text encoder of another width than the pictures'."""
+    """A text encoder of another width than the images'."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,8 +141,8 @@ def own_name(name: str) -> str:
 def features_and_gradients(encoder: Any) -> dict[str, Tensor]:
     # Transformers checkpoints in training mode only; nothing here is random in it.
     encoder.train()
-    pictures = torch.stack([Numbered()(Path(f"{number}.png")) for number in range(5)])
-    image, text = encoder.encode_image(pictures), encoder.encode_text(TEXTS)
+    images = torch.stack([Numbered()(Path(f"{number}.png")) for number in range(5)])
+    image, text = encoder.encode_image(images), encoder.encode_text(TEXTS)
     (image.square().sum() + (text**3).sum()).backward()
     grads = {own_name(n): p.grad for n, p in encoder.named_parameters() if p.grad is not None}
     return {"image": image.detach(), "text": text.detach(), **grads}
@@ -167,7 +167,7 @@ def learning(trainer: fc.Trainer) -> set[str]:
 
 
 def stage1(train: str) -> fc.StageConfig:
-    return fc.StageConfig(epochs=4, batch_size=5, lr=1e-2, train=train, encoder_mode="train")
+    return fc.StageConfig(epochs=4, batch_size=5, lr=1e-2, trainable=train, encoder_mode="train")
 
 
 @pytest.mark.parametrize("train", ["text", "both"])
@@ -267,8 +267,8 @@ def test_low_rank_adapters_learn_alone(make: Make, peft: Any, tmp_path: Path, ki
         assert adapters.intersection(encoder.towers[side])
     # Untrained, they change nothing.
     bare = make(kind)
-    pictures = torch.randn(2, 3, 16, 16)
-    torch.testing.assert_close(encoder.encode_image(pictures), bare.encode_image(pictures))
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(encoder.encode_image(images), bare.encode_image(images))
     torch.testing.assert_close(encoder.encode_text(TEXTS), bare.encode_text(TEXTS))
     before = {name: tensor.clone() for name, tensor in encoder.named_parameters()}
     model, data = fc.ComposedEncoder(encoder, fc.Sum()), Worded(tmp_path)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import fusecomp as fc
 from fusecomp.datasets import CIRR, FashionIQ
-from fusecomp.evaluation import Ranking, TaskRanking, _bootstrap, bootstrap, score
+from fusecomp.evaluation import Ranking, TaskRanking, _bootstrap, bootstrap, compute_metrics
 from fusecomp.evaluation._bootstrap import resampled
 from fusecomp.types import Task, Triplet
 
@@ -41,7 +41,7 @@ def evaluation_of(
                 None if subset_ranks is None else torch.tensor(subset_ranks),
             )
         )
-    return score(Ranking(tasks, {"dataset": "ranks"}))
+    return compute_metrics(Ranking(tasks, {"dataset": "ranks"}))
 
 
 def in_loops(
@@ -62,7 +62,7 @@ def in_loops(
                     subset_ranks=None if found.subset_ranks is None else found.subset_ranks[rows],
                 )
             )
-        for name, value in score(replace(evaluation.ranking, tasks=tasks)).items():
+        for name, value in compute_metrics(replace(evaluation.ranking, tasks=tasks)).items():
             values[name].append(value)
     return {
         name: (float(np.quantile(v, 0.025)), float(np.quantile(v, 0.975)))

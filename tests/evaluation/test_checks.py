@@ -1,4 +1,4 @@
-"""What does not fit is said before any picture is read; scores are never of half the queries."""
+"""What does not fit is said before any image is read; scores are never of half the queries."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +11,7 @@ from evaluations import random_model
 from torch import Tensor
 
 from fusecomp.encoders import DualEncoder
-from fusecomp.evaluation import Evaluation, cosines, evaluate, metric_names, rank, score
+from fusecomp.evaluation import Evaluation, compute_metrics, cosines, evaluate, metric_names, rank
 from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Task, Triplet
@@ -20,7 +20,7 @@ IMAGES = tuple(f"i{number}" for number in range(6))
 
 
 class OneTask:
-    """A dataset of one task, whose pictures are nowhere."""
+    """A dataset of one task, whose images are nowhere."""
 
     protocol = {"dataset": "one"}  # noqa: RUF012 - it stays as it is
 
@@ -53,7 +53,7 @@ OWN = [("i1",), ("i2",), ("i3",), ("i4", "i0")]
 
 
 def refuse(*_: object) -> Tensor:
-    raise AssertionError("a picture was read or encoded")
+    raise AssertionError("an image was read or encoded")
 
 
 # It may be asked for anything but to compute.
@@ -143,7 +143,7 @@ def test_where_some_targets_are_unknown_there_is_no_score(tmp_path: Path) -> Non
     data = OneTask(replace(TASK, queries=HIDDEN))
     ranking = rank(random_model(data), data)
     with pytest.raises(ValueError, match="query 'q0' has no target"):
-        score(ranking)
+        compute_metrics(ranking)
     Evaluation({}, ranking).save(tmp_path / "evaluation.npz")
     with pytest.raises(ValueError, match="query 'q0' has no target"):
         Evaluation.load(tmp_path / "evaluation.npz")

@@ -66,8 +66,8 @@ def test_the_files_are_the_published_ones_but_for_ties_of_float32(
             for place, pair in enumerate(zip(names, published[pair_id], strict=True)):
                 if pair[0] != pair[1]:
                     query = queries[pair_id]
-                    fused = model.query([query.reference_id], query.texts)
-                    one, other = (fused @ model.gallery(pair).T)[0].tolist()
+                    fused = model.encode_query([query.reference_id], query.texts)
+                    one, other = (fused @ model.encode_gallery(pair).T)[0].tolist()
                     places[path.name, pair_id, place] = abs(one - other)
     # Of 219,844 places, two where torch 2.13 on AVX-512 has it, a pair of neighbours; the last bit
     # of a product depends on the machine.
@@ -133,7 +133,7 @@ def refused(found: TaskRanking | Reranked, folder: Path, message: str) -> None:
 def test_a_ranking_that_lacks_pairs_is_refused(found: TaskRanking, tmp_path: Path) -> None:
     task = replace(found.task, missing_queries=("12",))
     ranking = replace(reranked(found), task=task)
-    refused(ranking, tmp_path, r"lacks 1 pairs whose pictures are missing, the first: 12")
+    refused(ranking, tmp_path, r"lacks 1 pairs whose images are missing, the first: 12")
 
 
 def test_too_few_results_say_how_to_get_more(tiny_cirr: Path, tmp_path: Path) -> None:

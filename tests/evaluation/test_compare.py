@@ -12,8 +12,8 @@ from evaluations import random_evaluation
 
 import fusecomp as fc
 from fusecomp._core.files import read_json, write_json
-from fusecomp.datasets import CIRR, FashionIQ, without
-from fusecomp.evaluation import ProtocolWarning, compare, score
+from fusecomp.datasets import CIRR, FashionIQ, drop_images
+from fusecomp.evaluation import ProtocolWarning, compare, compute_metrics
 from fusecomp.types import Dataset
 
 
@@ -83,7 +83,7 @@ def test_a_target_that_is_left_out_counts_as_last(tiny_fashioniq: Path) -> None:
     ranks = found.ranks.clone()
     ranks[:] = 1
     ranks[2] = -1
-    b = score(
+    b = compute_metrics(
         replace(
             a.ranking,
             tasks=[replace(found, ranks=ranks), a.ranking["shirt"], a.ranking["toptee"]],
@@ -120,13 +120,16 @@ def test_the_order_of_the_queries_does_not_matter(tiny_cirr: Path) -> None:
         subset_indices=found.subset_indices[order],
         subset_ranks=found.subset_ranks[order],
     )
-    other = score(replace(b.ranking, tasks=[turned]))
+    other = compute_metrics(replace(b.ranking, tasks=[turned]))
     assert compare(a, other).to_dict() == compare(a, b).to_dict()
 
 
-def test_queries_that_lack_a_picture_are_left_out_of_both(tiny_fashioniq: Path) -> None:
+def test_queries_that_lack_a_image_are_left_out_of_both(tiny_fashioniq: Path) -> None:
     data = FashionIQ(tiny_fashioniq, "val", ["dress"])
-    whole, less = random_evaluation(data), random_evaluation(without(data, ["Dval00", "Dval11"]))
+    whole, less = (
+        random_evaluation(data),
+        random_evaluation(drop_images(data, ["Dval00", "Dval11"])),
+    )
     with pytest.warns(
         ProtocolWarning, match="'A' and 'B' do not compare: missing not said / 2 of 8"
     ):
@@ -179,8 +182,8 @@ def test_another_gallery_under_the_same_protocol_is_named(tiny_cirr: Path) -> No
     a = random_evaluation(CIRR(tiny_cirr, "val"))
     found = a.ranking[""]
     grown = replace(found, task=replace(found.task, gallery=[*found.task.gallery, "new"]))
-    b = score(replace(a.ranking, tasks=[grown]))
-    with pytest.warns(ProtocolWarning, match="gallery 60 / 61 pictures, not the same ones"):
+    b = compute_metrics(replace(a.ranking, tasks=[grown]))
+    with pytest.warns(ProtocolWarning, match="gallery 60 / 61 images, not the same ones"):
         compare(a, b)
 
 
@@ -211,7 +214,9 @@ def test_one_query_more_is_named(tiny_cirr: Path) -> None:
     task = found.task
     renamed = replace(task.queries[3], query_id="9999")
     queries = [*task.queries[:3], renamed, *task.queries[4:]]
-    b = score(replace(a.ranking, tasks=[replace(found, task=replace(task, queries=queries))]))
+    b = compute_metrics(
+        replace(a.ranking, tasks=[replace(found, task=replace(task, queries=queries))])
+    )
     name = task.queries[3].query_id
     with pytest.raises(ValueError, match=f"only A has the query '{name}'"):
         compare(a, b)
@@ -225,7 +230,9 @@ def test_other_texts_are_other_queries(tiny_cirr: Path) -> None:
     task = found.task
     changed = replace(task.queries[0], texts=("something else",))
     queries = [changed, *task.queries[1:]]
-    b = score(replace(a.ranking, tasks=[replace(found, task=replace(task, queries=queries))]))
+    b = compute_metrics(
+        replace(a.ranking, tasks=[replace(found, task=replace(task, queries=queries))])
+    )
     with pytest.raises(ValueError, match=r"'something else'.* these are not the same queries"):
         compare(a, b)
 
@@ -252,7 +259,9 @@ def test_another_ranking_of_the_same_queries_is_told(
 def test_the_metrics_must_be_the_same(tiny_cirr: Path) -> None:
     a = random_evaluation(CIRR(tiny_cirr, "val"))
     found = a.ranking[""]
-    b = score(replace(a.ranking, tasks=[replace(found, task=replace(found.task, ks=(1, 5)))]))
+    b = compute_metrics(
+        replace(a.ranking, tasks=[replace(found, task=replace(found.task, ks=(1, 5)))])
+    )
     with pytest.raises(ValueError, match="A has the metrics"):
         compare(a, b)
 

@@ -85,10 +85,12 @@ def test_a_model_is_what_its_features_are(tiny_cirr: Path) -> None:
     found = cosines(model, data)
     task = data.tasks()[0]
     place = {image_id: n for n, image_id in enumerate(task.gallery)}
-    query = model.query([q.reference_id for q in task.queries], [q.texts[0] for q in task.queries])
+    query = model.encode_query(
+        [q.reference_id for q in task.queries], [q.texts[0] for q in task.queries]
+    )
     expected = feature_cosines(
         query,
-        model.gallery(task.gallery),
+        model.encode_gallery(task.gallery),
         torch.tensor([place[q.target_id or ""] for q in task.queries]),
         torch.tensor([[place[q.reference_id]] for q in task.queries]),
     )

@@ -89,11 +89,11 @@ def test_features_of_functions_are_ranked_on_the_gpu_of_the_fusion(
     assert_equal_evaluations(here, there)
 
 
-def test_missing_pictures_stop_the_evaluation(tiny_fashioniq: Path) -> None:
+def test_missing_images_stop_the_evaluation(tiny_fashioniq: Path) -> None:
     data = FashionIQ(tiny_fashioniq, "val", ["dress"])
     data.path("Dval07").unlink()
     live = DualEncoder(nn.Linear(8, 4), Words(), load)
-    with pytest.raises(FileNotFoundError, match=r"1 of 12 pictures are missing, .*Dval07"):
+    with pytest.raises(FileNotFoundError, match=r"1 of 12 images are missing, .*Dval07"):
         evaluate(ComposedEncoder(live, Sum()), data)
 
 

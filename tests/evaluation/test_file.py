@@ -16,8 +16,8 @@ from torch import Tensor
 
 import fusecomp as fc
 from fusecomp._core.checksum import checksum
-from fusecomp.datasets import CIRR, FashionIQ, without
-from fusecomp.evaluation import TaskRanking, score
+from fusecomp.datasets import CIRR, FashionIQ, drop_images
+from fusecomp.evaluation import TaskRanking, compute_metrics
 from fusecomp.types import Dataset, Task
 
 
@@ -48,7 +48,7 @@ def test_what_is_read_is_what_was_written(
     datasets: list[Dataset] = [
         plain,
         FashionIQ(tiny_fashioniq, "val", captions="averaged", exclude_reference=True),
-        without(plain, ["Dval03", "Sval11"]),
+        drop_images(plain, ["Dval03", "Sval11"]),
         CIRR(tiny_cirr, "val"),
     ]
     for data in datasets:
@@ -73,7 +73,7 @@ def test_names_that_are_not_utf8_come_back(tmp_path: Path) -> None:
     found = TaskRanking(
         Task("", queries, gallery), torch.tensor([[0]]), torch.ones(1, 1), torch.tensor([1])
     )
-    evaluation = score(fc.Ranking([found], {}))
+    evaluation = compute_metrics(fc.Ranking([found], {}))
     evaluation.save(tmp_path / "evaluation.npz")
     assert_equal(evaluation, fc.Evaluation.load(tmp_path / "evaluation.npz"))
 
@@ -87,7 +87,7 @@ def test_equal_evaluations_make_equal_files(tiny_cirr: Path, tmp_path: Path) -> 
 def test_a_ranking_without_targets_has_no_score(tiny_fashioniq: Path) -> None:
     data = FashionIQ(tiny_fashioniq, "test", ["dress"])
     with pytest.raises(ValueError, match="task 'dress' has no targets"):
-        score(fc.rank(random_model(data), data))
+        compute_metrics(fc.rank(random_model(data), data))
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_a_part_that_was_changed_or_added_or_is_gone_is_noticed(saved: Path, nam
 def saved_cirr(tiny_cirr: Path, tmp_path: Path) -> Path:
     """An evaluation that keeps the whole ranking of 60 images."""
     data, path = CIRR(tiny_cirr, "val"), tmp_path / "evaluation.npz"
-    score(fc.rank(random_model(data), data, k=64)).save(path)
+    compute_metrics(fc.rank(random_model(data), data, k=64)).save(path)
     return path
 
 
@@ -334,7 +334,7 @@ def test_ranks_beyond_what_was_kept_are_bounded_by_the_gallery(
 ) -> None:
     data, path = CIRR(tiny_cirr, "val"), tmp_path / "evaluation.npz"
     ranking = fc.rank(random_model(data), data, k=2)
-    evaluation = score(ranking)
+    evaluation = compute_metrics(ranking)
     evaluation.save(path)
     assert_equal(evaluation, fc.Evaluation.load(path))
     whole, size = path.read_bytes(), len(ranking[""].task.gallery)

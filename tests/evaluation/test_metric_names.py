@@ -14,7 +14,7 @@ from tasks import Toy, toy_task
 from torch import Tensor
 
 from fusecomp import evaluation
-from fusecomp.evaluation import TaskFeatures, combine
+from fusecomp.evaluation import TaskFeatures, average_tasks
 
 DATA = Toy([toy_task(queries=4, size=6)])
 MODEL = random_model(DATA)
@@ -56,7 +56,7 @@ LOST: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("given", "message"), LOST)
 def test_what_would_lose_a_metric_is_named(given: Any, message: str) -> None:
-    assert message in own_error(combine, given)
+    assert message in own_error(average_tasks, given)
 
 
 NAMES = st.text("ab/", max_size=3) | st.just("mean")
@@ -73,9 +73,9 @@ def test_every_metric_of_every_task_is_there_or_an_error(tasks: Mapping[str, lis
         for task, metrics in tasks.items()
     }
     try:
-        found = combine(given)
+        found = average_tasks(given)
     except ValueError:
-        own_error(combine, given)
+        own_error(average_tasks, given)
         return
     for task, metrics in given.items():
         for metric, value in metrics.items():
@@ -94,15 +94,15 @@ def test_every_metric_of_every_task_is_there_or_an_error(tasks: Mapping[str, lis
 )
 def test_a_recall_that_is_no_number_like_the_others_is_named(value: Any, message: str) -> None:
     given = {"a": recalls("recall@1"), "b": {"recall@1": value}}
-    assert own_error(combine, given).startswith(f"recalls['b']['recall@1'] {message}")
+    assert own_error(average_tasks, given).startswith(f"recalls['b']['recall@1'] {message}")
 
 
 OBJECTS: list[tuple[Callable[[Any], Any], str]] = [
-    (combine, "recalls must map tasks to "),
-    (lambda value: combine({"a": value}), "recalls must map tasks to metrics, but 'a' has "),
-    (evaluation.score, "ranking must be a Ranking, as rank returns it, got "),
+    (average_tasks, "recalls must map tasks to "),
+    (lambda value: average_tasks({"a": value}), "recalls must map tasks to metrics, but 'a' has "),
+    (evaluation.compute_metrics, "ranking must be a Ranking, as rank returns it, got "),
     (evaluation.metric_names, "dataset "),
-    (evaluation.headline, "dataset "),
+    (evaluation.default_metric, "dataset "),
     (evaluation.describe_protocol, "protocol must be a protocol, a mapping of options, got "),
     (lambda value: evaluation.protocol_differences(value, {}), "one must be a protocol"),
     (lambda value: evaluation.protocol_differences({}, value), "other must be a protocol"),
@@ -121,7 +121,7 @@ def test_an_object_in_the_place_of_another_is_named(
         assert own_error(call, value).startswith(message), value
 
 
-@pytest.mark.parametrize("call", [evaluation.metric_names, evaluation.headline])
+@pytest.mark.parametrize("call", [evaluation.metric_names, evaluation.default_metric])
 def test_a_ranking_is_no_dataset(call: Callable[[Any], Any]) -> None:
     for value in (FOUND, FOUND.ranking):
         assert "dataset must be a Dataset, got " in own_error(call, value)
@@ -129,6 +129,6 @@ def test_a_ranking_is_no_dataset(call: Callable[[Any], Any]) -> None:
 
 
 def test_an_evaluation_is_no_ranking() -> None:
-    message = own_error(evaluation.score, FOUND)
+    message = own_error(evaluation.compute_metrics, FOUND)
     assert re.search(r"got Evaluation; an Evaluation holds one as \.ranking", message)
-    assert dict(evaluation.score(FOUND.ranking)) == dict(FOUND)
+    assert dict(evaluation.compute_metrics(FOUND.ranking)) == dict(FOUND)

@@ -26,7 +26,7 @@ def test_the_means_weigh_tasks_equally() -> None:
         assert evaluation[f"mean/recall@{k}"] == pytest.approx(sum(parts) / 2)
     means = [evaluation[f"mean/recall@{k}"] for k in (1, 2, 5)]
     assert evaluation["mean"] == pytest.approx(sum(means) / 3)
-    assert evaluation.headline in evaluation
+    assert evaluation.default_metric in evaluation
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("a",), ("",)])
@@ -45,7 +45,7 @@ def test_cirr_has_the_published_metrics_and_three_means(tiny_cirr: Path) -> None
     data = CIRR(tiny_cirr, "val")
     evaluation = evaluate(ComposedEncoder(features_of(data), Sum()), data)
     assert list(evaluation) == metric_names(data) == CIRR_METRICS
-    assert evaluation.headline == "mean(recall@5, recall_subset@1)"
+    assert evaluation.default_metric == "mean(recall@5, recall_subset@1)"
     seven = [evaluation[name] for name in CIRR_METRICS[:7]]
     assert evaluation[CIRR_METRICS[7]] == pytest.approx((seven[1] + seven[4]) / 2)
     assert evaluation["arithmetic_mean"] == pytest.approx(statistics.mean(seven))
@@ -82,8 +82,8 @@ def test_the_headline_is_a_metric_that_the_tasks_have() -> None:
     def headline(task: Task) -> str:
         data = Toy([task])
         evaluation = evaluate(ComposedEncoder(features_of(data), Sum()), data)
-        assert evaluation.headline in evaluation
-        return evaluation.headline
+        assert evaluation.default_metric in evaluation
+        return evaluation.default_metric
 
     task = toy_task()
     assert headline(replace(task, subsets=None)) == "mean"

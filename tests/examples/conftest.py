@@ -1,4 +1,4 @@
-"""Fixtures of the examples' tests: runs of an example, features, backbones, pictures."""
+"""Fixtures of the examples' tests: runs of an example, features, backbones, images."""
 
 import json
 import sys
@@ -72,8 +72,8 @@ def backbone(
 
 
 @pytest.fixture
-def draw_pictures() -> Callable[[Iterable[Path]], None]:
-    """Pictures of odd sizes where the paths say."""
+def draw_images() -> Callable[[Iterable[Path]], None]:
+    """Images of odd sizes where the paths say."""
 
     def draw(paths: Iterable[Path]) -> None:
         rng = np.random.default_rng(0)

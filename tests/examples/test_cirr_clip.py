@@ -1,4 +1,4 @@
-"""The reproduction on a tiny published CLIP, CIRR's real annotations and generated pictures."""
+"""The reproduction on a tiny published CLIP, CIRR's real annotations and generated images."""
 
 import json
 from collections.abc import Callable
@@ -16,8 +16,8 @@ Shared = Callable[[str], Path]
 
 
 @pytest.fixture
-def data_root(shared: Shared, draw_pictures: Any, tmp_path: Path) -> Path:
-    """A few groups of the real annotations, with a picture for each name that they use."""
+def data_root(shared: Shared, draw_images: Any, tmp_path: Path) -> Path:
+    """A few groups of the real annotations, with an image for each name that they use."""
     source, root = shared("datasets/cirr") / "cirr", tmp_path / "cirr_dataset"
     for folder in ("captions", "image_splits"):
         (root / "cirr" / folder).mkdir(parents=True)
@@ -33,7 +33,7 @@ def data_root(shared: Shared, draw_pictures: Any, tmp_path: Path) -> Path:
         used = {name: files[name] for name in names}
         (root / f"cirr/captions/cap.rc2.{split}.json").write_text(json.dumps(rows))
         (root / f"cirr/image_splits/split.rc2.{split}.json").write_text(json.dumps(used))
-        draw_pictures(root / path for path in used.values())
+        draw_images(root / path for path in used.values())
     return root
 
 

@@ -38,7 +38,7 @@ def test_own_features_on_the_published_layout(
     arguments = ["--data-root", tiny_cirr, "--features", file, "--submit"]
     results = run(*arguments)
     printed = capsys.readouterr().out
-    assert "1 of 60 pictures of val are missing, the first: dev-0-0-img0" in printed
+    assert "1 of 60 images of val are missing, the first: dev-0-0-img0" in printed
     assert " Rs@1 | " in printed
     assert list(results["metrics"]) == ["image only", "text only", "plain, Sum", "plain, Combiner"]
     assert results["protocol"]["reference"] == "excluded"

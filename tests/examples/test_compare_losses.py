@@ -54,5 +54,5 @@ def test_it_compares_every_loss(
     torch.manual_seed(0)
     compare_losses.main()
     table = capsys.readouterr().out.rpartition("R@10")[2]
-    for name in ("InfoNCE, bank", "Distill", "Sigmoid"):
+    for name in ("InfoNCE, bank", "DistillationLoss", "SigmoidLoss"):
         assert name in table

@@ -1,4 +1,4 @@
-"""The full reproduction on the tiny published CLIPs, real annotations and generated pictures."""
+"""The full reproduction on the tiny published CLIPs, real annotations and generated images."""
 
 import json
 from collections.abc import Callable
@@ -17,8 +17,8 @@ SPLITS, ROWS = ("train", "val"), 24
 
 
 @pytest.fixture
-def data_root(shared: Shared, draw_pictures: Any, tmp_path: Path) -> Path:
-    """A few rows of the real annotations, with a picture for each name that they use."""
+def data_root(shared: Shared, draw_images: Any, tmp_path: Path) -> Path:
+    """A few rows of the real annotations, with an image for each name that they use."""
     source, root = shared("datasets/fashioniq"), tmp_path / "fashionIQ_dataset"
     for folder in ("captions", "image_splits"):
         (root / folder).mkdir(parents=True)
@@ -27,7 +27,7 @@ def data_root(shared: Shared, draw_pictures: Any, tmp_path: Path) -> Path:
         ids = sorted({row[side] for row in rows for side in ("candidate", "target")})
         (root / f"captions/cap.dress.{split}.json").write_text(json.dumps(rows))
         (root / f"image_splits/split.dress.{split}.json").write_text(json.dumps(ids))
-        draw_pictures(root / "images" / f"{image_id}.png" for image_id in ids)
+        draw_images(root / "images" / f"{image_id}.png" for image_id in ids)
     return root
 
 
@@ -65,7 +65,7 @@ def test_published_checkpoints_are_scored(
     assert results["metrics"]["Combiner"] == dict(fc.evaluate(model, val))
 
 
-def test_missing_and_broken_pictures_are_left_out_if_told_to(
+def test_missing_and_broken_images_are_left_out_if_told_to(
     run: Any, shared: Shared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clip = ["--clip-checkpoint", shared("parity/clip_vit_checkpoint.pt")]
@@ -75,18 +75,18 @@ def test_missing_and_broken_pictures_are_left_out_if_told_to(
     val.path(missing).unlink()
     content = train.path(broken).read_bytes()
     train.path(broken).write_bytes(content[:100] + bytes(100) + content[200:])
-    with pytest.raises(FileNotFoundError, match=r"1 of \d+ pictures are missing"):
+    with pytest.raises(FileNotFoundError, match=r"1 of \d+ images are missing"):
         run(*clip)
     capsys.readouterr()
     results = run(*clip, "--skip-missing")
     said = capsys.readouterr().out
     for data, gone in ((train, broken), (val, missing)):
-        kept = len(fc.datasets.without(data, [gone]))
+        kept = len(fc.datasets.drop_images(data, [gone]))
         assert (
-            f"1 of {len(data.image_ids)} pictures of {data.split} are missing or broken, "
+            f"1 of {len(data.image_ids)} images of {data.split} are missing or broken, "
             f"{len(data) - kept} of {len(data)} triplets are left out, the first: {gone}\n"
         ) in said
-    protocol = getattr(fc.datasets.without(val, [missing]), "protocol", {})
+    protocol = getattr(fc.datasets.drop_images(val, [missing]), "protocol", {})
     assert results["protocol"] == protocol
     assert f"missing {protocol['missing']}" in said
     assert protocol["missing"] in (tmp_path / "out" / "report.md").read_text()

@@ -31,7 +31,7 @@ def test_own_features_on_the_published_layout(
     arguments = [str(argument) for argument in (*paths, *settings)]
     first = run(*arguments)
     assert first.returncode == 0, first.stderr
-    assert "1 of 24 pictures of val are missing, the first: Dval00" in first.stdout
+    assert "1 of 24 images of val are missing, the first: Dval00" in first.stdout
     results = json.loads((out / "metrics.json").read_text())
     assert list(results["metrics"]) == ["image only", "text only", "plain, Sum", "plain, Combiner"]
     assert "toptee/recall@10" not in results["metrics"]["plain, Sum"]

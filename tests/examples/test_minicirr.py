@@ -6,7 +6,7 @@ import minicirr
 import numpy as np
 import pytest
 from drawn_dataset import SIDE
-from minicirr_pictures import draw_scene
+from minicirr_images import draw_scene
 from minicirr_scenes import GROUNDS, KINDS, Scene, Toy
 
 from fusecomp.datasets import CIRR
@@ -41,7 +41,7 @@ def test_the_entries_are_those_of_rc2(root: Path) -> None:
         assert all(list(entry) == fields for entry in entries)
         assert all(list(entry["img_set"]) == ranks for entry in entries)
         assert len({entry["pairid"] for entry in entries}) == len(entries)
-        # One picture of each group is the reference of four captions, as in CIRR.
+        # One image of each group is the reference of four captions, as in CIRR.
         counts = Counter(Counter(entry["reference"] for entry in entries).values())
         assert counts[4] * 5 == counts[1]
 
@@ -51,11 +51,11 @@ def test_a_toy_is_seen_at_its_place_and_nowhere_else(ground: str) -> None:
     empty = Scene(ground, ())
     for number, kind in enumerate(KINDS):
         toy = Toy(kind, "orange", "plain", "big", number % 3, number // 3)
-        pictures = [
+        images = [
             np.asarray(draw_scene(np.random.default_rng(number), scene), dtype=float)
             for scene in (empty, empty._replace(toys=(toy,)))
         ]
-        rows, columns = np.nonzero(np.abs(pictures[0] - pictures[1]).sum(2) > 30)
+        rows, columns = np.nonzero(np.abs(images[0] - images[1]).sum(2) > 30)
         assert len(rows) > 60
         for pixels, place in ((rows, toy.row), (columns, toy.column)):
             middle = SIDE / 2 + (place - 1) * 0.3 * SIDE

@@ -41,7 +41,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     for name in ("report.md", "triplets.png", "results-dress.png", "evaluation.npz", "model.pt"):
         assert (tmp_path / name).stat().st_size > 0
     two, two_losses = json.loads((tmp_path / "metrics.json").read_text()), losses(tmp_path)
-    # One process on the same pictures and the same pretrained encoders.
+    # One process on the same images and the same pretrained encoders.
     shutil.rmtree(tmp_path / "seed-0-quick")
     alone = run([], tmp_path)
     assert alone.returncode == 0, alone.stderr

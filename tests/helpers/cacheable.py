@@ -1,4 +1,4 @@
-"""Features of three pictures and texts, and an encoder whose pictures hold their ids as bytes."""
+"""Features of three images and texts, and an encoder whose images hold their ids as bytes."""
 
 from pathlib import Path
 from typing import Any

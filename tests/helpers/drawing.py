@@ -1,4 +1,4 @@
-"""Noisy pictures of any mode, and a transform that shows their pixels."""
+"""Noisy images of any mode, and a transform that shows their pixels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from fusecomp.images import clip_transform
 
 
 def drawn(mode: str, width: int = 12, height: int = 30) -> Image.Image:
-    """A noisy picture; values of more than 8 bits stay below 256."""
+    """A noisy image; values of more than 8 bits stay below 256."""
     rng = np.random.default_rng(width * 1000 + height)
     if mode in ("I", "F", "I;16"):
         kind = {"I": np.int32, "F": np.float32, "I;16": np.uint16}[mode]
@@ -21,10 +21,10 @@ def drawn(mode: str, width: int = 12, height: int = 30) -> Image.Image:
         return drawn("L", width, height).convert("1")
     bands = len(Image.new(mode, (1, 1)).getbands())
     pixels = rng.integers(0, 256, (height, width, bands), dtype=np.uint8)
-    picture = Image.frombytes(mode, (width, height), pixels.tobytes())
+    image = Image.frombytes(mode, (width, height), pixels.tobytes())
     if mode == "P":
-        picture.putpalette(rng.integers(0, 256, 768, dtype=np.uint8).tolist())
-    return picture
+        image.putpalette(rng.integers(0, 256, 768, dtype=np.uint8).tolist())
+    return image
 
 
 def plain(size: int, **options: Any) -> Callable[[Any], Tensor]:

@@ -10,7 +10,7 @@ from toy import DIM, Toy, WordText, load
 
 import fusecomp as fc
 
-CONFIG = fc.StageConfig(epochs=2, batch_size=10, lr=0.01, train=("both", "fusion"))
+CONFIG = fc.StageConfig(epochs=2, batch_size=10, lr=0.01, trainable=("both", "fusion"))
 
 
 def load_wide(path: Path) -> Tensor:

@@ -1,4 +1,4 @@
-"""An encoder over numbered pictures, for tests that run in other processes too."""
+"""An encoder over numbered images, for tests that run in other processes too."""
 
 import time
 from pathlib import Path
@@ -10,13 +10,13 @@ from fusecomp.caching import CachedEncoder
 from fusecomp.encoders import DualEncoder
 from fusecomp.types import Task, Triplet
 
-PICTURES = 40
+IMAGES = 40
 
 
 class Numbered:
-    """A dataset of pictures 0.png, 1.png, ...; each holds its number as text."""
+    """A dataset of images 0.png, 1.png, ...; each holds its number as text."""
 
-    def __init__(self, root: Path, count: int = PICTURES) -> None:
+    def __init__(self, root: Path, count: int = IMAGES) -> None:
         self.root = root
         self.image_ids = tuple(map(str, range(count)))
 
@@ -37,7 +37,7 @@ class Numbered:
         return len(self.image_ids) - 1
 
 
-def draw(root: Path, count: int = PICTURES) -> Numbered:
+def draw(root: Path, count: int = IMAGES) -> Numbered:
     root.mkdir(exist_ok=True)
     for number in range(count):
         (root / f"{number}.png").write_text(str(number))
@@ -63,7 +63,7 @@ class Texts(nn.Module):
 
 
 class Notes:
-    """Notes how many pictures were seen, and may be slow; changes no feature, and says so."""
+    """Notes how many images were seen, and may be slow; changes no feature, and says so."""
 
     def __init__(self, journal: Path | None, seconds: float) -> None:
         self.journal = journal
@@ -79,7 +79,7 @@ class Notes:
                 file.write(f"{count}\n")
 
 
-class Pictures(nn.Module):
+class Images(nn.Module):
     """A layer with notes."""
 
     def __init__(self, journal: Path | None = None, seconds: float = 0.0) -> None:
@@ -87,15 +87,15 @@ class Pictures(nn.Module):
         self.layer = nn.Linear(8, 6)
         self.notes = Notes(journal, seconds)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        self.notes.take(len(pictures))
-        out: Tensor = self.layer(pictures)
+    def forward(self, images: Tensor) -> Tensor:
+        self.notes.take(len(images))
+        out: Tensor = self.layer(images)
         return out
 
 
 def make(journal: Path | None = None, seconds: float = 0.0) -> DualEncoder:
     torch.manual_seed(0)
-    return DualEncoder(Pictures(journal, seconds), Texts(), load)
+    return DualEncoder(Images(journal, seconds), Texts(), load)
 
 
 def seen(journal: Path) -> int:
@@ -103,5 +103,5 @@ def seen(journal: Path) -> int:
 
 
 def build(root: Path, path: Path | None, journal: Path | None, seconds: float) -> CachedEncoder:
-    # Blocks of eight pictures.
+    # Blocks of eight images.
     return CachedEncoder.build(make(journal, seconds), Numbered(root), path=path, batch_size=2)

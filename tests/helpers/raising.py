@@ -25,4 +25,6 @@ def own_error(call: Callable[..., Any], *arguments: Any, **options: Any) -> str:
 
 def shown_id(value: object) -> str:
     """The ``repr`` as the name of a test, equal in every process."""
+    if isinstance(value, set | frozenset):
+        return f"{type(value).__name__}({sorted(map(repr, value))})"
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

@@ -29,7 +29,7 @@ def make_tokenizer(transformers: Any, words: list[str] = WORDS) -> Any:
 
 
 def make_transformers(transformers: Any, family: str) -> Any:
-    """A ``"clip"``, ``"siglip"`` or ``"siglip2"`` for pictures of 16 x 16."""
+    """A ``"clip"``, ``"siglip"`` or ``"siglip2"`` for images of 16 x 16."""
     tower = {
         "hidden_size": 16,
         "intermediate_size": 24,
@@ -57,7 +57,7 @@ def make_transformers(transformers: Any, family: str) -> Any:
 
 
 def make_open_clip(kind: str = "vit", **text: Any) -> Any:
-    """A ``"vit"`` or ``"resnet"`` for pictures of 16 x 16 or 32 x 32; further text settings."""
+    """A ``"vit"`` or ``"resnet"`` for images of 16 x 16 or 32 x 32; further text settings."""
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
     vision = {
@@ -71,7 +71,7 @@ def make_open_clip(kind: str = "vit", **text: Any) -> Any:
 
 
 class Numbered:
-    """Opens a picture that its file name numbers: random pixels [3, size, size]."""
+    """Opens an image that its file name numbers: random pixels [3, size, size]."""
 
     def __init__(self, size: int = 16) -> None:
         self.size = size

@@ -17,7 +17,7 @@ CONFIG = fc.StageConfig(epochs=3, batch_size=4, lr=0.05, optimizer="adam")
 
 
 def load(path: Path) -> Tensor:
-    """The picture of a path is drawn from its number."""
+    """The image of a path is drawn from its number."""
     number = int(path.stem)
     return torch.randn(4, generator=torch.Generator().manual_seed(number))
 
@@ -70,7 +70,7 @@ def headed() -> fc.ComposedEncoder:
 
 
 class Toy:
-    """Rows (reference, word, target); the picture files must exist."""
+    """Rows (reference, word, target); the image files must exist."""
 
     protocol: ClassVar = {"dataset": "toy"}
 

@@ -1,4 +1,4 @@
-"""Pictures to verify, and what a report says of them."""
+"""Images to verify, and what a report says of them."""
 
 import io
 import random
@@ -10,10 +10,8 @@ from PIL import Image
 from fusecomp.datasets import VerifyReport, verify
 
 
-def picture(
-    seed: int, kind: str = "JPEG", size: tuple[int, int] = (24, 36), **options: Any
-) -> bytes:
-    """The bytes of a picture of noise, which fills a file and differs for each seed."""
+def image(seed: int, kind: str = "JPEG", size: tuple[int, int] = (24, 36), **options: Any) -> bytes:
+    """The bytes of an image of noise, which fills a file and differs for each seed."""
     pixels = random.Random(seed).randbytes(3 * size[0] * size[1])
     file = io.BytesIO()
     Image.frombytes("RGB", size, pixels).save(file, kind, **options)

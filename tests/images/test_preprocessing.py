@@ -18,8 +18,8 @@ from PIL import __version__ as pillow_version
 import fusecomp.images._transforms
 from fusecomp._core.identity import describe
 from fusecomp.images import SquarePad, TargetPad, clip_transform
-from fusecomp.images._loading import PictureError, load_pictures
-from fusecomp.images._opening import PictureLoader
+from fusecomp.images._loading import ImageError, load_images
+from fusecomp.images._opening import ImageLoader
 
 NAMES = ("0_RGB", "1_RGB", "2_RGB", "3_L", "4_RGBA", "5_RGB", "6_P", "7_CMYK")
 PIPELINES = {"clip": None, "targetpad": TargetPad(1.25), "squarepad": SquarePad()}
@@ -44,11 +44,11 @@ def test_every_pixel_is_the_published_one(
     with np.load(shared("parity/preprocessing.npz")) as published:
         expected = published[f"{pipeline}/{name}"]
     load = clip_transform(32, pad=PIPELINES[pipeline])
-    # Before version 13 Pillow resized tall pictures in another order; two grey levels here.
+    # Before version 13 Pillow resized tall images in another order; two grey levels here.
     old = PILLOW < 13 and (pipeline, name) == ("clip", "0_RGB")
     assert np.abs(load(path).numpy() - expected).max() < (0.031 if old else 1e-5)
-    with Image.open(path) as picture:
-        assert torch.equal(load(picture), load(path))
+    with Image.open(path) as image:
+        assert torch.equal(load(image), load(path))
 
 
 def test_the_order_shows_in_all_but_rgb_and_grey(shared: Callable[[str], Path]) -> None:
@@ -80,21 +80,21 @@ def test_target_pad_rounds_each_edge_down(size: tuple[int, int], padded: tuple[i
 
 @pytest.mark.parametrize(("longer", "left"), [(8, 0), (9, 0), (10, 1), (11, 2), (12, 2), (13, 2)])
 def test_the_crop_rounds_a_half_to_the_even_number(longer: int, left: int) -> None:
-    picture = drawn("RGB", longer, 8)  # the shorter side has its size already
-    expected = np.asarray(picture)[:, left : left + 8]
-    assert np.array_equal(pixels(plain(8)(picture)), expected)
-    upright = picture.transpose(Image.Transpose.TRANSPOSE)
+    image = drawn("RGB", longer, 8)  # the shorter side has its size already
+    expected = np.asarray(image)[:, left : left + 8]
+    assert np.array_equal(pixels(plain(8)(image)), expected)
+    upright = image.transpose(Image.Transpose.TRANSPOSE)
     assert np.array_equal(pixels(plain(8)(upright)), expected.transpose(1, 0, 2))
 
 
 @pytest.mark.parametrize(("width", "height"), [(30, 19), (19, 30), (100, 64), (31, 31)])
 def test_the_longer_side_is_cut_not_rounded(width: int, height: int) -> None:
-    picture = drawn("RGB", width, height)
+    image = drawn("RGB", width, height)
     sides = [8 * side // min(width, height) for side in (width, height)]
-    resized = picture.resize((sides[0], sides[1]), Image.Resampling.BICUBIC)
+    resized = image.resize((sides[0], sides[1]), Image.Resampling.BICUBIC)
     left, top = (round((side - 8) / 2) for side in sides)
     expected = np.asarray(resized)[top : top + 8, left : left + 8]
-    assert np.array_equal(pixels(plain(8)(picture)), expected)
+    assert np.array_equal(pixels(plain(8)(image)), expected)
 
 
 def test_the_default_is_clip_s_mean_and_std() -> None:
@@ -115,7 +115,7 @@ def test_mean_and_std_may_be_others() -> None:
 
 @example(1, 1, 16, "RGB")
 @given(sides, sides, st.integers(1, 40), st.sampled_from(RESIZABLE))
-def test_every_picture_becomes_a_square_tensor(w: int, h: int, size: int, mode: str) -> None:
+def test_every_image_becomes_a_square_tensor(w: int, h: int, size: int, mode: str) -> None:
     for pad in PIPELINES.values():
         tensor = plain(size, pad=pad)(drawn(mode, w, h))
         assert tensor.shape == (3, size, size)
@@ -143,7 +143,7 @@ def test_target_pad_brings_the_ratio_down(width: int, height: int, ratio: float)
     st.sampled_from([mode for mode in MODES if mode != "LAB"]),
     st.sampled_from([TargetPad(1.25), SquarePad()]),
 )
-def test_padding_puts_zeros_around_the_whole_picture(
+def test_padding_puts_zeros_around_the_whole_image(
     width: int, height: int, mode: str, pad: Callable[[Image.Image], Image.Image]
 ) -> None:
     before = drawn(mode, width, height)
@@ -167,10 +167,10 @@ def test_square_pad_is_at_most_one_pixel_short(width: int, height: int) -> None:
 
 
 @given(sides, sides, st.sampled_from([mode for mode in MODES if mode not in WITHOUT_RANGE]))
-def test_converting_first_is_converting_the_picture_before(w: int, h: int, mode: str) -> None:
-    picture = drawn(mode, w, h)
-    rgb = picture.convert("RGB") if mode != "I;16" else Image.new("RGB", (w, h))
-    first = plain(7, pad=TargetPad(), convert="first")(picture)
+def test_converting_first_is_converting_the_image_before(w: int, h: int, mode: str) -> None:
+    image = drawn(mode, w, h)
+    rgb = image.convert("RGB") if mode != "I;16" else Image.new("RGB", (w, h))
+    first = plain(7, pad=TargetPad(), convert="first")(image)
     assert torch.equal(first, plain(7, pad=TargetPad())(rgb))
 
 
@@ -178,13 +178,13 @@ def test_converting_first_is_converting_the_picture_before(w: int, h: int, mode:
 
 
 def test_a_palette_is_not_interpolated_and_padded_with_its_first_colour() -> None:
-    picture = drawn("P", 9, 40)
-    palette = picture.getpalette() or []
+    image = drawn("P", 9, 40)
+    palette = image.getpalette() or []
     colours = {tuple(palette[start : start + 3]) for start in range(0, 768, 3)}
-    last = pixels(plain(16, pad=SquarePad())(picture))
+    last = pixels(plain(16, pad=SquarePad())(image))
     assert {tuple(colour) for colour in last.reshape(-1, 3).tolist()} <= colours
     assert last[0, 0].tolist() == palette[:3]
-    assert pixels(plain(16, pad=SquarePad(), convert="first")(picture))[0, 0].tolist() == [0, 0, 0]
+    assert pixels(plain(16, pad=SquarePad(), convert="first")(image))[0, 0].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -193,9 +193,9 @@ def test_a_palette_is_not_interpolated_and_padded_with_its_first_colour() -> Non
 def test_a_transparent_palette_changes_nothing(
     tmp_path: Path, suffix: str, transparency: int | bytes
 ) -> None:
-    picture = drawn("P")
-    picture.save(tmp_path / f"without.{suffix}")
-    picture.save(tmp_path / f"with.{suffix}", transparency=transparency)
+    image = drawn("P")
+    image.save(tmp_path / f"without.{suffix}")
+    image.save(tmp_path / f"with.{suffix}", transparency=transparency)
     with Image.open(tmp_path / f"with.{suffix}") as opened:
         assert "transparency" in opened.info
     for options in ({}, {"pad": TargetPad()}, {"convert": "first"}):  # type: dict[str, Any]
@@ -216,18 +216,18 @@ def test_a_transparent_palette_changes_nothing(
     ],
 )
 def test_padding_has_the_zero_of_the_mode(mode: str, value: Any, edge: int) -> None:
-    picture = Image.new(mode, (10, 40), value)
-    last = pixels(plain(20, pad=SquarePad())(picture))
+    image = Image.new(mode, (10, 40), value)
+    last = pixels(plain(20, pad=SquarePad())(image))
     assert (last[:, [0, -1]] == edge).all()
-    first = pixels(plain(20, pad=SquarePad(), convert="first")(picture))
+    first = pixels(plain(20, pad=SquarePad(), convert="first")(image))
     assert (first[:, [0, -1]] == 0).all()
     assert np.array_equal(last[:, 10], first[:, 10])
 
 
 def test_invisible_colours_show_only_if_converted_first() -> None:
-    picture = Image.new("RGBA", (9, 9), (200, 100, 50, 0))
-    assert (pixels(plain(3)(picture)) == 0).all()
-    assert (pixels(plain(3, convert="first")(picture)) == (200, 100, 50)).all()
+    image = Image.new("RGBA", (9, 9), (200, 100, 50, 0))
+    assert (pixels(plain(3)(image)) == 0).all()
+    assert (pixels(plain(3, convert="first")(image)) == (200, 100, 50)).all()
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -249,7 +249,7 @@ def test_values_without_a_range_are_cut_or_refused(tmp_path: Path, mode: str) ->
     Image.fromarray(values.astype(np.int32 if mode == "I" else np.float32)).save(path)
     assert pixels(plain(2)(path))[..., 2].tolist() == [[0, 7], [255, 255]]
     message = rf"deep.tif \(ValueError: mode {mode} has no known range.*convert='last'"
-    with pytest.raises(PictureError, match=message):
+    with pytest.raises(ImageError, match=message):
         clip_transform(2, convert="first")(path)
 
 
@@ -258,9 +258,9 @@ def test_values_without_a_range_are_cut_or_refused(tmp_path: Path, mode: str) ->
 def test_a_pad_of_one_s_own_gets_what_convert_says(mode: str, convert: Any) -> None:
     seen = []
 
-    def pad(picture: Image.Image) -> Image.Image:
-        seen.append(picture.mode)
-        return picture
+    def pad(image: Image.Image) -> Image.Image:
+        seen.append(image.mode)
+        return image
 
     if convert == "last" or mode not in WITHOUT_RANGE:
         clip_transform(4, pad, convert=convert)(drawn(mode))
@@ -278,7 +278,7 @@ def test_a_mode_that_this_pillow_cannot_resize_points_to_the_other_order(
         clip_transform(4)(drawn("I;16"))
 
 
-# Turned and thin pictures
+# Turned and thin images
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -286,29 +286,29 @@ def test_exif_is_honoured_on_request(tmp_path: Path, orientation: int) -> None:
     path = tmp_path / "photo.png"
     exif = Image.Exif()
     exif[0x0112] = orientation
-    picture = drawn("RGB")
-    picture.save(path, exif=exif)
-    assert torch.equal(plain(8)(path), plain(8)(picture))
+    image = drawn("RGB")
+    image.save(path, exif=exif)
+    assert torch.equal(plain(8)(path), plain(8)(image))
     with Image.open(path) as opened:
         turned = ImageOps.exif_transpose(opened)
     honoured = plain(8, pad=TargetPad(), exif=True)(path)
     assert torch.equal(honoured, plain(8, pad=TargetPad())(turned))
-    assert torch.equal(honoured, plain(8, pad=TargetPad())(picture)) == (orientation == 1)
+    assert torch.equal(honoured, plain(8, pad=TargetPad())(image)) == (orientation == 1)
 
 
 @pytest.mark.parametrize("size", [(10_000, 10), (10, 10_000)])
 @pytest.mark.parametrize("pipeline", PIPELINES)
-def test_a_very_thin_picture(size: tuple[int, int], pipeline: str) -> None:
+def test_a_very_thin_image(size: tuple[int, int], pipeline: str) -> None:
     tensor = plain(16, pad=PIPELINES[pipeline])(Image.new("RGB", size, "white"))
     assert tensor.shape == (3, 16, 16)
     assert tensor.max() == (1 if pipeline == "clip" else tensor[:, 8, 8].max())
 
 
-def test_a_pad_that_returns_no_picture_is_named(tmp_path: Path) -> None:
-    def pad(picture: Image.Image) -> Any:
-        return np.asarray(picture)
+def test_a_pad_that_returns_no_image_is_named(tmp_path: Path) -> None:
+    def pad(image: Image.Image) -> Any:
+        return np.asarray(image)
 
-    with pytest.raises(TypeError, match=r"pad=.*pad \w+ returned ndarray, expected a PIL picture"):
+    with pytest.raises(TypeError, match=r"pad=.*pad \w+ returned ndarray, expected a PIL image"):
         clip_transform(8, pad)(drawn("RGB"))
 
 
@@ -320,7 +320,7 @@ def test_a_pad_that_returns_no_picture_is_named(tmp_path: Path) -> None:
         (TargetPad(), "padding makes it 400 x 320 pixels", 400 * 320),
     ],
 )
-def test_a_picture_too_thin_for_the_memory_is_refused(
+def test_a_image_too_thin_for_the_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pad: Any, what: str, count: int
 ) -> None:
     path = tmp_path / "thin.png"
@@ -328,7 +328,7 @@ def test_a_picture_too_thin_for_the_memory_is_refused(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", count // 2)
     assert clip_transform(8, pad)(path).shape == (3, 8, 8)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", count // 2 - 1)
-    with pytest.raises(PictureError, match=f"thin.png .*{what}"):
+    with pytest.raises(ImageError, match=f"thin.png .*{what}"):
         clip_transform(8, pad)(path)
 
 
@@ -341,11 +341,11 @@ def test_it_runs_in_worker_processes(tmp_path: Path) -> None:
     for number, mode in enumerate(("RGB", "L", "P", "RGBA")):
         files.append(tmp_path / f"{number}.png")
         drawn(mode, 10 + number).save(files[-1])
-    [batch] = load_pictures(files, load, [[0, 1, 2, 3]], workers=1)
+    [batch] = load_images(files, load, [[0, 1, 2, 3]], num_workers=1)
     assert torch.equal(batch, torch.stack([load(path) for path in files]))
     files[2].write_bytes(b"<html>")
-    with pytest.raises(PictureError, match=r"^cannot read the picture \S+2.png \(not a picture"):
-        list(load_pictures(files, load, [[0, 1, 2, 3]], workers=1))
+    with pytest.raises(ImageError, match=r"^cannot read the image \S+2.png \(not an image"):
+        list(load_images(files, load, [[0, 1, 2, 3]], num_workers=1))
 
 
 @pytest.mark.parametrize(
@@ -381,9 +381,9 @@ def test_it_prints_all_that_changes_pixels() -> None:
 
 def test_pads_of_one_name_print_their_difference_and_no_address() -> None:
     def functions() -> list[Callable[[Any], Any]]:
-        return [lambda picture: picture, lambda picture: picture.rotate(90)]
+        return [lambda image: image, lambda image: image.rotate(90)]
 
-    for wrap in (lambda pad: clip_transform(8, pad), PictureLoader):  # type: Callable[[Any], Any]
+    for wrap in (lambda pad: clip_transform(8, pad), ImageLoader):  # type: Callable[[Any], Any]
         (one, other), (again, _) = ([wrap(f) for f in functions()] for _ in range(2))
         assert one != again
         assert repr(one) == repr(again) != repr(other)
@@ -391,13 +391,13 @@ def test_pads_of_one_name_print_their_difference_and_no_address() -> None:
 
 
 @pytest.mark.parametrize("convert", ["last", "first"])
-def test_the_picture_stays_as_it_was(convert: Any) -> None:
-    picture = drawn("P")
-    picture.info["transparency"] = b"\0\1\2"
+def test_the_image_stays_as_it_was(convert: Any) -> None:
+    image = drawn("P")
+    image.info["transparency"] = b"\0\1\2"
     load = clip_transform(8, TargetPad(), convert=convert)
-    before = picture.tobytes(), picture.getpalette(), dict(picture.info)
-    assert torch.equal(load(picture), load(picture))
-    assert (picture.tobytes(), picture.getpalette(), dict(picture.info)) == before
+    before = image.tobytes(), image.getpalette(), dict(image.info)
+    assert torch.equal(load(image), load(image))
+    assert (image.tobytes(), image.getpalette(), dict(image.info)) == before
 
 
 # Bad input
@@ -465,8 +465,8 @@ def test_equal_ratios_print_alike(ratio: Any) -> None:
 
 
 @pytest.mark.parametrize("use", [TargetPad(), SquarePad(), clip_transform(8)])
-def test_what_is_no_picture_is_refused(use: Any) -> None:
-    with pytest.raises(TypeError, match=r"picture must be a PIL picture, got ndarray; .*fromarray"):
+def test_what_is_no_image_is_refused(use: Any) -> None:
+    with pytest.raises(TypeError, match=r"image must be a PIL image, got ndarray; .*fromarray"):
         use(np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(ValueError, match="no pixels: its size is 0 x 5"):
         use(Image.new("RGB", (0, 5)))

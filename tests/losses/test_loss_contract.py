@@ -15,16 +15,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusecomp import losses
 from fusecomp.losses import (
-    CosineAlignment,
-    Distill,
+    CombinedLoss,
+    CosineAlignmentLoss,
+    DistillationLoss,
     HardNegativeNCE,
     InfoNCE,
     LearnableTemperature,
-    MultiPositive,
+    MultiPositiveNCE,
     Queue,
-    Sigmoid,
-    TripletMargin,
-    WeightedSum,
+    SigmoidLoss,
+    TripletMarginLoss,
 )
 
 # What losses are made of, and no loss themselves.
@@ -39,20 +39,20 @@ MAKE: dict[str, Callable[[], nn.Module]] = {
         0.2, exclude=("target", "reference"), bank=features()[0], bank_ids=50 + torch.arange(8)
     ),
     "InfoNCE, queue": lambda: InfoNCE(LearnableTemperature(0.2), margin=0.1, queue=Queue(5, 6)),
-    "CosineAlignment": CosineAlignment,
-    "Distill": lambda: Distill(*teacher(), temperature=LearnableTemperature(0.2)),
+    "CosineAlignmentLoss": CosineAlignmentLoss,
+    "DistillationLoss": lambda: DistillationLoss(*teacher(), temperature=LearnableTemperature(0.2)),
     "HardNegativeNCE": lambda: HardNegativeNCE(0.2, beta=0.5),
     "HardNegativeNCE, decoupled": lambda: HardNegativeNCE(
         LearnableTemperature(0.2), alpha=0.0, beta=1.0, exclude=("target", "reference")
     ),
-    "MultiPositive": lambda: MultiPositive(LearnableTemperature(0.2)),
-    "Sigmoid": lambda: Sigmoid(0.2, bias=-1.0),
-    "Sigmoid, as published": lambda: Sigmoid(exclude="target"),
-    "TripletMargin": lambda: TripletMargin(2.5, "hardest"),
-    "TripletMargin, semi-hard": lambda: TripletMargin(2.5, exclude="target"),
-    "TripletMargin, all": lambda: TripletMargin(2.5, "all"),
-    "WeightedSum": lambda: WeightedSum(
-        {"find": (0.3, InfoNCE(LearnableTemperature(0.2))), "align": (2.0, CosineAlignment())}
+    "MultiPositiveNCE": lambda: MultiPositiveNCE(LearnableTemperature(0.2)),
+    "SigmoidLoss": lambda: SigmoidLoss(0.2, bias=-1.0),
+    "SigmoidLoss, as published": lambda: SigmoidLoss(exclude="target"),
+    "TripletMarginLoss": lambda: TripletMarginLoss(2.5, "hardest"),
+    "TripletMarginLoss, semi-hard": lambda: TripletMarginLoss(2.5, exclude="target"),
+    "TripletMarginLoss, all": lambda: TripletMarginLoss(2.5, "all"),
+    "CombinedLoss": lambda: CombinedLoss(
+        {"find": (0.3, InfoNCE(LearnableTemperature(0.2))), "align": (2.0, CosineAlignmentLoss())}
     ),
 }
 BAD = {
@@ -72,9 +72,9 @@ BAD = {
     "unequal devices": (torch.ones(2, 6), torch.ones(2, 6, device="meta")),
 }
 # These have candidates beside the batch, or none at all.
-TAKE_ONE_ROW = {"CosineAlignment", "InfoNCE, bank", "InfoNCE, queue"}
+TAKE_ONE_ROW = {"CosineAlignmentLoss", "InfoNCE, bank", "InfoNCE, queue"}
 # Not every row has a gradient.
-SPARSE = {"TripletMargin, semi-hard"}
+SPARSE = {"TripletMarginLoss, semi-hard"}
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16)
 every_loss = pytest.mark.parametrize("name", MAKE)
 
@@ -342,8 +342,8 @@ def test_ids_of_another_kind_or_device_are_refused(name: str, which: str) -> Non
 # Features that are kept: which argument they are, and what is made with them.
 KEPT: dict[str, Callable[[Tensor], nn.Module]] = {
     "bank": lambda kept: InfoNCE(bank=kept, bank_ids=torch.arange(8)),
-    "queries": lambda kept: Distill(kept, *teacher()[1:]),
-    "targets": lambda kept: Distill(*teacher()[:2], kept, teacher()[3]),
+    "queries": lambda kept: DistillationLoss(kept, *teacher()[1:]),
+    "targets": lambda kept: DistillationLoss(*teacher()[:2], kept, teacher()[3]),
 }
 
 

@@ -15,31 +15,31 @@ from fusecomp import losses
 from fusecomp.losses import InfoNCE, LearnableTemperature, Queue
 from fusecomp.types import Batch
 
-CONFIG = fc.StageConfig(epochs=2, batch_size=4, lr=0.05, optimizer="adam", save_every=1)
+CONFIG = fc.StageConfig(epochs=2, batch_size=4, lr=0.05, optimizer="adam", save_every_steps=1)
 
 
-def pictures(dim: int) -> Tensor:
+def images(dim: int) -> Tensor:
     return torch.randn(IMAGES, dim, generator=torch.Generator().manual_seed(0))
 
 
 def distill() -> nn.Module:
     every = torch.arange(IMAGES)
     pairs = torch.stack((every, (3 * every + 1) % IMAGES), dim=1)
-    return losses.Distill(pictures(3), pairs, pictures(3), every)
+    return losses.DistillationLoss(images(3), pairs, images(3), every)
 
 
 MAKE: dict[str, Callable[[], nn.Module]] = {
     "InfoNCE": lambda: InfoNCE(LearnableTemperature(), True, exclude=("target", "reference")),
-    "InfoNCE, bank": lambda: InfoNCE(bank=pictures(DIM), bank_ids=torch.arange(IMAGES)),
+    "InfoNCE, bank": lambda: InfoNCE(bank=images(DIM), bank_ids=torch.arange(IMAGES)),
     "InfoNCE, queue": lambda: InfoNCE(0.07, exclude="target", queue=Queue(7, DIM)),
-    "CosineAlignment": losses.CosineAlignment,
-    "Distill": distill,
+    "CosineAlignmentLoss": losses.CosineAlignmentLoss,
+    "DistillationLoss": distill,
     "HardNegativeNCE": lambda: losses.HardNegativeNCE(exclude="target"),
-    "MultiPositive": losses.MultiPositive,
-    "Sigmoid": losses.Sigmoid,
-    "TripletMargin": lambda: losses.TripletMargin(1.0, "all"),
-    "WeightedSum": lambda: losses.WeightedSum(
-        {"find": (1.0, losses.MultiPositive()), "align": (0.1, losses.CosineAlignment())}
+    "MultiPositiveNCE": losses.MultiPositiveNCE,
+    "SigmoidLoss": losses.SigmoidLoss,
+    "TripletMarginLoss": lambda: losses.TripletMarginLoss(1.0, "all"),
+    "CombinedLoss": lambda: losses.CombinedLoss(
+        {"find": (1.0, losses.MultiPositiveNCE()), "align": (0.1, losses.CosineAlignmentLoss())}
     ),
 }
 
@@ -89,8 +89,8 @@ def test_copies_of_a_target_train_alike_cached_live_and_in_parts(
 ) -> None:
     """A batch holds targets twice, whose features differ in their last bits where they are live."""
     data = Toy(tmp_path, rows=23)
-    ways: list[dict[str, Any]] = [{}, {"cache": False}, {"micro_batch": 3}]
-    ways += [{"micro_batch": 2, "cache": False}]
+    ways: list[dict[str, Any]] = [{}, {"cache": False}, {"micro_batch_size": 3}]
+    ways += [{"micro_batch_size": 2, "cache": False}]
     found = []
     for way in ways:
         model = fc.ComposedEncoder(encoder(), fc.Combiner(DIM, dropout=0.0))
@@ -99,10 +99,10 @@ def test_copies_of_a_target_train_alike_cached_live_and_in_parts(
             "batch_size": 7,
             "lr": 5e-3,
             "eps": 1e-3,
-            "train": ("fusion", "text"),
+            "trainable": ("fusion", "text"),
         }
         config = replace(CONFIG, **settings, **way)
-        fc.fit(model, data, losses.TripletMargin(mining=mining), config)
+        fc.fit(model, data, losses.TripletMarginLoss(mining=mining), config)
         found.append(model.state_dict())
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=1e-5, atol=1e-5)

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fusecomp.losses import (
-    CosineAlignment,
-    Distill,
+    CosineAlignmentLoss,
+    DistillationLoss,
     HardNegativeNCE,
     InfoNCE,
-    MultiPositive,
+    MultiPositiveNCE,
     Queue,
-    Sigmoid,
-    TripletMargin,
+    SigmoidLoss,
+    TripletMarginLoss,
 )
 
 EXACT = (torch.float64, torch.float32)
@@ -82,24 +82,24 @@ def other(draw: Any, ids: dict[str, Tensor]) -> Case:
     if kind == "sigmoid":
         shared = {"bias": draw(st.sampled_from([-10.0, 0.0, 2.5])), "exclude": exclude}
         shared["temperature"] = temperature
-        return Sigmoid(**shared), partial(by_hand.sigmoid, **shared), ids, temperature / 10
+        return SigmoidLoss(**shared), partial(by_hand.sigmoid, **shared), ids, temperature / 10
     if kind == "multi":
         formula = partial(by_hand.multi_positive, temperature=temperature)
-        return MultiPositive(temperature), formula, ids, temperature
+        return MultiPositiveNCE(temperature), formula, ids, temperature
     if kind == "triplet":
         mining = draw(st.sampled_from(["hardest", "semi-hard", "all"]))
         shared = {"margin": 0.3, "mining": mining, "exclude": exclude}
-        return TripletMargin(**shared), partial(by_hand.triplet_margin, **shared), ids, 1.0
+        return TripletMarginLoss(**shared), partial(by_hand.triplet_margin, **shared), ids, 1.0
     if kind == "distill":
         return distill(ids, temperature, draw(temperatures))
-    return CosineAlignment(), by_hand.cosine_alignment, ids, 1.0
+    return CosineAlignmentLoss(), by_hand.cosine_alignment, ids, 1.0
 
 
 def distill(ids: dict[str, Tensor], temperature: float, teacher_temperature: float) -> Case:
     """A teacher that knows the pairs of the batch."""
     both = torch.stack((ids["reference_ids"], ids["target_ids"]), dim=1).unique(dim=0)
     targets = ids["target_ids"].unique()
-    queries, pictures = features(7, len(both), 3), features(8, len(targets), 3)
+    queries, images = features(7, len(both), 3), features(8, len(targets), 3)
     shared: dict[str, Any] = {
         "temperature": temperature,
         "teacher_temperature": teacher_temperature,
@@ -107,10 +107,10 @@ def distill(ids: dict[str, Tensor], temperature: float, teacher_temperature: flo
     formula = partial(
         by_hand.distill,
         teacher_queries=dict(zip(map(tuple, both.tolist()), numbers(queries), strict=True)),
-        teacher_targets=dict(zip(targets.tolist(), numbers(pictures), strict=True)),
+        teacher_targets=dict(zip(targets.tolist(), numbers(images), strict=True)),
         **shared,
     )
-    return Distill(queries, both, pictures, targets, **shared), formula, ids, temperature
+    return DistillationLoss(queries, both, images, targets, **shared), formula, ids, temperature
 
 
 @settings(max_examples=150, deadline=None)
@@ -121,7 +121,7 @@ def test_every_loss_equals_its_formula(data: st.DataObject) -> None:
     ids = {name: torch.tensor(data.draw(few)) for name in ("target_ids", "reference_ids")}
     dtype, tile = data.draw(st.sampled_from(DTYPES)), data.draw(st.integers(1, 12))
     loss, formula, keywords, temperature = data.draw(st.one_of(info_nce(ids, dim), other(ids)))
-    if isinstance(loss, TripletMargin) and dtype not in EXACT:
+    if isinstance(loss, TripletMarginLoss) and dtype not in EXACT:
         dtype = torch.float32  # ties between rounded features have no order
     pair = features(data.draw(st.integers(0, 999)), 2, rows, dim)
     length = data.draw(st.sampled_from([0.01, 1.0, 100.0]))

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusecomp.losses import (
-    Distill,
+    DistillationLoss,
     HardNegativeNCE,
     InfoNCE,
     LearnableTemperature,
-    MultiPositive,
+    MultiPositiveNCE,
     Queue,
-    Sigmoid,
-    TripletMargin,
+    SigmoidLoss,
+    TripletMarginLoss,
 )
 
 # Losses of logits by temperature, with their formulas in loops.
@@ -40,8 +40,8 @@ SCALED: dict[str, tuple[Callable[..., nn.Module], Callable[..., float]]] = {
         partial(HardNegativeNCE, alpha=1.0, beta=0.5),
         partial(by_hand.hard_negative, alpha=1.0, beta=0.5),
     ),
-    "MultiPositive": (MultiPositive, by_hand.multi_positive),
-    "Sigmoid": (partial(Sigmoid, bias=-1.0), partial(by_hand.sigmoid, bias=-1.0)),
+    "MultiPositiveNCE": (MultiPositiveNCE, by_hand.multi_positive),
+    "SigmoidLoss": (partial(SigmoidLoss, bias=-1.0), partial(by_hand.sigmoid, bias=-1.0)),
 }
 # Those whose rows may leave candidates out.
 EXCLUDING: dict[str, Callable[..., nn.Module]] = {
@@ -50,9 +50,9 @@ EXCLUDING: dict[str, Callable[..., nn.Module]] = {
     "InfoNCE, symmetric, smoothing": partial(InfoNCE, 0.05, True, label_smoothing=0.1),
     "HardNegativeNCE": HardNegativeNCE,
     "HardNegativeNCE, flat": partial(HardNegativeNCE, beta=0.0),
-    "TripletMargin": partial(TripletMargin, 2.5),
-    "TripletMargin, hardest": partial(TripletMargin, 2.5, "hardest"),
-    "TripletMargin, all": partial(TripletMargin, 2.5, "all"),
+    "TripletMarginLoss": partial(TripletMarginLoss, 2.5),
+    "TripletMarginLoss, hardest": partial(TripletMarginLoss, 2.5, "hardest"),
+    "TripletMarginLoss, all": partial(TripletMarginLoss, 2.5, "all"),
 }
 excluding = pytest.mark.parametrize("name", EXCLUDING)
 scaled = pytest.mark.parametrize("name", SCALED)
@@ -69,7 +69,7 @@ def test_tile_exactness(name: str, tile: int, scale: int, monkeypatch: pytest.Mo
     """Eleven rows, an odd width, excluded columns, a last tile that is not full."""
     set_tile(monkeypatch, tile)
     make, formula = SCALED[name]
-    settings: dict[str, Any] = {} if name == "MultiPositive" else {"exclude": "target"}
+    settings: dict[str, Any] = {} if name == "MultiPositiveNCE" else {"exclude": "target"}
     ids = torch.tensor([0, 1, 2, 0, 4, 5, 1, 7, 8, 0, 10])
     inputs = learning(*features(0, 2, 11, 5))
     expected = partial(formula, temperature=1 / scale, **settings)
@@ -96,8 +96,8 @@ CONVERGED: dict[str, Callable[[Tensor], nn.Module]] = {
     "InfoNCE, learning": lambda target: InfoNCE(LearnableTemperature(0.05)),
     "InfoNCE, bank": lambda target: InfoNCE(0.05, bank=target, bank_ids=torch.arange(32)),
     "HardNegativeNCE": lambda target: HardNegativeNCE(0.05),
-    "MultiPositive": lambda target: MultiPositive(0.05),
-    "Sigmoid": lambda target: Sigmoid(0.025, bias=-20.0),
+    "MultiPositiveNCE": lambda target: MultiPositiveNCE(0.05),
+    "SigmoidLoss": lambda target: SigmoidLoss(0.025, bias=-20.0),
 }
 
 
@@ -310,7 +310,7 @@ def test_scale_has_no_dimensions_so_that_decay_can_leave_it_out() -> None:
     for loss in (
         InfoNCE(LearnableTemperature()),
         HardNegativeNCE(LearnableTemperature()),
-        Sigmoid(),
+        SigmoidLoss(),
     ):
         assert all(parameter.ndim == 0 for parameter in loss.parameters())
 
@@ -320,11 +320,11 @@ NOT_FINITE: dict[str, Callable[[], nn.Module]] = {
     "InfoNCE, symmetric": lambda: InfoNCE(symmetric=True, exclude="target", label_smoothing=0.1),
     "InfoNCE, queue": lambda: InfoNCE(queue=Queue(4, DIM)),
     "HardNegativeNCE": HardNegativeNCE,
-    "MultiPositive": MultiPositive,
-    "Sigmoid": Sigmoid,
-    "TripletMargin": TripletMargin,
-    "TripletMargin, all": lambda: TripletMargin(mining="all"),
-    "Distill": lambda: Distill(
+    "MultiPositiveNCE": MultiPositiveNCE,
+    "SigmoidLoss": SigmoidLoss,
+    "TripletMarginLoss": TripletMarginLoss,
+    "TripletMarginLoss, all": lambda: TripletMarginLoss(mining="all"),
+    "DistillationLoss": lambda: DistillationLoss(
         features(3, ROWS, 4),
         torch.stack((IDS["reference_ids"], IDS["target_ids"]), dim=1),
         features(4, ROWS - 1, 4),

@@ -10,7 +10,7 @@ from by_hand import IDS, assert_equals_by_hand, pair, set_tile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusecomp.losses import TripletMargin
+from fusecomp.losses import TripletMarginLoss
 from fusecomp.losses._triplet import _row_keys
 
 MINING: list[Any] = ["hardest", "semi-hard", "all"]
@@ -24,7 +24,7 @@ def test_it_equals_the_formula_in_loops(
     margin: float, mining: Any, exclude: Any, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_tile(monkeypatch, tile)
-    loss = TripletMargin(margin, mining, exclude=exclude)
+    loss = TripletMarginLoss(margin, mining, exclude=exclude)
     settings = {"margin": margin, "mining": mining, "exclude": exclude}
     for seed in range(3):
         formula = partial(by_hand.triplet_margin, **settings)
@@ -37,7 +37,7 @@ def test_mining_picks_one_negative_a_row(mining: Any) -> None:
     angles = torch.tensor([0.5, 0.1, 0.7, 0.6])
     target = torch.stack((angles.cos(), angles.sin()), dim=1).requires_grad_()
     ids = torch.tensor([0, 1, 2, 3])
-    loss = TripletMargin(1.0, mining)(query, target, target_ids=ids)
+    loss = TripletMarginLoss(1.0, mining)(query, target, target_ids=ids)
     cosines = angles.cos().tolist()
     picked = {
         "hardest": [(0, 1), (1, 0), (2, 1), (3, 1)],
@@ -69,9 +69,9 @@ def test_without_ids_equal_targets_are_no_negatives_of_each_other(
     for seed in range(3):
         query, target = pair(seed)
         inputs = query, twice(target).requires_grad_()
-        loss = TripletMargin(margin)(*inputs)
+        loss = TripletMarginLoss(margin)(*inputs)
         assert loss.item() == pytest.approx(formula(*inputs), rel=1e-10)
-        assert loss == TripletMargin(margin)(
+        assert loss == TripletMarginLoss(margin)(
             *inputs, target_ids=torch.tensor([0, 1, 2, 3, 0, 1, 0])
         )
 
@@ -92,7 +92,7 @@ def test_rounding_does_not_decide_which_negatives_there_are(
     target = torch.randn(4, 16, generator=generator, dtype=dtype)[rows]
     ids = {"target_ids": torch.tensor(rows)} if known else {}
     order = torch.randperm(len(rows), generator=generator)
-    loss = TripletMargin(0.7)
+    loss = TripletMarginLoss(0.7)
     moved = {name: value[order] for name, value in ids.items()}
     torch.testing.assert_close(loss(query[order], target[order], **moved), loss(query, target))
     last_bits = 1 + 4 * torch.finfo(dtype).eps * torch.randn(target.shape, generator=generator)
@@ -115,7 +115,7 @@ def test_rows_have_one_key_if_they_are_equal(dtype: torch.dtype) -> None:
 
 def test_compiled_without_ids_and_a_graph_break_it_is_the_same() -> None:
     torch._dynamo.reset()
-    loss = TripletMargin(0.7)
+    loss = TripletMarginLoss(0.7)
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     query, target = pair()
     target = twice(target)
@@ -126,20 +126,20 @@ def test_compiled_without_ids_and_a_graph_break_it_is_the_same() -> None:
 def test_a_row_that_is_not_finite_shows_in_the_loss(mining: Any) -> None:
     query, target = (x.detach() for x in pair())
     query[3, 1] = torch.nan
-    assert TripletMargin(0.2, mining)(query, target).isnan()
+    assert TripletMarginLoss(0.2, mining)(query, target).isnan()
 
 
 @pytest.mark.parametrize("margin", [-0.1, float("nan"), float("inf")])
 def test_a_bad_margin_is_refused(margin: float) -> None:
     with pytest.raises(ValueError, match=f"margin must be finite and not negative, got {margin}"):
-        TripletMargin(margin)
+        TripletMarginLoss(margin)
 
 
 def test_unknown_mining_is_refused() -> None:
     mining: Any = "semihard"
     with pytest.raises(ValueError, match="unknown mining 'semihard'; valid: 'hardest', 'semi"):
-        TripletMargin(mining=mining)
+        TripletMarginLoss(mining=mining)
 
 
 def test_it_prints_its_settings() -> None:
-    assert repr(TripletMargin(0.3, "all")) == "TripletMargin(margin=0.3, mining='all')"
+    assert repr(TripletMarginLoss(0.3, "all")) == "TripletMarginLoss(margin=0.3, mining='all')"

@@ -11,7 +11,7 @@ import fusecomp as fc
 
 @pytest.fixture
 def data(tmp_path: Path) -> Toy:
-    """The toy with real pictures, each of its own colour."""
+    """The toy with real images, each of its own colour."""
     toy = Toy(tmp_path)
     for image_id in toy.image_ids:
         Image.new("RGB", (20, 30), (10 * int(image_id), 0, 200)).save(toy.path(image_id))

@@ -10,7 +10,7 @@ import pytest
 from evaluations import random_evaluation
 
 import fusecomp as fc
-from fusecomp.datasets import CIRR, FashionIQ, without
+from fusecomp.datasets import CIRR, FashionIQ, drop_images
 from fusecomp.evaluation import ProtocolWarning
 from fusecomp.report import comparison_table
 from fusecomp.report._published import PUBLISHED
@@ -102,8 +102,8 @@ def test_what_is_apart_depends_on_ones_own_protocol(tiny_fashioniq: Path) -> Non
     assert reasons["SPRC, BLIP-2"] == "gallery original / val, reference kept / excluded"
 
 
-def test_missing_pictures_set_everything_else_apart(tiny_fashioniq: Path) -> None:
-    data = without(FashionIQ(tiny_fashioniq, "val"), ["Dval00"])
+def test_missing_images_set_everything_else_apart(tiny_fashioniq: Path) -> None:
+    data = drop_images(FashionIQ(tiny_fashioniq, "val"), ["Dval00"])
     table = comparison_table({"mine": random_evaluation(data)})
     assert [row[0] for row in table.rows] == ["mine"]
     assert all("missing not said / 1 of 24 queries" in reason for _, reason in table.apart)

@@ -20,13 +20,13 @@ from PIL import Image
 
 import fusecomp as fc
 from fusecomp.datasets import CIRR, FashionIQ, TripletTable
-from fusecomp.evaluation import describe_protocol, score
+from fusecomp.evaluation import compute_metrics, describe_protocol
 from fusecomp.report import retrieval_page
 
 
 @pytest.fixture
 def data(tiny_fashioniq: Path) -> FashionIQ:
-    """With real pictures, all but one."""
+    """With real images, all but one."""
     data = FashionIQ(tiny_fashioniq, "val")
     for number, image_id in enumerate(data.image_ids):
         if image_id != "Dval00":
@@ -53,7 +53,7 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.cards: list[Card] = []
-        self.pictures: dict[str, str] = {}
+        self.images: dict[str, str] = {}
         self.values: dict[str, list[str]] = {}
         self.requests: list[str] = []
         self.text = ""
@@ -82,8 +82,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         tag, attributes = self._open[-1] if self._open else ("", {})
-        if attributes.get("id") == "pictures":
-            self.pictures = json.loads(data)
+        if attributes.get("id") == "images":
+            self.images = json.loads(data)
         elif tag == "figcaption":
             self.cards[-1].captions.append(data)
         elif any(name == "article" for name, _ in self._open):
@@ -98,15 +98,15 @@ def written(path: Path, evaluation: fc.Evaluation, data: Any, **options: Any) ->
 
 
 def test_a_file_name_that_is_not_utf8_is_spelled_out(tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     for name in (b"a.png", b"b.png", b"caf\xe9.png"):
-        Image.new("RGB", (8, 8)).save(pictures / os.fsdecode(name))
+        Image.new("RGB", (8, 8)).save(images / os.fsdecode(name))
     (tmp_path / "mine.csv").write_text("reference,text,target\na,is b,b\n")
-    data = TripletTable(tmp_path / "mine.csv", pictures)
+    data = TripletTable(tmp_path / "mine.csv", images)
     page = written(tmp_path, random_evaluation(data), data)
     shown = {name for card in page.cards for name, _ in card.figures}
-    assert shown == set(page.pictures) == {"a", "b", "caf\\udce9.png"}
+    assert shown == set(page.images) == {"a", "b", "caf\\udce9.png"}
 
 
 def test_it_shows_what_was_found(data: FashionIQ, tmp_path: Path) -> None:
@@ -164,22 +164,22 @@ def test_a_target_that_was_left_out_is_the_worst(data: FashionIQ, tmp_path: Path
     assert first.ranks is not None
     ranks = first.ranks.clone()
     ranks[5] = -1
-    evaluation = score(replace(evaluation.ranking, tasks=[replace(first, ranks=ranks)]))
+    evaluation = compute_metrics(replace(evaluation.ranking, tasks=[replace(first, ranks=ranks)]))
     page = written(tmp_path, evaluation, data, each=1)
     (card,) = (card for card in page.cards if "worst" in card.kinds)
     assert "target left out of the ranking" in card.text
     assert "dress/5" in card.text
 
 
-def test_pictures_are_in_the_page_once_and_small(data: FashionIQ, tmp_path: Path) -> None:
+def test_images_are_in_the_page_once_and_small(data: FashionIQ, tmp_path: Path) -> None:
     page = written(tmp_path, random_evaluation(data), data)
-    assert set(page.pictures) == {image_id for card in page.cards for image_id, _ in card.figures}
-    for image_id, uri in page.pictures.items():
+    assert set(page.images) == {image_id for card in page.cards for image_id, _ in card.figures}
+    for image_id, uri in page.images.items():
         head, content = uri.split(",")
         assert head == "data:image/jpeg;base64"
-        with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
-            assert picture.size == (144, 144)
-            red, _, blue = picture.convert("RGB").getpixel((72, 120))  # type: ignore[misc]
+        with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+            assert image.size == (144, 144)
+            red, _, blue = image.convert("RGB").getpixel((72, 120))  # type: ignore[misc]
         if image_id == "Dval00":  # cannot be read
             assert (red, blue) == pytest.approx((201, 201), abs=4)
         else:
@@ -205,7 +205,7 @@ def test_texts_and_names_cannot_break_out(data: FashionIQ, tmp_path: Path) -> No
     queries = [replace(q, texts=(HOSTILE,), query_id=HOSTILE) for q in found.task.queries]
     gallery = [HOSTILE if name == image_id else name for name in found.task.gallery]
     task = replace(found.task, name=HOSTILE, queries=queries, gallery=gallery)
-    evaluation = score(replace(evaluation.ranking, tasks=[replace(found, task=task)]))
+    evaluation = compute_metrics(replace(evaluation.ranking, tasks=[replace(found, task=task)]))
 
     class Renamed:
         def path(self, name: str) -> Path:
@@ -214,7 +214,7 @@ def test_texts_and_names_cannot_break_out(data: FashionIQ, tmp_path: Path) -> No
     page = written(tmp_path, evaluation, Renamed(), title=HOSTILE)
     text = (tmp_path / "page.html").read_text()
     assert text.count("<script") == 2
-    assert HOSTILE in page.pictures
+    assert HOSTILE in page.images
     assert all(card.text.count(HOSTILE) == 2 for card in page.cards)
     assert page.text.count(HOSTILE) >= 2
 

@@ -17,7 +17,7 @@ from fusecomp._core.checks import shown
 from fusecomp.report import ablation_table, write_report
 
 
-def test_a_report_holds_every_value_and_links_to_its_pictures(
+def test_a_report_holds_every_value_and_links_to_its_images(
     data: Toy, evaluation: fc.Evaluation, tmp_path: Path
 ) -> None:
     rows = {"one": evaluation, "other": replace(evaluation, metrics={n: 1.0 for n in evaluation})}

@@ -126,7 +126,7 @@ def test_sheets_work_without_targets(data: Toy, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x89PNG\r\n\x1a\n torn"])
-def test_a_missing_or_broken_picture_is_a_grey_box(
+def test_a_missing_or_broken_image_is_a_grey_box(
     data: Toy, tmp_path: Path, content: bytes | None
 ) -> None:
     path = data.path("1")
@@ -137,7 +137,7 @@ def test_a_missing_or_broken_picture_is_a_grey_box(
     assert (201, 201, 201) in colours(tmp_path / "sheet.png")
 
 
-def test_a_picture_too_large_to_open_is_a_grey_box(
+def test_a_image_too_large_to_open_is_a_grey_box(
     data: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("1", (500, 500), 1).save(data.path("1"))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fusecomp as fc
-from fusecomp.datasets import CIRR, FashionIQ, without
+from fusecomp.datasets import CIRR, FashionIQ, drop_images
 from fusecomp.evaluation import ProtocolWarning, bootstrap, describe_protocol
 from fusecomp.report import Table, ablation_table, interval_table
 
@@ -69,13 +69,13 @@ def test_another_protocol_is_set_apart_and_warned_of(tiny_fashioniq: Path) -> No
         "plain": random_evaluation(plain),
         "again": random_evaluation(plain, seed=1),
         "easier": random_evaluation(FashionIQ(tiny_fashioniq, "val", gallery="val")),
-        "fewer": random_evaluation(without(plain, ["Dval00"])),
+        "fewer": random_evaluation(drop_images(plain, ["Dval00"])),
     }
     with pytest.warns(ProtocolWarning) as caught:
         table = ablation_table(rows)
     assert [str(warning.message) for warning in caught] == [
         "'easier' and 'plain' do not compare: gallery val / original",
-        "'fewer' and 'plain' do not compare: missing 1 of 24 queries, 1 of 36 gallery pictures "
+        "'fewer' and 'plain' do not compare: missing 1 of 24 queries, 1 of 36 gallery images "
         "/ not said",
     ]
     assert {warning.filename for warning in caught} == {__file__}

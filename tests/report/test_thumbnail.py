@@ -1,4 +1,4 @@
-"""A picture on a sheet or page: as it is, or a grey box where it cannot be read."""
+"""An image on a sheet or page: as it is, or a grey box where it cannot be read."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "a.png"
 
 
-def test_a_picture_keeps_its_shape_in_the_middle_of_a_white_square(path: Path) -> None:
+def test_a_image_keeps_its_shape_in_the_middle_of_a_white_square(path: Path) -> None:
     Image.new("RGB", (20, 40), "red").save(path)
     box = thumbnail(path, "a", 60)
     assert box.size == (60, 60)
@@ -29,7 +29,7 @@ def test_a_picture_keeps_its_shape_in_the_middle_of_a_white_square(path: Path) -
 
 
 @pytest.mark.parametrize("share", [0.2, 0.7])
-def test_a_picture_beyond_pillow_s_limit_is_a_grey_box(
+def test_a_image_beyond_pillow_s_limit_is_a_grey_box(
     path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
     Image.new("RGB", (200, 400)).save(path)
@@ -54,7 +54,7 @@ def test_whatever_decoding_raises_is_a_grey_box(
 
 
 @pytest.mark.parametrize("error", [MemoryError, ImportError])
-def test_what_is_not_the_picture_s_fault_passes(
+def test_what_is_not_the_image_s_fault_passes(
     path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     Image.new("L", (20, 40)).save(path)
@@ -64,7 +64,7 @@ def test_what_is_not_the_picture_s_fault_passes(
 
 
 def test_a_palette_with_a_transparency_for_each_colour_is_shown(path: Path) -> None:
-    picture = Image.new("P", (20, 20), 1)
-    picture.putpalette([0, 0, 0, 0, 0, 255])
-    picture.save(path, transparency=b"\x00\x80")
+    image = Image.new("P", (20, 20), 1)
+    image.putpalette([0, 0, 0, 0, 0, 255])
+    image.save(path, transparency=b"\x00\x80")
     assert thumbnail(path, "a", 60).getpixel((30, 30)) == (0, 0, 255)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fusecomp.retrieval import rank_targets, search
+from fusecomp.retrieval import search, search_targets
 
 WIDTH = 5
 # Rows of length 0, 1 or 2 in whole numbers: their cosines are exact, so ties are true ties.
@@ -98,7 +98,7 @@ def test_the_rank_is_the_place_in_the_full_ranking(
     index = st.integers(-1, size - 1)
     targets = torch.tensor(data.draw(st.lists(index, min_size=count, max_size=count)))
     subsets = problem.pop("candidates")
-    ranked = rank_targets(targets=targets, subsets=subsets, **problem)
+    ranked = search_targets(targets=targets, subsets=subsets, **problem)
     scores, indices = search(**problem)
     assert torch.equal(ranked.scores, scores)
     assert torch.equal(ranked.indices, indices)
@@ -200,7 +200,7 @@ def test_equal_gallery_rows_stand_in_the_order_of_the_gallery(
     indices = search(query, gallery, k=size)[1]
     place = indices.argsort(dim=1)[:, twins]
     assert (place.diff(dim=1) == 1).all()
-    ranks = rank_targets(query, gallery, twins[-1].expand(queries), k=1).ranks
+    ranks = search_targets(query, gallery, twins[-1].expand(queries), k=1).ranks
     assert torch.equal(ranks, place[:, -1] + 1)
 
 
@@ -212,7 +212,7 @@ def test_what_is_asked_for_may_exceed_the_gallery() -> None:
 
 
 def test_with_everything_excluded_nothing_is_found() -> None:
-    ranked = rank_targets(
+    ranked = search_targets(
         torch.ones(1, 2), torch.ones(2, 2), torch.tensor([1]), 2, exclude=torch.tensor([[0, 1]])
     )
     assert ranked.indices.tolist() == [[-1, -1]]
@@ -311,12 +311,12 @@ def test_indices_that_do_not_fit_are_refused(name: str, bad: str) -> None:
         if name == "candidates":
             search(GOOD, GOOD, k=1, candidates=indices)
         else:
-            rank_targets(GOOD, GOOD, k=1, **arguments)
+            search_targets(GOOD, GOOD, k=1, **arguments)
 
 
 def test_one_target_a_query() -> None:
     with pytest.raises(ValueError, match=r"targets must be \[Q\], got \[2, 1\]"):
-        rank_targets(GOOD, GOOD, torch.tensor([[0], [1]]), k=1)
+        search_targets(GOOD, GOOD, torch.tensor([[0], [1]]), k=1)
 
 
 @pytest.mark.parametrize("name", ["query", "gallery", "exclude", "subsets", "targets"])
@@ -329,7 +329,7 @@ def test_what_is_no_tensor_is_named(name: str) -> None:
     }
     arguments[name] = arguments[name].numpy()
     with pytest.raises(TypeError, match=f"{name} must be a torch tensor, got ndarray"):
-        rank_targets(**arguments)
+        search_targets(**arguments)
 
 
 def test_candidates_that_are_no_tensor_are_named() -> None:
@@ -365,7 +365,7 @@ def test_a_gpu_ranks_large_galleries_as_a_cpu_does(cuda: torch.device) -> None:
     exclude = torch.randint(-1, 5000, (600, 3), generator=generator)
     problem: dict[str, Any] = {"query": query, "gallery": gallery, "targets": targets, "k": 50}
     problem["exclude"] = exclude
-    here, there = rank_targets(**problem), rank_targets(**moved(problem, cuda))
+    here, there = search_targets(**problem), search_targets(**moved(problem, cuda))
     assert torch.equal(there.indices.cpu(), here.indices)
     assert torch.equal(there.ranks.cpu(), here.ranks)
     torch.testing.assert_close(there.scores.cpu(), here.scores)
@@ -376,7 +376,7 @@ def test_features_with_a_graph_are_searched_without_it() -> None:
     targets = torch.arange(3)
     for find in (
         lambda q, g: search(q, g, 2),
-        lambda q, g: rank_targets(q, g, targets, 2, exclude=targets, subsets=targets)[:3],
+        lambda q, g: search_targets(q, g, targets, 2, exclude=targets, subsets=targets)[:3],
     ):
         found = find(query, gallery)
         assert not any(part.requires_grad for part in found)

@@ -19,7 +19,7 @@ def test_the_rows_are_those_of_the_paper(tmp_path: Path) -> None:
         data,
         data,
         loss=fc.InfoNCE(),
-        stage1=replace(CONFIG, train="text"),
+        stage1=replace(CONFIG, trainable="text"),
         stage2=CONFIG,
         workdir=tmp_path / "run",
     )

@@ -39,14 +39,16 @@ def cases(draw: Any) -> Case:
         batch_size=size,
         lr=0.05,
         optimizer="sgd",
-        train=draw(st.sampled_from([("both", "fusion"), "text", ("image", "fusion"), "fusion"])),
+        trainable=draw(
+            st.sampled_from([("both", "fusion"), "text", ("image", "fusion"), "fusion"])
+        ),
         encoder_mode=draw(st.sampled_from(["eval", "train"])),
-        micro_batch=draw(st.none() | st.integers(1, size)),
+        micro_batch_size=draw(st.none() | st.integers(1, size)),
         drop_last=draw(st.booleans()),
         unique_targets=draw(st.booleans()),
-        checkpointing=draw(st.booleans()),
+        gradient_checkpointing=draw(st.booleans()),
         cache=draw(st.booleans()),
-        clip=draw(st.none() | st.just(0.5)),
+        max_grad_norm=draw(st.none() | st.just(0.5)),
         seed=draw(st.integers(0, 99)),
     )
     rows, count = draw(st.integers(size, 3 * size)), draw(st.integers(1, 3))
@@ -108,7 +110,7 @@ def written_out(root: Path, case: Case) -> tuple[dict[str, Tensor], dict[str, Te
         )
         pairs = [(p, g) for p, g in zip(learning, gradients, strict=True) if g is not None]
         norm = torch.cat([g.flatten() for _, g in pairs]).norm()
-        shrink = min(1.0, (case.config.clip or torch.inf) / (norm.item() + 1e-6))
+        shrink = min(1.0, (case.config.max_grad_norm or torch.inf) / (norm.item() + 1e-6))
         for parameter, gradient in pairs:
             parameter.data -= case.config.lr * shrink * gradient
     return before, all_weights(model, loss)

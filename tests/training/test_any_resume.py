@@ -33,11 +33,11 @@ LOSSES: dict[str, Any] = {
     ),
     "queue": lambda: fc.InfoNCE(0.1, queue=fc.losses.Queue(8, DIM)),
     "hard negatives": lambda: fc.losses.HardNegativeNCE(0.1),
-    "sigmoid": lambda: fc.losses.Sigmoid(),
-    "several positives": lambda: fc.losses.MultiPositive(0.1),
-    "semi-hard": lambda: fc.losses.TripletMargin(0.2),
-    "sum": lambda: fc.losses.WeightedSum(
-        {"a": (0.7, fc.InfoNCE(0.1)), "b": (0.3, fc.losses.CosineAlignment())}
+    "sigmoid": lambda: fc.losses.SigmoidLoss(),
+    "several positives": lambda: fc.losses.MultiPositiveNCE(0.1),
+    "semi-hard": lambda: fc.losses.TripletMarginLoss(0.2),
+    "sum": lambda: fc.losses.CombinedLoss(
+        {"a": (0.7, fc.InfoNCE(0.1)), "b": (0.3, fc.losses.CosineAlignmentLoss())}
     ),
     "function": lambda: plain,
 }
@@ -72,24 +72,26 @@ def cases(draw: Any) -> Case:
         batch_size=size,
         lr=0.02,
         optimizer=draw(st.sampled_from(["adam", "adamw", "sgd"])),
-        train=draw(st.sampled_from([("both", "fusion"), "text", ("image", "fusion"), "fusion"])),
+        trainable=draw(
+            st.sampled_from([("both", "fusion"), "text", ("image", "fusion"), "fusion"])
+        ),
         encoder_mode=draw(st.sampled_from(["eval", "train"])),
-        micro_batch=draw(st.none() | st.integers(1, size)),
+        micro_batch_size=draw(st.none() | st.integers(1, size)),
         drop_last=draw(st.booleans()),
         unique_targets=draw(st.booleans()),
-        checkpointing=draw(st.booleans()),
+        gradient_checkpointing=draw(st.booleans()),
         cache=cache,
-        clip=draw(st.none() | st.just(0.5)),
-        schedule=draw(st.sampled_from(["constant", "cosine", "linear"])),
-        warmup=draw(st.sampled_from([0, 3])),
-        ema=draw(st.none() | st.just(0.9)),
+        max_grad_norm=draw(st.none() | st.just(0.5)),
+        lr_schedule=draw(st.sampled_from(["constant", "cosine", "linear"])),
+        warmup_steps=draw(st.sampled_from([0, 3])),
+        ema_decay=draw(st.none() | st.just(0.9)),
         metric=draw(st.none() | st.just(("recall@5", "mean"))) if validated else None,
-        keep=draw(st.integers(1, 2)),
+        keep_best=draw(st.integers(1, 2)),
         patience=draw(st.none() | st.integers(1, 2)) if validated else None,
-        eval_every=draw(st.integers(1, 2)),
-        save_every=draw(st.none() | st.integers(1, 4)),
+        eval_every_epochs=draw(st.integers(1, 2)),
+        save_every_steps=draw(st.none() | st.integers(1, 4)),
         seed=draw(st.integers(0, 99)),
-        workers=0,
+        num_workers=0,
     )
     return Case(
         config,
@@ -152,8 +154,8 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(
 ) -> None:
     root = Path(tempfile.mkdtemp())
     # BatchNorm needs two rows of each share and part.
-    exact = case.config.encoder_mode == "eval" or case.config.train == "fusion"
-    if not exact and (case.count > 1 or case.config.micro_batch is not None):
+    exact = case.config.encoder_mode == "eval" or case.config.trainable == "fusion"
+    if not exact and (case.count > 1 or case.config.micro_batch_size is not None):
         case = replace(case, config=replace(case.config, encoder_mode="eval"))
     run = on_all(two, three, case.count)
     straight = run(train, root, case, root / "straight", -1)
@@ -174,7 +176,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(
 def test_cached_or_live_it_learns_the_same(two: Processes, three: Processes, case: Case) -> None:
     """Where ``load`` draws nothing: features that are looked up are those that are computed."""
     root = Path(tempfile.mkdtemp())
-    config = replace(case.config, encoder_mode="eval", patience=None, save_every=None)
+    config = replace(case.config, encoder_mode="eval", patience=None, save_every_steps=None)
     run = on_all(two, three, case.count)
     results = []
     for cache in (False, True):

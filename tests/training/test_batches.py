@@ -14,7 +14,7 @@ from raising import own_error
 from toy import DIM, IMAGES, Toy, assert_same, encoder
 
 import fusecomp as fc
-from fusecomp.images._loading import PictureError
+from fusecomp.images._loading import ImageError
 from fusecomp.training import _batches, batches
 
 CONFIG = fc.StageConfig(epochs=2, batch_size=4, lr=0.1)
@@ -77,7 +77,7 @@ def test_dropping_the_only_batch_names_the_way_out() -> None:
         plan(50, config, 0)
 
 
-def test_live_inputs_are_pictures_and_strings(tmp_path: Path) -> None:
+def test_live_inputs_are_images_and_strings(tmp_path: Path) -> None:
     data = Toy(tmp_path)
     model = encoder()
     by_id = {triplet.query_id: triplet for triplet in data.triplets(epoch=1)}
@@ -203,28 +203,28 @@ def test_start_leaves_out_the_first_batches(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_worker_processes_change_nothing(tmp_path: Path) -> None:
     data = Toy(tmp_path)
-    alone = list(batches(data, encoder(), replace(CONFIG, workers=0), epoch=0))
-    helped = list(batches(data, encoder(), replace(CONFIG, workers=2), epoch=0))
+    alone = list(batches(data, encoder(), replace(CONFIG, num_workers=0), epoch=0))
+    helped = list(batches(data, encoder(), replace(CONFIG, num_workers=2), epoch=0))
     for one, other in zip(alone, helped, strict=True):
         assert torch.equal(one.reference, other.reference)
         assert torch.equal(one.target, other.target)
 
 
-def test_missing_pictures_are_counted_and_named(tmp_path: Path) -> None:
+def test_missing_images_are_counted_and_named(tmp_path: Path) -> None:
     data = Toy(tmp_path, rows=IMAGES)
     (tmp_path / "3.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of \d+ pictures are missing.*3\.png"):
+    with pytest.raises(FileNotFoundError, match=r"1 of \d+ images are missing.*3\.png"):
         next(batches(data, encoder(), CONFIG, epoch=0))
 
 
-def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+def test_a_broken_image_is_named(tmp_path: Path) -> None:
     class Named(Toy):
         def path(self, image_id: str) -> Path:
             return self.root / ("broken.png" if image_id == "1" else f"{image_id}.png")
 
     data = Named(tmp_path)
     (tmp_path / "broken.png").touch()
-    with pytest.raises(PictureError, match=r"broken\.png"):
+    with pytest.raises(ImageError, match=r"broken\.png"):
         list(batches(data, encoder(), CONFIG, epoch=0))
 
 
@@ -260,25 +260,25 @@ class Crop:
         return torch.tensor([random.random(), np.random.rand(), torch.rand(()).item(), 0.0])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_random_loading_is_a_function_of_seed_epoch_and_picture(
-    tmp_path: Path, workers: int
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_random_loading_is_a_function_of_seed_epoch_and_image(
+    tmp_path: Path, num_workers: int
 ) -> None:
     data = Toy(tmp_path)
     live = fc.DualEncoder(torch.nn.Linear(4, DIM), torch.nn.Identity(), load=Crop())
 
-    def pictures(global_seed: int, epoch: int, workers: int, start: int = 0) -> torch.Tensor:
+    def images(global_seed: int, epoch: int, num_workers: int, start: int = 0) -> torch.Tensor:
         torch.manual_seed(global_seed)
         random.seed(global_seed)
-        config = replace(CONFIG, workers=workers)
+        config = replace(CONFIG, num_workers=num_workers)
         return torch.cat([b.target for b in batches(data, live, config, epoch, start)])
 
-    expected = pictures(0, epoch=0, workers=0)
+    expected = images(0, epoch=0, num_workers=0)
     targets = {triplet.target_id for triplet in data.triplets()}
     assert len(expected.unique()) == 3 * len(targets) + 1
-    assert torch.equal(pictures(1, epoch=0, workers=workers), expected)
-    assert torch.equal(pictures(1, epoch=0, workers=workers, start=1), expected[4:])
-    assert not torch.equal(pictures(0, epoch=1, workers=workers), expected)
+    assert torch.equal(images(1, epoch=0, num_workers=num_workers), expected)
+    assert torch.equal(images(1, epoch=0, num_workers=num_workers, start=1), expected[4:])
+    assert not torch.equal(images(0, epoch=1, num_workers=num_workers), expected)
 
 
 @given(st.lists(st.integers(0, 8), min_size=4, max_size=60), st.integers(2, 10), st.integers(0, 3))

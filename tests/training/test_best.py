@@ -50,7 +50,7 @@ def test_several_best_weights_by_several_metrics(
     rows = [(1, 9), (4, 5), (3, 7), (2, 8)]
     scripted(monkeypatch, [{"recall@1": a, "recall@5": b} for a, b in rows])
     data, folder = Toy(tmp_path), tmp_path / "run"
-    config = replace(CONFIG, metric=("recall@1", "recall@5"), keep=2)
+    config = replace(CONFIG, metric=("recall@1", "recall@5"), keep_best=2)
     states: dict[int, dict[str, Tensor]] = {}
 
     class Watch:
@@ -83,7 +83,7 @@ def test_better_weights_do_not_pile_up_between_checkpoints(
         def on_epoch(self, trainer: fc.Trainer, record: dict[str, float]) -> None:
             there.append(sorted(path.stem for path in (folder / "best").iterdir()))
 
-    config = replace(CONFIG, epochs=8, save_every=6)
+    config = replace(CONFIG, epochs=8, save_every_steps=6)
     fit(tmp_path, config, validation=data, workdir=folder, callbacks=[Watch()])
     names = [f"mean-epoch-{epoch}" for epoch in range(9)]
     # After six steps, in the third epoch, the checkpoint knows of the second epoch's weights.

@@ -26,7 +26,7 @@ class Journal:
         self.calls.append("step")
 
     def on_evaluation(self, trainer: fc.Trainer, evaluation: fc.Evaluation) -> None:
-        assert evaluation.headline in evaluation
+        assert evaluation.default_metric in evaluation
         self.calls.append("evaluation")
 
     def on_epoch(self, trainer: fc.Trainer, record: dict[str, float]) -> None:

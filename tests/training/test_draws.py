@@ -96,8 +96,8 @@ STEPS = 3 * 3
     cache=st.booleans(),
     more=st.fixed_dictionaries(
         {
-            "ema": st.sampled_from([None, 0.8]),
-            "micro_batch": st.sampled_from([None, 2]),
+            "ema_decay": st.sampled_from([None, 0.8]),
+            "micro_batch_size": st.sampled_from([None, 2]),
             "encoder_mode": st.sampled_from(["eval", "train"]),
             "patience": st.sampled_from([None, 1]),
             "seed": st.integers(0, 2**40),
@@ -112,7 +112,7 @@ def test_a_run_that_draws_everywhere_resumes_to_the_bit(
     more: dict[str, Any],
 ) -> None:
     root = tmp_path_factory.mktemp("run")
-    config = replace(CONFIG, train=train, cache=cache, save_every=1, **more)
+    config = replace(CONFIG, trainable=train, cache=cache, save_every_steps=1, **more)
     whole = fit(root, config, stir_by=1)
     try:
         resumed = fit(root, config, stir_by=2, stop=stop, workdir=root / "work")
@@ -124,8 +124,11 @@ def test_a_run_that_draws_everywhere_resumes_to_the_bit(
 
 @pytest.mark.parametrize("train", ["image", "fusion"])
 def test_the_number_of_workers_changes_nothing(tmp_path: Path, train: str) -> None:
-    config = replace(CONFIG, train=train, cache=train == "fusion", epochs=2)
-    runs = [fit(tmp_path, replace(config, workers=workers), stir_by=workers) for workers in (0, 2)]
+    config = replace(CONFIG, trainable=train, cache=train == "fusion", epochs=2)
+    runs = [
+        fit(tmp_path, replace(config, num_workers=num_workers), stir_by=num_workers)
+        for num_workers in (0, 2)
+    ]
     assert runs[0].history == runs[1].history
     assert_equal_weights(runs[0].model, runs[1].model)
 
@@ -141,7 +144,7 @@ class Scores:
 def test_validation_draws_other_numbers_in_other_epochs_and_by_other_seeds(tmp_path: Path) -> None:
     scores = Scores()
     for seed in (0, 1):
-        config = replace(CONFIG, train="image", cache=False, lr=1e-30, seed=seed)
+        config = replace(CONFIG, trainable="image", cache=False, lr=1e-30, seed=seed)
         fc.fit(
             plain_model(), Toy(tmp_path), fc.InfoNCE(), config, Toy(tmp_path), callbacks=[scores]
         )
@@ -154,35 +157,35 @@ def plain_model() -> fc.ComposedEncoder:
 
 
 READS: dict[str, Callable[[fc.ComposedEncoder, Toy, int], list[Tensor]]] = {
-    "query": lambda m, data, _: [m.query([data.path("3"), data.path("4")], ["word 1"] * 2)],
-    "gallery": lambda m, data, _: [m.gallery([data.path(i) for i in data.image_ids])],
-    "evaluate": lambda m, data, workers: [
-        fc.evaluate(m, data, workers=workers).ranking.tasks[0].scores
+    "query": lambda m, data, _: [m.encode_query([data.path("3"), data.path("4")], ["word 1"] * 2)],
+    "gallery": lambda m, data, _: [m.encode_gallery([data.path(i) for i in data.image_ids])],
+    "evaluate": lambda m, data, num_workers: [
+        fc.evaluate(m, data, num_workers=num_workers).ranking.tasks[0].scores
     ],
-    "build": lambda m, data, workers: [
-        fc.CachedEncoder.build(m.encoder, data, workers=workers).image.features
+    "build": lambda m, data, num_workers: [
+        fc.CachedEncoder.build(m.encoder, data, num_workers=num_workers).image.features
     ],
-    "skip": lambda m, data, workers: [
-        fc.rank(m, data, workers=workers, on_error="skip").tasks[0].scores
+    "skip": lambda m, data, num_workers: [
+        fc.rank(m, data, num_workers=num_workers, on_error="skip").tasks[0].scores
     ],
-    "batches": lambda m, data, workers: [
+    "batches": lambda m, data, num_workers: [
         batch.target
-        for batch in batches(data, m.encoder, replace(CONFIG, workers=workers), epoch=1)
+        for batch in batches(data, m.encoder, replace(CONFIG, num_workers=num_workers), epoch=1)
     ],
 }
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("name", READS)
 def test_what_load_draws_belongs_to_the_image_wherever_it_is_loaded(
-    tmp_path: Path, name: str, workers: int
+    tmp_path: Path, name: str, num_workers: int
 ) -> None:
     model, data = plain_model(), Toy(tmp_path)
     read = READS[name]
     results = []
     for number in (0, 2):
         stir(number)
-        results.append(torch.cat(read(model, data, workers if number else 0)))
+        results.append(torch.cat(read(model, data, num_workers if number else 0)))
         after = noise()
         stir(number)
         assert noise() == after
@@ -192,8 +195,8 @@ def test_what_load_draws_belongs_to_the_image_wherever_it_is_loaded(
 def test_a_gallery_s_images_draw_what_the_cache_of_them_does(tmp_path: Path) -> None:
     model, data = plain_model(), Toy(tmp_path)
     cached = fc.ComposedEncoder(fc.CachedEncoder.build(model.encoder, data), fc.Sum())
-    gallery = model.gallery([data.path(image_id) for image_id in data.image_ids])
-    torch.testing.assert_close(gallery, cached.gallery(data.image_ids))
+    gallery = model.encode_gallery([data.path(image_id) for image_id in data.image_ids])
+    torch.testing.assert_close(gallery, cached.encode_gallery(data.image_ids))
 
 
 def test_streams_of_two_threads_do_not_mix(tmp_path: Path) -> None:
@@ -201,13 +204,13 @@ def test_streams_of_two_threads_do_not_mix(tmp_path: Path) -> None:
     data = Toy(tmp_path)
 
     def train(seed: int) -> Tensor:
-        config = replace(CONFIG, train=("both", "fusion"), encoder_mode="train", seed=seed)
+        config = replace(CONFIG, trainable=("both", "fusion"), encoder_mode="train", seed=seed)
         run = fc.fit(models[seed], data, fc.InfoNCE(0.1), config, data)
         return torch.cat([weight.flatten() for weight in run.model.state_dict().values()])
 
     def gallery(seed: int) -> Tensor:
         paths = [data.path(image_id) for image_id in data.image_ids]
-        return torch.stack([models[seed].gallery(paths) for _ in range(20)])
+        return torch.stack([models[seed].encode_gallery(paths) for _ in range(20)])
 
     tasks: list[tuple[Callable[[int], Tensor], int]]
     tasks = [(train, 0), (train, 1), (gallery, 2), (gallery, 3)]

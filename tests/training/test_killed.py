@@ -22,16 +22,16 @@ CONFIG = fc.StageConfig(
     epochs=6,
     batch_size=4,
     lr=0.05,
-    train=("text", "fusion"),
-    schedule="cosine",
-    warmup=2,
-    clip=1.0,
-    ema=0.9,
-    micro_batch=2,
+    trainable=("text", "fusion"),
+    lr_schedule="cosine",
+    warmup_steps=2,
+    max_grad_norm=1.0,
+    ema_decay=0.9,
+    micro_batch_size=2,
     encoder_mode="train",
     metric=("recall@1", "recall@5"),
-    keep=2,
-    save_every=1,
+    keep_best=2,
+    save_every_steps=1,
 )
 # A fork of a process that has imported everything starts at once.
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -129,7 +129,7 @@ def assert_same_files(one: Path, other: Path, where: str) -> None:
 def test_killed_at_any_moment_and_resumed_equals_never_killed(
     tmp_path: Path, count: int, save_every: int | None, kills: int
 ) -> None:
-    config = replace(CONFIG, save_every=save_every)
+    config = replace(CONFIG, save_every_steps=save_every)
     finish(start(tmp_path, tmp_path / "warm-up", config, count))
     began = time.monotonic()
     finish(start(tmp_path, tmp_path / "straight", config, count, pause=0.0))

@@ -27,7 +27,7 @@ def test_only_what_is_named_learns(
 ) -> None:
     model = composed()
     before = weights(model)
-    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train))
+    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable=train))
     moved = changed(before, weights(model))
     groups = {"fusion" if n.startswith("fusion") else ".".join(n.split(".")[:2]) for n in moved}
     assert groups == expected
@@ -41,7 +41,7 @@ def test_naming_nothing_raises(tmp_path: Path, train: str | tuple[str, ...]) -> 
     cached = fc.CachedEncoder.build(encoder(), Toy(tmp_path))
     model = fc.ComposedEncoder(cached, fc.Combiner(DIM))
     with pytest.raises(ValueError, match=r"towers|nothing that can learn"):
-        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train))
+        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable=train))
 
 
 class Scaled(nn.Module):
@@ -70,14 +70,14 @@ def test_heads_learn_whenever_a_tower_learns(
 ) -> None:
     model = headed()
     before = weights(model.encoder)  # type: ignore[arg-type]
-    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train))
+    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable=train))
     after = weights(model.encoder)  # type: ignore[arg-type]
     assert {name.split(".")[0] for name in changed(before, after)} == learning
 
 
 def moved_by(model: fc.ComposedEncoder, root: Path, train: str | tuple[str, ...]) -> set[str]:
     before = weights(model)
-    fc.fit(model, Toy(root), fc.InfoNCE(0.1), replace(CONFIG, train=train))
+    fc.fit(model, Toy(root), fc.InfoNCE(0.1), replace(CONFIG, trainable=train))
     return changed(before, weights(model))
 
 
@@ -114,7 +114,7 @@ def test_nothing_left_to_learn_is_an_error(tmp_path: Path, train: str | tuple[st
         r"requires_grad_\(True\)"
     )
     with pytest.raises(ValueError, match=message):
-        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train))
+        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable=train))
     model.encoder.image.requires_grad_(True)  # type: ignore[attr-defined]
     assert moved_by(model, tmp_path, train) == IMAGE
 
@@ -133,7 +133,7 @@ def test_what_a_trainer_froze_is_not_frozen_by_the_user(tmp_path: Path) -> None:
     model.encoder.image.bias.requires_grad_(False)  # type: ignore[attr-defined]
     # A loop of one's own leaves the model in the state of its stage.
     for train in ("text", "fusion", "image"):
-        stepped(model, tmp_path, train=train)
+        stepped(model, tmp_path, trainable=train)
     assert not model.encoder.text.embedding.weight.requires_grad  # type: ignore[attr-defined]
     assert moved_by(model, tmp_path, "both") == TEXT | {"encoder.image.weight"}
     # The user may freeze and unfreeze in between.
@@ -151,7 +151,7 @@ def test_a_trainer_made_within_a_run_sees_what_the_user_froze(tmp_path: Path) ->
 
     class Another:
         def on_step(self, trainer: fc.Trainer, loss: Tensor) -> None:
-            config = replace(CONFIG, train=("both", "fusion"))
+            config = replace(CONFIG, trainable=("both", "fusion"))
             other = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), config)
             learning.append(set(other._learning))
 
@@ -177,7 +177,7 @@ def test_half_precision_does_not_learn(
     (loss if part == "loss" else model.get_submodule(part)).to(dtype)
     message = rf"^{named} is {dtype} and would learn.*float32.*precision='bf16'"
     with pytest.raises(ValueError, match=message):
-        fc.Trainer(model, Toy(tmp_path), loss, replace(CONFIG, train=train))
+        fc.Trainer(model, Toy(tmp_path), loss, replace(CONFIG, trainable=train))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
@@ -211,4 +211,4 @@ def test_weights_of_inference_mode_may_be_frozen_but_not_learn(tmp_path: Path) -
     with pytest.raises(
         ValueError, match=r"encoder\.image\.weight was made in torch\.inference_mode"
     ):
-        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train="image"))
+        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable="image"))

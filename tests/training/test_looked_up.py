@@ -24,7 +24,7 @@ def test_cached_equals_computed(
     data = Toy(tmp_path)
     for model, cache in zip(models, (True, False), strict=True):
         # Adam would turn rounding noise in tiny gradients into other weights.
-        config = replace(CONFIG, train=train, cache=cache, optimizer="sgd")
+        config = replace(CONFIG, trainable=train, cache=cache, optimizer="sgd")
         fc.fit(model, data, fc.InfoNCE(0.1), config, validation=data)
     for name, tensor in models[0].state_dict().items():
         torch.testing.assert_close(tensor, models[1].state_dict()[name], rtol=1e-4, atol=1e-5)
@@ -79,19 +79,21 @@ def test_20_steps_of_stage_2_from_stored_features_are_those_of_the_encoder(
 )
 def test_what_does_not_learn_is_looked_up(tmp_path: Path, train: str, cached: set[str]) -> None:
     model = composed()
-    trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train))
+    trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable=train))
     assert set(getattr(trainer.encoder, "lookup", {})) == cached
-    off = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train, cache=False))
+    off = fc.Trainer(
+        model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable=train, cache=False)
+    )
     assert off.encoder is model.encoder
 
 
-def test_each_picture_is_encoded_once(tmp_path: Path) -> None:
+def test_each_image_is_encoded_once(tmp_path: Path) -> None:
     class Counting(nn.Linear):
         rows = 0
 
-        def forward(self, pictures: Tensor) -> Tensor:
-            self.rows += len(pictures)
-            return super().forward(pictures)
+        def forward(self, images: Tensor) -> Tensor:
+            self.rows += len(images)
+            return super().forward(images)
 
     image, plain = Counting(4, DIM), encoder()
     live = fc.DualEncoder(image=image, text=plain.text, load=plain.load)
@@ -100,7 +102,7 @@ def test_each_picture_is_encoded_once(tmp_path: Path) -> None:
         fc.ComposedEncoder(live, fc.Sum()),
         data,
         fc.InfoNCE(),
-        replace(CONFIG, train="text"),
+        replace(CONFIG, trainable="text"),
         validation=data,
     )
     assert image.rows == len(data.image_ids)
@@ -115,7 +117,7 @@ def test_a_layer_of_both_towers_is_never_stale(tmp_path: Path) -> None:
         image, text = nn.Sequential(nn.Linear(4, DIM), layer), nn.Sequential(WordText(), layer)
         live = fc.DualEncoder(image, text, encoder().load)
         model, data = fc.ComposedEncoder(live, fc.Sum()), Toy(tmp_path)
-        config = replace(CONFIG, train="text", cache=cache, optimizer="sgd", epochs=1)
+        config = replace(CONFIG, trainable="text", cache=cache, optimizer="sgd", epochs=1)
         trainer = fc.Trainer(model, data, fc.InfoNCE(), config, data)
         assert "image" not in getattr(trainer.encoder, "lookup", {})
         before = layer.weight.detach().clone()
@@ -141,7 +143,7 @@ def test_parts_on_two_devices_are_named_wherever_they_meet(tmp_path: Path) -> No
         lambda: fc.Trainer(model, data, fc.InfoNCE(), CONFIG),
         lambda: fc.rank(model, data),
         lambda: fc.evaluate(model, data),
-        lambda: model.query([data.path("0")], ["word 0"]),
+        lambda: model.encode_query([data.path("0")], ["word 0"]),
     ]
     for call in calls:
         with pytest.raises(ValueError, match="encoder is on cpu and the fusion on meta: move both"):
@@ -155,8 +157,8 @@ class Plain:
         self._behind = encoder()
         self.load = self._behind.load
 
-    def encode_image(self, pictures: Tensor) -> Tensor:
-        return self._behind.encode_image(pictures)
+    def encode_image(self, images: Tensor) -> Tensor:
+        return self._behind.encode_image(images)
 
     def encode_text(self, texts: list[str]) -> Tensor:
         return self._behind.encode_text(texts)

@@ -26,7 +26,7 @@ def test_many_processes_give_the_gradient_of_one(
     tmp_path: Path, two: Processes, three: Processes, loss: str, micro_batch: int | None
 ) -> None:
     one = trained(tmp_path, CONFIG, loss)
-    config = replace(CONFIG, micro_batch=micro_batch)
+    config = replace(CONFIG, micro_batch_size=micro_batch)
     for processes in (two, three):
         for weights in processes.run(trained, tmp_path, config, loss):
             assert furthest(one, weights) < 1e-10
@@ -46,7 +46,7 @@ def trained_wrongly(root: Path, how: str) -> dict[str, Tensor]:
 def _gather_without_gradient(rows: Tensor) -> Tensor:
     gathered = distributed.gather(rows.detach())
     parts = distributed.gather_objects(rows.detach())
-    start = sum(len(part) for part in parts[: distributed.rank()])
+    start = sum(len(part) for part in parts[: distributed.get_rank()])
     if rows.is_floating_point():
         gathered[start : start + len(rows)] = rows
     return gathered
@@ -66,10 +66,10 @@ def one_step(root: Path, shares: list[list[int]]) -> tuple[float, dict[str, Tens
     model = composed()
     trainer = fc.Trainer(model, Toy(root, rows=16), fc.InfoNCE(0.1), replace(CONFIG, batch_size=16))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fusecomp.training._batches.world_size", lambda: 1)
-        patch.setattr("fusecomp.training._batches.rank", lambda: 0)
+        patch.setattr("fusecomp.training._batches.get_world_size", lambda: 1)
+        patch.setattr("fusecomp.training._batches.get_rank", lambda: 0)
         (batch,) = batches(trainer.train, trainer.encoder, trainer.config, epoch=0)
-    own = shares[distributed.rank()]
+    own = shares[distributed.get_rank()]
     loss = trainer.step(batch.rows(own[0], own[-1] + 1))
     return loss.item(), all_weights(model, None)
 
@@ -93,16 +93,16 @@ def gradients(
     root: Path, shares: list[int], loss: str, micro_batch: int | None
 ) -> dict[str, Tensor]:
     """Those of one step on this process's share of the rows, the loss's own too."""
-    config = replace(CONFIG, batch_size=sum(shares), micro_batch=micro_batch)
+    config = replace(CONFIG, batch_size=sum(shares), micro_batch_size=micro_batch)
     chosen = GRADIENT_LOSSES[loss]().double()
     data = Toy(root, rows=sum(shares))
     trainer = fc.Trainer(composed(), data, chosen, config)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fusecomp.training._batches.world_size", lambda: 1)
-        patch.setattr("fusecomp.training._batches.rank", lambda: 0)
+        patch.setattr("fusecomp.training._batches.get_world_size", lambda: 1)
+        patch.setattr("fusecomp.training._batches.get_rank", lambda: 0)
         (batch,) = batches(data, trainer.encoder, config, epoch=0)
-    start = sum(shares[: distributed.rank()])
-    trainer.step(batch.rows(start, start + shares[distributed.rank()]))
+    start = sum(shares[: distributed.get_rank()])
+    trainer.step(batch.rows(start, start + shares[distributed.get_rank()]))
     named = (*trainer.model.named_parameters(), *chosen.named_parameters())
     return {name: p.grad for name, p in named if p.grad is not None}
 
@@ -137,7 +137,7 @@ def test_some_processes_may_have_one_part_and_others_more(
     tmp_path: Path, two: Processes, train: str
 ) -> None:
     """Shares of 3 and 2 rows, parts of 2: gathers have a backward pass on all, or on none."""
-    config = replace(CONFIG, train=train, batch_size=5, micro_batch=2)
+    config = replace(CONFIG, trainable=train, batch_size=5, micro_batch_size=2)
     one = trained(tmp_path, config, "learnable")
     for weights in two.run(trained, tmp_path, config, "learnable"):
         assert furthest(one, weights) < 1e-10
@@ -184,7 +184,7 @@ def test_an_encoder_in_ddp_is_taken_out_and_synchronised(
     tmp_path: Path, two: Processes, micro_batch: int | None
 ) -> None:
     one = trained(tmp_path, CONFIG, "InfoNCE")
-    for weights in two.run(wrapped, tmp_path, replace(CONFIG, micro_batch=micro_batch)):
+    for weights in two.run(wrapped, tmp_path, replace(CONFIG, micro_batch_size=micro_batch)):
         assert furthest(one, weights) < 1e-10
 
 
@@ -217,7 +217,7 @@ def with_noise(root: Path) -> tuple[list[float], list[Tensor]]:
     model = composed(dropout=0.5)
     image: Any = model.encoder.image  # type: ignore[attr-defined]
     image[1].register_forward_hook(lambda module, given, out: dropped.append(out == 0))
-    config = replace(CONFIG, train="both", encoder_mode="train", batch_size=8, epochs=1)
+    config = replace(CONFIG, trainable="both", encoder_mode="train", batch_size=8, epochs=1)
     fc.fit(model, Toy(root, rows=16), noisy, config, callbacks=[Watch()])
     return losses, dropped
 
@@ -237,7 +237,7 @@ def from_other_seeds(root: Path) -> dict[str, Tensor]:
     model = composed()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(distributed.rank())
+            parameter.add_(distributed.get_rank())
     fc.fit(model, Toy(root, rows=17), fc.InfoNCE(0.1), CONFIG)
     return all_weights(model, None)
 
@@ -252,7 +252,7 @@ def counted(root: Path) -> dict[str, Tensor]:
     """What a BatchNorm has counted, beside an encoder that sees it in evaluation too."""
     data = Toy(root, rows=16)
     model = composed(batchnorm=True)
-    config = replace(CONFIG, train="both", encoder_mode="train", epochs=1)
+    config = replace(CONFIG, trainable="both", encoder_mode="train", epochs=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the statistics are those of a share, and this is told
         fc.fit(model, data, fc.InfoNCE(0.1), config)
@@ -277,7 +277,7 @@ def judged(root: Path) -> list[dict[str, float]]:
 
     def evaluate(*arguments: Any, **more: Any) -> fc.Evaluation:
         evaluation = real(*arguments, **more)
-        return replace(evaluation, metrics={**evaluation.metrics, "mean": distributed.rank()})
+        return replace(evaluation, metrics={**evaluation.metrics, "mean": distributed.get_rank()})
 
     data = Toy(root, rows=17)
     with pytest.MonkeyPatch.context() as patch:
@@ -316,7 +316,7 @@ def sent(root: Path) -> list[list[int]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fusecomp.training._trainer.broadcast", watch)
         model = fc.ComposedEncoder(cached, fc.Combiner(DIM).double())
-        fc.Trainer(model, data, Scaled(), replace(CONFIG, train="fusion"))
+        fc.Trainer(model, data, Scaled(), replace(CONFIG, trainable="fusion"))
     return shapes
 
 
@@ -329,7 +329,7 @@ def in_a_folder_of_its_own(root: Path) -> str:
     """Only the first process finds the checkpoint."""
     data, config = Toy(root), replace(CONFIG, epochs=1)
     fc.fit(composed(), data, fc.InfoNCE(0.1), config, data, root / "run")
-    workdir = root / ("run" if distributed.rank() == 0 else "elsewhere")
+    workdir = root / ("run" if distributed.get_rank() == 0 else "elsewhere")
     with pytest.raises(ValueError) as caught:
         fc.fit(composed(), data, fc.InfoNCE(0.1), config, data, workdir)
     return str(caught.value)
@@ -343,7 +343,7 @@ def test_a_checkpoint_that_some_do_not_see_is_named(tmp_path: Path, two: Process
 
 def resumed(root: Path, workdir: Path, epochs: int) -> dict[str, Tensor]:
     model = composed()
-    config = replace(CONFIG, epochs=3, schedule="cosine", ema=0.9)
+    config = replace(CONFIG, epochs=3, lr_schedule="cosine", ema_decay=0.9)
 
     class Stop(Exception):
         pass
@@ -427,6 +427,6 @@ def load_broken(path: Path) -> Tensor:
 
 def test_all_processes_name_the_broken_row(tmp_path: Path, two: Processes) -> None:
     for message in two.run(broken, tmp_path):
-        # Picture 7 is the reference of row 7 and the target of row 2.
+        # Image 7 is the reference of row 7 and the target of row 2.
         assert "'7'" in message
         assert "'2'" in message

@@ -25,7 +25,7 @@ from fusecomp.training import batches
 @pytest.mark.parametrize(("mode", "expected"), [("eval", False), ("train", True)])
 def test_the_encoders_mode(tmp_path: Path, mode: str, expected: bool) -> None:
     live = encoder(dropout=0.5)
-    stepped(fc.ComposedEncoder(live, fc.Sum()), tmp_path, train="text", encoder_mode=mode)
+    stepped(fc.ComposedEncoder(live, fc.Sum()), tmp_path, trainable="text", encoder_mode=mode)
     assert live.text.dropout.training is expected  # type: ignore[attr-defined]
 
 
@@ -33,14 +33,14 @@ def test_a_frozen_tower_stays_in_eval_mode(tmp_path: Path) -> None:
     image = nn.Sequential(nn.Linear(4, DIM), nn.BatchNorm1d(DIM))
     live = fc.DualEncoder(image, WordText(), encoder().load)
     before = weights(image)
-    stepped(fc.ComposedEncoder(live, fc.Sum()), tmp_path, train="text", encoder_mode="train")
+    stepped(fc.ComposedEncoder(live, fc.Sum()), tmp_path, trainable="text", encoder_mode="train")
     assert not image[1].training
     assert not changed(before, weights(image))
 
 
 def test_a_frozen_fusion_has_no_dropout(tmp_path: Path) -> None:
     model = composed()
-    stepped(model, tmp_path, train="text")
+    stepped(model, tmp_path, trainable="text")
     assert not model.fusion.training  # type: ignore[attr-defined]
 
 
@@ -74,7 +74,7 @@ def test_an_eval_call_between_steps_does_not_switch_dropout_off(tmp_path: Path) 
 def test_two_trainers_of_one_model_do_not_disturb_each_other(tmp_path: Path) -> None:
     model = composed()
     text, _ = (
-        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train=train))
+        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable=train))
         for train in ("text", "fusion")
     )
     before = weights(model)

@@ -36,7 +36,7 @@ class Sometimes:
 
 def test_a_broken_step_can_be_left_out(tmp_path: Path) -> None:
     data = Toy(tmp_path)
-    config = replace(CONFIG, nonfinite="skip")
+    config = replace(CONFIG, on_nonfinite="skip")
     states: list[dict[str, Tensor]] = []
 
     class Watch:
@@ -56,7 +56,7 @@ def test_a_broken_step_can_be_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("nonfinite", ["raise", "skip"])
 def test_a_broken_batch_leaves_batchnorm_as_it_was(tmp_path: Path, nonfinite: str) -> None:
     model = fc.ComposedEncoder(encoder(), NormedSum())
-    config = replace(CONFIG, nonfinite=nonfinite, cache=False)
+    config = replace(CONFIG, on_nonfinite=nonfinite, cache=False)
     trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), config)
     made = batches(trainer.train, trainer.encoder, config, epoch=0)
     trainer.step(next(made))
@@ -100,10 +100,10 @@ def test_a_broken_step_leaves_everything_as_it_is(
     tmp_path: Path, nonfinite: str, precision: str, broken: str
 ) -> None:
     """To the bit: weights, the optimiser's state, the average; clipping would spread NaN."""
-    config = replace(CONFIG, precision=precision, clip=0.5, ema=0.9, cache=False)
+    config = replace(CONFIG, precision=precision, max_grad_norm=0.5, ema_decay=0.9, cache=False)
     loss = Sometimes(1 if broken == "loss" else 99)
     data = Toy(tmp_path)
-    trainer = fc.Trainer(composed(), data, loss, replace(config, nonfinite=nonfinite))
+    trainer = fc.Trainer(composed(), data, loss, replace(config, on_nonfinite=nonfinite))
     batch = next(batches(data, trainer.encoder, config, epoch=0))
     trainer.step(batch)  # so that the optimiser has a state
 

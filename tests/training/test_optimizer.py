@@ -20,7 +20,7 @@ from fusecomp.training._optimizer import rate_factor
 
 @given(st.sampled_from(["constant", "cosine", "linear"]), st.integers(0, 20), st.integers(1, 100))
 def test_the_rate_rises_and_falls_within_its_bounds(schedule: str, warmup: int, steps: int) -> None:
-    config = replace(CONFIG, schedule=schedule, warmup=warmup)
+    config = replace(CONFIG, lr_schedule=schedule, warmup_steps=warmup)
     factors = [rate_factor(config, step, steps) for step in range(steps)]
     assert all(0 < factor <= 1 for factor in factors)
     assert factors[:warmup] == sorted(factors[:warmup])
@@ -31,7 +31,7 @@ def test_the_rate_rises_and_falls_within_its_bounds(schedule: str, warmup: int, 
 
 @pytest.mark.parametrize("steps", [4, 10])
 def test_the_rate_is_that_of_the_formula_and_never_rises_again(steps: int) -> None:
-    config = replace(CONFIG, warmup=2)
+    config = replace(CONFIG, warmup_steps=2)
     for step in range(2, 3 * steps):
         done = min(1, (step - 2) / (steps - 2))
         for schedule, expected in (
@@ -39,32 +39,32 @@ def test_the_rate_is_that_of_the_formula_and_never_rises_again(steps: int) -> No
             ("linear", 1 - done),
             ("cosine", (1 + math.cos(math.pi * done)) / 2),
         ):
-            factor = rate_factor(replace(config, schedule=schedule), step, steps)
+            factor = rate_factor(replace(config, lr_schedule=schedule), step, steps)
             assert factor == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_rate_reaches_the_optimiser_and_the_record(tmp_path: Path) -> None:
-    run = fit(tmp_path, replace(CONFIG, schedule="linear", warmup=2))
+    run = fit(tmp_path, replace(CONFIG, lr_schedule="linear", warmup_steps=2))
     # Eight steps: 1/2, 1, then 1, 5/6, ... down.
     assert [r["lr"] / CONFIG.lr for r in run.history] == pytest.approx([1, 5 / 6, 3 / 6, 1 / 6])
 
 
 def test_patterns_have_rates_of_their_own(tmp_path: Path) -> None:
     lr_of = {"encoder.*": 0.001, "fusion.*output*": 0.002, "fusion.output*": 0.0}
-    config = replace(CONFIG, train=("text", "fusion"), lr_of=lr_of)
+    config = replace(CONFIG, trainable=("text", "fusion"), lr_overrides=lr_of)
     trainer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), config)
     names = {id(p): name for name, p in trainer.model.named_parameters()}
     rates = {names[id(p)]: g["lr"] for g in trainer.optimizer.param_groups for p in g["params"]}
     assert rates["encoder.text.embedding.weight"] == 0.001
     assert rates["fusion.output_layer.weight"] == 0.0
     assert rates["fusion.combiner_layer.weight"] == 0.05
-    of_loss = replace(CONFIG, lr_of={"loss.temperature*": 0.002})
+    of_loss = replace(CONFIG, lr_overrides={"loss.temperature*": 0.002})
     temperature = LearnableTemperature()
     loss = fc.InfoNCE(temperature)
     groups = fc.Trainer(composed(), Toy(tmp_path), loss, of_loss).optimizer.param_groups
     assert [g["lr"] for g in groups for p in g["params"] if p is temperature.log_scale] == [0.002]
     with pytest.raises(ValueError, match=r"lr_of: no learning parameter matches 'fusion\.nothing'"):
-        replaced = replace(config, lr_of={"fusion.nothing": 0.1})
+        replaced = replace(config, lr_overrides={"fusion.nothing": 0.1})
         fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), replaced)
 
 
@@ -102,7 +102,9 @@ def test_long_gradients_are_scaled_down(tmp_path: Path) -> None:
     for clip in (None, 1e-3, 1e9):
         model = composed()
         before = weights(model)
-        trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(0.1), replace(config, clip=clip))
+        trainer = fc.Trainer(
+            model, Toy(tmp_path), fc.InfoNCE(0.1), replace(config, max_grad_norm=clip)
+        )
         trainer.step(next(batches(trainer.train, trainer.encoder, config, epoch=0)))
         after = weights(model)
         moved.append(torch.cat([(after[n] - before[n]).flatten() for n in before]))
@@ -121,13 +123,13 @@ def test_the_average_is_what_is_evaluated_and_returned(tmp_path: Path) -> None:
 
     model = composed()
     average = {name: weight.double() for name, weight in weights(model).items()}
-    run = fc.fit(model, data, fc.InfoNCE(0.1), replace(CONFIG, ema=0.8), callbacks=[Watch()])
+    run = fc.fit(model, data, fc.InfoNCE(0.1), replace(CONFIG, ema_decay=0.8), callbacks=[Watch()])
     for step in seen:
         average = {n: 0.8 * average[n] + 0.2 * step[n].double() for n in average}
     for name, weight in weights(run.model).items():
         torch.testing.assert_close(weight.double(), average[name], rtol=1e-4, atol=1e-6)
     with_validation = fc.fit(
-        composed(), data, fc.InfoNCE(0.1), replace(CONFIG, ema=0.8, eval_every=4), data
+        composed(), data, fc.InfoNCE(0.1), replace(CONFIG, ema_decay=0.8, eval_every_epochs=4), data
     )
     for name, weight in weights(with_validation.model).items():
         torch.testing.assert_close(weight, weights(run.model)[name])

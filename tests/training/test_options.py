@@ -23,7 +23,7 @@ def test_layers_with_sparse_gradients_are_named(tmp_path: Path) -> None:
     sparse.text.embedding = nn.Embedding(5, DIM, sparse=True)  # type: ignore[attr-defined]
     model = fc.ComposedEncoder(sparse, fc.Combiner(DIM))
     with pytest.raises(ValueError, match=r"encoder\.text\.embedding has sparse gradients"):
-        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, train="text"))
+        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable="text"))
     fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
 
 
@@ -52,11 +52,11 @@ def test_a_loss_without_a_gradient_is_refused(tmp_path: Path, loss: Any, message
 
 ZEROS: dict[str, Any] = {
     "lr": 0.0,
-    "lr_of": {"fusion.*": 0.0},
+    "lr_overrides": {"fusion.*": 0.0},
     "weight_decay": 0.0,
-    "ema": 0.0,
-    "warmup": 0,
-    "workers": 0,
+    "ema_decay": 0.0,
+    "warmup_steps": 0,
+    "num_workers": 0,
     "seed": 0,
 }
 
@@ -66,7 +66,7 @@ ZEROS: dict[str, Any] = {
 def test_zeros_do_what_zero_means(names: set[str], optimizer: str) -> None:
     root = Path(tempfile.mkdtemp())
     zeros = {name: ZEROS[name] for name in names}
-    plain = {"epochs": 1, "optimizer": optimizer, "weight_decay": 0.5, "ema": 0.6, "seed": 3}
+    plain = {"epochs": 1, "optimizer": optimizer, "weight_decay": 0.5, "ema_decay": 0.6, "seed": 3}
     config = replace(CONFIG, **{**plain, **zeros})
     model = composed()
     before = weights(model)
@@ -77,11 +77,11 @@ def test_zeros_do_what_zero_means(names: set[str], optimizer: str) -> None:
         trainer.step(batch)
     last, average = weights(model), trainer._average
     assert average is not None
-    moves = not names & {"lr", "lr_of"}
+    moves = not names & {"lr", "lr_overrides"}
     assert any(not torch.equal(last[name], before[name]) for name in last) is moves
     # An average that forgets everything is the last weights.
     same = all(torch.equal(value, last[name]) for name, value in average.state_dict().items())
-    assert same is ("ema" in names or not moves)
+    assert same is ("ema_decay" in names or not moves)
 
 
 # Compiled, deterministic

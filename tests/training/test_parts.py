@@ -22,9 +22,9 @@ from fusecomp.training._gradient_cache import GradientCache
 def test_parts_of_a_batch_give_the_gradient_of_the_whole(
     tmp_path: Path, loss: str, micro_batch: int, train: Any
 ) -> None:
-    config = replace(CONFIG, train=train, encoder_mode="train")
+    config = replace(CONFIG, trainable=train, encoder_mode="train")
     whole = trained(tmp_path, config, loss)
-    parts = trained(tmp_path, replace(config, micro_batch=micro_batch), loss)
+    parts = trained(tmp_path, replace(config, micro_batch_size=micro_batch), loss)
     assert furthest(whole, parts) < 1e-10
     assert furthest(whole, untrained(loss)) > 1e-3
 
@@ -44,7 +44,7 @@ def test_parts_may_have_a_side_without_a_gradient(tmp_path: Path, train: str, fu
     results = []
     for micro_batch in (None, 3):
         model = fc.ComposedEncoder(composed().encoder, fusion)
-        config = replace(CONFIG, train=train, cache=False, micro_batch=micro_batch)
+        config = replace(CONFIG, trainable=train, cache=False, micro_batch_size=micro_batch)
         fc.fit(model, Toy(tmp_path, rows=17), fc.InfoNCE(0.1), config)
         results.append(all_weights(model, None))
     assert furthest(*results) < 1e-10
@@ -56,7 +56,7 @@ def test_a_scaled_loss_gives_the_same_weights_to_the_bit(tmp_path: Path) -> None
     results = []
     for scale in (None, 1024.0):
         model, loss = composed(), LOSSES["learnable"]()
-        config = replace(CONFIG, micro_batch=3, clip=0.5)
+        config = replace(CONFIG, micro_batch_size=3, max_grad_norm=0.5)
         trainer = fc.Trainer(model, Toy(tmp_path, rows=20), loss, config)
         if scale is not None:
             trainer._step.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
@@ -85,7 +85,7 @@ class OneGraph(GradientCache):
 def test_parts_draw_the_same_random_numbers_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(CONFIG, micro_batch=3, encoder_mode="train")
+    config = replace(CONFIG, micro_batch_size=3, encoder_mode="train")
     cached = trained(tmp_path, config, "InfoNCE", dropout=0.5)
     monkeypatch.setattr("fusecomp.training._step.GradientCache", OneGraph)
     assert furthest(trained(tmp_path, config, "InfoNCE", dropout=0.5), cached) < 1e-12
@@ -94,14 +94,17 @@ def test_parts_draw_the_same_random_numbers_twice(
 def test_recomputed_activations_change_nothing(tmp_path: Path) -> None:
     config = replace(CONFIG, encoder_mode="train")
     kept = trained(tmp_path, config, "InfoNCE", dropout=0.5)
-    again = trained(tmp_path, replace(config, checkpointing=True), "InfoNCE", dropout=0.5)
+    again = trained(tmp_path, replace(config, gradient_checkpointing=True), "InfoNCE", dropout=0.5)
     assert furthest(kept, again) < 1e-12
 
 
 def test_recomputing_calls_the_encoder_again(tmp_path: Path) -> None:
     calls = []
     for checkpointing in (False, True):
-        model, config = composed(), replace(CONFIG, train="both", checkpointing=checkpointing)
+        model, config = (
+            composed(),
+            replace(CONFIG, trainable="both", gradient_checkpointing=checkpointing),
+        )
         # Before the call: a recomputation ends as soon as it has what it needs.
         image: nn.Module = model.encoder.image  # type: ignore[attr-defined]
         image.register_forward_pre_hook(lambda *_: calls.append("image"))
@@ -120,7 +123,7 @@ def test_both_passes_compute_the_same_features_under_autocast(tmp_path: Path) ->
             return features
 
     model = composed().float()
-    config = replace(CONFIG, epochs=1, micro_batch=4, precision="bf16", cache=False)
+    config = replace(CONFIG, epochs=1, micro_batch_size=4, precision="bf16", cache=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fusecomp.training._step.GradientCache", Watched)
         data = Toy(tmp_path, rows=10)
@@ -133,13 +136,13 @@ def test_both_passes_compute_the_same_features_under_autocast(tmp_path: Path) ->
 
 def test_batchnorm_that_learns_from_parts_is_warned_of(tmp_path: Path) -> None:
     data, loss = Toy(tmp_path), fc.InfoNCE()
-    config = replace(CONFIG, micro_batch=5, encoder_mode="train")
+    config = replace(CONFIG, micro_batch_size=5, encoder_mode="train")
     with pytest.warns(UserWarning, match="BatchNorm of the encoder"):
         fc.Trainer(composed(batchnorm=True), data, loss, config)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fc.Trainer(composed(batchnorm=True), data, loss, replace(config, encoder_mode="eval"))
-        fc.Trainer(composed(batchnorm=True), data, loss, replace(config, micro_batch=None))
+        fc.Trainer(composed(batchnorm=True), data, loss, replace(config, micro_batch_size=None))
         # The fusion sees the whole batch.
         normed = fc.ComposedEncoder(composed().encoder, NormedSum())
-        fc.Trainer(normed, data, loss, replace(config, train="fusion"))
+        fc.Trainer(normed, data, loss, replace(config, trainable="fusion"))

@@ -63,7 +63,7 @@ def test_a_gpu_trains_as_a_cpu_does(tmp_path: Path, cuda: torch.device) -> None:
     """The order of batches and the random texts do not depend on the device; dropout does."""
     data, models = Toy(tmp_path), [composed(dropout=0.0), composed(dropout=0.0).to(cuda)]
     # Adam would turn rounding noise in tiny gradients into other weights.
-    config = replace(CONFIG, optimizer="sgd", train=("text", "fusion"))
+    config = replace(CONFIG, optimizer="sgd", trainable=("text", "fusion"))
     runs = [fc.fit(model, data, fc.InfoNCE(0.1), config) for model in models]
     for name, tensor in weights(models[0]).items():
         torch.testing.assert_close(weights(models[1])[name].cpu(), tensor, rtol=1e-3, atol=1e-4)

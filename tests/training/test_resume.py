@@ -41,7 +41,7 @@ def whole(
     data = Toy(root)
     model = (
         composed()
-        if "fusion" in config.train
+        if "fusion" in config.trainable
         else fc.ComposedEncoder(encoder(dropout=0.5), fc.Sum())
     )
     return fc.fit(model.to(device), data, loss, config, data, workdir)
@@ -73,7 +73,7 @@ def test_stopped_anywhere_and_resumed_equals_never_stopped(
 ) -> None:
     """Dropout is on; the texts change by epoch; metrics and log count too."""
     mode = "train" if train == "text" else "eval"
-    config = replace(CONFIG, train=train, save_every=save_every, encoder_mode=mode)
+    config = replace(CONFIG, trainable=train, save_every_steps=save_every, encoder_mode=mode)
     straight = whole(tmp_path, tmp_path / "straight", config, StopAt(-1))
     with pytest.raises(Stop):
         whole(tmp_path, tmp_path / "broken", config, StopAt(stop))
@@ -98,8 +98,10 @@ def test_a_run_on_a_gpu_resumes_too(
     """To the bit where two runs that never stopped are equal to the bit, else closely."""
     mode = "train" if train == "text" else "eval"
     # Adam would turn rounding noise in tiny gradients into other weights.
-    config = replace(CONFIG, train=train, encoder_mode=mode, precision=precision, optimizer="sgd")
-    config = replace(config, save_every=1)
+    config = replace(
+        CONFIG, trainable=train, encoder_mode=mode, precision=precision, optimizer="sgd"
+    )
+    config = replace(config, save_every_steps=1)
 
     def run(name: str, loss: Any) -> Run:
         return whole(tmp_path, tmp_path / name, config, loss, cuda)
@@ -128,7 +130,7 @@ def test_checkpoints_come_when_they_are_due_and_at_the_end(
         def on_checkpoint(self, trainer: fc.Trainer, path: Path) -> None:
             saved.append(read_tensors(path)["steps"])
 
-    config = replace(CONFIG, save_every=save_every)
+    config = replace(CONFIG, save_every_steps=save_every)
     data = Toy(tmp_path)
     fc.fit(composed(), data, fc.InfoNCE(), config, data, tmp_path / "run", [Watch()])
     assert saved == expected
@@ -142,7 +144,7 @@ def test_a_workdir_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_finished_run_is_loaded_not_repeated(tmp_path: Path) -> None:
     first = whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
-    again = whole(tmp_path, tmp_path / "run", replace(CONFIG, workers=0), fc.InfoNCE())
+    again = whole(tmp_path, tmp_path / "run", replace(CONFIG, num_workers=0), fc.InfoNCE())
     assert_equal_weights(first.model, again.model)
     assert first.metrics == again.metrics
     assert again.path == tmp_path / "run"
@@ -177,7 +179,7 @@ def test_batchnorm_and_a_loss_with_weights_resume_too(tmp_path: Path) -> None:
         torch.manual_seed(0)
         data, loss = Toy(tmp_path), Learned(stop)
         model = fc.ComposedEncoder(encoder(), NormedSum())
-        config = replace(CONFIG, save_every=1)
+        config = replace(CONFIG, save_every_steps=1)
         return fc.fit(model, data, loss, config, data, workdir), loss
 
     straight, straight_loss = run(tmp_path / "straight", -1)
@@ -230,24 +232,24 @@ class Counting:
 
 OPTIONS: list[dict[str, Any]] = [
     {},
-    {"ema": 0.7},
-    {"schedule": "cosine", "warmup": 2},
-    {"schedule": "linear"},
+    {"ema_decay": 0.7},
+    {"lr_schedule": "cosine", "warmup_steps": 2},
+    {"lr_schedule": "linear"},
     {"optimizer": "sgd"},
     {"optimizer": "adamw", "weight_decay": 0.1, "no_decay": ()},
-    {"lr_of": {"fusion.*": 0.01}, "clip": 0.5},
-    {"metric": ("recall@1", "recall@5"), "keep": 2},
-    {"eval_every": 2},
+    {"lr_overrides": {"fusion.*": 0.01}, "max_grad_norm": 0.5},
+    {"metric": ("recall@1", "recall@5"), "keep_best": 2},
+    {"eval_every_epochs": 2},
     {"patience": 1, "metric": "recall@1"},
     {"precision": "bf16"},
-    {"micro_batch": 2},
-    {"checkpointing": True},
+    {"micro_batch_size": 2},
+    {"gradient_checkpointing": True},
     {"unique_targets": True},
     {"drop_last": True},
     {"cache": False},
     {"deterministic": True},
-    {"train": "text"},
-    {"train": ("image", "fusion"), "encoder_mode": "eval"},
+    {"trainable": "text"},
+    {"trainable": ("image", "fusion"), "encoder_mode": "eval"},
 ]
 
 
@@ -256,8 +258,10 @@ OPTIONS: list[dict[str, Any]] = [
 @pytest.mark.filterwarnings("ignore:BatchNorm of the encoder learns")
 def test_every_option_resumes(tmp_path: Path, options: dict[str, Any]) -> None:
     """With dropout, BatchNorm, and a loss and a callback that have a state of their own."""
-    config = replace(CONFIG, train=("both", "fusion"), encoder_mode="train", nonfinite="skip")
-    config = replace(config, **options, save_every=2)
+    config = replace(
+        CONFIG, trainable=("both", "fusion"), encoder_mode="train", on_nonfinite="skip"
+    )
+    config = replace(config, **options, save_every_steps=2)
 
     def run(name: str, stop: int | None = None) -> Run:
         torch.manual_seed(0)
@@ -288,7 +292,7 @@ def test_every_option_resumes(tmp_path: Path, options: dict[str, Any]) -> None:
         ({"lr": 0.06}, "config.lr was 0.05 and is now 0.06"),
         ({"epochs": 2}, "config.epochs was 3 and is now 2"),
         ({"seed": 1}, "config.seed"),
-        ({"train": "text"}, "config.train"),
+        ({"trainable": "text"}, "config.trainable"),
     ],
 )
 def test_another_config_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -323,7 +327,7 @@ def test_another_bank_or_teacher_is_another_loss(tmp_path: Path) -> None:
     def losses(seed: int) -> list[nn.Module]:
         features = torch.randn(IMAGES, DIM, generator=torch.Generator().manual_seed(seed))
         bank = fc.InfoNCE(bank=features, bank_ids=ids)
-        return [bank, fc.losses.Distill(features, pairs, features, ids)]
+        return [bank, fc.losses.DistillationLoss(features, pairs, features, ids)]
 
     for number, (loss, same, other) in enumerate(zip(*map(losses, (0, 0, 1)), strict=True)):
         workdir = tmp_path / f"run{number}"
@@ -334,7 +338,7 @@ def test_another_bank_or_teacher_is_another_loss(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_fusion_is_named(tmp_path: Path) -> None:
-    data, config = Toy(tmp_path), replace(CONFIG, train="text")
+    data, config = Toy(tmp_path), replace(CONFIG, trainable="text")
     fusions: list[Any] = [lambda image, text: image + text, lambda image, text: image - text]
     fc.fit(
         fc.ComposedEncoder(encoder(), fusions[0]),

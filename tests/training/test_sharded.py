@@ -17,7 +17,13 @@ import fusecomp as fc
 from fusecomp import distributed
 
 OPTIONS = replace(
-    CONFIG, ema=0.9, clip=0.5, schedule="cosine", encoder_mode="train", save_every=1, metric="mean"
+    CONFIG,
+    ema_decay=0.9,
+    max_grad_norm=0.5,
+    lr_schedule="cosine",
+    encoder_mode="train",
+    save_every_steps=1,
+    metric="mean",
 )
 
 
@@ -78,12 +84,12 @@ def trained(
     [
         {},
         # Shares of 5 and 5, then 4 and 3 rows: unequal numbers of parts.
-        {"micro_batch": 3},
-        {"micro_batch": 1},
-        {"checkpointing": True},
-        {"checkpointing": True, "micro_batch": 2},
-        {"train": "text"},
-        {"train": "text", "cache": False},
+        {"micro_batch_size": 3},
+        {"micro_batch_size": 1},
+        {"gradient_checkpointing": True},
+        {"gradient_checkpointing": True, "micro_batch_size": 2},
+        {"trainable": "text"},
+        {"trainable": "text", "cache": False},
         {"optimizer": "sgd", "lr": 0.1},
     ],
     ids=str,
@@ -92,7 +98,7 @@ def test_a_sharded_encoder_learns_as_a_whole_one(
     tmp_path: Path, two: Processes, change: dict[str, Any]
 ) -> None:
     config = replace(OPTIONS, **change)
-    weights, history = trained(tmp_path, False, replace(config, micro_batch=None))
+    weights, history = trained(tmp_path, False, replace(config, micro_batch_size=None))
     for own, records in two.run(trained, tmp_path, True, config):
         assert furthest(weights, own) < 1e-10
         assert records == [pytest.approx(record, rel=1e-10) for record in history]
@@ -101,13 +107,13 @@ def test_a_sharded_encoder_learns_as_a_whole_one(
 def own_loop(root: Path, shares: list[list[int]]) -> dict[str, Tensor]:
     """One step on a share whose number of parts is this process's own."""
     model = shard(composed())
-    config = replace(CONFIG, batch_size=16, micro_batch=4)
+    config = replace(CONFIG, batch_size=16, micro_batch_size=4)
     trainer = fc.Trainer(model, Toy(root, rows=16), fc.InfoNCE(0.1), config)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fusecomp.training._batches.world_size", lambda: 1)
-        patch.setattr("fusecomp.training._batches.rank", lambda: 0)
+        patch.setattr("fusecomp.training._batches.get_world_size", lambda: 1)
+        patch.setattr("fusecomp.training._batches.get_rank", lambda: 0)
         (batch,) = fc.training.batches(trainer.train, trainer.encoder, config, epoch=0)
-    own = shares[distributed.rank()]
+    own = shares[distributed.get_rank()]
     trainer.step(batch.rows(own[0], own[-1] + 1))
     return whole_weights(model)
 
@@ -147,14 +153,16 @@ def saved_and_loaded(path: Path) -> tuple[dict[str, Tensor], Tensor]:
             parameter.zero_()
     again = fc.ComposedEncoder.load(path, model.encoder, model.fusion)
     # A query after a query: the weights must be gathered anew each time.
-    queries = [again.query(torch.ones(2, 4).double(), ["word 1", "word 2"]) for _ in range(2)]
+    queries = [
+        again.encode_query(torch.ones(2, 4).double(), ["word 1", "word 2"]) for _ in range(2)
+    ]
     assert torch.equal(*queries)
     return whole_weights(again), queries[0]
 
 
 def test_a_sharded_model_is_saved_and_loaded_whole(tmp_path: Path, two: Processes) -> None:
     model, path = composed(), tmp_path / "model.pt"
-    query = model.query(torch.ones(2, 4).double(), ["word 1", "word 2"])
+    query = model.encode_query(torch.ones(2, 4).double(), ["word 1", "word 2"])
     for weights, own in two.run(saved_and_loaded, path):
         assert furthest(whole_weights(model), weights) == 0
         torch.testing.assert_close(own, query)
@@ -196,7 +204,7 @@ def refused(root: Path) -> list[str]:
         nn.Linear(4, 5), WordText(), load_wide, image_dim=5, text_dim=DIM, dim=DIM
     ).double()
     model = shard(fc.ComposedEncoder(headed, fc.Combiner(DIM).double()))
-    trainer = fc.Trainer(model, data, fc.InfoNCE(), replace(CONFIG, train="text"))
+    trainer = fc.Trainer(model, data, fc.InfoNCE(), replace(CONFIG, trainable="text"))
     with pytest.raises(ValueError) as caught:
         _ = trainer.encoder
     messages.append(str(caught.value))

@@ -17,11 +17,11 @@ configs = st.builds(
     epochs=st.integers(1, 999),
     batch_size=st.integers(2, 9999),
     lr=st.floats(0, 1),
-    train=st.one_of(st.just("text"), st.just(("fusion", "encoder.text.*"))),
+    trainable=st.one_of(st.just("text"), st.just(("fusion", "encoder.text.*"))),
     optimizer=st.sampled_from(["adam", "adamw", "sgd"]),
     weight_decay=st.none() | st.floats(0, 1),
     metric=st.none() | st.just("mean"),
-    save_every=st.none() | st.integers(1, 9),
+    save_every_steps=st.none() | st.integers(1, 9),
     cache=st.booleans(),
     seed=st.integers(0, 2**40),
 )
@@ -50,15 +50,15 @@ def test_json_round_trip(config: StageConfig) -> None:
         ("optimizer", "adamx"),
         ("precision", "fp8"),
         ("encoder_mode", "test"),
-        ("train", ""),
-        ("train", ()),
-        ("train", ("text", 3)),
+        ("trainable", ""),
+        ("trainable", ()),
+        ("trainable", ("text", 3)),
         ("metric", 3),
-        ("eval_every", 0),
-        ("save_every", 0),
+        ("eval_every_epochs", 0),
+        ("save_every_steps", 0),
         ("seed", -1),
-        ("micro_batch", 0),
-        ("workers", -1),
+        ("micro_batch_size", 0),
+        ("num_workers", -1),
         ("cache", "no"),
         ("drop_last", 1),
     ],
@@ -68,13 +68,15 @@ def test_a_value_out_of_range_is_named(name: str, value: Any) -> None:
         StageConfig(**{**VALID, name: value})
 
 
-@pytest.mark.parametrize("name", ["weight_decay", "ema", "lr", "eps", "warmup", "workers", "seed"])
+@pytest.mark.parametrize(
+    "name", ["weight_decay", "ema_decay", "lr", "eps", "warmup_steps", "num_workers", "seed"]
+)
 def test_zero_is_a_value(name: str) -> None:
     config = StageConfig(**{**VALID, name: 0})
     assert getattr(config, name) == 0
     assert getattr(StageConfig.from_json(config.to_json()), name) == 0
-    with pytest.raises(ValueError, match=r"clip=0\.0 would stop all learning"):
-        StageConfig(**VALID, clip=0.0)
+    with pytest.raises(ValueError, match=r"max_grad_norm=0\.0 would stop all learning"):
+        StageConfig(**VALID, max_grad_norm=0.0)
 
 
 @pytest.mark.parametrize(
@@ -107,19 +109,19 @@ def test_presets_are_the_published_settings() -> None:
         first, second = preset["stage1"], preset["stage2"]
         assert (first.epochs, first.batch_size, first.lr) == (100, 128, 2e-6)
         assert (first.optimizer, first.betas, first.eps) == ("adamw", (0.9, 0.999), 1e-7)
-        assert (first.weight_decay, first.train, first.encoder_mode) == (0.01, train, "eval")
+        assert (first.weight_decay, first.trainable, first.encoder_mode) == (0.01, train, "eval")
         assert (second.epochs, second.batch_size, second.lr) == (300, 4096, 2e-5)
         assert (second.optimizer, second.eps, second.weight_decay) == ("adam", 1e-8, None)
-        assert second.train == "fusion"
+        assert second.trainable == "fusion"
         assert first.drop_last
         assert second.drop_last
         assert first.precision == second.precision == "fp16"
 
 
 def test_parts_are_no_larger_than_the_batch() -> None:
-    assert StageConfig(epochs=1, batch_size=8, lr=0.1, micro_batch=8).micro_batch == 8
-    with pytest.raises(ValueError, match="micro_batch=9 is larger than batch_size=8"):
-        StageConfig(epochs=1, batch_size=8, lr=0.1, micro_batch=9)
+    assert StageConfig(epochs=1, batch_size=8, lr=0.1, micro_batch_size=8).micro_batch_size == 8
+    with pytest.raises(ValueError, match="micro_batch_size=9 is larger than batch_size=8"):
+        StageConfig(epochs=1, batch_size=8, lr=0.1, micro_batch_size=9)
 
 
 def test_a_metric_is_named_once_at_least_and_at_most() -> None:
@@ -129,7 +131,7 @@ def test_a_metric_is_named_once_at_least_and_at_most() -> None:
         StageConfig(**VALID, metric=("mean", "mean"))
 
 
-@pytest.mark.parametrize("name", ["train", "metric", "no_decay"])
+@pytest.mark.parametrize("name", ["trainable", "metric", "no_decay"])
 def test_names_may_be_in_an_array_and_nothing_else_is_taken_for_names(name: str) -> None:
     for names in (["a"], ["a", "b*"]):
         assert StageConfig(**VALID | {name: np.array(names)}) == StageConfig(
@@ -153,7 +155,7 @@ def test_values_of_numpy_are_kept_as_python_s_own() -> None:
         batch_size=np.uint8(8),  # type: ignore[arg-type]
         lr=np.float32(0.5),  # type: ignore[arg-type]
         betas=(np.float64(0.5), np.float16(0.25)),  # type: ignore[arg-type]
-        lr_of={"encoder.*": np.float32(0.5)},  # type: ignore[dict-item]
+        lr_overrides={"encoder.*": np.float32(0.5)},  # type: ignore[dict-item]
         cache=np.False_,  # type: ignore[arg-type]
         patience=np.int32(2),  # type: ignore[arg-type]
     )
@@ -162,7 +164,7 @@ def test_values_of_numpy_are_kept_as_python_s_own() -> None:
         batch_size=8,
         lr=0.5,
         betas=(0.5, 0.25),
-        lr_of={"encoder.*": 0.5},
+        lr_overrides={"encoder.*": 0.5},
         cache=False,
         patience=2,
     )
@@ -173,6 +175,6 @@ def test_values_of_numpy_are_kept_as_python_s_own() -> None:
 
 def test_a_rate_that_is_changed_later_does_not_reach_the_settings() -> None:
     rates = {"encoder.*": 0.5}
-    config = StageConfig(**VALID, lr_of=rates)
+    config = StageConfig(**VALID, lr_overrides=rates)
     rates["encoder.*"] = -1.0
-    assert config.lr_of == {"encoder.*": 0.5}
+    assert config.lr_overrides == {"encoder.*": 0.5}

@@ -117,19 +117,24 @@ def paths(tmp_path: Path) -> list[str]:
 
 
 def questions(paths: list[str]) -> dict[str, Callable[[fc.ComposedEncoder], bytes]]:
-    pictures = torch.stack([load(Path(path)) for path in paths])
+    images = torch.stack([load(Path(path)) for path in paths])
     return {
-        "pictures": lambda model: as_bytes(model.query(pictures, TEXTS)),
-        "files": lambda model: as_bytes(model.query(paths, TEXTS)),
-        "gallery": lambda model: as_bytes(model.gallery(paths[:2])),
-        "one": lambda model: as_bytes(model.query(pictures[:1], TEXTS[:1])),
+        "images": lambda model: as_bytes(model.encode_query(images, TEXTS)),
+        "files": lambda model: as_bytes(model.encode_query(paths, TEXTS)),
+        "gallery": lambda model: as_bytes(model.encode_gallery(paths[:2])),
+        "one": lambda model: as_bytes(model.encode_query(images[:1], TEXTS[:1])),
     }
 
 
 SETTINGS = {
-    "fusion": {"train": "fusion"},
-    "encoder in training mode": {"train": ("text", "fusion"), "encoder_mode": "train"},
-    "averaged": {"train": ("both", "fusion"), "ema": 0.9, "cache": False, "micro_batch": 3},
+    "fusion": {"trainable": "fusion"},
+    "encoder in training mode": {"trainable": ("text", "fusion"), "encoder_mode": "train"},
+    "averaged": {
+        "trainable": ("both", "fusion"),
+        "ema_decay": 0.9,
+        "cache": False,
+        "micro_batch_size": 3,
+    },
 }
 
 
@@ -176,7 +181,9 @@ def test_an_evaluation_beside_a_training_sees_one_set_of_weights(tmp_path: Path)
         built = fc.CachedEncoder.build(model.encoder, data)
         return as_bytes(built.image.features, built.text.features)
 
-    config = replace(CONFIG, epochs=12, train=("both", "fusion"), encoder_mode="train", ema=0.5)
+    config = replace(
+        CONFIG, epochs=12, trainable=("both", "fusion"), encoder_mode="train", ema_decay=0.5
+    )
     models = [composed(encoder(dropout=0.5)) for _ in range(2)]
     ask = {"evaluate": evaluated, "cosines": compared, "build": cached}
     beside = Beside(models[0], ask, threads=3, times=9)
@@ -209,8 +216,8 @@ class Asking:
 
 def test_hooks_may_wait_for_a_thread_that_asks(tmp_path: Path, paths: list[str]) -> None:
     model = composed(encoder())
-    asking = Asking(lambda: model.query(paths, TEXTS))
-    config = replace(CONFIG, ema=0.9)
+    asking = Asking(lambda: model.encode_query(paths, TEXTS))
+    config = replace(CONFIG, ema_decay=0.9)
     fc.fit(model, Toy(tmp_path), fc.InfoNCE(), config, Toy(tmp_path), callbacks=[asking])
     assert asking.asked == 3 * 3 + 3
 
@@ -222,10 +229,10 @@ def test_an_error_in_a_reading_thread_leaves_the_training_alone(
     before = weights(models[0])
 
     def ask() -> None:
-        with pytest.raises(FileNotFoundError, match="pictures are missing"):
-            models[0].query(["none.png"], TEXTS[:1])
+        with pytest.raises(FileNotFoundError, match="images are missing"):
+            models[0].encode_query(["none.png"], TEXTS[:1])
         with pytest.raises(ValueError, match="invalid literal"):
-            models[0].query(paths[:1], ["a word"])
+            models[0].encode_query(paths[:1], ["a word"])
 
     for model, callbacks in zip(models, ([Asking(ask)], []), strict=True):
         fc.fit(model, Toy(tmp_path), fc.InfoNCE(), CONFIG, callbacks=callbacks)

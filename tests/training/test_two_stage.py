@@ -18,7 +18,7 @@ def two_stage(workdir: Path | None, loss: object = None) -> fc.TwoStageTrainer:
         encoder(),
         fc.Combiner(DIM),
         loss=loss or fc.InfoNCE(),  # type: ignore[arg-type]
-        stage1=replace(CONFIG, train="text"),
+        stage1=replace(CONFIG, trainable="text"),
         stage2=CONFIG,
         workdir=workdir,
     )
@@ -31,7 +31,11 @@ def test_it_is_two_trainers_in_a_row(tmp_path: Path) -> None:
     live = encoder()
     combiner = fc.Combiner(DIM)
     first = fc.fit(
-        fc.ComposedEncoder(live, fc.Sum()), data, fc.InfoNCE(), replace(CONFIG, train="text"), data
+        fc.ComposedEncoder(live, fc.Sum()),
+        data,
+        fc.InfoNCE(),
+        replace(CONFIG, trainable="text"),
+        data,
     )
     second = fc.fit(fc.ComposedEncoder(live, combiner), data, fc.InfoNCE(), CONFIG, data)
     assert_equal_weights(run.model, second.model)
@@ -92,7 +96,7 @@ def test_errors_of_the_second_stage_come_before_the_first(tmp_path: Path) -> Non
 def test_the_average_of_the_second_stage_begins_where_the_first_ended(tmp_path: Path) -> None:
     data = Toy(tmp_path)
     trainer = two_stage(None)
-    trainer.stage2 = replace(CONFIG, train=("text", "fusion"), ema=0.9999, lr=1e-12)
+    trainer.stage2 = replace(CONFIG, trainable=("text", "fusion"), ema_decay=0.9999, lr=1e-12)
     before = weights(trainer.encoder)  # type: ignore[arg-type]
     learnt: list[dict[str, Tensor]] = []
 

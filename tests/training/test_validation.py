@@ -65,7 +65,9 @@ def test_without_validation_the_last_weights_stay(tmp_path: Path) -> None:
 
 def test_the_last_epoch_is_always_evaluated(tmp_path: Path) -> None:
     data = Toy(tmp_path)
-    run = fc.fit(composed(), data, fc.InfoNCE(), replace(CONFIG, epochs=5, eval_every=2), data)
+    run = fc.fit(
+        composed(), data, fc.InfoNCE(), replace(CONFIG, epochs=5, eval_every_epochs=2), data
+    )
     assert [r["epoch"] for r in run.history if "mean" in r] == [2, 4, 5]
 
 

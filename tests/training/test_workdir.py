@@ -23,7 +23,7 @@ from fusecomp._core.files import read_tensors, write_tensors
 
 
 @pytest.mark.parametrize("first", [1, 3])
-@pytest.mark.parametrize("more", [{}, {"ema": 0.9}, {"warmup": 4}])
+@pytest.mark.parametrize("more", [{}, {"ema_decay": 0.9}, {"warmup_steps": 4}])
 def test_more_epochs_go_on_where_the_run_ended(
     tmp_path: Path, first: int, more: dict[str, Any]
 ) -> None:
@@ -38,7 +38,7 @@ def test_more_epochs_go_on_where_the_run_ended(
 
 
 def test_a_schedule_over_all_epochs_cannot_go_on_for_more(tmp_path: Path) -> None:
-    data, config = Toy(tmp_path), replace(CONFIG, schedule="cosine")
+    data, config = Toy(tmp_path), replace(CONFIG, lr_schedule="cosine")
     fc.fit(composed(), data, fc.InfoNCE(), config, workdir=tmp_path / "run")
     with pytest.raises(ValueError, match=r"config.epochs was 3 and is now 4\. Only a constant"):
         fc.fit(composed(), data, fc.InfoNCE(), replace(config, epochs=4), workdir=tmp_path / "run")
@@ -89,7 +89,7 @@ def fit(root: Path, fusion: Any = None, loss: Any = None, **more: Any) -> fc.Run
     return fc.fit(model, data, loss or fc.InfoNCE(), config, validation, root / "run", **more)
 
 
-TEXT: dict[str, Any] = {"train": "text"}
+TEXT: dict[str, Any] = {"trainable": "text"}
 PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "loss function's value": ({"loss": by_hand(1)}, {"loss": by_hand(2)}, "loss was"),
     "lambda": (
@@ -116,13 +116,13 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "fusion was 'Sum'",
     ),
     "weight of a part": (
-        {"loss": fc.losses.WeightedSum({"a": (1.0, fc.InfoNCE())})},
-        {"loss": fc.losses.WeightedSum({"a": (2.0, fc.InfoNCE())})},
+        {"loss": fc.losses.CombinedLoss({"a": (1.0, fc.InfoNCE())})},
+        {"loss": fc.losses.CombinedLoss({"a": (2.0, fc.InfoNCE())})},
         "loss",
     ),
     "margin": (
-        {"loss": fc.losses.TripletMargin(0.1)},
-        {"loss": fc.losses.TripletMargin(0.2)},
+        {"loss": fc.losses.TripletMarginLoss(0.1)},
+        {"loss": fc.losses.TripletMarginLoss(0.2)},
         "loss",
     ),
 }
@@ -246,7 +246,7 @@ def test_best_weights_of_another_run_are_refused(tmp_path: Path) -> None:
 
 
 def test_best_weights_of_another_epoch_are_refused(tmp_path: Path) -> None:
-    data, config = Toy(tmp_path), replace(CONFIG, keep=2)
+    data, config = Toy(tmp_path), replace(CONFIG, keep_best=2)
     fc.fit(composed(), data, fc.InfoNCE(), config, data, tmp_path / "run")
     one, other = sorted((tmp_path / "run" / "best").iterdir())
     kept = one.read_bytes(), other.read_bytes()
@@ -364,7 +364,7 @@ def test_a_copy_of_the_folder_does_not_give_the_lock_away(tmp_path: Path) -> Non
             if trainer.steps == 2:
                 found.append(second_process(tmp_path / "run"))
 
-    fit(tmp_path, callbacks=[Backup()], config={"save_every": 1})
+    fit(tmp_path, callbacks=[Backup()], config={"save_every_steps": 1})
     assert "a run in another process" in found[0]
 
 
@@ -396,7 +396,7 @@ def train(root: Path, callback: Any) -> fc.Run:
     torch.manual_seed(0)
     model, data = fc.ComposedEncoder(encoder(), NormedSum()), Toy(root)
     loss = fc.InfoNCE(queue=fc.losses.Queue(8, DIM))
-    config = replace(CONFIG, ema=0.9)
+    config = replace(CONFIG, ema_decay=0.9)
     return fc.fit(model, data, loss, config, data, root / "run", [callback])
 
 

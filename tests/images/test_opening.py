@@ -1,4 +1,4 @@
-"""Picture files as they really are, and what is none."""
+"""Image files as they really are, and what is none."""
 
 import io
 import os
@@ -15,11 +15,11 @@ from drawing import drawn, pixels, plain
 from PIL import Image
 
 from fusecomp.images import SquarePad, TargetPad, clip_transform
-from fusecomp.images._loading import PictureError, load_picture
+from fusecomp.images._loading import ImageError, load_image
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
-def test_of_many_pictures_the_first_is_taken(tmp_path: Path, suffix: str) -> None:
+def test_of_many_images_the_first_is_taken(tmp_path: Path, suffix: str) -> None:
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("#ff0000", "#00ff00", "#0000ff")]
     path = tmp_path / f"film.{suffix}"
     options: dict[str, Any] = {"lossless": True} if suffix == "webp" else {}
@@ -72,7 +72,7 @@ def test_a_truncated_file_is_named(
     content = encoded(format_, **options)
     path.write_bytes(content[: int(kept * len(content))])
     load = clip_transform(8, TargetPad())
-    with pytest.raises(PictureError, match=r"^cannot read the picture \S+cut.jpg \(.+\); replace"):
+    with pytest.raises(ImageError, match=r"^cannot read the image \S+cut.jpg \(.+\); replace"):
         load(path)
 
 
@@ -84,13 +84,13 @@ def test_a_truncated_file_is_named(
         (b"version https://git-lfs.github.com/spec/v1\n", "starts with b'version https://git-lfs."),
     ],
 )
-def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_what_is_no_image_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "page.jpg"
     path.write_bytes(content)
-    with pytest.raises(PictureError, match=re.escape(reason)) as caught:
-        load_picture(path, clip_transform(8))
-    assert str(caught.value).startswith(f"cannot read the picture {path} (")
-    assert str(caught.value).count("cannot read the picture") == 1
+    with pytest.raises(ImageError, match=re.escape(reason)) as caught:
+        load_image(path, clip_transform(8))
+    assert str(caught.value).startswith(f"cannot read the image {path} (")
+    assert str(caught.value).count("cannot read the image") == 1
 
 
 def test_an_absent_file_and_a_folder_are_the_system_s_errors(tmp_path: Path) -> None:
@@ -104,12 +104,12 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(OSError, match="this is a pipe or a device, expected a regular file"):
         clip_transform(8)(tmp_path / "pipe.png")
-    with pytest.raises(PictureError, match=rf"{tmp_path / 'pipe.png'}.*a pipe or a device"):
-        load_picture(tmp_path / "pipe.png", clip_transform(8))
+    with pytest.raises(ImageError, match=rf"{tmp_path / 'pipe.png'}.*a pipe or a device"):
+        load_image(tmp_path / "pipe.png", clip_transform(8))
 
 
-def test_running_out_of_memory_is_not_the_picture_s_fault(tmp_path: Path) -> None:
-    def pad(picture: Image.Image) -> Image.Image:
+def test_running_out_of_memory_is_not_the_image_s_fault(tmp_path: Path) -> None:
+    def pad(image: Image.Image) -> Image.Image:
         raise MemoryError
 
     drawn("RGB").save(tmp_path / "a.png")
@@ -117,13 +117,13 @@ def test_running_out_of_memory_is_not_the_picture_s_fault(tmp_path: Path) -> Non
         clip_transform(8, pad)(tmp_path / "a.png")
 
 
-def test_a_missing_package_is_not_the_picture_s_fault(tmp_path: Path) -> None:
-    def pad(picture: Image.Image) -> Image.Image:
+def test_a_missing_package_is_not_the_image_s_fault(tmp_path: Path) -> None:
+    def pad(image: Image.Image) -> Image.Image:
         raise ImportError("no opencv")
 
     drawn("RGB").save(tmp_path / "a.png")
     load = clip_transform(8, pad)
-    for use in (load, lambda path: load_picture(path, load)):
+    for use in (load, lambda path: load_image(path, load)):
         with pytest.raises(ImportError, match="no opencv"):
             use(tmp_path / "a.png")
 
@@ -136,7 +136,7 @@ def test_a_decompression_bomb_is_refused(
     path = tmp_path / "bomb.png"
     Image.new("1", (side, side)).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with warnings.catch_warnings(), pytest.raises(PictureError) as caught:
+    with warnings.catch_warnings(), pytest.raises(ImageError) as caught:
         warnings.simplefilter(action)
         clip_transform(8)(path)
     assert "bomb.png" in str(caught.value)
@@ -148,12 +148,12 @@ def test_a_decompression_bomb_is_refused(
 def test_without_pillow_the_way_out_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture = drawn("RGB")
+    image = drawn("RGB")
     for name in ("PIL", "PIL.Image"):
         monkeypatch.setitem(sys.modules, name, None)
     for use in (clip_transform(8), TargetPad(), SquarePad()):
         with pytest.raises(ImportError, match=r'pip install "fusecomp\[images\]"'):
-            use(picture)
+            use(image)
     (tmp_path / "a.png").touch()
     with pytest.raises(ImportError, match=r'pip install "fusecomp\[images\]"'):
-        load_picture(tmp_path / "a.png", clip_transform(8))
+        load_image(tmp_path / "a.png", clip_transform(8))

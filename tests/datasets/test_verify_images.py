@@ -1,4 +1,4 @@
-"""Every fault of a picture is found, and nothing else; in the folder of a table."""
+"""Every fault of an image is found, and nothing else; in the folder of a table."""
 
 import os
 import shutil
@@ -8,31 +8,31 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from verifying import check, named, picture, reasons
+from verifying import check, image, named, reasons
 
-from fusecomp.datasets._verify_pictures import check_pictures
+from fusecomp.datasets._verify_images import check_images
 
 
 @pytest.mark.parametrize("decode", [False, True])
-def test_sound_pictures_of_every_kind_are_fine(folder: Path, decode: bool) -> None:
+def test_sound_images_of_every_kind_are_fine(folder: Path, decode: bool) -> None:
     for number, (name, kind) in enumerate(
         {"e.bmp": "BMP", "f.tiff": "TIFF", "g.jpg": "PNG", "h.png": "WEBP"}.items(), 10
     ):
-        (folder / name).write_bytes(picture(number, kind))
-    (folder / "progressive.jpg").write_bytes(picture(20, progressive=True))
-    (folder / "l.jpg").write_bytes(picture(21, exif=b"Exif\0\0" + picture(22, size=(8, 8))))
+        (folder / name).write_bytes(image(number, kind))
+    (folder / "progressive.jpg").write_bytes(image(20, progressive=True))
+    (folder / "l.jpg").write_bytes(image(21, exif=b"Exif\0\0" + image(22, size=(8, 8))))
     report = check(folder, decode=decode)
     assert report.findings == ()
     assert report.ok
-    assert (report.pictures, report.decoded) == (10, decode)
-    assert "10 pictures opened" in str(report)
+    assert (report.images, report.decoded) == (10, decode)
+    assert "10 images opened" in str(report)
     assert str(report).endswith("no fault")
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "b.png", "c.webp", "d.gif"])
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.99])
 @pytest.mark.parametrize("decode", [False, True])
-def test_a_picture_that_is_cut_off_is_found(
+def test_a_image_that_is_cut_off_is_found(
     folder: Path, name: str, share: float, decode: bool
 ) -> None:
     content = (folder / name).read_bytes()
@@ -53,9 +53,9 @@ def test_bytes_behind_the_end_harm_nobody(folder: Path, name: str, garbage: byte
 
 
 @pytest.mark.parametrize("tail", [b"", b"\0" * 3000])
-def test_the_end_of_a_thumbnail_is_not_that_of_the_picture(folder: Path, tail: bytes) -> None:
-    thumbnail = picture(7, size=(8, 8))
-    content = picture(8, exif=b"Exif\0\0" + thumbnail)
+def test_the_end_of_a_thumbnail_is_not_that_of_the_image(folder: Path, tail: bytes) -> None:
+    thumbnail = image(7, size=(8, 8))
+    content = image(8, exif=b"Exif\0\0" + thumbnail)
     assert content.count(b"\xff\xd9") == 2
     (folder / "a.jpg").write_bytes(content[:-40] + tail)
     assert named(check(folder), "truncated") == ("a.jpg",)
@@ -63,7 +63,7 @@ def test_the_end_of_a_thumbnail_is_not_that_of_the_picture(folder: Path, tail: b
 
 @pytest.mark.parametrize("fill", [b"\xff", b"\xff\xff\xff", b"\xff\x00junk"])
 def test_fill_bytes_and_junk_between_segments_are_passed_over(folder: Path, fill: bytes) -> None:
-    content = picture(9)
+    content = image(9)
     (folder / "a.jpg").write_bytes(content[:2] + fill + content[2:] + b"behind")
     assert check(folder).findings == ()
 
@@ -71,9 +71,9 @@ def test_fill_bytes_and_junk_between_segments_are_passed_over(folder: Path, fill
 def test_every_fault_has_its_kind(folder: Path) -> None:
     (folder / "empty.jpg").write_bytes(b"")
     (folder / "page.jpg").write_bytes(b"<!DOCTYPE html><title>404</title>")
-    (folder / "dot.gif").write_bytes(picture(3, "GIF", (1, 1)))
-    (folder / "line.png").write_bytes(picture(3, "PNG", (1, 40)))
-    (folder / "head.jpg").write_bytes(picture(4)[:30])
+    (folder / "dot.gif").write_bytes(image(3, "GIF", (1, 1)))
+    (folder / "line.png").write_bytes(image(3, "PNG", (1, 40)))
+    (folder / "head.jpg").write_bytes(image(4)[:30])
     (folder / "noise.jpg").write_bytes(b"\xff\xd8\xff" + bytes(90) + b"\xff\xd9")
     (folder / "folder.png").symlink_to(folder.parent / "nowhere")
     (folder.parent / "mine.csv").write_text("reference,text,target\na,x,b\na,y,none\n")
@@ -88,10 +88,10 @@ def test_every_fault_has_its_kind(folder: Path) -> None:
         "unreadable": ("noise.jpg", "page.jpg"),
     }
     assert "1 x 40" in reasons(report, "placeholder")
-    assert "not a picture that Pillow can open; the file starts with b'<!D" in reasons(
+    assert "not an image that Pillow can open; the file starts with b'<!D" in reasons(
         report, "unreadable"
     )
-    assert report.pictures == 10
+    assert report.images == 10
 
 
 def test_a_file_that_may_not_be_read_is_unreadable(
@@ -109,7 +109,7 @@ def test_a_file_that_may_not_be_read_is_unreadable(
 
 
 @pytest.mark.parametrize("factor", [0.4, 0.8])
-def test_a_picture_beyond_pillow_s_limit_is_unreadable(
+def test_a_image_beyond_pillow_s_limit_is_unreadable(
     folder: Path, monkeypatch: pytest.MonkeyPatch, factor: float
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", int(factor * 24 * 36))
@@ -127,33 +127,33 @@ def test_only_decoding_finds_damage_inside(folder: Path) -> None:
     assert named(check(folder, decode=True), "unreadable") == ("b.png",)
 
 
-def test_equal_pictures_are_a_note(folder: Path) -> None:
-    twin = picture(30)
+def test_equal_images_are_a_note(folder: Path) -> None:
+    twin = image(30)
     (folder / "e.jpg").write_bytes(twin)
     (folder / "f.jpg").write_bytes(twin)
     os.link(folder / "f.jpg", folder / "g.jpg")
     shutil.copy(folder / "b.png", folder / "h.png")
-    # As long as the twins and with their last bytes, but another picture.
-    other = bytearray(picture(31) if len(picture(31)) == len(twin) else twin)
+    # As long as the twins and with their last bytes, but another image.
+    other = bytearray(image(31) if len(image(31)) == len(twin) else twin)
     other[200] ^= 1
     (folder / "i.jpg").write_bytes(other)
     report = check(folder)
     (finding,) = report.findings
     assert (finding.kind, finding.fault) == ("duplicate", False)
     assert finding.names == ("e.jpg = f.jpg = g.jpg", "b.png = h.png")
-    assert finding.message.startswith("5 pictures are 2, byte for byte; the largest group has 3")
+    assert finding.message.startswith("5 images are 2, byte for byte; the largest group has 3")
     assert report.ok
 
 
 def test_the_number_of_threads_is_invisible(folder: Path) -> None:
     for number in range(300):
-        (folder / f"{number:03d}.jpg").write_bytes(picture(number, size=(4, 4)))
+        (folder / f"{number:03d}.jpg").write_bytes(image(number, size=(4, 4)))
         if number % 50 == 7:
             (folder / f"{number:03d}.jpg").write_bytes(b"")
-    one, many = (check(folder, workers=workers) for workers in (1, 5))
+    one, many = (check(folder, num_workers=num_workers) for num_workers in (1, 5))
     assert one.findings == many.findings
     assert len(named(one, "empty")) == 6
-    assert one.pictures == 304
+    assert one.images == 304
 
 
 def test_without_pillow_the_extra_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,8 +165,8 @@ def test_without_pillow_the_extra_is_named(folder: Path, monkeypatch: pytest.Mon
 def test_pipes_and_names_that_no_file_can_have_are_listed(folder: Path) -> None:
     os.mkfifo(folder / "pipe.png")
     names = ["pipe.png", "nul\0.png", "half\ud800.png", "a/\0/b.png"]
-    pictures = {f"id {name}": folder / name for name in ["a.jpg", *names]}
-    (finding,) = check_pictures(pictures, folder, decode=False, workers=2)
+    images = {f"id {name}": folder / name for name in ["a.jpg", *names]}
+    (finding,) = check_images(images, folder, decode=False, num_workers=2)
     assert finding.kind == "unreadable"
     assert list(finding.names) == [f"id {name}" for name in names]
     assert "pipe.png: this is a pipe or a device" in finding.reasons[0]

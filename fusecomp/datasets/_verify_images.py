@@ -1,4 +1,4 @@
-"""Picture files that are missing, empty, cut off or no pictures, without decoding each."""
+"""Image files that are missing, empty, cut off or no images, without decoding each."""
 
 import hashlib
 import os
@@ -13,10 +13,10 @@ from typing import BinaryIO, NamedTuple, TypeVar
 
 from fusecomp._core.files import open_regular
 from fusecomp._core.progress import progress
-from fusecomp.datasets._verify_report import PICTURE_FAULTS, Finding
-from fusecomp.images import open_picture, require_pillow, why_unreadable
+from fusecomp.datasets._verify_report import IMAGE_FAULTS, Finding
+from fusecomp.images import open_image, require_pillow, why_unreadable
 
-__all__ = ["check_pictures"]
+__all__ = ["check_images"]
 
 _CHUNK = 16
 _HEAD_BYTES, _TAIL_BYTES = 12, 1024
@@ -27,13 +27,13 @@ _MOST_WORKERS = 16
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
-# What to say of each kind of fault, how many pictures there are standing before it.
+# What to say of each kind of fault, how many images there are standing before it.
 _SENTENCES = (
     "not there; fetch them, or leave out the queries and gallery entries that need them",
     "files of 0 bytes; fetch them again",
-    "cut off: the file ends before the picture does; fetch them again",
-    "one pixel wide or high, as shops answer for pictures that are gone",
-    "files that are no pictures, or cannot be read; replace them",
+    "cut off: the file ends before the image does; fetch them again",
+    "one pixel wide or high, as shops answer for images that are gone",
+    "files that are no images, or cannot be read; replace them",
 )
 
 
@@ -45,19 +45,19 @@ class _Checked(NamedTuple):
     key: tuple[int, int] = (0, 0)
 
 
-def check_pictures(
-    pictures: Mapping[str, Path], root: Path, decode: bool, workers: int | None
+def check_images(
+    images: Mapping[str, Path], root: Path, decode: bool, num_workers: int | None
 ) -> list[Finding]:
-    """Open every picture and say which are faulty, and which are equal byte for byte.
+    """Open every image and say which are faulty, and which are equal byte for byte.
 
     Threads, not processes: reading and decoding leave Python's lock, and a process would first
     have to import torch, and the caller's script where the system cannot fork.
 
     Args:
-        pictures: the files by image id.
+        images: the files by image id.
         root: reasons name the files below it.
         decode: read every pixel, not only headers and ends.
-        workers: threads; None chooses.
+        num_workers: threads; None chooses.
 
     Raises:
         ImportError: if Pillow is missing.
@@ -67,22 +67,22 @@ def check_pictures(
 
     # All formats at once: loaded by several threads, some could look unknown to one of them.
     Image.init()
-    ids, paths = list(pictures), list(pictures.values())
+    ids, paths = list(images), list(images.values())
     with warnings.catch_warnings():
         # What Pillow warns of is found here, or harms nobody.
         warnings.filterwarnings("ignore", module="PIL")
         check = partial(_check, decode=decode)
-        checked = _in_threads(check, paths, workers, "checking pictures", "pictures")
+        checked = _in_threads(check, paths, num_workers, "checking images", "images")
     findings = []
-    for kind, sentence in zip(PICTURE_FAULTS, _SENTENCES, strict=True):
+    for kind, sentence in zip(IMAGE_FAULTS, _SENTENCES, strict=True):
         faulty = [row for row, result in enumerate(checked) if result.kind == kind]
         if faulty:
-            message = f"{len(faulty):,} of {len(ids):,} pictures are {sentence}"
+            message = f"{len(faulty):,} of {len(ids):,} images are {sentence}"
             names = tuple(ids[row] for row in faulty)
             reasons = tuple(_reason(root, ids[r], paths[r], checked[r].reason) for r in faulty)
             findings.append(Finding(kind, message, names, reasons))
     whole = {ids[row]: result.key for row, result in enumerate(checked) if result.kind is None}
-    return findings + _duplicates(pictures, whole, workers)
+    return findings + _duplicates(images, whole, num_workers)
 
 
 def _reason(root: Path, image_id: str, path: Path, reason: str) -> str:
@@ -92,12 +92,16 @@ def _reason(root: Path, image_id: str, path: Path, reason: str) -> str:
 
 
 def _in_threads(
-    work: Callable[[_In], _Out], items: Sequence[_In], workers: int | None, label: str, unit: str
+    work: Callable[[_In], _Out],
+    items: Sequence[_In],
+    num_workers: int | None,
+    label: str,
+    unit: str,
 ) -> list[_Out]:
-    if workers is None:
-        workers = min(os.cpu_count() or 1, _MOST_WORKERS)
+    if num_workers is None:
+        num_workers = min(os.cpu_count() or 1, _MOST_WORKERS)
     chunks = (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(num_workers)
     try:
         done = pool.map(lambda chunk: [work(item) for item in chunk], chunks)
         return list(progress(chain.from_iterable(done), len(items), label, unit))
@@ -128,12 +132,12 @@ def _check_open(file: BinaryIO, decode: bool) -> _Checked:
         return _Checked("truncated")
     file.seek(0)
     try:
-        picture = open_picture(file)
-        if min(picture.size) < 2:
-            width, height = picture.size
+        image = open_image(file)
+        if min(image.size) < 2:
+            width, height = image.size
             return _Checked("placeholder", f"{width} x {height}")
         if decode or whole is None:
-            picture.load()
+            image.load()
     except MemoryError:
         raise
     except Exception as error:
@@ -143,7 +147,7 @@ def _check_open(file: BinaryIO, decode: bool) -> _Checked:
 
 
 def _is_whole(file: BinaryIO, size: int, head: bytes, tail: bytes) -> bool | None:
-    """Whether the end of the picture is there; None where only decoding can tell.
+    """Whether the end of the image is there; None where only decoding can tell.
 
     Bytes behind the end harm nobody.
     """
@@ -176,19 +180,19 @@ def _jpeg_ends(content: bytes) -> bool:
 
 
 def _duplicates(
-    pictures: Mapping[str, Path], keys: Mapping[str, tuple[int, int]], workers: int | None
+    images: Mapping[str, Path], keys: Mapping[str, tuple[int, int]], num_workers: int | None
 ) -> list[Finding]:
     # Only files that agree in size and tail are read in full.
     alike = [image_id for ids in _grouped(keys) for image_id in ids]
-    paths = [pictures[image_id] for image_id in alike]
-    digests = _in_threads(_digest, paths, workers, "comparing pictures", "pictures")
+    paths = [images[image_id] for image_id in alike]
+    digests = _in_threads(_digest, paths, num_workers, "comparing images", "images")
     groups = list(_grouped(dict(zip(alike, digests, strict=True))))
     if not groups:
         return []
     groups.sort(key=len, reverse=True)
     message = (
-        f"{sum(map(len, groups)):,} pictures are {len(groups):,}, byte for byte; the largest group "
-        f"has {len(groups[0]):,} (many may be a placeholder that a shop gave for lost pictures)"
+        f"{sum(map(len, groups)):,} images are {len(groups):,}, byte for byte; the largest group "
+        f"has {len(groups[0]):,} (many may be a placeholder that a shop gave for lost images)"
     )
     return [Finding("duplicate", message, tuple(" = ".join(ids) for ids in groups), fault=False)]
 
@@ -198,7 +202,7 @@ def _digest(path: Path) -> str:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        # Gone since it was opened; no picture is equal to it.
+        # Gone since it was opened; no image is equal to it.
         return f"{path}: {error}"
 
 

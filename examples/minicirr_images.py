@@ -1,4 +1,4 @@
-"""The pictures of MiniCIRR: toys of some shape, colour and texture on some ground."""
+"""The images of MiniCIRR: toys of some shape, colour and texture on some ground."""
 
 from collections.abc import Callable
 
@@ -182,7 +182,7 @@ def put(canvas: Image.Image, toy: Toy, at: Floats, line: RGB, rng: Generator) ->
 
 
 def draw_scene(rng: Generator, scene: Scene) -> Image.Image:
-    """The picture of a scene, by a camera that is held somewhat differently each time."""
+    """The image of a scene, by a camera that is held somewhat differently each time."""
     canvas = make_ground(rng, scene.ground)
     zoom, shift = rng.uniform(0.93, 1.03), rng.normal(0, 0.02 * LARGE, size=2)
     line = (176, 176, 184) if scene.ground == "night" else (52, 52, 56)

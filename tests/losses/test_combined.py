@@ -9,22 +9,26 @@ from by_hand import IDS, pair
 from torch import Tensor, nn
 
 from fusecomp.losses import (
-    CosineAlignment,
+    CombinedLoss,
+    CosineAlignmentLoss,
     InfoNCE,
     LearnableTemperature,
-    MultiPositive,
-    WeightedSum,
+    MultiPositiveNCE,
 )
 
 
-def two() -> WeightedSum:
-    return WeightedSum({"find": (0.3, MultiPositive(0.2)), "align": (2.0, CosineAlignment())})
+def two() -> CombinedLoss:
+    return CombinedLoss(
+        {"find": (0.3, MultiPositiveNCE(0.2)), "align": (2.0, CosineAlignmentLoss())}
+    )
 
 
 def test_it_is_the_sum_of_the_weighted_losses() -> None:
     query, target = pair()
     loss = two()(query, target, **IDS)
-    expected = 0.3 * MultiPositive(0.2)(query, target, **IDS) + 2 * CosineAlignment()(query, target)
+    expected = 0.3 * MultiPositiveNCE(0.2)(query, target, **IDS) + 2 * CosineAlignmentLoss()(
+        query, target
+    )
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(
         torch.autograd.grad(loss, (query, target)), torch.autograd.grad(expected, (query, target))
@@ -49,20 +53,20 @@ def test_each_loss_gets_the_ids_that_it_accepts() -> None:
 
     query, target = pair()
     losses: dict[str, Any] = {"plain": (1.0, plain), "one": (0.5, one), "every": (0.0, every)}
-    loss = WeightedSum(losses)
+    loss = CombinedLoss(losses)
     expected = (query - target).square().mean() + query.sum() / 2
     torch.testing.assert_close(loss(query, target, **IDS), expected)
     assert seen == {"plain": [], "one": ["reference_ids"], "every": list(IDS)}
 
 
 def test_a_weight_of_zero_is_a_weight() -> None:
-    loss = WeightedSum({"find": (0.0, InfoNCE())})(*pair())
+    loss = CombinedLoss({"find": (0.0, InfoNCE())})(*pair())
     assert loss == 0
     assert loss.requires_grad
 
 
 def test_its_modules_are_its_own() -> None:
-    loss = WeightedSum({"find": (1.0, InfoNCE(LearnableTemperature()))})
+    loss = CombinedLoss({"find": (1.0, InfoNCE(LearnableTemperature()))})
     assert list(loss.state_dict()) == ["find.temperature.log_scale"]
     twin = copy.deepcopy(loss)
     with torch.no_grad():
@@ -82,19 +86,19 @@ def test_its_modules_are_its_own() -> None:
 )
 def test_bad_settings_are_refused(losses: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        WeightedSum(losses)
+        CombinedLoss(losses)
 
 
 def test_a_loss_that_is_no_scalar_is_refused() -> None:
-    loss = WeightedSum({"rows": (1.0, lambda query, target: query.sum(1))})
+    loss = CombinedLoss({"rows": (1.0, lambda query, target: query.sum(1))})
     with pytest.raises(ValueError, match=r"the loss 'rows' must return a scalar, got \[7\]"):
         loss(*pair())
 
 
 def test_it_prints_weights_and_losses_without_addresses() -> None:
-    text = repr(WeightedSum({"find": (1.0, InfoNCE(0.1)), "plain": (0.5, nn.MSELoss())}))
+    text = repr(CombinedLoss({"find": (1.0, InfoNCE(0.1)), "plain": (0.5, nn.MSELoss())}))
     assert "find: 1.0, plain: 0.5" in text
     assert "(find): InfoNCE(temperature=0.1)" in text
-    function = repr(WeightedSum({"own": (0.5, lambda query, target: query.sum())}))
-    assert "(own): test_weighted_sum." in function
+    function = repr(CombinedLoss({"own": (0.5, lambda query, target: query.sum())}))
+    assert "(own): test_it_prints" in function
     assert " at 0x" not in function

@@ -8,10 +8,10 @@ from fusecomp._core.devices import accepted_keywords
 from fusecomp._core.identity import describe
 from fusecomp.types import BATCH_IDS, Loss
 
-__all__ = ["WeightedSum"]
+__all__ = ["CombinedLoss"]
 
 
-class WeightedSum(nn.Module):
+class CombinedLoss(nn.Module):
     """Several losses at once: ``loss = sum_k weight_k loss_k``.
 
     Each loss gets of the ids what it accepts, so plain functions of query and target do too.
@@ -29,8 +29,9 @@ class WeightedSum(nn.Module):
 
     Example:
         >>> import torch
-        >>> from fusecomp.losses import CosineAlignment, InfoNCE
-        >>> loss = WeightedSum({"find": (1.0, InfoNCE(1.0)), "align": (0.5, CosineAlignment())})
+        >>> from fusecomp.losses import CosineAlignmentLoss, InfoNCE
+        >>> parts = {"find": (1.0, InfoNCE(1.0)), "align": (0.5, CosineAlignmentLoss())}
+        >>> loss = CombinedLoss(parts)
         >>> round(loss(torch.eye(2), torch.eye(2)).item(), 4)
         0.3133
     """

@@ -7,14 +7,14 @@ from typing import Any
 from fusecomp._core.checks import as_text, ordered, require, shown, strings
 from fusecomp.types import Dataset, Task, Triplet
 
-__all__ = ["without"]
+__all__ = ["drop_images"]
 
 
-def without(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
-    """A dataset without some pictures, such as those that are missing or broken.
+def drop_images(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
+    """A dataset without some images, such as those that are missing or broken.
 
     What needs them is left out: triplets, queries, gallery entries, members of subsets. Its tasks
-    list the queries and gallery pictures that they lack, evaluation prints their numbers beside
+    list the queries and gallery images that they lack, evaluation prints their numbers beside
     the scores, and its protocol says so too.
 
     Args:
@@ -35,9 +35,9 @@ def without(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
         ...     _ = (folder / f"{name}.png").write_bytes(b"never opened here")
         >>> lines = ["reference,text,target", "a,is b,b", "b,is a,a", "b,is c,c"]
         >>> _ = (folder / "mine.csv").write_text(chr(10).join(lines))
-        >>> data = without(TripletTable(folder / "mine.csv", images=folder), ["c"])
+        >>> data = drop_images(TripletTable(folder / "mine.csv", images=folder), ["c"])
         >>> len(data), data.tasks()[0].missing_images, data.protocol["missing"]
-        (2, ('c',), '1 of 3 queries, 1 of 3 gallery pictures')
+        (2, ('c',), '1 of 3 queries, 1 of 3 gallery images')
     """
     require("dataset", dataset, "tasks", "a Dataset", "dataset, image_ids")
     if isinstance(image_ids, str):
@@ -54,7 +54,7 @@ def without(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
     if not len(reduced):
         raise ValueError(
             f"each of the {len(dataset)} triplets of {dataset!r} needs one of the {len(missing)} "
-            "pictures to leave out: nothing remains"
+            "images to leave out: nothing remains"
         )
     return reduced
 
@@ -130,11 +130,11 @@ class _Without:
         queries = lost + sum(len(task.queries) for task in tasks)
         gallery = gone + sum(len(task.gallery) for task in tasks)
         before = getattr(self._dataset, "protocol", {"dataset": type(self._dataset).__name__})
-        missing = f"{lost:,} of {queries:,} queries, {gone:,} of {gallery:,} gallery pictures"
+        missing = f"{lost:,} of {queries:,} queries, {gone:,} of {gallery:,} gallery images"
         return {**before, "missing": missing}
 
     def __len__(self) -> int:
         return len(self.triplets())
 
     def __repr__(self) -> str:
-        return f"{self._dataset!r} without {len(self._missing)} pictures"
+        return f"{self._dataset!r} without {len(self._missing)} images"

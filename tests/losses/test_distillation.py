@@ -8,7 +8,7 @@ import pytest
 import torch
 from by_hand import IDS, ROWS, assert_equals_by_hand, features, numbers, pair
 
-from fusecomp.losses import Distill
+from fusecomp.losses import DistillationLoss
 
 WIDTH = 4
 # The pairs of the batch in another order, one more, and those of rows 0 and 2 again.
@@ -46,7 +46,7 @@ def test_it_equals_the_formula_in_loops(temperature: float, softer: float) -> No
         teacher_queries=queries,
         teacher_targets=dict(zip(TARGET_IDS.tolist(), numbers(made["targets"]), strict=True)),
     )
-    loss = Distill(**made, temperature=temperature, teacher_temperature=softer)
+    loss = DistillationLoss(**made, temperature=temperature, teacher_temperature=softer)
     assert_equals_by_hand(loss, formula, pair(), **IDS)
 
 
@@ -55,14 +55,14 @@ def test_a_student_equal_to_its_teacher_has_no_loss_and_no_gradient() -> None:
     target_ids = torch.arange(ROWS)
     ids = {"target_ids": target_ids, "reference_ids": target_ids + 50}
     query_ids = torch.stack((ids["reference_ids"], target_ids), dim=1)
-    loss = Distill(query, query_ids, target, target_ids)(query, target, **ids)
+    loss = DistillationLoss(query, query_ids, target, target_ids)(query, target, **ids)
     assert 0 <= loss < 1e-6
     for gradient in torch.autograd.grad(loss, (query, target)):
         assert gradient.abs().max() < 1e-5
 
 
 def test_the_teacher_is_in_the_state_dict() -> None:
-    first, second = (Distill(**teacher(seed)) for seed in (5, 7))
+    first, second = (DistillationLoss(**teacher(seed)) for seed in (5, 7))
     assert first.state_dict().keys() == {
         "queries.keys",
         "queries.features",
@@ -78,29 +78,29 @@ def test_the_teacher_is_in_the_state_dict() -> None:
     [
         ("target_ids", [10, 11, 12, 13, 10, 15, 17], r"no query .* ids \[\[99, 17\]\]"),
         ("reference_ids", [20, 12, 11, 13, 16, 10, 98], r"no query .* ids \[\[98, 16\]\]"),
-        ("target_ids", [10, 11, 12, 13, 10, 15, 16], r"no picture with the ids \[16\]"),
+        ("target_ids", [10, 11, 12, 13, 10, 15, 16], r"no image with the ids \[16\]"),
     ],
 )
 def test_what_the_teacher_does_not_know_is_named(name: str, ids: list[int], message: str) -> None:
     made = teacher()
-    if "picture" in message:
+    if "image" in message:
         made["target_ids"] = made["target_ids"].clone()
         made["target_ids"][0] = 17
     with pytest.raises(ValueError, match=message):
-        Distill(**made)(*pair(), **{**IDS, name: torch.tensor(ids)})
+        DistillationLoss(**made)(*pair(), **{**IDS, name: torch.tensor(ids)})
 
 
 def test_compiled_what_the_teacher_does_not_know_is_nan() -> None:
     torch._dynamo.reset()
-    loss = torch.compile(Distill(**teacher()), fullgraph=True, backend="aot_eager")
+    loss = torch.compile(DistillationLoss(**teacher()), fullgraph=True, backend="aot_eager")
     assert loss(*pair(), **IDS).isfinite()
     assert loss(*pair(), **{**IDS, "target_ids": IDS["target_ids"] + 1}).isnan()
 
 
 @pytest.mark.parametrize("given", [(), ("target_ids",), ("reference_ids",)])
 def test_it_needs_both_ids(given: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="Distill needs target_ids and reference_ids"):
-        Distill(**teacher())(*pair(), **{name: IDS[name] for name in given})
+    with pytest.raises(ValueError, match="DistillationLoss needs target_ids and reference_ids"):
+        DistillationLoss(**teacher())(*pair(), **{name: IDS[name] for name in given})
 
 
 @pytest.mark.parametrize(
@@ -120,12 +120,12 @@ def test_it_needs_both_ids(given: tuple[str, ...]) -> None:
 )
 def test_a_teacher_that_does_not_fit_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Distill(**{**teacher(), **change})
+        DistillationLoss(**{**teacher(), **change})
 
 
 def test_it_prints_its_settings() -> None:
-    assert repr(Distill(**teacher(), temperature=0.1)) == (
-        "Distill(\n"
+    assert repr(DistillationLoss(**teacher(), temperature=0.1)) == (
+        "DistillationLoss(\n"
         "  temperature=0.1, teacher_temperature=0.01\n"
         f"  (queries): _Table(8, dim={WIDTH})\n"
         f"  (targets): _Table(7, dim={WIDTH})\n"

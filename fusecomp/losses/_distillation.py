@@ -10,13 +10,13 @@ from fusecomp.losses._table import refuse_loaded_nan, unit_table
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
-__all__ = ["Distill"]
+__all__ = ["DistillationLoss"]
 
 # Two ids below this make one key.
 _ID_RANGE = 2**31
 
 
-class Distill(nn.Module):
+class DistillationLoss(nn.Module):
     """Each query must see the batch's targets as a teacher sees them.
 
     With p_ij = softmax_j(cos(q_i, t_j) / T) and P_ij the same of the teacher's features at the
@@ -35,7 +35,7 @@ class Distill(nn.Module):
         queries: [P, E]; the teacher's composed queries.
         query_ids: integers [P, 2]; the reference id and the target id that each belongs to. Rows
             with equal ids are averaged.
-        targets: [M, E]; the teacher's features of pictures.
+        targets: [M, E]; the teacher's features of images.
         target_ids: integers [M].
         temperature: T > 0, or a ``LearnableTemperature``.
         teacher_temperature: the teacher's; higher is softer.
@@ -55,9 +55,9 @@ class Distill(nn.Module):
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
-        >>> pictures, ids = torch.eye(3), torch.arange(3)
-        >>> loss = Distill(pictures, torch.tensor([[1, 0], [2, 1], [0, 2]]), pictures, ids)
-        >>> loss(pictures, pictures, target_ids=ids, reference_ids=torch.tensor([1, 2, 0]))
+        >>> images, ids = torch.eye(3), torch.arange(3)
+        >>> loss = DistillationLoss(images, torch.tensor([[1, 0], [2, 1], [0, 2]]), images, ids)
+        >>> loss(images, images, target_ids=ids, reference_ids=torch.tensor([1, 2, 0]))
         tensor(0.)
     """
 
@@ -77,7 +77,7 @@ class Distill(nn.Module):
         query_ids = check_ids(query_ids, queries.new_empty(len(queries), 2), "query_ids")
         target_ids = check_ids(target_ids, targets[:, 0], "target_ids")
         self.queries = _Table(unit_queries, query_ids, "query of (reference, target)")
-        self.targets = _Table(unit_targets, target_ids.unsqueeze(1), "picture")
+        self.targets = _Table(unit_targets, target_ids.unsqueeze(1), "image")
         self.temperature = check_temperature(temperature)
         self.teacher_temperature = positive("teacher_temperature", teacher_temperature)
 
@@ -93,7 +93,9 @@ class Distill(nn.Module):
         check_batch(query, target)
         wanted, references = batch_ids(query, target_ids, reference_ids)
         if wanted is None or references is None:
-            raise ValueError("Distill needs target_ids and reference_ids, to look the teacher up")
+            raise ValueError(
+                "DistillationLoss needs target_ids and reference_ids, to look the teacher up"
+            )
         teacher = (
             self.queries(references, wanted) / self.teacher_temperature,
             self.targets(wanted),

@@ -1,4 +1,4 @@
-"""The pictures of MiniFashion: a garment in front of some wall in some light."""
+"""The images of MiniFashion: a garment in front of some wall in some light."""
 
 from typing import NamedTuple
 
@@ -46,7 +46,7 @@ LINE: RGB = (70, 70, 70)
 
 
 class Pose(NamedTuple):
-    """Where a garment hangs in its picture: a rotation with scale, and a shift."""
+    """Where a garment hangs in its image: a rotation with scale, and a shift."""
 
     cos: float
     sin: float
