@@ -103,7 +103,7 @@ def main() -> None:
     chunk = args.batch // args.chunks
     settings: dict[str, dict[str, Any]] = {
         "at once": {},
-        f"micro_batch={chunk}": {"micro_batch": chunk},
+        f"micro_batch_size={chunk}": {"micro_batch_size": chunk},
         "checkpointing": {"checkpointing": True},
     }
     batch = make_batch(args.batch)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fusecomp._core.checks import no_class
 from fusecomp._core.devices import device_of
 from fusecomp._core.identity import fingerprint
-from fusecomp.encoders._clip import PROBE, in_precision_of, probe_hash, require_work, side_by_parts
+from fusecomp.encoders._clip import PROBE, in_precision_of, require_work, side_by_parts
 from fusecomp.encoders._cut import CutWarning
 from fusecomp.encoders._one_at_a_time import one_at_a_time
 from fusecomp.encoders._texts import list_of_texts
@@ -123,8 +123,7 @@ class TransformersEncoder(nn.Module):
 
     def fingerprint(self) -> str:
         """Name weights, settings, tokenizer and preprocessing, for a feature cache."""
-        tokens = self._tokens([PROBE])["input_ids"]
-        return f"{fingerprint(self)}; tokens {probe_hash(tokens)}"
+        return fingerprint(self)
 
 
 @dataclass(frozen=True)

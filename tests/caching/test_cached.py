@@ -81,16 +81,16 @@ def nan(features: NDArray[Any], value: float = np.nan) -> NDArray[Any]:
         ({"texts": ["a", "b", "c", "d"]}, "4 text names but 3 rows"),
         ({"image_ids": ["a", "b", "a"]}, "the image 'a' occurs twice"),
         ({"texts": ["", "x", ""]}, "the text '' occurs twice"),
-        ({"images": nan(IMAGES)}, "the features of image 'größer' hold NaN or infinity"),
+        ({"image_features": nan(IMAGES)}, "the features of image 'größer' hold NaN or infinity"),
         ({"text_features": nan(WORDS, np.inf)}, "of text 'has dots' hold NaN or infinity"),
-        ({"images": np.ones((3, 5), "f4")}, "image features have width 5, text features 4"),
-        ({"images": IMAGES.astype(int)}, r"image features must be floating \[N, D\]"),
-        ({"images": IMAGES[0]}, r"got torch.float32 \[4\]"),
-        ({"image_ids": [], "images": IMAGES[:0]}, "not empty"),
+        ({"image_features": np.ones((3, 5), "f4")}, "image features have width 5, text features 4"),
+        ({"image_features": IMAGES.astype(int)}, r"image features must be floating \[N, D\]"),
+        ({"image_features": IMAGES[0]}, r"got torch.float32 \[4\]"),
+        ({"image_ids": [], "image_features": IMAGES[:0]}, "not empty"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(arguments: dict[str, Any], message: str) -> None:
-    good = {"image_ids": IDS, "images": IMAGES, "texts": TEXTS, "text_features": WORDS}
+    good = {"image_ids": IDS, "image_features": IMAGES, "texts": TEXTS, "text_features": WORDS}
     with pytest.raises(ValueError, match=message):
         CachedEncoder.from_arrays(**{**good, **arguments})
 
@@ -106,7 +106,7 @@ def test_arrays_that_do_not_fit_are_refused(arguments: dict[str, Any], message: 
 def test_swapped_arguments_are_named_with_their_order(order: list[int], message: str) -> None:
     arguments: list[Any] = [IDS, IMAGES, TEXTS, torch.from_numpy(WORDS)]
     with pytest.raises(
-        TypeError, match=rf"(?s){message}.*; from_arrays takes image_ids, images, texts"
+        TypeError, match=rf"(?s){message}.*; from_arrays takes image_ids, image_features, texts"
     ):
         CachedEncoder.from_arrays(*(arguments[position] for position in order))
 

@@ -101,7 +101,7 @@ def test_a_bare_sentence_transformer_is_no_side(minilm: Any) -> None:
 
 @pytest.mark.parametrize("part", ["hf tokenizer", "identity"])
 def test_a_side_that_gives_no_tensor_is_named(parts: dict[str, Any], part: str) -> None:
-    listing: Any = list
+    listing: Any = sorted
     encoder = DualEncoder(listing, parts[part])
     with pytest.raises(TypeError, match=r"the text side must return a tensor \[B, D\], got"):
         encoder.encode_text(["is red"])
