@@ -125,7 +125,7 @@ def test_a_wrong_command_is_status_2(
     ("more", "error"),
     [
         (["--split", "train"], "unknown split 'train'; .* has 'val'"),
-        (["--workers", "0"], "workers must be at least 1"),
+        (["--workers", "0"], "num_workers must be a whole number of at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_checked_is_status_2(

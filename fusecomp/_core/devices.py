@@ -1,4 +1,4 @@
-"""What must be known of a callable that may or may not be a torch module."""
+"""Device, precision and keywords of a callable that may or may not be a torch module."""
 
 import inspect
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def accepted_keywords(function: Any, names: Sequence[str]) -> list[str]:
-    """Those of the names that a callable takes as keywords; for a module, its ``forward``."""
+    """List the names that a callable takes as keywords; of a module, its ``forward`` counts."""
     function = getattr(function, "_orig_mod", function)  # what torch.compile wraps
     function = function.forward if isinstance(function, nn.Module) else function
     try:

@@ -56,7 +56,7 @@ def forked(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def own_streams() -> Iterator[None]:
-    """As ``forked``, of ``random``, numpy and torch on the CPU."""
+    """Do what ``forked`` does, for the generators of ``random``, numpy and torch on the CPU."""
     with _streams():
         states = random.getstate(), np.random.get_state(), torch.get_rng_state()
         try:

@@ -137,7 +137,7 @@ def check_values(tensor: Tensor, name: str) -> None:
 
 
 def check_floating(value: Any, name: str) -> None:
-    """As ``check_tensor``, and raise ValueError on a dtype that nothing can be computed in."""
+    """Do ``check_tensor``; raise ValueError also on a dtype that nothing can be computed in."""
     check_tensor(value, name)
     if value.dtype not in FLOATING:
         raise ValueError(
@@ -147,7 +147,7 @@ def check_floating(value: Any, name: str) -> None:
 
 
 def check_features(features: Any, name: str, shape: str = "[B, D]") -> None:
-    """As ``check_floating``, and raise ValueError unless these are rows of features."""
+    """Do ``check_floating``; raise ValueError also unless these are rows of features."""
     check_tensor(features, name)
     if features.ndim != 2 or features.shape[0] == 0 or features.shape[1] == 0:
         raise ValueError(f"{name} must be {shape} and not empty, got {list(features.shape)}")
@@ -227,7 +227,7 @@ def check_indices(
 
 
 def check_targets(targets: Any, query: Tensor, gallery: Tensor, least: int = -1) -> Tensor:
-    """As ``check_indices``, one for each row."""
+    """Do ``check_indices``; raise ValueError also unless they are [Q], one for each query."""
     moved = check_indices("targets", targets, query, gallery, least)
     if moved.ndim != 1:
         raise ValueError(f"targets must be [Q], got {list(moved.shape)}")

@@ -1,9 +1,8 @@
 import time
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fusecomp._core.checks import as_path, as_text, flag, require_choice, shown
+from fusecomp._core.checks import as_path, as_text, flag, require_choice, whole_number
 from fusecomp.datasets._verify_report import VerifyReport
 
 if TYPE_CHECKING:
@@ -66,9 +65,7 @@ def verify(
     images = None if images is None else as_path("images", images)
     split = None if split is None else as_text("split", split)
     decode = flag("decode", decode)
-    whole = isinstance(num_workers, Integral) and not isinstance(num_workers, bool)
-    if num_workers is not None and not (whole and num_workers > 0):
-        raise ValueError(f"workers must be at least 1, or None, got {shown(num_workers)}")
+    num_workers = None if num_workers is None else whole_number("num_workers", num_workers, 1)
     # Imported here, as importing fusecomp should not wait for what training does not need.
     from fusecomp.datasets._verify_images import check_images
 

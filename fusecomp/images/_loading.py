@@ -103,7 +103,7 @@ def load_available(
     device: torch.device | None = None,
     key: Key | None = None,
 ) -> Iterator[Loaded]:
-    """As ``load_images``, but images that cannot be opened are listed, not raised."""
+    """Do what ``load_images`` does, but list images that cannot be opened, not raise."""
     if num_workers is None:
         num_workers = _usual_workers(sum(map(len, batches)), device)
     images = _Images(paths, load, current_key() if key is None else key)

@@ -107,7 +107,7 @@ def open_image(file: BinaryIO) -> "Image":
 
 
 def why_unreadable(file: BinaryIO, error: Exception) -> str:
-    """What to tell a user about an error of opening or decoding a file."""
+    """Tell a user why a file could not be opened or decoded."""
     from PIL import UnidentifiedImageError
 
     if not isinstance(error, UnidentifiedImageError):

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import no_class
+from fusecomp._core.checks import flag, no_class, require_choice, whole_number
 from fusecomp._core.identity import describe
 from fusecomp.images._opening import ImageLoader, rgb, sides_of
 
@@ -176,22 +176,19 @@ def clip_transform(
         >>> load.size, load.pad
         (224, TargetPad(ratio=1.25))
     """
-    if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
-        raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
+    size = whole_number("size", size, 1)
     no_class("pad", pad)
     if pad is not None and not callable(pad):
         raise TypeError(f"pad must be callable or None, got {pad!r}; for example pad=TargetPad()")
-    if not isinstance(exif, (bool, np.bool_)):
-        raise ValueError(f"exif must be True or False, got {exif!r}")
-    if convert not in ("last", "first"):
-        raise ValueError(f"unknown convert {convert!r}; valid: 'last', 'first'")
+    exif = flag("exif", exif)
+    require_choice("convert", convert, ("last", "first"))
     return _ClipTransform(
-        int(size),
+        size,
         pad,
         _channels("mean", mean),
         _channels("std", std, positive=True),
         convert,
-        bool(exif),
+        exif,
     )
 
 

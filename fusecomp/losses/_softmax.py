@@ -144,7 +144,7 @@ def _cross_entropy(
 
 
 def _sums(logits: Tensor, left_out: Tensor | None, dim: int) -> tuple[Tensor, Tensor]:
-    """Of the logits that are not left out, and their number."""
+    """Sum the logits that are not left out; return the sums and how many there were."""
     if left_out is None:
         sums = logits.sum(dim)
         return sums, torch.full_like(sums, logits.shape[dim])

@@ -87,7 +87,7 @@ class Epochs:
         )
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Those of one epoch, from 0, without so many at the beginning."""
+        """Yield the batches of one epoch (from 0), without so many at the beginning."""
         config = self._config
         given = self._dataset.triplets(epoch, config.seed)
         triplets = ordered("triplets() of a dataset", given, "triplets")
@@ -274,7 +274,7 @@ def _positions(place: Mapping[str, int], image_ids: Sequence[str]) -> Tensor:
 
 
 def _unknown(image_id: str | None, triplets: Sequence[Triplet]) -> ValueError:
-    """What to say of an image that the dataset does not list."""
+    """Word the error about an image that the dataset does not list."""
     wanted = (t.query_id for t in triplets if image_id in (t.reference_id, t.target_id))
     query_id = next(wanted)
     if image_id is None:

@@ -1,4 +1,4 @@
-"""What learns in a stage, by name."""
+"""Choose, by name, which parameters learn in a stage."""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase

@@ -123,7 +123,7 @@ def test_an_epoch_and_a_seed_are_whole_numbers(tiny_fashioniq: Path, name: str, 
 
 @pytest.mark.parametrize("value", ["2", 0, -1, 1.5, True, False, [2]])
 def test_workers_are_a_number_of_them(folder: Path, value: Any) -> None:
-    with pytest.raises(ValueError, match="workers must be at least 1, or None, got"):
+    with pytest.raises(ValueError, match="num_workers must be a whole number of at least 1, got"):
         verify("table", folder.parent / "mine.csv", images=folder, num_workers=value)
 
 

@@ -18,7 +18,7 @@ from fusecomp.datasets._verify_report import Count, Finding
         ("fashioniq", {"images": "images"}, "images is for tables; fashioniq has its own"),
         ("cirr", {"split": "val"}, "split is for tables; cirr has its own, got 'val'"),
         ("table", {}, "images must be the folder of the table's images, got None"),
-        ("cirr", {"num_workers": 0}, "workers must be at least 1, or None, got 0"),
+        ("cirr", {"num_workers": 0}, "num_workers must be a whole number of at least 1, got 0"),
     ],
 )
 def test_bad_arguments_are_refused(
