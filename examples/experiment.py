@@ -190,7 +190,7 @@ def pretrained_encoder(args: argparse.Namespace, root: Path, small: Small) -> fc
 
     torch.manual_seed(args.seed)
     image, text = tinyclip.TinyImageEncoder(small.dim), tinyclip.TinyTextEncoder(small.dim)
-    encoder = fc.DualEncoder(image, text, load=tinyclip.load_image).to(args.device)
+    encoder = fc.DualEncoder(image, text, load_image=tinyclip.load_image).to(args.device)
     weights = args.workdir / f"tinyclip-{args.seed}{'-quick' if args.quick else ''}.pt"
     with distributed.first_alone() as first:
         if first and not weights.exists():

@@ -5,11 +5,12 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from fusecomp._core.abilities import encode_function, image_loader, lookups_of, told_fingerprint
 from fusecomp._core.checks import as_path, ordered, shown, strings
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.files import read_tensors, write_tensors
@@ -196,12 +197,12 @@ class ComposedEncoder(nn.Module):
         images = _names("images", images)
         if not images:
             raise ValueError("expected a non-empty list of images, got []")
-        lookup = getattr(self.encoder, "lookup", {})
+        lookup = lookups_of(self.encoder)
         if "image" in lookup:
             rows = lookup["image"]([str(image) for image in images])
             return self._encode("image", rows.to(device))
-        load = getattr(self.encoder, "load", None)
-        if load is None:
+        load_image = image_loader(self.encoder)
+        if load_image is None:
             raise ValueError(
                 f"{type(self.encoder).__name__} neither loads files nor looks ids up; "
                 f"pass loaded images instead of {images[0]!r}"
@@ -210,11 +211,11 @@ class ComposedEncoder(nn.Module):
         require_files(paths)
         blocks = (paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH))
         return torch.cat(
-            [self._encode("image", load_few(block, load).to(device)) for block in blocks]
+            [self._encode("image", load_few(block, load_image).to(device)) for block in blocks]
         )
 
     def _encode(self, side: str, inputs: Any) -> Tensor:
-        features: Tensor = getattr(self.encoder, f"encode_{side}")(inputs)
+        features = encode_function(self.encoder, side)(inputs)
         check_tensor(features, f"what encode_{side} returns")
         if features.ndim != 2 or len(features) != len(inputs):
             raise ValueError(
@@ -272,7 +273,7 @@ class ComposedEncoder(nn.Module):
         return model
 
     def _looks_all_up(self) -> bool:
-        return set(SIDES) <= set(getattr(self.encoder, "lookup", {}))
+        return set(SIDES) <= set(lookups_of(self.encoder))
 
     def _features(self) -> str | None:
         """The key of the features that stand for an encoder, if they do; empty if unknown."""
@@ -304,8 +305,8 @@ class ComposedEncoder(nn.Module):
 
     def _warn_of_other_features(self, path: Path, saved: str) -> None:
         own = ""
-        with suppress(AttributeError, ValueError):  # of an encoder that cannot name its state
-            own = str(cast(Any, self.encoder).fingerprint())
+        with suppress(ValueError):  # of an encoder that cannot name its state
+            own = told_fingerprint(self.encoder) or ""
         saved, own = (_HOW_KEPT.sub("", key) for key in (saved, own))
         if saved and own and saved != own:
             warnings.warn(

@@ -3,7 +3,7 @@
 Nothing needs a base class: a module, a function and a lambda all pass.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusecomp._core.checks import can_be_listed, ordered, require_strings, shown, strings
 from fusecomp._core.similarity import check_tensor, check_values
@@ -21,8 +21,16 @@ __all__ = [
     "SIDES",
     "Batch",
     "Dataset",
+    "Encode",
     "Encoder",
+    "Find",
+    "Fingerprinted",
     "Fusion",
+    "HasHeads",
+    "HasTowers",
+    "LoadImage",
+    "LoadsImages",
+    "LooksUp",
     "Loss",
     "Task",
     "Triplet",
@@ -283,29 +291,77 @@ SIDES = ("image", "text")
 BATCH_IDS = ("target_ids", "reference_ids")
 
 
+# path -> one loaded image, as ``encode_image`` takes them without the batch dimension
+LoadImage = Callable[[Path], Tensor]
+# ids or texts -> row numbers int64 [B]
+Find = Callable[[Sequence[str]], Tensor]
+# inputs of one side -> features [B, D]
+Encode = Callable[[Any], Tensor]
+
+
 @runtime_checkable
 class Encoder(Protocol):
     """Turns images and texts into features of one width D, on one device.
 
-    Three attributes are optional:
-
-    - ``load``: a picklable callable, path -> tensor, that opens one image for ``encode_image``.
-    - ``lookup``: a mapping from a side (``"image"``, ``"text"``) to a function that turns ids
-      or texts into the row numbers which that side then takes (see ``CachedEncoder``).
-    - ``towers``: a mapping from a side to the name patterns of its parameters, which makes
-      ``StageConfig(trainable="text")`` possible. With ``"heads"`` among them, ``heads`` (a mapping
-      from a side to its module) and ``encode_tower(side, inputs)`` (the features below it) must
-      be there too.
-
-    An encoder that is no module looks after its own device and evaluation mode.
+    More abilities are optional, each a protocol of its own: ``LoadsImages``, ``LooksUp``,
+    ``HasTowers``, ``HasHeads`` and ``Fingerprinted``. An encoder that is no module looks after
+    its own device and evaluation mode.
     """
 
     def encode_image(self, images: Any, /) -> Tensor:
-        """Features [B, D] of B loaded images, of any length: nothing asks for unit vectors."""
+        """Return features [B, D] of B loaded images, not scaled to unit length."""
         ...
 
     def encode_text(self, texts: Any, /) -> Tensor:
-        """Features [B, D] of B strings."""
+        """Return features [B, D] of B strings."""
+        ...
+
+
+class LoadsImages(Protocol):
+    """An encoder that opens image files."""
+
+    @property
+    def load_image(self) -> LoadImage | None:
+        """The picklable callable, path -> tensor, that opens one image; None if there is none."""
+        ...
+
+
+class LooksUp(Protocol):
+    """An encoder with sides whose features are looked up, as ``CachedEncoder``."""
+
+    @property
+    def lookup(self) -> Mapping[str, Find]:
+        """By side (``"image"``, ``"text"``): ids or texts -> the row numbers that it then takes."""
+        ...
+
+
+class HasTowers(Protocol):
+    """An encoder whose sides can be trained one by one: ``StageConfig(trainable="text")``."""
+
+    @property
+    def towers(self) -> Mapping[str, Sequence[str]]:
+        """By side, and ``"heads"``: name patterns of its parameters."""
+        ...
+
+
+class HasHeads(HasTowers, Protocol):
+    """An encoder with heads whose features below the head can be cached while the head learns."""
+
+    @property
+    def heads(self) -> Mapping[str, nn.Module]:
+        """By side: the module that its features go through last."""
+        ...
+
+    def encode_tower(self, side: str, inputs: Any, /) -> Tensor:
+        """Return the features of a side below its head."""
+        ...
+
+
+class Fingerprinted(Protocol):
+    """A part that names its state, so that what was computed with it can be told apart."""
+
+    def fingerprint(self) -> str:
+        """Name all weights and settings; ValueError where that is not possible."""
         ...
 
 

@@ -261,7 +261,7 @@ def test_an_encoder_that_returns_something_else_is_named(side: str, images: list
         sides: dict[str, Any] = {"image": lambda p: p, "text": lambda t: torch.ones(len(t), 3)}
         whole = sides[side]
         sides[side] = lambda inputs: change(whole(inputs))
-        return ComposedEncoder(DualEncoder(**sides, load=load), Sum())
+        return ComposedEncoder(DualEncoder(**sides, load_image=load), Sum())
 
     loaded = torch.stack([load(path) for path in images])
     for references in (images, loaded):
@@ -309,7 +309,7 @@ def test_a_model_of_other_parts_is_refused(tmp_path: Path) -> None:
     ("encoder", "fusion", "named"),
     [
         (live, lambda: Combiner(4, 3, 5, dropout=0.1), r"fusion\.\w+\.\d\.p was '0.5' and is now"),
-        (lambda: live(load=None), combiner, r"encoder\.load was"),
+        (lambda: live(load=None), combiner, r"encoder\.load_image was"),
         (lambda: changed(live(), "image", nn.GELU()), combiner, r"encoder\.image\.1"),
     ],
     ids=["dropout", "load", "activation"],

@@ -465,7 +465,7 @@ def test_an_object_in_the_place_of_another_is_named(call: Call, message: str) ->
 CLASSES: dict[str, Call] = {
     "image of DualEncoder": lambda v: fc.DualEncoder(v, lambda texts: EYE),
     "text of DualEncoder": lambda v: fc.DualEncoder(nn.Identity(), v),
-    "load of DualEncoder": lambda v: fc.DualEncoder(nn.Identity(), lambda texts: EYE, v),
+    "load_image of DualEncoder": lambda v: fc.DualEncoder(nn.Identity(), lambda texts: EYE, v),
     "model of OpenClipEncoder": lambda v: OpenClipEncoder(v, lambda texts: EYE),
     "tokenizer of OpenClipEncoder": lambda v: OpenClipEncoder(OpenCLIP(), v),
     "preprocess of OpenClipEncoder": lambda v: OpenClipEncoder(OpenCLIP(), lambda texts: EYE, v),

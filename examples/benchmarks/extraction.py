@@ -73,7 +73,7 @@ def main() -> None:
     args = parser.parse_args()
     clip = photos.make_clip().eval()
     key = cost(clip.fingerprint).wall
-    load = clip.load
+    load = clip.load_image
     if load is None:
         raise SystemExit("the CLIP has no preprocessing")
     clip = clip.to(args.device)

@@ -97,8 +97,8 @@ def current_key() -> Key:
 def keyed(*key: int) -> Iterator[None]:
     """Evaluation and caching inside draw random numbers by the key, so that they can be repeated.
 
-    Outside, what ``load`` draws depends on the image alone, and an encoder or fusion that draws in
-    evaluation mode goes on with the caller's streams.
+    Outside, what ``load_image`` draws depends on the image alone, and an encoder or fusion that
+    draws in evaluation mode goes on with the caller's streams.
     """
     outer = _CURRENT.set(key)
     try:
@@ -122,7 +122,7 @@ def repeatable(device: torch.device, name: str) -> Iterator[None]:
 
 
 def seed_for_file(key: Key, path: Path) -> None:
-    """Seed the streams that a ``load`` draws from; only for use in ``own_streams``."""
+    """Seed the streams that a ``load_image`` draws from; only for use in ``own_streams``."""
     number = _number_of(path.name)
     # Mixing takes as long as all else here, and a name alone needs none.
     _seed_all(_one_of((*key, number)) if key else number)

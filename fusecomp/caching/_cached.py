@@ -1,5 +1,5 @@
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from fusecomp.caching._feature_table import FeatureTable
 from fusecomp.caching._same_features import key_of, require_same
 from fusecomp.distributed import first_alone, join
 from fusecomp.images import By, file_marks, image_paths
-from fusecomp.types import SIDES, Dataset, Encoder
+from fusecomp.types import SIDES, Dataset, Encoder, Find
 
 __all__ = ["CachedEncoder"]
 
@@ -246,7 +246,7 @@ class CachedEncoder(nn.Module):
         return self.image.skipped
 
     @property
-    def lookup(self) -> Mapping[str, Callable[[Sequence[str]], Tensor]]:
+    def lookup(self) -> Mapping[str, Find]:
         """For each side, the function from names to row numbers int64 [B]."""
         return {"image": self.image.find, "text": self.text.find}
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fusecomp._core.abilities import encode_function, image_loader, lookups_of
 from fusecomp._core.checks import require_choice, shown, strings, whole_number
 from fusecomp._core.devices import PRECISIONS, autocast, device_of, inference
 from fusecomp._core.progress import progress
@@ -128,8 +129,7 @@ def _encode_function(encoder: Encoder, side: str, below_head: bool) -> Callable[
     if below_head:
         headed: Any = encoder
         return partial(headed.encode_tower, side)
-    encode: Callable[[Any], Tensor] = getattr(encoder, f"encode_{side}")
-    return encode
+    return encode_function(encoder, side)
 
 
 def _repeatable(
@@ -159,7 +159,7 @@ def _inputs(
         for block in blocks
         for start in range(0, len(block), how.batch_size)
     ]
-    look_up = getattr(encoder, "lookup", {}).get(side)
+    look_up = lookups_of(encoder).get(side)
     if look_up is not None:
         device = device_of(encoder)
         return (_Inputs(names, look_up(names).to(device), {}) for names in batches)
@@ -175,11 +175,10 @@ def _inputs(
 def _images(
     encoder: Encoder, datasets: Sequence[Dataset], batches: Sequence[list[str]], how: Extraction
 ) -> Iterator[_Inputs]:
-    load = getattr(encoder, "load", None)
-    if load is None:
-        raise ValueError(
-            f"{type(encoder).__name__} has no load: give it one (path -> tensor) to read images"
-        )
+    load_image = image_loader(encoder)
+    if load_image is None:
+        kind = type(encoder).__name__
+        raise ValueError(f"{kind} has no load_image: give it one (path -> tensor) to read files")
     names = [image_id for batch in batches for image_id in batch]
     paths = _paths(names, image_paths(datasets))
     numbers = iter(range(len(names)))
@@ -187,11 +186,11 @@ def _images(
     device = device_of(encoder)
     if how.on_error == "raise":
         require_files(paths)
-        loads = load_images(paths, load, positions, how.num_workers, device)
+        loads = load_images(paths, load_image, positions, how.num_workers, device)
         for batch, images in zip(batches, loads, strict=True):
             yield _Inputs(batch, images.to(device, non_blocking=True), {})
         return
-    for loaded in load_available(paths, load, positions, how.num_workers, device):
+    for loaded in load_available(paths, load_image, positions, how.num_workers, device):
         some = loaded.images
         yield _Inputs(
             [names[position] for position in loaded.positions],

@@ -1,14 +1,15 @@
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
 
+from fusecomp._core.abilities import encode_function, heads_of, image_loader, lookups_of
 from fusecomp._core.checks import strings
 from fusecomp._core.devices import inference
 from fusecomp.caching._extraction import Extraction, compute_table
 from fusecomp.caching._feature_table import FeatureTable
 from fusecomp.distributed import is_sharded, join
-from fusecomp.types import SIDES, Dataset, Encoder
+from fusecomp.types import SIDES, Dataset, Encoder, Find, LoadImage
 
 __all__ = ["PartlyCachedEncoder"]
 
@@ -34,6 +35,7 @@ class PartlyCachedEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.tables = nn.ModuleDict(tables)
+        self._find = {side: table.find for side, table in tables.items()}
         self.heads = nn.ModuleDict(heads)
 
     @classmethod
@@ -75,16 +77,14 @@ class PartlyCachedEncoder(nn.Module):
         return cls(encoder, tables, heads)
 
     @property
-    def lookup(self) -> Mapping[str, Callable[[Sequence[str]], Tensor]]:
+    def lookup(self) -> Mapping[str, Find]:
         """For each cached side, the function from names to row numbers int64 [B]."""
-        behind: Mapping[str, Callable[[Sequence[str]], Tensor]]
-        behind = getattr(self.encoder, "lookup", {})
-        return {**behind, **{side: table.find for side, table in self.tables.items()}}
+        return {**lookups_of(self.encoder), **self._find}
 
     @property
-    def load(self) -> Any:
+    def load_image(self) -> LoadImage | None:
         """Opens images, where the image side is live."""
-        return getattr(self.encoder, "load", None)
+        return image_loader(self.encoder)
 
     def encode_image(self, images: Any) -> Tensor:
         """Features [B, D] of row numbers or ids if cached, else of loaded images."""
@@ -96,13 +96,12 @@ class PartlyCachedEncoder(nn.Module):
 
     def _encode(self, side: str, inputs: Any) -> Tensor:
         if side not in self.tables:
-            encode: Callable[[Any], Tensor] = getattr(self.encoder, f"encode_{side}")
-            return encode(inputs)
+            return encode_function(self.encoder, side)(inputs)
         features: Tensor = self.tables[side](inputs)
         return self.heads[side](features) if side in self.heads else features
 
 
-def _learning_heads(encoder: Any) -> Iterator[tuple[str, nn.Module]]:
-    for side, head in getattr(encoder, "heads", {}).items():
+def _learning_heads(encoder: Encoder) -> Iterator[tuple[str, nn.Module]]:
+    for side, head in heads_of(encoder).items():
         if any(parameter.requires_grad for parameter in head.parameters()):
             yield side, head

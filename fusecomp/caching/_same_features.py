@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fusecomp._core.abilities import told_fingerprint
 from fusecomp.caching._extraction import Extraction, names_of
 from fusecomp.images import ABSENT, changed_image
 from fusecomp.types import Dataset, Encoder
@@ -20,21 +21,18 @@ def key_of(encoder: Encoder, key: str | None, how: Extraction) -> str:
     Raises:
         ValueError: if there is no key, and the encoder has none.
     """
-    told = "" if key in (None, "content") else key
-    if not told:
-        make = getattr(encoder, "fingerprint", None)
-        if make is None:
-            raise ValueError(
-                f"{type(encoder).__name__} has no fingerprint(): pass a key that names its weights"
-            )
-        told = make()
+    told = told_fingerprint(encoder) if key in (None, "", "content") else key
+    if told is None:
+        raise ValueError(
+            f"{type(encoder).__name__} has no fingerprint(): pass a key that names its weights"
+        )
     if key == "content":
         told += "; images by content"
     if how.precision != "fp32":
         told += f", computed in {how.precision}"
     if how.dtype is not None:
         told += f", stored as {how.dtype}"
-    return str(told)
+    return told
 
 
 def require_same(

@@ -4,6 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fusecomp._core.abilities import protocol_of, training_image_ids
 from fusecomp._core.checks import as_text, ordered, require, shown, strings
 from fusecomp.types import Dataset, Task, Triplet
 
@@ -76,7 +77,7 @@ class _Without:
 
     @cached_property
     def triplet_image_ids(self) -> tuple[str, ...]:
-        return self._kept(getattr(self._dataset, "triplet_image_ids", self._dataset.image_ids))
+        return self._kept(training_image_ids(self._dataset))
 
     def _kept(self, image_ids: Sequence[str]) -> tuple[str, ...]:
         return tuple(image_id for image_id in image_ids if image_id not in self._missing)
@@ -129,7 +130,7 @@ class _Without:
         )
         queries = lost + sum(len(task.queries) for task in tasks)
         gallery = gone + sum(len(task.gallery) for task in tasks)
-        before = getattr(self._dataset, "protocol", {"dataset": type(self._dataset).__name__})
+        before = protocol_of(self._dataset)
         missing = f"{lost:,} of {queries:,} queries, {gone:,} of {gallery:,} gallery images"
         return {**before, "missing": missing}
 

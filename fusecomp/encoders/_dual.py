@@ -24,7 +24,7 @@ class DualEncoder(nn.Module):
     Args:
         image: loaded images [B, ...] -> features [B, D].
         text: a list of B strings -> features [B, D]; it tokenises itself.
-        load: path -> tensor, one image as ``image`` takes it, without the batch dimension.
+        load_image: path -> tensor, one image as ``image`` takes it, without the batch dimension.
             Picklable (a function at module level, or an object of one), as it runs in worker
             processes. Not needed where images never come from files.
         image_dim: the width of the images' features, where ``image.output_dim`` does not tell.
@@ -56,16 +56,16 @@ class DualEncoder(nn.Module):
         self,
         image: Callable[[Any], Tensor],
         text: Callable[[Any], Tensor],
-        load: Callable[[Path], Tensor] | None = None,
+        load_image: Callable[[Path], Tensor] | None = None,
         *,
         image_dim: int | None = None,
         text_dim: int | None = None,
         dim: int | None = None,
     ) -> None:
         super().__init__()
-        for name, part in (("image", image), ("text", text), ("load", load)):
+        for name, part in (("image", image), ("text", text), ("load_image", load_image)):
             no_class(name, part)
-            if not callable(part) and not (name == "load" and part is None):
+            if not callable(part) and not (name == "load_image" and part is None):
                 raise TypeError(f"{name} must be callable, got {type(part).__name__}")
         if isinstance(text, nn.Module) and hasattr(text, "default_prompt_name"):
             raise TypeError(
@@ -74,7 +74,7 @@ class DualEncoder(nn.Module):
             )
         self.image = image
         self.text = text
-        self.load = load
+        self.load_image = load_image
         dim = None if dim is None else whole_number("dim", dim, 1)
         widths = {
             "image": _width("image", image, image_dim),
@@ -128,7 +128,7 @@ class DualEncoder(nn.Module):
         return projected
 
     def fingerprint(self) -> str:
-        """Name all weights and settings, and ``load``, for a feature cache.
+        """Name all weights and settings, and ``load_image``, for a feature cache.
 
         Raises:
             ValueError: if a side is no module, so that nothing tells whether it has changed.

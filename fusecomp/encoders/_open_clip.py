@@ -63,8 +63,8 @@ class OpenClipEncoder(nn.Module):
         _check(model, tokenizer, preprocess)
         self.model: Any = model
         self.tokenizer = tokenizer
-        self.load: Callable[[Path], Tensor] | None
-        self.load = None if preprocess is None else ImageLoader(preprocess)
+        self.load_image: Callable[[Path], Tensor] | None
+        self.load_image = None if preprocess is None else ImageLoader(preprocess)
         self._cut = CutWarning()
 
     @property

@@ -27,7 +27,7 @@ class SentenceTransformersText(nn.Module):
     Example::
 
         text = SentenceTransformersText(SentenceTransformer("all-MiniLM-L6-v2"))
-        encoder = DualEncoder(image=vision, text=text, load=load, image_dim=768, dim=512)
+        encoder = DualEncoder(vision, text, load_image, image_dim=768, dim=512)
     """
 
     def __init__(self, model: nn.Module) -> None:

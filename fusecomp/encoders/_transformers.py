@@ -60,8 +60,10 @@ class TransformersEncoder(nn.Module):
         _check(model, tokenizer, image_processor)
         self.model: Any = model
         self.tokenizer = tokenizer
-        self.load: Callable[[Path], Tensor] | None
-        self.load = None if image_processor is None else ImageLoader(_Processed(image_processor))
+        self.load_image: Callable[[Path], Tensor] | None
+        self.load_image = (
+            None if image_processor is None else ImageLoader(_Processed(image_processor))
+        )
         self._cut = CutWarning()
         config: Any = model.config
         text: Any = getattr(config, "text_config", config)

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fusecomp._core.abilities import lookups_of, protocol_of, skipped_images
 from fusecomp._core.checks import require_both, require_choice, shown, whole_number
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.randomness import repeatable
@@ -68,7 +69,7 @@ class TaskFeatures:
         encoder: Encoder = model.encoder
         self._model = model
         self._device = device_of(model)
-        lookup = getattr(encoder, "lookup", {})
+        lookup = lookups_of(encoder)
         if not {"image", "text"} <= set(lookup):
             cached = CachedEncoder.build(
                 encoder, dataset, num_workers=num_workers, on_error=on_error
@@ -78,11 +79,10 @@ class TaskFeatures:
             lookup = encoder.lookup
         self._encoder = encoder
         self._lookup = lookup
-        dataset = drop_images(dataset, getattr(encoder, "skipped", {}))
+        dataset = drop_images(dataset, skipped_images(encoder))
         self.tasks: Sequence[Task] = dataset.tasks()
         check_tasks(self.tasks)
-        protocol = getattr(dataset, "protocol", {"dataset": type(dataset).__name__})
-        self.protocol: Mapping[str, str] = dict(protocol)
+        self.protocol: Mapping[str, str] = protocol_of(dataset)
 
     def gallery(self, task: Task) -> Tensor:
         """The features [N, D] of the task's gallery, not normalised."""

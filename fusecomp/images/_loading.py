@@ -17,8 +17,8 @@ __all__ = [
     "Loaded",
     "load_available",
     "load_few",
-    "load_image",
     "load_images",
+    "load_one",
     "require_files",
 ]
 
@@ -61,7 +61,7 @@ class Loaded(NamedTuple):
 
 def load_images(
     paths: Mapping[int, Path] | Sequence[Path],
-    load: Callable[[Path], Tensor],
+    load_image: Callable[[Path], Tensor],
     batches: Sequence[list[int]],
     num_workers: int | None = None,
     device: torch.device | None = None,
@@ -69,23 +69,23 @@ def load_images(
 ) -> Iterator[Tensor]:
     """Yield stacked images, one tensor for each list of positions in ``batches``.
 
-    Random numbers that ``load`` draws from ``random``, numpy or torch are a function of the key
-    and the file's name, in whichever process; the caller's streams stay as they are.
+    Random numbers that ``load_image`` draws from ``random``, numpy or torch are a function of the
+    key and the file's name, in whichever process; the caller's streams stay as they are.
 
     Args:
         paths: the files, by position.
-        load: path -> tensor; all of one shape; must be picklable if workers start.
+        load_image: path -> tensor; all of one shape; must be picklable if workers start.
         batches: positions in ``paths``; none empty.
         num_workers: processes; None chooses by the number of cores and images.
         device: where the images are worked on; a CPU keeps half of its cores for that.
         key: such as a seed and an epoch; by default that of the ``keyed`` block around it.
 
     Raises:
-        ImageError: naming the file that ``load`` could not open.
+        ImageError: naming the file that ``load_image`` could not open.
         ValueError: if two images of a batch have different shapes.
     """
     failure = None
-    for loaded in load_available(paths, load, batches, num_workers, device, key):
+    for loaded in load_available(paths, load_image, batches, num_workers, device, key):
         failure = next(iter(loaded.failed.values()), None)
         if failure is not None or loaded.images is None:
             break
@@ -97,7 +97,7 @@ def load_images(
 
 def load_available(
     paths: Mapping[int, Path] | Sequence[Path],
-    load: Callable[[Path], Tensor],
+    load_image: Callable[[Path], Tensor],
     batches: Sequence[list[int]],
     num_workers: int | None = None,
     device: torch.device | None = None,
@@ -106,7 +106,7 @@ def load_available(
     """Do what ``load_images`` does, but list images that cannot be opened, not raise."""
     if num_workers is None:
         num_workers = _usual_workers(sum(map(len, batches)), device)
-    images = _Images(paths, load, current_key() if key is None else key)
+    images = _Images(paths, load_image, current_key() if key is None else key)
     loader: DataLoader[Any] = DataLoader(
         images,  # type: ignore[arg-type]  # a map of positions, all that a DataLoader needs
         batch_sampler=batches,
@@ -147,11 +147,11 @@ class _Images:
     def __init__(
         self,
         paths: Mapping[int, Path] | Sequence[Path],
-        load: Callable[[Path], Tensor],
+        load_image: Callable[[Path], Tensor],
         key: Key,
     ) -> None:
         self.paths = paths
-        self.load = load
+        self.load_image = load_image
         self.key = key
 
     def __len__(self) -> int:
@@ -166,25 +166,25 @@ class _Images:
         path = self.paths[position]
         seed_for_file(self.key, path)
         try:
-            return position, path, load_image(path, self.load)
+            return position, path, load_one(path, self.load_image)
         except ImageError as error:
             return position, path, error
 
 
-def load_few(paths: Sequence[Path], load: Callable[[Path], Tensor]) -> Tensor:
+def load_few(paths: Sequence[Path], load_image: Callable[[Path], Tensor]) -> Tensor:
     """One batch, as ``load_images`` gives it, in this process and without what a loader costs."""
     images = []
-    for _, path, item in _Images(paths, load, current_key()).__getitems__(range(len(paths))):
+    for _, path, item in _Images(paths, load_image, current_key()).__getitems__(range(len(paths))):
         if isinstance(item, ImageError):
             raise item
         images.append((path, item))
     return stack_images(images)
 
 
-def load_image(path: Path, load: Callable[[Path], Tensor]) -> Tensor:
+def load_one(path: Path, load_image: Callable[[Path], Tensor]) -> Tensor:
     """One loaded image; raises ImageError that names the file."""
     try:
-        image = load(path)
+        image = load_image(path)
     except (MemoryError, ImportError, ImageError):  # not about the file, or names it already
         raise
     except Exception as error:
@@ -194,7 +194,7 @@ def load_image(path: Path, load: Callable[[Path], Tensor]) -> Tensor:
         ) from error
     if not isinstance(image, Tensor):
         raise ImageError(
-            f"load({path}) returned {type(image).__name__}, expected a tensor; "
+            f"load_image({path}) returned {type(image).__name__}, expected a tensor; "
             "end your transform with one that makes tensors"
         )
     return image
@@ -217,6 +217,6 @@ def stack_images(items: Sequence[tuple[Path, Tensor]]) -> Tensor:
         if image.shape != first.shape:
             raise ValueError(
                 f"{path} has shape {list(image.shape)} and {first_path} {list(first.shape)}: "
-                "load must bring every image to one shape"
+                "load_image must bring every image to one shape"
             )
     return torch.stack([image for _, image in items])

@@ -29,7 +29,7 @@ _TRUST = "If you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS"
 
 @dataclass(frozen=True, repr=False)
 class ImageLoader:
-    """An encoder's ``load`` from a transform that takes open PIL images, as torchvision's do.
+    """An encoder's ``load_image`` from a transform that takes open PIL images, as torchvision's do.
 
     Args:
         transform: PIL image -> tensor; picklable, as it runs in worker processes.

@@ -117,7 +117,7 @@ def clip_transform(
     convert: Literal["last", "first"] = "last",
     exif: bool = False,
 ) -> "_ClipTransform":
-    """CLIP's preprocessing, a small picklable callable: an encoder's ``load``.
+    """CLIP's preprocessing, a small picklable callable: an encoder's ``load_image``.
 
     Pad; resize the shorter side to ``size``, bicubic, the longer one to
     ``int(size * long / short)``; crop the centre; turn to RGB; divide by 255; subtract ``mean`` and

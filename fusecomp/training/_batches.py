@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fusecomp._core.abilities import image_loader, lookups_of
 from fusecomp._core.checks import ordered, require, strings, whole_number
 from fusecomp._core.devices import device_of
 from fusecomp.distributed import get_rank, get_world_size
@@ -27,13 +28,13 @@ def batches(
     """One epoch of shuffled batches, as the inputs that the encoder takes; encodes nothing.
 
     The order is a pure function of ``config.seed`` and the epoch, and so are the random numbers
-    that ``load`` draws for an image from ``random``, numpy or torch. Of many processes each gets
-    a contiguous share of every batch, by rank; shares differ by one row at most.
+    that ``load_image`` draws for an image from ``random``, numpy or torch. Of many processes each
+    gets a contiguous share of every batch, by rank; shares differ by one row at most.
 
     Args:
         dataset: its targets must be known.
         encoder: decides the form of the inputs: row numbers for the sides that it looks up,
-            else images opened by ``encoder.load`` and strings.
+            else images opened by ``encoder.load_image`` and strings.
         config: ``batch_size``, ``drop_last``, ``unique_targets``, ``seed`` and ``num_workers``
             count.
         epoch: from 0.
@@ -77,7 +78,7 @@ class Epochs:
         self._config = config
         image_ids = strings("image_ids of a dataset", dataset.image_ids)
         place = {image_id: index for index, image_id in enumerate(image_ids)}
-        lookup = getattr(encoder, "lookup", {})
+        lookup = lookups_of(encoder)
         self._find = _Find(
             reference_ids=_Remembered(partial(_positions, place)),
             target_ids=_Remembered(partial(_positions, place)),
@@ -249,9 +250,9 @@ class _EpochInputs:
             for rows in plan:
                 yield references[rows], targets[rows]
             return
-        load = getattr(encoder, "load", None)
-        if load is None:
-            raise ValueError(f"{type(encoder).__name__} has no load to read images with")
+        load_image = image_loader(encoder)
+        if load_image is None:
+            raise ValueError(f"{type(encoder).__name__} has no load_image to read images with")
         wanted = torch.cat([self.reference_ids, self.target_ids]).unique().tolist()
         image_ids = list(self._dataset.image_ids)
         paths = {index: self._dataset.path(image_ids[index]) for index in wanted}
@@ -260,7 +261,7 @@ class _EpochInputs:
             torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in plan
         ]
         device = device_of(encoder)
-        for stacked in load_images(paths, load, positions, num_workers, device, self._key):
+        for stacked in load_images(paths, load_image, positions, num_workers, device, self._key):
             half = len(stacked) // 2
             yield stacked[:half], stacked[half:]
 

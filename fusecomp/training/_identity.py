@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fusecomp._core.abilities import protocol_of, told_fingerprint
 from fusecomp._core.identity import hash_tensors, settings
 from fusecomp.images import file_marks, image_paths
 from fusecomp.model import ComposedEncoder
@@ -72,7 +73,7 @@ def _describe_dataset(dataset: Dataset, seed: int) -> dict[str, Any]:
         "images": len(dataset.image_ids),
         "hash": triplets.hexdigest(),
         "files": _file_sizes(dataset),
-        **dict(getattr(dataset, "protocol", {})),
+        **protocol_of(dataset),
     }
 
 
@@ -98,5 +99,4 @@ def _hash_fixed_features(loss: Loss) -> list[str]:
     """Hash the features that a loss compares with and never changes, such as a bank's."""
     if not isinstance(loss, nn.Module):
         return []
-    hashes = (getattr(module, "fingerprint", None) for module in loss.modules())
-    return [take() for take in hashes if callable(take)]
+    return [told for module in loss.modules() if (told := told_fingerprint(module)) is not None]

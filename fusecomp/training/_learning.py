@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
 
 import torch
 from torch import nn
 
+from fusecomp._core.abilities import towers_of
 from fusecomp.model import ComposedEncoder
 from fusecomp.training._stage import StageConfig
 from fusecomp.training._state import is_free
@@ -71,7 +71,7 @@ def _patterns(model: ComposedEncoder, name: str) -> list[str]:
         return ["fusion.*"]
     if name not in (*SIDES, "both"):
         return [name]
-    if getattr(model.encoder, "towers", None) is None or not isinstance(model.encoder, nn.Module):
+    if towers_of(model.encoder) is None or not isinstance(model.encoder, nn.Module):
         raise ValueError(
             f"trainable={name!r} needs an encoder that is a module with towers, such as "
             f"DualEncoder; {type(model.encoder).__name__} has none"
@@ -81,8 +81,7 @@ def _patterns(model: ComposedEncoder, name: str) -> list[str]:
 
 
 def _tower(model: ComposedEncoder, name: str) -> list[str]:
-    towers: Any = getattr(model.encoder, "towers", None) or {}
-    return [f"encoder.{pattern}" for pattern in towers.get(name, ())]
+    return [f"encoder.{pattern}" for pattern in (towers_of(model.encoder) or {}).get(name, ())]
 
 
 def _matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:

@@ -91,8 +91,8 @@ class StageConfig:
             once an epoch.
         on_nonfinite: what NaN or infinity in a loss or gradient does: ``"raise"`` an error that
             names the rows, or ``"skip"`` the step. Nothing is updated either way.
-        cache: compute the features of what does not learn once. Switch it off if ``load`` draws
-            random numbers.
+        cache: compute the features of what does not learn once. Switch it off if ``load_image``
+            draws random numbers.
         compile: compile the fusion and the loss.
         deterministic: only use algorithms that repeat to the bit; slower on GPUs.
         seed: of the batches' order, the random texts and dropout.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fusecomp._core.abilities import lookups_of, training_image_ids
 from fusecomp._core.checks import as_path, require
 from fusecomp._core.devices import autocast, device_of, require_one_device
 from fusecomp._core.progress import progress
@@ -224,7 +225,7 @@ class Trainer:
         """The encoder that ``step`` uses: what does not learn is looked up, computed once here."""
         with self._state.applied():
             encoder: Encoder = self.model.encoder
-        known = getattr(encoder, "lookup", {})
+        known = lookups_of(encoder)
         datasets = [_TripletsOnly(self.train), *([self.validation] if self.validation else [])]
         if "image" in known:
             image_paths(datasets)  # raises where one id means two files
@@ -484,7 +485,7 @@ class _TripletsOnly:
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
-        self.image_ids = getattr(dataset, "triplet_image_ids", dataset.image_ids)
+        self.image_ids = training_image_ids(dataset)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._dataset, name)

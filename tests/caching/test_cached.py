@@ -314,8 +314,8 @@ def test_a_broken_image_is_named(data: FashionIQ) -> None:
 
 def test_an_encoder_without_load_says_so(data: FashionIQ) -> None:
     encoder = live()
-    encoder.load = None
-    with pytest.raises(ValueError, match="DualEncoder has no load"):
+    encoder.load_image = None
+    with pytest.raises(ValueError, match="DualEncoder has no load_image"):
         CachedEncoder.build(encoder, data)
 
 
@@ -368,7 +368,7 @@ def test_a_file_of_other_data_is_refused(data: FashionIQ, tmp_path: Path) -> Non
 
 def test_an_encoder_that_cannot_name_its_state_needs_a_key(data: FashionIQ, tmp_path: Path) -> None:
     class Plain:
-        load = staticmethod(load)
+        load_image = staticmethod(load)
 
         def encode_image(self, images: Any) -> Tensor:
             return torch.ones(len(images), 4)

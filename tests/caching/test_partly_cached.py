@@ -65,7 +65,7 @@ def test_the_text_side_may_be_the_cached_one(live: DualEncoder, data: FashionIQ)
         partly.encode_text(partly.lookup["text"]([text])), live.encode_text([text]).detach()
     )
     assert partly.encode_image(torch.ones(1, 10)).requires_grad
-    assert partly.load is load
+    assert partly.load_image is load
 
 
 def test_both_sides_make_an_encoder_that_needs_no_images(

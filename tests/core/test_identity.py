@@ -342,7 +342,7 @@ OTHER = {
     "module's function": (Own(act=lambda x: x), Own(act=lambda x: -x)),
     "module's settings": (Own(settings=Settings(1.0)), Own(settings=Settings(2.0))),
     "module's array": (Own(mean=np.zeros(3)), Own(mean=np.ones(3))),
-    "module's callable": (Own(load=Attributes(size=1)), Own(load=Attributes(size=2))),
+    "module's callable": (Own(load_image=Attributes(size=1)), Own(load_image=Attributes(size=2))),
     "name of an argument": (lambda q, target_ids: q, lambda q, reference_ids: q),
     "attribute of a function": (noted(1), noted(2)),
     "object with slots": (Slotted(1), Slotted(2)),
@@ -353,7 +353,7 @@ OTHER = {
         SimpleNamespace(a=torch.arange(2000) % 1999),
     ),
     "array behind a repr": (Printed(1, code=np.arange(2000)), Printed(1, code=np.ones(2000))),
-    "module with slots": (Own(load=Slotted(1)), Own(load=Slotted(2))),
+    "module with slots": (Own(load_image=Slotted(1)), Own(load_image=Slotted(2))),
     "replaced method": (
         changed(nn.Linear(2, 2), forward=MethodType(wrapped(1), nn.Linear(2, 2))),
         changed(nn.Linear(2, 2), forward=MethodType(wrapped(2), nn.Linear(2, 2))),
@@ -429,7 +429,7 @@ def test_a_callable_attribute_that_tells_nothing_is_refused() -> None:
             """Do nothing."""
 
     with pytest.raises(ValueError, match=r"Opaque object at .*does not tell its settings"):
-        settings(Own(load=Opaque()), "encoder")
+        settings(Own(load_image=Opaque()), "encoder")
 
 
 def test_other_objects_of_a_module_may_tell_nothing() -> None:

@@ -34,7 +34,7 @@ def no_image(path: Path) -> Tensor:
 
 def make() -> DualEncoder:
     torch.manual_seed(0)
-    return DualEncoder(nn.Linear(9, 4), Letters(), load=no_image)
+    return DualEncoder(nn.Linear(9, 4), Letters(), load_image=no_image)
 
 
 def test_each_side_goes_to_its_own_callable() -> None:
@@ -49,7 +49,7 @@ def test_plain_functions_serve_as_well() -> None:
     encoder = DualEncoder(image=lambda x: x * 2, text=lambda texts: torch.ones(len(texts), 4))
     assert torch.equal(encoder.encode_image(torch.ones(1, 4)), torch.full((1, 4), 2.0))
     assert encoder.encode_text(["a", "b"]).shape == (2, 4)
-    assert encoder.load is None
+    assert encoder.load_image is None
     assert list(encoder.parameters()) == []
 
 
@@ -62,8 +62,8 @@ def test_the_towers_name_every_weight_once() -> None:
 
 
 def test_load_is_kept_as_given() -> None:
-    assert make().load is no_image
-    assert pickle.loads(pickle.dumps(make())).load is no_image
+    assert make().load_image is no_image
+    assert pickle.loads(pickle.dumps(make())).load_image is no_image
 
 
 @pytest.mark.parametrize("kind", [int, np.int64, np.int32, np.uint8])
@@ -77,10 +77,10 @@ def test_the_width_of_a_side_is_a_whole_number_of_any_kind(kind: Any) -> None:
         DualEncoder(image, text)
 
 
-@pytest.mark.parametrize("side", ["image", "text", "load"])
+@pytest.mark.parametrize("side", ["image", "text", "load_image"])
 @pytest.mark.parametrize("value", [3, "clip"])
 def test_what_cannot_be_called_is_refused(side: str, value: Any) -> None:
-    sides: dict[str, Any] = {"image": len, "text": len, "load": None, side: value}
+    sides: dict[str, Any] = {"image": len, "text": len, "load_image": None, side: value}
     with pytest.raises(TypeError, match=f"{side} must be callable, got {type(value).__name__}"):
         DualEncoder(**sides)
 
@@ -179,5 +179,5 @@ def test_the_fingerprint_knows_the_preprocessing() -> None:
 
     first, second = make(), make()
     assert first.fingerprint() == second.fingerprint()
-    second.load = other
+    second.load_image = other
     assert first.fingerprint() != second.fingerprint()

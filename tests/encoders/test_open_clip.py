@@ -120,7 +120,7 @@ def test_six_published_steps_of_stage_1(
     shared: Shared, tmp_path: Path, kind: str, train: str, cache: bool
 ) -> None:
     encoder, numbers, texts = published(shared, kind)
-    encoder.load = Rows(images(numbers))
+    encoder.load_image = Rows(images(numbers))
     model = fc.ComposedEncoder(encoder, fc.Sum())
     config = replace(STAGE1, trainable=train, cache=cache)
     run = fc.fit(model, Six(tmp_path, texts), fc.InfoNCE(), config)
@@ -130,7 +130,7 @@ def test_six_published_steps_of_stage_1(
 
 def test_tuning_the_text_moves_the_text_side_alone(shared: Shared, tmp_path: Path) -> None:
     encoder, numbers, texts = published(shared, "vit")
-    encoder.load = Rows(images(numbers))
+    encoder.load_image = Rows(images(numbers))
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     fc.fit(fc.ComposedEncoder(encoder, fc.Sum()), Six(tmp_path, texts), fc.InfoNCE(), STAGE1)
     moved = {n for n, tensor in encoder.state_dict().items() if not torch.equal(tensor, before[n])}
@@ -204,11 +204,11 @@ def test_weights_of_another_shape_are_named(shared: Shared, tmp_path: Path) -> N
 
 def test_the_default_preprocessing_is_the_published_one(shared: Shared) -> None:
     encoder, _, _ = published(shared, "vit")
-    assert encoder.load is not None
+    assert encoder.load_image is not None
     path = shared("parity/images") / "5_RGB.png"
     expected = fc.images.clip_transform(64, fc.images.TargetPad(1.25))(path)
-    assert torch.equal(encoder.load(path), expected)
-    assert torch.equal(pickle.loads(pickle.dumps(encoder.load))(path), expected)
+    assert torch.equal(encoder.load_image(path), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(encoder.load_image))(path), expected)
 
 
 class Tokens:
@@ -306,7 +306,7 @@ def test_the_fingerprint_knows_weights_tokens_and_preprocessing(shared: Shared) 
     assert encoder.fingerprint() == again.fingerprint()
     keys = {encoder.fingerprint()}
     keys.add(OpenClipEncoder(encoder.model, encoder.tokenizer).fingerprint())
-    keys.add(OpenClipEncoder(encoder.model, Tokens(77, 5), again.load).fingerprint())
+    keys.add(OpenClipEncoder(encoder.model, Tokens(77, 5), again.load_image).fingerprint())
     again.get_parameter("model.visual.proj").data += 1e-6
     keys.add(again.fingerprint())
     assert len(keys) == 4

@@ -82,8 +82,8 @@ def test_images_are_processed_as_the_library_does(
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     path = tmp_path / "image.png"
     Image.fromarray(pixels).convert(mode).save(path)
-    assert encoder.load is not None
-    image = pickle.loads(pickle.dumps(encoder.load))(path)
+    assert encoder.load_image is not None
+    image = pickle.loads(pickle.dumps(encoder.load_image))(path)
     expected = processor(transformers)(images=Image.open(path).convert("RGB"), return_tensors="pt")
     assert torch.equal(image, expected["pixel_values"][0])
 

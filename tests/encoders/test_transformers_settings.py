@@ -184,10 +184,10 @@ def test_images_of_every_kind_are_read_alike_and_without_a_warning(
     encoder = TransformersEncoder(
         make(transformers, "clip"), make_tokenizer(transformers, VOCABULARY), processor
     )
-    assert encoder.load is not None
+    assert encoder.load_image is not None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pixels = encoder.load(path)
+        pixels = encoder.load_image(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of transparency in a palette
         plain = Image.fromarray(np.asarray(Image.open(path).convert("RGB")))

@@ -80,7 +80,7 @@ def make(request: pytest.FixtureRequest) -> Make:
         if kind == "dual":
             torch.manual_seed(0)
             sides = {"image": wrap(Tower(3 * 16 * 16, 9)), "text": wrap(Letters())}
-            return DualEncoder(**sides, load=Numbered(), image_dim=9, text_dim=7, dim=6)
+            return DualEncoder(**sides, load_image=Numbered(), image_dim=9, text_dim=7, dim=6)
         library = request.getfixturevalue("open_clip" if kind == "open_clip" else "transformers")
         encoder: Any
         if kind == "open_clip":
@@ -88,7 +88,7 @@ def make(request: pytest.FixtureRequest) -> Make:
         else:
             model = wrap(make_transformers(library, kind))
             encoder = TransformersEncoder(model, make_tokenizer(library))
-        encoder.load = Numbered()
+        encoder.load_image = Numbered()
         return encoder
 
     return build

@@ -113,7 +113,7 @@ def test_a_whole_processor_serves_as_image_processor(parts: dict[str, Any], tmp_
     path = tmp_path / "image.png"
     Image.new("RGB", (20, 30), "red").save(path)
     loads = [
-        TransformersEncoder(parts["hf model"], parts["hf tokenizer"], parts[name]).load
+        TransformersEncoder(parts["hf model"], parts["hf tokenizer"], parts[name]).load_image
         for name in ("hf processor", "hf images")
     ]
     assert loads[0] is not None

@@ -51,7 +51,7 @@ class NormedSum(nn.Module):
 
 def encoder(seed: int = 0, dropout: float = 0.0) -> fc.DualEncoder:
     torch.manual_seed(seed)
-    return fc.DualEncoder(image=nn.Linear(4, DIM), text=WordText(dropout), load=load)
+    return fc.DualEncoder(image=nn.Linear(4, DIM), text=WordText(dropout), load_image=load)
 
 
 def composed(dropout: float = 0.5) -> fc.ComposedEncoder:
@@ -64,7 +64,7 @@ def headed() -> fc.ComposedEncoder:
     torch.manual_seed(0)
     text = WordText()
     live = fc.DualEncoder(
-        nn.Linear(4, 5), text, encoder().load, image_dim=5, text_dim=DIM, dim=DIM + 1
+        nn.Linear(4, 5), text, encoder().load_image, image_dim=5, text_dim=DIM, dim=DIM + 1
     )
     return fc.ComposedEncoder(live, fc.Combiner(DIM + 1, dropout=0.0))
 

@@ -13,8 +13,8 @@ from fusecomp._core.randomness import keyed
 from fusecomp.images._loading import (
     ImageError,
     load_few,
-    load_image,
     load_images,
+    load_one,
     require_files,
 )
 
@@ -129,7 +129,7 @@ def test_images_of_two_shapes_are_named(num_workers: int) -> None:
 def test_a_load_that_makes_no_tensor_is_named(result: Any) -> None:
     load: Callable[[Path], Any] = lambda path: result  # noqa: E731
     with pytest.raises(ImageError, match=rf"a.png\) returned {type(result).__name__}, expected"):
-        load_image(Path("a.png"), load)
+        load_one(Path("a.png"), load)
 
 
 def test_running_out_of_memory_is_not_the_image_s_fault() -> None:
@@ -137,7 +137,7 @@ def test_running_out_of_memory_is_not_the_image_s_fault() -> None:
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        load_image(Path("a.png"), load)
+        load_one(Path("a.png"), load)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_what_says_enough_already_is_raised_as_it_is(error: Exception) -> None:
         raise error
 
     with pytest.raises(type(error)) as caught:
-        load_image(Path("a.png"), load)
+        load_one(Path("a.png"), load)
     assert caught.value is error
 
 

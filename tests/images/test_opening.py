@@ -15,7 +15,7 @@ from drawing import drawn, pixels, plain
 from PIL import Image
 
 from fusecomp.images import SquarePad, TargetPad, clip_transform
-from fusecomp.images._loading import ImageError, load_image
+from fusecomp.images._loading import ImageError, load_one
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
@@ -88,7 +88,7 @@ def test_what_is_no_image_is_named(tmp_path: Path, content: bytes, reason: str) 
     path = tmp_path / "page.jpg"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=re.escape(reason)) as caught:
-        load_image(path, clip_transform(8))
+        load_one(path, clip_transform(8))
     assert str(caught.value).startswith(f"cannot read the image {path} (")
     assert str(caught.value).count("cannot read the image") == 1
 
@@ -105,7 +105,7 @@ def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="this is a pipe or a device, expected a regular file"):
         clip_transform(8)(tmp_path / "pipe.png")
     with pytest.raises(ImageError, match=rf"{tmp_path / 'pipe.png'}.*a pipe or a device"):
-        load_image(tmp_path / "pipe.png", clip_transform(8))
+        load_one(tmp_path / "pipe.png", clip_transform(8))
 
 
 def test_running_out_of_memory_is_not_the_image_s_fault(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_missing_package_is_not_the_image_s_fault(tmp_path: Path) -> None:
 
     drawn("RGB").save(tmp_path / "a.png")
     load = clip_transform(8, pad)
-    for use in (load, lambda path: load_image(path, load)):
+    for use in (load, lambda path: load_one(path, load)):
         with pytest.raises(ImportError, match="no opencv"):
             use(tmp_path / "a.png")
 
@@ -156,4 +156,4 @@ def test_without_pillow_the_way_out_is_named(
             use(image)
     (tmp_path / "a.png").touch()
     with pytest.raises(ImportError, match=r'pip install "fusecomp\[images\]"'):
-        load_image(tmp_path / "a.png", clip_transform(8))
+        load_one(tmp_path / "a.png", clip_transform(8))

@@ -65,7 +65,7 @@ def trained(root: Path, case: Case) -> dict[str, Tensor]:
     config = replace(case.config, precision="bf16" if case.precision == "bf16" else "fp32")
     if case.precision != "fp64":
         model.float()
-        model.encoder.load = load  # type: ignore[attr-defined]
+        model.encoder.load_image = load  # type: ignore[attr-defined]
         loss = loss.float() if isinstance(loss, nn.Module) else loss
     fc.fit(model, Toy(root, rows=case.rows), loss, config)
     return all_weights(model, loss)

@@ -174,7 +174,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(
 )
 @given(case=cases())
 def test_cached_or_live_it_learns_the_same(two: Processes, three: Processes, case: Case) -> None:
-    """Where ``load`` draws nothing: features that are looked up are those that are computed."""
+    """Where ``load_image`` draws nothing: features looked up are those that are computed."""
     root = Path(tempfile.mkdtemp())
     config = replace(case.config, encoder_mode="eval", patience=None, save_every_steps=None)
     run = on_all(two, three, case.count)

@@ -85,7 +85,7 @@ def test_live_inputs_are_images_and_strings(tmp_path: Path) -> None:
     for batch in batches(data, model, CONFIG, epoch=1):
         for row, query_id in enumerate(batch.query_ids):
             triplet = by_id[query_id]
-            reference = model.load(data.path(triplet.reference_id))  # type: ignore[misc]
+            reference = model.load_image(data.path(triplet.reference_id))  # type: ignore[misc]
             assert torch.equal(batch.reference[row], reference)
             assert data.image_ids[batch.target_ids[row]] == triplet.target_id
             assert data.image_ids[batch.reference_ids[row]] == triplet.reference_id
@@ -239,7 +239,7 @@ def test_unknown_targets_cannot_train(tmp_path: Path) -> None:
 
 def test_an_encoder_without_load_is_named(tmp_path: Path) -> None:
     blind = fc.DualEncoder(image=lambda x: x, text=lambda x: x)
-    with pytest.raises(ValueError, match="has no load"):
+    with pytest.raises(ValueError, match="has no load_image"):
         next(batches(Toy(tmp_path), blind, CONFIG, epoch=0))
 
 
@@ -265,7 +265,7 @@ def test_random_loading_is_a_function_of_seed_epoch_and_image(
     tmp_path: Path, num_workers: int
 ) -> None:
     data = Toy(tmp_path)
-    live = fc.DualEncoder(torch.nn.Linear(4, DIM), torch.nn.Identity(), load=Crop())
+    live = fc.DualEncoder(torch.nn.Linear(4, DIM), torch.nn.Identity(), load_image=Crop())
 
     def images(global_seed: int, epoch: int, num_workers: int, start: int = 0) -> torch.Tensor:
         torch.manual_seed(global_seed)

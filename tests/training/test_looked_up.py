@@ -96,7 +96,7 @@ def test_each_image_is_encoded_once(tmp_path: Path) -> None:
             return super().forward(images)
 
     image, plain = Counting(4, DIM), encoder()
-    live = fc.DualEncoder(image=image, text=plain.text, load=plain.load)
+    live = fc.DualEncoder(image=image, text=plain.text, load_image=plain.load_image)
     data = Toy(tmp_path)
     fc.fit(
         fc.ComposedEncoder(live, fc.Sum()),
@@ -115,7 +115,7 @@ def test_a_layer_of_both_towers_is_never_stale(tmp_path: Path) -> None:
         torch.manual_seed(0)
         layer = nn.Linear(DIM, DIM)
         image, text = nn.Sequential(nn.Linear(4, DIM), layer), nn.Sequential(WordText(), layer)
-        live = fc.DualEncoder(image, text, encoder().load)
+        live = fc.DualEncoder(image, text, encoder().load_image)
         model, data = fc.ComposedEncoder(live, fc.Sum()), Toy(tmp_path)
         config = replace(CONFIG, trainable="text", cache=cache, optimizer="sgd", epochs=1)
         trainer = fc.Trainer(model, data, fc.InfoNCE(), config, data)
@@ -155,7 +155,7 @@ class Plain:
 
     def __init__(self) -> None:
         self._behind = encoder()
-        self.load = self._behind.load
+        self.load_image = self._behind.load_image
 
     def encode_image(self, images: Tensor) -> Tensor:
         return self._behind.encode_image(images)

@@ -412,7 +412,7 @@ def test_a_single_candidate_is_refused(tmp_path: Path) -> None:
 def broken(root: Path) -> str:
     model = composed()
     data = Toy(root, rows=10)
-    model.encoder.load = load_broken  # type: ignore[attr-defined]
+    model.encoder.load_image = load_broken  # type: ignore[attr-defined]
     before = {name: weight.clone() for name, weight in all_weights(model, None).items()}
     with pytest.raises(fc.training.NonFiniteError) as caught:
         fc.fit(model, data, fc.InfoNCE(0.1), replace(CONFIG, cache=False))

@@ -31,7 +31,7 @@ def test_the_encoders_mode(tmp_path: Path, mode: str, expected: bool) -> None:
 
 def test_a_frozen_tower_stays_in_eval_mode(tmp_path: Path) -> None:
     image = nn.Sequential(nn.Linear(4, DIM), nn.BatchNorm1d(DIM))
-    live = fc.DualEncoder(image, WordText(), encoder().load)
+    live = fc.DualEncoder(image, WordText(), encoder().load_image)
     before = weights(image)
     stepped(fc.ComposedEncoder(live, fc.Sum()), tmp_path, trainable="text", encoder_mode="train")
     assert not image[1].training

@@ -127,7 +127,7 @@ def test_both_passes_compute_the_same_features_under_autocast(tmp_path: Path) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fusecomp.training._step.GradientCache", Watched)
         data = Toy(tmp_path, rows=10)
-        model.encoder.load = load  # type: ignore[attr-defined]
+        model.encoder.load_image = load  # type: ignore[attr-defined]
         fc.fit(model, data, fc.InfoNCE(0.1), config)
     assert len(seen[0]) == len(seen[1]) == 3 * 3
     assert seen[0][0].dtype == torch.bfloat16

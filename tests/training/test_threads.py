@@ -23,7 +23,7 @@ class Plain:
 
     def __init__(self) -> None:
         self._behind = encoder(dropout=0.5).eval()
-        self.load = load
+        self.load_image = load
 
     @torch.no_grad()
     def encode_image(self, images: Tensor) -> Tensor:

@@ -142,7 +142,9 @@ def test_another_part_is_named(
 def test_another_activation_of_the_encoder_is_named(tmp_path: Path) -> None:
     def made(activation: nn.Module) -> fc.DualEncoder:
         known = encoder()
-        return fc.DualEncoder(nn.Sequential(nn.Linear(4, DIM), activation), known.text, known.load)
+        return fc.DualEncoder(
+            nn.Sequential(nn.Linear(4, DIM), activation), known.text, known.load_image
+        )
 
     fit(tmp_path, encoder=made(nn.ReLU()))
     with pytest.raises(ValueError, match=r"encoder\.image\.1 was 'ReLU' and is now 'GELU'"):
