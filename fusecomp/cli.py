@@ -127,8 +127,8 @@ def _verify_features(options: argparse.Namespace) -> int:
         return _FINDINGS
     images, texts = (table.features.shape for table in (cached.image, cached.text))
     sys.stdout.write(
-        f"{options.path}: {images[0]:,} images, {texts[0]:,} texts, width {images[1]}, "
-        f"{len(cached.skipped):,} skipped; all as it was written\n"
+        f"{options.path}: {images[0]:,} images of width {images[1]}, {texts[0]:,} texts of width "
+        f"{texts[1]}, {len(cached.skipped):,} skipped; all as it was written\n"
     )
     return _OK
 

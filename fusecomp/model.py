@@ -42,7 +42,8 @@ class ComposedEncoder(nn.Module):
         encoder: anything with ``encode_image`` and ``encode_text``; what DistributedDataParallel
             wraps is taken out, as ``Trainer`` synchronises by itself; ``fully_shard`` of FSDP2 may
             have been called on it.
-        fusion: any callable ``fusion(image, text) -> query`` on [B, D] tensors.
+        fusion: any callable ``fusion(image, text) -> query`` of image features [B, D] and text
+            features [B, T] (``Sum`` and ``Combiner`` need T = D); the query has the width D.
 
     Raises:
         TypeError: if encoder or fusion lack what they need.
@@ -150,8 +151,8 @@ class ComposedEncoder(nn.Module):
         Args:
             image: [B, D], as ``encode_image`` gives them: not the unit vectors of
                 ``encode_gallery``, which give other queries.
-            text: [B, D], or [T, D] with text_counts, as ``encode_text`` gives them.
-            text_counts: int64 [B], each 1 at least, summing to T: how many texts belong to each
+            text: [B, T], or [N, T] with text_counts, as ``encode_text`` gives them.
+            text_counts: int64 [B], each 1 at least, summing to N: how many texts belong to each
                 row, in order; their features are averaged. Best on the CPU, as it is looked at.
 
         Shape:

@@ -168,7 +168,9 @@ def test_a_feature_file_is_verified(tmp_path: Path, capsys: pytest.CaptureFixtur
     cached.save(path)
     assert cli.main(["verify", "features", str(path)]) == 0
     output = capsys.readouterr()
-    assert output.out.startswith(f"{path}: 2 images, 1 texts, width 2, 0 skipped; all as it was")
+    assert output.out.startswith(
+        f"{path}: 2 images of width 2, 1 texts of width 2, 0 skipped; all as it was"
+    )
     content = path.read_bytes()
     path.write_bytes(content.replace(np.full(2, 3.0).tobytes(), np.zeros(2).tobytes()))
     assert torch.equal(CachedEncoder.load(path).encode_text(["x"]), torch.zeros(1, 2).double())

@@ -52,9 +52,6 @@ class CachedEncoder(nn.Module):
         image_marks: NDArray[np.int64] | None = None,
     ) -> None:
         super().__init__()
-        widths = image.features.shape[1], text.features.shape[1]
-        if widths[0] != widths[1]:
-            raise ValueError(f"image features have width {widths[0]}, text features {widths[1]}")
         devices = image.features.device, text.features.device
         if devices[0] != devices[1]:
             raise ValueError(f"image features are on {devices[0]}, text features on {devices[1]}")
@@ -73,25 +70,24 @@ class CachedEncoder(nn.Module):
         text_features: NDArray[Any] | Tensor,
         key: str = "",
     ) -> Self:
-        """Features that you have: ``image_features`` [N, D] by id and ``text_features`` [T, D] by
-        text.
+        """Look up features that you have, by image id and by text.
 
         Args:
             image_ids: N strings, in the order of the rows.
-            image_features: as the encoder gave them, not scaled to unit length: a fusion that
+            image_features: [N, D], as the encoder gave them, not scaled to unit length: a fusion that
                 learned on features takes their lengths into account. A tensor, kept without its
                 graph, or anything that numpy makes an array of: float16, float32 or float64 (a
                 tensor may be bfloat16). Arrays are shared where torch can read and write them, else
                 copied.
             texts: T strings, in the order of the rows.
-            text_features: as ``image_features``.
+            text_features: [T, E], as ``image_features``; E may differ from D.
             key: names the features, where they are to be cached or compared.
 
         Raises:
             TypeError: if features are no array of numbers, or the key is no string.
             ValueError: if names are no list of strings (a set has no order), if names and rows
-                differ in number, a name occurs twice, widths or devices differ, or a feature is
-                NaN or infinite.
+                differ in number, a name occurs twice, devices differ, or a feature is NaN or
+                infinite.
         """
         if not isinstance(key, str):
             raise TypeError(f"key must be a string, got {shown(key)}")

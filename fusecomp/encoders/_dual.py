@@ -17,25 +17,25 @@ __all__ = ["DualEncoder"]
 class DualEncoder(nn.Module):
     """An encoder from any two callables or modules, one for images and one for texts.
 
-    Their widths often differ: with ``dim``, a side of another width gets a linear head without
-    bias, which learns whenever a tower learns. Parameters that you have frozen (as LoRA does)
+    Their widths often differ. Without ``dim`` the features keep them, for a fusion that takes image
+    features [B, D] and text features [B, T]. With ``dim``, a side of another width gets a linear
+    head without bias, which learns whenever a tower learns. Parameters that you have frozen (as LoRA does)
     before a trainer is made stay frozen in training.
 
     Args:
         image: loaded images [B, ...] -> features [B, D].
-        text: a list of B strings -> features [B, D]; it tokenises itself.
+        text: a list of B strings -> features [B, T]; it tokenises itself.
         load_image: path -> tensor, one image as ``image`` takes it, without the batch dimension.
             Picklable (a function at module level, or an object of one), as it runs in worker
             processes. Not needed where images never come from files.
         image_dim: the width of the images' features, where ``image.output_dim`` does not tell.
         text_dim: the width of the texts' features, where ``text.output_dim`` does not tell.
-        dim: the common width D; None if both sides have it already.
+        dim: a common width for both sides; None keeps the widths that they have.
 
     Raises:
         TypeError: if a side cannot be called or is a class, or ``text`` is a bare
             ``SentenceTransformer``.
-        ValueError: if the widths are known to differ and there is no ``dim``, or a width that
-            a head needs is unknown, or one is no positive whole number.
+        ValueError: if a width that a head needs is unknown, or one is no positive whole number.
 
     Example:
         >>> import torch
@@ -93,7 +93,7 @@ class DualEncoder(nn.Module):
         return self._headed("image", images)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Features [B, D] of B strings."""
+        """Features [B, T] of B strings."""
         return self._headed("text", texts)
 
     def encode_tower(self, side: str, inputs: Any) -> Tensor:
@@ -150,12 +150,6 @@ def _width(side: str, part: Any, given: int | None) -> int | None:
 
 def _heads(widths: Mapping[str, int | None], dim: int | None) -> dict[str, nn.Linear]:
     if dim is None:
-        image, text = widths.values()
-        if image is not None and text is not None and image != text:
-            raise ValueError(
-                f"image features have width {image} and text features {text}: pass dim=... for a "
-                "common width, and each side that needs one gets a linear head"
-            )
         return {}
     heads = {}
     for side, width in widths.items():

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import as_path, number, whole_number
 from fusecomp._core.files import read_tensors, write_tensors
-from fusecomp._core.similarity import check_pair, normalize
+from fusecomp._core.similarity import normalize
 from fusecomp._core.weights import check_weights, without_wrappers
+from fusecomp.fusions._features import check_one_width
 
 __all__ = ["Combiner"]
 
@@ -41,7 +42,7 @@ class Combiner(nn.Module):
     Raises:
         TypeError: if an input is no torch tensor.
         ValueError: if a size is no positive whole number, dropout is outside [0, 1), or the two
-            inputs differ in shape, dtype or device from each other or, in the last two, from the
+            inputs differ in width, rows, dtype or device from each other or, in the last two, from the
             weights (autocast may change the dtype), are empty, or are not [B, dim].
 
     Example:
@@ -96,7 +97,7 @@ class Combiner(nn.Module):
         return gate
 
     def _joint(self, image: Tensor, text: Tensor) -> Tensor:
-        check_pair(image, text, ("image", "text"))
+        check_one_width(self, image, text)
         if image.shape[1] != self.dim:
             raise ValueError(f"this Combiner has dim={self.dim}, got features {list(image.shape)}")
         self._require_one_dtype(image)
