@@ -15,13 +15,8 @@ from fusecomp._core.checks import as_path, ordered, shown, strings
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.files import read_tensors, write_tensors
 from fusecomp._core.identity import class_name, differences, settings
-from fusecomp._core.similarity import (
-    check_features,
-    check_tensor,
-    non_finite_rows,
-    normalize,
-    widen,
-)
+from fusecomp._core.similarity import normalize
+from fusecomp._core.tensors import check_features, check_tensor, non_finite_rows, widen
 from fusecomp._core.weights import check_weights
 from fusecomp.distributed import prepare, shard_like, whole
 from fusecomp.images import load_few, require_files

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp._core.checks import can_be_listed, ordered, require_strings, shown, strings
-from fusecomp._core.similarity import check_tensor, check_values
+from fusecomp._core.tensors import check_tensor, check_values
 
 __all__ = [
     "BATCH_IDS",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import as_path, require, shown
 from fusecomp._core.devices import inference
-from fusecomp._core.similarity import widen
+from fusecomp._core.tensors import widen
 from fusecomp.caching._blocks import Blocks
 from fusecomp.caching._extraction import Extraction, compute_table
 from fusecomp.caching._feature_file import FeatureFile, read_features, write_features
@@ -74,9 +74,9 @@ class CachedEncoder(nn.Module):
 
         Args:
             image_ids: N strings, in the order of the rows.
-            image_features: [N, D], as the encoder gave them, not scaled to unit length: a fusion that
-                learned on features takes their lengths into account. A tensor, kept without its
-                graph, or anything that numpy makes an array of: float16, float32 or float64 (a
+            image_features: [N, D], as the encoder gave them, not scaled to unit length: a fusion
+                that learned on features takes their lengths into account. A tensor, kept without
+                its graph, or anything that numpy makes an array of: float16, float32 or float64 (a
                 tensor may be bfloat16). Arrays are shared where torch can read and write them, else
                 copied.
             texts: T strings, in the order of the rows.

@@ -19,8 +19,8 @@ class DualEncoder(nn.Module):
 
     Their widths often differ. Without ``dim`` the features keep them, for a fusion that takes image
     features [B, D] and text features [B, T]. With ``dim``, a side of another width gets a linear
-    head without bias, which learns whenever a tower learns. Parameters that you have frozen (as LoRA does)
-    before a trainer is made stay frozen in training.
+    head without bias, which learns whenever a tower learns. Parameters that you have
+    frozen (as LoRA does) before a trainer is made stay frozen in training.
 
     Args:
         image: loaded images [B, ...] -> features [B, D].

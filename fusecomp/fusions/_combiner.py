@@ -42,8 +42,8 @@ class Combiner(nn.Module):
     Raises:
         TypeError: if an input is no torch tensor.
         ValueError: if a size is no positive whole number, dropout is outside [0, 1), or the two
-            inputs differ in width, rows, dtype or device from each other or, in the last two, from the
-            weights (autocast may change the dtype), are empty, or are not [B, dim].
+            inputs differ in width, rows, dtype or device from each other or, in the last two, from
+            the weights (autocast may change the dtype), are empty, or are not [B, dim].
 
     Example:
         >>> import torch

@@ -1,6 +1,6 @@
 from torch import Tensor, nn
 
-from fusecomp._core.similarity import check_features, check_pair
+from fusecomp._core.tensors import check_features, check_pair
 
 __all__ = ["check_one_width"]
 
