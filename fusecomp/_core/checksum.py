@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fusecomp._core.weights import kind_of
 
-__all__ = ["checksum", "require_checksum"]
+__all__ = ["bytes_of", "checksum", "require_checksum"]
 
 _NOTHING = np.empty(0, np.uint8)
 _PLAIN = (str, int, float, bool, bytes, type(None))
@@ -54,7 +54,7 @@ def _described(name: str, value: Any) -> tuple[str, NDArray[Any]]:
     if isinstance(value, list | tuple):
         return f"{'list' if isinstance(value, list) else 'tuple'} {len(value)}", _NOTHING
     if isinstance(value, Tensor):
-        return f"{value.dtype} {list(value.shape)}", _bytes_of(name, value)
+        return f"{value.dtype} {list(value.shape)}", bytes_of(name[1:], value)
     if isinstance(value, np.ndarray):
         flat = np.ascontiguousarray(value).reshape(-1)
         return f"{value.dtype.str} {list(value.shape)}", flat.view(np.uint8)
@@ -79,11 +79,12 @@ def require_checksum(content: Any, expected: Any, size: int) -> None:
         raise ValueError("its content is not that of its checksum")
 
 
-def _bytes_of(name: str, tensor: Tensor) -> NDArray[Any]:
+def bytes_of(name: str, tensor: Tensor) -> NDArray[np.uint8]:
+    """Return the bytes of a tensor; ValueError that names it unless it is dense."""
     if (kind := kind_of(tensor)) != "dense":
-        raise ValueError(f"{name[1:]!r} is {kind}, expected a dense tensor")
+        raise ValueError(f"{name!r} is {kind}, expected a dense tensor")
     if tensor.nbytes > tensor.untyped_storage().nbytes():
-        raise ValueError(f"{name[1:]!r} {list(tensor.shape)} repeats its bytes; make it contiguous")
+        raise ValueError(f"{name!r} {list(tensor.shape)} repeats its bytes; make it contiguous")
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    array: NDArray[Any] = flat.view(torch.uint8).numpy()
+    array: NDArray[np.uint8] = flat.view(torch.uint8).numpy()
     return array

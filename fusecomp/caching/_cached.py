@@ -3,14 +3,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusecomp._core.checks import as_path, require, shown
 from fusecomp._core.devices import inference
-from fusecomp._core.tensors import widen
 from fusecomp.caching._blocks import Blocks
 from fusecomp.caching._extraction import Extraction, compute_table
 from fusecomp.caching._feature_file import FeatureFile, read_features, write_features
@@ -49,7 +47,7 @@ class CachedEncoder(nn.Module):
         image: FeatureTable,
         text: FeatureTable,
         key: str = "",
-        image_marks: NDArray[np.int64] | None = None,
+        image_marks: Tensor | None = None,
     ) -> None:
         super().__init__()
         devices = image.features.device, text.features.device
@@ -185,7 +183,7 @@ class CachedEncoder(nn.Module):
             for s, m in zip(SIDES, (marks, None), strict=True)
         )
         names = (*image.rows, *image.skipped)
-        cached = cls(image, text, key, np.array([marks[name] for name in names], np.int64))
+        cached = cls(image, text, key, torch.tensor([marks[name] for name in names]))
         with first_alone() as first:
             if first:
                 cached.save(path)
@@ -219,12 +217,16 @@ class CachedEncoder(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write one file in the safetensors layout, atomically."""
-        image, text = (_as_numpy(table.features) for table in (self.image, self.text))
-        names = list(self.image.rows), list(self.text.rows)
-        write_features(
-            as_path("path", path),
-            FeatureFile(names[0], image, names[1], text, self.key, self.skipped, self._image_marks),
+        content = FeatureFile(
+            image_ids=list(self.image.rows),
+            image_features=self.image.features,
+            texts=list(self.text.rows),
+            text_features=self.text.features,
+            key=self.key,
+            skipped=self.skipped,
+            image_marks=self._image_marks,
         )
+        write_features(as_path("path", path), content)
 
     @property
     def image_marks(self) -> Mapping[str, int]:
@@ -249,8 +251,8 @@ class CachedEncoder(nn.Module):
     def encode_image(self, images: Tensor | Sequence[str]) -> Tensor:
         """Features [B, D] of row numbers (int64 [B]) or a list of ids, float32 at least.
 
-        They are as they were computed or given, of any length; ``ComposedEncoder.gallery`` scales
-        them to unit length for search.
+        They are as they were computed or given, of any length;
+        ``ComposedEncoder.encode_gallery`` scales them to unit length for search.
         """
         features: Tensor = self.image(images)
         return features
@@ -269,8 +271,3 @@ class CachedEncoder(nn.Module):
         if not self.key:
             raise ValueError("these cached features have no key; pass one to from_arrays")
         return self.key
-
-
-def _as_numpy(features: Tensor) -> NDArray[Any]:
-    # numpy has no bfloat16; float32 holds its values exactly.
-    return (widen(features) if features.dtype == torch.bfloat16 else features).cpu().numpy()
