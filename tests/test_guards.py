@@ -29,9 +29,10 @@ FLOORS = {
     "encoders": 2,
     "fusions": 2,
     "losses": 2,
-    "model": 2,
     "retrieval": 2,
     "caching": 3,
+    # It rebuilds the fusion of a saved model.
+    "model": 3,
     "evaluation": 4,
     "report": 5,
     "training": 5,

@@ -5,10 +5,11 @@ import json
 import math
 import os
 import re
+import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +27,7 @@ __all__ = [
     "read_list",
     "read_tensors",
     "reading",
+    "replace_folder",
     "write_json",
     "write_tensors",
 ]
@@ -71,6 +73,58 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     finally:
         if name is not None:
             Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def replace_folder(path: Path, names: Collection[str]) -> Iterator[Path]:
+    """Make a temporary folder next to ``path`` that takes its place when the block ends well.
+
+    On any error, Ctrl-C and a full disk included, the folder that was at ``path`` stays. A process
+    that is killed between the two renames leaves the old folder and the new one next to ``path``.
+
+    Args:
+        path: where the folder belongs.
+        names: the files of such a folder; one that holds others is not replaced.
+
+    Raises:
+        OSError: if writing fails, or if ``path`` is a file or a folder of something else.
+    """
+    path, new = Path(os.path.realpath(path)), None
+    if path.exists() and (not path.is_dir() or {part.name for part in path.iterdir()} - {*names}):
+        problem = "a file or a folder of something else has this name; give another"
+        raise FileExistsError(errno.EEXIST, f"cannot write {path} ({problem})")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        yield new
+        new.chmod(0o777 & ~_umask())
+        _rename_over(new, path)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else f"{error}"
+        raise _cannot_write(path, error, f"{reason}; what was there is untouched") from error
+    finally:
+        if new is not None:
+            shutil.rmtree(new, ignore_errors=True)
+
+
+def _rename_over(new: Path, path: Path) -> None:
+    old = new.with_suffix(".old")
+    try:
+        while True:
+            try:
+                new.rename(path)
+                break
+            except OSError as error:  # again, where another process has put a folder there
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            shutil.rmtree(old, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                path.rename(old)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _cannot_write(path: Path, error: OSError, reason: str) -> OSError:

@@ -23,7 +23,16 @@ from torch import Tensor, nn
 from fusecomp._core.descriptions import Above, attributes, describe_inside, hashed, is_foreign, told
 from fusecomp.distributed import plain_class, whole
 
-__all__ = ["class_name", "describe", "differences", "fingerprint", "hash_tensors", "settings"]
+__all__ = [
+    "class_name",
+    "describe",
+    "differences",
+    "fingerprint",
+    "hash_tensors",
+    "plain_name",
+    "settings",
+    "without_compile",
+]
 
 # Attributes that change no feature.
 _PASSING = frozenset(vars(nn.Module())) | {
@@ -41,9 +50,19 @@ _TELLING = frozenset({"_disable_adapters"})
 _SHORT = 120
 
 
-def class_name(part: Any) -> str:
-    """The name of an object's class, also where torch.compile or FSDP2 stands in front of it."""
-    return plain_class(getattr(part, "_orig_mod", part)).__qualname__
+def without_compile(part: object) -> object:
+    """Return the module that torch.compile has wrapped; any other part as it is."""
+    return getattr(part, "_orig_mod", part)
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a weight or module without what torch.compile puts into it."""
+    return name.replace("_orig_mod.", "")
+
+
+def class_name(part: object) -> str:
+    """Return the name of an object's class, also where torch.compile or FSDP2 has wrapped it."""
+    return plain_class(without_compile(part)).__qualname__
 
 
 def fingerprint(part: nn.Module) -> str:
@@ -58,8 +77,7 @@ def hash_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """Hash names, dtypes, shapes and values: equal for equal tensors on any device."""
     digest = hashlib.sha256()
     for name, tensor in tensors:
-        name = name.replace("_orig_mod.", "")
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(f"{plain_name(name)} {tensor.dtype} {list(tensor.shape)}".encode())
         data = whole(tensor).detach().cpu().contiguous().flatten()
         digest.update(data.view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -63,10 +63,10 @@ class Combiner(nn.Module):
         super().__init__()
         self.dim = dim = whole_number("dim", dim, 1)
         projection_dim = 4 * dim if projection_dim is None else projection_dim
-        projection_dim = whole_number("projection_dim", projection_dim, 1)
+        self.projection_dim = projection_dim = whole_number("projection_dim", projection_dim, 1)
         hidden_dim = 8 * dim if hidden_dim is None else hidden_dim
-        hidden_dim = whole_number("hidden_dim", hidden_dim, 1)
-        dropout = number("dropout", dropout, 0, 1)
+        self.hidden_dim = hidden_dim = whole_number("hidden_dim", hidden_dim, 1)
+        self.dropout = dropout = number("dropout", dropout, 0, 1)
         # The names of the layers are those of the published checkpoints.
         self.text_projection_layer = nn.Linear(dim, projection_dim)
         self.image_projection_layer = nn.Linear(dim, projection_dim)
