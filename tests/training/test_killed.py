@@ -111,8 +111,9 @@ def kill_until_it_ends(
 def assert_same_files(one: Path, other: Path, where: str) -> None:
     name = "last.pt"
     assert_same(read_tensors(one / name), read_tensors(other / name), f"{name} {where}")
-    results = [read_safetensors(run / "result" / "weights.safetensors") for run in (one, other)]
-    assert_same(*(dict(result.tensors) for result in results), where)
+    name = "result/weights.safetensors"
+    results = [dict(read_safetensors(run / name).tensors) for run in (one, other)]
+    assert_same(results[0], results[1], f"{name} {where}")
     assert (one / "log.jsonl").read_text() == (other / "log.jsonl").read_text(), where
     # A kill while a file is written must not leave half of it behind.
     kept = [{path.relative_to(folder) for path in folder.rglob("*")} for folder in (one, other)]
