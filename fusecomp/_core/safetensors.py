@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusecomp._core.checksum import bytes_of, checksum
-from fusecomp._core.files import open_atomic, open_regular, parse_json
+from fusecomp._core.files import open_atomic, open_regular
+from fusecomp._core.strict_json import parse_json
 
 __all__ = ["TensorFile", "read_safetensors", "write_safetensors"]
 

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from fusecomp._core.abilities import lookups_of, told_fingerprint
 from fusecomp._core.checksum import checksum
-from fusecomp._core.files import read_json, reading, replace_folder, write_json
+from fusecomp._core.files import reading, replace_folder
 from fusecomp._core.identity import class_name, differences, plain_name, settings
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
+from fusecomp._core.strict_json import read_json, write_json
 from fusecomp._core.weights import check_weights, kind_of
 from fusecomp.distributed import first_alone, is_sharded, shard_like, whole
 from fusecomp.types import SIDES

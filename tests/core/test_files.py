@@ -21,16 +21,8 @@ from raising import own_error
 from torch import nn
 
 from fusecomp._core.checksum import checksum
-from fusecomp._core.files import (
-    open_atomic,
-    open_regular,
-    parse_json,
-    read_json,
-    read_tensors,
-    reading,
-    write_json,
-    write_tensors,
-)
+from fusecomp._core.files import open_atomic, open_regular, read_tensors, reading, write_tensors
+from fusecomp._core.strict_json import parse_json, read_json, write_json
 
 
 class Hostile:

@@ -18,7 +18,7 @@ LIBRARY = [dtype for dtype in DTYPES if dtype != torch.complex64]  # which old v
 
 def tensors(dtypes: list[torch.dtype]) -> dict[str, Tensor]:
     """Of each dtype a matrix, a number, nothing, and rows that are not one after another."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for dtype in dtypes:
         whole = torch.arange(12).reshape(3, 4).to(dtype)
         parts = {"matrix": whole, "number": whole[1, 1], "nothing": whole[:0], "columns": whole.T}
