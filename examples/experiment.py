@@ -146,7 +146,7 @@ def write_results(args: argparse.Namespace, val: Benchmark, result: Ablation) ->
         note=drawn if args.data_root is None else "",
         settings={"seed": args.seed, **({"quick": True} if args.quick else {})},
     )
-    result.model.save(args.workdir / "model.pt")
+    result.model.save(args.workdir / "model")
     print(f"\n{ablation_table(rows)}\n")
     seconds = time.monotonic() - args.start
     print(f"{seconds:.0f} s; report, images and model in {args.workdir}")

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fusecomp import __version__
 from fusecomp.caching import CachedEncoder
 from fusecomp.datasets import verify
 from fusecomp.evaluation import Evaluation, compare
@@ -33,7 +34,7 @@ or the command is wrong."""
 
 _VERIFY_EXAMPLES = """\
   fusecomp verify fashioniq fashionIQ_dataset
-  fusecomp verify cirr cirr_dataset --decode --workers 8
+  fusecomp verify cirr cirr_dataset --decode --num-workers 8
   fusecomp verify table mine.csv --images images --split val --json > report.json
   fusecomp verify features features.safetensors"""
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status.
 
     Args:
-        arguments: what stands behind ``fusecomp`` on the command line; None takes it from there.
+        arguments: the words after ``fusecomp``; None takes them from the command line.
     """
     options = _parser().parse_args(arguments)
     # A file name that the terminal cannot show must not end the command.
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     about = _texts("Composed image retrieval.", f"{_VERIFY_EXAMPLES}\n{_COMPARE_EXAMPLES}")
     parser = argparse.ArgumentParser(prog="fusecomp", **about)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_verify(commands)
     _add_compare(commands)
@@ -101,7 +103,9 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the whole report as JSON")
     parser.add_argument("--decode", action="store_true", help="read every pixel too; slower")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads (default: by the cores)")
+    parser.add_argument(
+        "--num-workers", type=int, metavar="N", help="threads (default: by the cores)"
+    )
     parser.set_defaults(run=_verify)
 
 
@@ -112,7 +116,7 @@ def _verify(options: argparse.Namespace) -> int:
         images=options.images,
         split=options.split,
         decode=options.decode,
-        num_workers=options.workers,
+        num_workers=options.num_workers,
     )
     text = json.dumps(report.to_dict(), indent=2) if options.json else str(report)
     sys.stdout.write(f"{text}\n")
@@ -127,8 +131,8 @@ def _verify_features(options: argparse.Namespace) -> int:
         return _FINDINGS
     images, texts = (table.features.shape for table in (cached.image, cached.text))
     sys.stdout.write(
-        f"{options.path}: {images[0]:,} images, {texts[0]:,} texts, width {images[1]}, "
-        f"{len(cached.skipped):,} skipped; all as it was written\n"
+        f"{options.path}: {images[0]:,} images of width {images[1]}, {texts[0]:,} texts of width "
+        f"{texts[1]}, {len(cached.skipped):,} skipped; all as it was written\n"
     )
     return _OK
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp._core.checks import can_be_listed, ordered, require_strings, shown, strings
-from fusecomp._core.similarity import check_tensor, check_values
+from fusecomp._core.tensors import check_tensor, check_values
 
 __all__ = [
     "BATCH_IDS",
@@ -301,7 +301,7 @@ Encode = Callable[[Any], Tensor]
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns images and texts into features of one width D, on one device.
+    """Turns images into features [B, D] and texts into features [B, T], on one device.
 
     More abilities are optional, each a protocol of its own: ``LoadsImages``, ``LooksUp``,
     ``HasTowers``, ``HasHeads`` and ``Fingerprinted``. An encoder that is no module looks after
@@ -313,7 +313,7 @@ class Encoder(Protocol):
         ...
 
     def encode_text(self, texts: Any, /) -> Tensor:
-        """Return features [B, D] of B strings."""
+        """Return features [B, T] of B strings; T may differ from the images' width D."""
         ...
 
 
@@ -367,7 +367,7 @@ class Fingerprinted(Protocol):
 
 @runtime_checkable
 class Fusion(Protocol):
-    """Turns image features [B, D] and text features [B, D] into queries [B, D]."""
+    """Turns image features [B, D] and text features [B, T] into queries [B, D]."""
 
     def __call__(self, image: Tensor, text: Tensor, /) -> Tensor:
         """Queries [B, D]."""

@@ -17,6 +17,7 @@ import torch
 from evaluations import random_evaluation
 from PIL import Image
 
+import fusecomp
 from fusecomp import cli
 from fusecomp.caching import CachedEncoder
 from fusecomp.datasets import CIRR, FashionIQ, VerifyReport
@@ -81,7 +82,7 @@ def test_the_options_reach_verify(table: list[str], monkeypatch: pytest.MonkeyPa
         return VerifyReport(dataset, Path(root), (), (), 0, False, 0.0)
 
     monkeypatch.setattr(cli, "verify", verify)
-    assert cli.main([*table, "--split", "val", "--decode", "--workers", "3"]) == 0
+    assert cli.main([*table, "--split", "val", "--decode", "--num-workers", "3"]) == 0
     assert seen == {
         "dataset": "table",
         "root": table[2],
@@ -104,7 +105,7 @@ def test_the_options_reach_verify(table: list[str], monkeypatch: pytest.MonkeyPa
         ["verify", "fashioniq"],
         ["verify", "table", "mine.csv"],
         ["verify", "cirr", "there", "--images", "images"],
-        ["verify", "cirr", "there", "--workers", "many"],
+        ["verify", "cirr", "there", "--num-workers", "many"],
         ["verify", "features"],
         ["verify", "features", "f.safetensors", "--decode"],
         ["compare", "one"],
@@ -125,7 +126,7 @@ def test_a_wrong_command_is_status_2(
     ("more", "error"),
     [
         (["--split", "train"], "unknown split 'train'; .* has 'val'"),
-        (["--workers", "0"], "num_workers must be a whole number of at least 1, got 0"),
+        (["--num-workers", "0"], "num_workers must be a whole number of at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_checked_is_status_2(
@@ -168,13 +169,15 @@ def test_a_feature_file_is_verified(tmp_path: Path, capsys: pytest.CaptureFixtur
     cached.save(path)
     assert cli.main(["verify", "features", str(path)]) == 0
     output = capsys.readouterr()
-    assert output.out.startswith(f"{path}: 2 images, 1 texts, width 2, 0 skipped; all as it was")
+    assert output.out.startswith(
+        f"{path}: 2 images of width 2, 1 texts of width 2, 0 skipped; all as it was"
+    )
     content = path.read_bytes()
     path.write_bytes(content.replace(np.full(2, 3.0).tobytes(), np.zeros(2).tobytes()))
     assert torch.equal(CachedEncoder.load(path).encode_text(["x"]), torch.zeros(1, 2).double())
     assert cli.main(["verify", "features", str(path)]) == 1
     output = capsys.readouterr()
-    assert output.out.startswith(f"{path} is torn or no feature file (its features are not those")
+    assert output.out.startswith(f"{path} is torn or no feature file (its text_features are not")
     assert output.err == ""
 
 
@@ -240,6 +243,17 @@ def test_names_that_the_terminal_cannot_show_are_escaped(table: list[str], tmp_p
     assert "gr\\xf6\\xdfe.png" in out
 
 
+def test_python_m_fusecomp_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fusecomp", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout == f"fusecomp {fusecomp.__version__}\n"
+
+
 def test_ctrl_c_is_status_130(table: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> VerifyReport:
         raise KeyboardInterrupt
@@ -269,7 +283,7 @@ sys.exit(cli.main())
 def test_ctrl_c_ends_a_running_check_without_a_traceback(table: list[str], tmp_path: Path) -> None:
     for number in range(400):
         (tmp_path / f"{number}.png").write_bytes(b"")
-    running = run_in_process([*table, "--workers", "1"], SLOWLY)
+    running = run_in_process([*table, "--num-workers", "1"], SLOWLY)
     assert running.stdout is not None
     assert running.stdout.readline() == "started\n"
     time.sleep(1)

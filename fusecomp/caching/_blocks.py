@@ -1,22 +1,20 @@
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from fusecomp._core.files import open_atomic
+from fusecomp._core.safetensors import read_safetensors, write_safetensors
 from fusecomp.distributed import gather_objects
 
 __all__ = ["Block", "Blocks"]
 
 
 class Block(NamedTuple):
-    """Features [B, D] of those of some names that could be encoded, and why others could not."""
+    """Features [B, D] of the names that could be encoded, and why others could not."""
 
     names: Sequence[str]
     features: Tensor
@@ -44,7 +42,7 @@ class Blocks:
         self._kept: dict[str, Block] = {}
 
     def find(self, names: Sequence[str]) -> Block | None:
-        """The block of these names, if it is finished."""
+        """Return the block of these names, if it is finished."""
         name = self._name(names)
         if name not in self._kept and self._folder is not None:
             block = _read(self._folder / name)
@@ -55,9 +53,9 @@ class Blocks:
     def __getitem__(self, names: Sequence[str]) -> Block:
         return self._kept[self._name(names)]
 
-    def add(self, wanted: Sequence[str], block: Block) -> None:
-        """Keep what has become of the wanted names."""
-        name = self._name(wanted)
+    def add(self, names: Sequence[str], block: Block) -> None:
+        """Keep the block of these names."""
+        name = self._name(names)
         self._kept[name] = block
         if self._folder is not None:
             _write(self._folder / name, block)
@@ -69,35 +67,21 @@ class Blocks:
 
     def _name(self, names: Sequence[str]) -> str:
         known = [self._key, *names, *(self._marks.get(name) for name in names)]
-        return hashlib.sha256(json.dumps(known).encode()).hexdigest() + ".npz"
+        return hashlib.sha256(json.dumps(known).encode()).hexdigest() + ".safetensors"
 
 
 def _write(path: Path, block: Block) -> None:
-    features, kind = block.features, str(block.features.dtype)
-    if features.dtype == torch.bfloat16:
-        features = features.view(torch.int16)  # its bits, as numpy has no bfloat16
-    kept = {"names": list(block.names), "skipped": dict(block.skipped), "dtype": kind}
-    about = json.dumps(kept).encode()
-    try:
-        with open_atomic(path) as file:
-            np.savez(
-                file,
-                features=features.numpy(),
-                about=np.frombuffer(about, dtype=np.uint8),
-            )
-    except FileNotFoundError:
-        # Another process has finished the same cache just now and removed the folder.
-        return
+    about = {"names": json.dumps(list(block.names)), "skipped": json.dumps(dict(block.skipped))}
+    # Another process may have finished the same cache just now and removed the folder.
+    with suppress(FileNotFoundError):
+        write_safetensors(path, {"features": block.features}, about)
 
 
 def _read(path: Path) -> Block | None:
-    """None if there is no such file or it cannot be read: then it is computed again."""
+    """Return None if there is no such file or it cannot be read: then it is computed again."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
-            about = json.loads(content["about"].tobytes())
-            features = torch.from_numpy(content["features"])
-            if about["dtype"] == str(torch.bfloat16):
-                features = features.view(torch.bfloat16)
-            return Block(about["names"], features, about["skipped"])
-    except Exception:  # readers of archives raise some of every kind
+        about, tensors, checksum = read_safetensors(path)
+        block = Block(json.loads(about["names"]), tensors["features"], json.loads(about["skipped"]))
+    except Exception:  # a malformed header raises some of every kind
         return None
+    return None if checksum is None else block

@@ -3,19 +3,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusecomp._core.checks import as_path, require, shown
 from fusecomp._core.devices import inference
-from fusecomp._core.similarity import widen
 from fusecomp.caching._blocks import Blocks
 from fusecomp.caching._extraction import Extraction, compute_table
 from fusecomp.caching._feature_file import FeatureFile, read_features, write_features
 from fusecomp.caching._feature_table import FeatureTable
-from fusecomp.caching._same_features import key_of, require_same
+from fusecomp.caching._stale_features import key_of, require_same
 from fusecomp.distributed import first_alone, join
 from fusecomp.images import By, file_marks, image_paths
 from fusecomp.types import SIDES, Dataset, Encoder, Find
@@ -49,12 +47,9 @@ class CachedEncoder(nn.Module):
         image: FeatureTable,
         text: FeatureTable,
         key: str = "",
-        image_marks: NDArray[np.int64] | None = None,
+        image_marks: Tensor | None = None,
     ) -> None:
         super().__init__()
-        widths = image.features.shape[1], text.features.shape[1]
-        if widths[0] != widths[1]:
-            raise ValueError(f"image features have width {widths[0]}, text features {widths[1]}")
         devices = image.features.device, text.features.device
         if devices[0] != devices[1]:
             raise ValueError(f"image features are on {devices[0]}, text features on {devices[1]}")
@@ -73,25 +68,24 @@ class CachedEncoder(nn.Module):
         text_features: NDArray[Any] | Tensor,
         key: str = "",
     ) -> Self:
-        """Features that you have: ``image_features`` [N, D] by id and ``text_features`` [T, D] by
-        text.
+        """Look up features that you have, by image id and by text.
 
         Args:
             image_ids: N strings, in the order of the rows.
-            image_features: as the encoder gave them, not scaled to unit length: a fusion that
-                learned on features takes their lengths into account. A tensor, kept without its
-                graph, or anything that numpy makes an array of: float16, float32 or float64 (a
+            image_features: [N, D], as the encoder gave them, not scaled to unit length: a fusion
+                that learned on features takes their lengths into account. A tensor, kept without
+                its graph, or anything that numpy makes an array of: float16, float32 or float64 (a
                 tensor may be bfloat16). Arrays are shared where torch can read and write them, else
                 copied.
             texts: T strings, in the order of the rows.
-            text_features: as ``image_features``.
+            text_features: [T, E], as ``image_features``; E may differ from D.
             key: names the features, where they are to be cached or compared.
 
         Raises:
             TypeError: if features are no array of numbers, or the key is no string.
             ValueError: if names are no list of strings (a set has no order), if names and rows
-                differ in number, a name occurs twice, widths or devices differ, or a feature is
-                NaN or infinite.
+                differ in number, a name occurs twice, devices differ, or a feature is NaN or
+                infinite.
         """
         if not isinstance(key, str):
             raise TypeError(f"key must be a string, got {shown(key)}")
@@ -152,7 +146,7 @@ class CachedEncoder(nn.Module):
         """
         if not datasets:
             raise ValueError("build needs at least one dataset to know what to encode")
-        how = Extraction(batch_size, num_workers, precision, dtype, on_error)
+        extraction = Extraction(batch_size, num_workers, precision, dtype, on_error)
         order = "encoder, dataset, another dataset, ..."
         require("encoder", encoder, "encode_image", "an encoder", order)
         for data in datasets:
@@ -161,7 +155,7 @@ class CachedEncoder(nn.Module):
             raise TypeError(f"key must be a string, got {shown(key)}")
         join()
         with inference(encoder):  # key and both sides of the same weights, beside a training too
-            return cls._build(encoder, datasets, path, key, how)
+            return cls._build(encoder, datasets, path, key, extraction)
 
     @classmethod
     def _build(
@@ -170,26 +164,28 @@ class CachedEncoder(nn.Module):
         datasets: Sequence[Dataset],
         path: str | Path | None,
         key: str | None,
-        how: Extraction,
+        extraction: Extraction,
     ) -> Self:
         paths = image_paths(datasets)
         if path is None:
-            image, text = (compute_table(encoder, datasets, side, how) for side in SIDES)
+            image, text = (compute_table(encoder, datasets, side, extraction) for side in SIDES)
             return cls(image, text, key or "")
         by: By = "content" if key == "content" else "size"
         marks = dict(zip(paths, file_marks(list(paths.values()), by).tolist(), strict=True))
-        path, key = as_path("path", path), key_of(encoder, key, how)
+        path, key = as_path("path", path), key_of(encoder, key, extraction)
         if path.exists():
             cached = cls.load(path)
-            require_same(path, cached, key, marks, datasets, how.on_error)
+            require_same(path, cached, key, marks, datasets, extraction.on_error)
             return cached
         folder = path.with_name(f"{path.name}.partial")
         image, text = (
-            compute_table(encoder, datasets, s, how, finished=Blocks(folder, f"{key} {s}", m))
+            compute_table(
+                encoder, datasets, s, extraction, finished=Blocks(folder, f"{key} {s}", m)
+            )
             for s, m in zip(SIDES, (marks, None), strict=True)
         )
         names = (*image.rows, *image.skipped)
-        cached = cls(image, text, key, np.array([marks[name] for name in names], np.int64))
+        cached = cls(image, text, key, torch.tensor([marks[name] for name in names]))
         with first_alone() as first:
             if first:
                 cached.save(path)
@@ -223,12 +219,16 @@ class CachedEncoder(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write one file in the safetensors layout, atomically."""
-        image, text = (_as_numpy(table.features) for table in (self.image, self.text))
-        names = list(self.image.rows), list(self.text.rows)
-        write_features(
-            as_path("path", path),
-            FeatureFile(names[0], image, names[1], text, self.key, self.skipped, self._image_marks),
+        content = FeatureFile(
+            image_ids=list(self.image.rows),
+            image_features=self.image.features,
+            texts=list(self.text.rows),
+            text_features=self.text.features,
+            key=self.key,
+            skipped=self.skipped,
+            image_marks=self._image_marks,
         )
+        write_features(as_path("path", path), content)
 
     @property
     def image_marks(self) -> Mapping[str, int]:
@@ -251,21 +251,21 @@ class CachedEncoder(nn.Module):
         return {"image": self.image.find, "text": self.text.find}
 
     def encode_image(self, images: Tensor | Sequence[str]) -> Tensor:
-        """Features [B, D] of row numbers (int64 [B]) or a list of ids, float32 at least.
+        """Return features [B, D] of row numbers (int64 [B]) or a list of ids, float32 at least.
 
-        They are as they were computed or given, of any length; ``ComposedEncoder.gallery`` scales
-        them to unit length for search.
+        They are as they were computed or given, of any length;
+        ``ComposedEncoder.encode_gallery`` scales them to unit length for search.
         """
         features: Tensor = self.image(images)
         return features
 
     def encode_text(self, texts: Tensor | Sequence[str]) -> Tensor:
-        """Features [B, D] of row numbers (int64 [B]) or a list of texts, float32 at least."""
+        """Return features [B, T] of row numbers (int64 [B]) or of texts, float32 at least."""
         features: Tensor = self.text(texts)
         return features
 
     def fingerprint(self) -> str:
-        """The key that the features were computed under.
+        """Return the key that the features were computed under.
 
         Raises:
             ValueError: if they have none.
@@ -273,8 +273,3 @@ class CachedEncoder(nn.Module):
         if not self.key:
             raise ValueError("these cached features have no key; pass one to from_arrays")
         return self.key
-
-
-def _as_numpy(features: Tensor) -> NDArray[Any]:
-    # numpy has no bfloat16; float32 holds its values exactly.
-    return (widen(features) if features.dtype == torch.bfloat16 else features).cpu().numpy()

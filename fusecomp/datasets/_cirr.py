@@ -44,7 +44,7 @@ class CIRR(FixedTriplets):
 
     Example:
         >>> import tempfile
-        >>> from fusecomp._core.files import write_json
+        >>> from fusecomp._core.strict_json import write_json
         >>> root, ids = Path(tempfile.mkdtemp()), [f"dev-0-{n}-img0" for n in range(6)]
         >>> files = {name: f"./dev/{name}.png" for name in ids}
         >>> write_json(root / "image_splits/split.rc2.val.json", files)

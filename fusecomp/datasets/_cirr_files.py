@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusecomp._core.files import read_json, read_list
+from fusecomp._core.strict_json import read_json, read_list
 from fusecomp.datasets._alike import require_text
 from fusecomp.datasets._names import require_below
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fusecomp._core.checks import as_path, as_text, flag, ordered, require_choice, whole_number
-from fusecomp._core.files import read_list
+from fusecomp._core.strict_json import read_list
 from fusecomp.datasets._alike import (
     is_blank,
     is_missing_word,
@@ -69,7 +69,7 @@ class FashionIQ:
 
     Example:
         >>> import tempfile
-        >>> from fusecomp._core.files import write_json
+        >>> from fusecomp._core.strict_json import write_json
         >>> root = Path(tempfile.mkdtemp())
         >>> write_json(root / "image_splits/split.dress.val.json", ["B1", "B2"])
         >>> pair = {"candidate": "B1", "target": "B2", "captions": ["is blue", "has no sleeves."]}

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fusecomp._core.files import read_list
+from fusecomp._core.strict_json import read_list
 from fusecomp.datasets._alike import require_text
 from fusecomp.datasets._names import NamedFiles, require_below, told_apart
 

@@ -10,7 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from fusecomp._core.files import open_regular, parse_json
+from fusecomp._core.files import open_regular
+from fusecomp._core.strict_json import parse_json
 from fusecomp.datasets._alike import (
     folded,
     is_blank,

@@ -2,7 +2,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
-from fusecomp._core.files import read_list
+from fusecomp._core.strict_json import read_list
 from fusecomp.datasets._captions import clean
 from fusecomp.datasets._fashioniq_files import (
     CATEGORIES,

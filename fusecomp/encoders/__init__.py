@@ -1,4 +1,4 @@
-"""Encoders: images and texts in, features of one width out.
+"""Encoders: images and texts in, features out.
 
 An encoder is any object with ``encode_image`` and ``encode_text``.
 """

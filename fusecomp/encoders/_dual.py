@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from fusecomp._core.checks import no_class, whole_number
+from fusecomp._core.foreign import optional
 from fusecomp._core.identity import fingerprint
-from fusecomp.encoders._texts import list_of_texts
-from fusecomp.encoders._towers import parameters_by_side
-from fusecomp.types import SIDES
+from fusecomp.encoders._parameters_by_side import parameters_by_side
+from fusecomp.encoders._tokenizing import list_of_texts
 
 __all__ = ["DualEncoder"]
 
@@ -17,25 +17,25 @@ __all__ = ["DualEncoder"]
 class DualEncoder(nn.Module):
     """An encoder from any two callables or modules, one for images and one for texts.
 
-    Their widths often differ: with ``dim``, a side of another width gets a linear head without
-    bias, which learns whenever a tower learns. Parameters that you have frozen (as LoRA does)
-    before a trainer is made stay frozen in training.
+    Their widths often differ. Without ``dim`` the features keep them, for a fusion that takes image
+    features [B, D] and text features [B, T]. With ``dim``, a side of another width gets a linear
+    head without bias, which learns whenever a tower learns. Parameters that you have
+    frozen (as LoRA does) before a trainer is made stay frozen in training.
 
     Args:
         image: loaded images [B, ...] -> features [B, D].
-        text: a list of B strings -> features [B, D]; it tokenises itself.
+        text: a list of B strings -> features [B, T]; it tokenises itself.
         load_image: path -> tensor, one image as ``image`` takes it, without the batch dimension.
             Picklable (a function at module level, or an object of one), as it runs in worker
             processes. Not needed where images never come from files.
         image_dim: the width of the images' features, where ``image.output_dim`` does not tell.
         text_dim: the width of the texts' features, where ``text.output_dim`` does not tell.
-        dim: the common width D; None if both sides have it already.
+        dim: a common width for both sides; None keeps the widths that they have.
 
     Raises:
         TypeError: if a side cannot be called or is a class, or ``text`` is a bare
             ``SentenceTransformer``.
-        ValueError: if the widths are known to differ and there is no ``dim``, or a width that
-            a head needs is unknown, or one is no positive whole number.
+        ValueError: if a width that a head needs is unknown, or one is no positive whole number.
 
     Example:
         >>> import torch
@@ -67,7 +67,7 @@ class DualEncoder(nn.Module):
             no_class(name, part)
             if not callable(part) and not (name == "load_image" and part is None):
                 raise TypeError(f"{name} must be callable, got {type(part).__name__}")
-        if isinstance(text, nn.Module) and hasattr(text, "default_prompt_name"):
+        if isinstance(text, nn.Module) and optional(text, "prompts") is not None:
             raise TypeError(
                 f"text must take a list of strings, but {type(text).__name__} takes tokens: pass "
                 "text=fusecomp.encoders.SentenceTransformersText(model)"
@@ -89,21 +89,21 @@ class DualEncoder(nn.Module):
         return {"image": (), "text": (), "heads": (), **by_side}
 
     def encode_image(self, images: Any) -> Tensor:
-        """Features [B, D] of loaded images."""
+        """Return features [B, D] of loaded images."""
         return self._headed("image", images)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Features [B, D] of B strings."""
+        """Return features [B, T] of B strings."""
         return self._headed("text", texts)
 
     def encode_tower(self, side: str, inputs: Any) -> Tensor:
-        """Features below the head of a side (``"image"``, ``"text"``), in the side's own width.
+        """Return features below the head of a side (``"image"``, ``"text"``), in its own width.
 
         Raises:
             TypeError: if the side returns no tensor.
             ValueError: if texts are neither a tensor nor a list of strings, or there are none.
         """
-        encode: Callable[[Any], Tensor] = getattr(self, side)
+        encode = self.image if side == "image" else self.text
         # A side of your own may take tokens.
         if side == "text" and not isinstance(inputs, Tensor):
             inputs = list_of_texts(inputs)
@@ -133,29 +133,23 @@ class DualEncoder(nn.Module):
         Raises:
             ValueError: if a side is no module, so that nothing tells whether it has changed.
         """
-        for name in SIDES:
-            if not isinstance(getattr(self, name), nn.Module):
+        for name, part in (("image", self.image), ("text", self.text)):
+            if not isinstance(part, nn.Module):
                 raise ValueError(
                     f"the {name} side is a plain callable: give the cache a key of your own"
                 )
         return fingerprint(self)
 
 
-def _width(side: str, part: Any, given: int | None) -> int | None:
+def _width(side: str, part: object, given: int | None) -> int | None:
     if given is not None:
         return whole_number(f"{side}_dim", given, 1)
-    known = getattr(part, "output_dim", None)
+    known = optional(part, "output_dim")
     return int(known) if isinstance(known, Integral) else None
 
 
 def _heads(widths: Mapping[str, int | None], dim: int | None) -> dict[str, nn.Linear]:
     if dim is None:
-        image, text = widths.values()
-        if image is not None and text is not None and image != text:
-            raise ValueError(
-                f"image features have width {image} and text features {text}: pass dim=... for a "
-                "common width, and each side that needs one gets a linear head"
-            )
         return {}
     heads = {}
     for side, width in widths.items():

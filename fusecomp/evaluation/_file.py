@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusecomp._core.checksum import checksum
-from fusecomp._core.files import open_atomic, open_regular, parse_json, reading
+from fusecomp._core.files import open_atomic, open_regular, reading
+from fusecomp._core.strict_json import parse_json
 from fusecomp.evaluation._consistent import check_found
 from fusecomp.evaluation._ranking import Ranking, TaskRanking
 from fusecomp.evaluation._tasks import check_tasks

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.checks import require, shown
-from fusecomp._core.similarity import check_floating
+from fusecomp._core.tensors import check_floating
 from fusecomp.evaluation._tasks import check_names, check_tasks, repeated
 from fusecomp.types import Dataset, Task
 

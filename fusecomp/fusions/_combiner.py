@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import as_path, number, whole_number
 from fusecomp._core.files import read_tensors, write_tensors
-from fusecomp._core.similarity import check_pair, normalize
+from fusecomp._core.similarity import normalize
 from fusecomp._core.weights import check_weights, without_wrappers
+from fusecomp.fusions._features import check_one_width
 
 __all__ = ["Combiner"]
 
@@ -41,8 +42,8 @@ class Combiner(nn.Module):
     Raises:
         TypeError: if an input is no torch tensor.
         ValueError: if a size is no positive whole number, dropout is outside [0, 1), or the two
-            inputs differ in shape, dtype or device from each other or, in the last two, from the
-            weights (autocast may change the dtype), are empty, or are not [B, dim].
+            inputs differ in width, rows, dtype or device from each other or, in the last two, from
+            the weights (autocast may change the dtype), are empty, or are not [B, dim].
 
     Example:
         >>> import torch
@@ -62,10 +63,10 @@ class Combiner(nn.Module):
         super().__init__()
         self.dim = dim = whole_number("dim", dim, 1)
         projection_dim = 4 * dim if projection_dim is None else projection_dim
-        projection_dim = whole_number("projection_dim", projection_dim, 1)
+        self.projection_dim = projection_dim = whole_number("projection_dim", projection_dim, 1)
         hidden_dim = 8 * dim if hidden_dim is None else hidden_dim
-        hidden_dim = whole_number("hidden_dim", hidden_dim, 1)
-        dropout = number("dropout", dropout, 0, 1)
+        self.hidden_dim = hidden_dim = whole_number("hidden_dim", hidden_dim, 1)
+        self.dropout = dropout = number("dropout", dropout, 0, 1)
         # The names of the layers are those of the published checkpoints.
         self.text_projection_layer = nn.Linear(dim, projection_dim)
         self.image_projection_layer = nn.Linear(dim, projection_dim)
@@ -84,19 +85,19 @@ class Combiner(nn.Module):
         self.relu_dropout = _ReluDropout(dropout)
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Queries [B, D] of unit length."""
+        """Return queries [B, D] of unit length."""
         joint = self._joint(image, text)
         mixture = self.output_layer(self.relu_dropout(self.combiner_layer(joint)))
         gate = self.dynamic_scalar(joint)
         return normalize(mixture + gate * text + (1 - gate) * image)
 
     def gate(self, image: Tensor, text: Tensor) -> Tensor:
-        """The convex coefficient s of the text [B, 1], in (0, 1); 1 - s is the image's."""
+        """Return the convex coefficient s of the text [B, 1], in (0, 1); 1 - s is the image's."""
         gate: Tensor = self.dynamic_scalar(self._joint(image, text))
         return gate
 
     def _joint(self, image: Tensor, text: Tensor) -> Tensor:
-        check_pair(image, text, ("image", "text"))
+        check_one_width(self, image, text)
         if image.shape[1] != self.dim:
             raise ValueError(f"this Combiner has dim={self.dim}, got features {list(image.shape)}")
         self._require_one_dtype(image)

@@ -1,6 +1,7 @@
 from torch import Tensor, nn
 
-from fusecomp._core.similarity import check_pair, normalize
+from fusecomp._core.similarity import normalize
+from fusecomp.fusions._features import check_one_width
 
 __all__ = ["Sum"]
 
@@ -24,7 +25,7 @@ class Sum(nn.Module):
 
     Raises:
         TypeError: if an input is no torch tensor.
-        ValueError: if the two inputs differ in shape or dtype, are empty, or are not [B, D].
+        ValueError: if the two inputs differ in width, rows or dtype, are empty, or are not [B, D].
 
     Example:
         >>> import torch
@@ -33,6 +34,6 @@ class Sum(nn.Module):
     """
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Queries [B, D] of unit length."""
-        check_pair(image, text, ("image", "text"))
+        """Return queries [B, D] of unit length."""
+        check_one_width(self, image, text)
         return normalize(image + text)

@@ -3,7 +3,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusecomp._core.checks import as_path, shown
-from fusecomp._core.files import open_regular, parse_json, reading
+from fusecomp._core.files import open_regular, reading
+from fusecomp._core.strict_json import parse_json
 from fusecomp.report._plot import new_figure, plain, print_protocol, save_figure
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fusecomp._core.checks import as_path, as_text, shown
-from fusecomp._core.files import open_atomic, parse_json, write_json
+from fusecomp._core.files import open_atomic
+from fusecomp._core.strict_json import parse_json, write_json
 from fusecomp.evaluation import Evaluation
 from fusecomp.report._ablation_table import ablation_table
 from fusecomp.report._given import require_dataset

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.checks import ordered, strings, whole_number
-from fusecomp._core.similarity import check_alike, check_tensor, check_values
+from fusecomp._core.tensors import check_alike, check_tensor, check_values
 
 __all__ = ["hits_at_k", "median_rank", "recall_at_k", "target_rank"]
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from fusecomp._core.checks import flag, number, require_choice, shown, whole_number
-from fusecomp._core.files import parse_json
+from fusecomp._core.strict_json import parse_json
 
 __all__ = ["StageConfig"]
 

@@ -7,14 +7,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from fusecomp._core.files import (
-    open_atomic,
-    read_json,
-    read_tensors,
-    write_json,
-    write_tensors,
-)
+from fusecomp._core.files import open_atomic, read_tensors, write_tensors
 from fusecomp._core.identity import differences
+from fusecomp._core.strict_json import read_json, write_json
 from fusecomp.distributed import barrier, first_alone, gather_objects
 from fusecomp.images import ABSENT
 from fusecomp.training._checkpoint import check_like

@@ -56,7 +56,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def parts(path: Path) -> list[Path]:
-    return sorted(path.with_name(f"{path.name}.partial").glob("*.npz"))
+    return sorted(path.with_name(f"{path.name}.partial").glob("*.safetensors"))
 
 
 # Killed, and gone on with

@@ -11,7 +11,7 @@ import pytest
 from evaluations import random_evaluation
 
 import fusecomp as fc
-from fusecomp._core.files import read_json, write_json
+from fusecomp._core.strict_json import read_json, write_json
 from fusecomp.datasets import CIRR, FashionIQ, drop_images
 from fusecomp.evaluation import ProtocolWarning, compare, compute_metrics
 from fusecomp.types import Dataset

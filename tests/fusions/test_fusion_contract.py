@@ -1,6 +1,9 @@
 """One contract for every fusion of the package."""
 
+import inspect
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,9 @@ import torch
 from raising import own_error
 from torch import Tensor, nn
 
+import fusecomp as fc
 from fusecomp import fusions
+from fusecomp._core.identity import settings
 
 DIM = 6
 
@@ -110,6 +115,23 @@ def test_the_state_dict_holds_all_of_it(name: str) -> None:
     first, second = make(name, seed=0), make(name, seed=1)
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(*features()), second(*features()))
+
+
+@every_fusion
+def test_a_saved_one_is_rebuilt_from_its_arguments(name: str, tmp_path: Path) -> None:
+    ids, texts = ["a", "b"], ["is red", "is blue"]
+    features = torch.randn(2, 2, DIM)
+    encoder = fc.CachedEncoder.from_arrays(ids, features[0], texts, features[1])
+    model = fc.ComposedEncoder(encoder, make(name))
+    model.save(tmp_path / "model")
+    back = fc.ComposedEncoder.load(tmp_path / "model", encoder)
+    assert repr(back.fusion) == repr(model.fusion)
+    assert settings(back.fusion, "") == settings(model.fusion, "")
+    assert torch.equal(back.encode_query(ids, texts), model.encode_query(ids, texts))
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["arguments"].keys() == inspect.signature(type(make(name))).parameters.keys() - {
+        *("args", "kwargs")
+    }
 
 
 @every_fusion

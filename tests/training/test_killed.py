@@ -17,6 +17,7 @@ from toy import DIM, Toy, assert_same, encoder
 
 import fusecomp as fc
 from fusecomp._core.files import read_tensors
+from fusecomp._core.safetensors import read_safetensors
 
 CONFIG = fc.StageConfig(
     epochs=6,
@@ -62,7 +63,7 @@ def train(
     model = fc.ComposedEncoder(encoder(dropout=0.5), fc.Combiner(DIM, dropout=0.5))
     run = fc.fit(model, data, fc.InfoNCE(0.1), config, data, workdir, [Drawing(pause)])
     if rank == 0:
-        run.model.save(workdir / "result.pt")
+        run.model.save(workdir / "result")
     if meeting is not None:
         dist.destroy_process_group()
 
@@ -108,8 +109,11 @@ def kill_until_it_ends(
 
 
 def assert_same_files(one: Path, other: Path, where: str) -> None:
-    for name in ("result.pt", "last.pt"):
-        assert_same(read_tensors(one / name), read_tensors(other / name), f"{name} {where}")
+    name = "last.pt"
+    assert_same(read_tensors(one / name), read_tensors(other / name), f"{name} {where}")
+    name = "result/weights.safetensors"
+    results = [dict(read_safetensors(run / name).tensors) for run in (one, other)]
+    assert_same(results[0], results[1], f"{name} {where}")
     assert (one / "log.jsonl").read_text() == (other / "log.jsonl").read_text(), where
     # A kill while a file is written must not leave half of it behind.
     kept = [{path.relative_to(folder) for path in folder.rglob("*")} for folder in (one, other)]

@@ -161,7 +161,7 @@ def saved_and_loaded(path: Path) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def test_a_sharded_model_is_saved_and_loaded_whole(tmp_path: Path, two: Processes) -> None:
-    model, path = composed(), tmp_path / "model.pt"
+    model, path = composed(), tmp_path / "model"
     query = model.encode_query(torch.ones(2, 4).double(), ["word 1", "word 2"])
     for weights, own in two.run(saved_and_loaded, path):
         assert furthest(whole_weights(model), weights) == 0
