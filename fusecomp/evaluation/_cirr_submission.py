@@ -1,10 +1,10 @@
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from fusecomp._core.checks import as_path, ordered, require
 from fusecomp._core.files import open_atomic
+from fusecomp.evaluation._ranking import Ranking
 from fusecomp.types import Task, Triplet
 
 __all__ = ["write_cirr_submission"]
@@ -13,36 +13,8 @@ _NAMES, _SUBSET_NAMES = 50, 3
 # The server says 5 MB; this is the smaller reading of it.
 _MOST_BYTES = 5_000_000
 
-_Ids = Sequence[Sequence[str]]
 
-
-class _TaskRanking(Protocol):
-    """What is needed of an ``evaluation.TaskRanking``, which stands on a higher floor."""
-
-    @property
-    def task(self) -> Task:
-        """The queries, the gallery and the subsets."""
-        ...
-
-    def top_ids(self) -> _Ids:
-        """For each query the images of the gallery, best first."""
-        ...
-
-    def subset_ids(self) -> _Ids | None:
-        """For each query the images of its subset, best first."""
-        ...
-
-
-class _Ranking(Protocol):
-    """What is needed of an ``evaluation.Ranking``."""
-
-    @property
-    def tasks(self) -> Sequence[_TaskRanking]:
-        """The rankings of a dataset's tasks."""
-        ...
-
-
-def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, Path]:
+def write_cirr_submission(ranking: Ranking, folder: str | Path) -> tuple[Path, Path]:
     """Write the two files that CIRR's evaluation server scores, once both are checked.
 
     Args:
@@ -54,8 +26,8 @@ def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, 
 
     Raises:
         TypeError: if there is no ranking, or folder is no path.
-        ValueError: if the ranking is none of CIRR's kind or lacks queries, a pair id stands twice
-            or is no number, a pair has too few names, one twice, its own reference, or one that is
+        ValueError: if the ranking is none of CIRR's kind or lacks queries, a pair id is no number,
+            a pair has too few names, one twice, its own reference, or one that is
             not in the split or in the pair's group, or a file would be larger than the server
             takes (5 MB).
         OSError: if writing fails.
@@ -74,7 +46,9 @@ def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, 
             f"the ranking lacks {len(task.missing_queries)} pairs whose images are missing, the "
             f"first: {task.missing_queries[0]}; the server wants every pair"
         )
-    _check_pair_ids(task.queries)
+    for query in task.queries:
+        if not (query.query_id.isascii() and query.query_id.isdecimal()):
+            raise ValueError(f"query {query.query_id!r} is no pair id; CIRR's are whole numbers")
     split = frozenset(task.gallery)
     top = _chosen(task, found.top_ids(), [split] * len(task.queries), _NAMES)
     subset = _chosen(task, members, task.subsets, _SUBSET_NAMES)
@@ -94,18 +68,8 @@ def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, 
     return files[0][0], files[1][0]
 
 
-def _check_pair_ids(queries: Iterable[Triplet]) -> None:
-    seen: set[str] = set()
-    for query in queries:
-        if not (query.query_id.isascii() and query.query_id.isdecimal()):
-            raise ValueError(f"query {query.query_id!r} is no pair id; CIRR's are whole numbers")
-        if query.query_id in seen:
-            raise ValueError(f"pair {query.query_id} stands twice in the ranking")
-        seen.add(query.query_id)
-
-
 def _chosen(
-    task: Task, ranked: _Ids, allowed: Sequence[Collection[str]], count: int
+    task: Task, ranked: Sequence[Sequence[str]], allowed: Sequence[Collection[str]], count: int
 ) -> dict[str, list[str]]:
     """The first names of each pair, by pair id."""
     if len(ranked) != len(task.queries):

@@ -9,8 +9,8 @@ from fusecomp._core.checks import shown, strings, whole_number
 from fusecomp.evaluation._bootstrap import checked_draws, interval_of, resampled
 from fusecomp.evaluation._evaluate import Evaluation, compute_metrics, require_evaluation
 from fusecomp.evaluation._protocol import protocol_differences, warn_of_differences
-from fusecomp.evaluation._ranking import Ranking, TaskRanking
-from fusecomp.types import Triplet
+from fusecomp.evaluation._ranking import Ranking
+from fusecomp.types import TaskRanking, Triplet
 
 __all__ = ["Change", "Comparison", "Difference", "compare"]
 
@@ -179,6 +179,7 @@ def _paired(a: Evaluation, b: Evaluation, names: tuple[str, str]) -> tuple[Evalu
         ("dataset", a.protocol.get("dataset"), b.protocol.get("dataset")),
         ("tasks", sorted(a.ranking), sorted(b.ranking)),
         ("metrics", sorted(a), sorted(b)),
+        ("summaries", *(each.ranking.tasks[0].task.summaries for each in (a, b))),
     ):
         if one != other:
             raise ValueError(
@@ -228,18 +229,12 @@ def _asked(query: Triplet, texts: bool) -> tuple[str | None, ...]:
 
 def _rows(found: TaskRanking, rows: list[int]) -> TaskRanking:
     """The ranking of some of the queries."""
-    task = found.task
 
     def taken(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor[rows]
 
     return TaskRanking(
-        replace(
-            task,
-            queries=[task.queries[row] for row in rows],
-            exclude=None if task.exclude is None else [task.exclude[row] for row in rows],
-            subsets=None if task.subsets is None else [task.subsets[row] for row in rows],
-        ),
+        found.task.select(rows),
         found.indices[rows],
         found.scores[rows],
         taken(found.ranks),
@@ -257,10 +252,12 @@ def _ranked_otherwise(a: Ranking, b: Ranking) -> Iterator[str]:
         if set(task.gallery) != set(other.gallery):
             sizes = f"{len(task.gallery):,} / {len(other.gallery):,}"
             yield f"gallery{of} {sizes} images, not the same ones"
-        for field, words in (("exclude", "what is excluded"), ("subsets", "the subsets")):
-            if a.protocol == b.protocol and _as_sets(getattr(task, field)) != _as_sets(
-                getattr(other, field)
-            ):
+        for words, *rows in (
+            ("what is excluded", task.exclude, other.exclude),
+            ("the subsets", task.subsets, other.subsets),
+        ):
+            one, two = map(_as_sets, rows)
+            if a.protocol == b.protocol and one != two:
                 yield f"{words}{of}, not the same images"
 
 
@@ -275,18 +272,8 @@ def _changes(a: Ranking, b: Ranking) -> Iterator[tuple[float, Change]]:
         for query, one, other in zip(found.task.queries, before, after, strict=True):
             last = len(found.task.gallery) + 1  # where a target counts that was left out
             step = math.log((other if other > 0 else last) / (one if one > 0 else last))
-            yield (
-                step,
-                Change(
-                    name,
-                    query.query_id,
-                    query.reference_id,
-                    query.texts,
-                    query.target_id,
-                    one,
-                    other,
-                ),
-            )
+            asked = query.query_id, query.reference_id, query.texts, query.target_id
+            yield step, Change(name, *asked, one, other)
 
 
 def _ranks(found: TaskRanking) -> list[int]:

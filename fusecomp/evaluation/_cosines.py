@@ -16,6 +16,7 @@ from fusecomp._core.similarity import (
     index_pairs,
 )
 from fusecomp.evaluation._features import TaskFeatures
+from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Dataset
 
@@ -129,11 +130,12 @@ def cosines(
         FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
-    for task in dataset.tasks():
+    tasks = tasks_of(dataset)
+    for task in tasks:
         task.require_targets()
     parts = []
     with inference(model):  # galleries and queries of the same weights, beside a training too
-        features = TaskFeatures(model, dataset, num_workers=num_workers, on_error=on_error)
+        features = TaskFeatures(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
         for task in features.tasks:
             targets, exclude, _ = features.indices(task)
             query, gallery = features.queries(task), features.gallery(task)

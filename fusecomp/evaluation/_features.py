@@ -1,5 +1,4 @@
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,26 +10,16 @@ from fusecomp._core.randomness import repeatable
 from fusecomp._core.similarity import non_finite_rows
 from fusecomp.caching import CachedEncoder
 from fusecomp.datasets import drop_images
-from fusecomp.evaluation._tasks import check_tasks
+from fusecomp.evaluation._positions import TaskIndices, task_positions
+from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.images import ON_ERROR
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Dataset, Encoder, Task, Triplet
 
-__all__ = ["TaskFeatures", "TaskIndices"]
+__all__ = ["TaskFeatures"]
 
 # Queries fused at once: bounds the hidden activations of a large fusion.
 _FUSE_ROWS = 1024
-
-
-class TaskIndices(NamedTuple):
-    """Positions in a task's gallery: targets int64 [Q], exclude and subsets int64 [Q, M] or None.
-
-    -1 is padding, and stands where a query has no target.
-    """
-
-    targets: Tensor
-    exclude: Tensor | None
-    subsets: Tensor | None
 
 
 class TaskFeatures:
@@ -38,12 +27,13 @@ class TaskFeatures:
 
     Args:
         model: the encoder and fusion; used in evaluation mode.
-        dataset: whose tasks are meant.
+        dataset: what knows the images and texts.
+        tasks: what to rank; ``dataset.tasks()`` by default.
         num_workers: processes that load images; None chooses.
         on_error: as in ``rank``.
 
     Attributes:
-        tasks: those of the dataset, without what was left out.
+        tasks: the tasks, without the images that were left out.
         protocol: the options of the dataset that make scores comparable or not.
 
     Raises:
@@ -56,6 +46,7 @@ class TaskFeatures:
         self,
         model: ComposedEncoder,
         dataset: Dataset,
+        tasks: Sequence[Task] | None = None,
         *,
         num_workers: int | None = None,
         on_error: str = "raise",
@@ -64,7 +55,7 @@ class TaskFeatures:
         on_error = require_choice("on_error", on_error, ON_ERROR)
         if num_workers is not None:
             num_workers = whole_number("num_workers", num_workers, 0)
-        check_tasks(dataset.tasks())
+        tasks = tasks_of(dataset) if tasks is None else tasks
         require_one_device(model.encoder, model.fusion)
         encoder: Encoder = model.encoder
         self._model = model
@@ -79,10 +70,9 @@ class TaskFeatures:
             lookup = encoder.lookup
         self._encoder = encoder
         self._lookup = lookup
-        dataset = drop_images(dataset, skipped_images(encoder))
-        self.tasks: Sequence[Task] = dataset.tasks()
-        check_tasks(self.tasks)
-        self.protocol: Mapping[str, str] = protocol_of(dataset)
+        skipped = skipped_images(encoder)
+        self.tasks = [task.drop_images(skipped) for task in tasks] if skipped else tasks
+        self.protocol: Mapping[str, str] = protocol_of(drop_images(dataset, skipped))
 
     def gallery(self, task: Task) -> Tensor:
         """The features [N, D] of the task's gallery, not normalised."""
@@ -108,23 +98,13 @@ class TaskFeatures:
         return fused
 
     def indices(self, task: Task) -> TaskIndices:
-        """Where the targets, and what is excluded or ranked as a subset, stand in the gallery.
+        """Return where the targets, excluded images and subsets are in the task's gallery.
 
         Args:
             task: one of ``tasks``.
         """
         _require_task(task)
-        place = {image_id: index for index, image_id in enumerate(task.gallery)}
-        named = [() if q.target_id is None else (q.target_id,) for q in task.queries]
-
-        def indices(rows: Sequence[Sequence[str]]) -> Tensor:
-            return _padded(place, rows).to(self._device)
-
-        return TaskIndices(
-            indices(named)[:, 0],
-            None if task.exclude is None else indices(task.exclude),
-            None if task.subsets is None else indices(task.subsets),
-        )
+        return task_positions(task)
 
     def _fuse(self, queries: Sequence[Triplet]) -> Tensor:
         image = self._images([query.reference_id for query in queries])
@@ -141,13 +121,6 @@ class TaskFeatures:
         return self._encoder.encode_text(rows)
 
 
-def _require_task(task: Any) -> None:
+def _require_task(task: object) -> None:
     if not isinstance(task, Task):
         raise TypeError(f"task must be one of the dataset's tasks, got {shown(task)}")
-
-
-def _padded(place: Mapping[str, int], rows: Sequence[Sequence[str]]) -> Tensor:
-    """Gallery indices [Q, M], padded with -1."""
-    width = max(1, *(len(row) for row in rows))
-    padded = [[*(place[i] for i in ids), *[-1] * (width - len(ids))] for ids in rows]
-    return torch.tensor(padded, dtype=torch.int64)

@@ -1,20 +1,26 @@
+from collections.abc import Sequence
+
 from torch import Tensor
 
-from fusecomp._core.checks import whole_number
+from fusecomp._core.checks import require_both, whole_number
 from fusecomp._core.devices import inference
 from fusecomp.evaluation._features import TaskFeatures
-from fusecomp.evaluation._ranking import Ranking, TaskRanking
+from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.model import ComposedEncoder
 from fusecomp.retrieval import search_targets
-from fusecomp.types import Dataset, Task
+from fusecomp.types import Dataset, Task, TaskRanking
 
-__all__ = ["rank"]
+__all__ = ["KEPT", "rank", "rank_tasks"]
+
+# Results kept for each query by default.
+KEPT = 50
 
 
 def rank(
     model: ComposedEncoder,
     dataset: Dataset,
-    k: int = 50,
+    k: int = KEPT,
     *,
     num_workers: int | None = None,
     on_error: str = "raise",
@@ -33,16 +39,28 @@ def rank(
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
-        ValueError: if k is no whole number of at least 1 or workers none of at least 0, encoder and
-            fusion are on different devices, a feature is not finite, an id is not in a gallery or
-            twice in it, a target is excluded from its own ranking or not in its subset, or a task
-            has no queries, two of one id, no k or one below 1, more or fewer rows of ``exclude`` or
-            ``subsets`` than queries, or a name that is taken, "mean", or empty beside other tasks.
+        ValueError: if k is no whole number of at least 1 or num_workers none of at least 0,
+            encoder and fusion are on different devices, a feature is not finite, or two tasks have
+            one name, or one that is "mean", or empty beside other tasks.
         FileNotFoundError: if images are missing.
     """
-    k = whole_number("k", k, 1)
+    require_both(model, dataset)
+    k, tasks = whole_number("k", k, 1), tasks_of(dataset)
+    return rank_tasks(model, dataset, tasks, k, num_workers=num_workers, on_error=on_error)
+
+
+def rank_tasks(
+    model: ComposedEncoder,
+    dataset: Dataset,
+    tasks: Sequence[Task],
+    k: int,
+    *,
+    num_workers: int | None,
+    on_error: str,
+) -> Ranking:
+    """Do ``rank`` for the tasks of a dataset, once they are made."""
     with inference(model):  # galleries and queries of the same weights, beside a training too
-        features = TaskFeatures(model, dataset, num_workers=num_workers, on_error=on_error)
+        features = TaskFeatures(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
         ranked = [_rank_task(features, task, k) for task in features.tasks]
     return Ranking(ranked, features.protocol)
 

@@ -3,12 +3,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import ordered, strings, whole_number
-from fusecomp._core.similarity import check_alike, check_tensor, check_values
+from fusecomp._core.checks import ordered, strings
+from fusecomp._core.metrics import check_ranks, hits_at_k
+from fusecomp._core.similarity import check_alike, check_tensor
 
-__all__ = ["hits_at_k", "median_rank", "recall_at_k", "target_rank"]
-
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+__all__ = ["median_rank", "recall_at_k", "target_rank"]
 
 
 def target_rank(
@@ -85,29 +84,6 @@ def recall_at_k(ranks: Tensor, k: int) -> float:
     return 100.0 * int(hits_at_k(ranks, k).sum()) / len(ranks)
 
 
-def hits_at_k(ranks: Tensor, k: int) -> Tensor:
-    """Which queries have their target among the first k.
-
-    Args:
-        ranks: int64 [Q], counted from 1; -1 never counts as a hit.
-        k: at least 1.
-
-    Shape:
-        bool [Q].
-
-    Raises:
-        TypeError: as ``recall_at_k``.
-        ValueError: as ``recall_at_k``.
-
-    Example:
-        >>> hits_at_k(torch.tensor([1, 7, -1, 3]), k=5)
-        tensor([ True, False, False,  True])
-    """
-    _check_ranks(ranks)
-    k = whole_number("k", k, 1)
-    return (ranks >= 1) & (ranks <= k)
-
-
 def median_rank(ranks: Tensor) -> float:
     """The median rank, where a target that cannot be found counts as infinitely far.
 
@@ -122,19 +98,6 @@ def median_rank(ranks: Tensor) -> float:
         >>> median_rank(torch.tensor([1, 7, 3]))
         3.0
     """
-    _check_ranks(ranks)
+    check_ranks(ranks)
     places = torch.where(ranks >= 1, ranks.double(), torch.inf).sort().values
     return float((places[(len(places) - 1) // 2] + places[len(places) // 2]) / 2)
-
-
-def _check_ranks(ranks: Tensor) -> None:
-    check_tensor(ranks, "ranks")
-    if ranks.ndim != 1 or len(ranks) == 0 or ranks.dtype not in _INTEGERS:
-        raise ValueError(
-            f"ranks must be a non-empty integer [Q], got {ranks.dtype} {list(ranks.shape)}"
-        )
-    check_values(ranks, "ranks")
-    if (wrong := ranks[(ranks < 1) & (ranks != -1)]).numel():
-        raise ValueError(
-            f"ranks are counted from 1, and -1 where a target was not found; got {wrong[0]}"
-        )

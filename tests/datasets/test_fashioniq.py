@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from verifying import named
 
 from fusecomp.datasets import FashionIQ, verify
+from fusecomp.evaluation import Recall
 from fusecomp.types import Triplet
 
 Shared = Callable[[str], Path]
@@ -74,7 +75,7 @@ def test_the_counts_are_the_published_ones(real: Path, split: str, gallery: str)
     assert tuple(len(task.queries) for task in tasks) == QUERIES[split]
     assert tuple(len(task.gallery) for task in tasks) == GALLERIES[split, gallery]
     assert len(data) == len(data.triplets()) == sum(QUERIES[split])
-    assert {task.ks for task in tasks} == {(10, 50)}
+    assert {task.metrics for task in tasks} == {(Recall(10), Recall(50))}
 
 
 @pytest.mark.parametrize("captions", PER_PAIR)

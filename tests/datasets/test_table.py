@@ -21,6 +21,7 @@ import fusecomp as fc
 from fusecomp.datasets import TripletTable
 from fusecomp.datasets._alike import is_missing_word
 from fusecomp.datasets._folder import ImageFolder
+from fusecomp.evaluation import Recall
 from fusecomp.types import Dataset
 
 NAMES = ("a.jpg", "b.png", "c.webp", "d/e.JPEG", "d/f.gif", "g.jpg")
@@ -75,7 +76,8 @@ def test_a_table_is_a_dataset(images: Path, write: Write) -> None:
     assert "3 triplets" in repr(data)
     assert data.texts() == ["is blue", 'red, "wide"', "big"]
     (task,) = data.tasks()
-    assert (task.name, task.queries, task.ks) == ("", data.triplets(), (1, 5, 10, 50))
+    assert (task.name, list(task.queries)) == ("", data.triplets())
+    assert task.metrics == tuple(map(Recall, (1, 5, 10, 50)))
     assert (task.exclude, task.subsets) == ([("a",), ("d/e",), ("a",)], None)
     assert task.gallery == data.image_ids == ("a", "b.png", "c.webp", "d/e", "d/f", "g.jpg")
     assert data.triplet_image_ids == ("a", "b.png", "d/e", "d/f")

@@ -14,7 +14,7 @@ from tasks import Toy, toy_task
 from torch import Tensor
 
 from fusecomp import evaluation
-from fusecomp.evaluation import TaskFeatures, average_tasks
+from fusecomp.evaluation import Mean, TaskFeatures, average_tasks
 
 DATA = Toy([toy_task(queries=4, size=6)])
 MODEL = random_model(DATA)
@@ -27,7 +27,7 @@ def recalls(*metrics: str) -> dict[str, Tensor]:
 
 
 LOST: list[tuple[Any, str]] = [
-    ({}, "recalls must hold at least one task, got none"),
+    ({}, "metrics must hold at least one task, got none"),
     ({"a": {}}, "'a' has []"),
     ({"a": recalls("recall@1"), "b": {}}, "'a' has ['recall@1'] and 'b' has []"),
     (
@@ -45,13 +45,17 @@ LOST: list[tuple[Any, str]] = [
     ({"mean": recalls("recall@1"), "b": recalls("recall@1")}, "a task is named 'mean'"),
     ({"mean": recalls("recall@1")}, "a task is named 'mean'"),
     ({"": recalls("recall@1"), "b": recalls("recall@1")}, "one of 2 tasks has the name ''"),
-    ({1: recalls("recall@1")}, "recalls must map tasks to metrics, but 1 has "),
-    ({"": recalls("recall@1", "mean")}, "two metrics would be named 'mean'"),
+    ({1: recalls("recall@1")}, "metrics must map tasks to their metrics, but 1 has "),
     (
         {"a": recalls("b/recall@1", "recall@1"), "a/b": recalls("b/recall@1", "recall@1")},
         "two metrics would be named 'a/b/recall@1'",
     ),
 ]
+
+
+def test_a_summary_that_is_named_as_a_metric_is_refused() -> None:
+    message = own_error(average_tasks, {"": recalls("recall@1", "mean")}, [Mean("mean")])
+    assert "two metrics would be named 'mean'" in message
 
 
 @pytest.mark.parametrize(("given", "message"), LOST)
@@ -94,12 +98,15 @@ def test_every_metric_of_every_task_is_there_or_an_error(tasks: Mapping[str, lis
 )
 def test_a_recall_that_is_no_number_like_the_others_is_named(value: Any, message: str) -> None:
     given = {"a": recalls("recall@1"), "b": {"recall@1": value}}
-    assert own_error(average_tasks, given).startswith(f"recalls['b']['recall@1'] {message}")
+    assert own_error(average_tasks, given).startswith(f"metrics['b']['recall@1'] {message}")
 
 
 OBJECTS: list[tuple[Callable[[Any], Any], str]] = [
-    (average_tasks, "recalls must map tasks to "),
-    (lambda value: average_tasks({"a": value}), "recalls must map tasks to metrics, but 'a' has "),
+    (average_tasks, "metrics must map tasks to "),
+    (
+        lambda value: average_tasks({"a": value}),
+        "metrics must map tasks to their metrics, but 'a' has ",
+    ),
     (evaluation.compute_metrics, "ranking must be a Ranking, as rank returns it, got "),
     (evaluation.metric_names, "dataset "),
     (evaluation.default_metric, "dataset "),
