@@ -15,17 +15,18 @@ from fusecomp._core.checks import as_path, ordered, shown, strings
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.files import read_tensors, write_tensors
 from fusecomp._core.identity import class_name, differences, settings
-from fusecomp._core.similarity import (
+from fusecomp._core.similarity import normalize
+from fusecomp._core.tensors import (
     check_features,
     check_tensor,
+    check_text_counts,
     non_finite_rows,
-    normalize,
     widen,
 )
 from fusecomp._core.weights import check_weights
 from fusecomp.distributed import prepare, shard_like, whole
 from fusecomp.images import load_few, require_files
-from fusecomp.types import SIDES, Encoder, Fusion, check_text_counts
+from fusecomp.types import SIDES, Encoder, Fusion
 
 __all__ = ["ComposedEncoder"]
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import require_strings
 from fusecomp._core.metrics import Metric
-from fusecomp._core.similarity import check_tensor, check_values
 from fusecomp._core.task import Task
+from fusecomp._core.tensors import check_int64, check_tensor, check_text_counts
 from fusecomp._core.triplet import Triplet
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "Task",
     "TaskRanking",
     "Triplet",
-    "check_text_counts",
 ]
 
 
@@ -145,11 +144,11 @@ class Batch:
         rows = len(self.query_ids)
         if rows == 0:
             raise ValueError("a batch needs a row at least, on every process")
-        for name in ("text_counts", "target_ids", "reference_ids"):
-            _check_int64(name, getattr(self, name), rows, "query_ids")
+        check_int64("text_counts", self.text_counts, rows, "query_ids")
+        check_int64("target_ids", self.target_ids, rows, "query_ids")
+        check_int64("reference_ids", self.reference_ids, rows, "query_ids")
         check_text_counts(self.text_counts, rows, len(self.texts))
-        for name in ("reference", "target"):
-            value = getattr(self, name)
+        for name, value in (("reference", self.reference), ("target", self.target)):
             if not isinstance(value, Tensor | np.ndarray | list | tuple):
                 continue  # another input of an encoder of one's own
             shape = [len(value)] if isinstance(value, list | tuple) else list(value.shape)
@@ -177,28 +176,9 @@ class Batch:
         )
 
     def __repr__(self) -> str:
-        shape = list(getattr(self.reference, "shape", [len(self)]))
+        images = self.reference
+        shape = list(images.shape) if isinstance(images, Tensor | np.ndarray) else [len(self)]
         return f"Batch({len(self)} triplets, reference {shape}, {len(self.texts)} texts)"
-
-
-def check_text_counts(counts: Any, rows: int, texts: int) -> None:
-    """Raise ValueError unless these are int64 [rows], each 1 at least, and sum to the texts."""
-    _check_int64("text_counts", counts, rows, "rows")
-    check_values(counts, "text_counts")
-    given = counts.tolist()
-    if min(given) < 1:
-        raise ValueError(f"text_counts must be 1 at least, as every row has a text; got {given}")
-    if sum(given) != texts:
-        raise ValueError(f"text_counts sum to {sum(given)}, but there are {texts} texts")
-
-
-def _check_int64(name: str, value: Any, rows: int, what: str) -> None:
-    check_tensor(value, name)
-    if value.dtype != torch.int64 or value.shape != (rows,):
-        raise ValueError(
-            f"{name} must be int64 [{rows}], as there are {rows} {what}, "
-            f"got {value.dtype} {list(value.shape)}"
-        )
 
 
 # What each part must offer

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.checks import as_text, strings, whole_number
-from fusecomp._core.similarity import check_tensor, check_values
+from fusecomp._core.tensors import check_tensor, check_values
 
 if TYPE_CHECKING:
     from fusecomp.types import TaskRanking

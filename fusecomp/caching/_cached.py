@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import as_path, require, shown
 from fusecomp._core.devices import inference
-from fusecomp._core.similarity import widen
+from fusecomp._core.tensors import widen
 from fusecomp.caching._blocks import Blocks
 from fusecomp.caching._extraction import Extraction, compute_table
 from fusecomp.caching._feature_file import FeatureFile, read_features, write_features

@@ -16,7 +16,7 @@ from fusecomp._core.checks import require_choice, shown, strings, whole_number
 from fusecomp._core.devices import PRECISIONS, autocast, device_of, inference
 from fusecomp._core.progress import progress
 from fusecomp._core.randomness import repeatable
-from fusecomp._core.similarity import FLOATING, check_features, non_finite_rows, widen
+from fusecomp._core.tensors import FLOATING, check_features, non_finite_rows, widen
 from fusecomp.caching._blocks import Block, Blocks
 from fusecomp.caching._feature_table import FeatureTable
 from fusecomp.distributed import gathered_weights, get_rank, get_world_size

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusecomp._core.checks import can_be_listed, ordered, shown, strings
-from fusecomp._core.similarity import FLOATING, check_tensor, check_values, non_finite_rows, widen
+from fusecomp._core.tensors import FLOATING, check_tensor, check_values, non_finite_rows, widen
 
 __all__ = ["FeatureTable"]
 

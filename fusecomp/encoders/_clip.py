@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fusecomp._core.similarity import check_tensor
+from fusecomp._core.tensors import check_tensor
 
 __all__ = ["PROBE", "in_precision_of", "probe_hash", "require_work", "side_by_parts"]
 

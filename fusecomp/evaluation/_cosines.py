@@ -8,13 +8,8 @@ from torch import Tensor
 
 from fusecomp._core.checks import require_both
 from fusecomp._core.devices import inference
-from fusecomp._core.similarity import (
-    check_indices,
-    check_search,
-    check_targets,
-    cosine,
-    index_pairs,
-)
+from fusecomp._core.indices import check_indices, check_search, check_targets, index_pairs
+from fusecomp._core.similarity import cosine
 from fusecomp.evaluation._features import TaskFeatures
 from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.model import ComposedEncoder

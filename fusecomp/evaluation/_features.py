@@ -7,7 +7,7 @@ from fusecomp._core.abilities import lookups_of, protocol_of, skipped_images
 from fusecomp._core.checks import require_both, require_choice, shown, whole_number
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.randomness import repeatable
-from fusecomp._core.similarity import non_finite_rows
+from fusecomp._core.tensors import non_finite_rows
 from fusecomp.caching import CachedEncoder
 from fusecomp.datasets import drop_images
 from fusecomp.evaluation._positions import TaskIndices, task_positions

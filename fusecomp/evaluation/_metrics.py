@@ -7,8 +7,8 @@ from torch import Tensor
 
 from fusecomp._core.checks import require, shown
 from fusecomp._core.metrics import Mean
-from fusecomp._core.similarity import check_floating
 from fusecomp._core.task import repeated
+from fusecomp._core.tensors import check_floating
 from fusecomp.evaluation._tasks import check_names, mean_group, scored_tasks, tasks_of
 from fusecomp.types import Dataset, Task
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import as_path, number, whole_number
 from fusecomp._core.files import read_tensors, write_tensors
-from fusecomp._core.similarity import check_pair, normalize
+from fusecomp._core.similarity import normalize
+from fusecomp._core.tensors import check_pair
 from fusecomp._core.weights import check_weights, without_wrappers
 
 __all__ = ["Combiner"]

@@ -1,6 +1,7 @@
 from torch import Tensor, nn
 
-from fusecomp._core.similarity import check_pair, normalize
+from fusecomp._core.similarity import normalize
+from fusecomp._core.tensors import check_pair
 
 __all__ = ["Sum"]
 

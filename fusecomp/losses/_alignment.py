@@ -1,7 +1,8 @@
 import torch
 from torch import Tensor, nn
 
-from fusecomp._core.similarity import check_pair, normalize, widen
+from fusecomp._core.similarity import normalize
+from fusecomp._core.tensors import check_pair, widen
 from fusecomp.losses._ids import batch_ids
 
 __all__ = ["CosineAlignmentLoss"]

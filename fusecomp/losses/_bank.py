@@ -3,7 +3,8 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import whole_number
 from fusecomp._core.identity import hash_tensors
-from fusecomp._core.similarity import normalize, widen
+from fusecomp._core.similarity import normalize
+from fusecomp._core.tensors import widen
 from fusecomp.losses._ids import check_ids, find
 from fusecomp.losses._pairs import ABSENT, Pairs
 from fusecomp.losses._table import refuse_loaded_nan, unit_table

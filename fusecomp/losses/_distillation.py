@@ -3,7 +3,8 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import positive
 from fusecomp._core.identity import hash_tensors
-from fusecomp._core.similarity import check_widths, normalize
+from fusecomp._core.similarity import normalize
+from fusecomp._core.tensors import check_widths
 from fusecomp.losses._ids import batch_ids, check_ids, find
 from fusecomp.losses._pairs import check_batch
 from fusecomp.losses._table import refuse_loaded_nan, unit_table

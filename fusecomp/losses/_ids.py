@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusecomp._core.similarity import check_tensor
+from fusecomp._core.tensors import check_tensor
 
 __all__ = ["batch_ids", "check_ids", "find"]
 

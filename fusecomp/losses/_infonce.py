@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.checks import flag, number
-from fusecomp._core.similarity import check_alike, check_floating, check_pair
+from fusecomp._core.tensors import check_alike, check_floating, check_pair
 from fusecomp.losses._bank import Queue, make_bank
 from fusecomp.losses._ids import check_ids
 from fusecomp.losses._pairs import check_candidates, check_exclude, own_targets

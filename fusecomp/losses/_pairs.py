@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.checks import shown
-from fusecomp._core.similarity import check_pair
+from fusecomp._core.tensors import check_pair
 from fusecomp.losses._ids import batch_ids
 
 __all__ = [

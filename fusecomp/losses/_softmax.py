@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusecomp._core.similarity import unit_rows, widen
+from fusecomp._core.similarity import unit_rows
+from fusecomp._core.tensors import widen
 from fusecomp.losses._pairs import Pairs
 from fusecomp.losses._tiles import slices
 

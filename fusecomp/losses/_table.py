@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fusecomp._core.similarity import check_features, check_finite, normalize, widen
+from fusecomp._core.similarity import normalize
+from fusecomp._core.tensors import check_features, check_finite, widen
 
 __all__ = ["refuse_loaded_nan", "unit_table"]
 

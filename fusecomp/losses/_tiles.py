@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusecomp._core.similarity import unit_rows, widen
+from fusecomp._core.similarity import unit_rows
+from fusecomp._core.tensors import widen
 
 __all__ = ["Rows", "slices", "tiled"]
 

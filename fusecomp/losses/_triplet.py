@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.checks import number, require_choice
-from fusecomp._core.similarity import normalize, widen
+from fusecomp._core.similarity import normalize
+from fusecomp._core.tensors import widen
 from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
 from fusecomp.losses._printed import Printed
 from fusecomp.losses._tiles import slices, tiled

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fusecomp._core.checks import ordered, strings
 from fusecomp._core.metrics import check_ranks, hits_at_k
-from fusecomp._core.similarity import check_alike, check_tensor
+from fusecomp._core.tensors import check_alike, check_tensor
 
 __all__ = ["median_rank", "recall_at_k", "target_rank"]
 

@@ -5,15 +5,15 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.checks import whole_number
-from fusecomp._core.similarity import (
+from fusecomp._core.indices import (
     as_columns,
     check_indices,
     check_search,
     check_targets,
     index_pairs,
-    normalize,
-    widen,
 )
+from fusecomp._core.similarity import normalize
+from fusecomp._core.tensors import widen
 from fusecomp.retrieval._metrics import target_rank
 
 __all__ = ["TargetRanks", "search", "search_targets"]

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fusecomp._core.devices import accepted_keywords, autocast
 from fusecomp._core.randomness import forked, seed
-from fusecomp._core.similarity import widen
+from fusecomp._core.tensors import widen
 from fusecomp.distributed import (
     average_gradients,
     broadcast,

@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 from raising import own_error
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fusecomp._core.similarity import (
-    check_pair,
-    cosine,
-    non_finite_rows,
-    normalize,
-    unit_rows,
-    widen,
-)
+from fusecomp._core.similarity import cosine, normalize, unit_rows
+from fusecomp._core.tensors import check_pair, non_finite_rows, widen
 
 HALF = (torch.float16, torch.bfloat16)
 TOLERANCE = {

@@ -1,0 +1,143 @@
+"""Arguments that are tensors: a check for each kind, which names the argument and its value."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = [
+    "FLOATING",
+    "check_alike",
+    "check_features",
+    "check_finite",
+    "check_floating",
+    "check_int64",
+    "check_pair",
+    "check_tensor",
+    "check_text_counts",
+    "check_values",
+    "check_widths",
+    "non_finite_rows",
+    "widen",
+]
+
+# The dtypes that features may have; narrower ones cannot be computed in.
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# Rows whose values are looked at at once.
+_PIECE = 65536
+
+
+def check_tensor(value: object, name: str) -> None:
+    """Raise TypeError unless the value is a torch tensor, ValueError unless it is dense."""
+    if not isinstance(value, Tensor):
+        way_out = ""
+        if isinstance(value, np.ndarray):
+            way_out = "; torch.from_numpy(...) makes one of a NumPy array"
+        elif isinstance(value, list | tuple):
+            way_out = "; torch.tensor(...) makes one of numbers"
+        raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}{way_out}")
+    if value.layout != torch.strided or value.is_nested:
+        kind = "a nested tensor" if value.is_nested else value.layout
+        raise ValueError(f"{name} must be dense, got {kind}; .to_dense() makes a sparse one so")
+
+
+def check_values(tensor: Tensor, name: str) -> None:
+    """Raise ValueError on a tensor that has no values to look at."""
+    if tensor.is_meta:
+        raise ValueError(f"{name} is on the device meta and holds no values: make it on another")
+
+
+def check_floating(value: Tensor, name: str) -> None:
+    """Do ``check_tensor``; raise ValueError also on a dtype that nothing can be computed in."""
+    check_tensor(value, name)
+    if value.dtype not in FLOATING:
+        raise ValueError(
+            f"{name} must have a floating dtype, got {value.dtype}; .float() makes it one of "
+            "float16, bfloat16, float32 and float64"
+        )
+
+
+def check_features(features: Tensor, name: str, shape: str = "[B, D]") -> None:
+    """Do ``check_floating``; raise ValueError also unless these are rows of features."""
+    check_tensor(features, name)
+    if features.ndim != 2 or features.shape[0] == 0 or features.shape[1] == 0:
+        raise ValueError(f"{name} must be {shape} and not empty, got {list(features.shape)}")
+    check_floating(features, name)
+
+
+def check_finite(features: Tensor, name: str) -> None:
+    """Raise ValueError that names the first row of [N, D] with NaN or infinity."""
+    check_values(features, name)
+    for row in non_finite_rows(features)[:1]:
+        raise ValueError(f"{name} row {row} holds NaN or infinity")
+
+
+def non_finite_rows(features: Tensor) -> list[int]:
+    """The rows of [N, D] that hold NaN or infinity."""
+    bad = []
+    # In pieces, so that memory-mapped features larger than memory pass.
+    for number, piece in enumerate(features.split(_PIECE)):
+        # A finite sum has finite terms: one fast pass settles the usual case.
+        total = piece.sum(dtype=torch.promote_types(piece.dtype, torch.float32))
+        if not total.isfinite():
+            rows = (~piece.isfinite().all(dim=1)).nonzero().flatten()
+            bad += (rows + number * _PIECE).tolist()
+    return bad
+
+
+def check_alike(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
+    """Raise ValueError unless both are of one dtype and on one device."""
+    for what, one, other in (("dtype", a.dtype, b.dtype), ("device", a.device, b.device)):
+        if one != other:
+            raise ValueError(
+                f"{names[0]} is {one} and {names[1]} is {other}: bring both to one {what}"
+            )
+
+
+def check_widths(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
+    """Raise ValueError unless both have as many columns."""
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"{names[0]} {list(a.shape)} and {names[1]} {list(b.shape)} differ in width"
+        )
+
+
+def check_pair(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
+    """Raise ValueError unless a and b are two [B, D] tensors of one dtype and device, B >= 1.
+
+    What is no tensor at all raises TypeError.
+    """
+    check_features(a, names[0])
+    check_features(b, names[1])
+    if a.shape != b.shape:
+        raise ValueError(
+            f"{names[0]} {list(a.shape)} and {names[1]} {list(b.shape)} must have the same shape"
+        )
+    check_alike(a, b, names)
+
+
+def widen(features: Tensor, name: str = "features") -> Tensor:
+    """The features in float32 at least: half types widen, float32 and float64 stay."""
+    check_floating(features, name)
+    if features.dtype in (torch.float16, torch.bfloat16):
+        return features.float()
+    return features
+
+
+def check_text_counts(counts: Tensor, rows: int, texts: int) -> None:
+    """Raise ValueError unless these are int64 [rows], each 1 at least, and sum to the texts."""
+    check_int64("text_counts", counts, rows, "rows")
+    check_values(counts, "text_counts")
+    given = counts.tolist()
+    if min(given) < 1:
+        raise ValueError(f"text_counts must be 1 at least, as every row has a text; got {given}")
+    if sum(given) != texts:
+        raise ValueError(f"text_counts sum to {sum(given)}, but there are {texts} texts")
+
+
+def check_int64(name: str, value: Tensor, rows: int, what: str) -> None:
+    check_tensor(value, name)
+    if value.dtype != torch.int64 or value.shape != (rows,):
+        raise ValueError(
+            f"{name} must be int64 [{rows}], as there are {rows} {what}, "
+            f"got {value.dtype} {list(value.shape)}"
+        )
