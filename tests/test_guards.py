@@ -108,7 +108,6 @@ PUBLIC = {
         "TaskFeatures",
         "TaskRanking",
         "bootstrap",
-        "average_tasks",
         "compare",
         "cosines",
         "describe_protocol",

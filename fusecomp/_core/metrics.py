@@ -99,13 +99,7 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class SubsetRecall(Recall):
-    """Recall@k within the query's subset: whether the target is among its k best images.
-
-    Args:
-        k: at least 1.
-
-    Raises:
-        ValueError: if k is no whole number of at least 1.
+    """Recall@k within each query's subset; takes what ``Recall`` takes.
 
     Example:
         >>> SubsetRecall(1).name

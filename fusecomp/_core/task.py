@@ -1,7 +1,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, compress
 
 import torch
 from torch import Tensor
@@ -78,53 +78,31 @@ class Task:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise ValueError(f"the name of a task must be a string, got {shown(self.name)}")
-        self._set("queries", ordered("queries", self.queries, "triplets"))
-        for query in self.queries:
-            if not isinstance(query, Triplet):
-                raise ValueError(f"queries must be a list of triplets, got {shown(query)} in it")
-        for name, ids in (
-            ("gallery", self.gallery),
-            ("missing_queries", self.missing_queries),
-            ("missing_images", self.missing_images),
-        ):
-            self._set(name, strings(name, ids))
+        with_subsets = self.subsets is not None
+        metrics = recalls(_DEFAULT_KS, with_subsets) if self.metrics is LEFT_OUT else self.metrics
+        self._set("queries", _checked("queries", self.queries, Triplet, "triplets"))
+        self._set("metrics", _checked("metrics", metrics, Metric, "metrics such as Recall(10)"))
+        means = default_summaries(self.metrics) if self.summaries is LEFT_OUT else self.summaries
+        self._set("summaries", _checked("summaries", means, Mean, 'means such as Mean("mean")'))
+        if self.decides == "":
+            names = [mean.name for mean in self.summaries] + [m.name for m in self.metrics]
+            self._set("decides", next(iter(names), ""))
+        self._set("gallery", tuple(strings("gallery", self.gallery)))
+        self._set("missing_queries", tuple(strings("missing_queries", self.missing_queries)))
+        self._set("missing_images", tuple(strings("missing_images", self.missing_images)))
         for name, rows in self._rows().items():
             self._set(name, _checked_rows(name, rows))
-        self._set_metrics()
-        object.__setattr__(self, "_positions", {i: n for n, i in enumerate(self.gallery)})
+        self._set("_positions", {image_id: n for n, image_id in enumerate(self.gallery)})
         for problem in chain(_metric_problems(self), _problems(self)):
             raise ValueError(problem)
 
-    def _set(self, name: str, values: Iterable[object]) -> None:
-        object.__setattr__(self, name, tuple(values))
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
     def _rows(self) -> dict[str, Sequence[Sequence[str]]]:
         """The lists that have a row for each query, by name, without those that are None."""
         rows = {"exclude": self.exclude, "subsets": self.subsets, "relevant": self.relevant}
         return {name: values for name, values in rows.items() if values is not None}
-
-    def _set_metrics(self) -> None:
-        if self.metrics is LEFT_OUT:
-            self._set("metrics", recalls(_DEFAULT_KS, self.subsets is not None))
-        self._set("metrics", ordered("metrics", self.metrics, "metrics"))
-        for metric in self.metrics:
-            if isinstance(metric, type) or not isinstance(metric, Metric):
-                raise ValueError(
-                    f"metrics must be a list of metrics such as Recall(10), got {shown(metric)} "
-                    "in it"
-                )
-        if self.summaries is LEFT_OUT:
-            self._set("summaries", default_summaries(self.metrics))
-        self._set("summaries", ordered("summaries", self.summaries, "means"))
-        for mean in self.summaries:
-            if type(mean) not in MEANS.values():
-                raise ValueError(
-                    f'summaries must be a list of means such as Mean("mean"), got {shown(mean)} '
-                    "in it"
-                )
-        if self.decides == "" and self.metrics:
-            first = self.summaries[0].name if self.summaries else self.metrics[0].name
-            object.__setattr__(self, "decides", first)
 
     def positions(self, image_ids: Iterable[str]) -> Tensor:
         """Return the positions of images in the gallery: int64 [N].
@@ -147,8 +125,8 @@ class Task:
             rows: their positions in ``queries``.
         """
 
-        def chosen(values: Sequence[Sequence[str]] | None) -> list[Sequence[str]] | None:
-            return None if values is None else [values[row] for row in rows]
+        def chosen(values: Sequence[Sequence[str]] | None) -> Sequence[Sequence[str]] | None:
+            return values and [values[row] for row in rows]
 
         return replace(
             self,
@@ -169,15 +147,12 @@ class Task:
             ValueError: if no query is left.
         """
         missing = frozenset(image_ids)
-        rows = [n for n, q in enumerate(self.queries) if missing.isdisjoint(q.image_ids)]
-        task = self.select(rows)
-        remaining = {query.query_id for query in task.queries}
-        left_out = [q.query_id for q in self.queries if q.query_id not in remaining]
+        left_out = [not missing.isdisjoint(query.image_ids) for query in self.queries]
+        task = self.select([row for row, out in enumerate(left_out) if not out])
+        lost = [query.query_id for query in compress(self.queries, left_out)]
 
-        def kept(values: Sequence[Sequence[str]] | None) -> list[list[str]] | None:
-            return (
-                None if values is None else [[i for i in row if i not in missing] for row in values]
-            )
+        def kept(values: Sequence[Sequence[str]] | None) -> Sequence[Sequence[str]] | None:
+            return values and [[i for i in row if i not in missing] for row in values]
 
         return replace(
             task,
@@ -185,7 +160,7 @@ class Task:
             exclude=kept(task.exclude),
             subsets=kept(task.subsets),
             relevant=kept(task.relevant),
-            missing_queries=(*self.missing_queries, *left_out),
+            missing_queries=(*self.missing_queries, *lost),
             missing_images=(*self.missing_images, *(i for i in self.gallery if i in missing)),
         )
 
@@ -209,12 +184,20 @@ class Task:
         return f"Task({self})"
 
 
-def _checked_rows(name: str, rows: object) -> list[tuple[str, ...]]:
+def _checked(name: str, values: object, kind: type, content: str) -> tuple[object, ...]:
+    listed = ordered(name, values, content)
+    for value in listed:
+        if isinstance(value, type) or not isinstance(value, kind):
+            raise ValueError(f"{name} must be a list of {content}, got {shown(value)} in it")
+    return tuple(listed)
+
+
+def _checked_rows(name: str, rows: object) -> tuple[tuple[str, ...], ...]:
     listed = ordered(name, rows, "lists of image ids")
     for row in listed:
         if isinstance(row, str) or not isinstance(row, Collection):
             raise ValueError(f"{name} must be a list of lists of image ids, got {row!r} in it")
-    return list(map(tuple, listed))
+    return tuple(map(tuple, listed))
 
 
 def _metric_problems(task: Task) -> Iterator[str]:
@@ -231,6 +214,8 @@ def _metric_problems(task: Task) -> Iterator[str]:
         if isinstance(metric, SubsetRecall) and task.subsets is None:
             yield f"task {task.name!r} has the metric {metric.name!r} but no subsets"
     for mean in task.summaries:
+        if type(mean) not in MEANS.values():
+            yield f"{mean.name!r} of task {task.name!r} is none of {', '.join(MEANS)}"
         for name in mean.metrics:
             if name not in names[: len(task.metrics)]:
                 yield f"{mean.name!r} of task {task.name!r} combines {name!r}, none of its metrics"

@@ -135,6 +135,7 @@ def check_text_counts(counts: Tensor, rows: int, texts: int) -> None:
 
 
 def check_int64(name: str, value: Tensor, rows: int, what: str) -> None:
+    """Raise ValueError unless the value is int64 [rows], a number for each of ``what``."""
     check_tensor(value, name)
     if value.dtype != torch.int64 or value.shape != (rows,):
         raise ValueError(

@@ -7,7 +7,7 @@ from fusecomp.evaluation._compare import Change, Comparison, Difference, compare
 from fusecomp.evaluation._cosines import CosineDistribution, Cosines, cosines, feature_cosines
 from fusecomp.evaluation._evaluate import Evaluation, compute_metrics, evaluate
 from fusecomp.evaluation._features import TaskFeatures
-from fusecomp.evaluation._metrics import average_tasks, default_metric, metric_names
+from fusecomp.evaluation._metrics import default_metric, metric_names
 from fusecomp.evaluation._protocol import (
     ProtocolWarning,
     describe_protocol,
@@ -35,7 +35,6 @@ __all__ = [
     "SubsetRecall",
     "TaskFeatures",
     "TaskRanking",
-    "average_tasks",
     "bootstrap",
     "compare",
     "compute_metrics",

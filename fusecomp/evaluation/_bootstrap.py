@@ -35,7 +35,7 @@ class Interval(NamedTuple):
 def bootstrap(
     evaluation: Evaluation, *, resamples: int = 10_000, seed: int = 0
 ) -> dict[str, Interval]:
-    """The 95 % interval of each metric, had other queries of the same kind been asked.
+    """Estimate the 95 % interval of each metric over other queries of the same kind.
 
     Queries are drawn with replacement, each task's among themselves, as the protocol averages;
     an interval holds the middle 95 % of the resamples (percentile bootstrap).
@@ -44,8 +44,8 @@ def bootstrap(
         Efron, Tibshirani, "An Introduction to the Bootstrap", Chapman & Hall 1993, chapter 13.
 
     Args:
-        evaluation: of which.
-        resamples: how many.
+        evaluation: gives the values of each query.
+        resamples: the number of resamples.
         seed: the same one gives the same intervals.
 
     Raises:
@@ -59,19 +59,19 @@ def bootstrap(
 
 
 def interval_of(values: Tensor) -> Interval:
-    """The interval of one metric's resamples [R]."""
+    """Return the interval of one metric's resamples [R]."""
     low, high = np.quantile(values.numpy(), (_LOW, _HIGH))
     return Interval(float(low), float(high))
 
 
 def checked_draws(resamples: int, seed: int) -> tuple[int, int]:
-    """Both as ints; ValueError on others than whole numbers of at least 1 and 0."""
+    """Return both as ints; ValueError unless they are whole numbers of at least 1 and 0."""
     # NumPy takes seeds of any length.
     return whole_number("resamples", resamples, 1), whole_number("seed", seed, 0, math.inf)
 
 
 def resampled(rankings: Sequence[Ranking], resamples: int, seed: int) -> list[Mapping[str, Tensor]]:
-    """For each ranking its metrics [R]; all rankings see the same draws.
+    """Return the metrics [R] of each ranking; all rankings see the same draws.
 
     Their tasks must have the same queries in the same order.
     """
@@ -84,7 +84,7 @@ def resampled(rankings: Sequence[Ranking], resamples: int, seed: int) -> list[Ma
         for each, resampled_means in zip(values, metrics, strict=True):
             resampled_means[task] = {name: torch.from_numpy(next(means)) for name in each}
     return [
-        average_tasks(each, ranking.tasks[0].task.summaries)
+        average_tasks([found.task for found in ranking.tasks], each)
         for each, ranking in zip(metrics, rankings, strict=True)
     ]
 

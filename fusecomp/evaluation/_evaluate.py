@@ -80,9 +80,10 @@ class Evaluation(Mapping[str, float]):
         """The table that is printed: a head with the tasks, then one row a metric."""
         # What sums up all tasks stands under their mean.
         rows: dict[str, dict[str, str]] = {}
+        means = mean_group([found.task for found in self.ranking.tasks])
         for name, value in self.metrics.items():
             group, _, metric = name.rpartition("/")
-            rows.setdefault(metric, {})[group or mean_group(self.ranking)] = f"{value:.2f}"
+            rows.setdefault(metric, {})[group or means] = f"{value:.2f}"
         groups = list(dict.fromkeys(group for row in rows.values() for group in row))
         return [["", *groups], *([n, *(row.get(g, "") for g in groups)] for n, row in rows.items())]
 
@@ -148,15 +149,15 @@ def compute_metrics(ranking: Ranking) -> Evaluation:
             f"ranking must be a Ranking, as rank returns it, got {type(ranking).__name__}; an "
             "Evaluation holds one as .ranking"
         )
+    tasks = [found.task for found in ranking.tasks]
+    require_same_metrics(tasks)
     metrics = {
         name: {
             metric: 100 * v.double().sum() / len(v) for metric, v in found.metric_values().items()
         }
         for name, found in ranking.items()
     }
-    tasks = [found.task for found in ranking.tasks]
-    require_same_metrics(tasks)
-    averaged = average_tasks(metrics, tasks[0].summaries if tasks else ())
+    averaged = average_tasks(tasks, metrics)
     return Evaluation({name: float(value) for name, value in averaged.items()}, ranking)
 
 

@@ -3,7 +3,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fusecomp._core.abilities import lookups_of, protocol_of, skipped_images
+from fusecomp._core.abilities import encode_function, lookups_of, protocol_of, skipped_images
 from fusecomp._core.checks import require_both, require_choice, shown, whole_number
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.randomness import repeatable
@@ -14,7 +14,7 @@ from fusecomp.evaluation._positions import TaskIndices, task_positions
 from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.images import ON_ERROR
 from fusecomp.model import ComposedEncoder
-from fusecomp.types import Dataset, Encoder, Task, Triplet
+from fusecomp.types import SIDES, Dataset, Encoder, Task, Triplet
 
 __all__ = ["TaskFeatures"]
 
@@ -23,11 +23,11 @@ _FUSE_ROWS = 1024
 
 
 class TaskFeatures:
-    """What a dataset's tasks compare, as a model sees it; each image and text is encoded once.
+    """Features of a dataset's tasks as a model sees them; each image and text is encoded once.
 
     Args:
         model: the encoder and fusion; used in evaluation mode.
-        dataset: what knows the images and texts.
+        dataset: knows the images and texts.
         tasks: what to rank; ``dataset.tasks()`` by default.
         num_workers: processes that load images; None chooses.
         on_error: as in ``rank``.
@@ -60,28 +60,25 @@ class TaskFeatures:
         encoder: Encoder = model.encoder
         self._model = model
         self._device = device_of(model)
-        lookup = lookups_of(encoder)
-        if not {"image", "text"} <= set(lookup):
+        if not {*SIDES} <= lookups_of(encoder).keys():
             cached = CachedEncoder.build(
                 encoder, dataset, num_workers=num_workers, on_error=on_error
             )
             # An encoder that is no module has no device; its features go to the fusion's.
             encoder = cached.to(self._device)
-            lookup = encoder.lookup
         self._encoder = encoder
-        self._lookup = lookup
         skipped = skipped_images(encoder)
-        self.tasks = [task.drop_images(skipped) for task in tasks] if skipped else tasks
         self.protocol: Mapping[str, str] = protocol_of(drop_images(dataset, skipped))
+        self.tasks = [task.drop_images(skipped) for task in tasks] if skipped else tasks
 
     def gallery(self, task: Task) -> Tensor:
-        """The features [N, D] of the task's gallery, not normalised."""
+        """Return the features [N, D] of the task's gallery, not normalised."""
         _require_task(task)
         with inference(self._model), repeatable(self._device, task.gallery[0]):
-            return self._images(task.gallery)
+            return self._encode("image", task.gallery)
 
     def queries(self, task: Task) -> Tensor:
-        """The fused queries [Q, D], of unit length.
+        """Return the fused queries [Q, D], of unit length.
 
         Raises:
             ValueError: if one is not finite; the message names it.
@@ -107,18 +104,14 @@ class TaskFeatures:
         return task_positions(task)
 
     def _fuse(self, queries: Sequence[Triplet]) -> Tensor:
-        image = self._images([query.reference_id for query in queries])
-        text = self._texts([text for query in queries for text in query.texts])
+        image = self._encode("image", [query.reference_id for query in queries])
+        text = self._encode("text", [text for query in queries for text in query.texts])
         counts = torch.tensor([len(query.texts) for query in queries])
         return self._model.compose(image, text, counts)
 
-    def _images(self, image_ids: Sequence[str]) -> Tensor:
-        rows = self._lookup["image"](image_ids).to(self._device)
-        return self._encoder.encode_image(rows)
-
-    def _texts(self, texts: Sequence[str]) -> Tensor:
-        rows = self._lookup["text"](texts).to(self._device)
-        return self._encoder.encode_text(rows)
+    def _encode(self, side: str, names: Sequence[str]) -> Tensor:
+        rows = lookups_of(self._encoder)[side](names).to(self._device)
+        return encode_function(self._encoder, side)(rows)
 
 
 def _require_task(task: object) -> None:

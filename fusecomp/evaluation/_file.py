@@ -27,7 +27,7 @@ from fusecomp._core.metrics import MEANS, Metric, metric_named
 from fusecomp.evaluation._consistent import check_found
 from fusecomp.evaluation._positions import padded_positions
 from fusecomp.evaluation._ranking import Ranking
-from fusecomp.evaluation._tasks import check_names, require_same_metrics
+from fusecomp.evaluation._tasks import require_same_metrics
 from fusecomp.types import Task, TaskRanking, Triplet
 
 __all__ = ["read_ranking", "write_ranking"]
@@ -59,15 +59,14 @@ def write_ranking(path: Path, ranking: Ranking) -> None:
     """Write the file atomically."""
     tasks = [_describe(found.task) for found in ranking.tasks]
     about = {"format": _FORMAT, "protocol": dict(ranking.protocol), "tasks": tasks}
-    # In ASCII, which also holds file names that are not UTF-8.
-    text = json.dumps(about).encode()
     arrays: dict[str, Any] = {
         f"{number}/{name}": _compact(tensor)
         for number, found in enumerate(ranking.tasks)
         for name, tensor in _tensors(found)
         if tensor is not None
     }
-    arrays["about"] = np.frombuffer(text, np.uint8)
+    # In ASCII, which also holds file names that are not UTF-8.
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     with open_atomic(path) as file:
         np.savez_compressed(file, checksum=np.array(_checksum(arrays)), **arrays)
 
@@ -141,17 +140,13 @@ def _ranking(arrays: dict[str, NDArray[Any]]) -> Ranking:
         raise ValueError(f"its format is {about['format']!r}, expected {_FORMAT!r}")
     if str(arrays.pop("checksum", "")) != _checksum(arrays):
         raise ValueError("its content is not that of its checksum")
-    if not about["tasks"]:
-        raise ValueError("it holds no task")
     parts: list[dict[str, Tensor]] = [{} for _ in about["tasks"]]
     for name, array in arrays.items():
         number, slash, part = name.partition("/")
         if slash:
             parts[int(number)][part] = torch.from_numpy(array)
     found = [_read_task(*pair) for pair in zip(about["tasks"], parts, strict=True)]
-    tasks = [each.task for each in found]
-    check_names([task.name for task in tasks])
-    require_same_metrics(tasks)
+    require_same_metrics([each.task for each in found])
     protocol = about["protocol"]
     strings("its protocol", list(protocol.values()))
     return Ranking(found, protocol)

@@ -1,7 +1,5 @@
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from fusecomp._core.checks import require_both, whole_number
 from fusecomp._core.devices import inference
 from fusecomp.evaluation._features import TaskFeatures
@@ -31,8 +29,8 @@ def rank(
 
     Args:
         model: the encoder and fusion; used in evaluation mode.
-        dataset: whose tasks are ranked.
-        k: how many results to keep for each query.
+        dataset: its tasks are ranked.
+        k: the number of results to keep for each query.
         num_workers: processes that load images; None chooses.
         on_error: ``"raise"`` stops at an image that is missing or broken; ``"skip"`` leaves out
             what needs it, as if by ``datasets.drop_images``: each task lists what it lacks.
@@ -69,16 +67,7 @@ def _rank_task(features: TaskFeatures, task: Task, k: int) -> TaskRanking:
     targets, exclude, subsets = features.indices(task)
     query, gallery = features.queries(task), features.gallery(task)
     found = search_targets(query, gallery, targets, k, exclude, subsets)
-    known = any(query.target_id is not None for query in task.queries)
-    return TaskRanking(
-        task,
-        found.indices.cpu(),
-        found.scores.cpu(),
-        found.ranks.cpu() if known else None,
-        _cpu(found.subset_indices),
-        _cpu(found.subset_ranks) if known else None,
-    )
-
-
-def _cpu(found: Tensor | None) -> Tensor | None:
-    return None if found is None else found.cpu()
+    known = bool((targets >= 0).any())
+    ranks = (found.ranks, found.subset_ranks) if known else (None, None)
+    on_cpu = (t if t is None else t.cpu() for t in (ranks[0], found.subset_indices, ranks[1]))
+    return TaskRanking(task, found.indices.cpu(), found.scores.cpu(), *on_cpu)

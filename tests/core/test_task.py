@@ -41,6 +41,10 @@ def test_what_a_task_has_for_each_query_is_a_list(name: str, value: Any) -> None
         Task("", [QUERY, QUERY], ["a", "b"], **{name: value})
 
 
+class OwnMean(Mean):
+    """A file of an evaluation could not name it."""
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"name": None}, "the name of a task must be a string, got None"),
     ({"queries": [{"query_id": "q"}]}, r"queries must be a list of triplets, got \{'query_id'"),
@@ -75,6 +79,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"metrics": [Recall(5), Recall(5)]}, "two metrics of task '' are named 'recall@5'"),
     ({"metrics": [SubsetRecall(1)]}, "task '' has the metric 'recall_subset@1' but no subsets"),
     ({"summaries": ["mean"]}, r"summaries must be a list of means such as Mean\(\"mean\"\), got"),
+    ({"summaries": [OwnMean("mine")]}, "'mine' of task '' is none of Mean, HarmonicMean, Geom"),
     ({"summaries": [Mean("recall@10")]}, "two metrics of task '' are named 'recall@10'"),
     ({"summaries": [Mean("mean", ["recall@1"])]}, "'mean' of task '' combines 'recall@1', none of"),
     ({"summaries": [Mean("a/b")]}, "a metric of task '' is named 'a/b', expected words without"),
