@@ -43,7 +43,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskRanking:
-    """What every query of one task found; metrics are computed from it.
+    """Ranking of one task's queries; metrics are computed from it.
 
     Args:
         task: the queries (reference, texts, target) and the gallery.
@@ -90,20 +90,18 @@ class TaskRanking:
         return {metric.name: self._values_of(metric) for metric in self.task.metrics}
 
     def _values_of(self, metric: Metric) -> Tensor:
-        values = metric(self)
-        name, shape = f"the metric {metric.name!r}", (len(self.task.queries),)
+        values, name, queries = metric(self), f"the metric {metric.name!r}", len(self.task.queries)
         check_tensor(values, name)
-        if values.shape != shape or not (values.dtype == torch.bool or values.is_floating_point()):
+        hits = values.dtype == torch.bool
+        if values.shape != (queries,) or not (hits or values.is_floating_point()):
             raise ValueError(
-                f"{name} must give bool or floating {list(shape)}, one value for each query, got "
+                f"{name} must give bool or floating [{queries}], one value for each query, got "
                 f"{values.dtype} {list(values.shape)}"
             )
-        if values.dtype == torch.bool:
-            return values.cpu()
         for row in (~values.isfinite()).nonzero()[:1].flatten().tolist():
             query_id = self.task.queries[row].query_id
             raise ValueError(f"{name} of query {query_id!r} must be finite, got {values[row]}")
-        return values.detach().to("cpu", torch.float64)
+        return values.detach().to("cpu", torch.bool if hits else torch.float64)
 
     def __repr__(self) -> str:
         targets = "unknown" if self.ranks is None else "known"
@@ -119,7 +117,7 @@ class Batch:
             the encoder looks images up.
         texts: input of ``encode_text``: T >= B strings, or row numbers [T].
         target: as ``reference``.
-        text_counts: int64 [B]; how many of the T texts belong to each row, in order.
+        text_counts: int64 [B]; the number of the T texts that belong to each row, in order.
         target_ids: int64 [B]; positions in ``dataset.image_ids``.
         reference_ids: int64 [B]; the same.
         query_ids: B strings, to name rows in messages.

@@ -30,7 +30,7 @@ class Task:
     All lists become tuples.
 
     Args:
-        name: stands before its metrics, as in ``dress/recall@10``; may be empty.
+        name: the prefix of its metrics, as in ``dress/recall@10``; may be empty.
         queries: Q triplets, each with an id of its own.
         gallery: the image ids that every query is compared with, each once.
         exclude: for each query the image ids that are left out of its ranking, or None; never its

@@ -15,7 +15,7 @@ class Triplet:
         reference_id: the image that the texts modify.
         texts: what is different; the features of several texts are averaged. A list becomes a
             tuple, as any other list or array of strings does.
-        target_id: the wanted image, or None where it is not public.
+        target_id: the image to find, or None where it is not public.
         group: the members of the query's subset (CIRR), each once, or None. A list becomes a tuple.
 
     Raises:

@@ -1,11 +1,11 @@
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fusecomp._core.checks import as_path, ordered, require
 from fusecomp._core.files import open_atomic
 from fusecomp.evaluation._ranking import Ranking
-from fusecomp.types import Task, Triplet
+from fusecomp.types import Task
 
 __all__ = ["write_cirr_submission"]
 
@@ -27,9 +27,8 @@ def write_cirr_submission(ranking: Ranking, folder: str | Path) -> tuple[Path, P
     Raises:
         TypeError: if there is no ranking, or folder is no path.
         ValueError: if the ranking is none of CIRR's kind or lacks queries, a pair id is no number,
-            a pair has too few names, one twice, its own reference, or one that is
-            not in the split or in the pair's group, or a file would be larger than the server
-            takes (5 MB).
+            a pair has too few names, one twice, its own reference, or one that is not in the split
+            or in the pair's group, or a file would be larger than the server takes (5 MB).
         OSError: if writing fails.
     """
     require("ranking", ranking, "tasks", "a Ranking", "ranking, folder")
@@ -52,11 +51,11 @@ def write_cirr_submission(ranking: Ranking, folder: str | Path) -> tuple[Path, P
     split = frozenset(task.gallery)
     top = _chosen(task, found.top_ids(), [split] * len(task.queries), _NAMES)
     subset = _chosen(task, members, task.subsets, _SUBSET_NAMES)
-    files = [
-        (folder / f"{metric}.json", _encoded(metric, names))
-        for metric, names in (("recall", top), ("recall_subset", subset))
-    ]
-    for path, content in files:
+    files = []
+    for metric, names in (("recall", top), ("recall_subset", subset)):
+        told = {"version": "rc2", "metric": metric, **names}
+        path, content = folder / f"{metric}.json", json.dumps(told, separators=(",", ":")).encode()
+        files.append((path, content))
         if len(content) > _MOST_BYTES:
             raise ValueError(
                 f"{path} would have {len(content):,} bytes, and the server takes {_MOST_BYTES:,}; "
@@ -71,37 +70,27 @@ def write_cirr_submission(ranking: Ranking, folder: str | Path) -> tuple[Path, P
 def _chosen(
     task: Task, ranked: Sequence[Sequence[str]], allowed: Sequence[Collection[str]], count: int
 ) -> dict[str, list[str]]:
-    """The first names of each pair, by pair id."""
+    """Return the first names of each pair, by pair id."""
     if len(ranked) != len(task.queries):
         raise ValueError(f"the ranking has {len(ranked)} rows for {len(task.queries)} pairs")
     chosen = {}
     for query, ids, known in zip(task.queries, ranked, allowed, strict=True):
         names = list(ids[:count])
         if len(names) < count:
-            way = (
-                f"call rank(model, dataset, k={_NAMES})"
-                if len(known) > count
-                else f"there are {len(known)} images to choose from"
-            )
+            way = f"there are {len(known)} images to choose from"
+            if len(known) > count:
+                way = f"call rank(model, dataset, k={_NAMES})"
             raise ValueError(
                 f"pair {query.query_id} has {len(names)} names and the server wants {count}; {way}"
             )
-        for problem in _problems(query, names, known):
-            raise ValueError(f"pair {query.query_id}: {problem}")
+        problem = ""
+        if len(set(names)) < len(names):
+            problem = "an image twice"
+        elif query.reference_id in names:
+            problem = f"its own reference {query.reference_id!r}"
+        elif strange := [name for name in names if name not in known]:
+            problem = f"{strange[0]!r}, none of the {len(known)} images to choose from"
+        if problem:
+            raise ValueError(f"pair {query.query_id}: its ranking names {problem}")
         chosen[query.query_id] = names
     return chosen
-
-
-def _problems(query: Triplet, names: Sequence[str], known: Collection[str]) -> Iterable[str]:
-    if len(set(names)) < len(names):
-        yield "its ranking names an image twice"
-    if query.reference_id in names:
-        yield f"its ranking names its own reference {query.reference_id!r}"
-    for name in names:
-        if name not in known:
-            yield f"its ranking names {name!r}, none of the {len(known)} images to choose from"
-
-
-def _encoded(metric: str, names: Mapping[str, Sequence[str]]) -> bytes:
-    content = {"version": "rc2", "metric": metric, **names}
-    return json.dumps(content, separators=(",", ":")).encode()

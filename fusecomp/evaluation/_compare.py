@@ -268,13 +268,9 @@ def _as_sets(rows: Sequence[Sequence[str]] | None) -> list[set[str]] | None:
 def _changes(a: Ranking, b: Ranking) -> Iterator[tuple[float, Change]]:
     """Yield each query with the logarithm of its target's rank in B divided by that in A."""
     for name, found in a.items():
-        before, after = _ranks(found), _ranks(b[name])
+        before, after = (() if r is None else r.tolist() for r in (found.ranks, b[name].ranks))
         for query, one, other in zip(found.task.queries, before, after, strict=True):
             last = len(found.task.gallery) + 1  # where a target counts that was left out
             step = math.log((other if other > 0 else last) / (one if one > 0 else last))
             asked = query.query_id, query.reference_id, query.texts, query.target_id
             yield step, Change(name, *asked, one, other)
-
-
-def _ranks(found: TaskRanking) -> list[int]:
-    return [] if found.ranks is None else found.ranks.tolist()

@@ -39,7 +39,7 @@ def _problems(found: TaskRanking) -> Iterator[tuple[Triplet, str]]:
         out, left = {*excluded} - {-1}, size - len({*excluded} - {-1})
         inside = {*members} - {-1} - out
         if not _is_ranking(top, out):
-            yield query, "indices that stand twice, are excluded, or come after padding"
+            yield query, "indices that are there twice, are excluded, or come after padding"
         if sum(index >= 0 for index in top) != min(left, len(top)):
             yield query, "other indices than its gallery has left for it"
         if not _fits(rank, target, top, left):

@@ -205,9 +205,5 @@ def _distribution(values: Tensor) -> CosineDistribution:
 
 
 def _together(parts: Iterable[CosineDistribution]) -> CosineDistribution:
-    parts = list(parts)
-    return CosineDistribution(
-        torch.stack([part.counts for part in parts]).sum(0),
-        sum(part.total for part in parts),
-        sum(part.squares for part in parts),
-    )
+    counts, totals, squares = zip(*((p.counts, p.total, p.squares) for p in parts), strict=True)
+    return CosineDistribution(torch.stack(counts).sum(0), sum(totals), sum(squares))

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Self
 
 from fusecomp._core.checks import as_path, require_both, shown
+from fusecomp.evaluation._file import read_ranking, write_ranking
 from fusecomp.evaluation._metrics import average_tasks, deciding_metric
-from fusecomp.evaluation._rank import KEPT, rank_tasks
+from fusecomp.evaluation._rank import rank_tasks
 from fusecomp.evaluation._ranking import Ranking
 from fusecomp.evaluation._tasks import mean_group, require_same_metrics, scored_tasks
 from fusecomp.model import ComposedEncoder
@@ -20,7 +21,7 @@ class Evaluation(Mapping[str, float]):
 
     Args:
         metrics: such as ``dress/recall@10``, ``mean/recall@10`` and ``mean``.
-        ranking: what they were computed from.
+        ranking: the metrics were computed from it.
     """
 
     metrics: Mapping[str, float]
@@ -45,8 +46,6 @@ class Evaluation(Mapping[str, float]):
         Raises:
             OSError: if writing fails.
         """
-        from fusecomp.evaluation._file import write_ranking
-
         write_ranking(as_path("path", path), self.ranking)
 
     @classmethod
@@ -60,8 +59,6 @@ class Evaluation(Mapping[str, float]):
             FileNotFoundError: if there is none.
             ValueError: if the file is torn or no evaluation.
         """
-        from fusecomp.evaluation._file import read_ranking
-
         ranking = read_ranking(as_path("path", path))
         return cls(compute_metrics(ranking).metrics, ranking)
 
@@ -78,7 +75,7 @@ class Evaluation(Mapping[str, float]):
 
     def cells(self) -> list[list[str]]:
         """The table that is printed: a head with the tasks, then one row a metric."""
-        # What sums up all tasks stands under their mean.
+        # Summaries of all tasks go into the column of their mean.
         rows: dict[str, dict[str, str]] = {}
         means = mean_group([found.task for found in self.ranking.tasks])
         for name, value in self.metrics.items():
@@ -132,7 +129,7 @@ def evaluate(
     require_both(model, dataset)
     tasks = scored_tasks(dataset)  # raises before anything is encoded
     return compute_metrics(
-        rank_tasks(model, dataset, tasks, KEPT, num_workers=num_workers, on_error=on_error)
+        rank_tasks(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
     )
 
 

@@ -40,8 +40,6 @@ _ROWS = ("exclude", "subsets", "relevant")
 # An evaluation shrinks to a third or so; what shrinks to less than this is made to fill memory.
 _MOST_SHRUNK = 200
 
-_Arrays = Mapping[str, NDArray[Any]]
-
 
 @dataclass(frozen=True, slots=True)
 class _SavedMetric:
@@ -71,7 +69,7 @@ def write_ranking(path: Path, ranking: Ranking) -> None:
         np.savez_compressed(file, checksum=np.array(_checksum(arrays)), **arrays)
 
 
-def _checksum(arrays: _Arrays) -> str:
+def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
     return checksum(dict(sorted(arrays.items())))
 
 
@@ -87,9 +85,10 @@ def _tensors(found: TaskRanking) -> Iterator[tuple[str, Tensor | None]]:
     yield from zip(_SUBSET_RANKING, (found.subset_indices, found.subset_ranks), strict=True)
     for name, rows in zip(_ROWS, (task.exclude, task.subsets, task.relevant), strict=True):
         yield name, None if rows is None else padded_positions(task, rows)
-    for number, metric in enumerate(task.metrics):
-        if metric_named(metric.name) != metric:
-            yield f"metric{number}", found.metric_values()[metric.name].double()
+    own = [number for number, m in enumerate(task.metrics) if metric_named(m.name) != m]
+    values = found.metric_values() if own else {}
+    for number in own:
+        yield f"metric{number}", values[task.metrics[number].name].double()
 
 
 def _describe(task: Task) -> dict[str, Any]:
@@ -156,7 +155,7 @@ def _read_task(description: Mapping[str, Any], parts: dict[str, Tensor]) -> Task
     name, gallery = description["name"], description["gallery"]
     queries = [Triplet(*row) for row in description["queries"]]
     parts = {
-        part: _checked(part, f"{part} of task {name!r}", tensor, len(queries), len(gallery))
+        part: _checked(part, name, tensor, len(queries), len(gallery))
         for part, tensor in parts.items()
     }
     rows = {
@@ -200,8 +199,9 @@ def _metric(name: str, queries: Sequence[Triplet], values: Tensor | None) -> Met
     return metric
 
 
-def _checked(part: str, name: str, tensor: Tensor, rows: int, size: int) -> Tensor:
-    """Return a part of a ranking; ValueError on another shape, kind or range."""
+def _checked(part: str, task: str, tensor: Tensor, rows: int, size: int) -> Tensor:
+    """Return a part of a task's ranking; ValueError on another shape, kind or range."""
+    name = f"{part} of task {task!r}"
     values, ranks = part.startswith("metric"), part.endswith("ranks")
     if len(tensor) != rows or tensor.ndim != (1 if values or ranks else 2):
         raise ValueError(f"{name} are {list(tensor.shape)} for {rows} queries")

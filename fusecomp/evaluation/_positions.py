@@ -24,11 +24,9 @@ class TaskIndices(NamedTuple):
 def task_positions(task: Task) -> TaskIndices:
     """Return where a task's targets, excluded images and subsets are in its gallery."""
     targets = [() if q.target_id is None else (q.target_id,) for q in task.queries]
-    return TaskIndices(
-        padded_positions(task, targets)[:, 0],
-        None if task.exclude is None else padded_positions(task, task.exclude),
-        None if task.subsets is None else padded_positions(task, task.subsets),
-    )
+    lists = task.exclude, task.subsets
+    optional = (None if rows is None else padded_positions(task, rows) for rows in lists)
+    return TaskIndices(padded_positions(task, targets)[:, 0], *optional)
 
 
 def padded_positions(task: Task, rows: Sequence[Sequence[str]]) -> Tensor:

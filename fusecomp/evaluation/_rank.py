@@ -9,16 +9,13 @@ from fusecomp.model import ComposedEncoder
 from fusecomp.retrieval import search_targets
 from fusecomp.types import Dataset, Task, TaskRanking
 
-__all__ = ["KEPT", "rank", "rank_tasks"]
-
-# Results kept for each query by default.
-KEPT = 50
+__all__ = ["rank", "rank_tasks"]
 
 
 def rank(
     model: ComposedEncoder,
     dataset: Dataset,
-    k: int = KEPT,
+    k: int = 50,
     *,
     num_workers: int | None = None,
     on_error: str = "raise",
@@ -51,7 +48,7 @@ def rank_tasks(
     model: ComposedEncoder,
     dataset: Dataset,
     tasks: Sequence[Task],
-    k: int,
+    k: int = 50,
     *,
     num_workers: int | None,
     on_error: str,

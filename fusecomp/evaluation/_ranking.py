@@ -1,4 +1,4 @@
-"""The rankings of a dataset's tasks together; what reports and metrics are made of."""
+"""The rankings of a dataset's tasks together."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ __all__ = ["Ranking"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking(Mapping[str, TaskRanking]):
-    """The rankings of a dataset's tasks by name; what reports and metrics are made of.
+    """Rankings of a dataset's tasks by name; reports and metrics are made from them.
 
     Args:
         tasks: one for each task.
@@ -34,7 +34,7 @@ class Ranking(Mapping[str, TaskRanking]):
         return len(self.tasks)
 
     def summary(self) -> tuple[str, str]:
-        """What is printed with each score: the size of each task, and the protocol."""
+        """Return the two lines printed with each score: the size of each task, and the protocol."""
         sizes = ", ".join(str(ranking.task) for ranking in self.tasks)
         return sizes, describe_protocol(self.protocol)
 

@@ -13,12 +13,12 @@ __all__ = ["median_rank", "recall_at_k", "target_rank"]
 def target_rank(
     ranked: Tensor | Sequence[Sequence[str]], targets: Tensor | Sequence[str]
 ) -> Tensor:
-    """The place of each target in its query's ranked ids, counted from 1.
+    """Return the place of each target in its query's ranked ids, counted from 1.
 
     Args:
         ranked: Q rows of ids, best first: int64 [Q, k], or Q sequences of strings. The index -1
             is padding and never matches.
-        targets: the Q wanted ids, of the same kind.
+        targets: the Q ids to find, of the same kind.
 
     Shape:
         int64 [Q]; -1 where the target is not among the ranked.
@@ -35,12 +35,13 @@ def target_rank(
         raise ValueError("ranked and targets must both be tensors or both be sequences")
     if isinstance(ranked, Tensor) and isinstance(targets, Tensor):
         return _place_of_index(ranked, targets)
-    rows, wanted = ordered("ranked", ranked, "lists of ids"), strings("targets", targets)
-    _check_lengths(len(rows), len(wanted))
+    rows, listed = ordered("ranked", ranked, "lists of ids"), strings("targets", targets)
+    if len(rows) != len(listed):
+        raise ValueError(f"{len(rows)} rankings but {len(listed)} targets")
     ids = [strings(f"ranked[{number}]", row) for number, row in enumerate(rows)]
     places = [
         row.index(target) + 1 if target in row else -1
-        for row, target in zip(ids, wanted, strict=True)
+        for row, target in zip(ids, listed, strict=True)
     ]
     return torch.tensor(places, dtype=torch.int64)
 
@@ -53,20 +54,16 @@ def _place_of_index(ranked: Tensor, targets: Tensor) -> Tensor:
             raise ValueError(
                 f"{name} must be int64 {shape}, got {indices.dtype} {list(indices.shape)}"
             )
-    _check_lengths(len(ranked), len(targets))
+    if len(ranked) != len(targets):
+        raise ValueError(f"{len(ranked)} rankings but {len(targets)} targets")
     check_alike(ranked, targets, ("ranked", "targets"))
     hit = (ranked == targets.unsqueeze(1)) & (ranked >= 0)
     place = hit.int().argmax(dim=1) if ranked.shape[1] else torch.zeros_like(targets)
     return torch.where(hit.any(dim=1), place + 1, -1)
 
 
-def _check_lengths(rankings: int, targets: int) -> None:
-    if rankings != targets:
-        raise ValueError(f"{rankings} rankings but {targets} targets")
-
-
 def recall_at_k(ranks: Tensor, k: int) -> float:
-    """The share of queries whose target stands among the first k, in per cent.
+    """Return the share of queries whose target is among the first k, in per cent.
 
     Args:
         ranks: int64 [Q], counted from 1; -1 never counts as a hit.
@@ -85,7 +82,7 @@ def recall_at_k(ranks: Tensor, k: int) -> float:
 
 
 def median_rank(ranks: Tensor) -> float:
-    """The median rank, where a target that cannot be found counts as infinitely far.
+    """Return the median rank, where a target that cannot be found counts as infinitely far.
 
     Args:
         ranks: int64 [Q], counted from 1; -1 where not found.

@@ -261,7 +261,7 @@ def second_task(**values: Any) -> Any:
         (array_with("ranks", lambda a: a + 0.7), "ranks of task 'dress' are torch.float64"),
         (array_with("ranks", lambda a: a > 0), "ranks of task 'dress' are torch.bool"),
         (array_with("ranks", lambda a: a.astype(">i4")), "torn or no evaluation"),
-        (array_with("indices", lambda a: np.minimum(a, 0)), "indices that stand twice"),
+        (array_with("indices", lambda a: np.minimum(a, 0)), "indices that are there twice"),
         (array_with("indices", lambda a: np.roll(a, 1, axis=1)), "scores that are not finite"),
         (array_with("indices", lambda a: a.astype(float)), "indices of task 'dress' are torch.f"),
         (array_with("scores", lambda a: a * np.nan), "scores that are not finite"),
