@@ -16,11 +16,17 @@ from fusecomp._core.foreign import optional
 from fusecomp._core.identity import class_name, without_compile
 from fusecomp._core.saved_model import SavedModel, describe_parts, read_model, write_model
 from fusecomp._core.similarity import normalize
-from fusecomp._core.tensors import check_features, check_tensor, non_finite_rows, widen
+from fusecomp._core.tensors import (
+    check_features,
+    check_tensor,
+    check_text_counts,
+    non_finite_rows,
+    widen,
+)
 from fusecomp._core.weights import check_weights
 from fusecomp.distributed import plain_class, prepare
 from fusecomp.images import load_few, require_files
-from fusecomp.types import Encoder, Fusion, check_text_counts
+from fusecomp.types import Encoder, Fusion
 
 __all__ = ["ComposedEncoder"]
 

@@ -64,7 +64,7 @@ def read_evaluation(path: Path) -> str:
     (found,) = back.ranking.tasks
     texts = [repr(query) for query in found.task.queries]
     tensors = [found.indices, found.scores, found.ranks]
-    about = [list(found.task.gallery), repr(found.task.exclude), repr(found.task.ks)]
+    about = [list(found.task.gallery), repr(found.task.exclude), repr(found.task.metrics)]
     return checksum([dict(back), dict(back.protocol), texts, tensors, about])
 
 

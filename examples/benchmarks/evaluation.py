@@ -24,6 +24,7 @@ from measure import growth, growths, interleaved
 from torch.nn import functional as F
 
 import fusecomp as fc
+from fusecomp.evaluation import Recall, SubsetRecall
 from fusecomp.types import Task
 
 DIM = 640
@@ -70,7 +71,8 @@ class Split:
         """One task."""
         exclude = [(t.reference_id,) for t in self._triplets] if self.grouped else None
         subsets = [(t.group or ())[1:] for t in self._triplets] if self.grouped else None
-        return [Task("", self._triplets, self.image_ids, exclude, subsets, self.ks)]
+        metrics = [*map(Recall, self.ks), *map(SubsetRecall, (1, 2, 3) if self.grouped else ())]
+        return [Task("", self._triplets, self.image_ids, exclude, subsets, metrics)]
 
     def __len__(self) -> int:
         return self.queries

@@ -2,6 +2,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fusecomp._core.checks import as_path, as_text, require_choice
+from fusecomp._core.metrics import recalls
 from fusecomp.datasets._alike import is_missing_word, warn_of_missing_words
 from fusecomp.datasets._cirr_files import CirrFolder, pair_problems, read_files, read_pairs
 from fusecomp.datasets._fixed import FixedTriplets
@@ -10,7 +11,7 @@ from fusecomp.types import Task, Triplet
 __all__ = ["CIRR"]
 
 _SPLITS = ("train", "val", "test1")
-_KS = (1, 5, 10, 50)
+_METRICS = recalls((1, 5, 10, 50), subsets=True)
 
 
 class CIRR(FixedTriplets):
@@ -87,7 +88,7 @@ class CIRR(FixedTriplets):
         subsets = [
             tuple(i for i in query.group or () if i != query.reference_id) for query in queries
         ]
-        return [Task("", queries, self.image_ids, exclude, subsets, _KS)]
+        return [Task("", queries, self.image_ids, exclude, subsets, _METRICS)]
 
     def __repr__(self) -> str:
         return f"CIRR({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"

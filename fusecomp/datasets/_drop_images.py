@@ -1,5 +1,4 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -100,39 +99,22 @@ class _Without:
         return self._dataset.texts()
 
     def tasks(self) -> list[Task]:
-        return [self._reduced(task) for task in self._dataset.tasks()]
-
-    def _reduced(self, task: Task) -> Task:
-        rows = [row for row, query in enumerate(task.queries) if self._remains(query)]
-        queries = [task.queries[row] for row in rows]
-        lost = [query.query_id for query in task.queries if not self._remains(query)]
-        gone = [image_id for image_id in task.gallery if image_id in self._missing]
-
-        def reduced(ids: Sequence[Sequence[str]] | None) -> list[tuple[str, ...]] | None:
-            return None if ids is None else [self._kept(ids[row]) for row in rows]
-
-        return replace(
-            task,
-            queries=queries,
-            gallery=self._kept(task.gallery),
-            exclude=reduced(task.exclude),
-            subsets=reduced(task.subsets),
-            missing_queries=(*task.missing_queries, *lost),
-            missing_images=(*task.missing_images, *gone),
-        )
+        return [task.drop_images(self._missing) for task in self._dataset.tasks()]
 
     @property
     def protocol(self) -> Mapping[str, str]:
-        tasks = self.tasks()
-        lost, gone = (
-            sum(len(getattr(task, f"missing_{name}")) for task in tasks)
-            for name in ("queries", "images")
+        # Counted in all tasks, as one that keeps no query cannot be made.
+        tasks = self._dataset.tasks()
+        dropped = [query for task in tasks for query in task.queries if not self._remains(query)]
+        queries = len(dropped) + sum(len(task.missing_queries) for task in tasks)
+        all_queries = sum(len(task.queries) + len(task.missing_queries) for task in tasks)
+        images = sum(len(self._missing.intersection(t.gallery)) for t in tasks)
+        images += sum(len(task.missing_images) for task in tasks)
+        gallery = sum(len(task.gallery) + len(task.missing_images) for task in tasks)
+        missing = (
+            f"{queries:,} of {all_queries:,} queries, {images:,} of {gallery:,} gallery images"
         )
-        queries = lost + sum(len(task.queries) for task in tasks)
-        gallery = gone + sum(len(task.gallery) for task in tasks)
-        before = protocol_of(self._dataset)
-        missing = f"{lost:,} of {queries:,} queries, {gone:,} of {gallery:,} gallery images"
-        return {**before, "missing": missing}
+        return {**protocol_of(self._dataset), "missing": missing}
 
     def __len__(self) -> int:
         return len(self.triplets())

@@ -4,6 +4,7 @@ from itertools import chain
 from pathlib import Path
 
 from fusecomp._core.checks import as_path, as_text, flag, ordered, require_choice, shown
+from fusecomp._core.metrics import are_ks, recalls
 from fusecomp.datasets._alike import warn_of_missing_words
 from fusecomp.datasets._fixed import FixedTriplets
 from fusecomp.datasets._folder import ImageFolder
@@ -16,7 +17,7 @@ from fusecomp.datasets._table_file import (
     split_problems,
     without_split,
 )
-from fusecomp.types import Task, Triplet, are_ks
+from fusecomp.types import Task, Triplet
 
 __all__ = ["TripletTable"]
 
@@ -155,7 +156,9 @@ class TripletTable(FixedTriplets):
         """One task without a name."""
         queries = self._triplets
         exclude = [(query.reference_id,) for query in queries] if self.exclude_reference else None
-        return [Task("", queries, self.image_ids, exclude, self._subsets(), self.ks)]
+        subsets = self._subsets()
+        metrics = recalls(self.ks, subsets is not None)
+        return [Task("", queries, self.image_ids, exclude, subsets, metrics)]
 
     def _subsets(self) -> list[tuple[str, ...]] | None:
         groups = [(query.reference_id, query.group) for query in self._triplets if query.group]

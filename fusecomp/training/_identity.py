@@ -91,8 +91,9 @@ def _hash_tasks(tasks: Any) -> str:
 
 
 def _task_content(task: Task) -> tuple[Any, ...]:
-    rows = ([list(map(tuple, rows or ()))] for rows in (task.exclude, task.subsets))
-    return task.name, list(task.queries), tuple(task.gallery), *rows, task.ks
+    rows = task.exclude, task.subsets, task.relevant
+    metrics = [settings(metric, metric.name) for metric in task.metrics]
+    return task.name, task.queries, task.gallery, *rows, metrics, task.summaries, task.decides
 
 
 def _hash_fixed_features(loss: Loss) -> list[str]:

@@ -26,7 +26,7 @@ def test_what_needs_the_image_goes_and_the_rest_stays(tiny_fashioniq: Path) -> N
     assert dress.missing_queries == ("dress/1", "dress/5")
     assert dress.missing_images == ("Dval05",)
     assert len(dress.gallery) == 11
-    assert dress.exclude == [(query.reference_id,) for query in dress.queries]
+    assert dress.exclude == tuple((query.reference_id,) for query in dress.queries)
     assert shirt == full.tasks()[1]
     assert rest.path("Dval04") == full.path("Dval04")
     assert getattr(rest, "split", None) == "val"

@@ -21,6 +21,7 @@ import fusecomp as fc
 from fusecomp.datasets import TripletTable
 from fusecomp.datasets._alike import is_missing_word
 from fusecomp.datasets._folder import ImageFolder
+from fusecomp.evaluation import Recall
 from fusecomp.types import Dataset
 
 NAMES = ("a.jpg", "b.png", "c.webp", "d/e.JPEG", "d/f.gif", "g.jpg")
@@ -75,8 +76,9 @@ def test_a_table_is_a_dataset(images: Path, write: Write) -> None:
     assert "3 triplets" in repr(data)
     assert data.texts() == ["is blue", 'red, "wide"', "big"]
     (task,) = data.tasks()
-    assert (task.name, task.queries, task.ks) == ("", data.triplets(), (1, 5, 10, 50))
-    assert (task.exclude, task.subsets) == ([("a",), ("d/e",), ("a",)], None)
+    assert (task.name, list(task.queries)) == ("", data.triplets())
+    assert task.metrics == tuple(map(Recall, (1, 5, 10, 50)))
+    assert (task.exclude, task.subsets) == ((("a",), ("d/e",), ("a",)), None)
     assert task.gallery == data.image_ids == ("a", "b.png", "c.webp", "d/e", "d/f", "g.jpg")
     assert data.triplet_image_ids == ("a", "b.png", "d/e", "d/f")
 
@@ -87,7 +89,7 @@ def test_jsonl_takes_several_texts_and_ids_with_blanks(images: Path, write: Writ
     data = TripletTable(path, images)
     group = ("a", "b", "my hat")
     assert data.triplets() == [fc.Triplet("q7", "a", ("is blue", "has dots"), "b", group)]
-    assert data.tasks()[0].subsets == [("b", "my hat")]
+    assert data.tasks()[0].subsets == (("b", "my hat"),)
     assert data.texts() == ["is blue", "has dots"]
 
 
@@ -161,7 +163,7 @@ def test_the_reference_stays_in_the_ranking_where_asked(images: Path, write: Wri
     path = write(row(group=["a", "b", "c"]))
     (task,) = (kept := TripletTable(path, images, exclude_reference=False)).tasks()
     assert task.exclude is None
-    assert task.subsets == [("b", "c")]
+    assert task.subsets == (("b", "c"),)
     assert kept.protocol["reference"] == "kept"
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fusecomp.caching import CachedEncoder
 from fusecomp.encoders import DualEncoder
+from fusecomp.evaluation import Recall
 from fusecomp.types import Task, Triplet
 
 IMAGES = 40
@@ -31,7 +32,7 @@ class Numbered:
         return [text for triplet in self.triplets() for text in triplet.texts]
 
     def tasks(self) -> list[Task]:
-        return [Task("all", self.triplets(), self.image_ids, ks=(1, 10))]
+        return [Task("all", self.triplets(), self.image_ids, metrics=[Recall(1), Recall(10)])]
 
     def __len__(self) -> int:
         return len(self.image_ids) - 1

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import fusecomp as fc
+from fusecomp.evaluation import Recall
 from fusecomp.training import batches
 from fusecomp.types import Task
 
@@ -100,7 +101,7 @@ class Toy:
         return [f"word {word}" for word in range(WORDS)]
 
     def tasks(self) -> list[Task]:
-        return [Task("", self.triplets(), self.image_ids, ks=(1, 5))]
+        return [Task("", self.triplets(), self.image_ids, metrics=[Recall(1), Recall(5)])]
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -18,6 +18,7 @@ from toy import CONFIG, DIM, NormedSum, Toy, assert_equal_weights, composed, enc
 
 import fusecomp as fc
 from fusecomp._core.files import read_tensors, write_tensors
+from fusecomp.evaluation import Recall
 
 # More epochs than a run was begun with.
 
@@ -155,7 +156,7 @@ class OtherGallery(Toy):
     """The same queries in a smaller gallery."""
 
     def tasks(self) -> list[Any]:
-        return [replace(task, ks=(1,)) for task in super().tasks()]
+        return [replace(task, metrics=[Recall(1)]) for task in super().tasks()]
 
 
 def test_another_protocol_of_the_validation_is_named(tmp_path: Path) -> None:
