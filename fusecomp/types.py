@@ -17,7 +17,7 @@ from fusecomp._core.checks import can_be_listed, ordered, require_strings, shown
 from fusecomp._core.similarity import check_tensor, check_values
 
 __all__ = [
-    "BATCH_IDS",
+    "LOSS_KEYWORDS",
     "SIDES",
     "Batch",
     "Dataset",
@@ -32,6 +32,7 @@ __all__ = [
     "LoadsImages",
     "LooksUp",
     "Loss",
+    "NamesKeywords",
     "Task",
     "Triplet",
     "are_ks",
@@ -287,8 +288,8 @@ def _check_int64(name: str, value: Any, rows: int, what: str) -> None:
 
 # The two sides of an encoder, wherever one is named.
 SIDES = ("image", "text")
-# The keywords of a loss that get a batch's ids, if it accepts them.
-BATCH_IDS = ("target_ids", "reference_ids")
+# What a loss gets if it names it: fields of ``Batch``.
+LOSS_KEYWORDS = ("target_ids", "reference_ids")
 
 
 # path -> one loaded image, as ``encode_image`` takes them without the batch dimension
@@ -380,6 +381,16 @@ class Loss(Protocol):
 
     def __call__(self, query: Tensor, target: Tensor, /) -> Tensor:
         """A scalar."""
+        ...
+
+
+@runtime_checkable
+class NamesKeywords(Protocol):
+    """A loss or fusion made of others, which gets the keywords that these name."""
+
+    @property
+    def named_keywords(self) -> Collection[str]:
+        """The keywords that its parts name, such as ``"target_ids"``."""
         ...
 
 

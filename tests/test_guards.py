@@ -140,6 +140,7 @@ PUBLIC = {
         "why_unreadable",
     ],
     "fusecomp.losses": [
+        "Bank",
         "CosineAlignmentLoss",
         "DistillationLoss",
         "HardNegativeNCE",

@@ -2,7 +2,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp._core.similarity import check_pair, normalize, widen
-from fusecomp.losses._ids import batch_ids
+from fusecomp.losses._pairs import batch_ids
 
 __all__ = ["CosineAlignmentLoss"]
 
@@ -47,5 +47,5 @@ class CosineAlignmentLoss(nn.Module):
         check_pair(query, target, ("query", "target"))
         batch_ids(query, target_ids, reference_ids)
         with torch.autocast(query.device.type, enabled=False):
-            apart = normalize(widen(query)) - normalize(widen(target))
-            return apart.square().sum(dim=1).mean() / 2
+            difference = normalize(widen(query)) - normalize(widen(target))
+            return difference.square().sum(dim=1).mean() / 2

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fusecomp._core.devices import accepted_keywords, autocast
+from fusecomp._core.devices import autocast
+from fusecomp._core.keywords import taken_keywords
 from fusecomp._core.randomness import forked, seed
 from fusecomp._core.similarity import widen
 from fusecomp.distributed import (
@@ -24,7 +25,7 @@ from fusecomp.training._learning import require_precision
 from fusecomp.training._optimizer import make_optimizer, rate_factor
 from fusecomp.training._outcome import NonFiniteError, Outcome
 from fusecomp.training._stage import StageConfig
-from fusecomp.types import BATCH_IDS, Batch, Encoder, Loss
+from fusecomp.types import LOSS_KEYWORDS, Batch, Encoder, Loss
 
 __all__ = ["Step"]
 
@@ -55,7 +56,7 @@ class Step:
         self._device = device
         self._buffers = buffers
         self._loss = loss
-        self._loss_keywords = accepted_keywords(loss, BATCH_IDS)
+        self._loss_keywords = taken_keywords(loss, LOSS_KEYWORDS)
         self.loss_module = loss if isinstance(loss, nn.Module) else None
         self._loss_remembers = isinstance(loss, nn.Module) and any(True for _ in loss.buffers())
         self._compose = model.compose

@@ -12,7 +12,7 @@ from toy import DIM, IMAGES, Toy, encoder
 
 import fusecomp as fc
 from fusecomp import losses
-from fusecomp.losses import InfoNCE, LearnableTemperature, Queue
+from fusecomp.losses import Bank, InfoNCE, LearnableTemperature, Queue
 from fusecomp.types import Batch
 
 CONFIG = fc.StageConfig(epochs=2, batch_size=4, lr=0.05, optimizer="adam", save_every_steps=1)
@@ -30,8 +30,8 @@ def distill() -> nn.Module:
 
 MAKE: dict[str, Callable[[], nn.Module]] = {
     "InfoNCE": lambda: InfoNCE(LearnableTemperature(), True, exclude=("target", "reference")),
-    "InfoNCE, bank": lambda: InfoNCE(bank=images(DIM), bank_ids=torch.arange(IMAGES)),
-    "InfoNCE, queue": lambda: InfoNCE(0.07, exclude="target", queue=Queue(7, DIM)),
+    "InfoNCE, bank": lambda: InfoNCE(memory=Bank(images(DIM), torch.arange(IMAGES))),
+    "InfoNCE, queue": lambda: InfoNCE(0.07, exclude="target", memory=Queue(7, DIM)),
     "CosineAlignmentLoss": losses.CosineAlignmentLoss,
     "DistillationLoss": distill,
     "HardNegativeNCE": lambda: losses.HardNegativeNCE(exclude="target"),

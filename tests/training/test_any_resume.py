@@ -28,10 +28,12 @@ LOSSES: dict[str, Any] = {
     "learned scale": lambda: fc.InfoNCE(fc.losses.LearnableTemperature(0.1)),
     "bank": lambda: fc.InfoNCE(
         0.1,
-        bank=torch.randn(IMAGES, DIM, generator=torch.Generator().manual_seed(7)),
-        bank_ids=torch.arange(IMAGES),
+        memory=fc.losses.Bank(
+            torch.randn(IMAGES, DIM, generator=torch.Generator().manual_seed(7)),
+            torch.arange(IMAGES),
+        ),
     ),
-    "queue": lambda: fc.InfoNCE(0.1, queue=fc.losses.Queue(8, DIM)),
+    "queue": lambda: fc.InfoNCE(0.1, memory=fc.losses.Queue(8, DIM)),
     "hard negatives": lambda: fc.losses.HardNegativeNCE(0.1),
     "sigmoid": lambda: fc.losses.SigmoidLoss(),
     "several positives": lambda: fc.losses.MultiPositiveNCE(0.1),

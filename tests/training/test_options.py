@@ -28,10 +28,10 @@ def test_layers_with_sparse_gradients_are_named(tmp_path: Path) -> None:
 
 
 def test_a_queue_is_filled_whatever_mode_the_loss_was_in(tmp_path: Path) -> None:
-    loss = fc.InfoNCE(0.1, queue=Queue(8, DIM)).eval()
+    loss = fc.InfoNCE(0.1, memory=Queue(8, DIM)).eval()
     fc.fit(composed(), Toy(tmp_path), loss, replace(CONFIG, epochs=1))
-    assert loss.queue is not None
-    assert loss.queue.pushed == 10
+    assert isinstance(loss.memory, Queue)
+    assert loss.memory.pushed == 10
     assert not loss.training
 
 

@@ -326,7 +326,7 @@ def test_another_bank_or_teacher_is_another_loss(tmp_path: Path) -> None:
 
     def losses(seed: int) -> list[nn.Module]:
         features = torch.randn(IMAGES, DIM, generator=torch.Generator().manual_seed(seed))
-        bank = fc.InfoNCE(bank=features, bank_ids=ids)
+        bank = fc.InfoNCE(memory=fc.losses.Bank(features, ids))
         return [bank, fc.losses.DistillationLoss(features, pairs, features, ids)]
 
     for number, (loss, same, other) in enumerate(zip(*map(losses, (0, 0, 1)), strict=True)):

@@ -397,7 +397,7 @@ class Idle:
 def train(root: Path, callback: Any) -> fc.Run:
     torch.manual_seed(0)
     model, data = fc.ComposedEncoder(encoder(), NormedSum()), Toy(root)
-    loss = fc.InfoNCE(queue=fc.losses.Queue(8, DIM))
+    loss = fc.InfoNCE(memory=fc.losses.Queue(8, DIM))
     config = replace(CONFIG, ema_decay=0.9)
     return fc.fit(model, data, loss, config, data, root / "run", [callback])
 
