@@ -90,7 +90,7 @@ def train(data: Prepared, loss: Loss, args: argparse.Namespace) -> fc.ComposedEn
         epochs=epochs, batch_size=256, lr=1e-3, optimizer="adam", seed=args.seed
     )
     model = fc.ComposedEncoder(data.encoder, fc.Combiner(DIM).to(args.device))
-    return fc.fit(model, data.train, loss, config).model
+    return fc.Trainer(model, loss=loss, config=config).fit(data.train).model
 
 
 def recalls(args: argparse.Namespace) -> dict[str, fc.Evaluation]:

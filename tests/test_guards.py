@@ -65,7 +65,6 @@ PUBLIC = {
         "encoders",
         "evaluate",
         "evaluation",
-        "fit",
         "fusions",
         "images",
         "losses",
@@ -185,7 +184,6 @@ PUBLIC = {
         "WandbLog",
         "ablation",
         "batches",
-        "fit",
         "presets",
     ],
 }

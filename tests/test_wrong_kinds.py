@@ -552,7 +552,7 @@ def test_callbacks_are_objects_with_methods() -> None:
 
     def fit(callbacks: Any) -> Any:
         model = fc.ComposedEncoder(MODEL.encoder, fc.Combiner(4))
-        return fc.fit(model, DATA, fc.InfoNCE(), stage(), callbacks=callbacks)
+        return fc.Trainer(model, loss=fc.InfoNCE(), config=stage(), callbacks=callbacks).fit(DATA)
 
     for value in (None, 3, Odd(), "on_step", {"on_step": len}, {Odd}, object()):
         assert "callbacks must be a list" in own_error(fit, value), value

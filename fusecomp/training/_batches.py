@@ -13,7 +13,7 @@ from fusecomp._core.checks import ordered, require, strings, whole_number
 from fusecomp._core.devices import device_of
 from fusecomp.distributed import get_rank, get_world_size
 from fusecomp.images import load_images, require_files
-from fusecomp.training._stage import StageConfig
+from fusecomp.training._stage_config import StageConfig
 from fusecomp.types import Batch, Dataset, Encoder, Triplet
 
 __all__ = ["Epochs", "batches", "plan"]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fusecomp.distributed import is_sharded
-from fusecomp.training._stage import StageConfig
+from fusecomp.training._stage_config import StageConfig
 
 __all__ = ["make_optimizer", "rate_factor"]
 
@@ -26,7 +26,10 @@ def make_optimizer(
     Raises:
         ValueError: if a pattern of ``config.lr_overrides`` or ``config.no_decay`` matches nothing.
     """
-    for field, patterns in (("lr_of", config.lr_overrides), ("no_decay", config.no_decay or ())):
+    for field, patterns in (
+        ("lr_overrides", config.lr_overrides),
+        ("no_decay", config.no_decay or ()),
+    ):
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in parameters):
                 raise ValueError(f"{field}: no learning parameter matches {pattern!r}")

@@ -17,8 +17,8 @@ from fusecomp._core.files import (
 from fusecomp._core.identity import differences
 from fusecomp.distributed import barrier, first_alone, gather_objects
 from fusecomp.images import ABSENT
-from fusecomp.training._checkpoint import check_like
-from fusecomp.training._lock import only_run
+from fusecomp.training._checkpoint_checks import check_like
+from fusecomp.training._workdir_lock import only_run
 
 __all__ = ["Workdir"]
 

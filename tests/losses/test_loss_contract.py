@@ -1,7 +1,10 @@
 """One contract for every loss of the package."""
 
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,6 +111,26 @@ def call(module: Any, query: Tensor, target: Tensor) -> Tensor:
 
 def test_every_loss_is_held_to_the_contract() -> None:
     assert {name.partition(",")[0] for name in MAKE} | PARTS == set(losses.__all__)
+
+
+def test_every_file_of_a_loss_is_public() -> None:
+    found = set()
+    for info in pkgutil.iter_modules(losses.__path__, "fusecomp.losses."):
+        module = importlib.import_module(info.name)
+        for name in module.__all__:
+            value = getattr(module, name)
+            if (
+                inspect.isclass(value)
+                and "target" in inspect.signature(getattr(value, "forward", value)).parameters
+            ):
+                found.add(name)
+    assert found <= set(losses.__all__)
+
+
+@pytest.mark.parametrize("page", ["docs/losses.md", "CHANGELOG.md"])
+def test_every_loss_is_written_down(page: str) -> None:
+    text = (Path(__file__).parents[2] / page).read_text()
+    assert [name for name in losses.__all__ if name not in PARTS and name not in text] == []
 
 
 @every_loss

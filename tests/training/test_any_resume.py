@@ -127,7 +127,9 @@ def train(root: Path, case: Case, workdir: Path, stop: int) -> dict[str, Any] | 
     # The same ids as in training, and the same files.
     validation = Toy(root, rows=12, start=5) if case.validated else None
     try:
-        run = fc.fit(model, data, loss, case.config, validation, workdir, [StopBefore(stop)])
+        run = fc.Trainer(
+            model, loss=loss, config=case.config, workdir=workdir, callbacks=[StopBefore(stop)]
+        ).fit(data, validation)
     except Stop:
         return None
     state = loss.state_dict() if isinstance(loss, nn.Module) else {}

@@ -9,7 +9,7 @@ from fusecomp._core.abilities import protocol_of, told_fingerprint
 from fusecomp._core.identity import hash_tensors, settings
 from fusecomp.images import file_marks, image_paths
 from fusecomp.model import ComposedEncoder
-from fusecomp.training._stage import StageConfig
+from fusecomp.training._stage_config import StageConfig
 from fusecomp.types import Dataset, Loss, Task
 
 __all__ = ["describe_run"]
