@@ -43,7 +43,7 @@ class CosineAlignmentLoss(nn.Module):
         target_ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
     ) -> Tensor:
-        """The mean over the batch, between 0 and 2."""
+        """Return the mean over the batch, between 0 and 2."""
         check_pair(query, target, ("query", "target"))
         batch_ids(query, target_ids, reference_ids)
         with torch.autocast(query.device.type, enabled=False):

@@ -66,7 +66,7 @@ class CombinedLoss(nn.Module):
         target_ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
     ) -> Tensor:
-        """The weighted sum."""
+        """Return the weighted sum."""
         ids = {"target_ids": target_ids, "reference_ids": reference_ids}
         values = []
         for name, loss in self.losses.items():
@@ -78,7 +78,7 @@ class CombinedLoss(nn.Module):
         return sum(values[1:], start=values[0])
 
     def extra_repr(self) -> str:
-        """The weights, and the losses that are no modules."""
+        """Show the weights, and the losses that are no modules."""
         functions = {n: f for n, f in self.losses.items() if not isinstance(f, nn.Module)}
         lines = [", ".join(f"{name}: {weight}" for name, weight in self.weights.items())]
         lines += [f"({name}): {describe(function)}" for name, function in functions.items()]

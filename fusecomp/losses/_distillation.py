@@ -90,7 +90,7 @@ class DistillationLoss(nn.Module):
         target_ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
     ) -> Tensor:
-        """The mean over the batch, in nats."""
+        """Return the mean over the batch, in nats."""
         check_batch(query, target)
         targets, references = batch_ids(query, target_ids, reference_ids)
         if targets is None or references is None:
@@ -105,7 +105,7 @@ class DistillationLoss(nn.Module):
         return tiled(row_losses, query, target, scale_of(self.temperature))
 
     def extra_repr(self) -> str:
-        """The temperatures that are fixed."""
+        """Show the temperatures that are fixed."""
         learns = isinstance(self.temperature, nn.Module)
         temperature = "" if learns else f"temperature={self.temperature}, "
         return f"{temperature}teacher_temperature={self.teacher_temperature}"

@@ -77,7 +77,7 @@ class HardNegativeNCE(LossRepr):
         target_ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
     ) -> Tensor:
-        """The mean over the batch, in nats."""
+        """Return the mean over the batch, in nats."""
         check_batch(query, target)
         pairs = own_targets(query, self.exclude, target_ids, reference_ids)
         row_losses = partial(_weighted, pairs=pairs, alpha=self.alpha, beta=self.beta)

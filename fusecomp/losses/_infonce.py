@@ -115,7 +115,7 @@ class InfoNCE(LossRepr):
         negatives: Tensor | None = None,
         negative_ids: Tensor | None = None,
     ) -> Tensor:
-        """The mean over the batch, in nats."""
+        """Return the mean over the batch, in nats."""
         check_pair(query, target, ("query", "target"))
         pairs = own_targets(query, self.exclude, target_ids, reference_ids)
         candidates = target
@@ -166,15 +166,7 @@ class InfoNCE(LossRepr):
 def _one_way(
     logits: Tensor, tile: slice, margin: float | Tensor | None, *, pairs: Pairs, smoothing: float
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute the cross entropy of each row, for ``tiled``.
-
-    Args:
-        logits: [T, N].
-        tile: the T rows.
-        margin: what the positive's logit loses.
-        pairs: the positives, and what is left out.
-        smoothing: the share of the label that is spread over all candidates.
-    """
+    """Compute the cross entropy of each row, for ``tiled``; the positive's logit loses a margin."""
     left_out = _prepare(logits, tile, margin, pairs)
     losses = _cross_entropy(logits, pairs.positives[tile], smoothing, left_out)
     return losses, _slopes(logits, tile, margin, pairs)
@@ -207,7 +199,7 @@ def _both_ways(
 ) -> tuple[Tensor, Tensor | None]:
     """Compute the cross entropy of each row plus that of its target's column, for ``tiled``.
 
-    Args as in ``_one_way``; the first B columns of the logits are those of the batch's targets.
+    The first B columns of the logits are those of the batch's targets.
     """
     batch, positives = len(columns.losses), pairs.positives[tile]
     left_out = _prepare(logits, tile, margin, pairs)

@@ -22,7 +22,7 @@ class KeptFeatures(nn.Module):
         listening.register_load_state_dict_post_hook(_check_loaded)
 
     def extra_repr(self) -> str:
-        """The size."""
+        """Show the size."""
         return f"{len(self.features)}, dim={self.features.shape[1]}"
 
 
@@ -31,12 +31,7 @@ def _check_loaded(module: KeptFeatures, keys: object) -> None:
 
 
 def unit_table(features: Tensor, name: str) -> Tensor:
-    """Return features [M, D] at unit length, without a graph.
-
-    Raises:
-        TypeError: on what is no torch tensor.
-        ValueError: unless they are [M, D] of a floating dtype; naming a row that is not finite.
-    """
+    """Return features at unit length, without a graph; ValueError unless finite and [M, D]."""
     check_features(features, name, "[M, D]")
     check_finite(features, name)
     return normalize(widen(features.detach()))

@@ -9,7 +9,7 @@ class LossRepr(nn.Module):
     """A loss that prints the settings it was made with, as far as attributes hold them."""
 
     def extra_repr(self) -> str:
-        """The first setting, and those that are not the default; modules print themselves."""
+        """Show the first setting, and those that are not the default; modules print themselves."""
         _, *parameters = inspect.signature(type(self).__init__).parameters.values()
         held = vars(self)  # modules are not in it
         return ", ".join(

@@ -57,7 +57,7 @@ class MultiPositiveNCE(LossRepr):
         target_ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
     ) -> Tensor:
-        """The mean over the batch, in nats."""
+        """Return the mean over the batch, in nats."""
         check_batch(query, target)
         if target_ids is None:
             raise ValueError(

@@ -92,11 +92,7 @@ def own_targets(
     target_ids: Tensor | None,
     reference_ids: Tensor | None,
 ) -> Pairs:
-    """Pair row i with column i of B, leaving out what ``exclude`` says.
-
-    Raises:
-        ValueError: on ids of a wrong dtype or length, or without those that ``exclude`` needs.
-    """
+    """Pair row i with column i of B, leaving out what ``exclude`` says; ValueError on wrong ids."""
     columns, references = batch_ids(query, target_ids, reference_ids)
     rows = torch.arange(len(query), device=query.device)
     pairs = Pairs(rows.unsqueeze(1), torch.zeros_like(rows) if columns is None else columns)
@@ -129,11 +125,7 @@ def batch_ids(
 
 
 def check_ids(ids: object, rows: Tensor, name: str) -> Tensor:
-    """Return ids as int64, whatever integers they are.
-
-    Raises:
-        ValueError: on others, or of another shape or device than ``rows``.
-    """
+    """Return ids as int64; ValueError unless integers of the shape and device of ``rows``."""
     if not isinstance(ids, Tensor):
         raise ValueError(f"{name} must be a tensor of integers, got {type(ids).__name__}")
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:

@@ -71,14 +71,14 @@ class SigmoidLoss(nn.Module):
         target_ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
     ) -> Tensor:
-        """The mean over the batch of each query's sum over targets, in nats."""
+        """Return the mean over the batch of each query's sum over targets, in nats."""
         check_batch(query, target)
         pairs = own_targets(query, self.exclude, target_ids, reference_ids)
         scale = scale_of(self.temperature)
         return tiled(partial(_each, pairs=pairs), query, target, scale, offset=self.bias)
 
     def extra_repr(self) -> str:
-        """The settings, not the present values."""
+        """Show the settings, not the present values."""
         learns = isinstance(self.temperature, nn.Module)
         temperature = "" if learns else f"temperature={self.temperature}, "
         return f"{temperature}bias={self.start}, exclude={self.exclude}"

@@ -53,7 +53,7 @@ class LearnableTemperature(nn.Module):
         return self.log_scale.exp()
 
     def extra_repr(self) -> str:
-        """The settings, not the present value."""
+        """Show the settings, not the present value."""
         return f"start={self.start}, lowest={self.lowest}"
 
 

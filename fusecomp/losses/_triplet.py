@@ -77,7 +77,7 @@ class TripletMarginLoss(LossRepr):
         target_ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
     ) -> Tensor:
-        """The mean over the batch."""
+        """Return the mean over the batch."""
         check_batch(query, target)
         pairs = own_targets(query, self.exclude, target_ids, reference_ids)
         if self.mining == "all":

@@ -41,7 +41,7 @@ def ablation(
     stage2: StageConfig,
     workdir: str | Path | None = None,
 ) -> Ablation:
-    """The paper's experiment: {plain, tuned} encoder x {Sum, fusion}, image only, text only.
+    """Run the paper's experiment: {plain, tuned} encoder x {Sum, fusion}, image only, text only.
 
     Args:
         encoder: tuned in place by stage 1, after the plain rows.

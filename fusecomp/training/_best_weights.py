@@ -1,19 +1,14 @@
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypedDict
 
-from torch import Tensor
-
 from fusecomp.training._progress import Record
-from fusecomp.training._workdir import Workdir
+from fusecomp.training._workdir import Weights, Workdir
 
-__all__ = ["BestWeights", "Weights"]
+__all__ = ["BestWeights"]
 
 # What file systems take is 255 bytes; the rest says the epoch.
 _LONGEST_NAME = 100
-
-# By "model" and "loss": weights by name.
-Weights = Mapping[str, Mapping[str, Tensor]]
 
 
 class _Entry(TypedDict):
@@ -78,11 +73,7 @@ class BestWeights:
         return sum(metric in record and record["epoch"] > best for record in history)
 
     def result(self, like: Weights) -> tuple[Weights, Record]:
-        """Return the best weights by the deciding metric, and their record.
-
-        Args:
-            like: weights of the same names, shapes and dtypes, which a file must fit.
-        """
+        """Return the best weights by the deciding metric, which must be ``like``, and their record."""
         best = self.entries[self.metrics[0]][0]
         if self._workdir is None:
             return self._in_memory[best["name"]], best["record"]

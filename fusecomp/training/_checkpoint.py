@@ -1,16 +1,15 @@
-"""What a checkpoint holds: taken from a training, checked against it, and put back."""
+"""The content of a checkpoint: taken from a training, checked against it, and put back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fusecomp.distributed import shard_like, whole
 from fusecomp.model import ComposedEncoder
-from fusecomp.training._best_weights import BestWeights, Weights
+from fusecomp.training._best_weights import BestWeights
 from fusecomp.training._callbacks import Callbacks
 from fusecomp.training._checkpoint_checks import (
     check_best,
@@ -24,10 +23,11 @@ from fusecomp.training._checkpoint_checks import (
 from fusecomp.training._progress import Progress, Sums
 from fusecomp.training._step import Step
 from fusecomp.training._weight_average import WeightAverage
+from fusecomp.training._workdir import Saved, Weights
 
 __all__ = ["StageState"]
 
-_OptimizerState = dict[str, dict[str, Any]]
+_OptimizerState = dict[str, dict[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ class StageState:
 
     def put_weights(self, weights: Weights) -> None:
         """Put copies of ``weights`` back, after they were checked."""
-        own = self.model.state_dict()
-        saved = {name: shard_like(value, own[name]) for name, value in weights["model"].items()}
+        present = self.model.state_dict()
+        saved = {name: shard_like(value, present[name]) for name, value in weights["model"].items()}
         self.model.load_state_dict(saved, strict=False)
         if self.step.loss_module is not None:
             self.step.loss_module.load_state_dict(weights["loss"])
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> Saved:
         """Return what a checkpoint keeps."""
         return self._position() | {
             "history": self.progress.history,
@@ -76,19 +76,19 @@ class StageState:
             "callbacks": self.callbacks.states(),
         }
 
-    def _position(self) -> dict[str, Any]:
+    def _position(self) -> Saved:
         """Copy what has the same form in every checkpoint of this training."""
         return {
             "epoch": self.progress.epoch,
             "batch": self.progress.batch,
             "steps": self.progress.steps,
-            "sums": self.progress.sums.state_dict(),
+            "sums": asdict(self.progress.sums),
             "weights": self.weights(),
             "average": None if self.average is None else self.average.state_dict(),
             "scaler": self.step.scaler.state_dict(),
         }
 
-    def check(self, path: Path, saved: Mapping[str, Any]) -> None:
+    def check(self, path: Path, saved: Saved) -> None:
         """Refuse a checkpoint that this training has not written; nothing is restored yet.
 
         Raises:
@@ -109,7 +109,7 @@ class StageState:
         check_optimizer(path, saved["optimizer"], self.step.parameters, moments, steps)
         check_own_bytes(path, {name: saved[name] for name in ("weights", "average", "optimizer")})
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: Saved) -> None:
         """Put what ``state_dict`` returned back, after ``check``."""
         self.put_weights(saved["weights"])
         if self.average is not None:
@@ -145,16 +145,16 @@ def _restore_optimizer(
     parameters: Mapping[str, nn.Parameter],
     state: _OptimizerState,
 ) -> None:
-    own = optimizer.state_dict()
+    restored = optimizer.state_dict()
     members = (p for group in optimizer.param_groups for p in group["params"])
     numbers = {parameter: number for number, parameter in enumerate(members)}
     for name, values in state.items():
         if not values:  # of a parameter that has had no gradient yet
             continue
         like = parameters[name]
-        own["state"][numbers[like]] = {
+        restored["state"][numbers[like]] = {
             # The count of steps has no part on each process.
             entry: shard_like(v, like) if isinstance(v, Tensor) and v.shape == like.shape else v
             for entry, v in values.items()
         }
-    optimizer.load_state_dict(own)
+    optimizer.load_state_dict(restored)

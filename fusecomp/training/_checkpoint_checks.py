@@ -101,17 +101,9 @@ def check_optimizer(
 ) -> None:
     """Refuse a state of an optimiser that its own update would not have made.
 
-    Its kernels do not check shapes: a moment of another shape is memory that is not its own.
-
-    Args:
-        path: the file that the state comes from.
-        state: by parameter, the entries of its state; empty without a gradient so far.
-        parameters: what learns, by name.
-        entries: the names of the entries beside ``step``, each of the parameter's shape.
-        steps: how many steps the training has made.
-
-    Raises:
-        ValueError: naming file, parameter and entry.
+    Its kernels do not check shapes: a moment of another shape is memory that is not its own. The
+    state of a parameter is empty without a gradient so far; ``entries`` are the names next to
+    ``step``, each of the parameter's shape.
     """
     for name, values in check_names(path, "optimizer", state, parameters).items():
         where = _inside("optimizer", name)

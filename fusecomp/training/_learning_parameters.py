@@ -18,11 +18,7 @@ __all__ = ["frozen_sides", "learning_parameters", "require_precision"]
 def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str, nn.Parameter]:
     """Return what ``config.trainable`` names, by name; heads learn with their towers.
 
-    What the user has frozen is left out.
-
-    Raises:
-        ValueError: if a name matches no parameter, the user has frozen all that are named, or a
-            gradient would be sparse.
+    What the user has frozen is left out. ValueError if nothing is left, or a gradient is sparse.
     """
     names = (config.trainable,) if isinstance(config.trainable, str) else config.trainable
     # A parameter that both towers share has two names.
@@ -95,7 +91,7 @@ def _matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
 
 
 def frozen_sides(model: ComposedEncoder, learning: Mapping[str, nn.Parameter]) -> list[str]:
-    """The sides of the encoder of which nothing learns, but perhaps a head on top."""
+    """List the sides of the encoder in which nothing learns but perhaps a head on top."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
 
     def members(patterns: Iterable[str]) -> set[int]:

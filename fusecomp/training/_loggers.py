@@ -32,7 +32,7 @@ class TqdmBar:
             self._bar.update(trainer.steps)
 
     def on_step(self, trainer: Trainer, loss: Tensor) -> None:
-        """One step more."""
+        """Count a step."""
         if get_rank() == 0:
             self._bar.update()
 
@@ -57,7 +57,7 @@ class _Steps:
         return self._before + trainer.steps
 
     def on_end(self, trainer: Trainer, run: Run) -> None:
-        """The next stage goes on from here."""
+        """Let the next stage go on from here."""
         self._before += trainer.steps
 
 
@@ -75,12 +75,12 @@ class TensorBoardLog(_Steps):
         self._every_steps = every_steps
 
     def on_step(self, trainer: Trainer, loss: Tensor) -> None:
-        """The loss, as ``step/loss``."""
+        """Send the loss, as ``step/loss``."""
         if get_rank() == 0 and trainer.steps % self._every_steps == 0:
             self._writer.add_scalar("step/loss", loss.item(), self._step(trainer))
 
     def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
-        """Loss, learning rate and metrics under their own names, by step."""
+        """Send loss, learning rate and metrics under their own names, by step."""
         if get_rank() == 0:
             for name, value in record.items():
                 self._writer.add_scalar(name, value, self._step(trainer))
@@ -105,17 +105,17 @@ class WandbLog(_Steps):
         self._every_steps = every_steps
 
     def on_start(self, trainer: Trainer) -> None:
-        """The settings, and that all is shown over ``step``, of which a resume repeats some."""
+        """Send the settings, and the axis ``step``: a resume repeats some steps."""
         if get_rank() == 0:
             self._run.define_metric("*", step_metric="step")
             self._run.config.update(trainer.config.to_dict(), allow_val_change=True)
 
     def on_step(self, trainer: Trainer, loss: Tensor) -> None:
-        """The loss, as ``step/loss``."""
+        """Send the loss, as ``step/loss``."""
         if get_rank() == 0 and trainer.steps % self._every_steps == 0:
             self._run.log({"step/loss": loss.item(), "step": self._step(trainer)})
 
     def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
-        """Loss, learning rate and metrics under their own names."""
+        """Send loss, learning rate and metrics under their own names."""
         if get_rank() == 0:
             self._run.log({**record, "step": self._step(trainer)})

@@ -1,6 +1,6 @@
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor
@@ -58,10 +58,6 @@ class Sums:
                 "gradient_norm": self.gradient_norm / self.steps,
             }
         return {**means, "skipped": self.skipped} if self.skipped else means
-
-    def state_dict(self) -> dict[str, float]:
-        """Return what a checkpoint keeps."""
-        return asdict(self)
 
 
 @dataclass(slots=True)

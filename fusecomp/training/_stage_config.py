@@ -59,7 +59,7 @@ class StageConfig:
         betas: of Adam and AdamW.
         eps: of Adam and AdamW.
         weight_decay: None is the optimiser's own default (0.01 for AdamW, else 0).
-        no_decay: name patterns of parameters without weight decay; None stands for biases, norms
+        no_decay: name patterns of parameters without weight decay; None exempts biases, norms
             and all that has less than two dimensions. A temperature of the loss never decays.
         lr_overrides: other learning rates by name pattern; the last that matches counts. The loss's
             own parameters are called ``loss.NAME``.
@@ -81,12 +81,12 @@ class StageConfig:
         unique_targets: arrange each epoch so that no batch holds a target twice, as far as
             possible.
         encoder_mode: ``"eval"`` keeps BatchNorm and dropout of a learning encoder frozen (the
-            paper's way), ``"train"`` does not, beside parameters that learn.
+            paper's way), ``"train"`` does not, next to parameters that learn.
         metric: the validation metric, the higher the better, that picks the best weights; None
-            is the evaluation's headline. Of several, in a tuple, each keeps its own best
+            is the evaluation's default. Of several, in a tuple, each keeps its own best
             weights; the first decides about the result and about stopping.
         keep_best: how many best weights to keep by each metric.
-        patience: stop after so many validations without a better one; None never stops early.
+        patience: validations without a better one before training stops; None never stops early.
         eval_every_epochs: epochs between validations; the last epoch is always validated.
         save_every_steps: steps between checkpoints, of which there is one at the end too; None is
             once an epoch.
@@ -159,19 +159,19 @@ class StageConfig:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics named by ``metric``, the deciding one first; empty for the headline."""
+        """The metrics named by ``metric``, the deciding one first; empty for the default."""
         if self.metric is None:
             return ()
         return (self.metric,) if isinstance(self.metric, str) else self.metric
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON knows them."""
+        """Return the fields as JSON knows them."""
         values = {**vars(self), "lr_overrides": dict(self.lr_overrides)}
         return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of ``to_dict``.
+        """Read what ``to_dict`` returned.
 
         Raises:
             TypeError: if values is no mapping.
@@ -188,12 +188,12 @@ class StageConfig:
             raise ValueError(str(error)) from None
 
     def to_json(self) -> str:
-        """The fields as a JSON object."""
+        """Return the fields as a JSON object."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The inverse of ``to_json``.
+        """Read what ``to_json`` returned.
 
         Raises:
             TypeError: if text is no string.
@@ -208,7 +208,7 @@ class StageConfig:
         return cls.from_dict(values)
 
     def fixed(self) -> dict[str, Any]:
-        """The fields that a resumed run must share."""
+        """Return the fields that a resumed run must share."""
         free = {f.name for f in fields(self) if f.metadata.get("free")}
         return {name: value for name, value in self.to_dict().items() if name not in free}
 

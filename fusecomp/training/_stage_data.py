@@ -34,13 +34,7 @@ class StageData(NamedTuple):
 
 
 def check_data(train: Dataset, val: Dataset | None, config: StageConfig) -> StageData:
-    """Check the datasets of a stage against its settings.
-
-    Raises:
-        TypeError: if one is no dataset.
-        ValueError: if the metric is unknown, a setting needs a validation dataset, or the triplets
-            make no batch.
-    """
+    """Check the datasets of a stage against its settings; TypeError or ValueError, as ``fit``."""
     order = "train_dataset, val_dataset"
     require("train_dataset", train, "triplets", "a Dataset", order)
     metrics: tuple[str, ...] = ()
@@ -61,15 +55,9 @@ def check_data(train: Dataset, val: Dataset | None, config: StageConfig) -> Stag
 def look_up_frozen_sides(
     model: ComposedEncoder, data: StageData, config: StageConfig, frozen: list[str]
 ) -> Encoder:
-    """Compute the features of the encoder's frozen sides once, if the settings say so.
+    """Compute the features of the encoder's frozen sides once, unless the settings say otherwise.
 
-    Returns:
-        The encoder that looks them up; the model's own where nothing is to be cached.
-
-    Raises:
-        ValueError: if one id means two files, or a feature is NaN or infinite.
-        FileNotFoundError: if images are missing.
-        ImageError: if one cannot be read.
+    Returns the encoder that looks them up, or the model's own.
     """
     encoder: Encoder = model.encoder
     known = lookups_of(encoder)

@@ -30,7 +30,7 @@ class StageModes:
     """The parameters that need gradients in a stage, and the modules that act as in training.
 
     Dropout acts in a fusion that learns. In the encoder it acts, and BatchNorm counts, only with
-    ``encoder_mode="train"``, and there only beside parameters that learn. A loss always acts, as
+    ``encoder_mode="train"``, and there only next to parameters that learn. A loss always acts, as
     a queue is filled in training alone.
     """
 
@@ -56,13 +56,13 @@ class StageModes:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model is in this state inside, and no other thread reads or changes it."""
+        """Put the model into this state; no other thread reads or changes it inside."""
         with self.alone():
             self._apply()
             yield
 
     def alone(self) -> AbstractContextManager[None]:
-        """No other thread reads or changes the model or the loss inside."""
+        """Let no other thread read or change the model or the loss inside."""
         return changing(self._modules)
 
     def _apply(self) -> None:

@@ -84,19 +84,10 @@ class Step:
         return [rate * factor for rate in self._rates]
 
     def __call__(self, encoder: Encoder, batch: Batch, number: int, steps: int) -> Outcome:
-        """Update once.
+        """Update once, in step ``number`` (from 0) of ``steps``.
 
-        Args:
-            encoder: for this batch; part of it may be looked up.
-            batch: this process's share.
-            number: of the step, from 0: random numbers and the learning rate depend on it.
-            steps: in all.
-
-        Raises:
-            TypeError: if the batch is none.
-            NonFiniteError: if the loss or a gradient is NaN or infinite and the settings say so;
-                nothing has been updated.
-            ValueError: if the loss is no scalar.
+        TypeError if the batch is none, ValueError if the loss is no scalar, and NonFiniteError if
+        the loss or a gradient is NaN or infinite and the settings say so; nothing is updated then.
         """
         if not isinstance(batch, Batch):
             raise TypeError(

@@ -213,11 +213,9 @@ class Trainer:
             val_dataset: is evaluated to pick the best weights; without it the last ones stay.
 
         Raises:
-            TypeError: if an argument is no dataset.
-            ValueError: as ``prepare``; also if the workdir belongs to another run.
+            ValueError: as ``prepare``, as for other errors; also if the workdir belongs to another
+                run.
             NonFiniteError: if the loss or a gradient is NaN or infinite.
-            FileNotFoundError: if images are missing.
-            ImageError: if one cannot be read.
         """
         data = self._begin(train_dataset, val_dataset)
         self._workdir = self._make_workdir(data)
