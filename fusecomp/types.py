@@ -3,7 +3,7 @@
 Nothing needs a base class: a module, a function and a lambda all pass.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -19,7 +19,7 @@ from fusecomp._core.tensors import check_int64, check_tensor, check_text_counts
 from fusecomp._core.triplet import Triplet
 
 __all__ = [
-    "BATCH_IDS",
+    "LOSS_KEYWORDS",
     "SIDES",
     "Batch",
     "Dataset",
@@ -35,6 +35,7 @@ __all__ = [
     "LooksUp",
     "Loss",
     "Metric",
+    "NamesKeywords",
     "Task",
     "TaskRanking",
     "Triplet",
@@ -183,8 +184,8 @@ class Batch:
 
 # The two sides of an encoder, wherever one is named.
 SIDES = ("image", "text")
-# The keywords of a loss that get a batch's ids, if it accepts them.
-BATCH_IDS = ("target_ids", "reference_ids")
+# What a loss gets if it names it: fields of ``Batch``.
+LOSS_KEYWORDS = ("target_ids", "reference_ids")
 
 
 # path -> one loaded image, as ``encode_image`` takes them without the batch dimension
@@ -276,6 +277,16 @@ class Loss(Protocol):
 
     def __call__(self, query: Tensor, target: Tensor, /) -> Tensor:
         """A scalar."""
+        ...
+
+
+@runtime_checkable
+class NamesKeywords(Protocol):
+    """A loss or fusion made of others, which gets the keywords that these name."""
+
+    @property
+    def named_keywords(self) -> Collection[str]:
+        """The keywords that its parts name, such as ``"target_ids"``."""
         ...
 
 

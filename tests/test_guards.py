@@ -67,7 +67,6 @@ PUBLIC = {
         "encoders",
         "evaluate",
         "evaluation",
-        "fit",
         "fusions",
         "images",
         "losses",
@@ -146,6 +145,7 @@ PUBLIC = {
         "why_unreadable",
     ],
     "fusecomp.losses": [
+        "Bank",
         "CosineAlignmentLoss",
         "DistillationLoss",
         "HardNegativeNCE",
@@ -190,7 +190,6 @@ PUBLIC = {
         "WandbLog",
         "ablation",
         "batches",
-        "fit",
         "presets",
     ],
 }

@@ -296,7 +296,7 @@ FEATURES: dict[str, Call] = {
     "gallery of search": lambda v: retrieval.search(EYE, v, 1),
     "query of search_targets": lambda v: retrieval.search_targets(v, EYE, IDS, 1),
     "query of feature_cosines": lambda v: evaluation.feature_cosines(v, EYE, IDS),
-    "bank of InfoNCE": lambda v: fc.InfoNCE(bank=v, bank_ids=IDS),
+    "features of Bank": lambda v: losses.Bank(v, IDS),
     "queries of DistillationLoss": lambda v: losses.DistillationLoss(v, QUERY_IDS, EYE, IDS),
     "targets of DistillationLoss": lambda v: losses.DistillationLoss(EYE, QUERY_IDS, v, IDS),
     "a of cosine": lambda v: cosine(v, EYE),
@@ -321,7 +321,7 @@ def test_what_are_no_features_are_named(name: str) -> None:
         assert " must be " in message or " must have " in message or " belong " in message, value
 
 
-KEPT = [name for name in FEATURES if argument_of(name) in ("bank", "queries", "targets")]
+KEPT = [name for name in FEATURES if argument_of(name) in ("features", "queries", "targets")]
 
 
 @pytest.mark.parametrize("name", KEPT + [n for n in FEATURES if "search" in n or "ranks" in n])
@@ -552,7 +552,7 @@ def test_callbacks_are_objects_with_methods() -> None:
 
     def fit(callbacks: Any) -> Any:
         model = fc.ComposedEncoder(MODEL.encoder, fc.Combiner(4))
-        return fc.fit(model, DATA, fc.InfoNCE(), stage(), callbacks=callbacks)
+        return fc.Trainer(model, loss=fc.InfoNCE(), config=stage(), callbacks=callbacks).fit(DATA)
 
     for value in (None, 3, Odd(), "on_step", {"on_step": len}, {Odd}, object()):
         assert "callbacks must be a list" in own_error(fit, value), value

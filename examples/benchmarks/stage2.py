@@ -121,7 +121,7 @@ def make_trainer(
     )
     model = fc.ComposedEncoder(encoder, fc.Combiner(DIM, dropout=dropout)).to(device)
     config = replace(PAPER, **settings)
-    return fc.Trainer(model, train, fc.InfoNCE(), config, workdir=workdir, callbacks=callbacks)
+    return fc.Trainer(model, loss=fc.InfoNCE(), config=config, workdir=workdir, callbacks=callbacks)
 
 
 def step(trainer: fc.Trainer, batches: Iterator[fc.types.Batch]) -> None:
@@ -146,8 +146,9 @@ def main() -> None:
         prepared = {}
         for name in PRECISIONS:
             trainer = make_trainer(train, dropout, precision=name)
-            make_batches(trainer)  # warm-up
-            batches, cpu = make_batches(trainer)
+            encoder = trainer.prepare(train)
+            make_batches(trainer, train, encoder)  # warm-up
+            batches, cpu = make_batches(trainer, train, encoder)
             prepared[name] = min(cpu[1:])
             ways[f"{name} products"] = multiply(products[name])
             ways[f"{name} step"] = partial(step, trainer, cycle(batches))
@@ -160,14 +161,16 @@ def main() -> None:
     print_table(["", "products s", "step s", "share", "x fp32", "CPU ms for a batch"], rows)
 
 
-def make_batches(trainer: fc.Trainer) -> tuple[list[fc.types.Batch], list[float]]:
+def make_batches(
+    trainer: fc.Trainer, train: fc.Dataset, encoder: fc.Encoder
+) -> tuple[list[fc.types.Batch], list[float]]:
     """An epoch of batches, and the CPU milliseconds of each with its features looked up.
 
     The first one's include the names of the whole epoch.
     """
-    encoder, batches, cpu = trainer.encoder, [], []
+    batches, cpu = [], []
     start = time.process_time()
-    for batch in fc.training.batches(trainer.train, encoder, trainer.config, epoch=0):
+    for batch in fc.training.batches(train, encoder, trainer.config, epoch=0):
         encoder.encode_image(batch.reference)
         encoder.encode_image(batch.target)
         encoder.encode_text(batch.texts)

@@ -76,7 +76,7 @@ def bare(model: fc.ComposedEncoder, loss: fc.InfoNCE, epochs: int) -> None:
 def fit(model: fc.ComposedEncoder, loss: fc.InfoNCE, epochs: int) -> None:
     """The library's."""
     config = fc.StageConfig(epochs=epochs, batch_size=BATCH, lr=1e-4, optimizer="adam")
-    fc.fit(model, Rows(), loss, config)
+    fc.Trainer(model, loss=loss, config=config).fit(Rows())
 
 
 def microseconds(loop: Callable[..., None], *arguments: object, steps: int) -> tuple[float, float]:

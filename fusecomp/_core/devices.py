@@ -1,10 +1,8 @@
-"""Device, precision and keywords of a callable that may or may not be a torch module."""
+"""Device and precision of a callable that may or may not be a torch module."""
 
-import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +12,6 @@ from fusecomp._core.reading import reading
 
 __all__ = [
     "PRECISIONS",
-    "accepted_keywords",
     "autocast",
     "device_of",
     "inference",
@@ -22,20 +19,6 @@ __all__ = [
 ]
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def accepted_keywords(function: Any, names: Sequence[str]) -> list[str]:
-    """List the names that a callable takes as keywords; of a module, its ``forward`` counts."""
-    function = getattr(function, "_orig_mod", function)  # what torch.compile wraps
-    function = function.forward if isinstance(function, nn.Module) else function
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # a builtin tells nothing
-        return []
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return list(names)
-    taken = {parameter.name for parameter in parameters}
-    return [name for name in names if name in taken]
 
 
 def device_of(*parts: object) -> torch.device:

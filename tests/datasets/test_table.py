@@ -209,7 +209,7 @@ def test_a_table_is_trained_and_evaluated(images: Path, write: Write) -> None:
     )
     config = fc.StageConfig(epochs=30, batch_size=2, lr=1e-2)
     model = fc.ComposedEncoder(cached, fc.Combiner(dim=8, dropout=0.0))
-    metrics = fc.evaluate(fc.fit(model, data, fc.InfoNCE(), config).model, data)
+    metrics = fc.evaluate(fc.Trainer(model, loss=fc.InfoNCE(), config=config).fit(data).model, data)
     assert list(metrics) == [
         *("recall@1", "recall@2"),
         *("recall_subset@1", "recall_subset@2", "recall_subset@3"),

@@ -123,7 +123,7 @@ def test_six_published_steps_of_stage_1(
     encoder.load_image = Rows(images(numbers))
     model = fc.ComposedEncoder(encoder, fc.Sum())
     config = replace(STAGE1, trainable=train, cache=cache)
-    run = fc.fit(model, Six(tmp_path, texts), fc.InfoNCE(), config)
+    run = fc.Trainer(model, loss=fc.InfoNCE(), config=config).fit(Six(tmp_path, texts))
     losses = [record["loss"] for record in run.history]
     np.testing.assert_allclose(losses, numbers[f"stage1_{train}_losses"], rtol=1e-4, atol=1e-4)
 
@@ -132,15 +132,18 @@ def test_tuning_the_text_moves_the_text_side_alone(shared: Shared, tmp_path: Pat
     encoder, numbers, texts = published(shared, "vit")
     encoder.load_image = Rows(images(numbers))
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    fc.fit(fc.ComposedEncoder(encoder, fc.Sum()), Six(tmp_path, texts), fc.InfoNCE(), STAGE1)
+    fc.Trainer(fc.ComposedEncoder(encoder, fc.Sum()), loss=fc.InfoNCE(), config=STAGE1).fit(
+        Six(tmp_path, texts)
+    )
     moved = {n for n, tensor in encoder.state_dict().items() if not torch.equal(tensor, before[n])}
     # Rows of tokens that do not occur still move, by weight decay.
     expected = {name for name in before if "visual" not in name and "logit" not in name}
     assert moved == expected
-    trainer = fc.Trainer(
-        fc.ComposedEncoder(encoder, fc.Sum()), Six(tmp_path, texts), fc.InfoNCE(), STAGE1
+    trainer, data = (
+        fc.Trainer(fc.ComposedEncoder(encoder, fc.Sum()), loss=fc.InfoNCE(), config=STAGE1),
+        Six(tmp_path, texts),
     )
-    trainer.step(next(fc.training.batches(trainer.train, trainer.encoder, STAGE1, 0)))
+    trainer.step(next(fc.training.batches(data, trainer.prepare(data), STAGE1, 0)))
     assert not encoder.get_parameter("model.logit_scale").requires_grad
 
 

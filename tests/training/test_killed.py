@@ -61,7 +61,9 @@ def train(
         dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     data = Toy(root, rows=12)
     model = fc.ComposedEncoder(encoder(dropout=0.5), fc.Combiner(DIM, dropout=0.5))
-    run = fc.fit(model, data, fc.InfoNCE(0.1), config, data, workdir, [Drawing(pause)])
+    run = fc.Trainer(
+        model, loss=fc.InfoNCE(0.1), config=config, workdir=workdir, callbacks=[Drawing(pause)]
+    ).fit(data, data)
     if rank == 0:
         run.model.save(workdir / "result")
     if meeting is not None:

@@ -46,7 +46,8 @@ def published_stage2(numbers: Any, **settings: Any) -> tuple[list[float], dict[s
     loss = settings.pop("loss", fc.InfoNCE())
     config = fc.StageConfig(**settings)
     model = fc.ComposedEncoder(cached, combiner)
-    trainer = fc.Trainer(model, Rows(), loss, config)  # type: ignore[arg-type]
+    trainer = fc.Trainer(model, loss=loss, config=config)
+    trainer.prepare(Rows())  # type: ignore[arg-type]
     losses = []
     for start in range(0, rows, size):
         own = torch.arange(start, start + size)

@@ -14,7 +14,7 @@ class WeightAverage:
     """The exponential moving average of weights: after each step, decay x old + (1 - decay) x new.
 
     Args:
-        parameters: what is averaged, by name; the average begins with their values.
+        parameters: what is averaged, by name; the average begins with their present values.
         decay: in [0, 1).
     """
 
@@ -26,19 +26,19 @@ class WeightAverage:
     @torch.no_grad()
     def update(self) -> None:
         """Take in the current weights."""
-        # Of what is sharded, each process averages its part.
+        # Each process averages its part of sharded weights.
         current = [local(parameter.detach()) for parameter in self._parameters.values()]
         self._average([local(value) for value in self._values.values()], current, 0)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model has the averaged weights inside, its own again afterwards."""
-        own = {name: p.detach().clone() for name, p in self._parameters.items()}
+        """Give the model the averaged weights inside, and its own again afterwards."""
+        current = {name: p.detach().clone() for name, p in self._parameters.items()}
         self.put()
         try:
             yield
         finally:
-            self._copy(own)
+            self._copy(current)
 
     def put(self) -> None:
         """Give the model the averaged weights for good."""
@@ -50,7 +50,7 @@ class WeightAverage:
             parameter.copy_(values[name])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
+        """Return what a checkpoint keeps."""
         return {name: whole(value) for name, value in self._values.items()}
 
     def load_state_dict(self, values: Mapping[str, Tensor]) -> None:

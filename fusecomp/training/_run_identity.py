@@ -1,7 +1,6 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -9,7 +8,7 @@ from fusecomp._core.abilities import protocol_of, told_fingerprint
 from fusecomp._core.identity import hash_tensors, settings
 from fusecomp.images import file_marks, image_paths
 from fusecomp.model import ComposedEncoder
-from fusecomp.training._stage import StageConfig
+from fusecomp.training._stage_config import StageConfig
 from fusecomp.types import Dataset, Loss, Task
 
 __all__ = ["describe_run"]
@@ -23,20 +22,11 @@ def describe_run(
     config: StageConfig,
     train: Dataset,
     validation: Dataset | None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Describe what must be equal for a resumed run to be the same run.
 
-    Args:
-        model: the encoder and fusion.
-        learning: the parameters that learn, by name.
-        acting: buffers that a step may change, such as BatchNorm's where it acts.
-        loss: as ``Trainer`` takes it.
-        config: the settings.
-        train: the triplets to learn from.
-        validation: what picks the best weights, or None.
-
-    Raises:
-        ValueError: if a part does not tell its settings.
+    ``acting`` are buffers that a step may change, such as BatchNorm's. ValueError if a part does
+    not tell its settings.
     """
     changing = {id(tensor) for tensor in (*learning.values(), *acting)}
     tensors = chain(model.named_parameters(), model.named_buffers())
@@ -60,11 +50,11 @@ def describe_run(
 
 
 def _plain(name: str) -> str:
-    """The name of a weight without what torch.compile puts into it."""
+    """Take out of the name of a weight what torch.compile puts into it."""
     return name.replace("_orig_mod.", "")
 
 
-def _describe_dataset(dataset: Dataset, seed: int) -> dict[str, Any]:
+def _describe_dataset(dataset: Dataset, seed: int) -> dict[str, object]:
     triplets = hashlib.sha256()
     for triplet in dataset.triplets(0, seed):
         triplets.update(repr(triplet).encode(errors="backslashreplace"))
@@ -78,19 +68,19 @@ def _describe_dataset(dataset: Dataset, seed: int) -> dict[str, Any]:
 
 
 def _file_sizes(dataset: Dataset) -> list[int]:
-    """The size of each image file in bytes, -1 where there is none, by ``image_ids``."""
+    """Return the size of each image file in bytes, -1 where there is none, by ``image_ids``."""
     sizes: list[int] = file_marks(list(image_paths([dataset]).values()), "size").tolist()
     return sizes
 
 
-def _hash_tasks(tasks: Any) -> str:
+def _hash_tasks(tasks: Iterable[Task]) -> str:
     digest = hashlib.sha256()
     for task in tasks:
         digest.update(repr(_task_content(task)).encode(errors="backslashreplace"))
     return digest.hexdigest()
 
 
-def _task_content(task: Task) -> tuple[Any, ...]:
+def _task_content(task: Task) -> tuple[object, ...]:
     rows = task.exclude, task.subsets, task.relevant
     metrics = [settings(metric, metric.name) for metric in task.metrics]
     return task.name, task.queries, task.gallery, *rows, metrics, task.summaries, task.decides

@@ -1,14 +1,17 @@
+import warnings
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from fusecomp._core.reading import changing, modules_of, set_mode
+from fusecomp.distributed import get_world_size
 from fusecomp.model import ComposedEncoder
+from fusecomp.training._stage_config import StageConfig
 
-__all__ = ["StageState", "is_free"]
+__all__ = ["StageModes", "is_free"]
 
 # What trainers have set requires_grad to, and how the user had it before.
 _SET: MutableMapping[Tensor, tuple[bool, bool]] = WeakTensorKeyDictionary()
@@ -23,11 +26,11 @@ def is_free(parameter: Tensor) -> bool:
     return parameter.requires_grad
 
 
-class StageState:
-    """Which parameters need gradients in a stage, and which modules act as in training.
+class StageModes:
+    """The parameters that need gradients in a stage, and the modules that act as in training.
 
     Dropout acts in a fusion that learns. In the encoder it acts, and BatchNorm counts, only with
-    ``encoder_mode="train"``, and there only beside parameters that learn. A loss always acts, as
+    ``encoder_mode="train"``, and there only next to parameters that learn. A loss always acts, as
     a queue is filled in training alone.
     """
 
@@ -35,12 +38,12 @@ class StageState:
         self,
         model: ComposedEncoder,
         learning: Iterable[nn.Parameter],
-        loss: Any,
+        loss: object,
         encoder_mode: str,
     ) -> None:
         chosen = {id(parameter) for parameter in learning}
         self._gradients = [(p, id(p) in chosen) for p in model.parameters()]
-        self._of_part = {
+        self._modes_of = {
             "encoder": _modes(model.encoder, chosen, encoder_mode == "train"),
             "fusion": _modes(model.fusion, chosen, True),
         }
@@ -48,18 +51,18 @@ class StageState:
         of_loss = loss.parameters() if isinstance(loss, nn.Module) else ()
         acting = {id(parameter) for parameter in of_loss if parameter.requires_grad}
         self._modules = modules_of(model, loss)
-        self._modes = [pair for modes in self._of_part.values() for pair in modes]
+        self._modes = [pair for modes in self._modes_of.values() for pair in modes]
         self._modes += _modes(loss, acting, True)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model is in this state inside, and no other thread reads or changes it."""
+        """Put the model into this state; no other thread reads or changes it inside."""
         with self.alone():
             self._apply()
             yield
 
     def alone(self) -> AbstractContextManager[None]:
-        """No other thread reads or changes the model or the loss inside."""
+        """Let no other thread read or change the model or the loss inside."""
         return changing(self._modules)
 
     def _apply(self) -> None:
@@ -71,14 +74,28 @@ class StageState:
         for module, mode in self._modes:
             set_mode(module, mode)
 
-    def acting(self, *parts: str) -> list[nn.Module]:
-        """The modules of ``"encoder"`` or ``"fusion"`` that act as in training."""
-        return [module for part in parts for module, mode in self._of_part[part] if mode]
+    def _acting(self, part: str) -> list[nn.Module]:
+        return [module for module, mode in self._modes_of[part] if mode]
 
     def buffers(self) -> list[Tensor]:
-        """What these modules may change by themselves, as BatchNorm does."""
-        modules = self.acting("encoder", "fusion")
+        """Return the buffers that modules in training mode may change, as BatchNorm does."""
+        modules = (*self._acting("encoder"), *self._acting("fusion"))
         return [buffer for module in modules for buffer in module.buffers(recurse=False)]
+
+    def warn_of_batchnorm(self, config: StageConfig) -> None:
+        """Warn of BatchNorm that would see a part of each batch only."""
+        # The parts of a batch meet before the fusion, those of the processes behind it.
+        many = get_world_size() > 1
+        inexact = {"encoder": config.micro_batch_size is not None or many, "fusion": many}
+        for part, wrong in inexact.items():
+            if wrong and any(isinstance(module, _BatchNorm) for module in self._acting(part)):
+                way_out = "encoder_mode='eval', or " if part == "encoder" else ""
+                warnings.warn(
+                    f"BatchNorm of the {part} learns its statistics from parts of a batch here, "
+                    "so that the gradient is not that of the whole batch: use "
+                    f"{way_out}another norm",
+                    stacklevel=3,
+                )
 
     @contextmanager
     def borrowed(self) -> Iterator[None]:
@@ -100,7 +117,7 @@ class StageState:
                     set_mode(module, mode)
 
 
-def _modes(module: Any, chosen: set[int], active: bool) -> list[tuple[nn.Module, bool]]:
+def _modes(module: object, chosen: set[int], active: bool) -> list[tuple[nn.Module, bool]]:
     if not isinstance(module, nn.Module):
         return []
     parameters = [id(parameter) for parameter in module.parameters()]

@@ -8,20 +8,17 @@ from torch import nn
 
 from fusecomp._core.abilities import towers_of
 from fusecomp.model import ComposedEncoder
-from fusecomp.training._stage import StageConfig
-from fusecomp.training._state import is_free
+from fusecomp.training._stage_config import StageConfig
+from fusecomp.training._stage_modes import is_free
 from fusecomp.types import SIDES
 
 __all__ = ["frozen_sides", "learning_parameters", "require_precision"]
 
 
 def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str, nn.Parameter]:
-    """The parameters of the model that ``config.trainable`` names; heads learn with their towers.
+    """Return what ``config.trainable`` names, by name; heads learn with their towers.
 
-    What the user has frozen is left out.
-
-    Raises:
-        ValueError: if a name stands for no parameter, or the user has frozen all that are named.
+    What the user has frozen is left out. ValueError if nothing is left, or a gradient is sparse.
     """
     names = (config.trainable,) if isinstance(config.trainable, str) else config.trainable
     # A parameter that both towers share has two names.
@@ -40,15 +37,19 @@ def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str
         chosen.update(found)
     if any(name.startswith("encoder.") for name in chosen):
         chosen.update(_matching(parameters, _tower(model, "heads")))
-    learning = {id(parameters[name]) for name in chosen if is_free(parameters[name])}
-    if not learning:
+    free = {id(parameters[name]) for name in chosen if is_free(parameters[name])}
+    if not free:
         first = next(name for name in parameters if name in chosen)
         raise ValueError(
-            f"train={config.trainable!r} names {len(chosen)} parameters, the first: {first!r}, "
+            f"trainable={config.trainable!r} names {len(chosen)} parameters, the first: {first!r}, "
             "and you have frozen all of them, so that nothing is left to learn: unfreeze what "
             "shall learn by requires_grad_(True) before you make the Trainer, or name other parts"
         )
-    return {name: p for name, p in model.named_parameters() if id(p) in learning}
+    learns = {n: p for n, p in model.named_parameters() if id(p) in free}
+    for name, module in model.named_modules():
+        if vars(module).get("sparse") is True and f"{name}.weight" in learns:
+            raise ValueError(f"{name} has sparse gradients: make it with sparse=False")
+    return learns
 
 
 def require_precision(learning: Mapping[str, nn.Parameter]) -> None:
@@ -90,7 +91,7 @@ def _matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
 
 
 def frozen_sides(model: ComposedEncoder, learning: Mapping[str, nn.Parameter]) -> list[str]:
-    """The sides of the encoder of which nothing learns, but perhaps a head on top."""
+    """List the sides of the encoder in which nothing learns but perhaps a head on top."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
 
     def members(patterns: Iterable[str]) -> set[int]:

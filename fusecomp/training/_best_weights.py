@@ -1,13 +1,20 @@
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
-from fusecomp.training._workdir import Workdir
+from fusecomp.training._progress import Record
+from fusecomp.training._workdir import Weights, Workdir
 
 __all__ = ["BestWeights"]
 
 # What file systems take is 255 bytes; the rest says the epoch.
 _LONGEST_NAME = 100
+
+
+class _Entry(TypedDict):
+    name: str
+    value: float
+    record: dict[str, float]
 
 
 class BestWeights:
@@ -20,19 +27,19 @@ class BestWeights:
     """
 
     def __init__(self, metrics: Sequence[str], keep: int, workdir: Workdir | None) -> None:
-        self._metrics = metrics
+        self.metrics = metrics
         self._keep = keep
         self._workdir = workdir
-        self._in_memory: dict[str, Mapping[str, Any]] = {}
+        self._in_memory: dict[str, Weights] = {}
         # By metric, best first: file name, value, and the record of the epoch.
-        self.entries: dict[str, list[dict[str, Any]]] = {metric: [] for metric in metrics}
+        self.entries: dict[str, list[_Entry]] = {metric: [] for metric in metrics}
 
-    def offer(self, record: Mapping[str, float], weights: Mapping[str, Any]) -> None:
+    def offer(self, record: Record, weights: Weights) -> None:
         """Keep an epoch's weights by each metric for which they are among the best.
 
         Of equal values the earlier one is better.
         """
-        for metric in self._metrics:
+        for metric in self.metrics:
             entries, value = self.entries[metric], record[metric]
             if len(entries) == self._keep and value <= entries[-1]["value"]:
                 continue
@@ -47,37 +54,32 @@ class BestWeights:
         if self._workdir is not None:
             self._workdir.remove_best_but(self.names())
 
-    def restore(self, entries: dict[str, list[dict[str, Any]]]) -> None:
+    def restore(self, entries: dict[str, list[_Entry]]) -> None:
         """Go on from the entries of a checkpoint."""
         self.entries = entries
         if self._workdir is not None:
             self._workdir.needed = self.names()
 
     def names(self) -> set[str]:
-        """The files that are in use."""
+        """Return the files that are in use."""
         return {entry["name"] for entries in self.entries.values() for entry in entries}
 
-    @property
-    def epoch(self) -> int:
-        """The epoch of the best weights by the deciding metric."""
-        return int(self._first["record"]["epoch"])
+    def epochs_without_better(self, history: Sequence[Record]) -> int:
+        """Count the validated epochs since the best one by the deciding metric."""
+        metric = self.metrics[0]
+        if not self.entries[metric]:
+            return 0
+        best = self.entries[metric][0]["record"]["epoch"]
+        return sum(metric in record and record["epoch"] > best for record in history)
 
-    def result(self, like: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, float]]:
-        """The best weights by the deciding metric, and their record.
-
-        Args:
-            like: weights of the same names, shapes and dtypes, which a file must fit.
-        """
-        name = self._first["name"]
+    def result(self, like: Weights) -> tuple[Weights, Record]:
+        """Return the best weights by the deciding metric, which must be ``like``, and their record."""
+        best = self.entries[self.metrics[0]][0]
         if self._workdir is None:
-            return self._in_memory[name], self._first["record"]
-        return self._workdir.load_best(name, like), self._first["record"]
+            return self._in_memory[best["name"]], best["record"]
+        return self._workdir.load_best(best["name"], like), best["record"]
 
-    @property
-    def _first(self) -> dict[str, Any]:
-        return self.entries[self._metrics[0]][0]
-
-    def _save(self, name: str, weights: Mapping[str, Any]) -> None:
+    def _save(self, name: str, weights: Weights) -> None:
         if self._workdir is None:
             self._in_memory[name] = weights
         else:
@@ -85,7 +87,7 @@ class BestWeights:
 
 
 def _slug(metric: str) -> str:
-    """A metric as a part of a file name: ``dress/recall@10`` -> ``dress-recall-10``.
+    """Make a part of a file name: ``dress/recall@10`` -> ``dress-recall-10``.
 
     Metrics of one such name share a file in an epoch that is the best by both: its weights.
     """

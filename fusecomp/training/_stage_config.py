@@ -1,7 +1,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, Self
 
 import numpy as np
@@ -13,17 +13,26 @@ __all__ = ["StageConfig"]
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
-
-# The least value of each.
-_INTEGERS = {
+# What each field may hold, but for names and betas.
+_LEAST = {
     "epochs": 1,
     "batch_size": 2,
     "warmup_steps": 0,
     "keep_best": 1,
     "eval_every_epochs": 1,
     "seed": 0,
+    "micro_batch_size": 1,
+    "patience": 1,
+    "save_every_steps": 1,
+    "num_workers": 0,
 }
-_OPTIONAL_INTEGERS = {"micro_batch_size": 1, "patience": 1, "save_every_steps": 1, "num_workers": 0}
+_BELOW = {
+    "lr": math.inf,
+    "eps": math.inf,
+    "weight_decay": math.inf,
+    "max_grad_norm": math.inf,
+    "ema_decay": 1.0,
+}
 _CHOICES = {
     "optimizer": ("adam", "adamw", "sgd"),
     "precision": ("fp32", "bf16", "fp16"),
@@ -31,14 +40,6 @@ _CHOICES = {
     "lr_schedule": ("constant", "cosine", "linear"),
     "on_nonfinite": ("raise", "skip"),
 }
-_FLAGS = (
-    "drop_last",
-    "unique_targets",
-    "gradient_checkpointing",
-    "cache",
-    "compile",
-    "deterministic",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class StageConfig:
         betas: of Adam and AdamW.
         eps: of Adam and AdamW.
         weight_decay: None is the optimiser's own default (0.01 for AdamW, else 0).
-        no_decay: name patterns of parameters without weight decay; None stands for biases, norms
+        no_decay: name patterns of parameters without weight decay; None exempts biases, norms
             and all that has less than two dimensions. A temperature of the loss never decays.
         lr_overrides: other learning rates by name pattern; the last that matches counts. The loss's
             own parameters are called ``loss.NAME``.
@@ -80,12 +81,12 @@ class StageConfig:
         unique_targets: arrange each epoch so that no batch holds a target twice, as far as
             possible.
         encoder_mode: ``"eval"`` keeps BatchNorm and dropout of a learning encoder frozen (the
-            paper's way), ``"train"`` does not, beside parameters that learn.
+            paper's way), ``"train"`` does not, next to parameters that learn.
         metric: the validation metric, the higher the better, that picks the best weights; None
-            is the evaluation's headline. Of several, in a tuple, each keeps its own best
+            is the evaluation's default. Of several, in a tuple, each keeps its own best
             weights; the first decides about the result and about stopping.
         keep_best: how many best weights to keep by each metric.
-        patience: stop after so many validations without a better one; None never stops early.
+        patience: validations without a better one before training stops; None never stops early.
         eval_every_epochs: epochs between validations; the last epoch is always validated.
         save_every_steps: steps between checkpoints, of which there is one at the end too; None is
             once an epoch.
@@ -141,42 +142,11 @@ class StageConfig:
     num_workers: int | None = field(default=None, metadata={"free": True})
 
     def __post_init__(self) -> None:
-        for name in ("betas", "trainable", "no_decay", "metric"):
-            value = getattr(self, name)
-            value = value.tolist() if isinstance(value, np.ndarray) else value
-            # JSON has no tuples.
-            self._set(name, tuple(value) if isinstance(value, list) else value)
-        for name, least in _INTEGERS.items():
-            self._set(name, whole_number(name, getattr(self, name), least))
-        for name, least in _OPTIONAL_INTEGERS.items():
-            if getattr(self, name) is not None:
-                self._set(name, whole_number(name, getattr(self, name), least))
-        for name in _FLAGS:
-            self._set(name, flag(name, getattr(self, name)))
-        for name, valid in _CHOICES.items():
-            self._set(name, require_choice(name, getattr(self, name), valid))
-        self._check_numbers()
-        self._check_names()
-
-    def _set(self, name: str, value: Any) -> None:
-        """Keep a value as Python's own kind, which JSON has."""
-        object.__setattr__(self, name, value)
-
-    def _check_numbers(self) -> None:
-        for name in ("lr", "eps"):
-            self._set(name, number(name, getattr(self, name), 0.0))
-        for name, high in (
-            ("weight_decay", math.inf),
-            ("max_grad_norm", math.inf),
-            ("ema_decay", 1.0),
-        ):
-            if getattr(self, name) is not None:
-                self._set(name, number(name, getattr(self, name), 0.0, high))
+        for field_ in fields(self):
+            # As Python's own kind, which JSON has.
+            object.__setattr__(self, field_.name, _checked(field_, vars(self)[field_.name]))
         if self.max_grad_norm == 0:
             raise ValueError("max_grad_norm=0.0 would stop all learning; None does not clip")
-        if not (isinstance(self.betas, tuple) and len(self.betas) == 2):
-            raise ValueError(f"betas must be two numbers, got {shown(self.betas)}")
-        self._set("betas", tuple(number("betas", beta, 0.0, 1.0) for beta in self.betas))
         if self.optimizer == "sgd" and (self.betas, self.eps) != (_BETAS, _EPS):
             raise ValueError("optimizer='sgd' has no betas and no eps: leave them out")
         if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
@@ -184,42 +154,24 @@ class StageConfig:
                 f"micro_batch_size={self.micro_batch_size} is larger than "
                 f"batch_size={self.batch_size}"
             )
-
-    def _check_names(self) -> None:
-        _check_patterns(
-            "trainable", (self.trainable,) if isinstance(self.trainable, str) else self.trainable
-        )
-        _check_patterns("no_decay", () if self.no_decay is None else self.no_decay)
-        _check_patterns("metric", self.metrics)
-        for name in ("trainable", "metric"):
-            if getattr(self, name) == ():
-                raise ValueError(f"{name} must name something, got ()")
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError(f"metric must name each metric once, got {self.metrics!r}")
-        if not isinstance(self.lr_overrides, Mapping):
-            raise ValueError(
-                f"lr_of must map name patterns to numbers, got {shown(self.lr_overrides)}"
-            )
-        _check_patterns("lr_overrides", tuple(self.lr_overrides))
-        rates = {p: number(f"lr_overrides[{p!r}]", lr, 0.0) for p, lr in self.lr_overrides.items()}
-        self._set("lr_overrides", rates)
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics named by ``metric``, the deciding one first; empty for the headline."""
+        """The metrics named by ``metric``, the deciding one first; empty for the default."""
         if self.metric is None:
             return ()
         return (self.metric,) if isinstance(self.metric, str) else self.metric
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON knows them."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values["lr_overrides"] = dict(self.lr_overrides)
+        """Return the fields as JSON knows them."""
+        values = {**vars(self), "lr_overrides": dict(self.lr_overrides)}
         return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of ``to_dict``.
+        """Read what ``to_dict`` returned.
 
         Raises:
             TypeError: if values is no mapping.
@@ -236,12 +188,12 @@ class StageConfig:
             raise ValueError(str(error)) from None
 
     def to_json(self) -> str:
-        """The fields as a JSON object."""
+        """Return the fields as a JSON object."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The inverse of ``to_json``.
+        """Read what ``to_json`` returned.
 
         Raises:
             TypeError: if text is no string.
@@ -256,11 +208,49 @@ class StageConfig:
         return cls.from_dict(values)
 
     def fixed(self) -> dict[str, Any]:
-        """The fields that a resumed run must share."""
+        """Return the fields that a resumed run must share."""
         free = {f.name for f in fields(self) if f.metadata.get("free")}
         return {name: value for name, value in self.to_dict().items() if name not in free}
 
 
-def _check_patterns(name: str, patterns: Any) -> None:
-    if not isinstance(patterns, tuple) or not all(isinstance(p, str) and p for p in patterns):
-        raise ValueError(f"{name} must be a name or a tuple of names, got {shown(patterns)}")
+def _checked(field_: Field[Any], value: object) -> object:
+    """Return the value of a field as Python's own kind; ValueError unless it may hold it."""
+    name = field_.name
+    if value is None and field_.default is None:
+        return None
+    if name in _LEAST:
+        return whole_number(name, value, _LEAST[name])
+    if name in _BELOW:
+        return number(name, value, 0.0, _BELOW[name])
+    if name in _CHOICES:
+        return require_choice(name, value, _CHOICES[name])
+    if isinstance(field_.default, bool):
+        return flag(name, value)
+    if name == "lr_overrides":
+        return _rates(value)
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    # JSON has no tuples.
+    value = tuple(value) if isinstance(value, list) else value
+    return _betas(value) if name == "betas" else _names(name, value)
+
+
+def _betas(value: object) -> tuple[float, ...]:
+    if not (isinstance(value, tuple) and len(value) == 2):
+        raise ValueError(f"betas must be two numbers, got {shown(value)}")
+    return tuple(number("betas", beta, 0.0, 1.0) for beta in value)
+
+
+def _rates(value: object) -> dict[str, float]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"lr_overrides must map name patterns to numbers, got {shown(value)}")
+    _names("lr_overrides", tuple(value))
+    return {name: number(f"lr_overrides[{name!r}]", lr, 0.0) for name, lr in value.items()}
+
+
+def _names(name: str, value: object) -> object:
+    names = (value,) if isinstance(value, str) and name in ("trainable", "metric") else value
+    if not isinstance(names, tuple) or not all(isinstance(n, str) and n for n in names):
+        raise ValueError(f"{name} must be a name or a tuple of names, got {shown(names)}")
+    if names == () and name in ("trainable", "metric"):
+        raise ValueError(f"{name} must name something, got ()")
+    return value
