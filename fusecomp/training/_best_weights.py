@@ -73,7 +73,7 @@ class BestWeights:
         return sum(metric in record and record["epoch"] > best for record in history)
 
     def result(self, like: Weights) -> tuple[Weights, Record]:
-        """Return the best weights by the deciding metric, which must be ``like``, and their record."""
+        """Return the deciding metric's best weights, which must fit ``like``, and their record."""
         best = self.entries[self.metrics[0]][0]
         if self._workdir is None:
             return self._in_memory[best["name"]], best["record"]
