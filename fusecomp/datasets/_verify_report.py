@@ -3,12 +3,17 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 __all__ = ["IMAGE_FAULTS", "Count", "Finding", "VerifyReport"]
 
-# What may be the matter with an image.
-IMAGE_FAULTS = ("missing", "empty", "truncated", "placeholder", "unreadable")
+# kind -> what is said of such images, behind their number
+IMAGE_FAULTS = {
+    "missing": "not there; fetch them, or leave out the queries and gallery entries that need them",
+    "empty": "files of 0 bytes; fetch them again",
+    "truncated": "cut off: the file ends before the image does; fetch them again",
+    "placeholder": "one pixel wide or high, as shops answer for images that are gone",
+    "unreadable": "files that are no images, or cannot be read; replace them",
+}
 
 _SHOWN, _SHOWN_OF_NOTE = 10, 3
 
@@ -35,11 +40,11 @@ class Finding:
         mark = "FAULT" if self.fault else "note"
         lines = [f"{mark:<6} {self.kind}: {self.message}"]
         reasons = [reason and f" ({reason})" for reason in self.reasons] or [""] * len(self.names)
-        most = _SHOWN if self.fault else _SHOWN_OF_NOTE
-        shown = list(zip(self.names, reasons, strict=True))[:most]
+        limit = _SHOWN if self.fault else _SHOWN_OF_NOTE
+        shown = list(zip(self.names, reasons, strict=True))[:limit]
         lines += [f"       - {name}{reason}" for name, reason in shown]
-        if len(self.names) > most:
-            lines.append(f"       and {len(self.names) - most:,} more")
+        if len(self.names) > limit:
+            lines.append(f"       and {len(self.names) - limit:,} more")
         return "\n".join(lines)
 
 
@@ -94,7 +99,7 @@ class VerifyReport:
         """The ids of the images that are missing or cannot be used, for ``drop_images``."""
         return tuple(i for f in self.findings if f.kind in IMAGE_FAULTS for i in f.names)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The whole report as values that JSON has."""
         return {
             "dataset": self.dataset,
