@@ -142,6 +142,58 @@ def test_the_gallery_of_the_split_holds_what_its_rows_name(images: Path, write: 
         data.path("a")
 
 
+FAMILIES = {"dark ones": ["a", "b", "my hat"], "d": ["d/e", "d/f", "a"]}
+
+
+def test_rows_may_name_a_group_that_is_listed_once(images: Path, write: Write) -> None:
+    put(images, "my hat.png")
+    listed = write(*(row(reference=r, target=t, group=FAMILIES[g]) for r, t, g in NAMED))
+    expected = TripletTable(listed, images).triplets()
+    as_jsonl = write(*(row(reference=r, target=t, group=g) for r, t, g in NAMED))
+    as_csv = write("reference,text,target,group", *(f"{r},is blue,{t},{g}" for r, t, g in NAMED))
+    for path in (as_jsonl, as_csv):
+        data = TripletTable(path, images, groups=FAMILIES)
+        assert data.triplets() == expected
+        assert data.tasks()[0].subsets == [("b", "my hat"), ("d/e", "a")]
+        assert TripletTable.verify(path, images, groups=FAMILIES).counts[1].found == 5
+
+
+NAMED = [("a", "b", "dark ones"), ("d/f", "d/e", "d")]
+
+
+@pytest.mark.parametrize(
+    ("group", "error"),
+    [
+        ("light", r"line 1: unknown group 'light'; groups has \['dark ones', 'd'\]"),
+        (["dark ones"], r"line 1: group must be a string that is not empty, got \['dark"),
+        ("d", "line 1: the target 'b' is not in its group: d/e d/f a"),
+    ],
+)
+def test_a_group_that_is_not_listed_is_named(
+    images: Path, write: Write, group: Any, error: str
+) -> None:
+    path = write(row(group=group))
+    with pytest.raises(ValueError, match=error):
+        TripletTable(path, images, groups=FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("groups", "error"),
+    [
+        (["a", "b"], r"groups must map names to lists of image ids, got \['a', 'b'\]"),
+        ({"d": "d/e"}, r"groups\['d'\] must be a list of strings, got the string 'd/e'"),
+        ({"d": []}, r"line 1: group must be a list of strings, at least one; got \[\]"),
+        ({"d": ["a", "../b"]}, "line 1: group must be a path below the folder of the images"),
+    ],
+)
+def test_groups_are_lists_of_ids_by_name(
+    images: Path, write: Write, groups: Any, error: str
+) -> None:
+    for read in (TripletTable, TripletTable.verify):
+        with pytest.raises(ValueError, match=error):
+            read(write(row(group="d")), images, groups=groups)
+
+
 def test_ids_do_not_depend_on_the_split(images: Path, write: Write) -> None:
     path = write("reference,text,target,split", "a,is blue,b,train", "c,is red,d/e,val")
     train, val, both = (TripletTable(path, images, split) for split in ("train", "val", None))
