@@ -6,7 +6,7 @@ from typing import TypeVar
 import fusecomp as fc
 from fusecomp import distributed
 
-Data = TypeVar("Data", bound=fc.Dataset)
+Data = TypeVar("Data", bound=fc.datasets.FashionIQ | fc.datasets.CIRR)
 
 
 def leave_out_bad_images(root: Path, datasets: dict[str, Data]) -> list[Data]:

@@ -62,7 +62,7 @@ def make_trainer(batch: int, **settings: Any) -> fc.Trainer:
     torch.manual_seed(0)
     model = fc.ComposedEncoder(fc.encoders.DualEncoder(Tower(), Tower()), fc.Sum())
     config = fc.StageConfig(epochs=1, batch_size=batch, lr=1e-6, trainable="both", **settings)
-    return fc.Trainer(model, stage2.SyntheticTriplets(), fc.InfoNCE(temperature=0.1), config)
+    return fc.Trainer(model, stage2.synthetic_triplets(), fc.InfoNCE(temperature=0.1), config)
 
 
 def make_batch(rows: int) -> fc.types.Batch:
