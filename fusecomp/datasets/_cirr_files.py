@@ -8,8 +8,8 @@ from fusecomp._core.files import read_json, read_list
 from fusecomp.datasets._alike import require_text
 from fusecomp.datasets._entries import Entry
 from fusecomp.datasets._names import require_below
-from fusecomp.datasets._verify import Annotations, count_findings, listed, unlisted_findings
-from fusecomp.datasets._verify_report import Count, Finding
+from fusecomp.datasets._verify import Annotations, count_findings, unlisted_findings
+from fusecomp.datasets._verify_report import Count, Finding, listed
 
 __all__ = ["CirrFolder", "inspect", "pair_problems", "read_files", "read_pairs"]
 

@@ -15,8 +15,8 @@ from fusecomp.datasets._fashioniq_files import (
     read_pairs,
     read_split,
 )
-from fusecomp.datasets._verify import Annotations, count_findings, listed, unlisted_findings
-from fusecomp.datasets._verify_report import Count, Finding
+from fusecomp.datasets._verify import Annotations, count_findings, unlisted_findings
+from fusecomp.datasets._verify_report import Count, Finding, listed
 
 __all__ = ["inspect"]
 

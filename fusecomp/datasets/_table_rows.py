@@ -9,8 +9,8 @@ from fusecomp.datasets._entries import Entry
 from fusecomp.datasets._folder import ImageFolder
 from fusecomp.datasets._names import told_apart
 from fusecomp.datasets._table_file import Groups, cells, read_table
-from fusecomp.datasets._verify import Annotations, listed
-from fusecomp.datasets._verify_report import Count, Finding
+from fusecomp.datasets._verify import Annotations
+from fusecomp.datasets._verify_report import Count, Finding, listed
 
 __all__ = [
     "inspect",
@@ -20,6 +20,8 @@ __all__ = [
     "split_problems",
     "without_split",
 ]
+
+_Splits = Mapping[str | None, Collection[Entry]]
 
 
 def rows_of_split(path: Path, rows: Sequence[Entry], split: str | None) -> list[Entry]:
@@ -99,17 +101,14 @@ def inspect(path: Path, images: Path, split: str | None, groups: Groups | None) 
     """Return all that a table and its folder hold, and what is wrong."""
     every_row = read_table(path, groups)
     rows = rows_of_split(path, every_row, split)
+    folder = ImageFolder(images)
     splits: dict[str | None, list[Entry]] = defaultdict(list)
-    places: dict[str, str] = {}
     for row in rows:
         splits[row.split].append(row)
-        for image_id in row.image_ids:
-            places[image_id] = row.where
-    folder = ImageFolder(images)
-    files = {name: folder.root / name for name in folder.names}
+    places = {image_id: row.where for row in rows for image_id in row.image_ids}
     without_file = [image_id for image_id in places if not folder.named(image_id)]
     unread = {image_id: why for image_id in without_file if (why := folder.why_not_read(image_id))}
-    files |= {i: folder.root / i for i in without_file if i not in unread}
+    names = [*folder.names, *(image_id for image_id in without_file if image_id not in unread)]
     counts = [
         *(Count(f"{name} queries" if name else "queries", len(r)) for name, r in splits.items()),
         Count("images in the table", len(places)),
@@ -117,18 +116,7 @@ def inspect(path: Path, images: Path, split: str | None, groups: Groups | None) 
     ]
     findings = [
         *_row_findings(splits, every_row),
-        *listed(
-            "ambiguous",
-            "{} images are not named in one way; TripletTable refuses the table",
-            ((i, f"{places[i]}: {why}") for i, why, _ in folder.spelling_problems(places)),
-        ),
-        *listed(
-            "misnamed",
-            "{} images have files that are hidden or of a suffix that is not read; TripletTable "
-            "refuses the table: rename them",
-            unread.items(),
-        ),
-        *_shared_findings(splits, folder),
+        *_image_findings(splits, places, unread, folder),
         *listed(
             "word",
             "{} values are words that are printed where a value is missing",
@@ -136,41 +124,55 @@ def inspect(path: Path, images: Path, split: str | None, groups: Groups | None) 
             fault=False,
         ),
     ]
+    files = {name: folder.root / name for name in names}
     return Annotations(f"table {path.name}", counts, findings, files, folder=images)
 
 
-def _row_findings(
-    splits: Mapping[str | None, Collection[Entry]], every_row: Sequence[Entry]
-) -> Iterator[Finding]:
+def _row_findings(splits: _Splits, every_row: Sequence[Entry]) -> list[Finding]:
     # The same row may stand in two splits.
     order = {id(row): number for number, row in enumerate(every_row)}
     problems = [found for rows in splits.values() for found in row_problems(rows)]
     problems.sort(key=lambda found: (order[id(found[0])], found[1]))
-    yield from listed(
-        "row",
-        "{} rows make no query; TripletTable refuses the table",
-        ((row.where, why) for row, why in problems),
-    )
-    yield from listed(
-        "split",
-        "{} names of splits look like another one; TripletTable reads no split",
-        ((row.where, why) for row, why in split_problems(every_row)),
-    )
-    yield from listed(
-        "split",
-        "{} rows name no split, though others do; no split has them",
-        ((row.where, "") for row in without_split(every_row)),
-        fault=False,
-    )
+    return [
+        *listed(
+            "row",
+            "{} rows make no query; TripletTable refuses the table",
+            ((row.where, why) for row, why in problems),
+        ),
+        *listed(
+            "split",
+            "{} names of splits look like another one; TripletTable reads no split",
+            ((row.where, why) for row, why in split_problems(every_row)),
+        ),
+        *listed(
+            "split",
+            "{} rows name no split, though others do; no split has them",
+            ((row.where, "") for row in without_split(every_row)),
+            fault=False,
+        ),
+    ]
 
 
-def _shared_findings(
-    splits: Mapping[str | None, Collection[Entry]], folder: ImageFolder
+def _image_findings(
+    splits: _Splits, places: Mapping[str, str], unread: Mapping[str, str], folder: ImageFolder
 ) -> list[Finding]:
-    """A note on images that several splits name."""
-    places: dict[str, dict[str | None, None]] = defaultdict(dict)
+    splits_of: dict[str, dict[str | None, None]] = defaultdict(dict)
     for split, rows in splits.items():
         for image_id in (i for row in rows for i in row.image_ids):
-            places[next(iter(folder.named(image_id)), image_id)][split] = None
-    shared = ((name, ", ".join(map(str, ins))) for name, ins in places.items() if len(ins) > 1)
-    return listed("overlap", "{} images stand in more than one split", shared, fault=False)
+            splits_of[next(iter(folder.named(image_id)), image_id)][split] = None
+    shared = ((name, ", ".join(map(str, s))) for name, s in splits_of.items() if len(s) > 1)
+    spelled = ((i, f"{places[i]}: {why}") for i, why, _ in folder.spelling_problems(places))
+    return [
+        *listed(
+            "ambiguous",
+            "{} images are not named in one way; TripletTable refuses the table",
+            spelled,
+        ),
+        *listed(
+            "misnamed",
+            "{} images have files that are hidden or of a suffix that is not read; TripletTable "
+            "refuses the table: rename them",
+            unread.items(),
+        ),
+        *listed("overlap", "{} images stand in more than one split", shared, fault=False),
+    ]

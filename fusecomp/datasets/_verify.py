@@ -8,9 +8,9 @@ from pathlib import Path
 from fusecomp._core.checks import flag, whole_number
 from fusecomp.datasets._entries import Entry, unlisted
 from fusecomp.datasets._verify_images import check_images
-from fusecomp.datasets._verify_report import Count, Finding, VerifyReport
+from fusecomp.datasets._verify_report import Count, Finding, VerifyReport, listed
 
-__all__ = ["Annotations", "count_findings", "listed", "make_report", "unlisted_findings"]
+__all__ = ["Annotations", "count_findings", "make_report", "unlisted_findings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +51,6 @@ def make_report(
         decoded=decode,
         seconds=time.monotonic() - began,
     )
-
-
-def listed(
-    kind: str, sentence: str, problems: Iterable[tuple[str, str]], fault: bool = True
-) -> list[Finding]:
-    """Return one finding on all problems, pairs of a name and a reason; none without problems.
-
-    Args:
-        kind: the finding's.
-        sentence: its message, with ``{}`` for the number of problems.
-        problems: what is wrong; reasons are left out where all are "".
-        fault: the finding's.
-    """
-    found = list(problems)
-    if not found:
-        return []
-    names, reasons = zip(*found, strict=True)
-    message = sentence.format(f"{len(found):,}")
-    return [Finding(kind, message, names, reasons if any(reasons) else (), fault)]
 
 
 def count_findings(counts: Iterable[Count], source: str) -> list[Finding]:

@@ -1,10 +1,10 @@
 """What a check of a dataset found: the records, and how they print."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["IMAGE_FAULTS", "Count", "Finding", "VerifyReport"]
+__all__ = ["IMAGE_FAULTS", "Count", "Finding", "VerifyReport", "listed"]
 
 # kind -> what is said of such images, behind their number
 IMAGE_FAULTS = {
@@ -46,6 +46,25 @@ class Finding:
         if len(self.names) > limit:
             lines.append(f"       and {len(self.names) - limit:,} more")
         return "\n".join(lines)
+
+
+def listed(
+    kind: str, sentence: str, problems: Iterable[tuple[str, str]], fault: bool = True
+) -> list[Finding]:
+    """Return one finding on all problems, pairs of a name and a reason; none without problems.
+
+    Args:
+        kind: the finding's.
+        sentence: its message, with ``{}`` for the number of problems.
+        problems: what is wrong; reasons are left out where all are "".
+        fault: the finding's.
+    """
+    found = list(problems)
+    if not found:
+        return []
+    names, reasons = zip(*found, strict=True)
+    message = sentence.format(f"{len(found):,}")
+    return [Finding(kind, message, names, reasons if any(reasons) else (), fault)]
 
 
 @dataclass(frozen=True, slots=True)
