@@ -32,18 +32,18 @@ _MISSING_WORDS = frozenset(("nan", "NaN", "NaT", "None", "null", "<NA>"))
 
 @lru_cache
 def folded(name: str) -> str:
-    """The name without what a reader does not see: case, blanks, the form of letters."""
+    """Return the name without what a reader does not see: case, blanks, the form of letters."""
     letters = normalize("NFKC", normalize("NFKC", name).casefold())
     return "".join(c for c in letters if not c.isspace() and category(c) != "Cf")
 
 
 def is_blank(text: str) -> bool:
-    """Whether a reader sees nothing of a text: blanks, or characters without width."""
+    """Return whether a reader sees nothing of a text: blanks, or characters without width."""
     return not (text.strip() if text.isascii() else folded(text))
 
 
 def is_missing_word(text: str) -> bool:
-    """Whether a text is a word that programs print where a value is missing."""
+    """Return whether a text is a word that programs print where a value is missing."""
     return text.strip() in _MISSING_WORDS
 
 

@@ -25,11 +25,11 @@ class CIRR(Triplets):
 
     ``root`` holds ``cirr/captions/cap.rc2.SPLIT.json``, ``cirr/image_splits/split.rc2.SPLIT.json``
     and the images in train, dev and test1 (CLIP4Cir); or ``captions`` and ``image_splits``
-    themselves, with the images beside them or in ``img_raw`` (the annotations' own branch).
+    themselves, with the images next to them or in ``img_raw`` (the annotations' own branch).
 
     One task without a name: every image of the split is ranked, each query's reference left out,
     with R@1, 5, 10 and 50; the other five images of its group of six are also ranked among
-    themselves. Query ids are the pair ids, texts are the captions as they stand in the file.
+    themselves. Query ids are the pair ids, texts are the captions as the file has them.
 
     Reference:
         Liu, Rodriguez-Opazo, Teney, Gould, "Image Retrieval on Real-life Images with Pre-trained

@@ -26,8 +26,8 @@ _Value = TypeVar("_Value")
 class CirrFolder:
     """A folder of CIRR in either published layout.
 
-    ``captions`` and ``image_splits`` lie in it or in its folder ``cirr``; the images in it, or
-    beside the annotations in ``img_raw``.
+    ``captions`` and ``image_splits`` are in it or in its folder ``cirr``; the images in it, or
+    next to the annotations in ``img_raw``.
 
     Raises:
         FileNotFoundError: if no annotations are there.
@@ -46,11 +46,11 @@ class CirrFolder:
         self.image_folder = raw if raw.is_dir() else root
 
     def captions(self, split: str) -> Path:
-        """The file of the pairs."""
+        """Return the file of the pairs."""
         return self._annotations / "captions" / f"cap.rc2.{split}.json"
 
     def images(self, split: str) -> Path:
-        """The file of the images and their places."""
+        """Return the file of the images and their places."""
         return self._annotations / "image_splits" / f"split.rc2.{split}.json"
 
 

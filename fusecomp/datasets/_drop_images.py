@@ -10,11 +10,11 @@ __all__ = ["drop_images"]
 
 
 def drop_images(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
-    """A dataset without some images, such as those that are missing or broken.
+    """Return a dataset without some images, such as those that are missing or broken.
 
-    What needs them is left out: triplets, queries, gallery entries, members of subsets. Its tasks
-    list the queries and gallery images that they lack, evaluation prints their numbers beside
-    the scores, and its protocol says so too.
+    Triplets, queries, gallery entries and members of subsets that need them are left out. The
+    tasks list the queries and gallery images that they lack; evaluation prints their numbers with
+    the scores, and the protocol has them too.
 
     Args:
         dataset: stays as it is.

@@ -1,6 +1,6 @@
 """The entries of annotation files: read by each dataset, checked in one way.
 
-A reader raises the first problem of its entries; verify lists all of them.
+A reader raises the first problem of its entries; ``verify`` lists all of them.
 """
 
 import warnings

@@ -89,16 +89,9 @@ class FashionIQ:
     ) -> None:
         if captions is None:
             captions = RANDOM if split == "train" else "both"
-        if isinstance(categories, str):
-            categories = (categories,)
-        categories = ordered("categories", categories, "names")
-        split = require_choice("split", split, SPLITS)
-        categories = [require_choice("category", c, CATEGORIES) for c in categories]
-        if not categories or len(set(categories)) != len(categories):
-            raise ValueError(f"categories must be distinct, at least one; got {categories!r}")
+        self.split = require_choice("split", split, SPLITS)
+        self.categories = _checked_categories(categories)
         self.root = as_path("root", root)
-        self.split = split
-        self.categories = tuple(categories)
         self.captions = require_choice("captions", captions, CAPTIONS)
         self.gallery = require_choice("gallery", gallery, _GALLERIES)
         self.exclude_reference = flag("exclude_reference", exclude_reference)
@@ -120,7 +113,7 @@ class FashionIQ:
         )
 
     def _read(self, category: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Read the files of a category; yields the place of each entry and its captions."""
+        """Read the files of a category; return the place of each entry and its captions."""
         split_path, path = annotation_files(self.root, category, self.split)
         image_ids = read_split(split_path)
         pairs = read_pairs(path, category, self.split)
@@ -194,7 +187,7 @@ class FashionIQ:
         }
 
     def path(self, image_id: str) -> Path:
-        """Where the image lies, or would lie.
+        """Return where the image lies, or would lie.
 
         Raises:
             ValueError: if the dataset does not know the image, two folders have different files
@@ -213,7 +206,7 @@ class FashionIQ:
         return FashionIQImages(self.root)
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
-        """The triplets in the order of the caption files; the texts of "random" by epoch.
+        """Return the triplets in the order of the caption files; the texts of "random" by epoch.
 
         Raises:
             ValueError: if epoch or seed is no whole number of at least 0.
@@ -234,12 +227,12 @@ class FashionIQ:
         return [row[draw] for row, draw in zip(rows, draws, strict=True)]
 
     def texts(self) -> list[str]:
-        """Every text that can occur, once."""
+        """Return every text that can occur, once."""
         rows = (row for category in self.categories for row in self._rows[category])
         return list(dict.fromkeys(text for row in rows for t in row for text in t.texts))
 
     def tasks(self) -> list[Task]:
-        """One task a category: R@10 and R@50 over its gallery."""
+        """Return one task a category: R@10 and R@50 over its gallery."""
         return [self._task(category) for category in self.categories]
 
     def _task(self, category: str) -> Task:
@@ -250,10 +243,17 @@ class FashionIQ:
         )
 
     def __len__(self) -> int:
-        per_row = (
-            1 if self.captions == RANDOM else len(row) for r in self._rows.values() for row in r
-        )
-        return sum(per_row)
+        rows = (row for rows in self._rows.values() for row in rows)
+        return sum(1 if self.captions == RANDOM else len(row) for row in rows)
 
     def __repr__(self) -> str:
         return f"FashionIQ({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"
+
+
+def _checked_categories(categories: Sequence[str]) -> tuple[str, ...]:
+    given = [categories] if isinstance(categories, str) else categories
+    listed = ordered("categories", given, "names")
+    chosen = tuple(require_choice("category", category, CATEGORIES) for category in listed)
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise ValueError(f"categories must be distinct, at least one; got {list(chosen)!r}")
+    return chosen

@@ -35,7 +35,7 @@ class ImageFolder:
         self._files = _PathsAndStems(self.names)
 
     def named(self, image_id: str) -> Sequence[str]:
-        """The files that an id may mean: its own path, or else all that differ in the suffix.
+        """Return the files that an id may mean: its own path, or all that differ in the suffix.
 
         Its Unicode form does not matter, unless two files differ in nothing else.
         """
@@ -77,7 +77,7 @@ class ImageFolder:
                 yield image_id, f"the same image as {other}", "write it in one way"
 
     def why_not_read(self, image_id: str) -> str:
-        """A sentence on the file that an id without an image may mean, "" where there is none."""
+        """Return a sentence on the file that an id without an image may mean; "" without one."""
         for name in self._passed_over.find(image_id):
             if _is_hidden(name):
                 return (

@@ -76,7 +76,7 @@ class Triplets:
         return {"dataset": self.name, "reference": reference}
 
     def path(self, image_id: str) -> Path:
-        """Where the image lies, or would lie.
+        """Return where the image lies, or would lie.
 
         Raises:
             ValueError: if the gallery does not have the image.
@@ -92,15 +92,15 @@ class Triplets:
         return self._paths[image_id]
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
-        """The triplets in the order given, the same in every epoch."""
+        """Return the triplets in the order given, the same in every epoch."""
         return list(self._triplets)
 
     def texts(self) -> list[str]:
-        """Every text of the triplets, once."""
+        """Return every text of the triplets, once."""
         return list(dict.fromkeys(text for query in self._triplets for text in query.texts))
 
     def tasks(self) -> list[Task]:
-        """One task without a name."""
+        """Return one task, without a name."""
         queries = self._triplets
         subsets = [
             tuple(i for i in query.group if i != query.reference_id)
@@ -156,7 +156,7 @@ def _checked(triplets: list[object]) -> list[Triplet]:
 
 
 def _paths(images: object, places: Mapping[str, str]) -> Mapping[str, Path] | None:
-    """The file of each image id; places say where each is named, for errors."""
+    """Return the file of each image id; places say where each is named, for errors."""
     if images is None:
         return None
     if not isinstance(images, Mapping):

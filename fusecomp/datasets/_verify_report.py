@@ -1,4 +1,4 @@
-"""What a check of a dataset found: the records, and how they print."""
+"""Reports of a check of a dataset: the records, and how they print."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -83,7 +83,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What ``verify`` found; prints as a table.
+    """A report of ``verify``; prints as a table.
 
     The table shows the first names of each finding, at most ten; ``findings`` and ``to_dict``
     have all.
@@ -119,7 +119,7 @@ class VerifyReport:
         return tuple(i for f in self.findings if f.kind in IMAGE_FAULTS for i in f.names)
 
     def to_dict(self) -> dict[str, object]:
-        """The whole report as values that JSON has."""
+        """Return the whole report as values that JSON has."""
         return {
             "dataset": self.dataset,
             "root": str(self.root),
