@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import fusecomp as fc
 from fusecomp.datasets import TripletTable
-from fusecomp.datasets._alike import is_missing_word
+from fusecomp.datasets._alike import is_blank, is_missing_word
 from fusecomp.datasets._folder import ImageFolder
 from fusecomp.types import Dataset
 
@@ -273,7 +273,7 @@ def test_a_table_is_trained_and_evaluated(images: Path, write: Write) -> None:
 
 # What only looks like a text is told from texts in test_alike.
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(
-    lambda text: text.strip() and not is_missing_word(text) and text[0] not in "[{("
+    lambda text: not is_blank(text) and not is_missing_word(text) and text[0] not in "[{("
 )
 IDS = st.permutations(["a", "b.png", "c", "d/e", "g"])
 
