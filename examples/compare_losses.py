@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+import command_line
 import experiment
 import fashioniq_repro
 import torch
@@ -129,4 +130,4 @@ def mean(runs: list[dict[str, fc.Evaluation]], name: str, metric: str) -> float:
 
 
 if __name__ == "__main__":
-    experiment.command(main)
+    command_line.command(main)

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import experiment
+import command_line
 import finished_run
 import torch
 from torch import Tensor
@@ -81,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    experiment.command(main)
+    command_line.command(main)

@@ -10,7 +10,7 @@ from typing import Any
 
 from fusecomp import __version__
 from fusecomp.caching import CachedEncoder
-from fusecomp.datasets import verify
+from fusecomp.datasets import CIRR, FashionIQ, TripletTable
 from fusecomp.evaluation import Evaluation, compare
 
 __all__ = ["main"]
@@ -110,14 +110,13 @@ def _add_verify_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    report = verify(
-        options.dataset,
-        options.root,
-        images=options.images,
-        split=options.split,
-        decode=options.decode,
-        num_workers=options.num_workers,
-    )
+    settings = {"decode": options.decode, "num_workers": options.num_workers}
+    if options.dataset == "table":
+        report = TripletTable.verify(options.root, options.images, options.split, **settings)
+    elif options.dataset == "cirr":
+        report = CIRR.verify(options.root, **settings)
+    else:
+        report = FashionIQ.verify(options.root, **settings)
     text = json.dumps(report.to_dict(), indent=2) if options.json else str(report)
     sys.stdout.write(f"{text}\n")
     return _OK if report.ok else _FINDINGS

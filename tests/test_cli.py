@@ -20,7 +20,7 @@ from PIL import Image
 import fusecomp
 from fusecomp import cli
 from fusecomp.caching import CachedEncoder
-from fusecomp.datasets import CIRR, FashionIQ, VerifyReport
+from fusecomp.datasets import CIRR, FashionIQ, TripletTable, VerifyReport
 from fusecomp.evaluation import Evaluation, compare
 
 ROOT = Path(cli.__file__).parents[1]
@@ -77,22 +77,20 @@ def test_json_stands_alone_on_standard_output(
 def test_the_options_reach_verify(table: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
-    def verify(dataset: str, root: str, **options: Any) -> VerifyReport:
-        seen.update(options, dataset=dataset, root=root)
-        return VerifyReport(dataset, Path(root), (), (), 0, False, 0.0)
+    def verify(root: str, *more: str, **options: Any) -> VerifyReport:
+        seen.update(options, arguments=(root, *more))
+        return VerifyReport("mine", Path(root), (), (), 0, False, 0.0)
 
-    monkeypatch.setattr(cli, "verify", verify)
+    for reader in (CIRR, FashionIQ, TripletTable):
+        monkeypatch.setattr(reader, "verify", verify)
     assert cli.main([*table, "--split", "val", "--decode", "--num-workers", "3"]) == 0
     assert seen == {
-        "dataset": "table",
-        "root": table[2],
-        "images": table[4],
-        "split": "val",
+        "arguments": (table[2], table[4], "val"),
         "decode": True,
         "num_workers": 3,
     }
     assert cli.main(["verify", "fashioniq", "there"]) == 0
-    assert seen["images"] is seen["split"] is seen["num_workers"] is None
+    assert seen == {"arguments": ("there",), "decode": False, "num_workers": None}
 
 
 @pytest.mark.parametrize(
@@ -258,7 +256,7 @@ def test_ctrl_c_is_status_130(table: list[str], monkeypatch: pytest.MonkeyPatch)
     def interrupted(*_: Any, **__: Any) -> VerifyReport:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "verify", interrupted)
+    monkeypatch.setattr(TripletTable, "verify", interrupted)
     assert cli.main(table) == 130
 
 

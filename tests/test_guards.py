@@ -80,10 +80,12 @@ PUBLIC = {
     "fusecomp.datasets": [
         "CIRR",
         "FashionIQ",
+        "Finding",
         "TripletTable",
+        "Triplets",
         "VerifyReport",
-        "verify",
         "drop_images",
+        "split_by_group",
     ],
     "fusecomp.encoders": [
         "DualEncoder",

@@ -90,7 +90,7 @@ def run_stage1(
     )
     model, loss = fc.ComposedEncoder(clip, fc.Sum()), fc.InfoNCE()
     with tempfile.TemporaryDirectory() as folder:
-        train = photos.Photos(photos.draw(Path(folder), 2 * rows), texts)
+        train = photos.make_dataset(photos.draw(Path(folder), 2 * rows), texts)
         cached, again = (
             fc.Trainer(model, loss=loss, config=replace(config, cache=cache))
             for cache in (True, False)

@@ -63,7 +63,7 @@ def make_trainer(batch: int, **settings: Any) -> fc.Trainer:
     model = fc.ComposedEncoder(fc.encoders.DualEncoder(Tower(), Tower()), fc.Sum())
     config = fc.StageConfig(epochs=1, batch_size=batch, lr=1e-6, trainable="both", **settings)
     trainer = fc.Trainer(model, loss=fc.InfoNCE(temperature=0.1), config=config)
-    trainer.prepare(stage2.SyntheticTriplets())
+    trainer.prepare(stage2.synthetic_triplets())
     return trainer
 
 

@@ -8,7 +8,7 @@ Texts = tuple[str, ...]
 
 
 def clean(caption: str) -> str:
-    """The caption without the dots, question marks, commas and blanks around it."""
+    """Return the caption without the dots, question marks, commas and blanks around it."""
     return caption.strip(".?, ")
 
 

@@ -1,7 +1,5 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from fusecomp._core.abilities import protocol_of, training_image_ids
 from fusecomp._core.checks import as_text, ordered, require, shown, strings
@@ -11,11 +9,11 @@ __all__ = ["drop_images"]
 
 
 def drop_images(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
-    """A dataset without some images, such as those that are missing or broken.
+    """Return a dataset without some images, such as those that are missing or broken.
 
-    What needs them is left out: triplets, queries, gallery entries, members of subsets. Its tasks
-    list the queries and gallery images that they lack, evaluation prints their numbers beside
-    the scores, and its protocol says so too.
+    Triplets, queries, gallery entries and members of subsets that need them are left out. The
+    tasks list the queries and gallery images that they lack; evaluation prints their numbers with
+    the scores, and the protocol has them too.
 
     Args:
         dataset: stays as it is.
@@ -63,20 +61,14 @@ class _Without:
     def __init__(self, dataset: Dataset, missing: frozenset[str]) -> None:
         self._dataset = dataset
         self._missing = missing
+        self.image_ids = self._kept(dataset.image_ids)
+        self.triplet_image_ids = self._kept(training_image_ids(dataset))
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         # Only what this class lacks is looked up here; copying and pickling ask before __init__.
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._dataset, name)
-
-    @cached_property
-    def image_ids(self) -> tuple[str, ...]:
-        return self._kept(self._dataset.image_ids)
-
-    @cached_property
-    def triplet_image_ids(self) -> tuple[str, ...]:
-        return self._kept(training_image_ids(self._dataset))
 
     def _kept(self, image_ids: Sequence[str]) -> tuple[str, ...]:
         return tuple(image_id for image_id in image_ids if image_id not in self._missing)
@@ -85,11 +77,12 @@ class _Without:
         return self._missing.isdisjoint(triplet.image_ids)
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
-        return [t for t in self._all_triplets(epoch, seed) if self._remains(t)]
-
-    def _all_triplets(self, epoch: int, seed: int) -> list[Triplet]:
         given = self._dataset.triplets(epoch, seed)
-        return ordered("triplets() of a dataset", given, "triplets")
+        return [
+            triplet
+            for triplet in ordered("triplets() of a dataset", given, "triplets")
+            if self._remains(triplet)
+        ]
 
     # Both stand here, as isinstance(..., Dataset) does not ask __getattr__ from Python 3.12 on.
     def path(self, image_id: str) -> Path:

@@ -27,15 +27,6 @@ _MOST_WORKERS = 16
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
-# What to say of each kind of fault, how many images there are standing before it.
-_SENTENCES = (
-    "not there; fetch them, or leave out the queries and gallery entries that need them",
-    "files of 0 bytes; fetch them again",
-    "cut off: the file ends before the image does; fetch them again",
-    "one pixel wide or high, as shops answer for images that are gone",
-    "files that are no images, or cannot be read; replace them",
-)
-
 
 class _Checked(NamedTuple):
     """The fault of one file, if any, and a key that equal files share."""
@@ -74,7 +65,7 @@ def check_images(
         check = partial(_check, decode=decode)
         checked = _in_threads(check, paths, num_workers, "checking images", "images")
     findings = []
-    for kind, sentence in zip(IMAGE_FAULTS, _SENTENCES, strict=True):
+    for kind, sentence in IMAGE_FAULTS.items():
         faulty = [row for row, result in enumerate(checked) if result.kind == kind]
         if faulty:
             message = f"{len(faulty):,} of {len(ids):,} images are {sentence}"

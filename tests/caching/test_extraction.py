@@ -394,7 +394,7 @@ def test_evaluation_says_what_it_lacks_beside_the_scores(broken: Numbered) -> No
     live = evaluate(ComposedEncoder(make(), Sum()), broken, on_error="skip")
     rest = drop_images(broken, cached.skipped)
     for other in (evaluation, live, evaluate(ComposedEncoder(make(), Sum()), rest)):
-        task = other.ranking["all"].task
+        task = other.ranking[""].task
         # Each image is the reference of one query and the target of the one before.
         assert task.missing_queries == ("q2", "q3", "q6", "q7", "q8", "q9")
         assert task.missing_images == ("3", "7", "8", "9")

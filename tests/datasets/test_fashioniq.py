@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from verifying import named
 
-from fusecomp.datasets import FashionIQ, verify
+from fusecomp.datasets import FashionIQ
 from fusecomp.evaluation import Recall
 from fusecomp.types import Triplet
 
@@ -484,7 +484,7 @@ def test_a_file_of_a_suffix_that_is_not_read_is_named(
     (images / f"{place}{image_id}{suffix}").write_bytes(b"an image")
     with pytest.raises(ValueError, match=rf"{image_id}{suffix}, whose suffix is none of .png, .j"):
         FashionIQ(tiny_fashioniq, "val", ["dress"]).path(image_id)
-    report = verify("fashioniq", tiny_fashioniq)
+    report = FashionIQ.verify(tiny_fashioniq)
     assert f"{place}{image_id}{suffix}" in named(report, "misnamed")
     assert image_id in named(report, "missing")
     (images / f"{image_id}.png").write_bytes(b"an image")

@@ -12,7 +12,7 @@ written about them in minicirr_captions.py. As in CIRR, nine pairs of each group
 the targets of test1 are not told. The descriptions, which CIRR does not have, stand for the web
 captions that CLIP was trained on.
 
-    python examples/minicirr.py DIR [--seed N]
+    cd examples && python -m drawn.minicirr DIR [--seed N]
 """
 
 from collections.abc import Iterator
@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from drawn_dataset import command_line, write_json, write_once
-from minicirr_captions import slip, write_caption, write_description
-from minicirr_images import draw_scene
-from minicirr_scenes import GROUP, new_group
 from numpy.random import Generator
+
+from drawn.common import command_line, write_json, write_once
+from drawn.minicirr_captions import slip, write_caption, write_description
+from drawn.minicirr_images import draw_scene
+from drawn.minicirr_scenes import GROUP, new_group
 
 VERSION = 1  # part of the settings on disk: raise it when the same seed draws something else
 FOLDERS = {"train": "train", "val": "dev", "test1": "test1"}

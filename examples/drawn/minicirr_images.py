@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import numpy as np
-from drawn_dataset import FINE, RGB, SIDE, Points, lit, mirrored, shade
-from minicirr_scenes import Scene, Toy
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+from drawn.common import FINE, RGB, SIDE, Points, lit, mirrored, shade
+from drawn.minicirr_scenes import Scene, Toy
 
 Floats = NDArray[np.float64]
 

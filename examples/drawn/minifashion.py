@@ -13,18 +13,19 @@ annotators per pair, who each name a part of what changed, in absolute or relati
 of the pen. The descriptions, which FashionIQ does not have, stand for the web captions that CLIP
 was trained on.
 
-    python examples/minifashion.py DIR [--seed N]
+    cd examples && python -m drawn.minifashion DIR [--seed N]
 """
 
 import string
 from pathlib import Path
 
 import numpy as np
-from drawn_dataset import command_line, write_json, write_once
-from minifashion_captions import describe, write_caption
-from minifashion_images import draw_garment
-from minifashion_wardrobe import draw_pairs, wardrobe
 from numpy.random import Generator
+
+from drawn.common import command_line, write_json, write_once
+from drawn.minifashion_captions import describe, write_caption
+from drawn.minifashion_images import draw_garment
+from drawn.minifashion_wardrobe import draw_pairs, wardrobe
 
 CATEGORIES = ("dress", "shirt", "toptee")
 VERSION = 1  # part of the settings on disk: raise it when the same seed draws something else

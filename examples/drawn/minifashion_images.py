@@ -3,11 +3,12 @@
 from typing import NamedTuple
 
 import numpy as np
-from drawn_dataset import FINE, RGB, SIDE, Points, lit, mirrored, shade
-from minifashion_wardrobe import COLOURS, PRINTS, Garment
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+
+from drawn.common import FINE, RGB, SIDE, Points, lit, mirrored, shade
+from drawn.minifashion_wardrobe import COLOURS, PRINTS, Garment
 
 # Outlines of the right half, x >= 0, from top to bottom; garments are about 2 high and 1 wide.
 BODIES: dict[str, Points] = {

@@ -1,9 +1,10 @@
 """The captions of MiniFashion: what annotators write about the way from one garment to another."""
 
 import numpy as np
-from drawn_dataset import choose, mistyped, with_article
-from minifashion_wardrobe import COLOURS, NEUTRAL, RARITY, Garment
 from numpy.random import Generator
+
+from drawn.common import choose, mistyped, with_article
+from drawn.minifashion_wardrobe import COLOURS, NEUTRAL, RARITY, Garment
 
 SYNONYMS = {"grey": ("grey", "gray"), "navy": ("navy", "dark blue")}
 NOUNS = {"dress": ("dress",), "shirt": ("shirt", "tee"), "toptee": ("top", "blouse", "shirt")}

@@ -5,9 +5,10 @@ A phrase says nothing of a toy but what holds, and its number is that of the toy
 
 from collections.abc import Callable, Sequence
 
-from drawn_dataset import choose, with_article
-from minicirr_scenes import Scene, Toy
 from numpy.random import Generator
+
+from drawn.common import choose, with_article
+from drawn.minicirr_scenes import Scene, Toy
 
 About = dict[str, str | int]  # what a phrase says of a toy: values by the names of Toy's fields
 

@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from drawn_dataset import choose, mistyped, with_article
-from minicirr_phrases import (
+from numpy.random import Generator
+
+from drawn.common import choose, mistyped, with_article
+from drawn.minicirr_phrases import (
     BACKGROUNDS,
     COLUMNS,
     NUMBERS,
@@ -25,8 +27,7 @@ from minicirr_phrases import (
     place_words,
     word,
 )
-from minicirr_scenes import KINDS, Scene, Toy
-from numpy.random import Generator
+from drawn.minicirr_scenes import KINDS, Scene, Toy
 
 
 class Change(NamedTuple):

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from drawn_dataset import RGB
 from numpy.random import Generator
+
+from drawn.common import RGB
 
 
 class Garment(NamedTuple):
