@@ -32,7 +32,6 @@ def cosine_figure(
 
     Warns:
         ProtocolWarning: if protocols differ; it names the difference.
-        UserWarning: if the font lacks characters of a name.
     """
     path = as_path("path", path)
     differences_of(rows, Cosines, "there are no cosines to draw")

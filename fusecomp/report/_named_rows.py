@@ -1,20 +1,16 @@
 """Checks of the named rows that a table or figure compares."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from fusecomp._core.checks import shown
-from fusecomp.evaluation import Evaluation, protocol_differences, warn_of_differences
+from fusecomp.evaluation import Cosines, Evaluation, protocol_differences, warn_of_differences
 
 __all__ = ["differences_of", "require_same_metrics"]
 
 
-class _Row(Protocol):
-    @property
-    def protocol(self) -> Mapping[str, str]: ...
-
-
-def differences_of(rows: Mapping[str, _Row], kind: type, empty: str) -> dict[str, list[str]]:
+def differences_of(
+    rows: Mapping[str, Evaluation | Cosines], kind: type, empty: str
+) -> dict[str, list[str]]:
     """List for each row in what its protocol differs from the first one's.
 
     Raises:

@@ -62,9 +62,6 @@ def contact_sheet(
         ImportError: if matplotlib or Pillow is missing.
         TypeError: if these are no triplets or no dataset, as when they are swapped.
         ValueError: if there are no triplets, they have no order, or there is no such font.
-
-    Warns:
-        UserWarning: if the font lacks characters of a text.
     """
     require_dataset(dataset)
     path, families = as_path("path", path), font_families(font)
@@ -102,7 +99,8 @@ def retrieval_sheet(
         gates: of a fusion that has one, such as ``Combiner.gate``: a number for each query of the
             task, which is printed below the text.
         font: a font file or an installed family that has the characters of the texts, such as
-            ``"Noto Sans CJK SC"``; what it lacks is drawn in matplotlib's default.
+            ``"Noto Sans CJK SC"``; what it lacks is drawn in matplotlib's default. Characters that
+            neither has become boxes, with a warning.
 
     Raises:
         ImportError: if matplotlib or Pillow is missing.
@@ -110,9 +108,6 @@ def retrieval_sheet(
         ValueError: if there are no queries, positions that are none of the task's, top is no whole
             number of at least 1, gates are not finite or more or fewer than queries, or there is
             no such font.
-
-    Warns:
-        UserWarning: if the font lacks characters of a text.
     """
     if not isinstance(ranking, TaskRanking):
         raise TypeError(f"ranking must be one task of a Ranking, got {shown(ranking)}")

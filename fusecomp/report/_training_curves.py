@@ -40,9 +40,6 @@ def training_curves(
         TypeError: if the protocol is no mapping.
         ValueError: if log or path are no paths, there is no such font, or the log is empty or no
             log of a training; the message names the line.
-
-    Warns:
-        UserWarning: if the font lacks characters of a metric or of the protocol.
     """
     log, path = as_path("log", log), as_path("path", path)
     if not isinstance(protocol, Mapping | None):

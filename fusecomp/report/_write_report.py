@@ -58,9 +58,6 @@ def write_report(
         ValueError: if there is no row, protocols or metrics differ, there is no such font, or a
             setting is called "protocol" or "metrics" or is nothing that JSON has.
         OSError: if writing fails.
-
-    Warns:
-        UserWarning: if the font lacks characters of a text.
     """
     table = str(ablation_table(rows))
     require_dataset(dataset)
