@@ -1,11 +1,11 @@
 import io
 import math
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,9 @@ __all__ = ["PageOptions", "retrieval_page"]
 
 # Twice what an image takes on the page would be sharper and four times as large.
 _PIXELS, _QUALITY = 144, 82
+
+# A query, the number of its task, and why it is shown.
+_Card = tuple[QueryResults, int, list[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +58,6 @@ class PageOptions:
         whole_number("each", self.each, 1)
         whole_number("top", self.top, 1)
         whole_number("seed", self.seed, 0, math.inf)
-
-
-class _Card(NamedTuple):
-    """A query of a task, by its number, and why it is shown."""
-
-    found: QueryResults
-    task: int
-    kinds: list[str]
 
 
 def retrieval_page(
@@ -103,7 +98,7 @@ def retrieval_page(
         raise TypeError(f"options must be PageOptions, got {shown(options)}")
     template = _template()
     cards = list(_cards(evaluation, options, _by_task(evaluation, gates)))
-    images = _data_uris(cards, dataset)
+    images = {image_id: _data_uri(dataset, image_id) for image_id in _image_ids(cards)}
     numbers = {image_id: number for number, image_id in enumerate(images)}
     text = template.render(
         title=options.title, evaluation=evaluation, cards=cards, images=images, numbers=numbers
@@ -144,7 +139,7 @@ def _cards(
     for number, (name, ranking) in enumerate(evaluation.ranking.items()):
         numbers = checked_gates(ranking.task, gates.get(name))
         for position, kinds in _chosen(ranking, options).items():
-            yield _Card(query_results(ranking, position, options.top, numbers), number, kinds)
+            yield query_results(ranking, position, options.top, numbers), number, kinds
 
 
 def _chosen(ranking: TaskRanking, options: PageOptions) -> dict[int, list[str]]:
@@ -158,18 +153,18 @@ def _chosen(ranking: TaskRanking, options: PageOptions) -> dict[int, list[str]]:
     return {n: found for n, found in kinds.items() if found}
 
 
-def _data_uris(cards: list[_Card], dataset: Dataset) -> dict[str, str]:
-    """Return the readable images of the cards as data URIs, by id."""
-    image_ids: dict[str, None] = {}
-    for found, _, _ in cards:
-        query, results = found.query, [result.image_id for result in found.results]
-        targets = [] if query.target_id is None else [query.target_id]
-        image_ids |= dict.fromkeys([query.reference_id, *results, *targets])
-    uris = {}
-    for image_id in image_ids:
-        image = small_image(dataset, image_id, _PIXELS)
-        if image is not None:
-            buffer = io.BytesIO()
-            image.save(buffer, "JPEG", quality=_QUALITY)
-            uris[image_id] = f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode()}"
-    return uris
+def _image_ids(cards: Sequence[_Card]) -> Iterable[str]:
+    """Return the ids of all images on the page, each once."""
+    queries = [found.query for found, _, _ in cards]
+    results = [result.image_id for found, _, _ in cards for result in found.results]
+    references, targets = [q.reference_id for q in queries], [q.target_id for q in queries]
+    return dict.fromkeys([*references, *results, *filter(None, targets)])
+
+
+def _data_uri(dataset: Dataset, image_id: str) -> str:
+    """Return a small copy of an image as a data URI; empty if it cannot be read."""
+    image, buffer = small_image(dataset, image_id, _PIXELS), io.BytesIO()
+    if image is None:
+        return ""
+    image.save(buffer, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode()}"

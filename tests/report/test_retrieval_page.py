@@ -94,7 +94,7 @@ class Page(HTMLParser):
         if attributes.get("id") == "images":
             uris = json.loads(data)
             self.images = {name: uris[number] for name, number in self._numbers.items()}
-            assert len(uris) == len(self.images)
+            assert len(list(filter(None, uris))) == len(self.images)
         elif tag == "figcaption":
             self.cards[-1].captions.append(data)
         elif tag == "div" and "title" in attributes:
