@@ -177,7 +177,7 @@ def _draw_image(axes: "Axes", left: float, top: float, image_id: str, dataset: D
     image = small_image(dataset, image_id, _PIXELS)
     if image is None:
         _draw_box(axes, left, top, _SIDE, _BOX, fill=True)
-        _write(axes, left + 6, top + 44, f"no image\n{image_id}"[:30])
+        _write(axes, left + 6, top + 6, "\n".join(["no image", *textwrap.wrap(image_id, 14)[:5]]))
         return
     width, height = (_SIDE * length / max(image.size) for length in image.size)
     left, top = left + (_SIDE - width) / 2, top + (_SIDE - height) / 2

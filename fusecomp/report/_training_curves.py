@@ -49,36 +49,47 @@ def training_curves(
     figure = new_figure(9, 6, layout="constrained")
     (loss, metrics), (norm, rate) = figure.subplots(2, 2)
     for axes, (name, title) in zip((loss, norm, rate), _PANELS.items(), strict=True):
-        _plot(axes, *_series(records, name), color=BLACK)
+        _plot(axes, *_series(records, name))
         _label(axes, title)
     norm.set_ylim(bottom=0)
     rate.set_ylim(bottom=0)
     _draw_metrics(metrics, records)
+    handles, labels = metrics.get_legend_handles_labels()
+    # Above the panels, where it hides no line.
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=7, frameon=False)
+    for axes in figure.axes:
+        axes.set_xlim(records[0]["epoch"] - 0.5, records[-1]["epoch"] + 0.5)
     save_figure(figure, path, families, protocol)
 
 
 def _draw_metrics(axes: "Axes", records: Sequence[_Record]) -> None:
+    from matplotlib import colormaps
+
     _label(axes, "validation, per cent")
     names = dict.fromkeys(name for record in records for name in record if name not in _NO_METRICS)
     # A metric with another task's name before it is that task's alone.
     over_all = [name for name in names if "/" not in name or name.startswith("mean/")]
     for number, name in enumerate(over_all):
+        # The ten usual colours, then their lighter ones.
+        colour = colormaps["tab20"](2 * number % 20 + number // 10 % 2)
         epochs, values = _series(records, name)
-        _plot(axes, epochs, values, color=f"C{number}")
+        _plot(axes, epochs, values, colour)
         best = max(range(len(values)), key=values.__getitem__)
         label = f"{name}: {values[best]:.2f} in epoch {epochs[best]:g}"
-        axes.plot(epochs[best], values[best], "o", markersize=5, color=f"C{number}", label=label)
-    if over_all:
-        # Below the panel, where it hides no line.
-        axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper left", bbox_to_anchor=(0, -0.17))
-    else:
+        axes.plot(epochs[best], values[best], "o", markersize=5, color=colour, label=label)
+    if not over_all:
         axes.text(0.5, 0.5, "no validation", ha="center", transform=axes.transAxes, fontsize=9)
 
 
-def _plot(axes: "Axes", epochs: Sequence[float], values: Sequence[float], color: str) -> None:
+def _plot(
+    axes: "Axes",
+    epochs: Sequence[float],
+    values: Sequence[float],
+    colour: str | tuple[float, ...] = BLACK,
+) -> None:
     # A line through one point is invisible.
     marker = "o" if len(epochs) == 1 else ""
-    axes.plot(epochs, values, color=color, linewidth=1.2, marker=marker, markersize=3)
+    axes.plot(epochs, values, color=colour, linewidth=1.2, marker=marker, markersize=3)
 
 
 def _label(axes: "Axes", title: str) -> None:
