@@ -1,7 +1,5 @@
 """The figure of cosines."""
 
-import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +16,6 @@ from fusecomp.report import cosine_figure
 def row(tiny_fashioniq: Path) -> Cosines:
     data = FashionIQ(tiny_fashioniq, "val")
     return cosines(random_model(data), data)
-
-
-def test_names_are_text_not_formulas(row: Cosines, tmp_path: Path, drawn: list[str]) -> None:
-    row = replace(row, protocol={"dataset": r"$\foo$.csv"})
-    cosine_figure({r"costs $\foo$": row}, tmp_path / "cosines.png")
-    assert {r"costs $\foo$", r"dataset $\foo$.csv"} <= set(drawn)
 
 
 def test_each_row_has_its_panel_name_and_gap(
@@ -52,12 +44,3 @@ def test_other_protocols_are_warned_of(row: Cosines, tmp_path: Path) -> None:
 def test_nothing_to_draw(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no cosines to draw"):
         cosine_figure({}, tmp_path / "cosines.png")
-
-
-def test_without_matplotlib_the_extra_is_named(
-    row: Cosines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=re.escape("fusecomp[report]")):
-        cosine_figure({"one": row}, tmp_path / "cosines.png")
-    assert not (tmp_path / "cosines.png").exists()

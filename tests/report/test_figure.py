@@ -1,5 +1,6 @@
 """What all figures share: fonts, and one warning where a font lacks characters."""
 
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -87,23 +88,43 @@ def test_a_report_is_drawn_in_the_font(
         write_report({"one": dressed}, data, tmp_path / "out", title="Dresses", font=font)
 
 
+def figures(
+    data: Toy, evaluation: fc.Evaluation, out: Path, font: str | None = None
+) -> list[Callable[[], None]]:
+    """All that is drawn, cosines apart."""
+    return [
+        lambda: contact_sheet(data.triplets(), data, out / "a.png", font=font),
+        lambda: retrieval_sheet(evaluation.ranking[""], data, out / "a.png", font=font),
+        lambda: training_curves(out, out / "a.png", font=font),
+        lambda: write_report({"one": evaluation}, data, out, title="One", font=font),
+    ]
+
+
 @pytest.mark.parametrize("font", ["No such family", "broken.ttf"])
 def test_a_font_that_does_not_exist_is_named_before_anything_is_written(
     data: Toy, evaluation: fc.Evaluation, tmp_path: Path, font: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("broken.ttf").write_bytes(b"no font")
-    out, ranking = tmp_path / "out", evaluation.ranking[""]
-    calls: list[Callable[[], None]] = [
-        lambda: contact_sheet(data.triplets(), data, out / "a.png", font=font),
-        lambda: retrieval_sheet(ranking, data, out / "a.png", font=font),
-        lambda: training_curves(out, out / "a.png", font=font),
-        lambda: write_report({"one": evaluation}, data, out, title="One", font=font),
-    ]
-    for call in calls:
+    for draw in figures(data, evaluation, tmp_path / "out", font):
         with pytest.raises(ValueError, match=f"font must be a font file .*, got '{font}'"):
-            call()
-    assert not out.exists()
+            draw()
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_matplotlib_the_extra_is_named_before_anything_is_written(
+    data: Toy, evaluation: fc.Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for draw in figures(data, evaluation, tmp_path / "out"):
+        with pytest.raises(ImportError, match=r"fusecomp\[report\]"):
+            draw()
+    assert not (tmp_path / "out").exists()
+
+
+def test_texts_are_no_formulas(data: Toy, tmp_path: Path, drawn: list[str]) -> None:
+    contact_sheet(captioned(data, r"costs $\foo$"), data, tmp_path / "sheet.png")
+    assert r"costs $\foo$" in drawn
 
 
 def test_a_font_that_is_no_path_is_named(data: Toy, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The curves of a training, from its log."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,12 +73,6 @@ def test_a_training_without_validation_and_with_a_protocol(tmp_path: Path) -> No
     assert (tmp_path / "new/a.png").read_bytes() != (tmp_path / "new/b.png").read_bytes()
 
 
-def test_names_are_text_not_formulas(tmp_path: Path) -> None:
-    log = write_log(tmp_path, [{**record(1), r"$\foo$": 3.0}])
-    training_curves(log, tmp_path / "curves.png", protocol={"dataset": r"$\foo$.csv"})
-    assert (tmp_path / "curves.png").exists()
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -104,13 +97,4 @@ def test_what_is_no_log_is_named(tmp_path: Path, content: str, message: str) -> 
 
 def test_no_log(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no log .*log\.jsonl; a training with a workdir"):
-        training_curves(tmp_path, tmp_path / "curves.png")
-
-
-def test_without_matplotlib_the_extra_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    write_log(tmp_path, [record(1)])
-    with pytest.raises(ImportError, match=r"fusecomp\[report\]"):
         training_curves(tmp_path, tmp_path / "curves.png")
