@@ -76,8 +76,8 @@ def write_report(
     )
     last.save(folder / "evaluation.npz")
     with open_atomic(folder / "report.md") as file:
-        page = _page(f"# {title}", about, note, table, _links(sheets))
-        file.write(page.encode(errors="backslashreplace"))
+        parts = filter(None, (f"# {title}", about, note, table, _links(sheets)))
+        file.write(("\n\n".join(parts) + "\n").encode(errors="backslashreplace"))
     queries = dataset.triplets()
     some = [queries[position] for position in _spread(len(queries), _TRIPLETS)]
     contact_sheet(some, dataset, folder / _SHEET, font=font)
@@ -136,10 +136,6 @@ def _links(sheets: Mapping[str, str]) -> str:
         f"Some triplets: [{_SHEET}]({_SHEET}). What the last row found: {links}. A number is a "
         "cosine, a green frame the target; where it is not shown, its rank is below the text."
     )
-
-
-def _page(*parts: str) -> str:
-    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _spread(count: int, limit: int) -> range:
