@@ -101,7 +101,7 @@ class Evaluation(Mapping[str, float]):
             group, _, metric = name.rpartition("/")
             if group in rows:
                 rows[group][f"{metric} (%)"] = value
-        return DataFrame(list(rows.values()), index=Index(rows, name="task"))
+        return DataFrame(list(rows.values()), index=Index(list(rows), name="task"))
 
     def cells(self) -> list[list[str]]:
         """The table that is printed: a head with the tasks, then one row a metric."""
