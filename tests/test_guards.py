@@ -169,6 +169,7 @@ PUBLIC = {
         "target_rank",
     ],
     "fusecomp.report": [
+        "PageOptions",
         "Table",
         "ablation_table",
         "comparison_table",
@@ -340,6 +341,8 @@ def test_no_assert_stands_in_the_library() -> None:
 OPTIONAL = (
     "PIL",
     "matplotlib",
+    "pandas",
+    "jinja2",
     "transformers",
     "open_clip",
     "torchvision",

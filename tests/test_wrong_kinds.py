@@ -111,9 +111,9 @@ OPTIONAL: dict[str, Call] = {
 DRAWN: dict[str, Call] = {
     "top of retrieval_sheet": lambda v: report.retrieval_sheet(TASK, DATA, NOWHERE, top=v),
     "queries of retrieval_sheet": lambda v: report.retrieval_sheet(TASK, DATA, NOWHERE, [v]),
-    "each of retrieval_page": lambda v: report.retrieval_page(FOUND, DATA, NOWHERE, each=v),
-    "top of retrieval_page": lambda v: report.retrieval_page(FOUND, DATA, NOWHERE, top=v),
-    "seed of retrieval_page": lambda v: report.retrieval_page(FOUND, DATA, NOWHERE, seed=v),
+    "each of PageOptions": lambda v: report.PageOptions(each=v),
+    "top of PageOptions": lambda v: report.PageOptions(top=v),
+    "seed of PageOptions": lambda v: report.PageOptions(seed=v),
 }
 NO_WHOLE_NUMBERS: list[Any] = [
     *("8", b"8", True, np.True_, 2.5, 2.0, np.float64(2), math.nan, math.inf, -1, 1j, [8], (8,)),

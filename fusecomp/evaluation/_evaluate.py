@@ -1,7 +1,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from fusecomp._core.checks import as_path, require_both, shown
 from fusecomp.evaluation._file import read_ranking, write_ranking
@@ -11,6 +11,9 @@ from fusecomp.evaluation._ranking import Ranking
 from fusecomp.evaluation._tasks import mean_group, require_same_metrics, scored_tasks
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Dataset
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = ["Evaluation", "compute_metrics", "evaluate", "require_evaluation"]
 
@@ -72,6 +75,31 @@ class Evaluation(Mapping[str, float]):
 
     def __len__(self) -> int:
         return len(self.metrics)
+
+    def to_frame(self) -> "DataFrame":
+        """Return the metrics as a pandas table, one row a task.
+
+        Returns:
+            A DataFrame with the tasks' names as its index, ``task``, and the columns ``queries``,
+            ``gallery images`` and each metric in per cent, such as ``recall@10 (%)``. Means over
+            several tasks are no rows.
+
+        Raises:
+            ImportError: if pandas is missing.
+        """
+        try:
+            from pandas import DataFrame, Index
+        except ImportError as error:
+            raise ImportError('to_frame needs pandas: pip install "fusecomp[report]"') from error
+        rows: dict[str, dict[str, float]] = {
+            name: {"queries": len(found.task.queries), "gallery images": len(found.task.gallery)}
+            for name, found in self.ranking.items()
+        }
+        for name, value in self.metrics.items():
+            group, _, metric = name.rpartition("/")
+            if group in rows:
+                rows[group][f"{metric} (%)"] = value
+        return DataFrame(list(rows.values()), index=Index(list(rows), name="task"))
 
     def cells(self) -> list[list[str]]:
         """The table that is printed: a head with the tasks, then one row a metric."""

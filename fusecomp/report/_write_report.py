@@ -3,7 +3,6 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,8 +11,9 @@ from fusecomp._core.files import open_atomic
 from fusecomp._core.strict_json import parse_json, write_json
 from fusecomp.evaluation import Evaluation
 from fusecomp.report._ablation_table import ablation_table
-from fusecomp.report._given import require_dataset
+from fusecomp.report._figure import font_families
 from fusecomp.report._sheets import contact_sheet, retrieval_sheet
+from fusecomp.report._small_image import require_dataset
 from fusecomp.types import Dataset
 
 __all__ = ["write_report"]
@@ -21,7 +21,7 @@ __all__ = ["write_report"]
 _SHEET = "triplets.png"
 _TRIPLETS, _QUERIES = 12, 10
 _LONGEST_NAME = 80
-# Stand in metrics.json beside the settings.
+# Written into metrics.json next to the settings.
 _RESERVED = ("protocol", "metrics")
 
 
@@ -33,29 +33,31 @@ def write_report(
     title: str,
     note: str = "",
     settings: Mapping[str, object] | None = None,
+    font: str | Path | None = None,
 ) -> None:
     """Write evaluations of one protocol into a folder: numbers, a page, sheets of images.
 
     The folder gets ``metrics.json``, ``evaluation.npz`` (the last row's whole ranking, for
     ``fusecomp compare``), ``report.md`` with the table, ``triplets.png`` (a few
     queries) and ``results-TASK.png`` for each task (what some queries found by the last row), or
-    ``results.png`` where the only task has no name. In file names, ``-`` stands for all of a task's
-    name but letters, digits, ``-`` and ``_``, and a number behind names that would be equal.
+    ``results.png`` where the only task has no name. In file names, ``-`` replaces all of a task's
+    name but letters, digits, ``-`` and ``_``, and a number follows names that would be equal.
 
     Args:
         rows: name -> evaluation, such as ``training.ablation(...).evaluations``.
-        dataset: the one that was evaluated; knows where the images lie.
+        dataset: the one that was evaluated; knows where the images are.
         folder: is made if it is missing.
         title: the headline of the page.
         note: a paragraph for the page, such as what the numbers do not compare with.
         settings: what else to keep with the numbers, as JSON has it, such as ``{"seed": 0}``;
             numbers and arrays of NumPy are taken as well.
+        font: as in ``retrieval_sheet``.
 
     Raises:
-        ImportError: if Pillow is missing.
+        ImportError: if matplotlib or Pillow is missing.
         TypeError: if an argument is something else, as when they are swapped.
-        ValueError: if there is no row, protocols or metrics differ, or a setting is called
-            "protocol" or "metrics" or is nothing that JSON has.
+        ValueError: if there is no row, protocols or metrics differ, there is no such font, or a
+            setting is called "protocol" or "metrics" or is nothing that JSON has.
         OSError: if writing fails.
     """
     table = str(ablation_table(rows))
@@ -65,30 +67,32 @@ def write_report(
     as_text("note", note)
     settings = {} if settings is None else settings
     plain = _plain_settings(settings)
+    font_families(font)  # raises before anything is written
     *_, last = rows.values()
     metrics = {name: dict(evaluation) for name, evaluation in rows.items()}
-    numbers = {"protocol": dict(last.protocol), **plain, "metrics": metrics}
-    sheets = _sheet_names(last.ranking)
     about = "; ".join(f"{name} {value}" for name, value in settings.items())
-    write_json(folder / "metrics.json", numbers)
+    sheets = _sheet_names(last.ranking)
+    write_json(
+        folder / "metrics.json", {"protocol": dict(last.protocol), **plain, "metrics": metrics}
+    )
     last.save(folder / "evaluation.npz")
     with open_atomic(folder / "report.md") as file:
-        page = _page(title, about, note, table, sheets)
-        file.write(page.encode(errors="backslashreplace"))
+        parts = filter(None, (f"# {title}", about, note, table, _links(sheets)))
+        file.write(("\n\n".join(parts) + "\n").encode(errors="backslashreplace"))
     queries = dataset.triplets()
-    some = [queries[place] for place in _spread(len(queries), _TRIPLETS)]
-    contact_sheet(some, dataset, folder / _SHEET)
+    some = [queries[position] for position in _spread(len(queries), _TRIPLETS)]
+    contact_sheet(some, dataset, folder / _SHEET, font=font)
     for task, name in sheets.items():
         ranking = last.ranking[task]
         chosen = _spread(len(ranking.task.queries), _QUERIES)
-        retrieval_sheet(ranking, dataset, folder / name, chosen)
+        retrieval_sheet(ranking, dataset, folder / name, chosen, font=font)
 
 
-def _plain_settings(settings: Any) -> dict[str, Any]:
-    """The settings as they come back from JSON."""
+def _plain_settings(settings: object) -> dict[str, object]:
+    """Return the settings as they come back from JSON."""
     if not isinstance(settings, Mapping):
         raise TypeError(f"settings must be a mapping, got {shown(settings)}")
-    plain = {}
+    plain: dict[str, object] = {}
     for name, value in settings.items():
         if not isinstance(name, str) or name in _RESERVED:
             raise ValueError(
@@ -106,14 +110,14 @@ def _plain_settings(settings: Any) -> dict[str, Any]:
     return plain
 
 
-def _without_numpy(value: Any) -> Any:
+def _without_numpy(value: object) -> object:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is unknown to JSON")
 
 
 def _sheet_names(tasks: Iterable[str]) -> dict[str, str]:
-    """The file of each task: within the folder, and never that of another one."""
+    """Return a file name for each task: within the folder, and never that of another one."""
     names: dict[str, str] = {}
     # Some file systems take upper and lower case for the same.
     taken: set[str] = set()
@@ -126,20 +130,15 @@ def _sheet_names(tasks: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def _page(title: str, about: str, note: str, table: str, sheets: Mapping[str, str]) -> str:
+def _links(sheets: Mapping[str, str]) -> str:
     titles = {task: re.sub(r"[\\\[\]]", r"\\\g<0>", " ".join(task.split())) for task in sheets}
     links = ", ".join(f"[{titles[task] or 'all'}]({file})" for task, file in sheets.items())
-    parts = [
-        f"# {title}",
-        about,
-        note,
-        table,
+    return (
         f"Some triplets: [{_SHEET}]({_SHEET}). What the last row found: {links}. A number is a "
-        "cosine, a green frame the target; where it is not shown, its rank is below the text.",
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        "cosine, a green frame the target; where it is not shown, its rank is below the text."
+    )
 
 
-def _spread(count: int, most: int) -> range:
-    """At most so many positions, evenly from all."""
-    return range(0, count, max(1, count // most))[:most]
+def _spread(count: int, limit: int) -> range:
+    """Return at most ``limit`` positions, spread evenly over all."""
+    return range(0, count, max(1, count // limit))[:limit]

@@ -1,11 +1,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fusecomp._core.checks import as_path, shown
 from fusecomp._core.files import open_regular, reading
 from fusecomp._core.strict_json import parse_json
-from fusecomp.report._plot import new_figure, plain, print_protocol, save_figure
+from fusecomp.report._figure import BLACK, decorate, font_families, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,78 +19,92 @@ _Record = Mapping[str, float]
 
 
 def training_curves(
-    log: str | Path, path: str | Path, protocol: Mapping[str, str] | None = None
+    log: str | Path,
+    path: str | Path,
+    protocol: Mapping[str, str] | None = None,
+    *,
+    font: str | Path | None = None,
 ) -> None:
     """Draw loss, metrics, gradient norm and learning rate of a training by epoch, as a PNG.
 
-    Of the validation's metrics it draws those over all tasks; the best epoch of each is marked.
+    The metrics are those of the validation over all tasks; the best epoch of each is marked.
 
     Args:
         log: the ``log.jsonl`` of a run, or its workdir.
         path: the PNG, written atomically.
         protocol: of the validation set, to be printed below; the log does not hold it.
+        font: as in ``retrieval_sheet``.
 
     Raises:
         ImportError: if matplotlib is missing.
         FileNotFoundError: if there is no log.
         TypeError: if the protocol is no mapping.
-        ValueError: if log or path are no paths, or the log is empty or no log of a training; the
-            message names the line.
+        ValueError: if log or path are no paths, there is no such font, or the log is empty or no
+            log of a training; the message names the line.
     """
     log, path = as_path("log", log), as_path("path", path)
     if not isinstance(protocol, Mapping | None):
         raise TypeError(f"protocol must be a mapping, got {shown(protocol)}")
+    families = font_families(font)
     records = _read(log / "log.jsonl" if log.is_dir() else log)
-    figure = new_figure(9, 6)
+    figure = new_figure(9, 6, layout="constrained")
     (loss, metrics), (norm, rate) = figure.subplots(2, 2)
     for axes, (name, title) in zip((loss, norm, rate), _PANELS.items(), strict=True):
-        epochs, values = _series(records, name)
-        axes.plot(epochs, values, color="#1f2937", linewidth=1.2, **_marker(epochs))
-        axes.set_title(title, fontsize=10, loc="left")
+        _plot(axes, *_series(records, name))
+        _label(axes, title)
     norm.set_ylim(bottom=0)
     rate.set_ylim(bottom=0)
     _draw_metrics(metrics, records)
-    for axes in (loss, metrics, norm, rate):
-        axes.set_xlabel("epoch", fontsize=8)
-        axes.grid(alpha=0.25, linewidth=0.5)
-        plain(axes)
-    print_protocol(figure, protocol or {})
-    save_figure(figure, path)
+    handles, labels = metrics.get_legend_handles_labels()
+    # Above the panels, where it hides no line.
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=7, frameon=False)
+    for axes in figure.axes:
+        axes.set_xlim(records[0]["epoch"] - 0.5, records[-1]["epoch"] + 0.5)
+    save_figure(figure, path, families, protocol)
 
 
 def _draw_metrics(axes: "Axes", records: Sequence[_Record]) -> None:
-    axes.set_title("validation, per cent", fontsize=10, loc="left")
-    names = _metric_names(records)
-    for name in names:
+    from matplotlib import colormaps
+
+    _label(axes, "validation, per cent")
+    names = dict.fromkeys(name for record in records for name in record if name not in _NO_METRICS)
+    # A metric with another task's name before it is that task's alone.
+    over_all = [name for name in names if "/" not in name or name.startswith("mean/")]
+    for number, name in enumerate(over_all):
+        # The ten usual colours, then their lighter ones.
+        colour = colormaps["tab20"](2 * number % 20 + number // 10 % 2)
         epochs, values = _series(records, name)
-        (line,) = axes.plot(epochs, values, linewidth=1.2, **_marker(epochs))
+        _plot(axes, epochs, values, colour)
         best = max(range(len(values)), key=values.__getitem__)
         label = f"{name}: {values[best]:.2f} in epoch {epochs[best]:g}"
-        axes.plot(
-            epochs[best], values[best], "o", markersize=5, color=line.get_color(), label=label
-        )
-    if names:
-        for text in axes.legend(fontsize=7, frameon=False).get_texts():
-            text.set_parse_math(False)
-    else:
+        axes.plot(epochs[best], values[best], "o", markersize=5, color=colour, label=label)
+    if not over_all:
         axes.text(0.5, 0.5, "no validation", ha="center", transform=axes.transAxes, fontsize=9)
 
 
-def _metric_names(records: Sequence[_Record]) -> list[str]:
-    """The metrics over all tasks."""
-    names = dict.fromkeys(name for record in records for name in record if name not in _NO_METRICS)
-    return [name for name in names if "/" not in name or name.startswith("mean/")]
+def _plot(
+    axes: "Axes",
+    epochs: Sequence[float],
+    values: Sequence[float],
+    colour: str | tuple[float, ...] = BLACK,
+) -> None:
+    # A line through one point is invisible.
+    marker = "o" if len(epochs) == 1 else ""
+    axes.plot(epochs, values, color=colour, linewidth=1.2, marker=marker, markersize=3)
+
+
+def _label(axes: "Axes", title: str) -> None:
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_xlabel("epoch", fontsize=8)
+    axes.locator_params(axis="x", integer=True)
+    axes.grid(alpha=0.25, linewidth=0.5)
+    decorate(axes)
 
 
 def _series(records: Sequence[_Record], name: str) -> tuple[list[float], list[float]]:
-    """The epochs that have a value, and the values."""
+    """Return the epochs that have a value, and the values."""
     having = [record for record in records if name in record]
     return [record["epoch"] for record in having], [record[name] for record in having]
-
-
-def _marker(epochs: Sequence[float]) -> dict[str, Any]:
-    # A line through one point is invisible.
-    return {"marker": "o", "markersize": 3} if len(epochs) == 1 else {}
 
 
 def _read(path: Path) -> list[_Record]:

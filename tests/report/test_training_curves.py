@@ -1,12 +1,12 @@
 """The curves of a training, from its log."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from fusecomp.report import training_curves
@@ -25,16 +25,15 @@ def write_log(folder: Path, records: Sequence[dict[str, float]]) -> Path:
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What is plotted: the data by label; the fixed panels have labels of matplotlib's own."""
-    axes = pytest.importorskip("matplotlib.axes", reason="needs the extra plots")
     seen: dict[str, Any] = {}
-    plot = axes.Axes.plot
+    plot = Axes.plot
 
     def recorded(self: Any, x: Any, y: Any, *arguments: Any, **options: Any) -> Any:
         label = options.get("label", f"{self.get_subplotspec().num1} {len(seen)}")
         seen[label] = (x, y)
         return plot(self, x, y, *arguments, **options)
 
-    monkeypatch.setattr(axes.Axes, "plot", recorded)
+    monkeypatch.setattr(Axes, "plot", recorded)
     return seen
 
 
@@ -68,18 +67,10 @@ def test_the_metrics_of_a_task_without_a_name_are_drawn_too(
 
 
 def test_a_training_without_validation_and_with_a_protocol(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs the extra plots")
     log = write_log(tmp_path, [record(1), record(2)])
     training_curves(log, tmp_path / "new" / "a.png")
     training_curves(log, tmp_path / "new" / "b.png", protocol={"dataset": "toy"})
     assert (tmp_path / "new/a.png").read_bytes() != (tmp_path / "new/b.png").read_bytes()
-
-
-def test_names_are_text_not_formulas(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs the extra plots")
-    log = write_log(tmp_path, [{**record(1), r"$\foo$": 3.0}])
-    training_curves(log, tmp_path / "curves.png", protocol={"dataset": r"$\foo$.csv"})
-    assert (tmp_path / "curves.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -106,13 +97,4 @@ def test_what_is_no_log_is_named(tmp_path: Path, content: str, message: str) -> 
 
 def test_no_log(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no log .*log\.jsonl; a training with a workdir"):
-        training_curves(tmp_path, tmp_path / "curves.png")
-
-
-def test_without_matplotlib_the_extra_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    write_log(tmp_path, [record(1)])
-    with pytest.raises(ImportError, match=r"fusecomp\[plots\]"):
         training_curves(tmp_path, tmp_path / "curves.png")
