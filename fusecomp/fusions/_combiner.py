@@ -9,7 +9,7 @@ from fusecomp._core.checks import as_path, number, whole_number
 from fusecomp._core.files import read_tensors, write_tensors
 from fusecomp._core.similarity import normalize
 from fusecomp._core.weights import check_weights, without_wrappers
-from fusecomp.fusions._features import check_one_width
+from fusecomp.fusions._features import check_inputs
 
 __all__ = ["Combiner"]
 
@@ -63,10 +63,10 @@ class Combiner(nn.Module):
         super().__init__()
         self.dim = dim = whole_number("dim", dim, 1)
         projection_dim = 4 * dim if projection_dim is None else projection_dim
-        projection_dim = whole_number("projection_dim", projection_dim, 1)
+        self.projection_dim = projection_dim = whole_number("projection_dim", projection_dim, 1)
         hidden_dim = 8 * dim if hidden_dim is None else hidden_dim
-        hidden_dim = whole_number("hidden_dim", hidden_dim, 1)
-        dropout = number("dropout", dropout, 0, 1)
+        self.hidden_dim = hidden_dim = whole_number("hidden_dim", hidden_dim, 1)
+        self.dropout = dropout = number("dropout", dropout, 0, 1)
         # The names of the layers are those of the published checkpoints.
         self.text_projection_layer = nn.Linear(dim, projection_dim)
         self.image_projection_layer = nn.Linear(dim, projection_dim)
@@ -97,25 +97,10 @@ class Combiner(nn.Module):
         return gate
 
     def _joint(self, image: Tensor, text: Tensor) -> Tensor:
-        check_one_width(self, image, text)
-        if image.shape[1] != self.dim:
-            raise ValueError(f"this Combiner has dim={self.dim}, got features {list(image.shape)}")
-        self._require_one_dtype(image)
+        check_inputs(self, image, text, self.dim)
         projected = (self.text_projection_layer(text), self.image_projection_layer(image))
         joint: Tensor = self.relu_dropout(torch.cat(projected, dim=-1))
         return joint
-
-    def _require_one_dtype(self, image: Tensor) -> None:
-        weight = next(self.parameters(), image)  # quantised, it has none
-        if weight.device != image.device:
-            raise ValueError(
-                f"this Combiner is on {weight.device} and image on {image.device}: move both to one"
-            )
-        if weight.dtype != image.dtype and not torch.is_autocast_enabled(image.device.type):
-            raise ValueError(
-                f"this Combiner's weights are {weight.dtype} and image is {image.dtype}: bring "
-                "both to one dtype, as ComposedEncoder.compose does"
-            )
 
     @classmethod
     def from_clip4cir(cls, path: str | Path) -> Self:
