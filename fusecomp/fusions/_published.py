@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from fusecomp._core.weights import check_weights, without_wrappers
+from fusecomp._core.weights import check_weights, kind_of, without_wrappers
 
 __all__ = ["PublishedWeights"]
 
@@ -39,12 +39,12 @@ class PublishedWeights:
         }
 
     def shape(self, name: str, axes: int = 2) -> tuple[int, ...]:
-        """Return the shape of a weight; ValueError if it is missing or has other axes."""
+        """Return the shape of a weight; ValueError unless it is there, dense, with these axes."""
         if name not in self._weights:
-            raise ValueError(f"{self._where}: {name!r} is missing")
+            raise ValueError(f"{self._where}: missing {name!r}")
         weight = self._weights[name]
-        if not isinstance(weight, Tensor) or weight.ndim != axes:
-            got = list(weight.shape) if isinstance(weight, Tensor) else type(weight).__name__
+        if (kind := kind_of(weight)) != "dense" or weight.ndim != axes:
+            got = list(weight.shape) if kind == "dense" else kind
             raise ValueError(f"{self._where}: {name!r} must have {axes} axes, got {got}")
         return tuple(weight.shape)
 

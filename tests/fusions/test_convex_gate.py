@@ -51,7 +51,7 @@ def test_dropout_acts_in_two_places_in_training_only() -> None:
     fusion = small(dropout=0.25)
     for module in fusion.modules():
         if isinstance(module, nn.Dropout):
-            module.register_forward_hook(lambda m, _, __: seen.append(m.p))  # type: ignore[arg-type, return-value]
+            module.register_forward_hook(lambda m, _, __: seen.append(m.p))
     image, text = torch.randn(2, 8, 5, dtype=torch.float64)
     assert torch.equal(fusion(image, text), fusion(image, text))
     assert seen == [0.25] * 4

@@ -69,8 +69,8 @@ def test_the_slope_of_rtic_is_that_of_its_activation() -> None:
 
 def linear(layer: nn.Linear, x: list[float]) -> list[float]:
     return [
-        float(b) + sum(float(w) * v for w, v in zip(row, x, strict=True))
-        for row, b in zip(layer.weight, layer.bias, strict=True)
+        b + sum(w * v for w, v in zip(row, x, strict=True))
+        for row, b in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)
     ]
 
 
