@@ -168,13 +168,25 @@ def pretrain(
 
 def score(encoder: Encoder, val: Benchmark, args: argparse.Namespace) -> Ablation:
     """A published Combiner beside Sum, without training."""
-    combiner = fc.Combiner.from_clip4cir(args.combiner_checkpoint).to(args.device)
+    combiner = read_combiner(args.combiner_checkpoint).to(args.device)
     cached = fc.CachedEncoder.build(encoder, val)
     rows = {
         name: fc.evaluate(fc.ComposedEncoder(cached, fusion), val)
         for name, fusion in (("Sum", fc.Sum()), ("Combiner", combiner))
     }
     return Ablation(rows, fc.ComposedEncoder(encoder, combiner))
+
+
+def read_combiner(path: Path) -> fc.Combiner:
+    """The fusion of a published checkpoint ``{"epoch": ..., "Combiner": weights}``."""
+    try:
+        # Of what pickle can hold, tensors alone are read: no code of the file runs.
+        weights = torch.load(path, map_location="cpu", weights_only=True)["Combiner"]
+        return fc.Combiner.from_published(weights)
+    except OSError:
+        raise
+    except Exception as error:  # pickle's and torch's are of many kinds
+        raise ValueError(f"{path} is no published Combiner: {error}") from error
 
 
 def report_missing(dataset: Benchmark) -> None:

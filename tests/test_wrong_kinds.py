@@ -406,8 +406,6 @@ PATHS: dict[str, Call] = {
     "folder of ComposedEncoder.load": lambda v: fc.ComposedEncoder.load(v, CACHED, fc.Sum()),
     "path of CachedEncoder.save": lambda v: CACHED.save(v),
     "path of CachedEncoder.load": lambda v: fc.CachedEncoder.load(v),
-    "path of from_clip4cir": lambda v: fc.Combiner.from_clip4cir(v),
-    "path of save_clip4cir": lambda v: fc.Combiner(2).save_clip4cir(v),
     "path of OpenClipEncoder.from_clip4cir": lambda v: OpenClipEncoder.from_clip4cir(v),
     "path of OpenClipEncoder.save_clip4cir": lambda v: OPEN_CLIP.save_clip4cir(v),
     "workdir of TwoStageTrainer": lambda v: in_stages(workdir=0 if v is None else v),

@@ -1,15 +1,14 @@
 from collections import OrderedDict
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from fusecomp._core.checks import as_path, number, whole_number
-from fusecomp._core.files import read_tensors, write_tensors
+from fusecomp._core.checks import number, whole_number
 from fusecomp._core.similarity import normalize
-from fusecomp._core.weights import check_weights, without_wrappers
-from fusecomp.fusions._features import check_one_width
+from fusecomp.fusions._features import check_inputs
+from fusecomp.fusions._published import PublishedWeights
 
 __all__ = ["Combiner"]
 
@@ -97,59 +96,31 @@ class Combiner(nn.Module):
         return gate
 
     def _joint(self, image: Tensor, text: Tensor) -> Tensor:
-        check_one_width(self, image, text)
-        if image.shape[1] != self.dim:
-            raise ValueError(f"this Combiner has dim={self.dim}, got features {list(image.shape)}")
-        self._require_one_dtype(image)
+        check_inputs(self, image, text, self.dim)
         projected = (self.text_projection_layer(text), self.image_projection_layer(image))
         joint: Tensor = self.relu_dropout(torch.cat(projected, dim=-1))
         return joint
 
-    def _require_one_dtype(self, image: Tensor) -> None:
-        weight = next(self.parameters(), image)  # quantised, it has none
-        if weight.device != image.device:
-            raise ValueError(
-                f"this Combiner is on {weight.device} and image on {image.device}: move both to one"
-            )
-        if weight.dtype != image.dtype and not torch.is_autocast_enabled(image.device.type):
-            raise ValueError(
-                f"this Combiner's weights are {weight.dtype} and image is {image.dtype}: bring "
-                "both to one dtype, as ComposedEncoder.compose does"
-            )
-
     @classmethod
-    def from_clip4cir(cls, path: str | Path) -> Self:
-        """Build a Combiner from a published checkpoint ``{"epoch": ..., "Combiner": weights}``.
+    def from_published(cls, weights: Mapping[str, Tensor], dropout: float = 0.5) -> Self:
+        """Build a Combiner from a state dict of CLIP4Cir, which its checkpoints hold.
 
-        All sizes are taken from the weights; ``module.`` before every name, as DataParallel
-        writes it, is left out. Weights keep their dtype: half precision must be widened by
-        ``.float()`` to be trained.
+        ``torch.load("combiner.pt", weights_only=True)["Combiner"]`` reads it, and runs no code of
+        the file. All sizes are taken from the weights. They keep their dtype: half precision must
+        be widened by ``.float()`` to be trained.
+
+        Args:
+            weights: by their published names, which are ours too.
+            dropout: as above; weights cannot tell it.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if the file is torn, unsafe, or holds no Combiner, or one with NaN.
+            TypeError: if weights are no mapping.
+            ValueError: naming a weight that is missing, unknown, ill-shaped or not finite.
         """
-        weights = read_tensors(as_path("path", path)).get("Combiner")
-        if not isinstance(weights, dict):
-            raise ValueError(f'{path} holds no "Combiner" weights: not a published checkpoint')
-        weights, where = without_wrappers(weights), f"{path} holds no complete Combiner"
-        try:
-            projection_dim, dim = weights["text_projection_layer.weight"].shape
-            widest = weights["combiner_layer.weight"]
-            sizes = dim, projection_dim, widest.shape[0]
-            with torch.device("meta"):
-                expected = cls(*sizes).state_dict()
-        except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"{where}: {error}") from error
-        check_weights(where, weights, expected)
-        combiner = cls(*sizes).to(widest.dtype)
-        combiner.load_state_dict(weights)
-        return combiner
-
-    def save_clip4cir(self, path: str | Path, epoch: int = 0) -> None:
-        """Write a checkpoint that the published code loads."""
-        weights = {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
-        write_tensors(as_path("path", path), {"epoch": epoch, "Combiner": weights})
+        published = PublishedWeights("Combiner", weights)
+        projection_dim, dim = published.shape("text_projection_layer.weight")
+        hidden_dim, _ = published.shape("combiner_layer.weight")
+        return published.load_into(lambda: cls(dim, projection_dim, hidden_dim, dropout))
 
 
 class _ReluDropout(nn.Dropout):

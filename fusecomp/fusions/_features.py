@@ -1,8 +1,11 @@
-from torch import Tensor, nn
+"""Checks of what a fusion takes: shapes and dtypes alone, as they run at every call."""
 
-from fusecomp._core.tensors import check_features, check_pair
+from torch import Tensor, is_autocast_enabled, nn
 
-__all__ = ["check_one_width"]
+from fusecomp._core.checks import number
+from fusecomp._core.tensors import check_alike, check_features, check_pair
+
+__all__ = ["as_share", "check_batchnorm", "check_dtype", "check_inputs", "check_one_width"]
 
 
 def check_one_width(fusion: nn.Module, image: Tensor, text: Tensor) -> None:
@@ -16,3 +19,67 @@ def check_one_width(fusion: nn.Module, image: Tensor, text: Tensor) -> None:
             "DualEncoder(..., dim=D) brings both to one, or take a fusion that accepts both widths"
         )
     check_pair(image, text, ("image", "text"))
+
+
+def check_inputs(
+    fusion: nn.Module, image: Tensor, text: Tensor, dim: int, text_dim: int | None = None
+) -> None:
+    """Raise ValueError unless these are features that a fusion with weights can take.
+
+    Args:
+        fusion: has weights of one dtype on one device, which must be those of the features.
+        image: [B, dim].
+        text: [B, text_dim].
+        dim: the width of the image features.
+        text_dim: the width of the text features; None for a fusion that needs one width.
+    """
+    name = type(fusion).__name__
+    if text_dim is None:
+        check_one_width(fusion, image, text)
+        if image.shape[1] != dim:
+            raise ValueError(f"this {name} has dim={dim}, got features {list(image.shape)}")
+    else:
+        check_features(image, "image")
+        check_features(text, "text")
+        if (image.shape[1], text.shape[1]) != (dim, text_dim) or len(image) != len(text):
+            raise ValueError(
+                f"this {name} needs image [B, {dim}] and text [B, {text_dim}], got image "
+                f"{list(image.shape)} and text {list(text.shape)}"
+            )
+        check_alike(image, text, ("image", "text"))
+    check_dtype(fusion, image)
+
+
+def check_dtype(fusion: nn.Module, image: Tensor) -> None:
+    """Raise ValueError unless the weights are on the features' device, in their dtype.
+
+    Autocast may change the dtype.
+    """
+    name = type(fusion).__name__
+    weight = next(fusion.parameters(), image)  # quantised, it has none
+    if weight.device != image.device:
+        raise ValueError(
+            f"this {name} is on {weight.device} and image on {image.device}: move both to one"
+        )
+    if weight.dtype != image.dtype and not is_autocast_enabled(image.device.type):
+        raise ValueError(
+            f"this {name}'s weights are {weight.dtype} and image is {image.dtype}: bring "
+            "both to one dtype, as ComposedEncoder.compose does"
+        )
+
+
+def check_batchnorm(fusion: nn.Module, image: Tensor) -> None:
+    """Raise ValueError on a single row in training mode, which has no variance."""
+    if fusion.training and len(image) < 2:
+        raise ValueError(
+            f"{type(fusion).__name__} has BatchNorm, which needs 2 rows at least in training mode, "
+            f"got image {list(image.shape)}: take a larger batch, or call .eval() to query"
+        )
+
+
+def as_share(name: str, value: object) -> float:
+    """Return the value as a float; ValueError unless it is a number in [0, 1]."""
+    share = number(name, value)
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} must be in [0, 1], got {value!r}")
+    return share

@@ -57,7 +57,7 @@ def test_published_checkpoints_fill_the_files_of_the_server(
 ) -> None:
     torch.manual_seed(0)
     combiner = fc.Combiner(32, projection_dim=24, hidden_dim=40)
-    combiner.save_clip4cir(tmp_path / "combiner.pt")
+    torch.save({"epoch": 0, "Combiner": combiner.state_dict()}, tmp_path / "combiner.pt")
     clip = shared("parity/clip_resnet_checkpoint.pt")
     files = "--clip-checkpoint", clip, "--combiner-checkpoint", tmp_path / "combiner.pt"
     assert list(run(*files, "--submit")["metrics"]) == ["Sum", "Combiner"]

@@ -1,11 +1,13 @@
 """The full reproduction on the tiny published CLIPs, real annotations and generated images."""
 
 import json
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import experiment
 import fashioniq_repro
 import pytest
 import torch
@@ -56,7 +58,7 @@ def test_published_checkpoints_are_scored(
 ) -> None:
     torch.manual_seed(0)
     combiner = fc.Combiner(32, projection_dim=24, hidden_dim=40)
-    combiner.save_clip4cir(tmp_path / "combiner.pt")
+    torch.save({"epoch": 0, "Combiner": combiner.state_dict()}, tmp_path / "combiner.pt")
     clip = shared("parity/clip_vit_checkpoint.pt")
     results = run("--clip-checkpoint", clip, "--combiner-checkpoint", tmp_path / "combiner.pt")
     assert list(results["metrics"]) == ["Sum", "Combiner"]
@@ -104,3 +106,27 @@ def test_weights_of_another_backbone_are_named(run: Any, shared: Shared) -> None
     weights = shared("parity/clip_vit_checkpoint.pt")
     with pytest.raises(ValueError, match=r"checkpoint\.pt does not fit RN50-quickgelu"):
         run("--backbone", "RN50-quickgelu", "--weights", weights)
+
+
+@pytest.mark.parametrize("content", [{}, {"CLIP": {}}, {"Combiner": 3}, {"Combiner": {}}, [1]])
+def test_a_file_that_holds_no_combiner_is_named(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "combiner.pt"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=f"^{path} is no published Combiner: "):
+        experiment.read_combiner(path)
+
+
+def test_code_in_a_file_of_a_combiner_is_refused_not_run(tmp_path: Path) -> None:
+    path, victim = tmp_path / "combiner.pt", tmp_path / "victim"
+    torch.save({"epoch": Hostile(victim), "Combiner": {}}, path)
+    with pytest.raises(ValueError, match=f"^{path} is no published Combiner: "):
+        experiment.read_combiner(path)
+    assert not victim.exists()
+
+
+class Hostile:
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.victim),)

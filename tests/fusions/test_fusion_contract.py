@@ -10,37 +10,40 @@ import numpy as np
 import pytest
 import torch
 from raising import own_error
+from small_fusions import DIM, MAKE, TEXT_DIM
 from torch import Tensor, nn
+from toy import assert_same
 
 import fusecomp as fc
 from fusecomp import fusions
 from fusecomp._core.identity import settings
 
-DIM = 6
-
-# How a small one of each is made.
-MAKE: dict[str, Callable[[], nn.Module]] = {
-    "Combiner": lambda: fusions.Combiner(DIM, projection_dim=5, hidden_dim=7),
-    "Sum": lambda: fusions.Sum(),
-}
-BAD = {
-    "unequal rows": (torch.ones(2, DIM), torch.ones(3, DIM)),
-    "unequal widths": (torch.ones(2, DIM), torch.ones(2, DIM + 1)),
-    "one vector": (torch.ones(DIM), torch.ones(DIM)),
-    "three axes": (torch.ones(2, 1, DIM), torch.ones(2, 1, DIM)),
-    "unequal ranks": (torch.ones(2, DIM), torch.ones(DIM)),
-    "unequal dtypes": (torch.ones(2, DIM), torch.ones(2, DIM).double()),
-    "no rows": (torch.ones(0, DIM), torch.ones(0, DIM)),
-    "no columns": (torch.ones(2, 0), torch.ones(2, 0)),
-    "integers": (torch.ones(2, DIM).long(), torch.ones(2, DIM).long()),
-    "complex numbers": (torch.ones(2, DIM) * 1j, torch.ones(2, DIM) * 1j),
-    "eight bits": (torch.ones(2, DIM).to(torch.float8_e4m3fn),) * 2,
-    "sparse": (torch.eye(DIM).to_sparse(), torch.eye(DIM).to_sparse()),
-    "sparse rows": (torch.eye(DIM), torch.eye(DIM).to_sparse()),
-    "unequal devices": (torch.ones(2, DIM), torch.ones(2, DIM, device="meta")),
+# A row of negative numbers alone gets no gradient through the ReLU that they begin with.
+RELU_FIRST = ("Concat", "TIRG")
+# By the width of the texts that a fusion takes.
+BAD: dict[str, Callable[[int], tuple[Tensor, Tensor]]] = {
+    "unequal rows": lambda width: (torch.ones(2, DIM), torch.ones(3, width)),
+    "another width of texts": lambda width: (torch.ones(2, DIM), torch.ones(2, width + 1)),
+    "another width of images": lambda width: (torch.ones(2, DIM + 1), torch.ones(2, width)),
+    "one vector": lambda width: (torch.ones(DIM), torch.ones(width)),
+    "three axes": lambda width: (torch.ones(2, 1, DIM), torch.ones(2, 1, width)),
+    "unequal ranks": lambda width: (torch.ones(2, DIM), torch.ones(width)),
+    "unequal dtypes": lambda width: (torch.ones(2, DIM), torch.ones(2, width).double()),
+    "no rows": lambda width: (torch.ones(0, DIM), torch.ones(0, width)),
+    "no columns": lambda width: (torch.ones(2, 0), torch.ones(2, 0)),
+    "integers": lambda width: (torch.ones(2, DIM).long(), torch.ones(2, width).long()),
+    "complex numbers": lambda width: (torch.ones(2, DIM) * 1j, torch.ones(2, width) * 1j),
+    "eight bits": lambda width: (eight_bits(DIM), eight_bits(width)),
+    "sparse": lambda width: (torch.eye(DIM).to_sparse(), torch.ones(DIM, width).to_sparse()),
+    "sparse rows": lambda width: (torch.eye(DIM), torch.ones(DIM, width).to_sparse()),
+    "unequal devices": lambda width: (torch.ones(2, DIM), torch.ones(2, width, device="meta")),
 }
 
-every_fusion = pytest.mark.parametrize("name", fusions.__all__)
+every_fusion = pytest.mark.parametrize("name", MAKE)
+
+
+def eight_bits(width: int) -> Tensor:
+    return torch.ones(2, width).to(torch.float8_e4m3fn)
 
 
 def make(name: str, seed: int = 0) -> nn.Module:
@@ -48,13 +51,20 @@ def make(name: str, seed: int = 0) -> nn.Module:
     return MAKE[name]().eval()
 
 
-def features(rows: int = 4, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    image, text = torch.randn(2, rows, DIM, generator=torch.Generator().manual_seed(1)).to(dtype)
+def text_width(name: str) -> int:
+    return TEXT_DIM if name.endswith("two widths") else DIM
+
+
+def features(name: str, rows: int = 4, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    image, text = (
+        torch.randn(rows, width, generator=generator).to(dtype) for width in (DIM, text_width(name))
+    )
     return image.requires_grad_(), text.requires_grad_()
 
 
 def test_every_fusion_is_held_to_the_contract() -> None:
-    assert sorted(MAKE) == sorted(fusions.__all__)
+    assert {name.partition(",")[0] for name in MAKE} == set(fusions.__all__)
 
 
 @every_fusion
@@ -67,7 +77,7 @@ def test_every_fusion_is_held_to_the_contract() -> None:
 def test_shape_and_dtype_stay_and_the_length_is_one(
     name: str, rows: int, dtype: torch.dtype, tolerance: float
 ) -> None:
-    image, text = features(rows, dtype)
+    image, text = features(name, rows, dtype)
     query = make(name).to(dtype)(image, text)
     assert query.shape == (rows, DIM)
     assert query.dtype == dtype
@@ -77,12 +87,13 @@ def test_shape_and_dtype_stay_and_the_length_is_one(
 
 @every_fusion
 def test_gradients_reach_both_inputs_and_every_weight(name: str) -> None:
-    module, (image, text) = make(name), features(16)
+    module, (image, text) = make(name), features(name, 16)
     (module(image, text) * torch.randn(16, DIM)).sum().backward()
     for tensor in (image, text):
         assert tensor.grad is not None
         assert tensor.grad.isfinite().all()
-        assert tensor.grad.any(dim=1).all()
+        assert tensor.grad.any(dim=0).all()
+        assert tensor.grad.any(dim=1).all() or name.partition(",")[0] in RELU_FIRST
     for weight in module.parameters():
         assert weight.grad is not None
         assert weight.grad.any()
@@ -90,7 +101,7 @@ def test_gradients_reach_both_inputs_and_every_weight(name: str) -> None:
 
 @every_fusion
 def test_a_row_knows_nothing_of_the_rows_around_it(name: str) -> None:
-    module, (image, text) = make(name), features(8)
+    module, (image, text) = make(name), features(name, 8)
     query, order = module(image, text), torch.randperm(8)
     torch.testing.assert_close(module(image[order], text[order]), query[order])
     torch.testing.assert_close(module(image[3:4], text[3:4]), query[3:4])
@@ -98,7 +109,7 @@ def test_a_row_knows_nothing_of_the_rows_around_it(name: str) -> None:
 
 @every_fusion
 def test_compiled_without_a_graph_break_it_is_the_same(name: str) -> None:
-    module, (image, text) = make(name), features()
+    module, (image, text) = make(name), features(name)
     torch._dynamo.reset()
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(image, text), module(image, text))
@@ -106,7 +117,7 @@ def test_compiled_without_a_graph_break_it_is_the_same(name: str) -> None:
 
 @every_fusion
 def test_gradients_are_those_of_finite_differences(name: str) -> None:
-    module, (image, text) = make(name).double(), features(2, torch.float64)
+    module, (image, text) = make(name).double(), features(name, 2, torch.float64)
     assert torch.autograd.gradcheck(module, (image, text))
 
 
@@ -114,7 +125,36 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
 def test_the_state_dict_holds_all_of_it(name: str) -> None:
     first, second = make(name, seed=0), make(name, seed=1)
     second.load_state_dict(first.state_dict())
-    assert torch.equal(first(*features()), second(*features()))
+    assert torch.equal(first(*features(name)), second(*features(name)))
+
+
+@every_fusion
+def test_the_arguments_are_kept_and_make_it_again(name: str) -> None:
+    first = make(name)
+    names = inspect.signature(type(first)).parameters.keys() - {"args", "kwargs"}
+    arguments = json.loads(json.dumps({argument: vars(first)[argument] for argument in names}))
+    again = type(first)(**arguments).eval()
+    assert repr(again) == repr(first)
+    again.load_state_dict(first.state_dict())
+    assert torch.equal(again(*features(name)), first(*features(name)))
+
+
+@every_fusion
+def test_evaluation_changes_nothing_and_training_counts(name: str) -> None:
+    module = make(name)
+    before = {n: tensor.clone() for n, tensor in module.state_dict().items()}
+    module(*features(name))
+    assert_same(dict(module.state_dict()), before)
+    module.train()(*features(name))
+    normed = {n for n, m in module.named_modules() if isinstance(m, nn.BatchNorm1d)}
+    counted = {n for n, tensor in module.state_dict().items() if not torch.equal(tensor, before[n])}
+    assert {n.rpartition(".")[0] for n in counted} == normed
+
+
+@pytest.mark.parametrize("name", [n for n in MAKE if "BatchNorm" in str(make(n))])
+def test_a_single_row_has_no_statistics_to_learn_from(name: str) -> None:
+    message = own_error(make(name).train(), *features(name, 1))
+    assert f"{name.partition(',')[0]} has BatchNorm, which needs 2 rows at least" in message
 
 
 @every_fusion
@@ -137,16 +177,16 @@ def test_a_saved_one_is_rebuilt_from_its_arguments(name: str, tmp_path: Path) ->
 @every_fusion
 @pytest.mark.parametrize("bad", BAD)
 def test_bad_input_is_refused(name: str, bad: str) -> None:
-    message = own_error(make(name), *BAD[bad])
+    message = own_error(make(name), *BAD[bad](text_width(name)))
     assert "image" in message or "text" in message
 
 
-@pytest.mark.parametrize("name", [n for n in fusions.__all__ if list(make(n).parameters())])
+@pytest.mark.parametrize("name", [n for n in MAKE if list(make(n).parameters())])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_features_of_another_dtype_than_the_weights_are_named(
     name: str, dtype: torch.dtype
 ) -> None:
-    module, pair = make(name), features(4, dtype)
+    module, pair = make(name), features(name, 4, dtype)
     message = own_error(module, *pair)
     assert f"weights are torch.float32 and image is {dtype}: bring both to one dtype" in message
     if dtype == torch.bfloat16:
@@ -161,15 +201,15 @@ def test_features_of_another_dtype_than_the_weights_are_named(
     ids=["numpy", "list"],
 )
 def test_what_is_no_tensor_is_named_with_the_way_out(name: str, given: Any, way_out: str) -> None:
-    module, image = make(name), features(2)[0]
-    for inputs, wrong in (((given, image), "image"), ((image, given), "text")):
+    module, (image, text) = make(name), features(name, 2)
+    for inputs, wrong in (((given, text), "image"), ((image, given), "text")):
         with pytest.raises(TypeError, match=rf"{wrong} must be a torch tensor.*{way_out}\("):
             module(*inputs)
 
 
 @every_fusion
 def test_a_gpu_gives_the_same(name: str, cuda: torch.device) -> None:
-    module, (image, text) = make(name).double(), features(16, torch.float64)
+    module, (image, text) = make(name).double(), features(name, 16, torch.float64)
     here = module(image, text)
     there = module.to(cuda)(image.to(cuda), text.to(cuda))
     torch.testing.assert_close(there.cpu(), here)

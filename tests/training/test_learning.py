@@ -192,8 +192,8 @@ def test_a_frozen_encoder_may_be_in_any_precision(tmp_path: Path, dtype: torch.d
 def test_a_published_combiner_in_half_precision_is_refused_until_it_is_widened(
     tmp_path: Path,
 ) -> None:
-    fc.Combiner(DIM).half().save_clip4cir(tmp_path / "combiner.pt")
-    model = fc.ComposedEncoder(encoder(), fc.Combiner.from_clip4cir(tmp_path / "combiner.pt"))
+    combiner = fc.Combiner.from_published(fc.Combiner(DIM).half().state_dict())
+    model = fc.ComposedEncoder(encoder(), combiner)
     with pytest.raises(ValueError, match=r"^fusion\.\S+ is torch\.float16 and would learn"):
         fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG)
     model.float()

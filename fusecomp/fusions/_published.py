@@ -1,0 +1,104 @@
+"""The state dict of a published module, read into a fusion of ours."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fusecomp._core.weights import check_weights, kind_of, without_wrappers
+
+__all__ = ["PublishedWeights"]
+
+_Fusion = TypeVar("_Fusion", bound=nn.Module)
+
+
+class PublishedWeights:
+    """Weights under the names that their authors gave them.
+
+    Args:
+        fusion: the name of the fusion that they are for, for messages.
+        weights: a state dict; ``module.`` before every name, as DataParallel writes it, is left
+            out.
+        elsewhere: names of weights that belong to another part, such as the loss; left out.
+
+    Raises:
+        TypeError: if the weights are no mapping.
+    """
+
+    def __init__(
+        self, fusion: str, weights: Mapping[str, Tensor], elsewhere: tuple[str, ...] = ()
+    ) -> None:
+        if not isinstance(weights, Mapping):
+            raise TypeError(f"weights must be a state dict, got {type(weights).__name__}")
+        self._where = f"these are no complete weights of a published {fusion}"
+        self._weights = {
+            name: tensor
+            for name, tensor in without_wrappers(weights).items()
+            if name not in elsewhere
+        }
+
+    def shape(self, name: str, axes: int = 2) -> tuple[int, ...]:
+        """Return the shape of a weight; ValueError unless it is there, dense, with these axes."""
+        if name not in self._weights:
+            raise ValueError(f"{self._where}: missing {name!r}")
+        weight = self._weights[name]
+        if (kind := kind_of(weight)) != "dense" or weight.ndim != axes:
+            got = list(weight.shape) if kind == "dense" else kind
+            raise ValueError(f"{self._where}: {name!r} must have {axes} axes, got {got}")
+        return tuple(weight.shape)
+
+    def count(self, beginning: str) -> int:
+        """Return the number of different parts of names behind this beginning."""
+        found = [name for name in map(str, self._weights) if name.startswith(beginning)]
+        return len({name[len(beginning) :].partition(".")[0] for name in found})
+
+    def keep_first(self, name: str, entries: int) -> None:
+        """Leave out the entries of a weight behind the first ones."""
+        self.shape(name, axes=1)
+        self._weights[name] = self._weights[name][:entries]
+
+    def load_into(
+        self, make: Callable[[], _Fusion], names: Mapping[str, str] | None = None
+    ) -> _Fusion:
+        """Make a fusion of these weights, in their dtype.
+
+        Args:
+            make: returns a fusion of the right sizes.
+            names: how published names begin, by the beginning of our own; None where they are
+                the same.
+
+        Raises:
+            ValueError: naming a weight that is missing, unknown, of another shape or kind, or
+                holds NaN or infinity.
+        """
+        try:
+            with torch.device("meta"):  # nothing is allocated before the shapes are checked
+                fusion = make()
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{self._where}: {error}") from error
+        own = {name: _published(name, names or {}) for name in fusion.state_dict()}
+        self._check_names(list(own.values()))
+        expected = {own[name]: tensor for name, tensor in fusion.state_dict().items()}
+        check_weights(self._where, self._weights, expected)
+        dtype = next(t.dtype for t in self._weights.values() if t.is_floating_point())
+        fusion = fusion.to_empty(device="cpu").to(dtype)
+        fusion.load_state_dict({name: self._weights[published] for name, published in own.items()})
+        return fusion
+
+    def _check_names(self, expected: list[str]) -> None:
+        missing = [name for name in expected if name not in self._weights]
+        unknown = [name for name in self._weights if name not in expected]
+        for problem, names in (("missing", missing), ("unknown", unknown)):
+            if names:
+                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+                raise ValueError(
+                    f"{self._where}: {problem} {', '.join(map(repr, names[:3]))}{more}"
+                )
+
+
+def _published(name: str, names: Mapping[str, str]) -> str:
+    for own, published in names.items():
+        if name.startswith(own):
+            return published + name.removeprefix(own)
+    return name

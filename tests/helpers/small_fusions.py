@@ -1,0 +1,34 @@
+"""A small one of every fusion."""
+
+from collections.abc import Callable
+
+from torch import nn
+from toy import DIM
+
+from fusecomp import fusions
+
+__all__ = ["DIM", "MAKE", "TEXT_DIM"]
+
+# The width of texts of a fusion that takes two.
+TEXT_DIM = 4
+
+# How small ones of each are made: the class, and where one of it is not enough, how it differs.
+MAKE: dict[str, Callable[[], nn.Module]] = {
+    "Combiner": lambda: fusions.Combiner(DIM, projection_dim=5, hidden_dim=7),
+    "Concat": lambda: fusions.Concat(DIM),
+    "Concat, two widths": lambda: fusions.Concat(DIM, TEXT_DIM),
+    "ConvexGate": lambda: fusions.ConvexGate(DIM),
+    "Direction": lambda: fusions.Direction([3.0, -1.0, 0.5, 0.25, 0.0, 2.0], 1.25, 0.5),
+    "MUTAN": lambda: fusions.MUTAN(DIM, rank=2, width=5),
+    "MUTAN, normalised": lambda: fusions.MUTAN(DIM, normalize=True),
+    "MUTAN, two widths": lambda: fusions.MUTAN(DIM, TEXT_DIM),
+    "RTIC": lambda: fusions.RTIC(DIM),
+    "RTIC, two widths": lambda: fusions.RTIC(DIM, TEXT_DIM, blocks=1),
+    "Slerp": lambda: fusions.Slerp(weight=0.25),
+    "Sum": lambda: fusions.Sum(),
+    "TIRG": lambda: fusions.TIRG(DIM),
+    "TIRG, two widths": lambda: fusions.TIRG(DIM, TEXT_DIM),
+    "WeightedSum": lambda: fusions.WeightedSum(weight=0.25),
+    "WeightedSum, learned": lambda: fusions.WeightedSum(weight=0.25, learned=True),
+    "WeightedSum, raw": lambda: fusions.WeightedSum(weight=0.25, normalize=False),
+}
