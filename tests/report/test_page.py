@@ -202,7 +202,10 @@ def test_texts_and_names_cannot_break_out(data: FashionIQ, tmp_path: Path) -> No
     evaluation = random_evaluation(data)
     found = evaluation.ranking["dress"]
     image_id = found.task.queries[0].reference_id
-    queries = [replace(q, texts=(HOSTILE,), query_id=HOSTILE) for q in found.task.queries]
+    queries = [
+        replace(query, texts=(HOSTILE,), query_id=f"{HOSTILE}{row}")
+        for row, query in enumerate(found.task.queries)
+    ]
     gallery = [HOSTILE if name == image_id else name for name in found.task.gallery]
     task = replace(found.task, name=HOSTILE, queries=queries, gallery=gallery)
     evaluation = compute_metrics(replace(evaluation.ranking, tasks=[replace(found, task=task)]))
