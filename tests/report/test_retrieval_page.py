@@ -216,8 +216,17 @@ HOSTILE = "</script><script>document.title='taken'</script><b>&amp;\"'$title"
 def test_texts_and_names_cannot_break_out(data: FashionIQ, tmp_path: Path, image_id: str) -> None:
     evaluation = random_evaluation(data)
     found = evaluation.ranking["dress"]
-    queries = [replace(q, texts=(HOSTILE,), query_id=HOSTILE) for q in found.task.queries]
-    gallery = [HOSTILE if name == image_id else name for name in found.task.gallery]
+    renamed = {image_id: HOSTILE}
+    queries = [
+        replace(
+            query,
+            texts=(HOSTILE,),
+            query_id=f"{HOSTILE}{row}",
+            target_id=renamed.get(str(query.target_id), query.target_id),
+        )
+        for row, query in enumerate(found.task.queries)
+    ]
+    gallery = [renamed.get(name, name) for name in found.task.gallery]
     task = replace(found.task, name=HOSTILE, queries=queries, gallery=gallery)
     evaluation = compute_metrics(replace(evaluation.ranking, tasks=[replace(found, task=task)]))
 
