@@ -71,6 +71,8 @@ class CIRR(Triplets):
         files = read_files(folder.images(split))
         captions = folder.captions(split)
         pairs = read_pairs(captions, split)
+        if not pairs:
+            raise ValueError(f"{captions} holds no pairs; fetch it again")
         missing = unlisted(pairs, files)
         why = f"is not in {folder.images(split)}; fetch both files again"
         raise_first(captions, ((pair, f"image {image_id!r} {why}") for pair, image_id in missing))

@@ -271,6 +271,12 @@ def test_a_pair_that_makes_no_query_is_named(tiny_cirr: Path, bad: str) -> None:
         CIRR(tiny_cirr, "val")
 
 
+def test_a_caption_file_without_pairs_is_named(tiny_cirr: Path) -> None:
+    write(tiny_cirr, [])
+    with pytest.raises(ValueError, match=f"{CAPTIONS} holds no pairs; fetch it again"):
+        CIRR(tiny_cirr, "val")
+
+
 def test_split_files_of_another_split_are_named(tiny_cirr: Path) -> None:
     write(tiny_cirr, read(tiny_cirr, "image_splits/split.rc2.test1.json"), SPLIT)
     with pytest.raises(ValueError, match=rf"pair 1000: image 'dev-0-0-img0' is not in .*{SPLIT}"):
