@@ -12,6 +12,7 @@ from fusecomp import fusions
 from fusecomp._core.abilities import encode_function, image_loader, lookups_of
 from fusecomp._core.checks import as_path, ordered, shown, strings
 from fusecomp._core.devices import device_of, inference, require_one_device
+from fusecomp._core.foreign import optional
 from fusecomp._core.identity import class_name, without_compile
 from fusecomp._core.saved_model import SavedModel, describe_parts, read_model, write_model
 from fusecomp._core.similarity import normalize
@@ -54,7 +55,7 @@ class ComposedEncoder(nn.Module):
         super().__init__()
         encoder = prepare(encoder)
         for method in ("encode_image", "encode_text"):
-            if not callable(getattr(encoder, method, None)):
+            if not callable(optional(encoder, method)):
                 raise TypeError(f"encoder {type(encoder).__name__} has no method {method}")
         for name, part in (("encoder", encoder), ("fusion", fusion)):
             if isinstance(part, type):

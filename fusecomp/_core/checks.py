@@ -9,10 +9,12 @@ from collections.abc import Collection, KeysView, Mapping, Set
 from numbers import Integral, Real
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from torch import Tensor
+
+from fusecomp._core.foreign import optional
 
 __all__ = [
     "as_path",
@@ -37,17 +39,16 @@ __all__ = [
 _LARGEST = 2**63 - 1
 
 
-def whole_number(name: str, value: Any, least: int, most: float = _LARGEST) -> int:
+def whole_number(name: str, value: object, least: int, most: float = _LARGEST) -> int:
     """The value as an int; ValueError unless it is a whole number from ``least`` to ``most``."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or int(value) < least:
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {shown(value)}")
     if int(value) > most:
         raise ValueError(f"{name} must be at most {most}, got {shown(value)}")
     return int(value)
 
 
-def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+def number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
     """The value as a float; ValueError unless it is a finite number in [low, high)."""
     found = _as_float(name, value)
     if not (math.isfinite(found) and low <= found < high):
@@ -58,7 +59,7 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     return found
 
 
-def positive(name: str, value: Any) -> float:
+def positive(name: str, value: object) -> float:
     """The value as a float; ValueError unless it is a number, positive and finite."""
     found = _as_float(name, value)
     if not 0 < found < math.inf:
@@ -66,7 +67,7 @@ def positive(name: str, value: Any) -> float:
     return found
 
 
-def _as_float(name: str, value: Any) -> float:
+def _as_float(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         kind = type(value).__name__
         raise ValueError(f"{name} must be an int or a float, got the {kind} {shown(value)}")
@@ -76,14 +77,14 @@ def _as_float(name: str, value: Any) -> float:
         return math.inf
 
 
-def flag(name: str, value: Any) -> bool:
+def flag(name: str, value: object) -> bool:
     """The value as a bool; ValueError on anything else, as a text would always count as True."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
-def as_path(name: str, value: Any) -> Path:
+def as_path(name: str, value: object) -> Path:
     """The value as a path; TypeError unless it is a string or a path.
 
     ValueError on a text that no path can be.
@@ -103,7 +104,7 @@ def as_path(name: str, value: Any) -> Path:
     return Path(path)
 
 
-def as_text(name: str, value: Any) -> str:
+def as_text(name: str, value: object) -> str:
     """The value as a plain string, where it may be of an enum; TypeError unless it is a string."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, got {shown(value)}")
@@ -119,7 +120,7 @@ def has_half_character(text: str) -> bool:
     return False
 
 
-def strings(name: str, values: Any) -> list[str]:
+def strings(name: str, values: object) -> list[str]:
     """The strings as a list; ValueError on anything else, a single string included."""
     listed = ordered(name, values, "strings")
     for place, value in enumerate(listed):
@@ -131,12 +132,12 @@ def strings(name: str, values: Any) -> list[str]:
     return listed
 
 
-def require_strings(name: str, values: Any) -> None:
+def require_strings(name: str, values: object) -> None:
     """Raise ValueError on what cannot be sliced, and on a list that holds anything but strings.
 
     It is quick, for what is made at every step; what else can be sliced is not looked into.
     """
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__getitem__"):
+    if isinstance(values, str | bytes | Mapping) or optional(values, "__getitem__") is None:
         raise ValueError(f"{name} must be a list of strings, got {shown(values)}")
     if isinstance(values, list | tuple):
         try:
@@ -146,24 +147,24 @@ def require_strings(name: str, values: Any) -> None:
             raise
 
 
-def ordered(name: str, values: Any, content: str) -> list[Any]:
+def ordered(name: str, values: object, content: str) -> list[Any]:
     """The values as a list; ValueError on what has no order or can be read only once."""
     if not can_be_listed(values):
         kind = "the string" if isinstance(values, str) else f"the {type(values).__name__}"
         raise ValueError(f"{name} must be a list of {content}, got {kind} {shown(values)}")
-    return values.tolist() if isinstance(values, np.ndarray) else list(values)
+    return list(values.tolist() if isinstance(values, np.ndarray) else values)
 
 
-def can_be_listed(values: Any) -> bool:
+def can_be_listed(values: object) -> TypeGuard[Collection[Any]]:
     """Whether values have an order, as the keys of a dict do, and can be read more than once."""
-    if isinstance(values, str | bytes | Mapping | Tensor) or getattr(values, "ndim", 1) != 1:
+    if isinstance(values, str | bytes | Mapping | Tensor) or optional(values, "ndim", 1) != 1:
         return False
     return isinstance(values, Collection) and isinstance(values, KeysView) >= isinstance(
         values, Set
     )
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """The beginning of the value's ``repr``, for a message."""
     try:
         text = repr(value)
@@ -172,24 +173,24 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def require(name: str, value: Any, member: str, kind: str, order: str = "") -> None:
+def require(name: str, value: object, member: str, kind: str, order: str = "") -> None:
     """Raise TypeError unless an argument has the member that makes it of a kind.
 
     It is asked first where arguments are easily swapped; ``order`` is the right one.
     """
     no_class(name, value)
-    if not hasattr(value, member):
+    if optional(value, member) is None:
         hint = f"; the order is {order}" if order else ""
         raise TypeError(f"{name} must be {kind}, got {type(value).__name__}{hint}")
 
 
-def no_class(name: str, value: Any) -> None:
+def no_class(name: str, value: object) -> None:
     """Raise TypeError on a class, which can be called as its instances can."""
     if isinstance(value, type):
         raise TypeError(f"{name} is the class {value.__name__}: pass an instance of it")
 
 
-def require_both(model: Any, dataset: Any) -> None:
+def require_both(model: object, dataset: object) -> None:
     """Raise TypeError unless these are a model and a dataset."""
     require("model", model, "compose", "a ComposedEncoder", "model, dataset")
     require("dataset", dataset, "tasks", "a Dataset", "model, dataset")

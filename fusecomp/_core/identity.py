@@ -15,12 +15,12 @@ import inspect
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from types import MethodType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fusecomp._core.descriptions import Above, attributes, describe_inside, hashed, is_foreign, told
+from fusecomp._core.foreign import optional
 from fusecomp.distributed import plain_class, whole
 
 __all__ = [
@@ -52,7 +52,7 @@ _SHORT = 120
 
 def without_compile(part: object) -> object:
     """Return the module that torch.compile has wrapped; any other part as it is."""
-    return getattr(part, "_orig_mod", part)
+    return optional(part, "_orig_mod", part)
 
 
 def plain_name(name: str) -> str:
@@ -83,7 +83,7 @@ def hash_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
     return digest.hexdigest()
 
 
-def settings(part: Any, name: str) -> dict[str, str]:
+def settings(part: object, name: str) -> dict[str, str]:
     """Describe a part by the place of each of its settings, such as ``fusion.dropout.p``.
 
     Args:
@@ -98,7 +98,7 @@ def settings(part: Any, name: str) -> dict[str, str]:
     return {name: _short(describe(part))}
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+def differences(old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[str]:
     """Say of each entry that differs what it was and what it is now."""
     for name in {**new, **old}:
         if name not in new:
@@ -109,7 +109,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
             yield f"{name} was {old[name]!r} and is now {new[name]!r}"
 
 
-def describe(part: Any) -> str:
+def describe(part: object) -> str:
     """Say what a value, function or object is, in the same words in every process.
 
     Raises:
@@ -118,7 +118,7 @@ def describe(part: Any) -> str:
     return _described(part, ())
 
 
-def _described(part: Any, above: Above) -> str:
+def _described(part: object, above: Above) -> str:
     text = _inside(part, above)
     if text is None:
         raise ValueError(
@@ -128,7 +128,7 @@ def _described(part: Any, above: Above) -> str:
     return text
 
 
-def _inside(value: Any, above: Above) -> str | None:
+def _inside(value: object, above: Above) -> str | None:
     return describe_inside(value, above, _module_text)
 
 
@@ -170,7 +170,7 @@ def _module_settings(part: nn.Module, name: str, above: Above) -> dict[str, str]
     return found
 
 
-def _attribute(module: nn.Module, name: str, value: Any, above: Above) -> str | None:
+def _attribute(module: nn.Module, name: str, value: object, above: Above) -> str | None:
     """Describe an attribute of a module; None if it counts for nothing."""
     if name in _PASSING or isinstance(value, nn.Module):
         return None
@@ -193,10 +193,10 @@ def _without_fsdp(method: MethodType) -> MethodType | None:
     if "fsdp" not in method.__func__.__code__.co_filename:
         return method
     inner = inspect.unwrap(method)
-    function = getattr(inner, "__func__", inner)
-    own = getattr(plain_class(method.__self__), method.__func__.__name__, None)
+    function = optional(inner, "__func__", inner)
+    own = optional(plain_class(method.__self__), method.__func__.__name__)
     return None if function is own else inner
 
 
-def _holds_tokens(value: Any) -> bool:
-    return callable(getattr(value, "get_vocab", None))
+def _holds_tokens(value: object) -> bool:
+    return callable(optional(value, "get_vocab"))

@@ -13,7 +13,7 @@ from fusecomp.caching._blocks import Blocks
 from fusecomp.caching._extraction import Extraction, compute_table
 from fusecomp.caching._feature_file import FeatureFile, read_features, write_features
 from fusecomp.caching._feature_table import FeatureTable
-from fusecomp.caching._same_features import key_of, require_same
+from fusecomp.caching._stale_features import key_of, require_same
 from fusecomp.distributed import first_alone, join
 from fusecomp.images import By, file_marks, image_paths
 from fusecomp.types import SIDES, Dataset, Encoder, Find

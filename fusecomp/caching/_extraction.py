@@ -1,7 +1,7 @@
 """Computing the features of every image or text of some datasets, once."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -40,14 +40,15 @@ class Extraction:
     on_error: str = "raise"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "batch_size", whole_number("batch_size", self.batch_size, 1))
+        checked: dict[str, object] = {
+            "batch_size": whole_number("batch_size", self.batch_size, 1),
+            "precision": require_choice("precision", self.precision, PRECISIONS),
+            "on_error": require_choice("on_error", self.on_error, ON_ERROR),
+        }
         if self.num_workers is not None:
-            object.__setattr__(
-                self, "num_workers", whole_number("num_workers", self.num_workers, 0)
-            )
-        choices: dict[str, Collection[str]] = {"precision": PRECISIONS, "on_error": ON_ERROR}
-        for name, valid in choices.items():
-            object.__setattr__(self, name, require_choice(name, getattr(self, name), valid))
+            checked["num_workers"] = whole_number("num_workers", self.num_workers, 0)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
         if self.dtype is not None and self.dtype not in FLOATING:
             valid = ", ".join(map(str, FLOATING))
             raise ValueError(f"dtype must be floating, one of {valid}; got {shown(self.dtype)}")

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusecomp._core.checks import can_be_listed, ordered, shown, strings
+from fusecomp._core.foreign import optional
 from fusecomp._core.tensors import FLOATING, check_tensor, check_values, non_finite_rows, widen
 
 __all__ = ["FeatureTable"]
@@ -122,7 +123,7 @@ def _tensor(name: str, features: Any) -> Tensor:
     try:
         if isinstance(features, list | tuple):
             features = _stacked(features)
-        if hasattr(features, "__array__") and not isinstance(features, Tensor):
+        if optional(features, "__array__") is not None and not isinstance(features, Tensor):
             features = _native(np.asarray(features))
         tensor = torch.as_tensor(features)
     except (TypeError, ValueError, RuntimeError):

@@ -134,10 +134,10 @@ def _usual_workers(count: int, device: torch.device | None) -> int:
 
 
 def _cores() -> int:
-    # macOS and Windows do not say which cores a process may use.
-    if hasattr(os, "sched_getaffinity"):
+    try:
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    except AttributeError:  # macOS and Windows do not say which cores a process may use
+        return os.cpu_count() or 1
 
 
 _Item = tuple[int, Path, Tensor | ImageError]

@@ -227,12 +227,12 @@ class _ClipTransform:
 
     def __repr__(self) -> str:
         # In full, as caches are named by it: a default that changes must show.
-        values = (f"{field.name}={describe(getattr(self, field.name))}" for field in fields(self))
+        values = (f"{field.name}={describe(vars(self)[field.name])}" for field in fields(self))
         return f"clip_transform({', '.join(values)})"
 
 
 def _number(value: Any) -> float:
-    """The value as a float; nan if it is no real number."""
+    """Return the value as a float; nan if it is no real number."""
     if isinstance(value, (str, bytes, bool)):  # which float() would take
         return math.nan
     try:
@@ -253,7 +253,7 @@ def _channels(name: str, values: Sequence[float], positive: bool = False) -> tup
     return numbers
 
 
-def _image(result: Any, source: str) -> "Image":
+def _image(result: object, source: str) -> "Image":
     """What a user's function returned, if that is an image."""
     from PIL.Image import Image
 

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fusecomp._core.devices import device_of
+from fusecomp._core.foreign import optional
 
 __all__ = ["encode_without_padding"]
 
@@ -20,7 +21,7 @@ def encode_without_padding(model: Any, tokens: Tensor) -> Tensor:
         tokens: int64 [B, context], on the CPU.
     """
     device = device_of(model)
-    clip: Any = getattr(model.encode_text, "__self__", None)
+    clip = optional(model.encode_text, "__self__")
     features: Tensor
     length = int(tokens.argmax(dim=1).max()) + 1
     if not _is_causal_clip(clip, length):
