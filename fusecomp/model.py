@@ -25,6 +25,8 @@ from fusecomp.types import Encoder, Fusion, check_text_counts
 __all__ = ["ComposedEncoder"]
 
 _BATCH = 128
+# Loaded images [B, ...], or paths or ids.
+Images = Tensor | Sequence[str | Path]
 
 
 class ComposedEncoder(nn.Module):
@@ -65,7 +67,7 @@ class ComposedEncoder(nn.Module):
         self.encoder = encoder
         self.fusion = fusion
 
-    def encode_query(self, references: Any, texts: Sequence[str]) -> Tensor:
+    def encode_query(self, references: Images, texts: Sequence[str]) -> Tensor:
         """Queries for a vector index, without gradients and in evaluation mode.
 
         Args:
@@ -114,7 +116,7 @@ class ComposedEncoder(nn.Module):
             )
         return queries
 
-    def encode_gallery(self, images: Any) -> Tensor:
+    def encode_gallery(self, images: Images) -> Tensor:
         """What queries are compared with: image features [N, D] scaled to unit length.
 
         They are for searching. Where a found image becomes the next reference, give
@@ -183,7 +185,7 @@ class ComposedEncoder(nn.Module):
         """``compose`` on the features of what ``encode_image`` and ``encode_text`` take."""
         return self.compose(self.encoder.encode_image(images), self.encoder.encode_text(texts))
 
-    def _encode_images(self, images: Any) -> Tensor:
+    def _encode_images(self, images: Images) -> Tensor:
         device = device_of(self.encoder)
         if isinstance(images, Tensor):
             return self._encode("image", images.to(device))
@@ -207,7 +209,7 @@ class ComposedEncoder(nn.Module):
             [self._encode("image", load_few(block, load_image).to(device)) for block in blocks]
         )
 
-    def _encode(self, side: str, inputs: Any) -> Tensor:
+    def _encode(self, side: str, inputs: Tensor | Sequence[str]) -> Tensor:
         features = encode_function(self.encoder, side)(inputs)
         check_tensor(features, f"what encode_{side} returns")
         if features.ndim != 2 or len(features) != len(inputs):
@@ -288,8 +290,8 @@ def _rebuilt(saved: SavedModel, encoder: Encoder) -> Fusion:
     return _FUSIONS[name](**arguments).to(device_of(encoder), dtype)
 
 
-def _names(name: str, values: Any) -> list[str | Path]:
-    """Paths or ids as a list; ValueError on anything else."""
+def _names(name: str, values: object) -> list[str | Path]:
+    """Return paths or ids as a list; ValueError on anything else."""
     if isinstance(values, Path):
         values = str(values)
     listed = ordered(name, values, "strings")
@@ -302,12 +304,12 @@ def _names(name: str, values: Any) -> list[str | Path]:
     return listed
 
 
-def _shown_row(references: Any, row: int) -> str:
+def _shown_row(references: Images, row: int) -> str:
     return "a loaded image" if isinstance(references, Tensor) else f"{str(references[row])!r}"
 
 
-def _dtype_of(fusion: Any) -> torch.dtype | None:
-    """The dtype that a fusion with weights computes in; numpy's features are float64 by habit."""
+def _dtype_of(fusion: object) -> torch.dtype | None:
+    """Return the dtype of a fusion's weights; numpy's features are float64 by habit."""
     if not isinstance(fusion, nn.Module):
         return None
     return next((p.dtype for p in fusion.parameters() if p.is_floating_point()), None)

@@ -4,6 +4,7 @@ An attribute is asked for, as ``isinstance`` does not see what a wrapper passes 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torch import nn
 
@@ -18,6 +19,7 @@ __all__ = [
     "protocol_of",
     "skipped_images",
     "told_fingerprint",
+    "tower_function",
     "towers_of",
     "training_image_ids",
 ]
@@ -26,6 +28,11 @@ __all__ = [
 def encode_function(encoder: Encoder, side: str) -> Encode:
     """Return ``encode_image`` or ``encode_text``."""
     return encoder.encode_image if side == "image" else encoder.encode_text
+
+
+def tower_function(encoder: object, side: str) -> Encode:
+    """Return what encodes a side below its head (see ``types.HasHeads``)."""
+    return partial(optional(encoder, "encode_tower"), side)
 
 
 def image_loader(encoder: object) -> LoadImage | None:

@@ -38,12 +38,12 @@ def accepted_keywords(function: Any, names: Sequence[str]) -> list[str]:
     return [name for name in names if name in taken]
 
 
-def device_of(*parts: Any) -> torch.device:
+def device_of(*parts: object) -> torch.device:
     """The device of the first parameter or buffer among the parts; the CPU if they have none."""
     return next(_devices(*parts), torch.device("cpu"))
 
 
-def require_one_device(encoder: Any, fusion: Any) -> None:
+def require_one_device(encoder: object, fusion: object) -> None:
     """Raise ValueError if encoder and fusion have tensors, and not on one device."""
     devices = [next(_devices(part), None) for part in (encoder, fusion)]
     if None not in devices and devices[0] != devices[1]:
@@ -53,14 +53,14 @@ def require_one_device(encoder: Any, fusion: Any) -> None:
         )
 
 
-def _devices(*parts: Any) -> Iterator[torch.device]:
+def _devices(*parts: object) -> Iterator[torch.device]:
     modules = [part for part in parts if isinstance(part, nn.Module)]
     for module in modules:
         yield from (tensor.device for tensor in chain(module.parameters(), module.buffers()))
 
 
 @contextmanager
-def inference(*parts: Any) -> Iterator[None]:
+def inference(*parts: object) -> Iterator[None]:
     """Evaluation mode and no gradients inside; each submodule's own mode again afterwards.
 
     No training changes the parts meanwhile, and other threads may read them too.
@@ -69,7 +69,7 @@ def inference(*parts: Any) -> Iterator[None]:
         yield
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """The context of a precision: ``"fp32"``, ``"bf16"``, or ``"fp16"`` on a GPU.
 
     Raises:

@@ -173,7 +173,7 @@ def open_regular(path: Path) -> BufferedReader:
     raise OSError(errno.EINVAL, problem, str(path))
 
 
-def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
+def write_tensors(path: Path, content: Mapping[str, object]) -> None:
     """Write tensors and plain values with ``torch.save``, atomically.
 
     A checksum of it all is added where the content has a format of ours.
@@ -228,6 +228,6 @@ def read_tensors(path: Path) -> dict[str, Any]:
     return content
 
 
-def _is_ours(content: Mapping[str, Any]) -> bool:
+def _is_ours(content: Mapping[str, object]) -> bool:
     form = content.get("format")
     return isinstance(form, str) and form.startswith("fusecomp.")

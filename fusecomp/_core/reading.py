@@ -19,21 +19,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import Any
 
 from torch import nn
 
 __all__ = ["changing", "modules_of", "reading", "set_mode"]
 
 
-def modules_of(*parts: Any) -> dict[int, nn.Module]:
+def modules_of(*parts: object) -> dict[int, nn.Module]:
     """Every module within the parts, once, by its ``id``; parts that are no modules have none."""
     modules = (m for part in parts if isinstance(part, nn.Module) for m in part.modules())
     return {id(module): module for module in modules}
 
 
 @contextmanager
-def reading(*parts: Any) -> Iterator[None]:
+def reading(*parts: object) -> Iterator[None]:
     """Evaluation mode inside, and no other thread changes the parts; then the modes from before.
 
     Any number of threads may be inside at once: the first one saves the mode of a module, the last

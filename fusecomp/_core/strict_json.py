@@ -19,7 +19,7 @@ _TOKEN = re.compile(
 _DEEP = 500
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON, atomically. NaN is refused, as JSON has none."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     with open_atomic(path) as file:
@@ -77,7 +77,7 @@ def parse_json(text: str | bytes, where: object, line: int = 1) -> Any:
     raise ValueError(f"{where}, line {line}: not valid JSON ({problem}); correct it there")
 
 
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
         raise ValueError("a key stands twice")

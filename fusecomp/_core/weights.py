@@ -48,8 +48,8 @@ def check_weights(where: str, saved: Mapping[str, Any], own: Mapping[str, Tensor
             )
 
 
-def kind_of(value: Any) -> str:
-    """What a value is, in words, for errors about what is no dense tensor."""
+def kind_of(value: object) -> str:
+    """Name the kind of a value in words, for errors about what is no dense tensor."""
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
     if value.is_quantized:

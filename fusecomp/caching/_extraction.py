@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fusecomp._core.abilities import encode_function, image_loader, lookups_of
+from fusecomp._core.abilities import encode_function, image_loader, lookups_of, tower_function
 from fusecomp._core.checks import require_choice, shown, strings, whole_number
 from fusecomp._core.devices import PRECISIONS, autocast, device_of, inference
 from fusecomp._core.progress import progress
@@ -21,7 +20,7 @@ from fusecomp.caching._blocks import Block, Blocks
 from fusecomp.caching._feature_table import FeatureTable
 from fusecomp.distributed import gathered_weights, get_rank, get_world_size
 from fusecomp.images import ON_ERROR, image_paths, load_available, load_images, require_files
-from fusecomp.types import Dataset, Encoder
+from fusecomp.types import Dataset, Encode, Encoder
 
 __all__ = ["Extraction", "compute_table", "names_of"]
 
@@ -93,12 +92,13 @@ def compute_table(
     remaining = [block for block in own if not _is_done(finished.find(block), how)]
     done = sum(map(len, own)) - sum(map(len, remaining))
     inputs = _inputs(encoder, datasets, side, remaining, done, how)
+    chosen = tower_function(encoder, side) if below_head else encode_function(encoder, side)
     with (
         gathered_weights(encoder),
         inference(encoder),
         autocast(device_of(encoder), how.precision),
     ):
-        encode = _repeatable(_encode_function(encoder, side, below_head), device_of(encoder))
+        encode = _repeatable(chosen, device_of(encoder))
         for block in remaining:
             batches = islice(inputs, math.ceil(len(block) / how.batch_size))
             finished.add(block, _encode_block(encode, side, batches, how))
@@ -126,16 +126,7 @@ def _is_done(block: Block | None, how: Extraction) -> bool:
     return block is not None and not (block.skipped and how.on_error == "raise")
 
 
-def _encode_function(encoder: Encoder, side: str, below_head: bool) -> Callable[[Any], Tensor]:
-    if below_head:
-        headed: Any = encoder
-        return partial(headed.encode_tower, side)
-    return encode_function(encoder, side)
-
-
-def _repeatable(
-    encode: Callable[[Any], Tensor], device: torch.device
-) -> Callable[[_Inputs], Tensor]:
+def _repeatable(encode: Encode, device: torch.device) -> Callable[[_Inputs], Tensor]:
     def encode_batch(batch: _Inputs) -> Tensor:
         with repeatable(device, batch.names[0]):
             return encode(batch.inputs)
