@@ -68,7 +68,7 @@ class ComposedEncoder(nn.Module):
         self.fusion = fusion
 
     def encode_query(self, references: Images, texts: Sequence[str]) -> Tensor:
-        """Queries for a vector index, without gradients and in evaluation mode.
+        """Return queries for a vector index, without gradients and in evaluation mode.
 
         Args:
             references: B images: a tensor that ``encode_image`` takes, a list of paths, or, if
@@ -117,7 +117,7 @@ class ComposedEncoder(nn.Module):
         return queries
 
     def encode_gallery(self, images: Images) -> Tensor:
-        """What queries are compared with: image features [N, D] scaled to unit length.
+        """Return what queries are compared with: image features [N, D] scaled to unit length.
 
         They are for searching. Where a found image becomes the next reference, give
         ``encode_query`` its path or id again, or ``compose`` its features from ``encode_image``:
@@ -182,7 +182,7 @@ class ComposedEncoder(nn.Module):
         return normalize(widen(query, "what the fusion returns"))
 
     def forward(self, images: Any, texts: Any) -> Tensor:
-        """``compose`` on the features of what ``encode_image`` and ``encode_text`` take."""
+        """Do ``compose`` on the features of what ``encode_image`` and ``encode_text`` take."""
         return self.compose(self.encoder.encode_image(images), self.encoder.encode_text(texts))
 
     def _encode_images(self, images: Images) -> Tensor:

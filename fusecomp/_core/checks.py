@@ -40,7 +40,7 @@ _LARGEST = 2**63 - 1
 
 
 def whole_number(name: str, value: object, least: int, most: float = _LARGEST) -> int:
-    """The value as an int; ValueError unless it is a whole number from ``least`` to ``most``."""
+    """Return the value as an int; ValueError unless it is whole and from ``least`` to ``most``."""
     if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {shown(value)}")
     if int(value) > most:
@@ -49,7 +49,7 @@ def whole_number(name: str, value: object, least: int, most: float = _LARGEST) -
 
 
 def number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
-    """The value as a float; ValueError unless it is a finite number in [low, high)."""
+    """Return the value as a float; ValueError unless it is a finite number in [low, high)."""
     found = _as_float(name, value)
     if not (math.isfinite(found) and low <= found < high):
         wanted = f"in [{low}, {high})"
@@ -60,7 +60,7 @@ def number(name: str, value: object, low: float = -math.inf, high: float = math.
 
 
 def positive(name: str, value: object) -> float:
-    """The value as a float; ValueError unless it is a number, positive and finite."""
+    """Return the value as a float; ValueError unless it is a number, positive and finite."""
     found = _as_float(name, value)
     if not 0 < found < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {shown(value)}")
@@ -78,14 +78,14 @@ def _as_float(name: str, value: object) -> float:
 
 
 def flag(name: str, value: object) -> bool:
-    """The value as a bool; ValueError on anything else, as a text would always count as True."""
+    """Return the value as a bool; ValueError on anything else: a text would count as True."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
 def as_path(name: str, value: object) -> Path:
-    """The value as a path; TypeError unless it is a string or a path.
+    """Return the value as a path; TypeError unless it is a string or a path.
 
     ValueError on a text that no path can be.
     """
@@ -105,14 +105,14 @@ def as_path(name: str, value: object) -> Path:
 
 
 def as_text(name: str, value: object) -> str:
-    """The value as a plain string, where it may be of an enum; TypeError unless it is a string."""
+    """Return the value as a plain string, also of an enum; TypeError unless it is a string."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, got {shown(value)}")
     return str.__str__(value)
 
 
 def has_half_character(text: str) -> bool:
-    """Whether a text holds half of a character, as a torn emoji; no tokenizer takes it."""
+    """Return whether a text holds half of a character, as a torn emoji; no tokenizer takes it."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -121,7 +121,7 @@ def has_half_character(text: str) -> bool:
 
 
 def strings(name: str, values: object) -> list[str]:
-    """The strings as a list; ValueError on anything else, a single string included."""
+    """Return the strings as a list; ValueError on anything else, a single string included."""
     listed = ordered(name, values, "strings")
     for place, value in enumerate(listed):
         if not isinstance(value, str):
@@ -148,7 +148,7 @@ def require_strings(name: str, values: object) -> None:
 
 
 def ordered(name: str, values: object, content: str) -> list[Any]:
-    """The values as a list; ValueError on what has no order or can be read only once."""
+    """Return the values as a list; ValueError on what has no order or can be read only once."""
     if not can_be_listed(values):
         kind = "the string" if isinstance(values, str) else f"the {type(values).__name__}"
         raise ValueError(f"{name} must be a list of {content}, got {kind} {shown(values)}")
@@ -156,7 +156,7 @@ def ordered(name: str, values: object, content: str) -> list[Any]:
 
 
 def can_be_listed(values: object) -> TypeGuard[Collection[Any]]:
-    """Whether values have an order, as the keys of a dict do, and can be read more than once."""
+    """Return whether values have an order, as a dict's keys do, and can be read twice."""
     if isinstance(values, str | bytes | Mapping | Tensor) or optional(values, "ndim", 1) != 1:
         return False
     return isinstance(values, Collection) and isinstance(values, KeysView) >= isinstance(
@@ -165,7 +165,7 @@ def can_be_listed(values: object) -> TypeGuard[Collection[Any]]:
 
 
 def shown(value: object) -> str:
-    """The beginning of the value's ``repr``, for a message."""
+    """Return the beginning of the value's ``repr``, for a message."""
     try:
         text = repr(value)
     except Exception:  # a foreign object's own, or that of an int of thousands of digits
@@ -197,7 +197,7 @@ def require_both(model: object, dataset: object) -> None:
 
 
 def require_choice(name: str, value: object, valid: Collection[str]) -> str:
-    """The value as a plain string; ValueError that lists the valid ones unless it is of them."""
+    """Return the value as a plain string; ValueError that lists the valid ones on another."""
     # An array would compare element by element, a list cannot be looked up in a mapping.
     if not isinstance(value, str) or value not in valid:
         raise ValueError(f"unknown {name} {shown(value)}; valid: {', '.join(map(repr, valid))}")

@@ -19,17 +19,17 @@ _PLAIN = (str, int, float, bool, bytes, type(None))
 _REPEATS = 100
 
 
-def checksum(content: object, most: float = math.inf) -> str:
+def checksum(content: object, max_bytes: float = math.inf) -> str:
     """Hash dicts, lists, tuples, dense tensors, arrays and plain values; SHA-256 in hex.
 
     Args:
         content: any nesting of these.
-        most: how many bytes to hash before giving up; a hostile file may name one value many
+        max_bytes: how many bytes to hash before giving up; a hostile file may name one value many
             times, and so be without end.
 
     Raises:
         TypeError: naming an entry that is of another kind.
-        ValueError: naming a tensor that is not dense, or if there are more bytes than ``most``.
+        ValueError: naming a tensor that is not dense, or on more bytes than ``max_bytes``.
     """
     digest, size = hashlib.sha256(), 0
     # A list in place of recursion, as files may be nested without end.
@@ -40,7 +40,7 @@ def checksum(content: object, most: float = math.inf) -> str:
         digest.update(f"{head}\n".encode())
         digest.update(body.data)
         size += len(head) + body.nbytes
-        if size > most:
+        if size > max_bytes:
             raise ValueError("it holds more than it has bytes: one value many times")
         waiting += _entries(name, value)
     return digest.hexdigest()

@@ -48,12 +48,12 @@ _ModuleText = Callable[[nn.Module, Above], str]
 
 
 def is_foreign(value: object) -> bool:
-    """Whether a value's class is the user's own, and not one of the libraries known here."""
+    """Return whether a value's class is the user's own, and not one of the libraries known here."""
     return plain_class(value).__module__.partition(".")[0] not in _LIBRARIES
 
 
 def told(value: object, containers: bool = False) -> bool:
-    """Whether a value is plain and fixed; with ``containers``, also a list, dict, set or tensor."""
+    """Return whether a value is plain and fixed; ``containers`` adds list, dict, set, tensor."""
     return isinstance(value, (*_FIXED, list, dict, set, Tensor) if containers else _FIXED)
 
 
@@ -63,7 +63,7 @@ def hashed(text: str) -> str:
 
 
 def attributes(value: object) -> dict[str, object]:
-    """The attributes of an object, also in slots, and the plain ones of a user's own class."""
+    """Return the attributes of an object, slots included, and plain ones of a user's class."""
     found: dict[str, object] = {}
     for kind in reversed(type(value).__mro__):
         if kind.__module__.partition(".")[0] not in (*_LIBRARIES, "builtins"):
@@ -218,7 +218,7 @@ def _closed_over(function: FunctionType) -> Iterator[object]:
 
 
 def _used(function: FunctionType) -> Iterator[tuple[str, object]]:
-    """The constants, functions and transforms of its own file that a function uses, by name."""
+    """Yield the constants, functions and transforms of its own file that a function uses."""
     for name in sorted(_names(function.__code__) & function.__globals__.keys()):
         if _counts(name, value := function.__globals__[name], function):
             yield name, value

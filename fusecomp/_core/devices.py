@@ -39,7 +39,7 @@ def accepted_keywords(function: Any, names: Sequence[str]) -> list[str]:
 
 
 def device_of(*parts: object) -> torch.device:
-    """The device of the first parameter or buffer among the parts; the CPU if they have none."""
+    """Return the device of the parts' first parameter or buffer; the CPU if they have none."""
     return next(_devices(*parts), torch.device("cpu"))
 
 
@@ -61,7 +61,7 @@ def _devices(*parts: object) -> Iterator[torch.device]:
 
 @contextmanager
 def inference(*parts: object) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; each submodule's own mode again afterwards.
+    """Set evaluation mode without gradients inside; restore each submodule's mode afterwards.
 
     No training changes the parts meanwhile, and other threads may read them too.
     """
@@ -70,7 +70,7 @@ def inference(*parts: object) -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The context of a precision: ``"fp32"``, ``"bf16"``, or ``"fp16"`` on a GPU.
+    """Return the context of a precision: ``"fp32"``, ``"bf16"``, or ``"fp16"`` on a GPU.
 
     Raises:
         ValueError: on another precision, or fp16 on a CPU, where it is some 80 times slower.

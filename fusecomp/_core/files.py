@@ -126,7 +126,7 @@ def _umask() -> int:
 
 @contextmanager
 def reading(path: Path, kind: str, problem: str, way_out: str) -> Iterator[None]:
-    """Whatever fails while the content of a file is read becomes one error that names the file.
+    """Turn whatever fails while the content of a file is read into one error that names it.
 
     Args:
         path: the file.

@@ -189,7 +189,7 @@ def _attribute(module: nn.Module, name: str, value: object, above: Above) -> str
 
 
 def _without_fsdp(method: MethodType) -> MethodType | None:
-    """The method that FSDP2 has put itself around; None if the class has it anyway."""
+    """Return the method that FSDP2 has put itself around; None if the class has it anyway."""
     if "fsdp" not in method.__func__.__code__.co_filename:
         return method
     inner = inspect.unwrap(method)

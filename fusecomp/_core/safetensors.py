@@ -42,7 +42,7 @@ _LONGEST_HEADER = 100_000_000
 
 
 class TensorFile(NamedTuple):
-    """What a file holds: texts about it, tensors by name, and the checksum of its header."""
+    """Content of a file: texts about it, tensors by name, and the checksum of its header."""
 
     about: Mapping[str, str]
     tensors: Mapping[str, Tensor]

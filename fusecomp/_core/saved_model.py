@@ -33,7 +33,7 @@ _EXTRACTION = re.compile(r"(; images by content)?(, computed in \w+)?(, stored a
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What is known of an encoder and a fusion.
+    """Description of an encoder and a fusion.
 
     Args:
         encoder: the name of its class.
@@ -70,7 +70,7 @@ def _key(encoder: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SavedModel:
-    """What a folder holds."""
+    """Content of a saved model's folder."""
 
     path: Path
     parts: Parts

@@ -36,7 +36,7 @@ def normalize(features: Tensor) -> Tensor:
 
 
 def unit_rows(wide: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows [..., D] at unit length, and by what [..., 1] they were multiplied."""
+    """Return the rows [..., D] at unit length, and by what [..., 1] they were multiplied."""
     norm: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     factor = torch.ones_like(norm)
     if _may_overflow(norm):

@@ -97,7 +97,7 @@ def _finite(number: str) -> float:
 
 
 def _locate(text: str) -> tuple[int, str]:
-    """The place of what JSON does not have, and a sentence; until there the text is well formed."""
+    """Return the place of what JSON does not have, and a sentence; all before is well formed."""
     # Of each open bracket, the keys so far; a list has none.
     levels: list[dict[str, None]] = []
     for token in _TOKEN.finditer(text):

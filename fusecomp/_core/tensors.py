@@ -30,7 +30,7 @@ _PIECE = 65536
 
 
 def widen(features: Tensor, name: str = "features") -> Tensor:
-    """The features in float32 at least: half types widen, float32 and float64 stay."""
+    """Return the features in float32 at least: half types widen, float32 and float64 stay."""
     check_floating(features, name)
     if features.dtype in (torch.float16, torch.bfloat16):
         return features.float()
@@ -38,7 +38,7 @@ def widen(features: Tensor, name: str = "features") -> Tensor:
 
 
 def non_finite_rows(features: Tensor) -> list[int]:
-    """The rows of [N, D] that hold NaN or infinity."""
+    """Return the rows of [N, D] that hold NaN or infinity."""
     bad = []
     # In pieces, so that memory-mapped features larger than memory pass.
     for number, piece in enumerate(features.split(_PIECE)):

@@ -16,7 +16,7 @@ _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 
 
 def without_wrappers(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights by their own names, where every name begins with that of a wrapper."""
+    """Return the weights by their own names, where every name begins with that of a wrapper."""
     if not all(isinstance(name, str) and _WRAPPERS.match(name) for name in weights):
         return dict(weights)
     return {_WRAPPERS.sub("", name): value for name, value in weights.items()}

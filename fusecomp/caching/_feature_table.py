@@ -62,7 +62,7 @@ class FeatureTable(nn.Module):
         return f"{rows} x {width}, {self.features.dtype}"
 
     def find(self, names: Sequence[str]) -> Tensor:
-        """Row numbers, int64 [B].
+        """Return row numbers, int64 [B].
 
         Raises:
             ValueError: naming the first unknown one, or if these are no list of strings.
@@ -92,7 +92,7 @@ class FeatureTable(nn.Module):
         )
 
     def forward(self, rows: Tensor | Sequence[str]) -> Tensor:
-        """Features [B, D], float32 at least, of row numbers or names.
+        """Return features [B, D], float32 at least, of row numbers or names.
 
         Raises:
             ValueError: on an unknown name, and, on the CPU, on a row number that is none.
@@ -113,7 +113,7 @@ class FeatureTable(nn.Module):
 
 
 def _tensor(name: str, features: Any) -> Tensor:
-    """The features as a tensor without a graph, sharing memory where it can be written to.
+    """Return the features as a tensor without a graph, sharing memory where it can be written to.
 
     Raises:
         TypeError: on what is no array of numbers; ValueError on one that lacks some.
@@ -137,14 +137,14 @@ def _tensor(name: str, features: Any) -> Tensor:
 
 
 def _stacked(rows: Sequence[Any]) -> Any:
-    """Rows that are tensors or arrays as one; lists of numbers as they are."""
+    """Return rows that are tensors or arrays as one; lists of numbers as they are."""
     if rows and all(isinstance(row, Tensor) for row in rows):
         return torch.stack(tuple(rows))
     return np.stack(rows) if rows and all(isinstance(row, np.ndarray) for row in rows) else rows
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:
-    """The array as torch takes it: in this machine's byte order, with rows that go forward."""
+    """Return the array as torch takes it: in this machine's byte order, rows going forward."""
     if array.dtype.kind == "f":
         # Long doubles are narrowed: torch has none.
         dtype = array.dtype.newbyteorder("=") if array.itemsize <= 8 else np.dtype("f8")

@@ -15,7 +15,7 @@ __all__ = ["key_of", "require_same"]
 _WAY_OUT = "delete it to compute them again, or give another path"
 
 
-def key_of(encoder: Encoder, key: str | None, how: Extraction) -> str:
+def key_of(encoder: Encoder, key: str | None, extraction: Extraction) -> str:
     """Name all that features depend on, but images and texts.
 
     Raises:
@@ -28,10 +28,10 @@ def key_of(encoder: Encoder, key: str | None, how: Extraction) -> str:
         )
     if key == "content":
         told += "; images by content"
-    if how.precision != "fp32":
-        told += f", computed in {how.precision}"
-    if how.dtype is not None:
-        told += f", stored as {how.dtype}"
+    if extraction.precision != "fp32":
+        told += f", computed in {extraction.precision}"
+    if extraction.dtype is not None:
+        told += f", stored as {extraction.dtype}"
     return told
 
 

@@ -66,23 +66,23 @@ def check_model(model: object, methods: Sequence[str], kind: str, others: str) -
         raise TypeError(f"model must be a torch module, got {type(model).__name__}")
 
 
-def check_part(name: str, part: object, wanted: str) -> None:
+def check_part(name: str, part: object, expected: str) -> None:
     """Raise TypeError that says what belongs in an argument, unless it can be called."""
     no_class(name, part)
     if not callable(part):
-        raise TypeError(f"{name} must be callable, got {type(part).__name__}; pass {wanted}")
+        raise TypeError(f"{name} must be callable, got {type(part).__name__}; pass {expected}")
 
 
-def require_work(name: str, part: object, wanted: str, work: Callable[[], bool]) -> None:
+def require_work(name: str, part: object, expected: str, work: Callable[[], bool]) -> None:
     """Raise TypeError that says what belongs in an argument, unless a part does its work.
 
     Args:
         name: the argument.
         part: its value.
-        wanted: what belongs there.
+        expected: what belongs there.
         work: uses the part on an example; true if it returns what it should.
     """
-    found = f"{name} must be {wanted}; got {type(part).__name__}"
+    found = f"{name} must be {expected}; got {type(part).__name__}"
     try:
         works = work()
     except Exception as error:

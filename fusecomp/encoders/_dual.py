@@ -89,15 +89,15 @@ class DualEncoder(nn.Module):
         return {"image": (), "text": (), "heads": (), **by_side}
 
     def encode_image(self, images: Any) -> Tensor:
-        """Features [B, D] of loaded images."""
+        """Return features [B, D] of loaded images."""
         return self._headed("image", images)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Features [B, T] of B strings."""
+        """Return features [B, T] of B strings."""
         return self._headed("text", texts)
 
     def encode_tower(self, side: str, inputs: Any) -> Tensor:
-        """Features below the head of a side (``"image"``, ``"text"``), in the side's own width.
+        """Return features below the head of a side (``"image"``, ``"text"``), in its own width.
 
         Raises:
             TypeError: if the side returns no tensor.

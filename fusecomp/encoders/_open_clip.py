@@ -89,13 +89,13 @@ class OpenClipEncoder(nn.Module):
         return _width(self.model)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Features [B, D] of preprocessed images [B, 3, size, size], in the model's precision."""
+        """Return features [B, D] of images [B, 3, size, size], in the model's precision."""
         images = in_precision_of(optional(self.model, "visual", self.model), images)
         features: Tensor = self.model.encode_image(images)
         return features
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Features [B, D] of B strings; longer ones than the context are cut, with one warning.
+        """Return features [B, D] of B strings; longer ones than the context are cut, and warned of.
 
         Raises:
             ValueError: if the texts are no list of strings or there are none, or if the tokenizer

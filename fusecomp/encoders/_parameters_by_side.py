@@ -8,7 +8,7 @@ __all__ = ["parameters_by_side"]
 def parameters_by_side(
     module: nn.Module, side_of: Callable[[str], str | None]
 ) -> dict[str, tuple[str, ...]]:
-    """For each side the names of its parameters, whether they are frozen or not.
+    """Return for each side the names of its parameters, whether they are frozen or not.
 
     Args:
         module: the encoder.

@@ -51,7 +51,7 @@ class SentenceTransformersText(nn.Module):
         return int(width)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """Features [B, D] of B strings; those that are too long are cut, with one warning.
+        """Return features [B, D] of B strings; those that are too long are cut, with one warning.
 
         Raises:
             ValueError: if the texts are no list of strings, or there are none.

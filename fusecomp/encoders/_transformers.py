@@ -93,12 +93,12 @@ class TransformersEncoder(nn.Module):
         return int(width)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Features [B, D] of processed images [B, 3, size, size], in the model's precision."""
+        """Return features [B, D] of images [B, 3, size, size], in the model's precision."""
         images = in_precision_of(optional(self.model, "vision_model", self.model), images)
         return _features(self.model.get_image_features(pixel_values=images))
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Features [B, D] of B strings; longer ones than the context are cut, with one warning.
+        """Return features [B, D] of B strings; longer ones than the context are cut, and warned of.
 
         Raises:
             ValueError: if the texts are no list of strings or there are none, or if the tokenizer

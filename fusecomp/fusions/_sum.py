@@ -34,6 +34,6 @@ class Sum(nn.Module):
     """
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Queries [B, D] of unit length."""
+        """Return queries [B, D] of unit length."""
         check_one_width(self, image, text)
         return normalize(image + text)

@@ -53,7 +53,7 @@ def _path(locate: Callable[[str], Path], image_id: str) -> Path | None:
 
 
 def _is_same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file, or to two of equal content."""
+    """Return whether two paths lead to one file, or to two of equal content."""
     if one == other:
         return True
     try:

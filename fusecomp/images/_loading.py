@@ -46,7 +46,7 @@ def require_files(paths: Sequence[Path]) -> None:
 
 
 class Loaded(NamedTuple):
-    """What could be loaded of one batch.
+    """The images of one batch that could be loaded, and the errors of the others.
 
     Args:
         images: stacked [B, ...]; None if there are none.
@@ -172,7 +172,7 @@ class _Images:
 
 
 def load_few(paths: Sequence[Path], load_image: Callable[[Path], Tensor]) -> Tensor:
-    """One batch, as ``load_images`` gives it, in this process and without what a loader costs."""
+    """Return one batch, as ``load_images`` gives it, in this process and without a loader."""
     images = []
     for _, path, item in _Images(paths, load_image, current_key()).__getitems__(range(len(paths))):
         if isinstance(item, ImageError):
@@ -182,7 +182,7 @@ def load_few(paths: Sequence[Path], load_image: Callable[[Path], Tensor]) -> Ten
 
 
 def load_one(path: Path, load_image: Callable[[Path], Tensor]) -> Tensor:
-    """One loaded image; raises ImageError that names the file."""
+    """Return one loaded image; raises ImageError that names the file."""
     try:
         image = load_image(path)
     except (MemoryError, ImportError, ImageError):  # not about the file, or names it already

@@ -44,7 +44,7 @@ class ImageLoader:
     transform: Callable[[Any], Tensor]
 
     def __call__(self, path: str | os.PathLike[str]) -> Tensor:
-        """The image of a file, transformed."""
+        """Return the image of a file, transformed."""
         path = Path(path)
         require_pillow()
         with open_regular(path) as file:
@@ -88,7 +88,7 @@ def sides_of(image: "Image") -> tuple[int, int]:
 
 
 def open_image(file: BinaryIO) -> "Image":
-    """The image of an open file, its header read; ValueError if it is larger than Pillow's limit.
+    """Return the image of an open file; ValueError if it is larger than Pillow's limit.
 
     What is no image gives Pillow's own errors, which ``why_unreadable`` puts into words.
     """
@@ -120,7 +120,7 @@ def why_unreadable(file: BinaryIO, error: Exception) -> str:
 
 
 def rgb(image: "Image") -> "Image":
-    """The image in RGB; what transparency hid shows."""
+    """Return the image in RGB; what transparency hid shows."""
     if image.mode == "RGB":
         return image
     if "transparency" in image.info:
