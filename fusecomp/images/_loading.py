@@ -20,6 +20,7 @@ __all__ = [
     "load_images",
     "load_one",
     "require_files",
+    "unreadable",
 ]
 
 # What may become of images that are missing or broken.
@@ -32,6 +33,13 @@ _MOST_WORKERS = 16
 
 class ImageError(ValueError):
     """An image that exists but cannot be read; the message names the file and the reason."""
+
+
+def unreadable(path: Path, reason: str) -> ImageError:
+    """Return the error about an image file that cannot be read."""
+    return ImageError(
+        f"cannot read the image {path} ({reason}); replace the file, or leave out what needs it"
+    )
 
 
 def require_files(paths: Sequence[Path]) -> None:
@@ -188,10 +196,7 @@ def load_one(path: Path, load_image: Callable[[Path], Tensor]) -> Tensor:
     except (MemoryError, ImportError, ImageError):  # not about the file, or names it already
         raise
     except Exception as error:
-        raise ImageError(
-            f"cannot read the image {path} ({type(error).__name__}: {error}); "
-            "replace the file, or leave out what needs it"
-        ) from error
+        raise unreadable(path, f"{type(error).__name__}: {error}") from error
     if not isinstance(image, Tensor):
         raise ImageError(
             f"load_image({path}) returned {type(image).__name__}, expected a tensor; "

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fusecomp._core.files import open_regular
 from fusecomp._core.identity import describe
-from fusecomp.images._loading import ImageError
+from fusecomp.images._loading import ImageError, unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -54,10 +54,7 @@ class ImageLoader:
             except (MemoryError, ImportError, ImageError):
                 raise
             except Exception as error:
-                raise ImageError(
-                    f"cannot read the image {path} ({why_unreadable(file, error)}); "
-                    "replace the file, or leave out what needs it"
-                ) from error
+                raise unreadable(path, why_unreadable(file, error)) from error
 
     def __repr__(self) -> str:
         return f"ImageLoader(transform={describe(self.transform)})"
