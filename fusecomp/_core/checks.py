@@ -179,7 +179,7 @@ def require(name: str, value: object, member: str, kind: str, order: str = "") -
     It is asked first where arguments are easily swapped; ``order`` is the right one.
     """
     no_class(name, value)
-    if optional(value, member) is None:
+    if not hasattr(value, member):
         hint = f"; the order is {order}" if order else ""
         raise TypeError(f"{name} must be {kind}, got {type(value).__name__}{hint}")
 
