@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from fusecomp._core.checks import no_class
 from fusecomp._core.foreign import optional
 from fusecomp._core.tensors import check_tensor
 
@@ -57,7 +56,6 @@ def in_precision_of(tower: nn.Module, images: Tensor) -> Tensor:
 
 def check_model(model: object, methods: Sequence[str], kind: str, others: str) -> None:
     """Raise TypeError that says what belongs here, unless a model is a module with some methods."""
-    no_class("model", model)
     for method in methods:
         if not callable(optional(model, method)):
             name = type(model).__name__
@@ -68,7 +66,6 @@ def check_model(model: object, methods: Sequence[str], kind: str, others: str) -
 
 def check_part(name: str, part: object, expected: str) -> None:
     """Raise TypeError that says what belongs in an argument, unless it can be called."""
-    no_class(name, part)
     if not callable(part):
         raise TypeError(f"{name} must be callable, got {type(part).__name__}; pass {expected}")
 

@@ -194,6 +194,8 @@ class OpenClipEncoder(nn.Module):
 
 
 def _check(model: object, tokenizer: Callable[..., Tensor], preprocess: object) -> None:
+    for name, part in (("model", model), ("tokenizer", tokenizer), ("preprocess", preprocess)):
+        no_class(name, part)
     others = "for transformers there is TransformersEncoder"
     check_model(model, ("encode_image", "encode_text"), "a CLIP of open_clip or clip", others)
     check_part("tokenizer", tokenizer, _TOKENIZER)

@@ -172,6 +172,9 @@ def _check(
     tokenizer: Callable[..., object],
     image_processor: Callable[..., Any] | None,
 ) -> None:
+    parts = {"model": model, "tokenizer": tokenizer, "image_processor": image_processor}
+    for name, part in parts.items():
+        no_class(name, part)
     methods = "get_image_features", "get_text_features"
     others = "for open_clip there is OpenClipEncoder"
     check_model(model, methods, "a CLIP or SigLIP of transformers", others)
