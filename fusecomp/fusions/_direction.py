@@ -72,7 +72,7 @@ class Direction(nn.Module):
         self.alpha_image = number("alpha_image", alpha_image)
         self.alpha_text = number("alpha_text", alpha_text)
         self.beta = as_share("beta", beta)
-        # A tuple is an argument like any other: what is saved and compared is in it.
+        # A list is an argument like any other: a saved model's config holds it.
         self.reference_text = None if reference_text is None else _numbers(reference_text)
         self.constant: Tensor | None
         constant = None if self.reference_text is None else torch.tensor(self.reference_text)
@@ -118,11 +118,11 @@ class Direction(nn.Module):
         return f"reference_text={constant}, {dials}"
 
 
-def _numbers(reference_text: Tensor | Sequence[float]) -> tuple[float, ...]:
+def _numbers(reference_text: Tensor | Sequence[float]) -> list[float]:
     if isinstance(reference_text, Tensor):
         check_features(reference_text.unsqueeze(0), "reference_text", "[D]")
         reference_text = reference_text.tolist()
-    values = tuple(number("reference_text", value) for value in reference_text)
+    values = [number("reference_text", value) for value in reference_text]
     if not values:
         raise ValueError("reference_text must be D numbers, got none")
     return values

@@ -25,8 +25,8 @@ class Slerp(nn.Module):
     many great circles and none is right: where ``|i + t| < 0.001``, the answer is
     ``normalize((1 - w) i + w t)``, that is the side with the larger share, and zero at w = 1/2.
     Gradients are finite everywhere. The published code interpolates linearly where
-    ``|cos theta| > 0.9995``, which differs by less than 1e-5, gives a NaN gradient at equal
-    features, and a NaN query at opposite ones.
+    ``|cos theta| > 0.9995``: the same within 1e-6 near equal features, another path near opposite
+    ones. It gives a NaN gradient at equal features, and a NaN query at opposite ones.
 
     Reference:
         Jang, Huynh, Shah, Chen, Lim, "Spherical Linear Interpolation and Text-Anchoring for
