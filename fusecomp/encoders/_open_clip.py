@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
 
-from fusecomp._core.checks import as_path
+from fusecomp._core.checks import as_path, no_class
 from fusecomp._core.files import write_tensors
 from fusecomp._core.foreign import optional
 from fusecomp._core.identity import fingerprint

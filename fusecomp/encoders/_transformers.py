@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from fusecomp._core.checks import no_class
 from fusecomp._core.devices import device_of
 from fusecomp._core.foreign import optional
 from fusecomp._core.identity import fingerprint
