@@ -326,9 +326,10 @@ def modules() -> Iterator[ModuleType]:
 
 def undocumented(module: ModuleType) -> Iterator[str]:
     """Public classes, functions and methods of a module without a docstring of their own."""
-    for name in getattr(module, "__all__", []):
-        value = getattr(module, name)
-        if not (inspect.isclass(value) or inspect.isfunction(value)):
+    for name, value in list(vars(module).items()):
+        if name.startswith("_") or not (inspect.isclass(value) or inspect.isfunction(value)):
+            continue
+        if value.__module__ != module.__name__:  # imported from its own file
             continue
         # A dataclass or named tuple without a docstring gets its signature for one.
         if not value.__doc__ or value.__doc__.startswith(f"{name}("):

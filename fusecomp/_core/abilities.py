@@ -11,19 +11,6 @@ from torch import nn
 from fusecomp._core.foreign import optional
 from fusecomp.types import Dataset, Encode, Encoder, Find, LoadImage
 
-__all__ = [
-    "encode_function",
-    "heads_of",
-    "image_loader",
-    "lookups_of",
-    "protocol_of",
-    "skipped_images",
-    "told_fingerprint",
-    "tower_function",
-    "towers_of",
-    "training_image_ids",
-]
-
 
 def encode_function(encoder: Encoder, side: str) -> Encode:
     """Return ``encode_image`` or ``encode_text``."""

@@ -16,25 +16,6 @@ from torch import Tensor
 
 from fusecomp._core.foreign import optional
 
-__all__ = [
-    "as_path",
-    "as_text",
-    "can_be_listed",
-    "flag",
-    "has_half_character",
-    "no_class",
-    "number",
-    "ordered",
-    "positive",
-    "require",
-    "require_both",
-    "require_choice",
-    "require_strings",
-    "shown",
-    "strings",
-    "whole_number",
-]
-
 # The largest number that torch takes for a size or a place.
 _LARGEST = 2**63 - 1
 

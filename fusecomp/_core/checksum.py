@@ -11,8 +11,6 @@ from torch import Tensor
 
 from fusecomp._core.weights import kind_of
 
-__all__ = ["bytes_of", "checksum", "require_checksum"]
-
 _NOTHING = np.empty(0, np.uint8)
 _PLAIN = (str, int, float, bool, bytes, type(None))
 # A file may name one tensor several times, but not without end.

@@ -27,8 +27,6 @@ from torch import Tensor, nn
 from fusecomp._core.foreign import optional
 from fusecomp.distributed import plain_class, whole
 
-__all__ = ["Above", "attributes", "describe_inside", "hashed", "is_foreign", "told"]
-
 # Their objects may keep notes that change with use; what matters is public there.
 _LIBRARIES = (
     *("fusecomp", "torch", "torchvision", "timm", "open_clip", "clip"),

@@ -10,14 +10,6 @@ from torch import nn
 from fusecomp._core.checks import require_choice
 from fusecomp._core.reading import reading
 
-__all__ = [
-    "PRECISIONS",
-    "autocast",
-    "device_of",
-    "inference",
-    "require_one_device",
-]
-
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -16,15 +16,6 @@ import torch
 from fusecomp._core.checks import as_path
 from fusecomp._core.checksum import checksum, require_checksum
 
-__all__ = [
-    "open_atomic",
-    "open_regular",
-    "read_tensors",
-    "reading",
-    "replace_folder",
-    "write_tensors",
-]
-
 _CHECKSUM = "checksum"
 
 

@@ -2,8 +2,6 @@
 
 from typing import Any, TypeVar, overload
 
-__all__ = ["optional"]
-
 _T = TypeVar("_T")
 
 

@@ -23,17 +23,6 @@ from fusecomp._core.descriptions import Above, attributes, describe_inside, hash
 from fusecomp._core.foreign import optional
 from fusecomp.distributed import plain_class, whole
 
-__all__ = [
-    "class_name",
-    "describe",
-    "differences",
-    "fingerprint",
-    "hash_tensors",
-    "plain_name",
-    "settings",
-    "without_compile",
-]
-
 # Attributes that change no feature.
 _PASSING = frozenset(vars(nn.Module())) | {
     "device",

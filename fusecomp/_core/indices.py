@@ -12,8 +12,6 @@ from fusecomp._core.tensors import (
     check_widths,
 )
 
-__all__ = ["as_columns", "check_indices", "check_search", "check_targets", "index_pairs"]
-
 
 def check_search(query: object, gallery: object) -> None:
     """Raise ValueError unless these are finite [Q, D] and [N, D] of one dtype on one device."""

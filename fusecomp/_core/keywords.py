@@ -7,8 +7,6 @@ from torch import nn
 
 from fusecomp.types import NamesKeywords
 
-__all__ = ["taken_keywords"]
-
 _NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 

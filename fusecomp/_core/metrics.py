@@ -15,23 +15,6 @@ from fusecomp._core.tensors import check_tensor, check_values
 if TYPE_CHECKING:
     from fusecomp.types import TaskRanking
 
-__all__ = [
-    "LEFT_OUT",
-    "MEANS",
-    "GeometricMean",
-    "HarmonicMean",
-    "Mean",
-    "Metric",
-    "Recall",
-    "SubsetRecall",
-    "are_ks",
-    "check_ranks",
-    "default_summaries",
-    "hits_at_k",
-    "metric_named",
-    "recalls",
-]
-
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _NAME = re.compile(r"recall(_subset)?@([1-9][0-9]{0,17})")
 # A subset has so few members that only these are published.

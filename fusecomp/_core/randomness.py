@@ -12,17 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-__all__ = [
-    "Key",
-    "current_key",
-    "forked",
-    "keyed",
-    "own_streams",
-    "repeatable",
-    "seed",
-    "seed_for_file",
-]
-
 # What random numbers are drawn from beside the image, such as a seed and an epoch.
 Key = Sequence[int]
 

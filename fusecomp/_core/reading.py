@@ -22,8 +22,6 @@ from itertools import takewhile
 
 from torch import nn
 
-__all__ = ["changing", "modules_of", "reading", "set_mode"]
-
 
 def modules_of(*parts: object) -> dict[int, nn.Module]:
     """Return every module within the parts, once, by its ``id``; other parts have none."""

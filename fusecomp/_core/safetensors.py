@@ -18,8 +18,6 @@ from fusecomp._core.checksum import bytes_of, checksum
 from fusecomp._core.files import open_atomic, open_regular
 from fusecomp._core.strict_json import parse_json
 
-__all__ = ["TensorFile", "read_safetensors", "write_safetensors"]
-
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,

@@ -23,8 +23,6 @@ from fusecomp._core.weights import check_weights, kind_of
 from fusecomp.distributed import first_alone, is_sharded, shard_like, whole
 from fusecomp.types import SIDES
 
-__all__ = ["Parts", "SavedModel", "describe_parts", "read_model", "write_model"]
-
 _FORMAT = "fusecomp.model/3"
 _CONFIG, _WEIGHTS = "config.json", "weights.safetensors"
 # The settings of an extraction, which follow the encoder's name in the key of features.

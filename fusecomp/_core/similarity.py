@@ -5,8 +5,6 @@ from torch import Tensor
 
 from fusecomp._core.tensors import check_alike, check_features, check_widths, widen
 
-__all__ = ["cosine", "normalize", "unit_rows"]
-
 # Shorter rows have no direction to speak of.
 _SMALLEST_NORM = 1e-6
 

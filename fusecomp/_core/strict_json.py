@@ -9,8 +9,6 @@ from typing import Any
 
 from fusecomp._core.files import open_atomic, open_regular, reading
 
-__all__ = ["parse_json", "read_json", "read_list", "write_json"]
-
 # The text of a string, a bracket, or a number, true, false or null.
 _TOKEN = re.compile(
     r'(?P<string>"[^"\\]*(?:\\.[^"\\]*)*")(?P<colon>\s*:)?|[\[{]|[\]}]|(?P<word>[^\s\[\]{}:,"]+)'

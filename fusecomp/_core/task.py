@@ -18,8 +18,6 @@ from fusecomp._core.metrics import (
 )
 from fusecomp._core.triplet import Triplet
 
-__all__ = ["Task", "repeated"]
-
 _DEFAULT_KS = (10, 50)
 
 

@@ -4,22 +4,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = [
-    "FLOATING",
-    "check_alike",
-    "check_features",
-    "check_finite",
-    "check_floating",
-    "check_int64",
-    "check_pair",
-    "check_tensor",
-    "check_text_counts",
-    "check_values",
-    "check_widths",
-    "non_finite_rows",
-    "widen",
-]
-
 # The dtypes that features may have; narrower ones cannot be computed in.
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Rows whose values are looked at at once.

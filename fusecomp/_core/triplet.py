@@ -3,8 +3,6 @@ from typing import NoReturn
 
 from fusecomp._core.checks import can_be_listed, ordered, shown
 
-__all__ = ["Triplet"]
-
 
 @dataclass(frozen=True, slots=True)
 class Triplet:

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from fusecomp.distributed import local, whole
 
-__all__ = ["check_weights", "kind_of", "shared_bytes", "without_wrappers"]
-
 # What DataParallel, DistributedDataParallel and torch.compile put before every name.
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 

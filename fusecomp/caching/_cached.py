@@ -18,8 +18,6 @@ from fusecomp.distributed import first_alone, join
 from fusecomp.images import By, file_marks, image_paths
 from fusecomp.types import SIDES, Dataset, Encoder, Find
 
-__all__ = ["CachedEncoder"]
-
 
 class CachedEncoder(nn.Module):
     """Features computed once and looked up by image id and by text; itself an encoder.

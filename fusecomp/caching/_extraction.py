@@ -22,8 +22,6 @@ from fusecomp.distributed import gathered_weights, get_rank, get_world_size
 from fusecomp.images import ON_ERROR, image_paths, load_available, load_images, require_files
 from fusecomp.types import Dataset, Encode, Encoder
 
-__all__ = ["Extraction", "compute_table", "names_of"]
-
 # Batches a block: what a kill costs, and what one of many processes takes at a time.
 _BLOCK_BATCHES = 4
 

@@ -12,8 +12,6 @@ from fusecomp._core.files import reading
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
 from fusecomp._core.strict_json import parse_json
 
-__all__ = ["FeatureFile", "read_features", "write_features"]
-
 _FORMAT = "fusecomp.features/3"
 # Without checksums; other programs may still write it.
 _PLAIN_FORMAT = "fusecomp.features/1"

@@ -10,8 +10,6 @@ from fusecomp._core.checks import can_be_listed, ordered, shown, strings
 from fusecomp._core.foreign import optional
 from fusecomp._core.tensors import FLOATING, check_tensor, check_values, non_finite_rows, widen
 
-__all__ = ["FeatureTable"]
-
 # What was probably meant where names and features are confused.
 _ORDER = "from_arrays takes image_ids, image_features, texts, text_features"
 

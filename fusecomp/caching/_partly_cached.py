@@ -11,8 +11,6 @@ from fusecomp.caching._feature_table import FeatureTable
 from fusecomp.distributed import is_sharded, join
 from fusecomp.types import SIDES, Dataset, Encoder, Find, LoadImage
 
-__all__ = ["PartlyCachedEncoder"]
-
 
 class PartlyCachedEncoder(nn.Module):
     """An encoder of which some sides are looked up and the others stay live.

@@ -10,8 +10,6 @@ from fusecomp.caching._extraction import Extraction, names_of
 from fusecomp.images import ABSENT, changed_image
 from fusecomp.types import Dataset, Encoder
 
-__all__ = ["key_of", "require_same"]
-
 _WAY_OUT = "delete it to compute them again, or give another path"
 
 

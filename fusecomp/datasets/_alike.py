@@ -10,15 +10,6 @@ from unicodedata import category, normalize
 from fusecomp._core.checks import has_half_character
 from fusecomp.datasets._entries import warn_of
 
-__all__ = [
-    "folded",
-    "is_blank",
-    "is_missing_word",
-    "require_no_list",
-    "require_text",
-    "warn_of_missing_words",
-]
-
 # How a printed list begins and ends, also within a call, as in array(['a'], dtype=object).
 _BRACKETED = re.compile(r"([A-Za-z_][\w.]*\(|[\[{(]).*[\]})]", re.DOTALL)
 # Strings, and what is printed bare for a value that is missing or, in a long array, left out.

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-__all__ = ["CAPTIONS", "RANDOM", "clean"]
-
 Texts = tuple[str, ...]
 
 

@@ -15,8 +15,6 @@ from fusecomp.datasets._triplets import Triplets
 from fusecomp.datasets._verify import make_report
 from fusecomp.datasets._verify_report import VerifyReport
 
-__all__ = ["CIRR"]
-
 _SPLITS = ("train", "val", "test1")
 
 

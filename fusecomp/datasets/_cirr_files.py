@@ -11,8 +11,6 @@ from fusecomp.datasets._names import require_below
 from fusecomp.datasets._verify import Annotations, count_findings, unlisted_findings
 from fusecomp.datasets._verify_report import Count, Finding, listed
 
-__all__ = ["CirrFolder", "inspect", "pair_problems", "read_files", "read_pairs"]
-
 _SOURCE = "https://github.com/Cuberick-Orion/CIRR, branch cirr_dataset"
 _GROUP = 6
 # split -> images, queries

@@ -5,8 +5,6 @@ from fusecomp._core.abilities import protocol_of, training_image_ids
 from fusecomp._core.checks import as_text, ordered, require, shown, strings
 from fusecomp.types import Dataset, Task, Triplet
 
-__all__ = ["drop_images"]
-
 
 def drop_images(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
     """Return a dataset without some images, such as those that are missing or broken.

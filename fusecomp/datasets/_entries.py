@@ -10,8 +10,6 @@ from pathlib import Path
 
 from fusecomp.types import Triplet
 
-__all__ = ["Entry", "Problems", "raise_first", "unlisted", "warn_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:

@@ -22,8 +22,6 @@ from fusecomp.datasets._verify import make_report
 from fusecomp.datasets._verify_report import VerifyReport
 from fusecomp.types import Task, Triplet
 
-__all__ = ["FashionIQ"]
-
 _GALLERIES = ("original", "val")
 
 

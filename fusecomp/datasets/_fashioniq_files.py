@@ -9,15 +9,6 @@ from fusecomp.datasets._alike import require_text
 from fusecomp.datasets._entries import Entry
 from fusecomp.datasets._names import NamedFiles, require_below, told_apart
 
-__all__ = [
-    "CATEGORIES",
-    "SPLITS",
-    "FashionIQImages",
-    "annotation_files",
-    "read_pairs",
-    "read_split",
-]
-
 SPLITS = ("train", "val", "test")
 CATEGORIES = ("dress", "shirt", "toptee")
 _SUFFIXES = (".png", ".jpg", ".jpeg")

@@ -18,8 +18,6 @@ from fusecomp.datasets._fashioniq_files import (
 from fusecomp.datasets._verify import Annotations, count_findings, unlisted_findings
 from fusecomp.datasets._verify_report import Count, Finding, listed
 
-__all__ = ["inspect"]
-
 _SOURCE = "https://github.com/XiaoxiaoGuo/fashion-iq"
 # train, val, test
 _QUERIES = {

@@ -8,8 +8,6 @@ from typing import NoReturn
 
 from fusecomp.datasets._names import NamedFiles, look_the_same, told_apart
 
-__all__ = ["IMAGE_SUFFIXES", "ImageFolder"]
-
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 

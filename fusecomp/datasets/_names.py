@@ -4,8 +4,6 @@ import os
 from collections.abc import Iterable, Sequence
 from unicodedata import normalize
 
-__all__ = ["NamedFiles", "look_the_same", "require_below", "told_apart"]
-
 
 def require_below(where: str, field: str, name: str) -> None:
     """Raise ValueError unless a name, read as a path, stays below the folder that it belongs to.

@@ -6,8 +6,6 @@ import numpy as np
 from fusecomp._core.checks import number, ordered, shown, whole_number
 from fusecomp.types import Triplet
 
-__all__ = ["split_by_group"]
-
 
 def split_by_group(
     triplets: Sequence[Triplet], fractions: Sequence[float], seed: int = 0

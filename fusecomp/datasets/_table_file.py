@@ -15,8 +15,6 @@ from fusecomp.datasets._alike import folded, require_no_list, require_text
 from fusecomp.datasets._entries import Entry
 from fusecomp.datasets._names import require_below
 
-__all__ = ["Groups", "cells", "read_table"]
-
 # The images of each group, by its name.
 Groups = Mapping[str, Sequence[str]]
 

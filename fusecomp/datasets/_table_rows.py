@@ -12,15 +12,6 @@ from fusecomp.datasets._table_file import Groups, cells, read_table
 from fusecomp.datasets._verify import Annotations
 from fusecomp.datasets._verify_report import Count, Finding, listed
 
-__all__ = [
-    "inspect",
-    "missing_words",
-    "row_problems",
-    "rows_of_split",
-    "split_problems",
-    "without_split",
-]
-
 _Splits = Mapping[str | None, Collection[Entry]]
 
 

@@ -7,8 +7,6 @@ from fusecomp._core.metrics import are_ks, recalls
 from fusecomp.datasets._folder import ImageFolder
 from fusecomp.types import Task, Triplet
 
-__all__ = ["Triplets"]
-
 
 class Triplets:
     """A dataset of given triplets, the same in every epoch: one task over all its images.

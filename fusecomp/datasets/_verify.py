@@ -10,8 +10,6 @@ from fusecomp.datasets._entries import Entry, unlisted
 from fusecomp.datasets._verify_images import check_images
 from fusecomp.datasets._verify_report import Count, Finding, VerifyReport, listed
 
-__all__ = ["Annotations", "count_findings", "make_report", "unlisted_findings"]
-
 
 @dataclass(frozen=True, slots=True)
 class Annotations:

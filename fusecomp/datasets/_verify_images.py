@@ -16,8 +16,6 @@ from fusecomp._core.progress import progress
 from fusecomp.datasets._verify_report import IMAGE_FAULTS, Finding
 from fusecomp.images import open_image, require_pillow, why_unreadable
 
-__all__ = ["check_images"]
-
 _CHUNK = 16
 _HEAD_BYTES, _TAIL_BYTES = 12, 1024
 _JPEG_SCAN, _JPEG_END = 0xDA, b"\xff\xd9"

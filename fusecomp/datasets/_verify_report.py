@@ -4,8 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["IMAGE_FAULTS", "Count", "Finding", "VerifyReport", "listed"]
-
 # kind -> what is said of such images, behind their number
 IMAGE_FAULTS = {
     "missing": "not there; fetch them, or leave out the queries and gallery entries that need them",

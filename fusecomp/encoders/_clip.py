@@ -8,17 +8,6 @@ from torch import Tensor, nn
 from fusecomp._core.foreign import optional
 from fusecomp._core.tensors import check_tensor
 
-__all__ = [
-    "PROBE",
-    "check_model",
-    "check_part",
-    "check_vocabulary",
-    "in_precision_of",
-    "probe_hash",
-    "require_work",
-    "side_by_parts",
-]
-
 # Its tokens tell one tokenizer from another.
 PROBE = "A red Dress,  sleeveless & long: it's 42 cm, from the Café"
 # No feature depends on them: learning must not wait for their gradients.

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from fusecomp._core.files import read_tensors
 from fusecomp._core.weights import check_weights, without_wrappers
 
-__all__ = ["build_clip", "read_clip4cir"]
-
 # All of OpenAI's models divide a width by it to get the number of attention heads.
 _HEAD_WIDTH = 64
 # Entries of the archives that OpenAI publishes, which are no weights.

@@ -11,8 +11,6 @@ from fusecomp._core.identity import fingerprint
 from fusecomp.encoders._parameters_by_side import parameters_by_side
 from fusecomp.encoders._tokenizing import list_of_texts
 
-__all__ = ["DualEncoder"]
-
 
 class DualEncoder(nn.Module):
     """An encoder from any two callables or modules, one for images and one for texts.

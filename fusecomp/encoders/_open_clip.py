@@ -27,8 +27,6 @@ from fusecomp.images import ImageLoader, TargetPad, clip_transform
 if TYPE_CHECKING:
     pass
 
-__all__ = ["OpenClipEncoder"]
-
 _TOKENIZER = (
     "a function from a list of strings to a tensor of tokens [B, context], such as "
     "open_clip.get_tokenizer(name) or clip.tokenize"

@@ -2,8 +2,6 @@ from collections.abc import Callable
 
 from torch import nn
 
-__all__ = ["parameters_by_side"]
-
 
 def parameters_by_side(
     module: nn.Module, side_of: Callable[[str], str | None]

@@ -8,8 +8,6 @@ from fusecomp._core.devices import device_of
 from fusecomp._core.foreign import optional
 from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, with_tokenizer
 
-__all__ = ["SentenceTransformersText"]
-
 
 class SentenceTransformersText(nn.Module):
     """A text encoder of sentence-transformers, as the text side of a ``DualEncoder``.

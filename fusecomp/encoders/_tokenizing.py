@@ -8,8 +8,6 @@ from typing import ParamSpec, TypeVar
 
 from fusecomp._core.checks import has_half_character, shown, strings
 
-__all__ = ["TruncationWarning", "list_of_texts", "with_tokenizer"]
-
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 # Not an attribute of an encoder: locks can be neither copied nor pickled.

@@ -26,8 +26,6 @@ from fusecomp.images import ImageLoader, require_pillow, rgb
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["TransformersEncoder"]
-
 _TOKENIZER = "the model's own, as AutoTokenizer.from_pretrained(name) loads it"
 _PROCESSOR = "the model's own, as AutoImageProcessor.from_pretrained(name) loads it"
 

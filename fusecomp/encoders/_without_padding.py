@@ -6,8 +6,6 @@ from torch.func import functional_call
 from fusecomp._core.devices import device_of
 from fusecomp._core.foreign import optional
 
-__all__ = ["encode_without_padding"]
-
 
 def encode_without_padding(model: Any, tokens: Tensor) -> Tensor:
     """``model.encode_text(tokens)``, where it can be without the padding behind all texts.

@@ -12,14 +12,6 @@ from fusecomp.evaluation._evaluate import Evaluation, require_evaluation
 from fusecomp.evaluation._metrics import average_tasks
 from fusecomp.evaluation._ranking import Ranking
 
-__all__ = [
-    "Interval",
-    "bootstrap",
-    "checked_draws",
-    "interval_of",
-    "resampled",
-]
-
 _LOW, _HIGH = 0.025, 0.975
 # Numbers that are drawn at once, 8 bytes each.
 _DRAWN = 2**22

@@ -7,8 +7,6 @@ from fusecomp._core.files import open_atomic
 from fusecomp.evaluation._ranking import Ranking
 from fusecomp.types import Task
 
-__all__ = ["write_cirr_submission"]
-
 _NAMES, _SUBSET_NAMES = 50, 3
 # The server says 5 MB; this is the smaller reading of it.
 _MOST_BYTES = 5_000_000

@@ -12,8 +12,6 @@ from fusecomp.evaluation._protocol import protocol_differences, warn_of_differen
 from fusecomp.evaluation._ranking import Ranking
 from fusecomp.types import TaskRanking, Triplet
 
-__all__ = ["Change", "Comparison", "Difference", "compare"]
-
 _TEXT_WIDTH = 60
 
 

@@ -7,8 +7,6 @@ import torch
 from fusecomp.evaluation._positions import task_positions
 from fusecomp.types import TaskRanking, Triplet
 
-__all__ = ["check_found"]
-
 
 def check_found(found: TaskRanking) -> None:
     """Raise ValueError, naming task and query, where a ranking refutes itself.

@@ -21,8 +21,6 @@ from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Dataset
 
-__all__ = ["CosineDistribution", "Cosines", "cosines", "feature_cosines"]
-
 # Of the histograms over [-1, 1].
 _BINS = 200
 # Queries compared at once.

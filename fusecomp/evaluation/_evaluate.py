@@ -15,8 +15,6 @@ from fusecomp.types import Dataset
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["Evaluation", "compute_metrics", "evaluate", "require_evaluation"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation(Mapping[str, float]):

@@ -16,8 +16,6 @@ from fusecomp.images import ON_ERROR
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import SIDES, Dataset, Encoder, Task, Triplet
 
-__all__ = ["TaskFeatures"]
-
 # Queries fused at once: bounds the hidden activations of a large fusion.
 _FUSE_ROWS = 1024
 

@@ -31,8 +31,6 @@ from fusecomp.evaluation._ranking import Ranking
 from fusecomp.evaluation._tasks import require_same_metrics
 from fusecomp.types import Task, TaskRanking, Triplet
 
-__all__ = ["read_ranking", "write_ranking"]
-
 _FORMAT = "fusecomp.evaluation/3"
 _RANKING = ("indices", "scores", "ranks")
 _SUBSET_RANKING = ("subset_indices", "subset_ranks")

@@ -9,8 +9,6 @@ from fusecomp._core.checks import require
 from fusecomp.evaluation._tasks import mean_group, scored_tasks
 from fusecomp.types import Dataset, Task
 
-__all__ = ["average_tasks", "deciding_metric", "default_metric", "metric_names"]
-
 
 def average_tasks(
     tasks: Sequence[Task], values: Mapping[str, Mapping[str, Tensor]]

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from fusecomp.types import Task
 
-__all__ = ["TaskIndices", "padded_positions", "task_positions"]
-
 
 class TaskIndices(NamedTuple):
     """Positions in a task's gallery: targets int64 [Q], exclude and subsets int64 [Q, M] or None.

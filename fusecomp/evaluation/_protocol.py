@@ -3,13 +3,6 @@ from collections.abc import Mapping, Sequence
 
 from fusecomp._core.checks import shown
 
-__all__ = [
-    "ProtocolWarning",
-    "describe_protocol",
-    "protocol_differences",
-    "warn_of_differences",
-]
-
 _UNSAID = "not said"
 
 

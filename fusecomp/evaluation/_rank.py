@@ -9,8 +9,6 @@ from fusecomp.model import ComposedEncoder
 from fusecomp.retrieval import search_targets
 from fusecomp.types import Dataset, Task, TaskRanking
 
-__all__ = ["rank", "rank_tasks"]
-
 
 def rank(
     model: ComposedEncoder,

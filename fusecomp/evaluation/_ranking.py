@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from fusecomp.evaluation._protocol import describe_protocol
 from fusecomp.types import TaskRanking
 
-__all__ = ["Ranking"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranking(Mapping[str, TaskRanking]):

@@ -6,8 +6,6 @@ from fusecomp._core.checks import ordered, shown
 from fusecomp._core.task import repeated
 from fusecomp.types import Dataset, Task
 
-__all__ = ["mean_group", "require_same_metrics", "scored_tasks", "tasks_of"]
-
 
 def tasks_of(dataset: Dataset) -> list[Task]:
     """Make the tasks of a dataset; raise ValueError unless they are tasks with distinct names."""

@@ -10,8 +10,6 @@ from fusecomp._core.similarity import normalize
 from fusecomp.fusions._features import check_inputs
 from fusecomp.fusions._published import PublishedWeights
 
-__all__ = ["Combiner"]
-
 
 class Combiner(nn.Module):
     r"""A learned mixture plus a convex combination of text and image features.

@@ -3,8 +3,6 @@ from torch import Tensor, nn
 from fusecomp._core.similarity import normalize
 from fusecomp.fusions._features import check_one_width
 
-__all__ = ["Sum"]
-
 
 class Sum(nn.Module):
     """The normalised element-wise sum of image and text features.

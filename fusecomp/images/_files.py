@@ -13,8 +13,6 @@ from fusecomp._core.checks import strings
 from fusecomp._core.foreign import optional
 from fusecomp.types import Dataset
 
-__all__ = ["ABSENT", "By", "changed_image", "file_marks", "image_paths"]
-
 # The mark of an image without a file.
 ABSENT = -1
 By = Literal["size", "content"]

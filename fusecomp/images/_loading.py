@@ -11,18 +11,6 @@ from torch.utils.data import DataLoader
 
 from fusecomp._core.randomness import Key, current_key, own_streams, seed_for_file
 
-__all__ = [
-    "ON_ERROR",
-    "ImageError",
-    "Loaded",
-    "load_available",
-    "load_few",
-    "load_images",
-    "load_one",
-    "require_files",
-    "unreadable",
-]
-
 # What may become of images that are missing or broken.
 ON_ERROR = ("raise", "skip")
 

@@ -15,15 +15,6 @@ from fusecomp.images._loading import ImageError, unreadable
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = [
-    "ImageLoader",
-    "open_image",
-    "require_pillow",
-    "rgb",
-    "sides_of",
-    "why_unreadable",
-]
-
 _TRUST = "If you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS"
 
 

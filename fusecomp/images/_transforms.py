@@ -20,8 +20,6 @@ from fusecomp.images._opening import ImageLoader, rgb, sides_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["SquarePad", "TargetPad", "clip_transform"]
-
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 

@@ -5,8 +5,6 @@ from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import check_pair, widen
 from fusecomp.losses._pairs import batch_ids
 
-__all__ = ["CosineAlignmentLoss"]
-
 
 class CosineAlignmentLoss(nn.Module):
     """Each query must point where its target points; nothing is pushed away.

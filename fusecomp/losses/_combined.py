@@ -7,8 +7,6 @@ from fusecomp._core.identity import describe
 from fusecomp._core.keywords import taken_keywords
 from fusecomp.types import LOSS_KEYWORDS, Loss
 
-__all__ = ["CombinedLoss"]
-
 
 class CombinedLoss(nn.Module):
     """Several losses at once: ``loss = sum_k weight_k loss_k``.

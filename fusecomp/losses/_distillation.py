@@ -12,8 +12,6 @@ from fusecomp.losses._pairs import batch_ids, check_batch, check_ids
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
-__all__ = ["DistillationLoss"]
-
 # Two ids below this make one key.
 _ID_RANGE = 2**31
 

@@ -12,8 +12,6 @@ from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_target
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
-__all__ = ["HardNegativeNCE"]
-
 
 class HardNegativeNCE(LossRepr):
     """InfoNCE whose negatives weigh more, the closer they are to the query.

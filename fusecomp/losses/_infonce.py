@@ -15,8 +15,6 @@ from fusecomp.losses._pairs import Pairs, check_candidates, check_exclude, check
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import slices, tiled
 
-__all__ = ["InfoNCE"]
-
 # The column pass accumulates no gradient, so smaller tiles suffice and cost less to allocate.
 _COLUMN_TILE_ROWS = 384
 

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import check_features, check_finite, widen
 
-__all__ = ["KeptFeatures", "find", "unit_table"]
-
 
 class KeptFeatures(nn.Module):
     """A part of a loss with a buffer ``features`` [M, D], which a state dict must keep finite."""

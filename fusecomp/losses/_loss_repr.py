@@ -2,8 +2,6 @@ import inspect
 
 from torch import nn
 
-__all__ = ["LossRepr"]
-
 
 class LossRepr(nn.Module):
     """A loss that prints the settings it was made with, as far as attributes hold them."""

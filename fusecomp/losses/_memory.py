@@ -8,8 +8,6 @@ from fusecomp._core.tensors import widen
 from fusecomp.losses._kept_features import KeptFeatures, find, unit_table
 from fusecomp.losses._pairs import ABSENT, Pairs, check_ids
 
-__all__ = ["Bank", "Queue"]
-
 
 class Bank(KeptFeatures):
     """Targets that never change, as further candidates: the ``memory`` of ``InfoNCE``.

@@ -8,8 +8,6 @@ from fusecomp.losses._pairs import check_batch, own_targets
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
-__all__ = ["MultiPositiveNCE"]
-
 
 class MultiPositiveNCE(LossRepr):
     """InfoNCE in which every target with the row's target id is a positive.

@@ -9,17 +9,6 @@ from torch import Tensor
 from fusecomp._core.checks import shown
 from fusecomp._core.tensors import check_pair, check_tensor
 
-__all__ = [
-    "ABSENT",
-    "Pairs",
-    "batch_ids",
-    "check_batch",
-    "check_candidates",
-    "check_exclude",
-    "check_ids",
-    "own_targets",
-]
-
 # The id of a column that holds nothing.
 ABSENT = torch.iinfo(torch.int64).min
 _EXCLUDABLE = ("target", "reference")

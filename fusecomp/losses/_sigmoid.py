@@ -10,8 +10,6 @@ from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_target
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
-__all__ = ["SigmoidLoss"]
-
 
 class SigmoidLoss(nn.Module):
     """Each query and target by themselves: do they belong together or not?

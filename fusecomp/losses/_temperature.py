@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import number, positive
 
-__all__ = ["LearnableTemperature", "check_temperature", "scale_of"]
-
 
 class LearnableTemperature(nn.Module):
     """A temperature T that a loss learns, in place of a number.

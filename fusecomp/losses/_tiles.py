@@ -9,8 +9,6 @@ from torch import Tensor
 from fusecomp._core.similarity import unit_rows
 from fusecomp._core.tensors import widen
 
-__all__ = ["slices", "tiled"]
-
 # The least rows of a tile, and the least logits. Fewer rows slow the products down, more logits
 # leave a processor's cache; GPUs want larger products.
 _CPU_TILE, _GPU_TILE = (1024, 2**22), (2048, 2**24)

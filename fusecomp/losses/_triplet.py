@@ -12,8 +12,6 @@ from fusecomp.losses._loss_repr import LossRepr
 from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
 from fusecomp.losses._tiles import slices, tiled
 
-__all__ = ["TripletMarginLoss"]
-
 _MINING = ("hardest", "semi-hard", "all")
 
 

@@ -4,8 +4,6 @@ from fusecomp.evaluation import Evaluation, describe_protocol
 from fusecomp.report._named_rows import differences_of, require_same_metrics
 from fusecomp.report._table import Table, short
 
-__all__ = ["ablation_table"]
-
 
 def ablation_table(rows: Mapping[str, Evaluation]) -> Table:
     """Tabulate evaluations of one protocol, one row each, in per cent.

@@ -5,8 +5,6 @@ from fusecomp.report._named_rows import differences_of, require_same_metrics
 from fusecomp.report._published import Published, published_rows
 from fusecomp.report._table import Table, short
 
-__all__ = ["comparison_table"]
-
 
 def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
     """Tabulate one's own results among the published ones of FashionIQ or CIRR, in per cent.

@@ -12,8 +12,6 @@ from fusecomp.report._named_rows import differences_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["cosine_figure"]
-
 
 def cosine_figure(
     rows: Mapping[str, Cosines], path: str | Path, *, font: str | Path | None = None

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLACK", "GREEN", "GREY", "decorate", "font_families", "new_figure", "save_figure"]
-
 BLACK, GREEN, GREY = "#1a1a1a", "#0a8f3c", "#6b7280"
 _DPI = 150
 

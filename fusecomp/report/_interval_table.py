@@ -1,8 +1,6 @@
 from fusecomp.evaluation import Evaluation, bootstrap
 from fusecomp.report._table import Table, short
 
-__all__ = ["interval_table"]
-
 
 def interval_table(evaluation: Evaluation, *, resamples: int = 10_000, seed: int = 0) -> Table:
     """Tabulate each metric with its 95 % interval, in per cent.

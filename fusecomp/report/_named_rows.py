@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from fusecomp._core.checks import shown
 from fusecomp.evaluation import Cosines, Evaluation, protocol_differences, warn_of_differences
 
-__all__ = ["differences_of", "require_same_metrics"]
-
 
 def differences_of(
     rows: Mapping[str, Evaluation | Cosines], kind: type, empty: str

@@ -11,8 +11,6 @@ from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
 
-__all__ = ["Published", "published_rows"]
-
 _SYSTEM = itemgetter("dataset", "split", "system", "source", "protocol")
 
 

@@ -10,8 +10,6 @@ from fusecomp._core.checks import number, ordered
 from fusecomp.evaluation import TaskRanking
 from fusecomp.types import Task, Triplet
 
-__all__ = ["Gates", "QueryResults", "Result", "checked_gates", "query_results"]
-
 Gates = Sequence[float] | Tensor
 
 

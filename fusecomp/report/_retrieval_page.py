@@ -20,8 +20,6 @@ from fusecomp.types import Dataset
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["PageOptions", "retrieval_page"]
-
 # Twice what an image takes on the page would be sharper and four times as large.
 _PIXELS, _QUALITY = 144, 82
 

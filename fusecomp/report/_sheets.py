@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["contact_sheet", "retrieval_sheet"]
-
 # Lengths are hundredths of an inch.
 _SIDE, _GAP, _LINE = 112, 8, 16
 _TEXT_WIDTH, _TEXT_LINES, _LINE_LENGTH = 208, 7, 30

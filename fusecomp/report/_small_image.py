@@ -10,8 +10,6 @@ from fusecomp.types import Dataset
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["require_dataset", "small_image"]
-
 
 def require_dataset(dataset: Dataset) -> None:
     """Raise TypeError unless this is a dataset, which knows where the images are."""

@@ -3,8 +3,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Table", "short"]
-
 _NUMBERS = re.compile(r"[-+0-9., \[\]]*")
 # What ends a line, or cannot be printed; a row must be one line.
 _BREAKS = re.compile(r"\s*[\x00-\x1f\x7f-\x9f\u2028\u2029]\s*")

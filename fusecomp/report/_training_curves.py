@@ -10,8 +10,6 @@ from fusecomp.report._figure import BLACK, decorate, font_families, new_figure, 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["training_curves"]
-
 _PANELS = {"loss": "loss", "gradient_norm": "gradient norm", "lr": "learning rate"}
 _NO_METRICS = {"epoch", "skipped", *_PANELS}
 

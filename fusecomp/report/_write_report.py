@@ -16,8 +16,6 @@ from fusecomp.report._sheets import contact_sheet, retrieval_sheet
 from fusecomp.report._small_image import require_dataset
 from fusecomp.types import Dataset
 
-__all__ = ["write_report"]
-
 _SHEET = "triplets.png"
 _TRIPLETS, _QUERIES = 12, 10
 _LONGEST_NAME = 80

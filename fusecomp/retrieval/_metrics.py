@@ -7,8 +7,6 @@ from fusecomp._core.checks import ordered, strings
 from fusecomp._core.metrics import check_ranks, hits_at_k
 from fusecomp._core.tensors import check_alike, check_tensor
 
-__all__ = ["median_rank", "recall_at_k", "target_rank"]
-
 
 def target_rank(
     ranked: Tensor | Sequence[Sequence[str]], targets: Tensor | Sequence[str]

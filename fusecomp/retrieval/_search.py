@@ -16,8 +16,6 @@ from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
 from fusecomp.retrieval._metrics import target_rank
 
-__all__ = ["TargetRanks", "search", "search_targets"]
-
 # Matrix products of fewer rows or columns may sum in another order; with this many, a query's
 # scores do not depend on its neighbours, and equal gallery rows get equal scores.
 _LEAST_ROWS = 64

@@ -14,8 +14,6 @@ from fusecomp.training._stage_config import StageConfig
 from fusecomp.training._two_stage import TwoStageTrainer
 from fusecomp.types import Dataset, Encoder, Fusion, Loss
 
-__all__ = ["Ablation", "ablation"]
-
 
 @dataclass(frozen=True, slots=True)
 class Ablation:

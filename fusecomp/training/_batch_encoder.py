@@ -12,8 +12,6 @@ from fusecomp.training._gradient_cache import Features
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.types import Batch, Encode, Encoder
 
-__all__ = ["BatchEncoder"]
-
 
 @dataclass(frozen=True, slots=True)
 class BatchEncoder:

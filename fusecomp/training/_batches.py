@@ -16,8 +16,6 @@ from fusecomp.images import load_images, require_files
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.types import Batch, Dataset, Encoder, Find, Triplet
 
-__all__ = ["Epochs", "batches", "plan"]
-
 # The stream of random numbers that orders batches; datasets have their own.
 _ORDER = 1_000_003
 

@@ -5,8 +5,6 @@ from typing import TypedDict
 from fusecomp.training._progress import Record
 from fusecomp.training._workdir import Weights, Workdir
 
-__all__ = ["BestWeights"]
-
 # What file systems take is 255 bytes; the rest says the epoch.
 _LONGEST_NAME = 100
 

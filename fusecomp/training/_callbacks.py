@@ -4,8 +4,6 @@ from typing import Protocol, runtime_checkable
 
 from fusecomp._core.checks import shown
 
-__all__ = ["Callbacks"]
-
 HOOKS = ("on_start", "on_step", "on_epoch", "on_evaluation", "on_checkpoint", "on_end")
 
 

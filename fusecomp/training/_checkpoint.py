@@ -25,8 +25,6 @@ from fusecomp.training._step import Step
 from fusecomp.training._weight_average import WeightAverage
 from fusecomp.training._workdir import Saved, Weights
 
-__all__ = ["StageState"]
-
 _OptimizerState = dict[str, dict[str, object]]
 
 

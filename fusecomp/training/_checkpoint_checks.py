@@ -13,16 +13,6 @@ from fusecomp._core.weights import shared_bytes
 from fusecomp.distributed import whole
 from fusecomp.training._progress import Record
 
-__all__ = [
-    "check_best",
-    "check_history",
-    "check_like",
-    "check_names",
-    "check_optimizer",
-    "check_own_bytes",
-    "wrong_checkpoint",
-]
-
 _WAY_OUT = "it was damaged or changed after it was written; give another workdir to begin anew"
 
 

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["deterministic"]
-
 
 @contextmanager
 def deterministic(enabled: bool) -> Iterator[None]:

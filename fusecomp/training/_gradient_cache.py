@@ -3,8 +3,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Features", "GradientCache"]
-
 # Reference, text and target features.
 Features = tuple[Tensor, Tensor, Tensor]
 

@@ -12,8 +12,6 @@ from fusecomp.training._stage_config import StageConfig
 from fusecomp.training._stage_modes import is_free
 from fusecomp.types import SIDES
 
-__all__ = ["frozen_sides", "learning_parameters", "require_precision"]
-
 
 def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str, nn.Parameter]:
     """Return what ``config.trainable`` names, by name; heads learn with their towers.

@@ -6,8 +6,6 @@ from torch import Tensor
 from fusecomp.distributed import get_rank
 from fusecomp.training._trainer import Run, Trainer
 
-__all__ = ["TensorBoardLog", "TqdmBar", "WandbLog"]
-
 
 class TqdmBar:
     """Shows the steps on a bar of tqdm, in place of the line that training shows by itself.

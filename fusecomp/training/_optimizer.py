@@ -9,8 +9,6 @@ from torch import nn
 from fusecomp.distributed import is_sharded
 from fusecomp.training._stage_config import StageConfig
 
-__all__ = ["make_optimizer", "rate_factor"]
-
 
 def make_optimizer(
     parameters: Mapping[str, nn.Parameter], config: StageConfig

@@ -5,8 +5,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-__all__ = ["NonFiniteError", "Outcome", "Progress", "Record", "Sums"]
-
 # The numbers of one epoch by name.
 Record = Mapping[str, float]
 

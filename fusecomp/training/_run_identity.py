@@ -11,8 +11,6 @@ from fusecomp.model import ComposedEncoder
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.types import Dataset, Loss, Task
 
-__all__ = ["describe_run"]
-
 
 def describe_run(
     model: ComposedEncoder,

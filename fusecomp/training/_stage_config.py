@@ -9,8 +9,6 @@ import numpy as np
 from fusecomp._core.checks import flag, number, require_choice, shown, whole_number
 from fusecomp._core.strict_json import parse_json
 
-__all__ = ["StageConfig"]
-
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 # What each field may hold, but for names and betas.

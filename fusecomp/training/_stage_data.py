@@ -14,8 +14,6 @@ from fusecomp.training._batches import plan
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.types import Dataset, Encoder
 
-__all__ = ["StageData", "check_data", "look_up_frozen_sides"]
-
 
 class StageData(NamedTuple):
     """The datasets of a stage.

@@ -11,8 +11,6 @@ from fusecomp.distributed import get_world_size
 from fusecomp.model import ComposedEncoder
 from fusecomp.training._stage_config import StageConfig
 
-__all__ = ["StageModes", "is_free"]
-
 # What trainers have set requires_grad to, and how the user had it before.
 _SET: MutableMapping[Tensor, tuple[bool, bool]] = WeakTensorKeyDictionary()
 

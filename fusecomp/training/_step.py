@@ -26,8 +26,6 @@ from fusecomp.training._progress import NonFiniteError, Outcome
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.types import LOSS_KEYWORDS, Batch, Encoder, Loss
 
-__all__ = ["Step"]
-
 
 class Step:
     """One update of what learns: encode, fuse, gather, compute the loss, go back, step.

@@ -29,8 +29,6 @@ from fusecomp.training._weight_average import WeightAverage
 from fusecomp.training._workdir import Workdir
 from fusecomp.types import Batch, Dataset, Encoder, Loss
 
-__all__ = ["Run", "Trainer"]
-
 
 @dataclass(frozen=True, slots=True)
 class Run:

@@ -11,8 +11,6 @@ from fusecomp.training._stage_data import check_data
 from fusecomp.training._trainer import Run, Trainer
 from fusecomp.types import Dataset, Encoder, Fusion, Loss
 
-__all__ = ["TwoStageTrainer"]
-
 
 class TwoStageTrainer:
     """The paper's training: the encoder under Sum, then the fusion on the frozen encoder.

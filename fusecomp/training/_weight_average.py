@@ -7,8 +7,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fusecomp.distributed import local, shard_like, whole
 
-__all__ = ["WeightAverage"]
-
 
 class WeightAverage:
     """The exponential moving average of weights: after each step, decay x old + (1 - decay) x new.

@@ -17,8 +17,6 @@ from fusecomp.images import ABSENT
 from fusecomp.training._checkpoint_checks import check_like
 from fusecomp.training._workdir_lock import only_run
 
-__all__ = ["Saved", "Weights", "Workdir"]
-
 _FORMAT = "fusecomp.training/2"
 # The way out where it is no setting that differs.
 _WAY_BACK = {

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["only_run"]
-
 # The folders that this process holds: a lock of the system is the whole process's.
 _held: set[str] = set()
 _guard = threading.Lock()

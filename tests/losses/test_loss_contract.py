@@ -117,10 +117,11 @@ def test_every_file_of_a_loss_is_public() -> None:
     found = set()
     for info in pkgutil.iter_modules(losses.__path__, "fusecomp.losses."):
         module = importlib.import_module(info.name)
-        for name in module.__all__:
-            value = getattr(module, name)
+        for name, value in vars(module).items():
             if (
                 inspect.isclass(value)
+                and value.__module__ == info.name
+                and not name.startswith("_")
                 and "target" in inspect.signature(getattr(value, "forward", value)).parameters
             ):
                 found.add(name)
