@@ -1,4 +1,4 @@
-"""CLIP backbones for the examples, as their command lines name them."""
+"""CLIP backbones, as the command lines of the examples name them."""
 
 import argparse
 from pathlib import Path
@@ -11,24 +11,26 @@ import fusecomp as fc
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that choose a CLIP."""
+    """Add the flags that choose a CLIP."""
     group = parser.add_argument_group("CLIP (needs the extra clip)")
     group.add_argument("--backbone", help="a name of open_clip, such as RN50x4-quickgelu")
-    group.add_argument("--weights", type=Path, help="its weights: OpenAI's file, or a state dict")
-    group.add_argument("--clip-checkpoint", type=Path, help="a published tuned CLIP, instead")
     group.add_argument(
-        "--combiner-checkpoint", type=Path, help="a published Combiner: score it, train nothing"
+        "--weights", type=Path, help="weights of --backbone: OpenAI's file or a state dict"
+    )
+    group.add_argument("--clip-checkpoint", type=Path, help="a published tuned CLIP")
+    group.add_argument(
+        "--combiner-checkpoint", type=Path, help="a published Combiner: score it without training"
     )
     group.add_argument(
         "--preset",
         default="2022",
         choices=("2022", "2023"),
-        help="tune the text encoder (CVPRW 2022) or both (TOMM 2023)",
+        help="stage 1 tunes the text encoder (2022, CVPRW) or both encoders (2023, TOMM)",
     )
 
 
 def make_encoder(args: argparse.Namespace) -> fc.encoders.OpenClipEncoder:
-    """The CLIP that the flags name, with the published preprocessing."""
+    """Build the CLIP that the flags name, with the published preprocessing."""
     if args.clip_checkpoint is not None:
         return fc.encoders.OpenClipEncoder.from_clip4cir(args.clip_checkpoint).to(args.device)
     try:
@@ -49,7 +51,7 @@ def make_encoder(args: argparse.Namespace) -> fc.encoders.OpenClipEncoder:
 
 
 def read_weights(path: Path, backbone: str) -> dict[str, Tensor]:
-    """A state dict from OpenAI's TorchScript archive, or from a file of tensors."""
+    """Read a state dict from OpenAI's TorchScript archive or from a file of tensors."""
     if path.is_file() and is_torchscript(path):
         if "quickgelu" not in backbone:
             raise ValueError(
@@ -65,7 +67,7 @@ def read_weights(path: Path, backbone: str) -> dict[str, Tensor]:
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a file is an archive with code, as OpenAI publishes its models."""
+    """Return whether a file is an archive with code, as OpenAI publishes its models."""
     import zipfile
 
     if not zipfile.is_zipfile(path):

@@ -7,11 +7,11 @@
     python examples/cirr_repro.py ... --submit              # also the server's files of test1
     torchrun --nproc-per-node 2 examples/cirr_repro.py ...  # on several GPUs
 
-Without --data-root it draws MiniCIRR, scenes of toys in groups of six, and runs all stages on two
-small encoders; with it, on CIRR (rc2) in a published layout, as fashioniq_repro.py does on
-FashionIQ: a CLIP of open_clip with the paper's settings, published checkpoints, which it scores
-without training, or features that you have extracted (those of test1 too, for --submit). The same
-command again resumes where it stopped (pretraining begins anew).
+Without --data-root it draws MiniCIRR, scenes of toys in groups of six, and runs both stages on two
+small encoders. With --data-root it runs on CIRR (rc2) in a published layout: on a CLIP of
+open_clip with the paper's settings; on published checkpoints, which it scores without training; or
+on features that you extracted (for --submit those of test1 too). The same command again resumes
+where it stopped (pretraining begins anew).
 """
 
 import argparse
@@ -43,7 +43,9 @@ def draw(args: argparse.Namespace) -> Path:
 def main() -> None:
     """Run the experiment."""
     parser = command_line.make_parser(__doc__, "CIRR")
-    parser.add_argument("--submit", action="store_true", help="write the server's files of test1")
+    parser.add_argument(
+        "--submit", action="store_true", help="also write the server's files of test1"
+    )
     args = command_line.parse(parser)
     root = args.data_root or draw(args)
     name = "MiniCIRR" if args.data_root is None else "CIRR"
@@ -57,7 +59,7 @@ def main() -> None:
 
 
 def write_submission(ranking: fc.Ranking, folder: Path) -> None:
-    """The files of CIRR's server."""
+    """Write the files of CIRR's server."""
     for path in fc.evaluation.write_cirr_submission(ranking, folder):
         print(f"for the server: {path}")
 

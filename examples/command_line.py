@@ -1,4 +1,4 @@
-"""The command lines of the examples: the flags, what goes together, and errors in one line."""
+"""Command lines of the examples: flags, their checks, and errors in one line."""
 
 import argparse
 import io
@@ -15,32 +15,44 @@ from fusecomp import distributed
 
 
 def make_parser(doc: str | None, benchmark: str) -> argparse.ArgumentParser:
-    """The flags of every example; an example adds its own."""
+    """Make a parser with the flags that the examples share."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--data-root", type=Path, help=f"{benchmark}'s folder; default: one is drawn")
-    data.add_argument("--features", type=Path, help="a feature file of CachedEncoder.save")
     data.add_argument(
-        "--skip-missing", action="store_true", help="leave out what needs bad images, and say so"
+        "--data-root", type=Path, help=f"{benchmark}'s folder; default: draw a small one"
+    )
+    data.add_argument("--features", type=Path, help="a feature file of CachedEncoder")
+    data.add_argument(
+        "--skip-missing",
+        action="store_true",
+        help="leave out the queries and images that need a missing or broken image",
     )
     backbones.add_arguments(parser)
-    train = parser.add_argument_group("training (the defaults fit the data)")
-    train.add_argument("--epochs", type=int, nargs=2, metavar=("STAGE1", "STAGE2"))
-    train.add_argument("--batch-size", type=int, nargs=2, metavar=("STAGE1", "STAGE2"))
-    train.add_argument("--lr", type=float, nargs=2, metavar=("STAGE1", "STAGE2"))
-    train.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
+    train = parser.add_argument_group("training (defaults fit the dataset)")
+    train.add_argument(
+        "--epochs", type=int, nargs=2, metavar=("STAGE1", "STAGE2"), help="of each stage"
+    )
+    train.add_argument(
+        "--batch-size", type=int, nargs=2, metavar=("STAGE1", "STAGE2"), help="triplets a step"
+    )
+    train.add_argument(
+        "--lr", type=float, nargs=2, metavar=("STAGE1", "STAGE2"), help="learning rates"
+    )
+    train.add_argument(
+        "--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="fp16 needs a GPU"
+    )
     train.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--quick", action="store_true", help="a few epochs on little data")
+    train.add_argument("--seed", type=int, default=0, help="of data and training")
+    train.add_argument("--quick", action="store_true", help="few epochs on a smaller drawn dataset")
     workdir = Path("runs") / benchmark.lower()
-    parser.add_argument("--workdir", type=Path, default=workdir, help="for results")
+    parser.add_argument("--workdir", type=Path, default=workdir, help="the folder for results")
     return parser
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The command line, checked; `start` is when it was read."""
+    """Parse and check the command line; `start` is the time of the call."""
     args = parser.parse_args()
     sources = ("features", "backbone", "clip_checkpoint")
     given = [f"--{name.replace('_', '-')}" for name in sources if getattr(args, name) is not None]
@@ -62,9 +74,9 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def command(main: Callable[[], None]) -> None:
-    """Run an example, alone or under torchrun; what its user can mend ends it with one line.
+    """Run an example, alone or under torchrun; an error that the user can mend prints one line.
 
-    Of many processes the first alone prints.
+    Of many processes only the first prints.
     """
     distributed.join()
     try:

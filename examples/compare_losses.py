@@ -1,10 +1,10 @@
-"""One Combiner a loss, on the same frozen features of the drawn dataset.
+"""Compare the losses: one Combiner for each, on the same frozen features of a drawn dataset.
 
     python examples/compare_losses.py [--seeds 0 1 2] [--quick]
 
-Draws MiniFashion and trains two small encoders, as fashioniq_repro.py does, caches their features,
-trains a Combiner with each loss from the same weights, and prints the recalls of its last epoch,
-the mean over the seeds. The teacher of DistillationLoss is the Combiner that InfoNCE has trained.
+Draws MiniFashion, pretrains two small encoders as fashioniq_repro.py does, caches their features,
+trains a Combiner with each loss from the same weights, and prints the recalls of the last epoch, as
+means over the seeds. The teacher of DistillationLoss is the Combiner that was trained with InfoNCE.
 """
 
 import argparse
@@ -27,7 +27,7 @@ METRICS = ("mean/recall@10", "mean/recall@50", "mean")
 
 
 class Prepared:
-    """Triplets with frozen features, and the tables that some losses need."""
+    """Datasets with frozen features, and the tables that some losses need."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         root = fashioniq_repro.draw(args)
@@ -38,20 +38,20 @@ class Prepared:
         self.encoder = fc.CachedEncoder.build(encoder, self.train, self.val)
 
     def pairs(self) -> Tensor:
-        """The positions of reference and target in the dataset, of every triplet."""
+        """Return the positions of reference and target in the dataset for every triplet: [N, 2]."""
         place = {image_id: number for number, image_id in enumerate(self.train.image_ids)}
         triplets = self.train.triplets()
         pairs = [[place[t.reference_id], place[t.target_id or ""]] for t in triplets]
         return torch.tensor(pairs, device=self.encoder.image.features.device)
 
     def bank(self) -> fc.InfoNCE:
-        """Every query among all training targets."""
+        """Make an InfoNCE with all training targets as candidates."""
         rows = self.pairs()[:, 1].unique()
         names = [self.train.image_ids[row] for row in rows.tolist()]
         return fc.InfoNCE(T, memory=losses.Bank(self.encoder.encode_image(names), rows))
 
     def teacher(self, model: fc.ComposedEncoder) -> losses.DistillationLoss:
-        """What a trained model makes of the training set."""
+        """Make a DistillationLoss with a trained model's features of the training set."""
         triplets, names = self.train.triplets(), list(self.train.image_ids)
         queries = model.encode_query(
             [t.reference_id for t in triplets], [t.texts[0] for t in triplets]
@@ -63,7 +63,7 @@ class Prepared:
 
 
 def own_losses(data: Prepared) -> dict[str, Callable[[], Loss]]:
-    """The losses by what the table calls them."""
+    """Return a maker of each loss, by its name in the table."""
     return {
         "InfoNCE": lambda: fc.InfoNCE(T),
         "InfoNCE, symmetric": lambda: fc.InfoNCE(T, symmetric=True),
@@ -84,7 +84,7 @@ def own_losses(data: Prepared) -> dict[str, Callable[[], Loss]]:
 
 
 def train(data: Prepared, loss: Loss, args: argparse.Namespace) -> fc.ComposedEncoder:
-    """A Combiner, from the same weights for every loss."""
+    """Train a Combiner, from the same weights for every loss."""
     torch.manual_seed(args.seed)
     epochs = 2 if args.quick else 30
     config = fc.StageConfig(
@@ -95,7 +95,7 @@ def train(data: Prepared, loss: Loss, args: argparse.Namespace) -> fc.ComposedEn
 
 
 def recalls(args: argparse.Namespace) -> dict[str, fc.Evaluation]:
-    """Every loss on one seed's dataset."""
+    """Train and evaluate with every loss on the dataset of one seed."""
     data, found = Prepared(args), {}
     for name, make in own_losses(data).items():
         model = train(data, make(), args)
@@ -111,8 +111,8 @@ def recalls(args: argparse.Namespace) -> dict[str, fc.Evaluation]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--quick", action="store_true", help="a few epochs on little data")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run for each")
+    parser.add_argument("--quick", action="store_true", help="few epochs on a smaller dataset")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workdir", type=Path, default=Path("runs/losses"))
     args = parser.parse_args()
@@ -125,7 +125,7 @@ def main() -> None:
 
 
 def mean(runs: list[dict[str, fc.Evaluation]], name: str, metric: str) -> float:
-    """Over the seeds, in per cent."""
+    """Return the mean of a metric over the seeds, in per cent."""
     return statistics.fmean(run[name][metric] for run in runs)
 
 

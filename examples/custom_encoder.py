@@ -1,11 +1,11 @@
-"""Your own encoders on your own table of triplets: both stages, then the ablation table.
+"""Train your own encoders on your own table of triplets: both stages, then the ablation table.
 
     python examples/custom_encoder.py                                   # on MiniFashion as a CSV
     python examples/custom_encoder.py --table mine.csv --images images/
     python examples/custom_encoder.py --text-model all-MiniLM-L6-v2     # a pretrained text encoder
 
 The table has the columns reference, text, target and split (train or val). Linear heads bring both
-encoders to one width. Only a text model is pretrained: plain rows are near chance.
+encoders to one width. Only --text-model is pretrained, so the plain rows are near chance.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from fusecomp.training import ablation
 
 
 def draw_table(root: Path) -> tuple[Path, Path]:
-    """MiniFashion, with its triplets as one CSV file."""
+    """Draw MiniFashion with its triplets in one CSV file; return the file and the image folder."""
     with distributed.first_alone() as first:
         if first:
             write_table(root)
@@ -33,7 +33,7 @@ def draw_table(root: Path) -> tuple[Path, Path]:
 
 
 def write_table(root: Path) -> None:
-    """Draw the images, and write the table beside them."""
+    """Draw the images and write the table into the same folder."""
     from drawn import minifashion  # needs Pillow
 
     minifashion.render(root, seed=0, train_images=300, val_images=150)
@@ -48,7 +48,7 @@ def write_table(root: Path) -> None:
 
 
 def text_encoder(name: str | None) -> tuple[nn.Module, int]:
-    """A small one of our own, or one of sentence-transformers; and its width."""
+    """Return a small text encoder, or one of sentence-transformers, and its width."""
     if name is None:
         return tinyclip.TinyTextEncoder(dim=96), 96
     from sentence_transformers import SentenceTransformer  # extra "sentence"
@@ -62,9 +62,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--table", type=Path, help="a .csv or .jsonl file; default: MiniFashion's")
-    parser.add_argument("--images", type=Path, help="the folder of its images")
-    parser.add_argument("--text-model", help="a name or folder of sentence-transformers")
+    parser.add_argument(
+        "--table", type=Path, help="a .csv or .jsonl file; default: draw MiniFashion"
+    )
+    parser.add_argument("--images", type=Path, help="the folder of the table's images")
+    parser.add_argument("--text-model", help="a model of sentence-transformers, by name or folder")
     parser.add_argument("--epochs", type=int, default=8, help="of each stage")
     parser.add_argument("--workdir", type=Path, default=Path("runs/custom"))
     args = parser.parse_args()

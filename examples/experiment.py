@@ -1,7 +1,7 @@
-"""The paper's experiment on the command line, {plain, tuned} encoder x {Sum, Combiner}.
+"""The paper's experiment, {plain, tuned} encoder x {Sum, Combiner}, for FashionIQ and CIRR.
 
-What the examples on FashionIQ and CIRR share: settings, encoders, results. An example brings its
-reader, its drawn dataset and the settings that fit the latter; command_line.py has the flags.
+The two examples share its settings, encoders and results. Each brings its reader, its drawn dataset
+and settings for that dataset; command_line.py has the flags.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Benchmark = fc.datasets.FashionIQ | fc.datasets.CIRR
 
 @dataclass(frozen=True)
 class Small:
-    """Settings that fit a drawn dataset: the encoders and their pretraining, and both stages."""
+    """Settings for a drawn dataset: the encoders, their pretraining and both stages."""
 
     dim: int
     pretrain_epochs: int
@@ -39,7 +39,7 @@ class Small:
 def draw(
     args: argparse.Namespace, name: str, render: Callable[..., Path], quick: dict[str, int]
 ) -> Path:
-    """Draw a dataset, once for each seed and size."""
+    """Draw a dataset unless it is there; return its folder."""
     root: Path = args.workdir / f"{name.lower()}-{args.seed}{'-quick' if args.quick else ''}"
     with distributed.first_alone() as first:
         if first:
@@ -55,10 +55,10 @@ def run(
 
     Args:
         args: from `command_line.parse`.
-        train: What the stages learn from.
-        val: What is evaluated.
-        root: The folder of both.
-        small: The settings where the dataset is drawn.
+        train: the triplets to learn from.
+        val: the dataset to evaluate.
+        root: the folder of both.
+        small: the settings for a drawn dataset.
     """
     if args.skip_missing:
         train, val = incomplete.leave_out_bad_images(root, {"train": train, "val": val})
@@ -85,7 +85,7 @@ def run(
 
 
 def write_results(args: argparse.Namespace, val: Benchmark, result: Ablation) -> None:
-    """Report and model into the workdir, the table on the terminal."""
+    """Write report and model into the workdir and print the table."""
     rows = result.evaluations
     drawn = "The images are drawn: these numbers do not compare with those of real data."
     write_report(
@@ -103,7 +103,7 @@ def write_results(args: argparse.Namespace, val: Benchmark, result: Ablation) ->
 
 
 def stages(args: argparse.Namespace, small: Small) -> tuple[fc.StageConfig, fc.StageConfig]:
-    """The settings of both stages: the paper's on real data, smaller ones on drawn data."""
+    """Return the settings of both stages: the paper's on real data, smaller ones on drawn data."""
     first, second = small.stage1, small.stage2
     if args.data_root is not None:
         preset = presets.CVPRW2022 if args.preset == "2022" else presets.TOMM2023
@@ -123,7 +123,7 @@ def stages(args: argparse.Namespace, small: Small) -> tuple[fc.StageConfig, fc.S
 def make_encoder(
     args: argparse.Namespace, val: Benchmark, root: Path, small: Small
 ) -> tuple[Encoder, int]:
-    """The encoder of the command line, and the width of its features."""
+    """Make the encoder of the command line; return it and the width of its features."""
     if args.data_root is None:
         return pretrained_encoder(args, root, small), small.dim
     if args.features is not None:
@@ -135,7 +135,7 @@ def make_encoder(
 
 
 def pretrained_encoder(args: argparse.Namespace, root: Path, small: Small) -> fc.DualEncoder:
-    """Two small encoders that have learnt from images and their descriptions."""
+    """Return two small encoders, pretrained on images and their descriptions."""
     import tinyclip  # needed on this path only, as it needs Pillow
 
     torch.manual_seed(args.seed)
@@ -153,7 +153,7 @@ def pretrained_encoder(args: argparse.Namespace, root: Path, small: Small) -> fc
 def pretrain(
     image: nn.Module, text: nn.Module, root: Path, small: Small, args: argparse.Namespace
 ) -> None:
-    """Train both encoders on images and their descriptions, showing the epochs."""
+    """Pretrain both encoders on images and their descriptions, and print the epochs."""
     import tinyclip
 
     print("pretraining the encoders on images and descriptions")
@@ -167,7 +167,7 @@ def pretrain(
 
 
 def score(encoder: Encoder, val: Benchmark, args: argparse.Namespace) -> Ablation:
-    """A published Combiner beside Sum, without training."""
+    """Evaluate a published Combiner and Sum without training."""
     combiner = read_combiner(args.combiner_checkpoint).to(args.device)
     cached = fc.CachedEncoder.build(encoder, val)
     rows = {
@@ -178,7 +178,7 @@ def score(encoder: Encoder, val: Benchmark, args: argparse.Namespace) -> Ablatio
 
 
 def read_combiner(path: Path) -> fc.Combiner:
-    """The fusion of a published checkpoint ``{"epoch": ..., "Combiner": weights}``."""
+    """Read a published checkpoint ``{"epoch": ..., "Combiner": weights}``."""
     try:
         # Of what pickle can hold, tensors alone are read: no code of the file runs.
         weights = torch.load(path, map_location="cpu", weights_only=True)["Combiner"]
@@ -190,7 +190,7 @@ def read_combiner(path: Path) -> fc.Combiner:
 
 
 def report_missing(dataset: Benchmark) -> None:
-    """Say which images the sheets will lack; the features do not need them."""
+    """Print the number of images that the sheets will lack; the features do not need them."""
     missing = [i for i in dataset.image_ids if not dataset.path(i).is_file()]
     if missing:
         print(

@@ -6,12 +6,12 @@
     python examples/fashioniq_repro.py --data-root DIR --features FILE
     torchrun --nproc-per-node 2 examples/fashioniq_repro.py ...         # on several GPUs
 
-Without --data-root it draws MiniFashion, trains two small encoders on images and descriptions
-as CLIP was, tunes the text encoder (stage 1), trains the Combiner on frozen features (stage 2),
-and prints the ablation table. With --data-root it runs on FashionIQ in its published layout: on a
-CLIP of open_clip, with the paper's settings; on published checkpoints, which it scores without
-training; or on features that you have extracted (docs/reproduce.md says how to write them). Only
-the first has tuned rows. The same command again resumes where it stopped (pretraining begins anew).
+Without --data-root it draws MiniFashion, pretrains two small encoders on images and descriptions,
+tunes the text encoder (stage 1), trains the Combiner on frozen features (stage 2) and prints the
+ablation table. With --data-root it runs on FashionIQ in its published layout: on a CLIP of
+open_clip with the paper's settings; on published checkpoints, which it scores without training; or
+on features that you extracted (see docs/reproduce.md), without stage 1. The same command again
+resumes where it stopped (pretraining begins anew).
 """
 
 import argparse
@@ -43,8 +43,15 @@ def draw(args: argparse.Namespace) -> Path:
 def main() -> None:
     """Run the experiment."""
     parser = command_line.make_parser(__doc__, "FashionIQ")
-    parser.add_argument("--categories", nargs="+", default=CATEGORIES, choices=CATEGORIES)
-    parser.add_argument("--gallery", default="original", choices=("original", "val"))
+    parser.add_argument(
+        "--categories", nargs="+", default=CATEGORIES, choices=CATEGORIES, help="default: all"
+    )
+    parser.add_argument(
+        "--gallery",
+        default="original",
+        choices=("original", "val"),
+        help="the split file (default), or the images of the queries alone",
+    )
     args = command_line.parse(parser)
     root = args.data_root or draw(args)
     name = "MiniFashion" if args.data_root is None else "FashionIQ"

@@ -1,4 +1,4 @@
-"""The dataset and the models that a run of fashioniq_repro.py on MiniFashion has left."""
+"""Load the dataset and the models of a finished run of fashioniq_repro.py on MiniFashion."""
 
 import argparse
 from pathlib import Path
@@ -11,17 +11,19 @@ import fusecomp as fc
 
 
 def parse_arguments(doc: str | None) -> argparse.Namespace:
-    """The command line of whatever looks at a run."""
+    """Parse the command line of an example that reads a run."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workdir", type=Path, default=Path("runs/fashioniq"), help="of the run")
-    parser.add_argument("--seed", type=int, default=0, help="of the run")
+    parser.add_argument(
+        "--workdir", type=Path, default=Path("runs/fashioniq"), help="the workdir of the run"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the run")
     return parser.parse_args()
 
 
 def open_run(workdir: Path, seed: int) -> tuple[Path, dict[str, fc.ComposedEncoder]]:
-    """MiniFashion's folder, and the four models by the names of their rows in the ablation."""
+    """Return MiniFashion's folder, and the four models by their names in the ablation table."""
     if not (workdir / "model").exists():
         raise FileNotFoundError(
             f"no finished run in {workdir}: python examples/fashioniq_repro.py --workdir {workdir}"
@@ -40,22 +42,22 @@ def open_run(workdir: Path, seed: int) -> tuple[Path, dict[str, fc.ComposedEncod
 
 
 def name_of(workdir: Path, seed: int) -> str:
-    """What the example calls a run: its seed, and whether it was a quick one."""
+    """Return the run's name in its workdir: the seed, with ``-quick`` after a quick run."""
     return f"{seed}" if (workdir / f"minifashion-{seed}").exists() else f"{seed}-quick"
 
 
 def trainings(workdir: Path, seed: int) -> Path:
-    """The folder of the workdirs of the trainings."""
+    """Return the folder with the workdirs of the trainings."""
     return workdir / f"seed-{name_of(workdir, seed)}"
 
 
 def validation(root: Path, **options: Any) -> fc.datasets.FashionIQ:
-    """MiniFashion's queries under some protocol."""
+    """Return MiniFashion's validation split under a protocol."""
     return fc.datasets.FashionIQ(root, "val", name="MiniFashion", **options)
 
 
 def plain_combiner(plain: fc.Encoder, root: Path, workdir: Path) -> fc.ComposedEncoder:
-    """The Combiner on the plain encoder: its training has ended, so resuming loads it."""
+    """Load the Combiner on the plain encoder: resuming its finished training does so."""
     config = fc.StageConfig.from_json((workdir / "stage2" / "config.json").read_text())
     train = fc.datasets.FashionIQ(root, "train", gallery="val", name="MiniFashion")
     trainer = fc.TwoStageTrainer(

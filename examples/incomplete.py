@@ -1,4 +1,4 @@
-"""Datasets whose folder lacks images, for the examples."""
+"""Datasets whose folder lacks images."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -10,10 +10,14 @@ Data = TypeVar("Data", bound=fc.datasets.FashionIQ | fc.datasets.CIRR)
 
 
 def leave_out_bad_images(root: Path, datasets: dict[str, Data]) -> list[Data]:
-    """The datasets by split without what needs a missing or broken image; says what goes.
+    """Return the datasets without what needs a missing or broken image, and print the numbers.
 
-    Every image is decoded for it, as one that is broken inside would stop a training later. Of
-    many processes the first decodes.
+    Every image is decoded, as one with broken pixels would stop a training later. Of many processes
+    only the first decodes.
+
+    Args:
+        root: the folder of the datasets.
+        datasets: by split.
     """
     readers = {type(data) for data in datasets.values()}
     with distributed.first_alone() as first:

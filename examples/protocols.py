@@ -1,10 +1,11 @@
-"""One model under every protocol of FashionIQ: what each option is worth.
+"""Evaluate two models under every protocol of FashionIQ, to see how much each option changes.
 
-    python examples/fashioniq_repro.py --workdir runs/fashioniq      # the run to look at
+    python examples/fashioniq_repro.py --workdir runs/fashioniq      # the run to read
     python examples/protocols.py --workdir runs/fashioniq
 
-Each row changes one option of the default (gallery original, reference kept, captions both), or
-leaves out every twentieth image as if it were missing; prints Markdown.
+Prints a Markdown table for each model. Each row changes one option of the default (gallery
+original, reference kept, captions both), or leaves out every twentieth image as if it were
+missing.
 """
 
 import warnings

@@ -1,12 +1,12 @@
-"""Every report of a finished run of fashioniq_repro.py: figures, the page, a comparison.
+"""Make every report of a finished run of fashioniq_repro.py: figures, page, comparison.
 
-    python examples/fashioniq_repro.py --workdir runs/fashioniq      # the run to look at
+    python examples/fashioniq_repro.py --workdir runs/fashioniq      # the run to read
     python examples/reports.py --workdir runs/fashioniq
     fusecomp compare "runs/fashioniq/evaluations/tuned, Sum.npz" \\
         "runs/fashioniq/evaluations/tuned, Combiner.npz"
 
-Into the workdir it writes evaluations/ROW.npz, cosines.png and .json, curves-STAGE.png and
-results.html, whose filters work offline. Needs the extra report.
+Writes evaluations/ROW.npz, cosines.png and .json, curves-STAGE.png and results.html into the
+workdir. Needs the extra report.
 """
 
 import json
@@ -31,7 +31,7 @@ from fusecomp.report import (
 
 
 def gates(model: fc.ComposedEncoder, evaluation: fc.Evaluation) -> Mapping[str, Tensor]:
-    """By task, how much of each query's text the Combiner takes."""
+    """Return the Combiner's weight of the text for each query, by task."""
     encoder, combiner = model.encoder, model.fusion
     assert isinstance(combiner, fc.Combiner)
     found = {}

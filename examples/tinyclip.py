@@ -1,7 +1,7 @@
 """Small image and text encoders that learn from images and their descriptions, as CLIP did.
 
-They stand for CLIP in the examples: two towers with one embedding space, trained by a symmetric
-contrastive loss, small enough to be pretrained on a laptop's processor in seconds.
+They replace CLIP in the examples: two towers with features of one width, trained by a symmetric
+contrastive loss, small enough to pretrain on a laptop's processor in seconds.
 """
 
 import json
@@ -21,7 +21,7 @@ BUCKETS = 4096
 
 
 def load_image(path: str | Path) -> Tensor:
-    """An image as float32 [3, 64, 64], about zero mean and unit variance."""
+    """Open an image as float32 [3, 64, 64], with about zero mean and unit variance."""
     with Image.open(path) as file:
         image = file.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
@@ -29,7 +29,7 @@ def load_image(path: str | Path) -> Tensor:
 
 
 class TinyImageEncoder(nn.Module):
-    """A convolutional network with images [B, 3, 64, 64] as input and features [B, dim]."""
+    """A convolutional network: images [B, 3, 64, 64] -> features [B, dim]."""
 
     def __init__(self, dim: int = 64) -> None:
         super().__init__()
@@ -50,9 +50,9 @@ class TinyImageEncoder(nn.Module):
 
 
 class TinyTextEncoder(nn.Module):
-    """A recurrent network with sentences as input and features [B, dim]; it has no vocabulary.
+    """A recurrent network: B sentences -> features [B, dim].
 
-    Each word falls into one of 4096 buckets by its CRC-32, so that unseen words need no care.
+    It has no vocabulary: the CRC-32 of a word gives one of 4096 buckets, also for unseen words.
     """
 
     def __init__(self, dim: int = 64, width: int = 96) -> None:
@@ -63,7 +63,7 @@ class TinyTextEncoder(nn.Module):
         self.project = nn.Sequential(nn.Linear(2 * width, dim), nn.LayerNorm(dim))
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
-        """Sentences as bucket numbers [B, L], 0 behind the last word; L is the longest's."""
+        """Return sentences as bucket numbers [B, L], with 0 behind the last word."""
         rows = [
             [1 + zlib.crc32(word.encode()) % (BUCKETS - 1) for word in WORD.findall(text.lower())]
             for text in texts
@@ -87,7 +87,7 @@ class TinyTextEncoder(nn.Module):
 
 
 def read_pairs(root: str | Path) -> tuple[Tensor, list[str]]:
-    """The images [N, 3, 64, 64] that a data set describes, and their N descriptions."""
+    """Return the images [N, 3, 64, 64] that a dataset describes, and their N descriptions."""
     root = Path(root)
     descriptions = json.loads((root / "descriptions.json").read_text(encoding="utf-8"))
     paths = {path.stem: path for path in root.rglob("*.png")}
@@ -97,7 +97,7 @@ def read_pairs(root: str | Path) -> tuple[Tensor, list[str]]:
 
 
 def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
-    """The batch [B, 3, H, W] shifted by up to four pixels, and mirrored as often as not."""
+    """Shift a batch [B, 3, H, W] by up to four pixels, and mirror it with probability 1/2."""
     down, across = torch.randint(-4, 5, (2,), generator=generator).tolist()
     shifted = torch.roll(images, (down, across), dims=(2, 3))
     return shifted.flip(3) if torch.rand((), generator=generator) < 0.5 else shifted
@@ -113,19 +113,19 @@ def pretrain(
     seed: int = 0,
     progress: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Trains both encoders, in place, on the images and descriptions of a data set.
+    """Train both encoders, in place, on the images and descriptions of a dataset.
 
     The loss is CLIP's: cross entropy over the batch in both directions, at temperature 0.07.
 
     Args:
-        image: Images [B, 3, 64, 64] -> [B, D].
+        image: images [B, 3, 64, 64] -> [B, D].
         text: B sentences -> [B, D].
-        root: A folder that `drawn.minifashion.render` or `drawn.minicirr.render` wrote.
-        epochs: Passes over the descriptions.
-        batch_size: Pairs that are told apart at a time; an incomplete last batch is dropped.
-        lr: The highest learning rate of a one-cycle schedule.
-        seed: Orders and jitters the pairs. The weights are whatever the encoders came with.
-        progress: Called with (epoch, mean loss) after each epoch.
+        root: a folder that `drawn.minifashion.render` or `drawn.minicirr.render` wrote.
+        epochs: passes over the descriptions.
+        batch_size: pairs in a step; an incomplete last batch is dropped.
+        lr: the highest learning rate of a one-cycle schedule.
+        seed: of the order and the shifts of the pairs, not of the initial weights.
+        progress: called with (epoch, mean loss) after each epoch.
     """
     images, texts = read_pairs(root)
     device = next(image.parameters()).device

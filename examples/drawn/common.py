@@ -1,7 +1,7 @@
-"""What the drawn datasets have in common: light, a choice of words, a folder that is written once.
+"""Functions of all drawn datasets: colours, light, random words, and writing the folder.
 
-A drawn dataset takes all its chances from one random generator, so that a seed fixes its images
-and its words; a file in its folder keeps the settings that it was drawn with.
+A drawn dataset draws all random numbers from one generator, so that its seed fixes images and
+words. A file in its folder keeps the settings that it was drawn with.
 """
 
 import argparse
@@ -23,18 +23,18 @@ FINE = 2  # images are drawn this many times larger, then reduced, which smooths
 
 
 def mirrored(points: Points) -> Points:
-    """The left side of what has a right side."""
+    """Return the left half of an outline from its right half."""
     return [(-x, y) for x, y in reversed(points)]
 
 
 def shade(colour: RGB, factor: float) -> RGB:
-    """A darker (factor below 1) or lighter colour."""
+    """Return a darker (factor below 1) or lighter colour."""
     red, green, blue = (min(255, int(value * factor)) for value in colour)
     return red, green, blue
 
 
 def lit(rng: Generator, canvas: Image.Image) -> Image.Image:
-    """The large drawing at its final size, in light that comes from some side."""
+    """Reduce the large drawing to its final size, in light from a random side."""
     ramp, tilt = np.linspace(-1, 1, SIDE), rng.normal(0, 0.07, size=2)
     light = rng.uniform(0.85, 1.08) + tilt[0] * ramp[:, None] + tilt[1] * ramp
     pixels = np.asarray(canvas.reduce(FINE)) * light.astype(np.float32)[:, :, None]
@@ -42,23 +42,23 @@ def lit(rng: Generator, canvas: Image.Image) -> Image.Image:
 
 
 def choose(rng: Generator, options: Sequence[str]) -> str:
-    """One of the options, all equally likely."""
+    """Choose one of the options, all equally likely."""
     return options[int(rng.integers(len(options)))]
 
 
 def with_article(phrase: str) -> str:
-    """The phrase behind "a" or "an"."""
+    """Put "a" or "an" in front of a phrase."""
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
 def mistyped(rng: Generator, text: str) -> str:
-    """The text with two neighbouring letters in the wrong order."""
+    """Swap two neighbouring letters of a text."""
     at = int(rng.integers(1, len(text) - 2))
     return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON; its folder is made."""
+    """Write a value as indented JSON, and make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     path.write_text(text, encoding="utf-8")
@@ -67,19 +67,19 @@ def write_json(path: Path, value: Any) -> None:
 def write_once(
     root: str | Path, mark: str, settings: Mapping[str, Any], write: Callable[[Path], None]
 ) -> Path:
-    """Write a dataset into a folder, unless it is there already; whole or not at all.
+    """Write a dataset into a folder, whole or not at all, unless it is there already.
 
     Args:
-        root: the folder, which must not exist, or be empty, or hold this very dataset.
-        mark: the file in it that keeps the settings.
-        settings: what the dataset depends on, as JSON has it.
-        write: fills the folder that it is given.
+        root: the folder; absent, empty, or with this dataset in it.
+        mark: the name of the file that keeps the settings.
+        settings: all values that the dataset depends on, as JSON has them.
+        write: draws the dataset into the folder that it gets.
 
     Returns:
         The folder, absolute.
 
     Raises:
-        FileExistsError: the folder holds something else.
+        FileExistsError: if the folder holds something else.
     """
     root = Path(root).absolute()
     content = json.dumps(settings, indent=1) + "\n"
@@ -87,7 +87,7 @@ def write_once(
         return root
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(
-            f"{root} exists, but does not hold the data set with the settings {settings}; "
+            f"{root} exists, but does not hold the dataset with the settings {settings}; "
             "name another folder, or remove this one first"
         )
     root.parent.mkdir(parents=True, exist_ok=True)

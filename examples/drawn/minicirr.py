@@ -1,16 +1,15 @@
-"""A small data set of drawn scenes: groups of six nearly alike, and captions between two of them.
+"""MiniCIRR, a small drawn dataset: groups of six scenes nearly alike, with captions of changes.
 
-It has CIRR's folder layout (rc2), so that what is written for CIRR runs on it in seconds:
+It has CIRR's folder layout (rc2), so that code for CIRR runs on it in seconds:
 
     ROOT/train/<N>/<NAME>.png, ROOT/dev/<NAME>.png, ROOT/test1/<NAME>.png       64 x 64 pixels
     ROOT/cirr/captions/cap.rc2.<split>.json        [{"pairid", "reference", "caption", ...}, ...]
     ROOT/cirr/image_splits/split.rc2.<split>.json  {NAME: path below ROOT}
     ROOT/descriptions.json                         {NAME: sentence}, train images only
 
-The scenes stand in minicirr_scenes.py, what they look like in minicirr_images.py, and what is
-written about them in minicirr_captions.py. As in CIRR, nine pairs of each group have a caption, and
-the targets of test1 are not told. The descriptions, which CIRR does not have, stand for the web
-captions that CLIP was trained on.
+minicirr_scenes.py makes the scenes, minicirr_images.py draws them, and minicirr_captions.py writes
+the captions. As in CIRR, nine pairs of each group have a caption, and the targets of test1 are left
+out. The descriptions, which CIRR does not have, replace the web captions that CLIP was trained on.
 
     cd examples && python -m drawn.minicirr DIR [--seed N]
 """
@@ -35,13 +34,13 @@ SHARD = 100  # images in each folder of train
 
 
 def new_names(rng: Generator, split: str, count: int) -> list[str]:
-    """Distinct names such as "dev-1028-1-img0"."""
+    """Draw distinct image names such as "dev-1028-1-img0"."""
     numbers = rng.choice(40 * count, size=count, replace=False).tolist()
     return [f"{FOLDERS[split]}-{n // 8}-{n // 2 % 4}-img{n % 2}" for n in numbers]
 
 
 def image_path(split: str, name: str, number: int) -> str:
-    """Where a split's image of this number lies, as the split file says it."""
+    """Return the path of a split's image of this number, as in the split file."""
     shard = f"{number // SHARD}/" if split == "train" else ""
     return f"./{FOLDERS[split]}/{shard}{name}.png"
 
@@ -49,7 +48,7 @@ def image_path(split: str, name: str, number: int) -> str:
 def ask(
     rng: Generator, split: str, group: int, names: list[str], captions: list[str]
 ) -> Iterator[dict[str, Any]]:
-    """A group's entries of the caption file; `names` are in the order of the ranks."""
+    """Yield a group's entries of the caption file; `names` are in the order of the ranks."""
     members = rng.permutation(names).tolist()
     for number, ((reference, target), caption) in enumerate(zip(PAIRS, captions, strict=True)):
         entry = {"pairid": len(PAIRS) * group + number, "reference": names[reference]}
@@ -63,7 +62,7 @@ def ask(
 
 
 def render_split(root: Path, seed: int, split: str, groups: int) -> dict[str, str]:
-    """Writes the images, captions and names of one split; returns its descriptions."""
+    """Write the images, captions and names of one split; return its descriptions."""
     rng = np.random.default_rng([seed, list(FOLDERS).index(split)])
     names = new_names(rng, split, GROUP * groups)
     paths = {name: image_path(split, name, number) for number, name in enumerate(names)}
@@ -90,20 +89,20 @@ def render(
     val_groups: int = 70,
     test_groups: int = 60,
 ) -> Path:
-    """Renders the data set into a folder, unless it is there already.
+    """Draw the dataset into a folder, unless it is there already.
 
     Args:
-        root: The folder, which must not exist, or be empty, or hold this very data set.
-        seed: The same seed gives the same images and the same captions.
-        train_groups: Groups of six images and nine captions to learn from.
-        val_groups: Groups of the validation split; all their images are its gallery.
-        test_groups: Groups of the split whose targets are not told.
+        root: the folder; absent, empty, or with this dataset in it.
+        seed: the same seed gives the same images and captions.
+        train_groups: groups of six images and nine captions in train.
+        val_groups: groups in val; all their images are its gallery.
+        test_groups: groups in test1, whose targets are left out.
 
     Returns:
         The folder.
 
     Raises:
-        FileExistsError: The folder holds something else.
+        FileExistsError: if the folder holds something else.
     """
     sizes = {"train": train_groups, "val": val_groups, "test1": test_groups}
 
@@ -115,4 +114,4 @@ def render(
 
 
 if __name__ == "__main__":
-    command_line("Render a small data set of scenes in groups.", render)
+    command_line("Draw MiniCIRR, a small dataset of scenes in groups.", render)

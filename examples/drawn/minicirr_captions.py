@@ -1,7 +1,7 @@
-"""The captions of MiniCIRR: what one person writes about the way from one scene to another.
+"""Captions of MiniCIRR: one sentence on how one scene differs from another.
 
-As in CIRR a caption is one sentence, which tells what to add, remove, count, recolour or move, or
-what the target shows; it names a part of what differs, and is true of the two scenes.
+As in CIRR, it says what to add, remove, count, recolour or move, or what the target shows. It names
+some of the differences, and is true of the two scenes.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ from drawn.minicirr_scenes import KINDS, Scene, Toy
 
 
 class Change(NamedTuple):
-    """Ways to tell one difference; a caption tells no two that share a topic."""
+    """Ways to say one difference; a caption has no two that share a topic."""
 
     topics: set[str]
     salience: float
@@ -39,7 +39,7 @@ class Change(NamedTuple):
 
 
 def by_kind(old: Scene, new: Scene) -> Iterator[tuple[str, list[Toy], list[Toy]]]:
-    """Each kind that is there, with its toys before and after."""
+    """Yield each kind in the scenes, with its toys before and after."""
     for kind in KINDS:
         before, after = old.having(kind=kind), new.having(kind=kind)
         if before or after:
@@ -47,7 +47,7 @@ def by_kind(old: Scene, new: Scene) -> Iterator[tuple[str, list[Toy], list[Toy]]
 
 
 def more_toys(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
-    """What was added."""
+    """Yield the toys that were added, as changes."""
     for kind, before, after in by_kind(old, new):
         count = len(after) - len(before)
         if count <= 0:
@@ -72,7 +72,7 @@ def more_toys(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
 
 
 def fewer_toys(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
-    """What was removed."""
+    """Yield the toys that were removed, as changes."""
     for kind, before, after in by_kind(old, new):
         count = len(before) - len(after)
         if count <= 0:
@@ -101,14 +101,14 @@ def fewer_toys(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
 
 
 def unmatched(rng: Generator, toys: Sequence[Toy], others: Sequence[Toy]) -> Toy:
-    """One of the toys whose look is less common among the others."""
+    """Choose a toy whose look is less common among the others."""
     looks = Counter(toy[:4] for toy in toys) - Counter(toy[:4] for toy in others)
     found = [toy for toy in toys if toy[:4] in looks]
     return found[int(rng.integers(len(found)))]
 
 
 def replaced(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
-    """One toy for another."""
+    """Yield a toy that replaced another, as a change."""
     gone, come = (
         [k for k in KINDS if len(one.having(kind=k)) == 1 and not other.having(kind=k)]
         for one, other in ((old, new), (new, old))
@@ -126,7 +126,7 @@ def replaced(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
 
 
 def altered(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
-    """Another colour, texture or size of as many toys as there were."""
+    """Yield changes of colour, texture or size, where the number of toys is the same."""
     for kind, before, after in by_kind(old, new):
         if len(before) != len(after):
             continue
@@ -144,7 +144,7 @@ def altered(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
 
 
 def alter_all(rng: Generator, kind: str, field: str, count: int, was: str, is_: str) -> list[str]:
-    """How to tell that all toys of a kind look different."""
+    """Return the ways to say that all toys of a kind look different."""
     name, be, have = (
         choose_noun(rng, kind, count),
         *(("is", "has") if count == 1 else ("are", "have")),
@@ -164,7 +164,7 @@ def alter_all(rng: Generator, kind: str, field: str, count: int, was: str, is_: 
 def alter_some(
     rng: Generator, kind: str, count: int, was: str, is_: str, all_that_were: bool
 ) -> list[str]:
-    """How to tell that some toys of a kind look different."""
+    """Return the ways to say that some toys of a kind look different."""
     plural, new = choose_noun(rng, kind, 2), word(rng, is_)
     texts = [f"make {NUMBERS[count]} of the {plural} {new}"]
     if all_that_were:
@@ -173,7 +173,7 @@ def alter_some(
 
 
 def moved(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
-    """Another place of the only toy of its kind."""
+    """Yield a new place of a toy that is the only one of its kind, as a change."""
     for kind, before, after in by_kind(old, new):
         if not len(before) == len(after) == 1 or before[0][4:] == after[0][4:]:
             continue
@@ -192,7 +192,7 @@ def moved(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
 
 
 def related(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
-    """How a toy now stands to another, where each is the only one of its kind."""
+    """Yield new places of a toy relative to another, where each is the only one of its kind."""
     single = [kind for kind in KINDS if len(new.having(kind=kind)) == 1]
     for one in single:
         for other in single:
@@ -205,7 +205,7 @@ def related(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
 
 
 def before_in(scene: Scene, one: str, other: str, field: str) -> bool:
-    """Whether some toy of a kind stands left of, or above, some toy of another kind."""
+    """Return whether a toy of one kind is left of, or above, a toy of another kind."""
     return any(
         getattr(a, field) < getattr(b, field)
         for a in scene.having(kind=one)
@@ -214,7 +214,7 @@ def before_in(scene: Scene, one: str, other: str, field: str) -> bool:
 
 
 def background(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
-    """Another ground."""
+    """Yield a change of ground."""
     if old.ground == new.ground:
         return
     on, name = choose(rng, ON[new.ground]), choose(rng, BACKGROUNDS[new.ground])
@@ -227,7 +227,7 @@ def background(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
 
 
 def total(rng: Generator, old: Scene, new: Scene) -> Iterator[Change]:
-    """More or fewer toys altogether."""
+    """Yield a change of the total number of toys."""
     gain = len(new.toys) - len(old.toys)
     if abs(gain) > 1:
         things = choose(rng, ("things", "objects", "items"))
@@ -241,7 +241,7 @@ FRAMES += ("unlike the reference image, i want the target image to show {}", "i 
 
 
 def tell_changes(rng: Generator, old: Scene, new: Scene) -> str:
-    """One to three of the differences, each in a clause; nothing, where no clause fits."""
+    """Write one to three of the differences, each in a clause; "" if no clause fits."""
     changes = [change for tell in TELL for change in tell(rng, old, new)]
     count = int(rng.choice([1, 2, 3], p=[0.3, 0.5, 0.2]))
     clauses: list[str] = []
@@ -254,7 +254,7 @@ def tell_changes(rng: Generator, old: Scene, new: Scene) -> str:
 
 
 def tell_target(rng: Generator, old: Scene, new: Scene) -> str:
-    """What the target shows, most of it among what differs."""
+    """Write what the target shows, mostly where the scenes differ."""
     kinds = [str(kind) for kind in rng.permutation(sorted({toy.kind for toy in new.toys}))]
     differs = [kind for kind in kinds if old.having(kind=kind) != new.having(kind=kind)]
     count = int(rng.choice([1, 2, 3], p=[0.4, 0.45, 0.15]))
@@ -268,13 +268,13 @@ def tell_target(rng: Generator, old: Scene, new: Scene) -> str:
 
 
 def write_caption(rng: Generator, old: Scene, new: Scene) -> str:
-    """What one annotator writes about the way from one scene to another."""
+    """Write the caption of one annotator on how two scenes differ."""
     text = tell_changes(rng, old, new) if rng.random() < 0.7 else ""
     return text or tell_target(rng, old, new)
 
 
 def slip(rng: Generator, caption: str) -> str:
-    """The same caption with the care of one annotator or another."""
+    """Return the caption with an annotator's typing errors and habits."""
     if rng.random() < 0.03:
         caption = mistyped(rng, caption)
     if rng.random() < 0.6:
@@ -283,7 +283,7 @@ def slip(rng: Generator, caption: str) -> str:
 
 
 def write_description(rng: Generator, scene: Scene) -> str:
-    """What stands beside an image on the web: most of what it shows, in any order."""
+    """Write a description such as a web caption: most of what a scene shows, in any order."""
     kinds = [str(kind) for kind in rng.permutation(sorted({toy.kind for toy in scene.toys}))]
     text = image(rng, scene, kinds, 1.7)
     return f"{text} {choose(rng, ON[scene.ground])}" if rng.random() < 0.7 else text

@@ -1,4 +1,4 @@
-"""The images of MiniCIRR: toys of some shape, colour and texture on some ground."""
+"""Draw the images of MiniCIRR: toys of different shapes, colours and textures on a ground."""
 
 from collections.abc import Callable
 
@@ -41,19 +41,19 @@ GROUND_COLOURS: dict[str, RGB] = {
 
 
 def arc(count: int, radius: float = 1.0) -> Points:
-    """The corners of a regular polygon, the first at the top."""
+    """Return the corners of a regular polygon, the first at the top."""
     angles = [2 * np.pi * number / count for number in range(count)]
     return [(radius * float(np.sin(a)), -radius * float(np.cos(a))) for a in angles]
 
 
 def zigzag(count: int, inner: float) -> Points:
-    """A star's corners, outer and inner in turn."""
+    """Return the corners of a star, outer and inner in turn."""
     turns = zip(arc(2 * count), arc(2 * count, inner), strict=True)
     return [pair[number % 2] for number, pair in enumerate(turns)]
 
 
 def symmetric(half: Points) -> Points:
-    """A whole outline from its right half."""
+    """Return a whole outline from its right half."""
     return [*mirrored(half), *half]
 
 
@@ -90,7 +90,7 @@ HOLES: dict[str, Points] = {
 
 
 def make_ground(rng: Generator, ground: str) -> Image.Image:
-    """The empty scene in its own tone and pattern, both a little different each time."""
+    """Draw an empty scene, with tone and pattern a little different each time."""
     noise: Floats = rng.normal(0, 1, size=(SIDE, SIDE))
     (left, top), scale = rng.uniform(0, 1, size=2), rng.uniform(0.85, 1.2)
     u, v = (
@@ -105,7 +105,7 @@ def make_ground(rng: Generator, ground: str) -> Image.Image:
 
 
 def planks(u: Floats, v: Floats, noise: Floats, tones: Floats) -> Floats:
-    """Wood: each plank has a tone and a grain of its own."""
+    """Draw wood: each plank has its own tone and grain."""
     plank = tones[(v * 5).astype(int) % 32]
     grain = np.sin(60 * v + 4 * np.sin(3 * u + 9 * plank))
     relief: Floats = 18 * plank + 8 * grain + 2 * noise
@@ -113,7 +113,7 @@ def planks(u: Floats, v: Floats, noise: Floats, tones: Floats) -> Floats:
 
 
 def bricks(u: Floats, v: Floats, noise: Floats, tones: Floats) -> Floats:
-    """Courses of stones of different tones, with mortar between them."""
+    """Draw courses of stones of different tones, with mortar between them."""
     course = np.floor(v * 9)
     across = u * 5 + course / 2
     mortar = (across % 1 < 0.12) | (v * 9 % 1 < 0.18)
@@ -122,7 +122,7 @@ def bricks(u: Floats, v: Floats, noise: Floats, tones: Floats) -> Floats:
 
 
 def lattice(u: Floats, v: Floats, noise: Floats, tones: Floats) -> Floats:
-    """A carpet."""
+    """Draw a carpet."""
     lines = ((u + v) * 7 % 1 < 0.16) | ((u - v) * 7 % 1 < 0.16)
     return np.where(lines, 34, 0) + 5 * noise
 
@@ -141,7 +141,7 @@ PATTERNS: dict[str, Callable[[Floats, Floats, Floats, Floats], Floats]] = {
 
 
 def make_cloth(toy: Toy, side: int, turn: float, dye: float) -> Image.Image:
-    """A square sheet of what a toy is made of."""
+    """Draw a square sheet of a toy's material."""
     colour = shade(COLOURS[toy.colour], dye)
     cloth = Image.new("RGB", (side, side), colour)
     if toy.texture == "plain":
@@ -157,7 +157,7 @@ def make_cloth(toy: Toy, side: int, turn: float, dye: float) -> Image.Image:
 
 
 def put(canvas: Image.Image, toy: Toy, at: Floats, line: RGB, rng: Generator) -> None:
-    """Draw a toy onto the canvas, about where `at` says."""
+    """Draw a toy onto the canvas, near `at`."""
     radius = RADIUS[toy.size] * rng.uniform(0.9, 1.08)
     turn, mirror = rng.normal(0, 0.12), rng.choice([-1, 1])
     x, y = at + rng.normal(0, 0.012 * LARGE, size=2)
@@ -183,7 +183,7 @@ def put(canvas: Image.Image, toy: Toy, at: Floats, line: RGB, rng: Generator) ->
 
 
 def draw_scene(rng: Generator, scene: Scene) -> Image.Image:
-    """The image of a scene, by a camera that is held somewhat differently each time."""
+    """Draw the image of a scene, from a camera that is a little different each time."""
     canvas = make_ground(rng, scene.ground)
     zoom, shift = rng.uniform(0.93, 1.03), rng.normal(0, 0.02 * LARGE, size=2)
     line = (176, 176, 184) if scene.ground == "night" else (52, 52, 56)

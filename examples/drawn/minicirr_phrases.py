@@ -1,6 +1,6 @@
-"""The words of MiniCIRR: toys, places and grounds as people name them.
+"""Phrases of MiniCIRR for toys, places and grounds.
 
-A phrase says nothing of a toy but what holds, and its number is that of the toys it holds for.
+A phrase is true of the toys that it names, and its number is their number.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,12 +57,12 @@ NAMED = {"colour": 0.55, "texture": 0.3, "size": 0.25, "place": 0.2}  # how ofte
 
 
 def word(rng: Generator, value: str | int) -> str:
-    """One of the words for a colour, a texture or a size."""
+    """Choose a word for a colour, a texture or a size."""
     return choose(rng, ADJECTIVES.get(str(value), (str(value),)))
 
 
 def place_words(column: str | int | None, row: str | int | None) -> str:
-    """Where a toy stands, as far as it is told."""
+    """Write the place of a toy, as far as it is given."""
     across = COLUMNS[int(column)] if column is not None else ""
     down = ROWS[int(row)] if row is not None else ""
     if across and down:
@@ -75,7 +75,7 @@ def place_words(column: str | int | None, row: str | int | None) -> str:
 
 
 def noun(rng: Generator, about: About, count: int) -> str:
-    """Such as "small red ball with stripes on the left", without article or number."""
+    """Write a phrase such as "small red ball with stripes on the left", without an article."""
     words = [word(rng, about[field]) for field in ("size", "colour") if field in about]
     texture, tail = about.get("texture"), ""
     if texture in PATTERNS and rng.random() < 0.4:
@@ -87,13 +87,13 @@ def noun(rng: Generator, about: About, count: int) -> str:
 
 
 def choose_noun(rng: Generator, kind: str, count: int) -> str:
-    """One of the words for a kind of toy."""
+    """Choose a word for a kind of toy."""
     forms = NOUNS[kind]
     return forms[int(rng.integers(len(forms)))][count != 1]
 
 
 def counted(rng: Generator, about: About, count: int) -> str:
-    """The noun with its number or article."""
+    """Write the noun with its number or article."""
     phrase = noun(rng, about, count)
     if count == 1 and rng.random() < 0.85:
         return with_article(phrase)
@@ -101,7 +101,7 @@ def counted(rng: Generator, about: About, count: int) -> str:
 
 
 def place_of(rng: Generator, toy: Toy) -> About:
-    """A place as people name it: a side, a corner or the middle."""
+    """Return the place of a toy to name: a side, a corner or the middle."""
     sides: dict[str, str | int] = {
         field: getattr(toy, field) for field in ("column", "row") if getattr(toy, field) != 1
     }
@@ -113,7 +113,7 @@ def place_of(rng: Generator, toy: Toy) -> About:
 
 
 def describe(rng: Generator, toy: Toy, holds: Callable[[About], bool], rate: float = 1.0) -> About:
-    """A toy's kind and some of its other attributes, none more than what `holds`."""
+    """Choose a toy's kind and some of its other attributes, as far as `holds` accepts them."""
     about: About = {"kind": toy.kind}
     for field in rng.permutation(list(NAMED)):
         more = place_of(rng, toy) if field == "place" else {str(field): getattr(toy, field)}
@@ -124,13 +124,13 @@ def describe(rng: Generator, toy: Toy, holds: Callable[[About], bool], rate: flo
 
 
 def listed(phrases: Sequence[str]) -> str:
-    """One phrase, "a and b", or "a, b and c"."""
+    """Join phrases to "a", "a and b", or "a, b and c"."""
     *first, last = phrases
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def image(rng: Generator, scene: Scene, kinds: Sequence[str], rate: float) -> str:
-    """What the scene shows of these kinds: "two red balls and a fish"."""
+    """Write what the scene shows of these kinds, such as "two red balls and a fish"."""
     phrases = []
     for kind in kinds:
         starts: list[About] = [{"kind": kind}]

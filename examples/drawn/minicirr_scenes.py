@@ -1,4 +1,4 @@
-"""The scenes of MiniCIRR: a few toys on some ground, and groups of six that are nearly alike."""
+"""Make the scenes of MiniCIRR: a few toys on a ground, in groups of six that are nearly alike."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -23,13 +23,13 @@ class Toy(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What an image shows. No two toys are at one place, and they stand in the order of these."""
+    """The content of an image: toys at different places, ordered by place."""
 
     ground: str
     toys: tuple[Toy, ...]
 
     def having(self, **about: str | int) -> list[Toy]:
-        """The toys with these attributes."""
+        """Return the toys with these attributes."""
         wanted = about.items()
         return [toy for toy in self.toys if all(getattr(toy, n) == v for n, v in wanted)]
 
@@ -55,37 +55,37 @@ RARITY: dict[str, dict[str, float]] = {  # values and how common they are
 
 
 def draw(rng: Generator, shares: dict[str, float], unlike: str = "") -> str:
-    """A value other than `unlike`, as common as its share."""
+    """Draw a value other than `unlike`, with the probabilities `shares`."""
     values = [value for value in shares if value != unlike]
     total = sum(shares[value] for value in values)
     return str(rng.choice(values, p=[shares[value] / total for value in values]))
 
 
 def free_places(toys: Sequence[Toy]) -> list[tuple[int, int]]:
-    """The places where nothing stands."""
+    """Return the places without a toy."""
     taken = {(toy.column, toy.row) for toy in toys}
     return [(c, r) for r in range(3) for c in range(3) if (c, r) not in taken]
 
 
 def arrange(ground: str, toys: Sequence[Toy]) -> Scene:
-    """A scene with its toys in order."""
+    """Return a scene with its toys ordered by place."""
     return Scene(ground, tuple(sorted(toys, key=lambda toy: (toy.row, toy.column))))
 
 
 def placed(rng: Generator, toy: Toy, toys: Sequence[Toy]) -> Toy:
-    """The toy at a place where none of the toys stands."""
+    """Move a toy to a random free place."""
     column, row = free_places(toys)[int(rng.integers(9 - len(toys)))]
     return toy._replace(column=column, row=row)
 
 
 def new_toy(rng: Generator) -> Toy:
-    """A toy at no place in particular."""
+    """Draw a toy; its place is set later."""
     kind, colour, texture, size = (draw(rng, RARITY[field]) for field in Toy._fields[:4])
     return Toy(kind, colour, texture, size, column=0, row=0)
 
 
 def new_scene(rng: Generator) -> Scene:
-    """One to three kinds of toys, of each one to three equal ones."""
+    """Draw a scene of one to three kinds of toys, one to three equal toys of each."""
     toys: list[Toy] = []
     for _ in range(rng.choice([1, 2, 3], p=[0.25, 0.45, 0.3])):
         toy = new_toy(rng)
@@ -97,7 +97,7 @@ def new_scene(rng: Generator) -> Scene:
 
 # ------------------------------------------------------------------------------- how scenes differ
 def add(rng: Generator, scene: Scene) -> Scene:
-    """One toy more, as often as not another one like those that are there."""
+    """Add one toy, with probability 1/2 one that the scene has already."""
     if len(scene.toys) == MOST:
         return scene
     like = pick(rng, scene) if rng.random() < 0.5 else new_toy(rng)
@@ -105,14 +105,14 @@ def add(rng: Generator, scene: Scene) -> Scene:
 
 
 def remove(rng: Generator, scene: Scene) -> Scene:
-    """One toy less, or all that are like it."""
+    """Remove one toy, or all that look like it."""
     gone = alike(rng, scene, share=0.4)
     left = [toy for toy in scene.toys if toy not in gone]
     return arrange(scene.ground, left) if left else scene
 
 
 def change(rng: Generator, scene: Scene) -> Scene:
-    """Another colour, kind, texture or size of one toy, or of all that are like it."""
+    """Change colour, kind, texture or size of one toy, or of all that look like it."""
     changed = alike(rng, scene, share=0.7)
     field = draw(rng, {"colour": 0.45, "kind": 0.25, "texture": 0.15, "size": 0.15})
     new: dict[str, Any] = {field: draw(rng, RARITY[field], unlike=getattr(changed[0], field))}
@@ -121,14 +121,14 @@ def change(rng: Generator, scene: Scene) -> Scene:
 
 
 def move(rng: Generator, scene: Scene) -> Scene:
-    """One toy at another place."""
+    """Move one toy to another place."""
     moved = pick(rng, scene)
     others = [toy for toy in scene.toys if toy != moved]
     return arrange(scene.ground, [*others, placed(rng, moved, scene.toys)])
 
 
 def carry(rng: Generator, scene: Scene) -> Scene:
-    """All toys on another ground."""
+    """Change the ground."""
     return scene._replace(ground=draw(rng, RARITY["ground"], unlike=scene.ground))
 
 
@@ -142,19 +142,19 @@ CHANGES: dict[Callable[[Generator, Scene], Scene], float] = {
 
 
 def pick(rng: Generator, scene: Scene) -> Toy:
-    """Any of the toys."""
+    """Choose one of the toys."""
     return scene.toys[int(rng.integers(len(scene.toys)))]
 
 
 def alike(rng: Generator, scene: Scene, share: float) -> list[Toy]:
-    """A toy, and with the probability `share` all that look like it."""
+    """Choose a toy, with probability `share` together with all that look like it."""
     toy = pick(rng, scene)
     together = rng.random() < share
     return [other for other in scene.toys if other == toy or (together and other[:4] == toy[:4])]
 
 
 def vary(rng: Generator, scene: Scene) -> Scene:
-    """The scene after one to four changes."""
+    """Make one to four changes to a scene."""
     changes = list(CHANGES)
     for _ in range(rng.choice([1, 2, 3, 4], p=[0.2, 0.4, 0.3, 0.1])):
         scene = changes[int(rng.choice(len(changes), p=list(CHANGES.values())))](rng, scene)
@@ -162,7 +162,7 @@ def vary(rng: Generator, scene: Scene) -> Scene:
 
 
 def new_group(rng: Generator) -> list[Scene]:
-    """Six distinct scenes, each a variant of an earlier one."""
+    """Make six distinct scenes, each a variant of an earlier one."""
     scenes = [new_scene(rng)]
     while len(scenes) < GROUP:
         scene = vary(rng, scenes[int(rng.integers(len(scenes)))])

@@ -1,17 +1,16 @@
-"""A small fashion data set, drawn: images of garments and captions that compare two of them.
+"""MiniFashion, a small drawn dataset: images of garments, and captions that compare two of them.
 
-It has FashionIQ's folder layout, so that what is written for FashionIQ runs on it in seconds:
+It has FashionIQ's folder layout, so that code for FashionIQ runs on it in seconds:
 
     ROOT/images/<ID>.png                              64 x 64 pixels
     ROOT/captions/cap.<category>.<split>.json         [{"target", "candidate", "captions"}, ...]
     ROOT/image_splits/split.<category>.<split>.json   [ID, ...]
     ROOT/descriptions.json                            {ID: sentence}, train images only
 
-The garments stand in minifashion_wardrobe.py, what they look like in minifashion_images.py, and
-what is written about them in minifashion_captions.py. The captions imitate FashionIQ's: two
-annotators per pair, who each name a part of what changed, in absolute or relative words, with slips
-of the pen. The descriptions, which FashionIQ does not have, stand for the web captions that CLIP
-was trained on.
+minifashion_wardrobe.py makes the garments, minifashion_images.py draws them, and
+minifashion_captions.py writes the captions. They imitate FashionIQ's: two annotators for each pair
+name some of the changes, in absolute or relative words, with typing errors. The descriptions, which
+FashionIQ does not have, replace the web captions that CLIP was trained on.
 
     cd examples && python -m drawn.minifashion DIR [--seed N]
 """
@@ -32,7 +31,7 @@ VERSION = 1  # part of the settings on disk: raise it when the same seed draws s
 
 
 def new_ids(rng: Generator, count: int, prefix: str) -> list[str]:
-    """Distinct names such as "B004QX2M4A"."""
+    """Draw distinct names such as "B004QX2M4A"."""
     letters = string.digits + string.ascii_uppercase
     ids: dict[str, None] = {}
     while len(ids) < count:
@@ -43,7 +42,7 @@ def new_ids(rng: Generator, count: int, prefix: str) -> list[str]:
 def render_split(
     root: Path, seed: int, category: str, split: str, images: int, pairs: int
 ) -> dict[str, str]:
-    """Writes the images, captions and names of one category; returns its descriptions."""
+    """Write the images, captions and names of one category; return its descriptions."""
     number = 2 * CATEGORIES.index(category) + (split == "val")
     rng = np.random.default_rng([seed, number])
     stock = wardrobe(rng, category, images)
@@ -71,22 +70,22 @@ def render(
     train_triplets: int = 1400,
     val_queries: int = 280,
 ) -> Path:
-    """Renders the data set into a folder, unless it is there already.
+    """Draw the dataset into a folder, unless it is there already.
 
     Args:
-        root: The folder, which must not exist, or be empty, or hold this very data set.
-        seed: The same seed gives the same images and the same captions.
-        train_images: Images in each category's train split.
-        val_images: Images in each category's gallery.
-        train_triplets: Training triplets per category.
-        val_queries: Validation queries per category.
+        root: the folder; absent, empty, or with this dataset in it.
+        seed: the same seed gives the same images and captions.
+        train_images: images of each category in train.
+        val_images: images of each category in val, which are its gallery.
+        train_triplets: training triplets of each category.
+        val_queries: validation queries of each category.
 
     Returns:
         The folder.
 
     Raises:
-        FileExistsError: The folder holds something else.
-        ValueError: There are too few images for that many triplets.
+        FileExistsError: if the folder holds something else.
+        ValueError: if there are too few images for the number of triplets.
     """
     sizes = {"train": (train_images, train_triplets), "val": (val_images, val_queries)}
     settings = {"version": VERSION, "seed": seed} | {k: list(v) for k, v in sizes.items()}
@@ -103,4 +102,4 @@ def render(
 
 
 if __name__ == "__main__":
-    command_line("Render a small fashion data set.", render)
+    command_line("Draw MiniFashion, a small fashion dataset.", render)

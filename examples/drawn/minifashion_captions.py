@@ -1,4 +1,4 @@
-"""The captions of MiniFashion: what annotators write about the way from one garment to another."""
+"""Captions of MiniFashion: how one garment differs from another."""
 
 import numpy as np
 from numpy.random import Generator
@@ -61,7 +61,7 @@ SALIENCE = {  # how readily an annotator mentions a change
 
 
 def differences(old: Garment, new: Garment) -> list[str]:
-    """The names of the attributes that differ to the eye."""
+    """Return the names of the attributes that differ visibly."""
     names = [name for name in SALIENCE if getattr(old, name) != getattr(new, name)]
     if "accent" in names and not (old.accent and new.accent):
         names.remove("accent")  # it came or went with the pattern
@@ -69,18 +69,18 @@ def differences(old: Garment, new: Garment) -> list[str]:
 
 
 def colour_word(rng: Generator, colour: str) -> str:
-    """One of the names of a colour."""
+    """Choose a name of a colour."""
     return choose(rng, SYNONYMS.get(colour, (colour,)))
 
 
 def fill_accent(rng: Generator, clause: str, garment: Garment) -> str:
-    """Names the accent colour in a clause about a pattern, as often as not."""
+    """Name the accent colour in a clause about a pattern, with probability 1/2."""
     word = f"{colour_word(rng, garment.accent)} " if rng.random() < 0.5 else ""
     return clause.format(word).replace("a orange", "an orange")
 
 
 def say_colour(rng: Generator, old: Garment, new: Garment) -> str:
-    """A new colour by its name, or against the old one."""
+    """Write a change of colour, by the new name or relative to the old one."""
     word = colour_word(rng, new.colour)
     phrases = [f"is {word}", f"is {word}", f"is {word}", f"is {word} in color", f"has {word} color"]
     gain = sum(COLOURS[new.colour]) - sum(COLOURS[old.colour])
@@ -92,7 +92,7 @@ def say_colour(rng: Generator, old: Garment, new: Garment) -> str:
 
 
 def say(rng: Generator, name: str, old: Garment, new: Garment) -> str:
-    """One change as a clause, such as "has longer sleeves"."""
+    """Write one change as a clause, such as "has longer sleeves"."""
     if name == "colour":
         return say_colour(rng, old, new)
     if name == "accent":
@@ -112,7 +112,7 @@ def say(rng: Generator, name: str, old: Garment, new: Garment) -> str:
 
 
 def describe(rng: Generator, garment: Garment, thorough: float) -> str:
-    """A noun phrase that names each attribute with about the probability `thorough`."""
+    """Write a noun phrase that names each attribute with about the probability `thorough`."""
     words = [colour_word(rng, garment.colour)] if rng.random() < 0.5 + thorough / 2 else []
     if garment.length != "medium" and rng.random() < thorough:
         words.insert(0, garment.length)
@@ -132,7 +132,7 @@ def describe(rng: Generator, garment: Garment, thorough: float) -> str:
 
 
 def slip(rng: Generator, caption: str) -> str:
-    """The same caption as a hurried person types it."""
+    """Return the caption with the typing errors of a hurried annotator."""
     if rng.random() < 0.05:
         caption = mistyped(rng, caption)
     if rng.random() < 0.08:
@@ -141,7 +141,7 @@ def slip(rng: Generator, caption: str) -> str:
 
 
 def write_caption(rng: Generator, old: Garment, new: Garment) -> str:
-    """What one annotator writes about the way from one garment to the other."""
+    """Write the caption of one annotator on how two garments differ."""
     if rng.random() < 0.1:
         return slip(rng, f"is {describe(rng, new, 0.5)}")
     names = differences(old, new)

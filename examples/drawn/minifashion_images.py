@@ -1,4 +1,4 @@
-"""The images of MiniFashion: a garment in front of some wall in some light."""
+"""Draw the images of MiniFashion: a garment in front of a wall, in random light."""
 
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ LINE: RGB = (70, 70, 70)
 
 
 class Pose(NamedTuple):
-    """Where a garment hangs in its image: a rotation with scale, and a shift."""
+    """The position of a garment in its image: rotation, scale and shift."""
 
     cos: float
     sin: float
@@ -55,7 +55,7 @@ class Pose(NamedTuple):
     y: float
 
     def place(self, points: Points, down: float = 0.0) -> Points:
-        """Garment coordinates to pixels of the large drawing, after a shift downwards."""
+        """Return garment coordinates as pixels of the large drawing, shifted by ``down``."""
         moved = [(u, v + down) for u, v in points]
         return [
             (self.x + self.cos * u - self.sin * v, self.y + self.sin * u + self.cos * v)
@@ -63,7 +63,7 @@ class Pose(NamedTuple):
         ]
 
     def grid(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Garment coordinates of every pixel of the large drawing, two times [side, side]."""
+        """Return the garment coordinates of every pixel of the large drawing: two [side, side]."""
         pixel = np.arange(SIDE * FINE, dtype=np.float32)
         x, y = pixel[None] - np.float32(self.x), pixel[:, None] - np.float32(self.y)
         square = self.cos**2 + self.sin**2
@@ -72,7 +72,7 @@ class Pose(NamedTuple):
 
 
 def weave(pattern: str, pose: Pose) -> Image.Image:
-    """The mask of the accent colour on the cloth."""
+    """Return the mask of the accent colour on the cloth."""
     u, v = pose.grid()
     if pattern == "stripes":
         accent = (v * 4.5) % 1 < 0.42
@@ -90,7 +90,7 @@ def weave(pattern: str, pose: Pose) -> Image.Image:
 
 
 def make_cloth(garment: Garment, pose: Pose, dye: float) -> Image.Image:
-    """A sheet of cloth with its pattern all over, or with its print on the chest."""
+    """Draw a sheet of cloth with its pattern all over, or with its print on the chest."""
     cloth = Image.new("RGB", (SIDE * FINE,) * 2, shade(COLOURS[garment.colour], dye))
     if garment.pattern in PRINTS:
         half = PRINT_SHAPES[garment.pattern]
@@ -103,7 +103,7 @@ def make_cloth(garment: Garment, pose: Pose, dye: float) -> Image.Image:
 
 
 def sew(canvas: Image.Image, cloth: Image.Image, garment: Garment, pose: Pose) -> None:
-    """Cuts sleeves and body out of the cloth and lays them onto the canvas."""
+    """Cut sleeves and body out of the cloth and paste them onto the canvas."""
     half = list(BODIES[garment.category])
     shoulder, armpit = half[:2]
     half.append((HEM_X[garment.category][garment.fit], HEM_Y[garment.category][garment.length]))
@@ -120,7 +120,7 @@ def sew(canvas: Image.Image, cloth: Image.Image, garment: Garment, pose: Pose) -
 
 
 def trim(canvas: Image.Image, garment: Garment, pose: Pose, wall: RGB) -> None:
-    """Draws the neckline, and the belt, the buttons or the ruffles."""
+    """Draw the neckline, and the belt, the buttons or the ruffles."""
     pen, top = ImageDraw.Draw(canvas), BODIES[garment.category][0][1]
     hem = HEM_Y[garment.category][garment.length]
     colour = COLOURS[garment.colour]
@@ -144,7 +144,7 @@ def trim(canvas: Image.Image, garment: Garment, pose: Pose, wall: RGB) -> None:
 
 
 def draw_garment(rng: Generator, garment: Garment) -> Image.Image:
-    """Draws a garment somewhere in front of some wall in some light."""
+    """Draw a garment at a random place in front of a wall, in random light."""
     large = SIDE * FINE
     angle, scale = rng.normal(0, 0.06), large * rng.uniform(0.38, 0.48)
     x, y = large * (0.5 + rng.normal(0, 0.025, size=2))

@@ -1,4 +1,4 @@
-"""The garments of MiniFashion: how common each attribute is, a shop's stock, and pairs of it."""
+"""Make the garments of MiniFashion: their attributes, a shop's stock, and pairs of garments."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from drawn.common import RGB
 
 
 class Garment(NamedTuple):
-    """What an image shows; `accent` is empty where the pattern is plain."""
+    """The attributes of a garment; `accent` is empty if the pattern is plain."""
 
     category: str
     colour: str
@@ -54,7 +54,7 @@ SLEEVE_RARITY = {"dress": (50, 30, 20), "shirt": (10, 52, 38), "toptee": (38, 40
 
 
 def draw_value(rng: Generator, attribute: str, category: str) -> str:
-    """A value of an attribute, as common as the tables say."""
+    """Draw a value of an attribute, with the probabilities of the tables."""
     values, counts = RARITY[attribute]
     shares = np.array(SLEEVE_RARITY[category] if attribute == "sleeves" else counts, dtype=float)
     value = values[int(rng.choice(len(values), p=shares / shares.sum()))]
@@ -62,7 +62,7 @@ def draw_value(rng: Generator, attribute: str, category: str) -> str:
 
 
 def with_accent(rng: Generator, garment: Garment) -> Garment:
-    """Gives a patterned garment a second colour that can be seen, and a plain one none."""
+    """Give a patterned garment a second, visible colour, and a plain one none."""
     accent = garment.accent if garment.pattern != "plain" else ""
     while garment.pattern != "plain" and (not accent or not differ(accent, garment.colour)):
         accent = draw_value(rng, "colour", garment.category)
@@ -70,12 +70,12 @@ def with_accent(rng: Generator, garment: Garment) -> Garment:
 
 
 def differ(one: str, other: str) -> bool:
-    """Whether two colours can be told apart on cloth."""
+    """Return whether two colours are clearly different on cloth."""
     return sum(abs(a - b) for a, b in zip(COLOURS[one], COLOURS[other], strict=True)) > 110
 
 
 def wardrobe(rng: Generator, category: str, size: int) -> list[Garment]:
-    """A shop's stock: new garments, and variants of them with up to three attributes redrawn."""
+    """Draw a stock: new garments, and variants of them with up to three attributes redrawn."""
     stock: list[Garment] = []
     names = [*RARITY, "accent"]
     for _ in range(size):
@@ -91,7 +91,7 @@ def wardrobe(rng: Generator, category: str, size: int) -> list[Garment]:
 
 
 def draw_pairs(rng: Generator, stock: Sequence[Garment], count: int) -> list[tuple[int, int]]:
-    """Distinct pairs (reference, target) that mostly differ in one to three attributes."""
+    """Draw distinct pairs (reference, target) that mostly differ in one to three attributes."""
     used = rng.permutation(len(stock))[: int(0.85 * len(stock))]  # the others are in no triplet
     # Numbers instead of words, [stock, attributes], are compared ten times faster.
     codes = np.stack([np.unique(column, return_inverse=True)[1] for column in np.array(stock).T], 1)

@@ -17,7 +17,7 @@ from fusecomp.datasets import FashionIQ
 
 
 def prepared(root: Path) -> Any:
-    """Features of the data set's own, in place of those of a drawn one."""
+    """Features of the dataset's own, in place of those of a drawn one."""
     data = FashionIQ(root, "train")
     return SimpleNamespace(train=data, encoder=random_model(data).encoder)
 

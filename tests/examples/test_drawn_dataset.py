@@ -39,7 +39,7 @@ def test_what_is_there_is_not_drawn_again(render: Render, tmp_path: Path) -> Non
     times = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     assert render(tmp_path / "set") == root
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == times
-    with pytest.raises(FileExistsError, match="does not hold the data set with the settings"):
+    with pytest.raises(FileExistsError, match="does not hold the dataset with the settings"):
         render(tmp_path / "set", seed=1)
 
 

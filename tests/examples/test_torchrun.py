@@ -67,7 +67,7 @@ def test_what_stops_the_first_stops_all_and_is_said_once(tmp_path: Path) -> None
     both = run(TORCHRUN, tmp_path)
     assert both.returncode != 0
     assert both.stderr.count("error: ") == 1, both.stderr
-    assert "minifashion-0-quick exists, but does not hold the data set" in both.stderr
+    assert "minifashion-0-quick exists, but does not hold the dataset" in both.stderr
 
 
 def test_the_others_are_silent(tmp_path: Path) -> None:
