@@ -377,7 +377,6 @@ print((ended - between) / (between - began), len(new), *optional)
 """
 
 
-@pytest.mark.slow
 def test_importing_costs_little_beside_torch_and_loads_nothing_optional(tmp_path: Path) -> None:
     # An installed package has its bytecode; without it, this would time the compiler.
     bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
