@@ -103,7 +103,7 @@ PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "fusion's dropout": (
         {"fusion": fc.Combiner(DIM, dropout=0.5)},
         {"fusion": fc.Combiner(DIM, dropout=0.1)},
-        r"fusion\.dynamic_scalar\.\d\.p was '0.5'",
+        r"fusion\.dropout was '0.5'",
     ),
     "fusion's closed-over value": (
         {"fusion": scaled(1), "config": TEXT},
