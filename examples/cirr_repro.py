@@ -17,6 +17,7 @@ command again resumes where it stopped (pretraining begins anew).
 import argparse
 from pathlib import Path
 
+import command_line
 import experiment
 
 import fusecomp as fc
@@ -33,7 +34,7 @@ SMALL = experiment.Small(
 
 def draw(args: argparse.Namespace) -> Path:
     """Draw MiniCIRR."""
-    import minicirr  # needed on this path only, as it needs Pillow
+    from drawn import minicirr  # needed on this path only, as it needs Pillow
 
     quick = {"train_groups": 40, "val_groups": 20, "test_groups": 10}
     return experiment.draw(args, "MiniCIRR", minicirr.render, quick)
@@ -41,9 +42,9 @@ def draw(args: argparse.Namespace) -> Path:
 
 def main() -> None:
     """Run the experiment."""
-    parser = experiment.make_parser(__doc__, "CIRR")
+    parser = command_line.make_parser(__doc__, "CIRR")
     parser.add_argument("--submit", action="store_true", help="write the server's files of test1")
-    args = experiment.parse(parser)
+    args = command_line.parse(parser)
     root = args.data_root or draw(args)
     name = "MiniCIRR" if args.data_root is None else "CIRR"
     train, val = (fc.datasets.CIRR(root, split, name) for split in ("train", "val"))
@@ -62,4 +63,4 @@ def write_submission(ranking: fc.Ranking, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    experiment.command(main)
+    command_line.command(main)

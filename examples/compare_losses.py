@@ -12,6 +12,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+import command_line
 import experiment
 import fashioniq_repro
 import torch
@@ -47,7 +48,7 @@ class Prepared:
         """Every query among all training targets."""
         rows = self.pairs()[:, 1].unique()
         names = [self.train.image_ids[row] for row in rows.tolist()]
-        return fc.InfoNCE(T, bank=self.encoder.encode_image(names), bank_ids=rows)
+        return fc.InfoNCE(T, memory=losses.Bank(self.encoder.encode_image(names), rows))
 
     def teacher(self, model: fc.ComposedEncoder) -> losses.DistillationLoss:
         """What a trained model makes of the training set."""
@@ -69,7 +70,7 @@ def own_losses(data: Prepared) -> dict[str, Callable[[], Loss]]:
         "InfoNCE, learnable T": lambda: fc.InfoNCE(losses.LearnableTemperature()),
         "InfoNCE, exclude target": lambda: fc.InfoNCE(T, exclude="target"),
         "InfoNCE, bank": data.bank,
-        "InfoNCE, queue": lambda: fc.InfoNCE(T, exclude="target", queue=losses.Queue(1024, DIM)),
+        "InfoNCE, queue": lambda: fc.InfoNCE(T, exclude="target", memory=losses.Queue(1024, DIM)),
         "HardNegativeNCE": lambda: losses.HardNegativeNCE(T, beta=0.5),
         "MultiPositiveNCE": lambda: losses.MultiPositiveNCE(T),
         "SigmoidLoss": losses.SigmoidLoss,
@@ -90,7 +91,7 @@ def train(data: Prepared, loss: Loss, args: argparse.Namespace) -> fc.ComposedEn
         epochs=epochs, batch_size=256, lr=1e-3, optimizer="adam", seed=args.seed
     )
     model = fc.ComposedEncoder(data.encoder, fc.Combiner(DIM).to(args.device))
-    return fc.fit(model, data.train, loss, config).model
+    return fc.Trainer(model, loss=loss, config=config).fit(data.train).model
 
 
 def recalls(args: argparse.Namespace) -> dict[str, fc.Evaluation]:
@@ -129,4 +130,4 @@ def mean(runs: list[dict[str, fc.Evaluation]], name: str, metric: str) -> float:
 
 
 if __name__ == "__main__":
-    experiment.command(main)
+    command_line.command(main)

@@ -13,7 +13,7 @@ import csv
 import json
 from pathlib import Path
 
-import experiment
+import command_line
 import tinyclip
 import torch
 from torch import nn
@@ -34,7 +34,7 @@ def draw_table(root: Path) -> tuple[Path, Path]:
 
 def write_table(root: Path) -> None:
     """Draw the images, and write the table beside them."""
-    import minifashion  # needs Pillow
+    from drawn import minifashion  # needs Pillow
 
     minifashion.render(root, seed=0, train_images=300, val_images=150)
     with (root / "triplets.csv").open("w", newline="", encoding="utf-8") as file:
@@ -86,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    experiment.command(main)
+    command_line.command(main)

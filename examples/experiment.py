@@ -1,15 +1,12 @@
 """The paper's experiment on the command line, {plain, tuned} encoder x {Sum, Combiner}.
 
-What the examples share whose benchmark is FashionIQ or CIRR: flags, settings, encoders, results. An
-example brings its reader, its drawn dataset and the settings that fit the latter.
+What the examples on FashionIQ and CIRR share: settings, encoders, results. An example brings its
+reader, its drawn dataset and the settings that fit the latter; command_line.py has the flags.
 """
 
 import argparse
-import io
-import sys
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,53 +36,6 @@ class Small:
     stage2: fc.StageConfig
 
 
-def make_parser(doc: str | None, benchmark: str) -> argparse.ArgumentParser:
-    """The flags of every example; an example adds its own."""
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    data = parser.add_argument_group("data")
-    data.add_argument("--data-root", type=Path, help=f"{benchmark}'s folder; default: one is drawn")
-    data.add_argument("--features", type=Path, help="a feature file of CachedEncoder.save")
-    data.add_argument(
-        "--skip-missing", action="store_true", help="leave out what needs bad images, and say so"
-    )
-    backbones.add_arguments(parser)
-    train = parser.add_argument_group("training (the defaults fit the data)")
-    train.add_argument("--epochs", type=int, nargs=2, metavar=("STAGE1", "STAGE2"))
-    train.add_argument("--batch-size", type=int, nargs=2, metavar=("STAGE1", "STAGE2"))
-    train.add_argument("--lr", type=float, nargs=2, metavar=("STAGE1", "STAGE2"))
-    train.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
-    train.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--quick", action="store_true", help="a few epochs on little data")
-    workdir = Path("runs") / benchmark.lower()
-    parser.add_argument("--workdir", type=Path, default=workdir, help="for results")
-    return parser
-
-
-def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The command line, checked; `start` is when it was read."""
-    args = parser.parse_args()
-    sources = ("features", "backbone", "clip_checkpoint")
-    given = [f"--{name.replace('_', '-')}" for name in sources if getattr(args, name) is not None]
-    if (args.data_root is None) != (len(given) == 0):
-        parser.error("--data-root goes with one of --features, --backbone and --clip-checkpoint")
-    if len(given) > 1:
-        parser.error(f"{' and '.join(given)} exclude each other")
-    if (args.backbone is None) != (args.weights is None):
-        parser.error("--backbone and --weights belong together")
-    if args.skip_missing and (args.data_root is None or args.features is not None):
-        parser.error("--skip-missing goes with --backbone or --clip-checkpoint")
-    if args.combiner_checkpoint is not None and not given:
-        parser.error("--combiner-checkpoint needs --data-root and the encoder it was trained on")
-    if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
-        parser.error(f"--device {args.device}: torch sees no GPU here")
-    args.start = time.monotonic()
-    args.workdir.mkdir(parents=True, exist_ok=True)
-    return args
-
-
 def draw(
     args: argparse.Namespace, name: str, render: Callable[..., Path], quick: dict[str, int]
 ) -> Path:
@@ -104,7 +54,7 @@ def run(
     """Run the experiment, print its table and write its results into the workdir.
 
     Args:
-        args: from `parse`.
+        args: from `command_line.parse`.
         train: What the stages learn from.
         val: What is evaluated.
         root: The folder of both.
@@ -146,7 +96,7 @@ def write_results(args: argparse.Namespace, val: Benchmark, result: Ablation) ->
         note=drawn if args.data_root is None else "",
         settings={"seed": args.seed, **({"quick": True} if args.quick else {})},
     )
-    result.model.save(args.workdir / "model.pt")
+    result.model.save(args.workdir / "model")
     print(f"\n{ablation_table(rows)}\n")
     seconds = time.monotonic() - args.start
     print(f"{seconds:.0f} s; report, images and model in {args.workdir}")
@@ -248,20 +198,3 @@ def report_missing(dataset: Benchmark) -> None:
             f"the first: {', '.join(missing[:5])}. The scores come from the features and are "
             "complete; put the images into their folder to see them on the sheets"
         )
-
-
-def command(main: Callable[[], None]) -> None:
-    """Run an example, alone or under torchrun; what its user can mend ends it with one line.
-
-    Of many processes the first alone prints.
-    """
-    distributed.join()
-    try:
-        with redirect_stdout(sys.stdout if distributed.get_rank() == 0 else io.StringIO()):
-            main()
-    except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from the last checkpoint")
-    except (OSError, ValueError, ImportError) as error:
-        if distributed.get_rank() > 0:
-            time.sleep(3)  # if the first has failed as well, torchrun ends the others meanwhile
-        sys.exit(f"error: {error}")

@@ -17,6 +17,7 @@ the first has tuned rows. The same command again resumes where it stopped (pretr
 import argparse
 from pathlib import Path
 
+import command_line
 import experiment
 
 import fusecomp as fc
@@ -33,7 +34,7 @@ SMALL = experiment.Small(
 
 def draw(args: argparse.Namespace) -> Path:
     """Draw MiniFashion."""
-    import minifashion  # needed on this path only, as it needs Pillow
+    from drawn import minifashion  # needed on this path only, as it needs Pillow
 
     quick = {"train_images": 200, "val_images": 120, "train_triplets": 200, "val_queries": 60}
     return experiment.draw(args, "MiniFashion", minifashion.render, quick)
@@ -41,10 +42,10 @@ def draw(args: argparse.Namespace) -> Path:
 
 def main() -> None:
     """Run the experiment."""
-    parser = experiment.make_parser(__doc__, "FashionIQ")
+    parser = command_line.make_parser(__doc__, "FashionIQ")
     parser.add_argument("--categories", nargs="+", default=CATEGORIES, choices=CATEGORIES)
     parser.add_argument("--gallery", default="original", choices=("original", "val"))
-    args = experiment.parse(parser)
+    args = command_line.parse(parser)
     root = args.data_root or draw(args)
     name = "MiniFashion" if args.data_root is None else "FashionIQ"
     options = {"categories": args.categories, "name": name}
@@ -55,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    experiment.command(main)
+    command_line.command(main)

@@ -22,7 +22,7 @@ def parse_arguments(doc: str | None) -> argparse.Namespace:
 
 def open_run(workdir: Path, seed: int) -> tuple[Path, dict[str, fc.ComposedEncoder]]:
     """MiniFashion's folder, and the four models by the names of their rows in the ablation."""
-    if not (workdir / "model.pt").exists():
+    if not (workdir / "model").exists():
         raise FileNotFoundError(
             f"no finished run in {workdir}: python examples/fashioniq_repro.py --workdir {workdir}"
         )
@@ -30,7 +30,7 @@ def open_run(workdir: Path, seed: int) -> tuple[Path, dict[str, fc.ComposedEncod
     quick = name_of(workdir, seed).endswith("quick")
     args = argparse.Namespace(workdir=workdir, seed=seed, quick=quick, device="cpu")
     plain, other = (experiment.pretrained_encoder(args, root, SMALL) for _ in range(2))
-    tuned = fc.ComposedEncoder.load(workdir / "model.pt", other, fc.Combiner(SMALL.dim))
+    tuned = fc.ComposedEncoder.load(workdir / "model", other)
     return root, {
         "plain, Sum": fc.ComposedEncoder(plain, fc.Sum()),
         "plain, Combiner": plain_combiner(plain, root, trainings(workdir, seed) / "plain"),

@@ -6,7 +6,7 @@ from typing import TypeVar
 import fusecomp as fc
 from fusecomp import distributed
 
-Data = TypeVar("Data", bound=fc.Dataset)
+Data = TypeVar("Data", bound=fc.datasets.FashionIQ | fc.datasets.CIRR)
 
 
 def leave_out_bad_images(root: Path, datasets: dict[str, Data]) -> list[Data]:
@@ -15,9 +15,9 @@ def leave_out_bad_images(root: Path, datasets: dict[str, Data]) -> list[Data]:
     Every image is decoded for it, as one that is broken inside would stop a training later. Of
     many processes the first decodes.
     """
-    kinds = {type(data).__name__.lower() for data in datasets.values()}
+    readers = {type(data) for data in datasets.values()}
     with distributed.first_alone() as first:
-        found = fc.datasets.verify(kinds.pop(), root, decode=True).bad_images if first else ()
+        found = readers.pop().verify(root, decode=True).bad_images if first else ()
     bad = frozenset(distributed.gather_objects(found)[0])
     reduced = []
     for split, data in datasets.items():

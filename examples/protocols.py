@@ -9,7 +9,7 @@ leaves out every twentieth image as if it were missing; prints Markdown.
 
 import warnings
 
-import experiment
+import command_line
 import finished_run
 
 import fusecomp as fc
@@ -44,4 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    experiment.command(main)
+    command_line.command(main)

@@ -6,14 +6,14 @@
         "runs/fashioniq/evaluations/tuned, Combiner.npz"
 
 Into the workdir it writes evaluations/ROW.npz, cosines.png and .json, curves-STAGE.png and
-results.html, whose filters work offline. Needs the extras images and plots.
+results.html, whose filters work offline. Needs the extra report.
 """
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import experiment
+import command_line
 import finished_run
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from torch import Tensor
 import fusecomp as fc
 from fusecomp.evaluation import compare, cosines
 from fusecomp.report import (
+    PageOptions,
     ablation_table,
     cosine_figure,
     interval_table,
@@ -68,7 +69,7 @@ def main() -> None:
         best,
         val,
         workdir / "results.html",
-        title="MiniFashion, tuned encoder and Combiner",
+        PageOptions(title="MiniFashion, tuned encoder and Combiner"),
         gates=gates(models["tuned, Combiner"], best),
     )
     print(f"{ablation_table(rows)}\n")
@@ -81,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    experiment.command(main)
+    command_line.command(main)

@@ -120,7 +120,7 @@ def pretrain(
     Args:
         image: Images [B, 3, 64, 64] -> [B, D].
         text: B sentences -> [B, D].
-        root: A folder that `minifashion.render` or `minicirr.render` wrote.
+        root: A folder that `drawn.minifashion.render` or `drawn.minicirr.render` wrote.
         epochs: Passes over the descriptions.
         batch_size: Pairs that are told apart at a time; an incomplete last batch is dropped.
         lr: The highest learning rate of a one-cycle schedule.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fusecomp.images import ImageError
     from fusecomp.losses import InfoNCE
     from fusecomp.model import ComposedEncoder
-    from fusecomp.training import Run, StageConfig, Trainer, TwoStageTrainer, fit
+    from fusecomp.training import Run, StageConfig, Trainer, TwoStageTrainer
     from fusecomp.types import Dataset, Encoder, Fusion, Loss, Task, Triplet
 
 __version__ = "0.1.0"
@@ -39,7 +39,7 @@ _PACKAGES = (
 _HOMES = {
     **dict.fromkeys(("Dataset", "Encoder", "Fusion", "Loss", "Task", "Triplet"), "types"),
     **dict.fromkeys(("Evaluation", "Ranking", "evaluate", "rank"), "evaluation"),
-    **dict.fromkeys(("Run", "StageConfig", "Trainer", "TwoStageTrainer", "fit"), "training"),
+    **dict.fromkeys(("Run", "StageConfig", "Trainer", "TwoStageTrainer"), "training"),
     **dict.fromkeys(("Combiner", "Sum"), "fusions"),
     "CachedEncoder": "caching",
     "ComposedEncoder": "model",
@@ -73,7 +73,6 @@ __all__ = [
     "encoders",
     "evaluate",
     "evaluation",
-    "fit",
     "fusions",
     "images",
     "losses",

@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fusecomp import __version__
 from fusecomp.caching import CachedEncoder
-from fusecomp.datasets import verify
+from fusecomp.datasets import CIRR, FashionIQ, TripletTable
 from fusecomp.evaluation import Evaluation, compare
 
 __all__ = ["main"]
@@ -33,7 +34,7 @@ or the command is wrong."""
 
 _VERIFY_EXAMPLES = """\
   fusecomp verify fashioniq fashionIQ_dataset
-  fusecomp verify cirr cirr_dataset --decode --workers 8
+  fusecomp verify cirr cirr_dataset --decode --num-workers 8
   fusecomp verify table mine.csv --images images --split val --json > report.json
   fusecomp verify features features.safetensors"""
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status.
 
     Args:
-        arguments: what stands behind ``fusecomp`` on the command line; None takes it from there.
+        arguments: the words after ``fusecomp``; None takes them from the command line.
     """
     options = _parser().parse_args(arguments)
     # A file name that the terminal cannot show must not end the command.
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     about = _texts("Composed image retrieval.", f"{_VERIFY_EXAMPLES}\n{_COMPARE_EXAMPLES}")
     parser = argparse.ArgumentParser(prog="fusecomp", **about)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_verify(commands)
     _add_compare(commands)
@@ -101,19 +103,20 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the whole report as JSON")
     parser.add_argument("--decode", action="store_true", help="read every pixel too; slower")
-    parser.add_argument("--workers", type=int, metavar="N", help="threads (default: by the cores)")
+    parser.add_argument(
+        "--num-workers", type=int, metavar="N", help="threads (default: by the cores)"
+    )
     parser.set_defaults(run=_verify)
 
 
 def _verify(options: argparse.Namespace) -> int:
-    report = verify(
-        options.dataset,
-        options.root,
-        images=options.images,
-        split=options.split,
-        decode=options.decode,
-        num_workers=options.workers,
-    )
+    settings = {"decode": options.decode, "num_workers": options.num_workers}
+    if options.dataset == "table":
+        report = TripletTable.verify(options.root, options.images, options.split, **settings)
+    elif options.dataset == "cirr":
+        report = CIRR.verify(options.root, **settings)
+    else:
+        report = FashionIQ.verify(options.root, **settings)
     text = json.dumps(report.to_dict(), indent=2) if options.json else str(report)
     sys.stdout.write(f"{text}\n")
     return _OK if report.ok else _FINDINGS

@@ -8,11 +8,14 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 __all__ = [
     "average_gradients",
@@ -55,10 +58,10 @@ def join() -> None:
     if not dist.is_torchelastic_launched():
         _warn_of_other_launcher()
     else:
-        own = _checked_variables()
+        local_rank = _checked_local_rank()
         # More processes than GPUs are a run on the CPU.
-        if own < torch.cuda.device_count():
-            torch.cuda.set_device(own)
+        if local_rank < torch.cuda.device_count():
+            torch.cuda.set_device(local_rank)
         # Imported later, as by optimisers, its default arguments would keep the group alive; its
         # threads, still there when Python ends, would now and then abort the process.
         importlib.import_module("torch.distributed.nn.functional")
@@ -66,8 +69,8 @@ def join() -> None:
         atexit.register(dist.destroy_process_group)
 
 
-def _checked_variables() -> int:
-    """LOCAL_RANK; ValueError if it or another variable of torchrun is not as torchrun sets it."""
+def _checked_local_rank() -> int:
+    """Return LOCAL_RANK; ValueError if a variable of torchrun is not as torchrun sets it."""
     numbers = {}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"):
         value = os.environ.get(name, "")
@@ -85,7 +88,7 @@ def _checked_variables() -> int:
     return numbers["LOCAL_RANK"]
 
 
-# What launchers call the number of processes: a script's own, srun, mpirun, other MPIs.
+# The number of processes by launcher: a script's own, srun, mpirun, other MPIs.
 _SIZES = ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 
@@ -106,12 +109,12 @@ def _warn_of_other_launcher() -> None:
 
 
 def get_rank() -> int:
-    """The number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if _many() else 0
 
 
 def get_world_size() -> int:
-    """The number of processes."""
+    """Return the number of processes."""
     return dist.get_world_size() if _many() else 1
 
 
@@ -123,9 +126,9 @@ def barrier() -> None:
 
 @contextmanager
 def first_alone() -> Iterator[bool]:
-    """Whether this process is the first, whose work it is; the others wait, all leave together.
+    """Yield whether this process is the first, which does the work; all leave the block together.
 
-    What one process raises in the block, all raise: nobody waits for what will not come.
+    An error that one process raises in the block is raised by all.
 
     Example:
         >>> with first_alone() as first:
@@ -145,7 +148,7 @@ def first_alone() -> Iterator[bool]:
 
 
 def gather_objects(value: _T) -> list[_T]:
-    """The value of every process, by rank, in every process; tensors should be on the CPU."""
+    """Return the values of all processes, by rank, on each; tensors should be on the CPU."""
     if not _many():
         return [value]
     values: list[_T | None] = [None] * get_world_size()
@@ -154,7 +157,7 @@ def gather_objects(value: _T) -> list[_T]:
 
 
 def gather(rows: Tensor) -> Tensor:
-    """The rows of every process, by rank, in every process; their numbers may differ.
+    """Return the rows of all processes, by rank, on each; their numbers may differ.
 
     Has gradients: its backward sums over the processes. Where each process computes the same loss
     of the gathered rows and ``average_gradients`` follows, every parameter gets the gradient of
@@ -175,9 +178,9 @@ def gather(rows: Tensor) -> Tensor:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        own = torch.tensor([len(rows)], device=rows.device)
-        counts = [torch.empty_like(own) for _ in range(get_world_size())]
-        dist.all_gather(counts, own)
+        count = torch.tensor([len(rows)], device=rows.device)
+        counts = [torch.empty_like(count) for _ in range(get_world_size())]
+        dist.all_gather(counts, count)
         sizes = torch.cat(counts).tolist()
         ctx.start, ctx.count = sum(sizes[: get_rank()]), len(rows)
         # Every process must send the same shape.
@@ -223,10 +226,10 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
             gradient.copy_(piece.view_as(gradient))
 
 
-def broadcast(values: Iterable[Any]) -> None:
-    """Give every process the values that the first one's tensors have, in place.
+def broadcast(values: Iterable[object]) -> None:
+    """Give the tensors on every process the values of rank 0's, in place.
 
-    What is sharded is left alone, as every process has a part of it.
+    Sharded tensors are left alone, as every process has a part of them.
     """
     if get_world_size() > 1:
         with torch.no_grad():
@@ -238,8 +241,8 @@ def broadcast(values: Iterable[Any]) -> None:
 # Modules in DistributedDataParallel, or sharded by FSDP2
 
 
-def prepare(part: Any) -> Any:
-    """A part of a model as it is called here; the same one, or what is inside of DDP.
+def prepare(part: _T) -> _T:
+    """Make a part of a model callable here; return it, or the module inside of DDP.
 
     DistributedDataParallel and FSDP2 only know ``forward``. The first is taken off; the second
     learns of ``encode_image`` and ``encode_text``, and has its weights sharded afterwards.
@@ -250,16 +253,16 @@ def prepare(part: Any) -> Any:
         module.reshard()
         for method in ("encode_image", "encode_text"):
             # Registering puts a method of the same name on the object; twice would gather twice.
-            if hasattr(module, method) and method not in vars(module):
+            if method in dir(module) and method not in vars(module):
                 _imported("torch.distributed.fsdp").register_fsdp_forward_method(module, method)
     return part
 
 
 @contextmanager
-def gathered_weights(part: Any) -> Iterator[None]:
-    """Every process has all weights of a sharded part inside, and calls it as often as it likes.
+def gathered_weights(part: object) -> Iterator[None]:
+    """Give every process all weights of a sharded part, to call it as often as it likes.
 
-    Otherwise FSDP2 gathers the weights in each call, for which all processes must make as many.
+    Otherwise FSDP2 gathers the weights in each call, and all processes must make the same number.
     """
     # Sharded first, as weights may have changed since they were gathered.
     modules = _sharded_modules(prepare(part))
@@ -275,28 +278,24 @@ def gathered_weights(part: Any) -> Iterator[None]:
             module.reshard()
 
 
-def is_sharded(tensor: Tensor) -> bool:
-    """Whether each process holds a part of the tensor alone."""
+def is_sharded(tensor: object) -> TypeGuard["DTensor"]:
+    """Return whether each process holds a part of the tensor alone."""
     tensors = _imported("torch.distributed.tensor")
     return tensors is not None and isinstance(tensor, tensors.DTensor)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The whole of a sharded tensor, which all processes must ask for; others as they are."""
-    sharded: Any = tensor  # its class, DTensor, takes long to import
-    full: Tensor = sharded.full_tensor() if is_sharded(tensor) else tensor
-    return full
+    """Gather a sharded tensor, which all processes must ask for; return others as they are."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The own part of a sharded tensor, sharing its memory; others as they are."""
-    sharded: Any = tensor
-    part: Tensor = sharded.to_local() if is_sharded(tensor) else tensor
-    return part
+    """Return this process's part of a sharded tensor, sharing its memory; others as they are."""
+    return tensor.to_local() if is_sharded(tensor) else tensor
 
 
-def shard_like(value: Tensor, tensor: Any) -> Tensor:
-    """A whole value, sharded as another tensor of its shape is; all processes must take part."""
+def shard_like(value: Tensor, tensor: Tensor) -> Tensor:
+    """Shard a value as another tensor of its shape is; all processes must take part."""
     if not is_sharded(tensor):
         return value
     distribute = _imported("torch.distributed.tensor").distribute_tensor
@@ -304,15 +303,15 @@ def shard_like(value: Tensor, tensor: Any) -> Tensor:
     return sharded
 
 
-def plain_class(part: Any) -> type:
-    """The class of an object before FSDP2 put itself in front of it."""
+def plain_class(part: object) -> type:
+    """Return the class that an object had before FSDP2 replaced it."""
     fsdp = _imported("torch.distributed.fsdp")
     if fsdp is None or not isinstance(part, fsdp.FSDPModule):
         return type(part)
     return next(kind for kind in type(part).__mro__[1:] if not issubclass(kind, fsdp.FSDPModule))
 
 
-def _sharded_modules(part: Any) -> list[Any]:
+def _sharded_modules(part: object) -> list[Any]:
     fsdp = _imported("torch.distributed.fsdp")
     if fsdp is None or not isinstance(part, nn.Module):
         return []
@@ -320,7 +319,7 @@ def _sharded_modules(part: Any) -> list[Any]:
 
 
 def _imported(name: str) -> Any:
-    """A module of torch that takes long to import; who uses it has imported it."""
+    """Return a slow module of torch; whoever uses it has imported it."""
     return sys.modules.get(name)
 
 

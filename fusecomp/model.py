@@ -1,33 +1,38 @@
 """The composed encoder: what users train, query, save and load."""
 
-import re
-import warnings
+import inspect
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from fusecomp._core.abilities import encode_function, image_loader, lookups_of, told_fingerprint
+from fusecomp import fusions
+from fusecomp._core.abilities import encode_function, image_loader, lookups_of
 from fusecomp._core.checks import as_path, ordered, shown, strings
 from fusecomp._core.devices import device_of, inference, require_one_device
-from fusecomp._core.files import read_tensors, write_tensors
-from fusecomp._core.identity import class_name, differences, settings
+from fusecomp._core.foreign import optional
+from fusecomp._core.identity import class_name, without_compile
+from fusecomp._core.saved_model import SavedModel, describe_parts, read_model, write_model
 from fusecomp._core.similarity import normalize
-from fusecomp._core.tensors import check_features, check_tensor, non_finite_rows, widen
+from fusecomp._core.tensors import (
+    check_features,
+    check_tensor,
+    check_text_counts,
+    non_finite_rows,
+    widen,
+)
 from fusecomp._core.weights import check_weights
-from fusecomp.distributed import prepare, shard_like, whole
+from fusecomp.distributed import plain_class, prepare
 from fusecomp.images import load_few, require_files
-from fusecomp.types import SIDES, Encoder, Fusion, check_text_counts
+from fusecomp.types import Encoder, Fusion
 
 __all__ = ["ComposedEncoder"]
 
-_FORMAT = "fusecomp.model/2"
 _BATCH = 128
-# What follows the encoder's name in the key of features.
-_HOW_KEPT = re.compile(r"(; images by content)?(, computed in \w+)?(, stored as [\w.]+)?$")
+# Loaded images [B, ...], or paths or ids.
+Images = Tensor | Sequence[str | Path]
 
 
 class ComposedEncoder(nn.Module):
@@ -58,7 +63,7 @@ class ComposedEncoder(nn.Module):
         super().__init__()
         encoder = prepare(encoder)
         for method in ("encode_image", "encode_text"):
-            if not callable(getattr(encoder, method, None)):
+            if not callable(optional(encoder, method)):
                 raise TypeError(f"encoder {type(encoder).__name__} has no method {method}")
         for name, part in (("encoder", encoder), ("fusion", fusion)):
             if isinstance(part, type):
@@ -68,8 +73,8 @@ class ComposedEncoder(nn.Module):
         self.encoder = encoder
         self.fusion = fusion
 
-    def encode_query(self, references: Any, texts: Sequence[str]) -> Tensor:
-        """Queries for a vector index, without gradients and in evaluation mode.
+    def encode_query(self, references: Images, texts: Sequence[str]) -> Tensor:
+        """Return queries for a vector index, without gradients and in evaluation mode.
 
         Args:
             references: B images: a tensor that ``encode_image`` takes, a list of paths, or, if
@@ -117,8 +122,8 @@ class ComposedEncoder(nn.Module):
             )
         return queries
 
-    def encode_gallery(self, images: Any) -> Tensor:
-        """What queries are compared with: image features [N, D] scaled to unit length.
+    def encode_gallery(self, images: Images) -> Tensor:
+        """Return what queries are compared with: image features [N, D] scaled to unit length.
 
         They are for searching. Where a found image becomes the next reference, give
         ``encode_query`` its path or id again, or ``compose`` its features from ``encode_image``:
@@ -183,10 +188,10 @@ class ComposedEncoder(nn.Module):
         return normalize(widen(query, "what the fusion returns"))
 
     def forward(self, images: Any, texts: Any) -> Tensor:
-        """``compose`` on the features of what ``encode_image`` and ``encode_text`` take."""
+        """Do ``compose`` on the features of what ``encode_image`` and ``encode_text`` take."""
         return self.compose(self.encoder.encode_image(images), self.encoder.encode_text(texts))
 
-    def _encode_images(self, images: Any) -> Tensor:
+    def _encode_images(self, images: Images) -> Tensor:
         device = device_of(self.encoder)
         if isinstance(images, Tensor):
             return self._encode("image", images.to(device))
@@ -210,7 +215,7 @@ class ComposedEncoder(nn.Module):
             [self._encode("image", load_few(block, load_image).to(device)) for block in blocks]
         )
 
-    def _encode(self, side: str, inputs: Any) -> Tensor:
+    def _encode(self, side: str, inputs: Tensor | Sequence[str]) -> Tensor:
         features = encode_function(self.encoder, side)(inputs)
         check_tensor(features, f"what encode_{side} returns")
         if features.ndim != 2 or len(features) != len(inputs):
@@ -220,100 +225,79 @@ class ComposedEncoder(nn.Module):
             )
         return features
 
-    def save(self, path: str | Path) -> None:
-        """Write all weights, the encoder's included, and a description, atomically.
+    def save(self, folder: str | Path) -> None:
+        """Write a folder of all weights, the encoder's included, and a description, atomically.
 
-        Of a sharded encoder, every process must call it.
-        """
-        content = {
-            "format": _FORMAT,
-            "classes": self._classes(),
-            "settings": self._settings(),
-            "features": self._features(),
-            "weights": {
-                _plain(name): whole(t).cpu().contiguous() for name, t in self.state_dict().items()
-            },
-        }
-        write_tensors(as_path("path", path), content)
-
-    @classmethod
-    def load(cls, path: str | Path, encoder: Encoder, fusion: Fusion) -> Self:
-        """Read what ``save`` wrote into an encoder and a fusion of the same kinds and settings.
-
-        A fusion that was trained on cached features takes its place behind any encoder, with a
-        warning where the features are known to be those of another one.
+        ``weights.safetensors`` holds the weights, ``config.json`` the classes and settings of both
+        parts, the arguments of a fusion of ``fusecomp.fusions``, and checksums. A model that was
+        saved there before is replaced as a whole. Of a sharded encoder, every process must call it.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if the file is torn, changed, unsafe, of another kind, or does not fit the
-                encoder and fusion given, which then stay as they are.
+            OSError: if writing fails, or if a file, or a folder of other files, has this name.
+            ValueError: if a part does not tell its settings, or a weight is no dense tensor.
         """
-        content = read_tensors(as_path("path", path))
-        if content.get("format") != _FORMAT or not isinstance(content.get("weights"), dict):
-            raise ValueError(f"{path} is no saved ComposedEncoder ({content.get('format')!r})")
-        model = cls(encoder, fusion)
-        own, features = model.state_dict(), content.get("features")
-        if features is not None:  # they stood for the encoder
-            own = {name: tensor for name, tensor in own.items() if name.startswith("fusion.")}
-        model._require_classes(Path(path), content.get("classes"), features is None)
-        check_weights(
-            f"{path} does not fit the encoder and fusion given",
-            content["weights"],
-            {_plain(name): tensor for name, tensor in own.items()},
+        parts = describe_parts(self.encoder, self.fusion, _arguments(self.fusion))
+        write_model(as_path("folder", folder), parts, self.state_dict())
+
+    @classmethod
+    def load(cls, folder: str | Path, encoder: Encoder, fusion: Fusion | None = None) -> Self:
+        """Read what ``save`` wrote into an encoder and a fusion of the same kinds and settings.
+
+        The model comes back in evaluation mode, as its parts do. A fusion that was trained on
+        cached features takes its place behind any encoder, with a warning where the features are
+        known to be those of another one.
+
+        Args:
+            folder: what ``save`` wrote.
+            encoder: gets the saved weights.
+            fusion: gets the saved weights; None rebuilds one of ``fusecomp.fusions`` on the
+                encoder's device.
+
+        Raises:
+            FileNotFoundError: if there is no such folder.
+            ValueError: if a file in it is torn, changed or of another kind, if it does not fit the
+                encoder and fusion given, which then stay as they are, or if no fusion is given and
+                the saved one is the user's own.
+        """
+        saved = read_model(as_path("folder", folder))
+        model = cls(encoder, _rebuilt(saved, encoder) if fusion is None else fusion)
+        saved.copy_into(model, describe_parts(model.encoder, model.fusion))
+        saved.warn_of_other_features(model.encoder)
+        return model.eval()
+
+
+_FUSIONS: dict[str, type[nn.Module]] = {name: vars(fusions)[name] for name in fusions.__all__}
+
+
+def _arguments(fusion: Fusion) -> dict[str, object] | None:
+    """Return the arguments that rebuild a fusion; None of a class that is not fusecomp's own."""
+    module = without_compile(fusion)
+    if plain_class(module) is not _FUSIONS.get(class_name(module)):
+        return None
+    # Each fusion keeps its arguments under their own names.
+    names = inspect.signature(_FUSIONS[class_name(module)]).parameters
+    return {name: value for name, value in vars(module).items() if name in names}
+
+
+def _rebuilt(saved: SavedModel, encoder: Encoder) -> Fusion:
+    name, arguments = saved.parts.fusion, saved.parts.arguments
+    if arguments is None or name not in _FUSIONS:
+        raise ValueError(
+            f"{saved.path} holds the fusion {name}, which is not rebuilt: pass fusion="
         )
-        model._require_settings(Path(path), content.get("settings"), features is None)
-        if features is not None:
-            model._warn_of_other_features(Path(path), features)
-        saved = {name: shard_like(content["weights"][_plain(name)], own[name]) for name in own}
-        model.load_state_dict(saved, strict=features is None)
-        return model
-
-    def _looks_all_up(self) -> bool:
-        return set(SIDES) <= set(lookups_of(self.encoder))
-
-    def _features(self) -> str | None:
-        """The key of the features that stand for an encoder, if they do; empty if unknown."""
-        return str(getattr(self.encoder, "key", "")) if self._looks_all_up() else None
-
-    def _classes(self) -> dict[str, str]:
-        return {"encoder": class_name(self.encoder), "fusion": class_name(self.fusion)}
-
-    def _settings(self) -> dict[str, str]:
-        told = settings(self.fusion, "fusion")
-        return told if self._looks_all_up() else {**settings(self.encoder, "encoder"), **told}
-
-    def _require_classes(self, path: Path, saved: Any, with_encoder: bool) -> None:
-        given = self._classes()
-        same = isinstance(saved, dict) and saved.get("fusion") == given["fusion"]
-        if not same or (with_encoder and saved.get("encoder") != given["encoder"]):
-            raise ValueError(f"{path} holds {saved}, but {given} was given to load it into")
-
-    def _require_settings(self, path: Path, saved: Any, with_encoder: bool) -> None:
-        given = self._settings()
-        if not with_encoder:
-            given = {name: text for name, text in given.items() if not name.startswith("encoder")}
-        known = saved if isinstance(saved, dict) else {}
-        if found := list(differences(known, given)):
-            raise ValueError(
-                f"{path} was saved with other settings than those of the encoder and fusion given: "
-                f"{'; '.join(found[:3])}"
-            )
-
-    def _warn_of_other_features(self, path: Path, saved: str) -> None:
-        own = ""
-        with suppress(ValueError):  # of an encoder that cannot name its state
-            own = told_fingerprint(self.encoder) or ""
-        saved, own = (_HOW_KEPT.sub("", key) for key in (saved, own))
-        if saved and own and saved != own:
-            warnings.warn(
-                f"the fusion of {path} was trained on features of the key {saved!r}, but this "
-                f"encoder's is {own!r}: if it gives other features, queries will be wrong",
-                stacklevel=3,
-            )
+    weights, where = saved.weights_of("fusion"), f"{saved.path} holds no complete {name}"
+    try:
+        with torch.device("meta"):  # sizes may be a hostile file's
+            expected = _FUSIONS[name](**arguments).state_dict()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{where}: {error}") from error
+    check_weights(where, weights, expected)
+    dtype = next((t.dtype for t in weights.values() if t.is_floating_point()), None)
+    return _FUSIONS[name](**arguments).to(device_of(encoder), dtype)
 
 
-def _names(name: str, values: Any) -> list[str | Path]:
-    """Paths or ids as a list; ValueError on anything else."""
+def _names(name: str, values: object) -> list[str | Path]:
+    """Return paths or ids as a list; ValueError on anything else."""
     if isinstance(values, Path):
         values = str(values)
     listed = ordered(name, values, "strings")
@@ -326,17 +310,12 @@ def _names(name: str, values: Any) -> list[str | Path]:
     return listed
 
 
-def _shown_row(references: Any, row: int) -> str:
+def _shown_row(references: Images, row: int) -> str:
     return "a loaded image" if isinstance(references, Tensor) else f"{str(references[row])!r}"
 
 
-def _plain(name: str) -> str:
-    """The name of a weight without what torch.compile puts into it."""
-    return name.replace("_orig_mod.", "")
-
-
-def _dtype_of(fusion: Any) -> torch.dtype | None:
-    """The dtype that a fusion with weights computes in; numpy's features are float64 by habit."""
+def _dtype_of(fusion: object) -> torch.dtype | None:
+    """Return the dtype of a fusion's weights; numpy's features are float64 by habit."""
     if not isinstance(fusion, nn.Module):
         return None
     return next((p.dtype for p in fusion.parameters() if p.is_floating_point()), None)

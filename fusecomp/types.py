@@ -5,19 +5,21 @@ Nothing needs a base class: a module, a function and a lambda all pass.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusecomp._core.checks import can_be_listed, ordered, require_strings, shown, strings
-from fusecomp._core.tensors import check_tensor, check_values
+from fusecomp._core.checks import require_strings
+from fusecomp._core.metrics import Metric
+from fusecomp._core.task import Task
+from fusecomp._core.tensors import check_int64, check_tensor, check_text_counts
+from fusecomp._core.triplet import Triplet
 
 __all__ = [
-    "BATCH_IDS",
+    "LOSS_KEYWORDS",
     "SIDES",
     "Batch",
     "Dataset",
@@ -32,165 +34,79 @@ __all__ = [
     "LoadsImages",
     "LooksUp",
     "Loss",
+    "Metric",
+    "NamesKeywords",
     "Task",
+    "TaskRanking",
     "Triplet",
-    "are_ks",
-    "check_text_counts",
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Triplet:
-    """One composed query: a reference image, one or more texts, and the target if it is known.
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskRanking:
+    """Ranking of one task's queries; metrics are computed from it.
 
     Args:
-        query_id: names the query; unique within a dataset.
-        reference_id: the image that the texts modify.
-        texts: what is different; the features of several texts are averaged. A list becomes a
-            tuple, as any other list or array of strings does.
-        target_id: the wanted image, or None where it is not public.
-        group: the members of the query's subset (CIRR), each once, or None. A list becomes a tuple.
-
-    Raises:
-        TypeError: if an id is no string.
-        ValueError: if texts or group hold nothing, or anything but strings, such as lists of
-            texts, or are a plain string; or if the group names an image twice.
-
-    Example:
-        >>> Triplet("dress/0", "B003FGW7MK", ("is solid black",), target_id="B008BHCT58").texts
-        ('is solid black',)
+        task: the queries (reference, texts, target) and the gallery.
+        indices: int64 [Q, k], positions in ``task.gallery``, best first; -1 where none is left.
+        scores: [Q, k], cosines, for display only.
+        ranks: int64 [Q], the target's place in the whole gallery, from 1; -1 where it cannot be
+            found; None if the task has no targets.
+        subset_indices: int64 [Q, M], the members of each query's subset, best first, or None.
+        subset_ranks: int64 [Q], the target's place among them, or None.
     """
 
-    query_id: str
-    reference_id: str
-    texts: tuple[str, ...]
-    target_id: str | None = None
-    group: tuple[str, ...] | None = None
+    task: Task
+    indices: Tensor
+    scores: Tensor
+    ranks: Tensor | None
+    subset_indices: Tensor | None = None
+    subset_ranks: Tensor | None = None
 
-    def __post_init__(self) -> None:
-        texts, group, target_id = self.texts, self.group, self.target_id
-        if type(texts) is not tuple:
-            texts = self._tuple("texts", texts)
-        if group is not None:
-            if type(group) is not tuple:
-                group = self._tuple("group", group)
-            self._require_strings("group", group)
-            if len({*group}) < len(group):
-                twice = next(i for i in group if group.count(i) > 1)
-                raise ValueError(f"query {self.query_id!r}: group names an image twice: {twice!r}")
-        self._require_strings("texts", texts)
-        if not (
-            isinstance(self.query_id, str)
-            and isinstance(self.reference_id, str)
-            and (target_id is None or isinstance(target_id, str))
-        ):
-            raise TypeError(f"the ids of a triplet must be strings, got {self!r:.300}")
+    def top_ids(self) -> list[list[str]]:
+        """The image ids that each query found, best first."""
+        return self._ids(self.indices)
 
-    def _tuple(self, name: str, values: Any) -> tuple[str, ...]:
-        """A list becomes a tuple, so that equal triplets are one key."""
-        if not can_be_listed(values):
-            self._refuse(name, values)
-        listed = tuple(ordered(name, values, "strings"))
-        object.__setattr__(self, name, listed)
-        return listed
+    def subset_ids(self) -> list[list[str]] | None:
+        """The image ids of each query's subset, best first; None if the task has none."""
+        return None if self.subset_indices is None else self._ids(self.subset_indices)
 
-    def _require_strings(self, name: str, values: tuple[str, ...]) -> None:
-        if not values:
-            self._refuse(name, values)
-        try:
-            # Quicker than a look at each: there may be hundreds of thousands of triplets.
-            "".join(values)
-        except TypeError:
-            self._refuse(name, values)
+    def _ids(self, indices: Tensor) -> list[list[str]]:
+        gallery = self.task.gallery
+        return [[gallery[i] for i in row if i >= 0] for row in indices.tolist()]
 
-    def _refuse(self, name: str, values: Any) -> NoReturn:
-        raise ValueError(
-            f"query {self.query_id!r}: {name} must be a non-empty tuple of strings, "
-            f"got {shown(values)}"
-        )
+    def metric_values(self) -> dict[str, Tensor]:
+        """Compute the task's metrics of each query, by name: bool or float64 [Q].
 
-    @property
-    def image_ids(self) -> tuple[str, ...]:
-        """The reference, and the target if it is known."""
-        return (
-            (self.reference_id,) if self.target_id is None else (self.reference_id, self.target_id)
-        )
+        Raises:
+            TypeError: if a metric gives no tensor.
+            ValueError: if a target is unknown, or a metric gives values of another shape or kind,
+                or one that is not finite.
+        """
+        if self.ranks is None:
+            raise ValueError(
+                f"task {self.task.name!r} has no targets, so there is nothing to score"
+            )
+        self.task.require_targets()
+        return {metric.name: self._values_of(metric) for metric in self.task.metrics}
 
-
-def are_ks(ks: Collection[Any]) -> bool:
-    """Whether these can be the k of recall@k: distinct whole numbers above 0, at least one."""
-    whole = all(isinstance(k, Integral) and not isinstance(k, bool) and int(k) > 0 for k in ks)
-    return whole and 0 < len(ks) == len({*ks})
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One ranking problem of a dataset, such as a category of FashionIQ.
-
-    Args:
-        name: stands before its metrics, as in ``dress/recall@10``; may be empty.
-        queries: Q triplets.
-        gallery: the image ids that every query is compared with.
-        exclude: for each query the image ids that are left out of its ranking, or None; never its
-            target.
-        subsets: for each query the image ids that are also ranked among themselves, or None;
-            with its target, if that is known.
-        ks: the k of recall@k.
-        missing_queries: ids of queries left out because an image is missing.
-        missing_images: ids of gallery images left out because they are missing.
-
-    Raises:
-        ValueError: if the name is no string, the queries are no triplets, the gallery holds
-            anything but strings, or one of queries, gallery, exclude, subsets and ks is a string,
-            has no order, such as a set, or can be read only once; also if a row of exclude or
-            subsets is a plain string.
-    """
-
-    name: str
-    queries: Sequence[Triplet]
-    gallery: Sequence[str]
-    exclude: Sequence[Sequence[str]] | None = None
-    subsets: Sequence[Sequence[str]] | None = None
-    ks: tuple[int, ...] = (10, 50)
-    missing_queries: tuple[str, ...] = ()
-    missing_images: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str):
-            raise ValueError(f"the name of a task must be a string, got {shown(self.name)}")
-        queries = ordered("queries", self.queries, "triplets")
-        for query in queries:
-            if not isinstance(query, Triplet):
-                raise ValueError(f"queries must be a list of triplets, got {shown(query)} in it")
-        lists = {"queries": queries, "gallery": strings("gallery", self.gallery)}
-        for name, listed in lists.items():
-            if not isinstance(getattr(self, name), Sequence):
-                object.__setattr__(self, name, listed)
-        object.__setattr__(self, "ks", tuple(ordered("ks", self.ks, "whole numbers")))
-        for name in ("exclude", "subsets"):
-            rows = getattr(self, name)
-            for row in () if rows is None else ordered(name, rows, "lists of image ids"):
-                if isinstance(row, str) or not isinstance(row, Collection):
-                    raise ValueError(
-                        f"{name} must be a list of lists of image ids, got {row!r} in it"
-                    )
-
-    def require_targets(self) -> None:
-        """Raise ValueError that names the first query without a target."""
-        for query in self.queries:
-            if query.target_id is None:
-                raise ValueError(
-                    f"query {query.query_id!r} has no target, so there is nothing to score; "
-                    "rank(model, dataset) gives the ranking alone"
-                )
-
-    def __str__(self) -> str:
-        text = f"{self.name or 'all'}: {len(self.queries)} queries in {len(self.gallery)}"
-        lost, gone = len(self.missing_queries), len(self.missing_images)
-        return f"{text} (missing: {lost} queries, {gone} images)" if lost or gone else text
+    def _values_of(self, metric: Metric) -> Tensor:
+        values, name, queries = metric(self), f"the metric {metric.name!r}", len(self.task.queries)
+        check_tensor(values, name)
+        hits = values.dtype == torch.bool
+        if values.shape != (queries,) or not (hits or values.is_floating_point()):
+            raise ValueError(
+                f"{name} must give bool or floating [{queries}], one value for each query, got "
+                f"{values.dtype} {list(values.shape)}"
+            )
+        for row in (~values.isfinite()).nonzero()[:1].flatten().tolist():
+            query_id = self.task.queries[row].query_id
+            raise ValueError(f"{name} of query {query_id!r} must be finite, got {values[row]}")
+        return values.detach().to("cpu", torch.bool if hits else torch.float64)
 
     def __repr__(self) -> str:
-        return f"Task({self})"
+        targets = "unknown" if self.ranks is None else "known"
+        return f"TaskRanking({self.task}; the best {self.indices.shape[1]}, targets {targets})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +118,7 @@ class Batch:
             the encoder looks images up.
         texts: input of ``encode_text``: T >= B strings, or row numbers [T].
         target: as ``reference``.
-        text_counts: int64 [B]; how many of the T texts belong to each row, in order.
+        text_counts: int64 [B]; the number of the T texts that belong to each row, in order.
         target_ids: int64 [B]; positions in ``dataset.image_ids``.
         reference_ids: int64 [B]; the same.
         query_ids: B strings, to name rows in messages.
@@ -227,11 +143,11 @@ class Batch:
         rows = len(self.query_ids)
         if rows == 0:
             raise ValueError("a batch needs a row at least, on every process")
-        for name in ("text_counts", "target_ids", "reference_ids"):
-            _check_int64(name, getattr(self, name), rows, "query_ids")
+        check_int64("text_counts", self.text_counts, rows, "query_ids")
+        check_int64("target_ids", self.target_ids, rows, "query_ids")
+        check_int64("reference_ids", self.reference_ids, rows, "query_ids")
         check_text_counts(self.text_counts, rows, len(self.texts))
-        for name in ("reference", "target"):
-            value = getattr(self, name)
+        for name, value in (("reference", self.reference), ("target", self.target)):
             if not isinstance(value, Tensor | np.ndarray | list | tuple):
                 continue  # another input of an encoder of one's own
             shape = [len(value)] if isinstance(value, list | tuple) else list(value.shape)
@@ -259,36 +175,17 @@ class Batch:
         )
 
     def __repr__(self) -> str:
-        shape = list(getattr(self.reference, "shape", [len(self)]))
+        images = self.reference
+        shape = list(images.shape) if isinstance(images, Tensor | np.ndarray) else [len(self)]
         return f"Batch({len(self)} triplets, reference {shape}, {len(self.texts)} texts)"
-
-
-def check_text_counts(counts: Any, rows: int, texts: int) -> None:
-    """Raise ValueError unless these are int64 [rows], each 1 at least, and sum to the texts."""
-    _check_int64("text_counts", counts, rows, "rows")
-    check_values(counts, "text_counts")
-    given = counts.tolist()
-    if min(given) < 1:
-        raise ValueError(f"text_counts must be 1 at least, as every row has a text; got {given}")
-    if sum(given) != texts:
-        raise ValueError(f"text_counts sum to {sum(given)}, but there are {texts} texts")
-
-
-def _check_int64(name: str, value: Any, rows: int, what: str) -> None:
-    check_tensor(value, name)
-    if value.dtype != torch.int64 or value.shape != (rows,):
-        raise ValueError(
-            f"{name} must be int64 [{rows}], as there are {rows} {what}, "
-            f"got {value.dtype} {list(value.shape)}"
-        )
 
 
 # What each part must offer
 
 # The two sides of an encoder, wherever one is named.
 SIDES = ("image", "text")
-# The keywords of a loss that get a batch's ids, if it accepts them.
-BATCH_IDS = ("target_ids", "reference_ids")
+# What a loss gets if it names it: fields of ``Batch``.
+LOSS_KEYWORDS = ("target_ids", "reference_ids")
 
 
 # path -> one loaded image, as ``encode_image`` takes them without the batch dimension
@@ -380,6 +277,16 @@ class Loss(Protocol):
 
     def __call__(self, query: Tensor, target: Tensor, /) -> Tensor:
         """A scalar."""
+        ...
+
+
+@runtime_checkable
+class NamesKeywords(Protocol):
+    """A loss or fusion made of others, which gets the keywords that these name."""
+
+    @property
+    def named_keywords(self) -> Collection[str]:
+        """The keywords that its parts name, such as ``"target_ids"``."""
         ...
 
 

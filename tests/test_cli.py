@@ -17,9 +17,10 @@ import torch
 from evaluations import random_evaluation
 from PIL import Image
 
+import fusecomp
 from fusecomp import cli
 from fusecomp.caching import CachedEncoder
-from fusecomp.datasets import CIRR, FashionIQ, VerifyReport
+from fusecomp.datasets import CIRR, FashionIQ, TripletTable, VerifyReport
 from fusecomp.evaluation import Evaluation, compare
 
 ROOT = Path(cli.__file__).parents[1]
@@ -76,22 +77,20 @@ def test_json_stands_alone_on_standard_output(
 def test_the_options_reach_verify(table: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
-    def verify(dataset: str, root: str, **options: Any) -> VerifyReport:
-        seen.update(options, dataset=dataset, root=root)
-        return VerifyReport(dataset, Path(root), (), (), 0, False, 0.0)
+    def verify(root: str, *more: str, **options: Any) -> VerifyReport:
+        seen.update(options, arguments=(root, *more))
+        return VerifyReport("mine", Path(root), (), (), 0, False, 0.0)
 
-    monkeypatch.setattr(cli, "verify", verify)
-    assert cli.main([*table, "--split", "val", "--decode", "--workers", "3"]) == 0
+    for reader in (CIRR, FashionIQ, TripletTable):
+        monkeypatch.setattr(reader, "verify", verify)
+    assert cli.main([*table, "--split", "val", "--decode", "--num-workers", "3"]) == 0
     assert seen == {
-        "dataset": "table",
-        "root": table[2],
-        "images": table[4],
-        "split": "val",
+        "arguments": (table[2], table[4], "val"),
         "decode": True,
         "num_workers": 3,
     }
     assert cli.main(["verify", "fashioniq", "there"]) == 0
-    assert seen["images"] is seen["split"] is seen["num_workers"] is None
+    assert seen == {"arguments": ("there",), "decode": False, "num_workers": None}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_the_options_reach_verify(table: list[str], monkeypatch: pytest.MonkeyPa
         ["verify", "fashioniq"],
         ["verify", "table", "mine.csv"],
         ["verify", "cirr", "there", "--images", "images"],
-        ["verify", "cirr", "there", "--workers", "many"],
+        ["verify", "cirr", "there", "--num-workers", "many"],
         ["verify", "features"],
         ["verify", "features", "f.safetensors", "--decode"],
         ["compare", "one"],
@@ -125,7 +124,7 @@ def test_a_wrong_command_is_status_2(
     ("more", "error"),
     [
         (["--split", "train"], "unknown split 'train'; .* has 'val'"),
-        (["--workers", "0"], "num_workers must be a whole number of at least 1, got 0"),
+        (["--num-workers", "0"], "num_workers must be a whole number of at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_checked_is_status_2(
@@ -176,7 +175,7 @@ def test_a_feature_file_is_verified(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert torch.equal(CachedEncoder.load(path).encode_text(["x"]), torch.zeros(1, 2).double())
     assert cli.main(["verify", "features", str(path)]) == 1
     output = capsys.readouterr()
-    assert output.out.startswith(f"{path} is torn or no feature file (its features are not those")
+    assert output.out.startswith(f"{path} is torn or no feature file (its text_features are not")
     assert output.err == ""
 
 
@@ -242,11 +241,22 @@ def test_names_that_the_terminal_cannot_show_are_escaped(table: list[str], tmp_p
     assert "gr\\xf6\\xdfe.png" in out
 
 
+def test_python_m_fusecomp_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "fusecomp", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout == f"fusecomp {fusecomp.__version__}\n"
+
+
 def test_ctrl_c_is_status_130(table: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> VerifyReport:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "verify", interrupted)
+    monkeypatch.setattr(TripletTable, "verify", interrupted)
     assert cli.main(table) == 130
 
 
@@ -271,7 +281,7 @@ sys.exit(cli.main())
 def test_ctrl_c_ends_a_running_check_without_a_traceback(table: list[str], tmp_path: Path) -> None:
     for number in range(400):
         (tmp_path / f"{number}.png").write_bytes(b"")
-    running = run_in_process([*table, "--workers", "1"], SLOWLY)
+    running = run_in_process([*table, "--num-workers", "1"], SLOWLY)
     assert running.stdout is not None
     assert running.stdout.readline() == "started\n"
     time.sleep(1)

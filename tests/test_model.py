@@ -1,70 +1,25 @@
 """The composed encoder: queries, gallery, files."""
 
-import os
 import re
-import warnings
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from composing import TEXTS, cached, combiner, live, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from raising import own_error, shown_id
 from torch import Tensor, nn
 
-from fusecomp._core.files import read_tensors, write_tensors
 from fusecomp._core.similarity import normalize
-from fusecomp.caching import CachedEncoder
 from fusecomp.encoders import DualEncoder
 from fusecomp.fusions import Combiner, Sum
 from fusecomp.images._loading import ImageError
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Batch
-
-
-class Hostile:
-    def __init__(self, victim: Path) -> None:
-        self.victim = victim
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.victim),)
-
-
-class Words(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(8, 4)
-
-    def forward(self, texts: list[str]) -> Tensor:
-        codes = [[ord(letter) / 64 for letter in text[:8].ljust(8)] for text in texts]
-        out: Tensor = self.layer(torch.tensor(codes))
-        return out
-
-
-def load(path: Path) -> Tensor:
-    numbers = [float(number) for number in path.read_text().split()]
-    return torch.tensor(numbers)
-
-
-def live(seed: int = 0, load: Callable[[Path], Tensor] | None = load) -> DualEncoder:
-    torch.manual_seed(seed)
-    return DualEncoder(nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5)), Words(), load)
-
-
-def combiner(seed: int = 0) -> Combiner:
-    torch.manual_seed(seed)
-    return Combiner(4, projection_dim=3, hidden_dim=5)
-
-
-def cached() -> CachedEncoder:
-    torch.manual_seed(0)
-    return CachedEncoder.from_arrays(
-        ["a", "b", "c"], torch.randn(3, 4), ["is red", "has dots"], torch.randn(2, 4)
-    )
 
 
 @pytest.fixture
@@ -73,9 +28,6 @@ def images(tmp_path: Path) -> list[Path]:
     for number, path in enumerate(paths):
         path.write_text(f"{number} {number - 1} 2")
     return paths
-
-
-TEXTS = ["is red", "has dots", "is long"]
 
 
 def expected_query(model: ComposedEncoder, images: Tensor, texts: list[str]) -> Tensor:
@@ -273,283 +225,6 @@ def test_an_encoder_that_returns_something_else_is_named(side: str, images: list
             message = f"encode_{side} returned {shape} for 3 inputs, expected [3, D]"
             with pytest.raises(ValueError, match=re.escape(message)):
                 other(change).encode_query(references, TEXTS)
-
-
-# Files
-
-
-def test_a_saved_model_comes_back(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "model.pt"
-    model = ComposedEncoder(live(seed=0), combiner(seed=0))
-    model.save(path)
-    back = ComposedEncoder.load(str(path), live(seed=1), combiner(seed=1))
-    images = torch.randn(3, 3)
-    assert torch.equal(back.encode_query(images, TEXTS), model.encode_query(images, TEXTS))
-    assert torch.load(path, weights_only=True)["weights"].keys() == model.state_dict().keys()
-
-
-def test_a_saved_model_may_have_a_lambda_and_a_cache(tmp_path: Path) -> None:
-    path = tmp_path / "model.pt"
-    model = ComposedEncoder(cached(), lambda image, text: image - text)
-    model.save(path)
-    back = ComposedEncoder.load(path, cached(), lambda image, text: image - text)
-    assert torch.equal(back.encode_query(["a"], ["is red"]), model.encode_query(["a"], ["is red"]))
-
-
-def test_a_model_of_other_parts_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model.pt"
-    ComposedEncoder(live(), combiner()).save(path)
-    with pytest.raises(ValueError, match=f"{path} holds .*Combiner.* but .*Sum.* was given"):
-        ComposedEncoder.load(path, live(), Sum())
-    with pytest.raises(ValueError, match=r"DualEncoder.* but .*CachedEncoder"):
-        ComposedEncoder.load(path, cached(), combiner())
-
-
-@pytest.mark.parametrize(
-    ("encoder", "fusion", "named"),
-    [
-        (live, lambda: Combiner(4, 3, 5, dropout=0.1), r"fusion\.dropout was '0.5' and is now"),
-        (lambda: live(load=None), combiner, r"encoder\.load_image was"),
-        (lambda: changed(live(), "image", nn.GELU()), combiner, r"encoder\.image\.1"),
-    ],
-    ids=["dropout", "load", "activation"],
-)
-def test_a_model_of_other_settings_is_refused(
-    tmp_path: Path, encoder: Callable[[], DualEncoder], fusion: Callable[[], Combiner], named: str
-) -> None:
-    path = tmp_path / "model.pt"
-    ComposedEncoder(live(), combiner()).save(path)
-    with pytest.raises(ValueError, match=f"{path} was saved with other settings.*: {named}"):
-        ComposedEncoder.load(path, encoder(), fusion())
-
-
-def changed(encoder: DualEncoder, side: str, activation: nn.Module) -> DualEncoder:
-    getattr(encoder, side)[1] = activation
-    return encoder
-
-
-def test_a_lambda_of_other_code_or_values_is_another_fusion(tmp_path: Path) -> None:
-    def scaled(scale: float) -> Callable[[Tensor, Tensor], Tensor]:
-        return lambda image, text: image + scale * text
-
-    path = tmp_path / "model.pt"
-    ComposedEncoder(live(), scaled(1.0)).save(path)
-    ComposedEncoder.load(path, live(), scaled(1.0))
-    with pytest.raises(ValueError, match=r"other settings.*fusion was"):
-        ComposedEncoder.load(path, live(), scaled(2.0))
-
-
-def built(encoder: DualEncoder, **more: Any) -> CachedEncoder:
-    names = ["a", "b"], ["is red", "is blue"]
-    with torch.no_grad():
-        images, texts = encoder.encode_image(torch.randn(2, 3)), encoder.encode_text(names[1])
-    return CachedEncoder.from_arrays(names[0], images, names[1], texts, **more)
-
-
-@pytest.mark.parametrize("suffix", [None, "", ", stored as torch.float16"])
-def test_a_fusion_trained_on_features_goes_behind_a_live_encoder(
-    tmp_path: Path, suffix: str | None
-) -> None:
-    path, encoder = tmp_path / "model.pt", live()
-    key = "" if suffix is None else encoder.fingerprint() + suffix
-    trained = combiner(seed=3)
-    ComposedEncoder(built(encoder, key=key), trained).save(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model = ComposedEncoder.load(path, live(), combiner(seed=1))
-    images = torch.randn(3, 3)
-    expected = ComposedEncoder(live(), trained).encode_query(images, TEXTS)
-    assert torch.equal(model.encode_query(images, TEXTS), expected)
-
-
-def test_features_of_another_encoder_are_warned_of(tmp_path: Path) -> None:
-    path = tmp_path / "model.pt"
-    ComposedEncoder(built(live(), key=live().fingerprint()), combiner()).save(path)
-    with pytest.warns(UserWarning, match="was trained on features of the key 'weights"):
-        ComposedEncoder.load(path, live(seed=1), combiner())
-    with pytest.warns(UserWarning, match="this encoder's is 'mine'"):
-        ComposedEncoder.load(path, built(live(), key="mine"), combiner())
-
-
-def test_a_model_of_other_sizes_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model.pt"
-    ComposedEncoder(live(), combiner()).save(path)
-    other, narrow = live(seed=1), Combiner(4, projection_dim=2)
-    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
-    with pytest.raises(ValueError, match=f"{path} does not fit the encoder and fusion given"):
-        ComposedEncoder.load(path, other, narrow)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
-
-
-def test_compiled_or_not_a_saved_model_is_the_same(tmp_path: Path) -> None:
-    path = tmp_path / "model.pt"
-    model = ComposedEncoder(live(seed=0), combiner(seed=0))
-    compiled = torch.compile(combiner(seed=0), backend="eager")
-    ComposedEncoder(live(seed=0), compiled).save(path)
-    back = ComposedEncoder.load(path, live(seed=1), combiner(seed=1))
-    again = ComposedEncoder.load(
-        path, live(seed=1), torch.compile(combiner(seed=1), backend="eager")
-    )
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(back.state_dict()[name], tensor)
-    for one, other in zip(again.state_dict().values(), model.state_dict().values(), strict=True):
-        assert torch.equal(one, other)
-
-
-def test_a_missing_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"none\.pt"):
-        ComposedEncoder.load(tmp_path / "none.pt", live(), Sum())
-
-
-def test_a_torn_model_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "model.pt"
-    ComposedEncoder(live(), combiner()).save(path)
-    whole = path.read_bytes()
-    for length in (0, 10, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=f"{path} is not a readable checkpoint"):
-            ComposedEncoder.load(path, live(), combiner())
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"format": "other/1"}, {"format": None}, {"weights": None}, {"weights": [1, 2]}],
-)
-def test_a_file_of_something_else_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
-    path = tmp_path / "model.pt"
-    ComposedEncoder(live(), Sum()).save(path)
-    write_tensors(path, {**read_tensors(path), **change})
-    with pytest.raises(ValueError, match=f"{path} is no saved ComposedEncoder"):
-        ComposedEncoder.load(path, live(), Sum())
-
-
-@pytest.mark.parametrize("weights", [{"encoder.image.0.weight": "text"}, {1: torch.ones(1)}, {}])
-def test_weights_of_something_else_are_refused(tmp_path: Path, weights: Any) -> None:
-    path = tmp_path / "model.pt"
-    ComposedEncoder(live(), Sum()).save(path)
-    write_tensors(path, {**read_tensors(path), "weights": weights})
-    with pytest.raises(ValueError, match=f"{path} does not fit"):
-        ComposedEncoder.load(path, live(), Sum())
-
-
-FILE_WEIGHT = "fusion.output_layer.weight"
-# By a weight [4, 5] and the others of the file: what stands in its place, and what is said of it.
-STRANGE: dict[str, tuple[Callable[[Tensor, dict[str, Tensor]], Any], str]] = {
-    "sparse": (lambda own, _: own.to_sparse(), "is a tensor of layout torch.sparse_coo"),
-    "quantised": (
-        lambda own, _: torch.quantize_per_tensor(own, 0.1, 0, torch.qint8),
-        "is a quantised tensor",
-    ),
-    "without values": (lambda own, _: own.to("meta"), "is a tensor without values"),
-    "no tensor": (lambda own, _: own.tolist(), "is a list in the file"),
-    "whole numbers": (lambda own, _: own.long(), "is torch.int64 in the file, expected torch.f"),
-    "booleans": (lambda own, _: own > 0, "is torch.bool in the file, expected torch.float32"),
-    "complex": (lambda own, _: own + 1j, "is torch.complex64 in the file, expected torch.float32"),
-    "another shape": (lambda own, _: own[:1], r"is \[1, 5\] in the file, expected \[4, 5\]"),
-    "one row for all": (
-        lambda own, _: own[:1].clone().expand(4, 5),
-        "has fewer bytes .* than it needs",
-    ),
-    "NaN": (lambda own, _: own.index_fill(0, torch.tensor(1), torch.nan), "NaN .*5 of 20 values"),
-    "infinity": (lambda own, _: own / 0, "holds NaN or infinity"),
-    "too large": (lambda own, _: own.double() * 1e300, "holds NaN or infinity"),
-    "bytes of another": (
-        lambda own, others: others["fusion.combiner_layer.weight"].view(-1)[8:28].view(4, 5),
-        "'fusion.combiner_layer.weight' and 'fusion.output_layer.weight' are the same bytes",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", STRANGE)
-@pytest.mark.parametrize("known", [True, False], ids=["checksum", "no checksum"])
-def test_a_strange_weight_is_named_and_nothing_is_copied(
-    tmp_path: Path, kind: str, known: bool
-) -> None:
-    path = tmp_path / "model.pt"
-    ComposedEncoder(live(), combiner()).save(path)
-    content, (change, message) = read_tensors(path), STRANGE[kind]
-    weights = content["weights"]
-    with warnings.catch_warnings(action="ignore"):  # torch's about quantised tensors
-        weights[FILE_WEIGHT] = change(weights[FILE_WEIGHT], weights)
-    if kind in ("sparse", "quantised", "without values", "one row for all"):
-        with pytest.raises(ValueError, match=f"'weights/{FILE_WEIGHT}'"):
-            write_tensors(path, content)
-        known = False
-    with warnings.catch_warnings(action="ignore"):  # torch's about old kinds of storage
-        write_tensors(path, content) if known else torch.save(content, path)
-    other, fusion = live(seed=1), combiner(seed=1)
-    before = deepcopy([other.state_dict(), fusion.state_dict()])
-    expected = message if known else "is changed, damaged or of an older fusecomp"
-    with (
-        warnings.catch_warnings(action="ignore"),
-        pytest.raises(ValueError, match=f"{path} .*{expected}"),
-    ):
-        ComposedEncoder.load(path, other, fusion)
-    for part, saved in zip((other, fusion), before, strict=True):
-        assert all(torch.equal(value, saved[name]) for name, value in part.state_dict().items())
-
-
-class Masked(nn.Module):
-    """A fusion with tied weights and a mask, as models have them."""
-
-    def __init__(self, tied: bool = True, offset: float = 0.0) -> None:
-        super().__init__()
-        self.one = nn.Linear(4, 4)
-        self.other = nn.Linear(4, 4)
-        if tied:
-            self.other.weight = self.one.weight
-        mask = torch.full((4, 4), -torch.inf).triu(1) + offset
-        self.register_buffer("mask", mask)
-
-    def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        total: Tensor = self.one(image) + self.other(text)
-        return total
-
-
-def test_masks_and_tied_weights_come_back(tmp_path: Path) -> None:
-    path = tmp_path / "model.pt"
-    model = ComposedEncoder(live(seed=0), Masked())
-    model.save(path)
-    back = ComposedEncoder.load(path, live(seed=1), Masked())
-    pairs = zip(back.state_dict().values(), model.state_dict().values(), strict=True)
-    assert all(torch.equal(one, other) for one, other in pairs)
-    with pytest.raises(
-        ValueError, match=r"'fusion.one.weight' and .*'fusion.other.weight' are the"
-    ):
-        ComposedEncoder.load(path, live(), Masked(tied=False))
-    with pytest.raises(ValueError, match=r"'fusion.mask' holds NaN or infinity"):
-        ComposedEncoder.load(path, live(), Masked(offset=torch.inf))
-
-
-def test_an_expanded_buffer_of_the_model_given_is_named(tmp_path: Path) -> None:
-    path, fusion, other = tmp_path / "model.pt", combiner(), live(seed=1)
-    fusion.register_buffer("same", torch.ones(1).expand(3))
-    ComposedEncoder(live(), fusion).save(path)
-    before = deepcopy(other.state_dict())
-    with pytest.raises(ValueError, match=r"'fusion.same' .*\.contiguous\(\)"):
-        ComposedEncoder.load(path, other, fusion)
-    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
-    fusion.same = torch.zeros(3)
-    assert torch.equal(ComposedEncoder.load(path, other, fusion).fusion.same, torch.ones(3))  # type: ignore[attr-defined]
-
-
-def test_half_precision_weights_load_into_float32_and_back(tmp_path: Path) -> None:
-    path = tmp_path / "model.pt"
-    ComposedEncoder(live(), combiner().bfloat16()).save(path)
-    fusion = combiner(seed=1)
-    ComposedEncoder.load(path, live(), fusion)
-    expected = combiner().bfloat16().output_layer.weight.float()
-    assert torch.equal(fusion.output_layer.weight, expected)
-
-
-def test_code_in_a_model_is_refused_not_run(tmp_path: Path) -> None:
-    path, victim = tmp_path / "model.pt", tmp_path / "victim"
-    ComposedEncoder(live(), Sum()).save(path)
-    content = read_tensors(path)
-    torch.save({**content, "settings": Hostile(victim)}, path)
-    with pytest.raises(ValueError, match="more than tensors"):
-        ComposedEncoder.load(path, live(), Sum())
-    assert not victim.exists()
 
 
 def test_features_take_the_dtype_of_the_fusions_weights() -> None:

@@ -23,19 +23,21 @@ SECONDS = 10
 
 
 class Kind(NamedTuple):
-    """A kind of file: how it is written, and all that is read from it, as one checksum."""
+    """A kind of file: its name, how it is written, and all that is read, as one checksum."""
 
+    name: str
     write: Callable[[Path], object]
     read: Callable[[Path], str]
 
 
 def write_model(path: Path) -> None:
-    fc.ComposedEncoder(live(), fc.Combiner(4, projection_dim=3, hidden_dim=5)).save(path)
+    fusion = fc.Combiner(4, projection_dim=3, hidden_dim=5)
+    fc.ComposedEncoder(live(), fusion).save(path.parent)
 
 
 def read_model(path: Path) -> str:
-    fusion = fc.Combiner(4, projection_dim=3, hidden_dim=5)
-    return checksum(dict(fc.ComposedEncoder.load(path, live(seed=1), fusion).state_dict()))
+    back = fc.ComposedEncoder.load(path.parent, live(seed=1))
+    return checksum([repr(back.fusion), dict(back.state_dict())])
 
 
 def read_features(path: Path) -> str:
@@ -62,7 +64,7 @@ def read_evaluation(path: Path) -> str:
     (found,) = back.ranking.tasks
     texts = [repr(query) for query in found.task.queries]
     tensors = [found.indices, found.scores, found.ranks]
-    about = [list(found.task.gallery), repr(found.task.exclude), repr(found.task.ks)]
+    about = [list(found.task.gallery), repr(found.task.exclude), repr(found.task.metrics)]
     return checksum([dict(back), dict(back.protocol), texts, tensors, about])
 
 
@@ -78,10 +80,11 @@ def read_last(path: Path) -> str:
 
 
 KINDS = {
-    "last.pt": Kind(train, read_last),
-    "model": Kind(write_model, read_model),
-    "features": Kind(lambda path: cached().save(path), read_features),
-    "evaluation": Kind(write_evaluation, read_evaluation),
+    "last.pt": Kind("last.pt", train, read_last),
+    "config": Kind("model/config.json", write_model, read_model),
+    "weights": Kind("model/weights.safetensors", write_model, read_model),
+    "features": Kind("features", lambda path: cached().save(path), read_features),
+    "evaluation": Kind("evaluation", write_evaluation, read_evaluation),
 }
 
 
@@ -128,7 +131,7 @@ def test_a_changed_file_is_refused_or_read_as_before(
     change: Callable[[bytes, random.Random], bytes],
     times: int,
 ) -> None:
-    path = tmp_path / "last.pt"  # the only one of these files that has a fixed name
+    path = tmp_path / KINDS[kind].name
     KINDS[kind].write(path)
     whole, expected = path.read_bytes(), KINDS[kind].read(path)
     refused = 0
@@ -150,7 +153,9 @@ def test_a_changed_file_is_refused_or_read_as_before(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pipe_in_place_of_a_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "last.pt"
+    path = tmp_path / KINDS[kind].name
+    KINDS[kind].write(path)
+    path.unlink()
     os.mkfifo(path)
     with pytest.raises(OSError, match=str(path)):
         KINDS[kind].read(path)

@@ -77,14 +77,7 @@ ANY_LISTS: list[Any] = [
 def test_any_list_of_strings_becomes_a_plain_tuple(values: Any) -> None:
     triplet = Triplet("q", "a", values, "b", values)
     assert repr(triplet) == repr(Triplet("q", "a", ("a", "b"), "b", ("a", "b")))
-    assert repr(Task("", [triplet], values).gallery) in (repr(["a", "b"]), repr(values))
-
-
-def test_the_views_of_a_dict_become_lists_in_a_task() -> None:
-    queries: Any = {"q": QUERY}.values()
-    gallery: Any = {"a": 1, "b": 2}.keys()
-    task = Task("", queries, gallery)
-    assert (task.queries, task.gallery) == ([QUERY], ["a", "b"])
+    assert repr(Task("", [triplet], values).gallery) == repr(("a", "b"))
 
 
 def test_an_empty_text_is_a_text() -> None:
@@ -100,45 +93,6 @@ def test_equal_triplets_are_one_key_and_travel_between_processes() -> None:
 def test_records_do_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
         Triplet("q", "a", ("is red",)).target_id = "b"  # type: ignore[misc]
-
-
-def test_a_task_keeps_everything_in_the_ranking_by_default() -> None:
-    task = Task("dress", [], ["a"])
-    assert (task.exclude, task.subsets, task.ks) == (None, None, (10, 50))
-
-
-QUERY = Triplet("q", "a", ("is red",), "b")
-NO_LISTS: list[Any] = ["ab", 5, {"a", "b"}, {"a": 1, "b": 2}, (i for i in "ab")]
-
-
-@pytest.mark.parametrize("value", [*NO_LISTS, None], ids=shown_id)
-@pytest.mark.parametrize("name", ["queries", "gallery", "ks"])
-def test_the_lists_of_a_task_have_an_order(name: str, value: Any) -> None:
-    values: dict[str, Any] = {"queries": [QUERY], "gallery": ["a", "b"], name: value}
-    with pytest.raises(ValueError, match=f"{name} must be a list of"):
-        Task("", **values)
-
-
-@pytest.mark.parametrize("value", [*NO_LISTS, ["a", "b"], [iter("a"), ["b"]], [5, 6]], ids=shown_id)
-@pytest.mark.parametrize("name", ["exclude", "subsets"])
-def test_what_a_task_has_for_each_query_is_a_list(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be a list of lists of image ids, got"):
-        Task("", [QUERY, QUERY], ["a", "b"], **{name: value})
-
-
-def test_a_task_has_a_name_triplets_and_image_ids() -> None:
-    wrong: Any = [None, [{"query_id": "q"}], ["a", 5]]
-    with pytest.raises(ValueError, match="the name of a task must be a string, got None"):
-        Task(wrong[0], [QUERY], ["a"])
-    with pytest.raises(ValueError, match=r"queries must be a list of triplets, got \{'query_id'"):
-        Task("", wrong[1], ["a"])
-    with pytest.raises(ValueError, match="gallery must be a list of strings"):
-        Task("", [QUERY], wrong[2])
-
-
-def test_the_ks_of_a_task_become_a_tuple() -> None:
-    ks: Any = [5, 1]
-    assert Task("", [QUERY], ["a", "b"], ks=ks).ks == (5, 1)
 
 
 def two_rows(**values: Any) -> Batch:
@@ -231,9 +185,3 @@ def test_a_batch_needs_rows_and_their_texts() -> None:
         Batch(none, [], none, none, none, none, [])
     with pytest.raises(ValueError, match="text_counts sum to 2, but there are 3 texts"):
         Batch(ones, ["a", "b", "c"], ones, ones, ones, ones, ["q0", "q1"])
-
-
-def test_a_task_prints_its_size_and_not_its_queries() -> None:
-    queries = [Triplet(f"{number}", "a", ("is red",)) for number in range(1000)]
-    assert repr(Task("dress", queries, ["a", "b"])) == "Task(dress: 1000 queries in 2)"
-    assert str(Task("", queries, ["a"])) == "all: 1000 queries in 1"

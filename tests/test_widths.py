@@ -61,7 +61,7 @@ def test_a_side_learns_next_to_a_cached_one_of_another_width(tmp_path: Path, sid
         models.append(fc.ComposedEncoder(encoder, Gate()))
         before = weights(models[-1])
         config = replace(CONFIG, trainable=(side, "fusion"), cache=cache, optimizer="sgd")
-        fc.fit(models[-1], data, fc.InfoNCE(0.1), config)
+        fc.Trainer(models[-1], loss=fc.InfoNCE(0.1), config=config).fit(data)
         moved = {name.split(".")[1] for name in changed(before, weights(models[-1]))}
         assert moved == {side, "layer"}
     pairs = zip(*(weights(model).values() for model in models), strict=True)

@@ -111,9 +111,9 @@ OPTIONAL: dict[str, Call] = {
 DRAWN: dict[str, Call] = {
     "top of retrieval_sheet": lambda v: report.retrieval_sheet(TASK, DATA, NOWHERE, top=v),
     "queries of retrieval_sheet": lambda v: report.retrieval_sheet(TASK, DATA, NOWHERE, [v]),
-    "each of retrieval_page": lambda v: report.retrieval_page(FOUND, DATA, NOWHERE, each=v),
-    "top of retrieval_page": lambda v: report.retrieval_page(FOUND, DATA, NOWHERE, top=v),
-    "seed of retrieval_page": lambda v: report.retrieval_page(FOUND, DATA, NOWHERE, seed=v),
+    "each of PageOptions": lambda v: report.PageOptions(each=v),
+    "top of PageOptions": lambda v: report.PageOptions(top=v),
+    "seed of PageOptions": lambda v: report.PageOptions(seed=v),
 }
 NO_WHOLE_NUMBERS: list[Any] = [
     *("8", b"8", True, np.True_, 2.5, 2.0, np.float64(2), math.nan, math.inf, -1, 1j, [8], (8,)),
@@ -296,7 +296,7 @@ FEATURES: dict[str, Call] = {
     "gallery of search": lambda v: retrieval.search(EYE, v, 1),
     "query of search_targets": lambda v: retrieval.search_targets(v, EYE, IDS, 1),
     "query of feature_cosines": lambda v: evaluation.feature_cosines(v, EYE, IDS),
-    "bank of InfoNCE": lambda v: fc.InfoNCE(bank=v, bank_ids=IDS),
+    "features of Bank": lambda v: losses.Bank(v, IDS),
     "queries of DistillationLoss": lambda v: losses.DistillationLoss(v, QUERY_IDS, EYE, IDS),
     "targets of DistillationLoss": lambda v: losses.DistillationLoss(EYE, QUERY_IDS, v, IDS),
     "a of cosine": lambda v: cosine(v, EYE),
@@ -321,7 +321,7 @@ def test_what_are_no_features_are_named(name: str) -> None:
         assert " must be " in message or " must have " in message or " belong " in message, value
 
 
-KEPT = [name for name in FEATURES if argument_of(name) in ("bank", "queries", "targets")]
+KEPT = [name for name in FEATURES if argument_of(name) in ("features", "queries", "targets")]
 
 
 @pytest.mark.parametrize("name", KEPT + [n for n in FEATURES if "search" in n or "ranks" in n])
@@ -402,8 +402,8 @@ PATHS: dict[str, Call] = {
     "folder of write_report": lambda v: report.write_report({"a": FOUND}, DATA, v, title="a"),
     "path of Evaluation.save": lambda v: FOUND.save(v),
     "path of Evaluation.load": lambda v: fc.Evaluation.load(v),
-    "path of ComposedEncoder.save": lambda v: MODEL.save(v),
-    "path of ComposedEncoder.load": lambda v: fc.ComposedEncoder.load(v, CACHED, fc.Sum()),
+    "folder of ComposedEncoder.save": lambda v: MODEL.save(v),
+    "folder of ComposedEncoder.load": lambda v: fc.ComposedEncoder.load(v, CACHED, fc.Sum()),
     "path of CachedEncoder.save": lambda v: CACHED.save(v),
     "path of CachedEncoder.load": lambda v: fc.CachedEncoder.load(v),
     "path of OpenClipEncoder.from_clip4cir": lambda v: OpenClipEncoder.from_clip4cir(v),
@@ -550,7 +550,7 @@ def test_callbacks_are_objects_with_methods() -> None:
 
     def fit(callbacks: Any) -> Any:
         model = fc.ComposedEncoder(MODEL.encoder, fc.Combiner(4))
-        return fc.fit(model, DATA, fc.InfoNCE(), stage(), callbacks=callbacks)
+        return fc.Trainer(model, loss=fc.InfoNCE(), config=stage(), callbacks=callbacks).fit(DATA)
 
     for value in (None, 3, Odd(), "on_step", {"on_step": len}, {Odd}, object()):
         assert "callbacks must be a list" in own_error(fit, value), value

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import fusecomp as fc
-from fusecomp.evaluation import TaskRanking, compare, compute_metrics
+from fusecomp.evaluation import Recall, SubsetRecall, TaskRanking, compare, compute_metrics
 from fusecomp.types import Task
 
 RESAMPLES, BLOCK = 10_000, 100
@@ -33,14 +33,19 @@ def make_run(tasks: dict[str, tuple[int, int]], seed: int) -> fc.Evaluation:
     found = []
     for name, (count, size) in tasks.items():
         ids = [f"B{number:09d}" for number in range(size)]
-        queries = [fc.Triplet(f"{name}/{n}", ids[n % size], (f"text {n}",)) for n in range(count)]
+        queries = [
+            fc.Triplet(f"{name}/{n}", ids[n % size], (f"text {n}",), ids[(n + 1) % size])
+            for n in range(count)
+        ]
         ranks = np.minimum(size, np.exp(rng.normal(2.5, 2, size=count)).astype(np.int64) + 1)
-        members = [tuple(ids[(n + m) % size] for m in range(5)) for n in range(count)]
-        subsets, ks = (None, (10, 50)) if name else (members, (1, 5, 10, 50))
+        subsets, metrics = None, [Recall(10), Recall(50)]
+        if not name:
+            subsets = [tuple(ids[(n + m) % size] for m in range(5)) for n in range(count)]
+            metrics = [*map(Recall, (1, 5, 10, 50)), *map(SubsetRecall, (1, 2, 3))]
         places = rng.integers(size, size=(count, 50))
         found.append(
             TaskRanking(
-                Task(name, queries, ids, subsets=subsets, ks=ks),
+                Task(name, queries, ids, subsets=subsets, metrics=metrics),
                 torch.from_numpy(places),
                 torch.from_numpy(rng.random((count, 50), dtype=np.float32)),
                 torch.from_numpy(ranks),
@@ -61,7 +66,7 @@ def draw_one_by_one(a: fc.Evaluation, b: fc.Evaluation) -> None:
     """The recalls of each task in resamples of its queries."""
     rng = np.random.default_rng(0)
     for name, task in a.ranking.items():
-        both = [*task.hits().values(), *b.ranking[name].hits().values()]
+        both = [*task.metric_values().values(), *b.ranking[name].metric_values().values()]
         hits = torch.stack(both, 1).numpy().astype(np.float32)
         for _ in range(0, RESAMPLES, BLOCK):
             rows = rng.integers(len(hits), size=(BLOCK, len(hits)))

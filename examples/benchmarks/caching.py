@@ -50,7 +50,7 @@ def show(name: str, unit: str, costs: dict[str, Cost]) -> None:
 def run_stage2(clip: fc.encoders.OpenClipEncoder, train: fc.Dataset, rows: int) -> None:
     """An epoch of stage 2."""
     trainer = stage2.make_trainer(train, dropout=0.5)
-    encoder, config = trainer.encoder, trainer.config
+    encoder, config = trainer.prepare(train), trainer.config
     trainer.step(next(fc.training.batches(train, encoder, config, epoch=0)))  # warm-up
     images, texts = torch.randn(rows, 3, 288, 288), list(islice(train.texts(), rows))
     batches: list[fc.types.Batch] = []
@@ -90,16 +90,21 @@ def run_stage1(
     )
     model, loss = fc.ComposedEncoder(clip, fc.Sum()), fc.InfoNCE()
     with tempfile.TemporaryDirectory() as folder:
-        train = photos.Photos(photos.draw(Path(folder), 2 * rows), texts)
+        train = photos.make_dataset(photos.draw(Path(folder), 2 * rows), texts)
         cached, again = (
-            fc.Trainer(model, train, loss, replace(config, cache=cache)) for cache in (True, False)
+            fc.Trainer(model, loss=loss, config=replace(config, cache=cache))
+            for cache in (True, False)
         )
-        filling = cost(lambda: cached.encoder)
+        encoders: list[fc.Encoder] = []
+        filling = cost(lambda: encoders.append(cached.prepare(train)))
 
-        def step(trainer: fc.Trainer) -> None:
-            trainer.step(next(fc.training.batches(train, trainer.encoder, config, epoch=0)))
+        def step(trainer: fc.Trainer, encoder: fc.Encoder) -> None:
+            trainer.step(next(fc.training.batches(train, encoder, config, epoch=0)))
 
-        ways = {"cached": partial(step, cached), "encoding at each step": partial(step, again)}
+        ways = {
+            "cached": partial(step, cached, encoders[0]),
+            "encoding at each step": partial(step, again, again.prepare(train)),
+        }
         costs = best(ways, rounds)
     print(
         f"\nSteps of stage 1, text side alone, batch {rows}, best of {rounds}. The features of "

@@ -13,9 +13,7 @@ a process of its own.
 import argparse
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,67 +22,38 @@ from measure import growth, growths, interleaved
 from torch.nn import functional as F
 
 import fusecomp as fc
-from fusecomp.types import Task
+from fusecomp.datasets import Triplets
 
 DIM = 640
 
 
-@dataclass(frozen=True)
-class Split:
-    """A validation split of random pairs, of the shape of a real one."""
-
-    name: str
-    queries: int
-    size: int
-    ks: tuple[int, ...]
-    grouped: bool = False
-
-    @cached_property
-    def image_ids(self) -> list[str]:
-        """As long as the real ones."""
-        name = "dev-{:04d}-0-img0" if self.grouped else "B{:09d}"
-        return [name.format(number) for number in range(self.size)]
-
-    @cached_property
-    def _triplets(self) -> list[fc.Triplet]:
-        rng = np.random.default_rng(0)
-        drawn = [[self.image_ids[i] for i in rng.permutation(self.size)[:6]] for _ in self.texts()]
-        return [
-            fc.Triplet(f"{row}", ids[0], (text,), ids[1], tuple(ids))
-            for row, (ids, text) in enumerate(zip(drawn, self.texts(), strict=True))
-        ]
-
-    def path(self, image_id: str) -> Path:
-        """There are no images."""
-        raise FileNotFoundError(image_id)
-
-    def triplets(self, epoch: int = 0, seed: int = 0) -> list[fc.Triplet]:
-        """The queries."""
-        return self._triplets
-
-    def texts(self) -> list[str]:
-        """One for each query."""
-        return [f"text {row}" for row in range(self.queries)]
-
-    def tasks(self) -> list[Task]:
-        """One task."""
-        exclude = [(t.reference_id,) for t in self._triplets] if self.grouped else None
-        subsets = [(t.group or ())[1:] for t in self._triplets] if self.grouped else None
-        return [Task("", self._triplets, self.image_ids, exclude, subsets, self.ks)]
-
-    def __len__(self) -> int:
-        return self.queries
+def draw_split(
+    name: str, queries: int, size: int, ks: tuple[int, ...], grouped: bool = False
+) -> Triplets:
+    """Draw a validation split of random pairs, of the shape of a real one."""
+    form = "dev-{:04d}-0-img0" if grouped else "B{:09d}"  # as long as the real ones
+    ids = [form.format(number) for number in range(size)]
+    rng = np.random.default_rng(0)
+    drawn = [tuple(ids[i] for i in rng.permutation(size)[:6]) for _ in range(queries)]
+    triplets = [
+        fc.Triplet(f"{row}", six[0], (f"text {row}",), six[1], six if grouped else None)
+        for row, six in enumerate(drawn)
+    ]
+    return Triplets(triplets, ks=ks, gallery=ids, exclude_reference=grouped, name=name)
 
 
-SHIRTS = Split("FashionIQ's shirts", 2038, 6346, (10, 50))
-CIRR = Split("CIRR, validation", 4181, 2297, (1, 5, 10, 50), grouped=True)
+SHIRTS = draw_split("FashionIQ's shirts", 2038, 6346, (10, 50))
+CIRR = draw_split("CIRR, validation", 4181, 2297, (1, 5, 10, 50), grouped=True)
 
 
-def make_ways(data: Split) -> dict[str, Callable[[], Any]]:
+def make_ways(data: Triplets) -> dict[str, Callable[[], Any]]:
     """The three ways on the same features."""
     torch.manual_seed(0)
     cached = fc.CachedEncoder.from_arrays(
-        data.image_ids, torch.randn(data.size, DIM), data.texts(), torch.randn(data.queries, DIM)
+        data.image_ids,
+        torch.randn(len(data.image_ids), DIM),
+        data.texts(),
+        torch.randn(len(data), DIM),
     )
     model = fc.ComposedEncoder(cached, fc.Sum())
     images, texts = cached.image.features, cached.text.features
@@ -98,19 +67,19 @@ def make_ways(data: Split) -> dict[str, Callable[[], Any]]:
     }
 
 
-def argsort_with_strings(data: Split, query: torch.Tensor, gallery: torch.Tensor) -> list[float]:
+def argsort_with_strings(data: Triplets, query: torch.Tensor, gallery: torch.Tensor) -> list[float]:
     """The recalls, by sorting everything and comparing names."""
     order = torch.argsort(1 - query @ gallery.T, dim=-1)
     names = np.array(data.image_ids)[order.numpy()]
     targets = np.array([t.target_id for t in data.triplets()])[:, None]
-    if not data.grouped:
+    if not data.exclude_reference:
         return recalls(names == targets, data.ks)
     references = np.array([t.reference_id for t in data.triplets()])[:, None]
-    names = names[names != references].reshape(data.queries, -1)
+    names = names[names != references].reshape(len(data), -1)
     labels = names == targets
     groups = np.array([t.group for t in data.triplets()])
     member = (names[..., None] == groups[:, None, :]).any(-1)
-    among = labels[member].reshape(data.queries, -1)
+    among = labels[member].reshape(len(data), -1)
     return recalls(labels, data.ks) + recalls(among, (1, 2, 3))
 
 
@@ -119,12 +88,12 @@ def recalls(labels: np.ndarray, ks: tuple[int, ...]) -> list[float]:
     return [100 * float(labels[:, :k].any(1).mean()) for k in ks]
 
 
-def memory(data: Split, name: str) -> float:
+def memory(data: Triplets, name: str) -> float:
     """What one way needs beyond the features, in MiB."""
     return growth(make_ways(data)[name])
 
 
-def measure(data: Split, rounds: int) -> None:
+def measure(data: Triplets, rounds: int) -> None:
     """Print the table of one split."""
     ways = make_ways(data)
     _, found, expected = (way() for way in ways.values())
@@ -134,7 +103,7 @@ def measure(data: Split, rounds: int) -> None:
     medians = {name: statistics.median(values) for name, values in times.items()}
     bare = medians["the product alone"]
     needed = growths(memory, *((data, name) for name in ways))
-    print(f"{data.name}: {data.queries} queries, {data.size} images, D = {DIM}")
+    print(f"{data.name}: {len(data)} queries, {len(data.image_ids)} images, D = {DIM}")
     print(f"{'':<24} {'ms':>8} {'x product':>10} {'memory MiB':>11}")
     for (name, seconds), mib in zip(medians.items(), needed, strict=True):
         print(f"{name:<24} {1e3 * seconds:>8.0f} {seconds / bare:>10.2f} {mib:>11.0f}")

@@ -97,11 +97,11 @@ def main() -> None:
             f"{args.batch_size}, {args.device}, {torch.get_num_threads()} threads, "
             f"best of {args.rounds}; the hash of the weights, once: {key:.1f} s\n"
         )
-        data = photos.Photos(files, texts)
+        data = photos.make_dataset(files, texts)
         show(best({"bare encoder": bare, **ways(clip, data)}, args.rounds), args.images)
         print("\nDecoding alone\n")
         nothing = fc.DualEncoder(mean_colours, ones, load)
-        many = photos.Photos((DECODED * files)[:DECODED], texts)
+        many = photos.make_dataset((DECODED * files)[:DECODED], texts)
         show(best(ways(nothing, many), args.rounds), DECODED)
 
 

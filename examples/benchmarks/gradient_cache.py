@@ -62,7 +62,9 @@ def make_trainer(batch: int, **settings: Any) -> fc.Trainer:
     torch.manual_seed(0)
     model = fc.ComposedEncoder(fc.encoders.DualEncoder(Tower(), Tower()), fc.Sum())
     config = fc.StageConfig(epochs=1, batch_size=batch, lr=1e-6, trainable="both", **settings)
-    return fc.Trainer(model, stage2.SyntheticTriplets(), fc.InfoNCE(temperature=0.1), config)
+    trainer = fc.Trainer(model, loss=fc.InfoNCE(temperature=0.1), config=config)
+    trainer.prepare(stage2.synthetic_triplets())
+    return trainer
 
 
 def make_batch(rows: int) -> fc.types.Batch:
@@ -104,7 +106,7 @@ def main() -> None:
     settings: dict[str, dict[str, Any]] = {
         "at once": {},
         f"micro_batch_size={chunk}": {"micro_batch_size": chunk},
-        "checkpointing": {"checkpointing": True},
+        "checkpointing": {"gradient_checkpointing": True},
     }
     batch = make_batch(args.batch)
     trainers = {way: make_trainer(args.batch, **of) for way, of in settings.items()}

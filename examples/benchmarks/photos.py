@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 import fusecomp as fc
-from fusecomp.types import Task
 
 BACKBONE = "RN50x4-quickgelu"
 CHANGES = (
@@ -49,33 +48,13 @@ def draw(folder: Path, count: int) -> list[Path]:
     return files
 
 
-class Photos:
-    """Triplets of these files, in the order given; the texts serve in turn."""
-
-    def __init__(self, files: Sequence[Path], texts: Sequence[str] = ()) -> None:
-        self.image_ids = [f"{number}" for number in range(len(files))]
-        self._files = files
-        self._texts = texts or [f"Is {a} and is {b}" for a in CHANGES for b in CHANGES if a != b]
-
-    def path(self, image_id: str) -> Path:
-        """The file."""
-        return self._files[int(image_id)]
-
-    def triplets(self, epoch: int = 0, seed: int = 0) -> list[fc.Triplet]:
-        """Each image is once a reference and once a target."""
-        ids = self.image_ids
-        return [
-            fc.Triplet(f"{n}", ids[n - 1], (self._texts[n % len(self._texts)],), image_id)
-            for n, image_id in enumerate(ids)
-        ]
-
-    def texts(self) -> list[str]:
-        """Those that occur."""
-        return list(dict.fromkeys(triplet.texts[0] for triplet in self.triplets()))
-
-    def tasks(self) -> list[Task]:
-        """Nothing is evaluated."""
-        return []
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
+def make_dataset(files: Sequence[Path], texts: Sequence[str] = ()) -> fc.datasets.Triplets:
+    """Each file is once a reference and once a target, in this order; the texts serve in turn."""
+    texts = texts or [f"Is {a} and is {b}" for a in CHANGES for b in CHANGES if a != b]
+    paths = {f"{number}": path for number, path in enumerate(files)}
+    ids = list(paths)
+    triplets = [
+        fc.Triplet(image_id, ids[row - 1], (texts[row % len(texts)],), image_id)
+        for row, image_id in enumerate(ids)
+    ]
+    return fc.datasets.Triplets(triplets, paths, gallery=ids)

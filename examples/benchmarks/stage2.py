@@ -29,34 +29,14 @@ PAPER = fc.StageConfig(epochs=1, batch_size=BATCH, lr=2e-5, optimizer="adam", dr
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-class SyntheticTriplets:
-    """As many triplets as FashionIQ has, of distinct images."""
-
-    def __init__(self) -> None:
-        self.image_ids = [f"image {number}" for number in range(TRIPLETS)]
-
-    def path(self, image_id: str) -> Path:
-        """There are no images."""
-        raise FileNotFoundError(image_id)
-
-    def triplets(self, epoch: int = 0, seed: int = 0) -> list[fc.Triplet]:
-        """Each image is once a reference and once a target."""
-        ids = self.image_ids
-        return [
-            fc.Triplet(f"{row}", ids[row - 1], (f"text {row}",), image_id)
-            for row, image_id in enumerate(ids)
-        ]
-
-    def texts(self) -> list[str]:
-        """One for each triplet."""
-        return [f"text {row}" for row in range(TRIPLETS)]
-
-    def tasks(self) -> list[fc.Task]:
-        """Nothing is evaluated."""
-        return []
-
-    def __len__(self) -> int:
-        return TRIPLETS
+def synthetic_triplets() -> fc.datasets.Triplets:
+    """As many triplets as FashionIQ has; each image is once a reference and once a target."""
+    ids = [f"image {number}" for number in range(TRIPLETS)]
+    triplets = [
+        fc.Triplet(f"{row}", ids[row - 1], (f"text {row}",), image_id)
+        for row, image_id in enumerate(ids)
+    ]
+    return fc.datasets.Triplets(triplets, gallery=ids)
 
 
 def matrix_products(dtype: torch.dtype = torch.float32) -> list[tuple[Tensor, Tensor]]:
@@ -102,7 +82,7 @@ def multiply(products: list[tuple[Tensor, Tensor]]) -> Callable[[], None]:
 def read_triplets(root: Path | None) -> fc.Dataset:
     """FashionIQ's training triplets, without an image, or as many synthetic ones."""
     if root is None:
-        return SyntheticTriplets()
+        return synthetic_triplets()
     return fc.datasets.FashionIQ(root, "train", gallery="val")
 
 
@@ -121,7 +101,7 @@ def make_trainer(
     )
     model = fc.ComposedEncoder(encoder, fc.Combiner(DIM, dropout=dropout)).to(device)
     config = replace(PAPER, **settings)
-    return fc.Trainer(model, train, fc.InfoNCE(), config, workdir=workdir, callbacks=callbacks)
+    return fc.Trainer(model, loss=fc.InfoNCE(), config=config, workdir=workdir, callbacks=callbacks)
 
 
 def step(trainer: fc.Trainer, batches: Iterator[fc.types.Batch]) -> None:
@@ -146,8 +126,9 @@ def main() -> None:
         prepared = {}
         for name in PRECISIONS:
             trainer = make_trainer(train, dropout, precision=name)
-            make_batches(trainer)  # warm-up
-            batches, cpu = make_batches(trainer)
+            encoder = trainer.prepare(train)
+            make_batches(trainer, train, encoder)  # warm-up
+            batches, cpu = make_batches(trainer, train, encoder)
             prepared[name] = min(cpu[1:])
             ways[f"{name} products"] = multiply(products[name])
             ways[f"{name} step"] = partial(step, trainer, cycle(batches))
@@ -160,14 +141,16 @@ def main() -> None:
     print_table(["", "products s", "step s", "share", "x fp32", "CPU ms for a batch"], rows)
 
 
-def make_batches(trainer: fc.Trainer) -> tuple[list[fc.types.Batch], list[float]]:
+def make_batches(
+    trainer: fc.Trainer, train: fc.Dataset, encoder: fc.Encoder
+) -> tuple[list[fc.types.Batch], list[float]]:
     """An epoch of batches, and the CPU milliseconds of each with its features looked up.
 
     The first one's include the names of the whole epoch.
     """
-    encoder, batches, cpu = trainer.encoder, [], []
+    batches, cpu = [], []
     start = time.process_time()
-    for batch in fc.training.batches(trainer.train, encoder, trainer.config, epoch=0):
+    for batch in fc.training.batches(train, encoder, trainer.config, epoch=0):
         encoder.encode_image(batch.reference)
         encoder.encode_image(batch.target)
         encoder.encode_text(batch.texts)

@@ -1,4 +1,4 @@
-"""All of stage 2 at the paper's size, from cached features, in one ``run()``.
+"""All of stage 2 at the paper's size, from cached features, in one ``fit``.
 
     python examples/benchmarks/stage2_run.py --device cuda [--data-root fashionIQ_dataset]
     python examples/benchmarks/stage2_run.py --epochs 1
@@ -68,10 +68,10 @@ def main() -> None:
             callbacks=(clock,),
             epochs=args.epochs,
             precision="bf16",
-            save_every=args.epochs * len(train),  # never before the end
+            save_every_steps=args.epochs * len(train),  # never before the end
         )
         start = time.perf_counter()
-        trainer.run()
+        trainer.fit(train)
         seconds = time.perf_counter() - start
     steps = trainer.total_steps
     each = [end - begin for begin, end in zip(clock.times, clock.times[1:], strict=False)]

@@ -10,7 +10,6 @@ that loss and gradient are finite, and keeps records. The best round of each cou
 import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
@@ -19,38 +18,17 @@ import fusecomp as fc
 DIM, ROWS, BATCH = 16, 6400, 64
 
 
-class Rows:
+def make_data() -> fc.datasets.Triplets:
     """As many images as triplets, in memory."""
-
-    image_ids = tuple(f"image {number}" for number in range(ROWS))
-
-    def path(self, image_id: str) -> Path:
-        """There are no images."""
-        raise FileNotFoundError(image_id)
-
-    def triplets(self, epoch: int = 0, seed: int = 0) -> tuple[fc.Triplet, ...]:
-        """The same in every epoch."""
-        return _TRIPLETS
-
-    def texts(self) -> tuple[str, ...]:
-        """One for each triplet."""
-        return tuple(triplet.texts[0] for triplet in _TRIPLETS)
-
-    def tasks(self) -> list[fc.Task]:
-        """Nothing is evaluated."""
-        return []
-
-    def __len__(self) -> int:
-        return ROWS
+    ids = [f"image {number}" for number in range(ROWS)]
+    triplets = [
+        fc.Triplet(f"{row}", image_id, (f"text {row}",), ids[row - 1])
+        for row, image_id in enumerate(ids)
+    ]
+    return fc.datasets.Triplets(triplets, gallery=ids)
 
 
-_TRIPLETS = tuple(
-    fc.Triplet(f"{row}", image_id, (f"text {row}",), Rows.image_ids[row - 1])
-    for row, image_id in enumerate(Rows.image_ids)
-)
-
-
-def make_model(data: Rows) -> fc.ComposedEncoder:
+def make_model(data: fc.Dataset) -> fc.ComposedEncoder:
     """A tiny Combiner on random features."""
     torch.manual_seed(0)
     images, texts = torch.randn(ROWS, DIM), torch.randn(ROWS, DIM)
@@ -58,7 +36,7 @@ def make_model(data: Rows) -> fc.ComposedEncoder:
     return fc.ComposedEncoder(encoder, fc.Combiner(DIM))
 
 
-def bare(model: fc.ComposedEncoder, loss: fc.InfoNCE, epochs: int) -> None:
+def bare(model: fc.ComposedEncoder, data: fc.Dataset, loss: fc.InfoNCE, epochs: int) -> None:
     """The loop that one would write."""
     encoder, fusion = model.encoder, model.fusion.train()  # type: ignore[attr-defined]
     optimizer = torch.optim.Adam(fusion.parameters(), lr=1e-4, fused=True)
@@ -73,10 +51,10 @@ def bare(model: fc.ComposedEncoder, loss: fc.InfoNCE, epochs: int) -> None:
             optimizer.step()
 
 
-def fit(model: fc.ComposedEncoder, loss: fc.InfoNCE, epochs: int) -> None:
+def fit(model: fc.ComposedEncoder, data: fc.Dataset, loss: fc.InfoNCE, epochs: int) -> None:
     """The library's."""
     config = fc.StageConfig(epochs=epochs, batch_size=BATCH, lr=1e-4, optimizer="adam")
-    fc.fit(model, Rows(), loss, config)
+    fc.Trainer(model, loss=loss, config=config).fit(data)
 
 
 def microseconds(loop: Callable[..., None], *arguments: object, steps: int) -> tuple[float, float]:
@@ -92,11 +70,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
-    model, loss, steps = make_model(Rows()), fc.InfoNCE(), args.epochs * ROWS // BATCH
+    data, loss, steps = make_data(), fc.InfoNCE(), args.epochs * ROWS // BATCH
+    model = make_model(data)
     times: dict[str, list[tuple[float, float]]] = {"bare": [], "fit": []}
     for number in range(args.rounds + 1):
         for name, loop in (("bare", bare), ("fit", fit)):
-            measured = microseconds(loop, model, loss, args.epochs, steps=steps)
+            measured = microseconds(loop, model, data, loss, args.epochs, steps=steps)
             if number:  # the first round warms up
                 times[name].append(measured)
     best = {

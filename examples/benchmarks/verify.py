@@ -42,8 +42,8 @@ def main() -> None:
         ids = draw(root, options.images, random.Random(options.seed))
         planted = plant(root / "images", ids, random.Random(options.seed + 1))
         print(f"{options.images:,} images made in {time.perf_counter() - began:.0f} s")
-        report = fc.datasets.verify(
-            "fashioniq", root, decode=options.decode, num_workers=options.workers
+        report = fc.datasets.FashionIQ.verify(
+            root, decode=options.decode, num_workers=options.workers
         )
     finally:
         shutil.rmtree(root)

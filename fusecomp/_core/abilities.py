@@ -1,26 +1,15 @@
-"""What an encoder or a dataset can do beyond its protocol: one reader for each ability.
+"""Abilities of encoders and datasets beyond their protocols: one reader for each.
 
-A module is asked by ``getattr``, as ``isinstance`` does not see what a wrapper passes on.
+An attribute is asked for, as ``isinstance`` does not see what a wrapper passes on.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from functools import partial
 
 from torch import nn
 
+from fusecomp._core.foreign import optional
 from fusecomp.types import Dataset, Encode, Encoder, Find, LoadImage
-
-__all__ = [
-    "encode_function",
-    "heads_of",
-    "image_loader",
-    "lookups_of",
-    "protocol_of",
-    "skipped_images",
-    "told_fingerprint",
-    "towers_of",
-    "training_image_ids",
-]
 
 
 def encode_function(encoder: Encoder, side: str) -> Encode:
@@ -28,29 +17,34 @@ def encode_function(encoder: Encoder, side: str) -> Encode:
     return encoder.encode_image if side == "image" else encoder.encode_text
 
 
+def tower_function(encoder: object, side: str) -> Encode:
+    """Return what encodes a side below its head (see ``types.HasHeads``)."""
+    return partial(optional(encoder, "encode_tower"), side)
+
+
 def image_loader(encoder: object) -> LoadImage | None:
     """Return what opens an image for ``encode_image``, or None (see ``types.LoadsImages``)."""
-    return cast(LoadImage | None, getattr(encoder, "load_image", None))
+    return optional(encoder, "load_image", None)
 
 
 def lookups_of(encoder: object) -> Mapping[str, Find]:
     """Return the lookup of each side that has one (see ``types.LooksUp``)."""
-    return cast(Mapping[str, Find], getattr(encoder, "lookup", {}))
+    return optional(encoder, "lookup", {})
 
 
 def towers_of(encoder: object) -> Mapping[str, Sequence[str]] | None:
     """Return the name patterns of each side's parameters, or None (see ``types.HasTowers``)."""
-    return cast(Mapping[str, Sequence[str]] | None, getattr(encoder, "towers", None))
+    return optional(encoder, "towers", None)
 
 
 def heads_of(encoder: object) -> Mapping[str, nn.Module]:
     """Return the head of each side that has one (see ``types.HasHeads``)."""
-    return cast(Mapping[str, nn.Module], getattr(encoder, "heads", {}))
+    return optional(encoder, "heads", {})
 
 
 def skipped_images(encoder: object) -> Mapping[str, str]:
     """Return the images without features and the reasons (see ``CachedEncoder.skipped``)."""
-    return cast(Mapping[str, str], getattr(encoder, "skipped", {}))
+    return optional(encoder, "skipped", {})
 
 
 def told_fingerprint(part: object) -> str | None:
@@ -59,15 +53,15 @@ def told_fingerprint(part: object) -> str | None:
     Raises:
         ValueError: if the part cannot name its state.
     """
-    make = getattr(part, "fingerprint", None)
+    make = optional(part, "fingerprint")
     return str(make()) if callable(make) else None
 
 
 def protocol_of(dataset: Dataset) -> dict[str, str]:
     """Return the dataset's options that make scores comparable or not; its class at least."""
-    return dict(getattr(dataset, "protocol", {"dataset": type(dataset).__name__}))
+    return dict(optional(dataset, "protocol", {"dataset": type(dataset).__name__}))
 
 
 def training_image_ids(dataset: Dataset) -> Sequence[str]:
     """Return the images that triplets name, where the dataset tells them, else all its images."""
-    return cast(Sequence[str], getattr(dataset, "triplet_image_ids", dataset.image_ids))
+    return optional(dataset, "triplet_image_ids", dataset.image_ids)

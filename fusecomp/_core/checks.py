@@ -9,46 +9,28 @@ from collections.abc import Collection, KeysView, Mapping, Set
 from numbers import Integral, Real
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from torch import Tensor
 
-__all__ = [
-    "as_path",
-    "as_text",
-    "can_be_listed",
-    "flag",
-    "has_half_character",
-    "no_class",
-    "number",
-    "ordered",
-    "positive",
-    "require",
-    "require_both",
-    "require_choice",
-    "require_strings",
-    "shown",
-    "strings",
-    "whole_number",
-]
+from fusecomp._core.foreign import optional
 
 # The largest number that torch takes for a size or a place.
 _LARGEST = 2**63 - 1
 
 
-def whole_number(name: str, value: Any, least: int, most: float = _LARGEST) -> int:
-    """The value as an int; ValueError unless it is a whole number from ``least`` to ``most``."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or int(value) < least:
+def whole_number(name: str, value: object, least: int, most: float = _LARGEST) -> int:
+    """Return the value as an int; ValueError unless it is whole and from ``least`` to ``most``."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {shown(value)}")
     if int(value) > most:
         raise ValueError(f"{name} must be at most {most}, got {shown(value)}")
     return int(value)
 
 
-def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """The value as a float; ValueError unless it is a finite number in [low, high)."""
+def number(name: str, value: object, low: float = -math.inf, high: float = math.inf) -> float:
+    """Return the value as a float; ValueError unless it is a finite number in [low, high)."""
     found = _as_float(name, value)
     if not (math.isfinite(found) and low <= found < high):
         wanted = f"in [{low}, {high})"
@@ -58,15 +40,15 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     return found
 
 
-def positive(name: str, value: Any) -> float:
-    """The value as a float; ValueError unless it is a number, positive and finite."""
+def positive(name: str, value: object) -> float:
+    """Return the value as a float; ValueError unless it is a number, positive and finite."""
     found = _as_float(name, value)
     if not 0 < found < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {shown(value)}")
     return found
 
 
-def _as_float(name: str, value: Any) -> float:
+def _as_float(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         kind = type(value).__name__
         raise ValueError(f"{name} must be an int or a float, got the {kind} {shown(value)}")
@@ -76,15 +58,15 @@ def _as_float(name: str, value: Any) -> float:
         return math.inf
 
 
-def flag(name: str, value: Any) -> bool:
-    """The value as a bool; ValueError on anything else, as a text would always count as True."""
+def flag(name: str, value: object) -> bool:
+    """Return the value as a bool; ValueError on anything else: a text would count as True."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
 
 
-def as_path(name: str, value: Any) -> Path:
-    """The value as a path; TypeError unless it is a string or a path.
+def as_path(name: str, value: object) -> Path:
+    """Return the value as a path; TypeError unless it is a string or a path.
 
     ValueError on a text that no path can be.
     """
@@ -103,15 +85,15 @@ def as_path(name: str, value: Any) -> Path:
     return Path(path)
 
 
-def as_text(name: str, value: Any) -> str:
-    """The value as a plain string, where it may be of an enum; TypeError unless it is a string."""
+def as_text(name: str, value: object) -> str:
+    """Return the value as a plain string, also of an enum; TypeError unless it is a string."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a string, got {shown(value)}")
     return str.__str__(value)
 
 
 def has_half_character(text: str) -> bool:
-    """Whether a text holds half of a character, as a torn emoji; no tokenizer takes it."""
+    """Return whether a text holds half of a character, as a torn emoji; no tokenizer takes it."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -119,8 +101,8 @@ def has_half_character(text: str) -> bool:
     return False
 
 
-def strings(name: str, values: Any) -> list[str]:
-    """The strings as a list; ValueError on anything else, a single string included."""
+def strings(name: str, values: object) -> list[str]:
+    """Return the strings as a list; ValueError on anything else, a single string included."""
     listed = ordered(name, values, "strings")
     for place, value in enumerate(listed):
         if not isinstance(value, str):
@@ -131,12 +113,12 @@ def strings(name: str, values: Any) -> list[str]:
     return listed
 
 
-def require_strings(name: str, values: Any) -> None:
+def require_strings(name: str, values: object) -> None:
     """Raise ValueError on what cannot be sliced, and on a list that holds anything but strings.
 
     It is quick, for what is made at every step; what else can be sliced is not looked into.
     """
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__getitem__"):
+    if isinstance(values, str | bytes | Mapping) or optional(values, "__getitem__") is None:
         raise ValueError(f"{name} must be a list of strings, got {shown(values)}")
     if isinstance(values, list | tuple):
         try:
@@ -146,25 +128,25 @@ def require_strings(name: str, values: Any) -> None:
             raise
 
 
-def ordered(name: str, values: Any, content: str) -> list[Any]:
-    """The values as a list; ValueError on what has no order or can be read only once."""
+def ordered(name: str, values: object, content: str) -> list[Any]:
+    """Return the values as a list; ValueError on what has no order or can be read only once."""
     if not can_be_listed(values):
         kind = "the string" if isinstance(values, str) else f"the {type(values).__name__}"
         raise ValueError(f"{name} must be a list of {content}, got {kind} {shown(values)}")
-    return values.tolist() if isinstance(values, np.ndarray) else list(values)
+    return list(values.tolist() if isinstance(values, np.ndarray) else values)
 
 
-def can_be_listed(values: Any) -> bool:
-    """Whether values have an order, as the keys of a dict do, and can be read more than once."""
-    if isinstance(values, str | bytes | Mapping | Tensor) or getattr(values, "ndim", 1) != 1:
+def can_be_listed(values: object) -> TypeGuard[Collection[Any]]:
+    """Return whether values have an order, as a dict's keys do, and can be read twice."""
+    if isinstance(values, str | bytes | Mapping | Tensor) or optional(values, "ndim", 1) != 1:
         return False
     return isinstance(values, Collection) and isinstance(values, KeysView) >= isinstance(
         values, Set
     )
 
 
-def shown(value: Any) -> str:
-    """The beginning of the value's ``repr``, for a message."""
+def shown(value: object) -> str:
+    """Return the beginning of the value's ``repr``, for a message."""
     try:
         text = repr(value)
     except Exception:  # a foreign object's own, or that of an int of thousands of digits
@@ -172,7 +154,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def require(name: str, value: Any, member: str, kind: str, order: str = "") -> None:
+def require(name: str, value: object, member: str, kind: str, order: str = "") -> None:
     """Raise TypeError unless an argument has the member that makes it of a kind.
 
     It is asked first where arguments are easily swapped; ``order`` is the right one.
@@ -183,20 +165,20 @@ def require(name: str, value: Any, member: str, kind: str, order: str = "") -> N
         raise TypeError(f"{name} must be {kind}, got {type(value).__name__}{hint}")
 
 
-def no_class(name: str, value: Any) -> None:
+def no_class(name: str, value: object) -> None:
     """Raise TypeError on a class, which can be called as its instances can."""
     if isinstance(value, type):
         raise TypeError(f"{name} is the class {value.__name__}: pass an instance of it")
 
 
-def require_both(model: Any, dataset: Any) -> None:
+def require_both(model: object, dataset: object) -> None:
     """Raise TypeError unless these are a model and a dataset."""
     require("model", model, "compose", "a ComposedEncoder", "model, dataset")
     require("dataset", dataset, "tasks", "a Dataset", "model, dataset")
 
 
 def require_choice(name: str, value: object, valid: Collection[str]) -> str:
-    """The value as a plain string; ValueError that lists the valid ones unless it is of them."""
+    """Return the value as a plain string; ValueError that lists the valid ones on another."""
     # An array would compare element by element, a list cannot be looked up in a mapping.
     if not isinstance(value, str) or value not in valid:
         raise ValueError(f"unknown {name} {shown(value)}; valid: {', '.join(map(repr, valid))}")

@@ -3,7 +3,6 @@
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,43 +11,41 @@ from torch import Tensor
 
 from fusecomp._core.weights import kind_of
 
-__all__ = ["bytes_of", "checksum", "require_checksum"]
-
 _NOTHING = np.empty(0, np.uint8)
 _PLAIN = (str, int, float, bool, bytes, type(None))
 # A file may name one tensor several times, but not without end.
 _REPEATS = 100
 
 
-def checksum(content: Any, most: float = math.inf) -> str:
+def checksum(content: object, max_bytes: float = math.inf) -> str:
     """Hash dicts, lists, tuples, dense tensors, arrays and plain values; SHA-256 in hex.
 
     Args:
         content: any nesting of these.
-        most: how many bytes to hash before giving up; a hostile file may name one value many
+        max_bytes: how many bytes to hash before giving up; a hostile file may name one value many
             times, and so be without end.
 
     Raises:
         TypeError: naming an entry that is of another kind.
-        ValueError: naming a tensor that is not dense, or if there are more bytes than ``most``.
+        ValueError: naming a tensor that is not dense, or on more bytes than ``max_bytes``.
     """
     digest, size = hashlib.sha256(), 0
     # A list in place of recursion, as files may be nested without end.
-    waiting: list[tuple[str, Any]] = [("", content)]
+    waiting: list[tuple[str, object]] = [("", content)]
     while waiting:
         name, value = waiting.pop()
         head, body = _described(name, value)
         digest.update(f"{head}\n".encode())
         digest.update(body.data)
         size += len(head) + body.nbytes
-        if size > most:
+        if size > max_bytes:
             raise ValueError("it holds more than it has bytes: one value many times")
         waiting += _entries(name, value)
     return digest.hexdigest()
 
 
-def _described(name: str, value: Any) -> tuple[str, NDArray[Any]]:
-    """The kind and size of a value, or all of it; and its bytes."""
+def _described(name: str, value: object) -> tuple[str, NDArray[np.uint8]]:
+    """Return the kind and size of a value, or all of it; and its bytes."""
     if isinstance(value, Mapping):
         return f"dict {len(value)}", _NOTHING
     if isinstance(value, list | tuple):
@@ -63,7 +60,7 @@ def _described(name: str, value: Any) -> tuple[str, NDArray[Any]]:
     raise TypeError(f"{name[1:]!r} is a {type(value).__name__}, no tensor or plain value")
 
 
-def _entries(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _entries(name: str, value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, Mapping):
         for key, entry in value.items():
             yield from ((f"{name}/{key}", key), (f"{name}/{key}", entry))
@@ -71,7 +68,7 @@ def _entries(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"{name}/{place}", entry) for place, entry in enumerate(value))
 
 
-def require_checksum(content: Any, expected: Any, size: int) -> None:
+def require_checksum(content: object, expected: object, size: int) -> None:
     """Raise ValueError if content from a file of ``size`` bytes has another checksum, or none."""
     if expected is None:
         raise ValueError("it has no checksum")

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
 from functools import partial
@@ -24,9 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fusecomp._core.foreign import optional
 from fusecomp.distributed import plain_class, whole
-
-__all__ = ["Above", "attributes", "describe_inside", "hashed", "is_foreign", "told"]
 
 # Their objects may keep notes that change with use; what matters is public there.
 _LIBRARIES = (
@@ -46,13 +45,13 @@ Above = tuple[int, ...]
 _ModuleText = Callable[[nn.Module, Above], str]
 
 
-def is_foreign(value: Any) -> bool:
-    """Whether a value's class is the user's own, and not one of the libraries known here."""
+def is_foreign(value: object) -> bool:
+    """Return whether a value's class is the user's own, and not one of the libraries known here."""
     return plain_class(value).__module__.partition(".")[0] not in _LIBRARIES
 
 
-def told(value: Any, containers: bool = False) -> bool:
-    """Whether a value is plain and fixed; with ``containers``, also a list, dict, set or tensor."""
+def told(value: object, containers: bool = False) -> bool:
+    """Return whether a value is plain and fixed; ``containers`` adds list, dict, set, tensor."""
     return isinstance(value, (*_FIXED, list, dict, set, Tensor) if containers else _FIXED)
 
 
@@ -61,9 +60,9 @@ def hashed(text: str) -> str:
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
 
 
-def attributes(value: Any) -> dict[str, Any]:
-    """The attributes of an object, also in slots, and the plain ones of a user's own class."""
-    found: dict[str, Any] = {}
+def attributes(value: object) -> dict[str, object]:
+    """Return the attributes of an object, slots included, and plain ones of a user's class."""
+    found: dict[str, object] = {}
     for kind in reversed(type(value).__mro__):
         if kind.__module__.partition(".")[0] not in (*_LIBRARIES, "builtins"):
             named = vars(kind).items()
@@ -72,10 +71,10 @@ def attributes(value: Any) -> dict[str, Any]:
         for name in (slots,) if isinstance(slots, str) else slots:
             with suppress(AttributeError):  # of a slot that holds nothing
                 found[name] = getattr(value, name)
-    return found | getattr(value, "__dict__", {})
+    return found | optional(value, "__dict__", {})
 
 
-def describe_inside(value: Any, above: Above, module_text: _ModuleText) -> str | None:
+def describe_inside(value: object, above: Above, module_text: _ModuleText) -> str | None:
     """Describe a value that lies in those with the ids ``above``; None if it tells nothing.
 
     Args:
@@ -90,7 +89,7 @@ class _Words:
     def __init__(self, module_text: _ModuleText) -> None:
         self._module_text = module_text
 
-    def text(self, value: Any, above: Above) -> str | None:
+    def text(self, value: object, above: Above) -> str | None:
         if value is None or isinstance(value, _PLAIN):
             return repr(value)
         if id(value) in above:
@@ -117,7 +116,7 @@ class _Words:
             return self._function(value, above)
         return self._object(value, above)
 
-    def told(self, value: Any, above: Above) -> str:
+    def told(self, value: object, above: Above) -> str:
         """Describe a value inside of another, by its class alone if it tells no more."""
         return self.text(value, above) or plain_class(value).__qualname__
 
@@ -127,11 +126,13 @@ class _Words:
             return f"{function.__module__}.{function.__qualname__}"
         return f"{function.__name__} of {self.told(owner, above)}"
 
-    def _container(self, value: Any, above: Above) -> str:
+    def _container(self, value: Collection[object], above: Above) -> str:
         kind = type(value)
-        if kind is dict and all(type(k) is str and type(v) in (str, int) for k, v in value.items()):
-            return repr(value)  # a vocabulary, quickly
         if isinstance(value, Mapping):
+            if kind is dict and all(
+                type(k) is str and type(v) in (str, int) for k, v in value.items()
+            ):
+                return repr(value)  # a vocabulary, quickly
             items = [f"{self.told(k, above)}: {self.told(v, above)}" for k, v in value.items()]
         else:
             items = [self.told(item, above) for item in value]
@@ -141,16 +142,15 @@ class _Words:
         comma = "," if kind is tuple and len(items) == 1 else ""
         return f"{first}{', '.join(items)}{comma}{last}"
 
-    def _object(self, value: Any, above: Above) -> str | None:
+    def _object(self, value: object, above: Above) -> str | None:
         """Describe an object by its fields, its ``repr`` or its attributes; None without any."""
         name = plain_class(value).__qualname__
-        kind: Any = type(value)
-        if callable(getattr(value, "get_vocab", None)):
+        kind = type(value)
+        if callable(optional(value, "get_vocab")):
             return f"{name} {_tokenizer_text(value)}"
-        parameters: Any = getattr(kind, "__dataclass_params__", None)
-        if parameters is not None and parameters.repr:
+        if dataclasses.is_dataclass(value) and optional(kind, "__dataclass_params__").repr:
             fields = [field.name for field in dataclasses.fields(value) if field.repr]
-            shown = (f"{f}={self.told(getattr(value, f), above)}" for f in fields)
+            shown = (f"{f}={self.told(optional(value, f), above)}" for f in fields)
             return f"{name}({', '.join(shown)})"
         own = attributes(value)
         if kind.__repr__ is object.__repr__ or isinstance(value, SimpleNamespace):
@@ -159,14 +159,14 @@ class _Words:
             return f"{name} {self._container(own, above)}" if own else None
         text = repr(value)
         if _NAMELESS in text:
-            inner = getattr(value, "__wrapped__", None)  # as of what functools.cache returns
+            inner = optional(value, "__wrapped__")  # as of what functools.cache returns
             return None if inner is None else self.text(inner, above)
         # A repr names functions at most, and shortens arrays.
         more = [self.told(item, above) for item in own.values() if _is_cut_short(item)]
         return " ".join([_ADDRESS.sub("", _PLACE.sub("", text)), *more])
 
     def _function(self, function: FunctionType, above: Above) -> str:
-        function = getattr(function, "_torchdynamo_orig_callable", function)  # behind torch.compile
+        function = optional(function, "_torchdynamo_orig_callable", function)
         keywords = sorted((function.__kwdefaults__ or {}).items())
         own = {name: v for name, v in vars(function).items() if not name.startswith("__")}
         parts = [_code_text(function.__code__)]
@@ -189,42 +189,40 @@ def _array_text(value: Tensor | NDArray[Any]) -> str:
 
 def _tokenizer_text(tokenizer: Any) -> str:
     """Describe a tokenizer by its vocabulary and rules; the padding of its last call is none."""
-    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
-    limits = [
-        getattr(tokenizer, n, None) for n in ("model_max_length", "padding_side", "truncation_side")
-    ]
-    if callable(getattr(backend, "to_str", None)):
+    backend = optional(tokenizer, "backend_tokenizer") or tokenizer
+    names = "model_max_length", "padding_side", "truncation_side"
+    limits = [optional(tokenizer, name) for name in names]
+    if callable(optional(backend, "to_str")):
         rules = json.loads(backend.to_str())
         rules.pop("truncation", None), rules.pop("padding", None)
         return f"{limits} {hashed(json.dumps(rules, sort_keys=True))}"
-    return f"{limits} {hashed(repr(sorted(map(str, _vocabulary(tokenizer)))))}"
+    return f"{limits} {hashed(repr(sorted(map(str, _vocabulary(tokenizer.get_vocab())))))}"
 
 
-def _vocabulary(tokenizer: Any) -> Any:
-    words = tokenizer.get_vocab()
+def _vocabulary(words: Iterable[object]) -> Iterable[object]:
     return words.items() if isinstance(words, Mapping) else enumerate(words)
 
 
-def _is_cut_short(value: Any) -> bool:
+def _is_cut_short(value: object) -> bool:
     return isinstance(value, FunctionType | Tensor | np.ndarray) or (
         isinstance(value, list | tuple) and any(map(callable, value))
     )
 
 
-def _closed_over(function: FunctionType) -> Iterator[Any]:
+def _closed_over(function: FunctionType) -> Iterator[object]:
     for cell in function.__closure__ or ():
         with suppress(ValueError):  # of a variable that has no value yet
             yield cell.cell_contents
 
 
-def _used(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """The constants, functions and transforms of its own file that a function uses, by name."""
+def _used(function: FunctionType) -> Iterator[tuple[str, object]]:
+    """Yield the constants, functions and transforms of its own file that a function uses."""
     for name in sorted(_names(function.__code__) & function.__globals__.keys()):
         if _counts(name, value := function.__globals__[name], function):
             yield name, value
 
 
-def _counts(name: str, value: Any, function: FunctionType) -> bool:
+def _counts(name: str, value: object, function: FunctionType) -> bool:
     if isinstance(value, FunctionType):
         return value.__module__ == function.__module__
     if isinstance(value, type | ModuleType | BuiltinFunctionType):
@@ -239,7 +237,7 @@ def _names(code: CodeType) -> set[str]:
     return {*code.co_names, *(name for part in inner for name in _names(part))}
 
 
-def _code_text(value: Any) -> str:
+def _code_text(value: object) -> str:
     """Describe code, or a constant in it: sets in one order, no places, no addresses."""
     if isinstance(value, CodeType):
         constants = [_code_text(constant) for constant in value.co_consts]

@@ -1,10 +1,8 @@
-"""Device, precision and keywords of a callable that may or may not be a torch module."""
+"""Device and precision of a callable that may or may not be a torch module."""
 
-import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,38 +10,15 @@ from torch import nn
 from fusecomp._core.checks import require_choice
 from fusecomp._core.reading import reading
 
-__all__ = [
-    "PRECISIONS",
-    "accepted_keywords",
-    "autocast",
-    "device_of",
-    "inference",
-    "require_one_device",
-]
-
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def accepted_keywords(function: Any, names: Sequence[str]) -> list[str]:
-    """List the names that a callable takes as keywords; of a module, its ``forward`` counts."""
-    function = getattr(function, "_orig_mod", function)  # what torch.compile wraps
-    function = function.forward if isinstance(function, nn.Module) else function
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except ValueError:  # a builtin tells nothing
-        return []
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return list(names)
-    taken = {parameter.name for parameter in parameters}
-    return [name for name in names if name in taken]
-
-
-def device_of(*parts: Any) -> torch.device:
-    """The device of the first parameter or buffer among the parts; the CPU if they have none."""
+def device_of(*parts: object) -> torch.device:
+    """Return the device of the parts' first parameter or buffer; the CPU if they have none."""
     return next(_devices(*parts), torch.device("cpu"))
 
 
-def require_one_device(encoder: Any, fusion: Any) -> None:
+def require_one_device(encoder: object, fusion: object) -> None:
     """Raise ValueError if encoder and fusion have tensors, and not on one device."""
     devices = [next(_devices(part), None) for part in (encoder, fusion)]
     if None not in devices and devices[0] != devices[1]:
@@ -53,15 +28,15 @@ def require_one_device(encoder: Any, fusion: Any) -> None:
         )
 
 
-def _devices(*parts: Any) -> Iterator[torch.device]:
+def _devices(*parts: object) -> Iterator[torch.device]:
     modules = [part for part in parts if isinstance(part, nn.Module)]
     for module in modules:
         yield from (tensor.device for tensor in chain(module.parameters(), module.buffers()))
 
 
 @contextmanager
-def inference(*parts: Any) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; each submodule's own mode again afterwards.
+def inference(*parts: object) -> Iterator[None]:
+    """Set evaluation mode without gradients inside; restore each submodule's mode afterwards.
 
     No training changes the parts meanwhile, and other threads may read them too.
     """
@@ -69,8 +44,8 @@ def inference(*parts: Any) -> Iterator[None]:
         yield
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """The context of a precision: ``"fp32"``, ``"bf16"``, or ``"fp16"`` on a GPU.
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the context of a precision: ``"fp32"``, ``"bf16"``, or ``"fp16"`` on a GPU.
 
     Raises:
         ValueError: on another precision, or fp16 on a CPU, where it is some 80 times slower.

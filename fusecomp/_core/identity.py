@@ -15,15 +15,13 @@ import inspect
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from types import MethodType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fusecomp._core.descriptions import Above, attributes, describe_inside, hashed, is_foreign, told
+from fusecomp._core.foreign import optional
 from fusecomp.distributed import plain_class, whole
-
-__all__ = ["class_name", "describe", "differences", "fingerprint", "hash_tensors", "settings"]
 
 # Attributes that change no feature.
 _PASSING = frozenset(vars(nn.Module())) | {
@@ -41,9 +39,19 @@ _TELLING = frozenset({"_disable_adapters"})
 _SHORT = 120
 
 
-def class_name(part: Any) -> str:
-    """The name of an object's class, also where torch.compile or FSDP2 stands in front of it."""
-    return plain_class(getattr(part, "_orig_mod", part)).__qualname__
+def without_compile(part: object) -> object:
+    """Return the module that torch.compile has wrapped; any other part as it is."""
+    return optional(part, "_orig_mod", part)
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a weight or module without what torch.compile puts into it."""
+    return name.replace("_orig_mod.", "")
+
+
+def class_name(part: object) -> str:
+    """Return the name of an object's class, also where torch.compile or FSDP2 has wrapped it."""
+    return plain_class(without_compile(part)).__qualname__
 
 
 def fingerprint(part: nn.Module) -> str:
@@ -58,14 +66,13 @@ def hash_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """Hash names, dtypes, shapes and values: equal for equal tensors on any device."""
     digest = hashlib.sha256()
     for name, tensor in tensors:
-        name = name.replace("_orig_mod.", "")
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(f"{plain_name(name)} {tensor.dtype} {list(tensor.shape)}".encode())
         data = whole(tensor).detach().cpu().contiguous().flatten()
         digest.update(data.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def settings(part: Any, name: str) -> dict[str, str]:
+def settings(part: object, name: str) -> dict[str, str]:
     """Describe a part by the place of each of its settings, such as ``fusion.dropout.p``.
 
     Args:
@@ -80,7 +87,7 @@ def settings(part: Any, name: str) -> dict[str, str]:
     return {name: _short(describe(part))}
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+def differences(old: Mapping[str, object], new: Mapping[str, object]) -> Iterator[str]:
     """Say of each entry that differs what it was and what it is now."""
     for name in {**new, **old}:
         if name not in new:
@@ -91,7 +98,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
             yield f"{name} was {old[name]!r} and is now {new[name]!r}"
 
 
-def describe(part: Any) -> str:
+def describe(part: object) -> str:
     """Say what a value, function or object is, in the same words in every process.
 
     Raises:
@@ -100,7 +107,7 @@ def describe(part: Any) -> str:
     return _described(part, ())
 
 
-def _described(part: Any, above: Above) -> str:
+def _described(part: object, above: Above) -> str:
     text = _inside(part, above)
     if text is None:
         raise ValueError(
@@ -110,7 +117,7 @@ def _described(part: Any, above: Above) -> str:
     return text
 
 
-def _inside(value: Any, above: Above) -> str | None:
+def _inside(value: object, above: Above) -> str | None:
     return describe_inside(value, above, _module_text)
 
 
@@ -152,7 +159,7 @@ def _module_settings(part: nn.Module, name: str, above: Above) -> dict[str, str]
     return found
 
 
-def _attribute(module: nn.Module, name: str, value: Any, above: Above) -> str | None:
+def _attribute(module: nn.Module, name: str, value: object, above: Above) -> str | None:
     """Describe an attribute of a module; None if it counts for nothing."""
     if name in _PASSING or isinstance(value, nn.Module):
         return None
@@ -171,14 +178,14 @@ def _attribute(module: nn.Module, name: str, value: Any, above: Above) -> str | 
 
 
 def _without_fsdp(method: MethodType) -> MethodType | None:
-    """The method that FSDP2 has put itself around; None if the class has it anyway."""
+    """Return the method that FSDP2 has put itself around; None if the class has it anyway."""
     if "fsdp" not in method.__func__.__code__.co_filename:
         return method
     inner = inspect.unwrap(method)
-    function = getattr(inner, "__func__", inner)
-    own = getattr(plain_class(method.__self__), method.__func__.__name__, None)
+    function = optional(inner, "__func__", inner)
+    own = optional(plain_class(method.__self__), method.__func__.__name__)
     return None if function is own else inner
 
 
-def _holds_tokens(value: Any) -> bool:
-    return callable(getattr(value, "get_vocab", None))
+def _holds_tokens(value: object) -> bool:
+    return callable(optional(value, "get_vocab"))

@@ -8,8 +8,6 @@ from typing import TypeVar
 
 from fusecomp.distributed import get_rank
 
-__all__ = ["progress"]
-
 _T = TypeVar("_T")
 _WIDTH = 24
 _REDRAW_SECONDS = 0.1

@@ -12,17 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-__all__ = [
-    "Key",
-    "current_key",
-    "forked",
-    "keyed",
-    "own_streams",
-    "repeatable",
-    "seed",
-    "seed_for_file",
-]
-
 # What random numbers are drawn from beside the image, such as a seed and an epoch.
 Key = Sequence[int]
 
@@ -33,14 +22,14 @@ _LOCKS: dict[int, threading.RLock] = {}
 
 
 def _streams() -> threading.RLock:
-    """Whoever seeds the streams of the process holds it, until they are as before."""
+    """Return the lock of the process's streams, held until they are as before."""
     process = os.getpid()
     return _LOCKS.get(process) or _LOCKS.setdefault(process, threading.RLock())
 
 
 @contextmanager
 def forked(device: torch.device) -> Iterator[None]:
-    """The caller's own streams of torch go on afterwards as if nothing had been drawn."""
+    """Give the caller's streams of torch back afterwards, as if nothing had been drawn."""
     # As torch.random.fork_rng, which takes twenty times as long.
     module = None if device.type == "cpu" else torch.get_device_module(device)
     with _streams():
@@ -81,7 +70,7 @@ def seed(device: torch.device, *numbers: int) -> None:
 
 
 def _mixed(first: int, second: int) -> int:
-    """One number from two; neighbouring ones give unrelated streams."""
+    """Return one number from two; neighbouring ones give unrelated streams."""
     # torch takes 64 bits; the constant is 2^64 / golden ratio, as in splitmix64.
     mixed = (first * 0x9E3779B97F4A7C15 + second) & 0xFFFF_FFFF_FFFF_FFFF
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFF_FFFF_FFFF_FFFF
@@ -89,7 +78,7 @@ def _mixed(first: int, second: int) -> int:
 
 
 def current_key() -> Key:
-    """The key of the ``keyed`` block that this thread is in; empty outside of one."""
+    """Return the key of the ``keyed`` block that this thread is in; empty outside of one."""
     return _CURRENT.get()
 
 

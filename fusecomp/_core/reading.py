@@ -1,4 +1,4 @@
-"""Who reads a model and who changes it: any number of threads may read, one changes it alone.
+"""Locks of models: any number of threads may read one at once, and one changes it alone.
 
 Models share parts, such as two fusions on one encoder, so that it is modules that are held, not
 models: a thread gets all modules that it asks for at once, or waits. Who came first goes first:
@@ -19,22 +19,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import Any
 
 from torch import nn
 
-__all__ = ["changing", "modules_of", "reading", "set_mode"]
 
-
-def modules_of(*parts: Any) -> dict[int, nn.Module]:
-    """Every module within the parts, once, by its ``id``; parts that are no modules have none."""
+def modules_of(*parts: object) -> dict[int, nn.Module]:
+    """Return every module within the parts, once, by its ``id``; other parts have none."""
     modules = (m for part in parts if isinstance(part, nn.Module) for m in part.modules())
     return {id(module): module for module in modules}
 
 
 @contextmanager
-def reading(*parts: Any) -> Iterator[None]:
-    """Evaluation mode inside, and no other thread changes the parts; then the modes from before.
+def reading(*parts: object) -> Iterator[None]:
+    """Set evaluation mode inside, where no other thread changes the parts; restore the modes.
 
     Any number of threads may be inside at once: the first one saves the mode of a module, the last
     one gives it back.
@@ -50,7 +47,7 @@ def reading(*parts: Any) -> Iterator[None]:
 
 @contextmanager
 def changing(modules: Mapping[int, nn.Module]) -> Iterator[None]:
-    """No other thread reads or changes the modules inside; this one may read them there.
+    """Keep other threads from reading or changing the modules inside; this one may read them.
 
     Args:
         modules: what ``modules_of`` gave, once for many calls.

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusecomp._core.checksum import bytes_of, checksum
-from fusecomp._core.files import open_atomic, open_regular, parse_json
-
-__all__ = ["TensorFile", "read_safetensors", "write_safetensors"]
+from fusecomp._core.files import open_atomic, open_regular
+from fusecomp._core.strict_json import parse_json
 
 _DTYPES = {
     "F64": torch.float64,
@@ -41,7 +40,7 @@ _LONGEST_HEADER = 100_000_000
 
 
 class TensorFile(NamedTuple):
-    """What a file holds: texts about it, tensors by name, and the checksum of its header."""
+    """Content of a file: texts about it, tensors by name, and the checksum of its header."""
 
     about: Mapping[str, str]
     tensors: Mapping[str, Tensor]

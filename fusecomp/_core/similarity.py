@@ -5,8 +5,6 @@ from torch import Tensor
 
 from fusecomp._core.tensors import check_alike, check_features, check_widths, widen
 
-__all__ = ["cosine", "normalize", "unit_rows"]
-
 # Shorter rows have no direction to speak of.
 _SMALLEST_NORM = 1e-6
 
@@ -36,7 +34,7 @@ def normalize(features: Tensor) -> Tensor:
 
 
 def unit_rows(wide: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows [..., D] at unit length, and by what [..., 1] they were multiplied."""
+    """Return the rows [..., D] at unit length, and by what [..., 1] they were multiplied."""
     norm: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     factor = torch.ones_like(norm)
     if _may_overflow(norm):

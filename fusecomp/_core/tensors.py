@@ -1,27 +1,8 @@
-"""Tensors as arguments: features, and indices into them; a check for each, naming the argument."""
+"""Arguments that are tensors: a check for each kind, which names the argument and its value."""
 
 import numpy as np
 import torch
 from torch import Tensor
-
-__all__ = [
-    "FLOATING",
-    "as_columns",
-    "check_alike",
-    "check_features",
-    "check_finite",
-    "check_floating",
-    "check_indices",
-    "check_pair",
-    "check_search",
-    "check_targets",
-    "check_tensor",
-    "check_values",
-    "check_widths",
-    "index_pairs",
-    "non_finite_rows",
-    "widen",
-]
 
 # The dtypes that features may have; narrower ones cannot be computed in.
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -30,7 +11,7 @@ _PIECE = 65536
 
 
 def widen(features: Tensor, name: str = "features") -> Tensor:
-    """The features in float32 at least: half types widen, float32 and float64 stay."""
+    """Return the features in float32 at least: half types widen, float32 and float64 stay."""
     check_floating(features, name)
     if features.dtype in (torch.float16, torch.bfloat16):
         return features.float()
@@ -38,7 +19,7 @@ def widen(features: Tensor, name: str = "features") -> Tensor:
 
 
 def non_finite_rows(features: Tensor) -> list[int]:
-    """The rows of [N, D] that hold NaN or infinity."""
+    """Return the rows of [N, D] that hold NaN or infinity."""
     bad = []
     # In pieces, so that memory-mapped features larger than memory pass.
     for number, piece in enumerate(features.split(_PIECE)):
@@ -120,19 +101,6 @@ def check_pair(a: object, b: object, names: tuple[str, str]) -> None:
     check_alike(one, other, names)
 
 
-def check_search(query: object, gallery: object) -> None:
-    """Raise ValueError unless these are finite [Q, D] and [N, D] of one dtype on one device."""
-    names = "query", "gallery"
-    queries, rows = (
-        check_features(value, name, "[rows, D]")
-        for value, name in zip((query, gallery), names, strict=True)
-    )
-    check_finite(queries, "query")
-    check_finite(rows, "gallery")
-    check_alike(queries, rows, names)
-    check_widths(queries, rows, names)
-
-
 def check_widths(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
     """Raise ValueError unless both have equally many columns."""
     if a.shape[1] != b.shape[1]:
@@ -141,44 +109,23 @@ def check_widths(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
         )
 
 
-def check_indices(
-    name: str, value: object, query: Tensor, gallery: Tensor, least: int = -1
-) -> Tensor:
-    """Return indices into a gallery, on the query's device.
-
-    Raises:
-        TypeError: on what is no torch tensor.
-        ValueError: unless they are int64 [Q] or [Q, M], from ``least`` to below N.
-    """
-    indices = check_tensor(value, name)
-    rows, size = len(query), len(gallery)
-    if indices.dtype != torch.int64:
-        raise ValueError(f"{name} must be int64, got {indices.dtype}")
-    if indices.ndim not in (1, 2) or len(indices) != rows:
-        raise ValueError(f"{name} must be [{rows}] or [{rows}, M], got {list(indices.shape)}")
-    check_values(indices, name)
-    if indices.numel() > 0:
-        low, high = int(indices.min()), int(indices.max())
-        if low < least or high >= size:
-            raise ValueError(f"{name} must lie in [{least}, {size}), got {low} to {high}")
-    return indices.to(query.device)
+def check_text_counts(counts: object, rows: int, texts: int) -> None:
+    """Raise ValueError unless these are int64 [rows], each 1 at least, and sum to the texts."""
+    tensor = check_int64("text_counts", counts, rows, "rows")
+    check_values(tensor, "text_counts")
+    given = tensor.tolist()
+    if min(given) < 1:
+        raise ValueError(f"text_counts must be 1 at least, as every row has a text; got {given}")
+    if sum(given) != texts:
+        raise ValueError(f"text_counts sum to {sum(given)}, but there are {texts} texts")
 
 
-def check_targets(targets: object, query: Tensor, gallery: Tensor, least: int = -1) -> Tensor:
-    """Return targets [Q], checked as ``check_indices`` does."""
-    moved = check_indices("targets", targets, query, gallery, least)
-    if moved.ndim != 1:
-        raise ValueError(f"targets must be [Q], got {list(moved.shape)}")
-    return moved
-
-
-def index_pairs(indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the (row, gallery index) pairs of a padded [B] or [B, M] tensor."""
-    indices = as_columns(indices)
-    row, column = (indices >= 0).nonzero(as_tuple=True)
-    return row, indices[row, column]
-
-
-def as_columns(indices: Tensor) -> Tensor:
-    """Return indices [B] as [B, 1]; [B, M] stay."""
-    return indices.unsqueeze(1) if indices.ndim == 1 else indices
+def check_int64(name: str, value: object, rows: int, of: str) -> Tensor:
+    """Return int64 [rows], a number for each of some things; ValueError on anything else."""
+    tensor = check_tensor(value, name)
+    if tensor.dtype != torch.int64 or tensor.shape != (rows,):
+        raise ValueError(
+            f"{name} must be int64 [{rows}], as there are {rows} {of}, "
+            f"got {tensor.dtype} {list(tensor.shape)}"
+        )
+    return tensor

@@ -9,14 +9,12 @@ from torch import Tensor
 
 from fusecomp.distributed import local, whole
 
-__all__ = ["check_weights", "kind_of", "shared_bytes", "without_wrappers"]
-
 # What DataParallel, DistributedDataParallel and torch.compile put before every name.
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
 
 
 def without_wrappers(weights: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights by their own names, where every name begins with that of a wrapper."""
+    """Return the weights by their own names, where every name begins with that of a wrapper."""
     if not all(isinstance(name, str) and _WRAPPERS.match(name) for name in weights):
         return dict(weights)
     return {_WRAPPERS.sub("", name): value for name, value in weights.items()}
@@ -48,8 +46,8 @@ def check_weights(where: str, saved: Mapping[str, Any], own: Mapping[str, Tensor
             )
 
 
-def kind_of(value: Any) -> str:
-    """What a value is, in words, for errors about what is no dense tensor."""
+def kind_of(value: object) -> str:
+    """Name the kind of a value in words, for errors about what is no dense tensor."""
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
     if value.is_quantized:

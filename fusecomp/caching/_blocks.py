@@ -10,8 +10,6 @@ from torch import Tensor
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
 from fusecomp.distributed import gather_objects
 
-__all__ = ["Block", "Blocks"]
-
 
 class Block(NamedTuple):
     """Features [B, D] of the names that could be encoded, and why others could not."""

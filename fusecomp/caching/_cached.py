@@ -13,12 +13,10 @@ from fusecomp.caching._blocks import Blocks
 from fusecomp.caching._extraction import Extraction, compute_table
 from fusecomp.caching._feature_file import FeatureFile, read_features, write_features
 from fusecomp.caching._feature_table import FeatureTable
-from fusecomp.caching._same_features import key_of, require_same
+from fusecomp.caching._stale_features import key_of, require_same
 from fusecomp.distributed import first_alone, join
 from fusecomp.images import By, file_marks, image_paths
 from fusecomp.types import SIDES, Dataset, Encoder, Find
-
-__all__ = ["CachedEncoder"]
 
 
 class CachedEncoder(nn.Module):
@@ -146,7 +144,7 @@ class CachedEncoder(nn.Module):
         """
         if not datasets:
             raise ValueError("build needs at least one dataset to know what to encode")
-        how = Extraction(batch_size, num_workers, precision, dtype, on_error)
+        extraction = Extraction(batch_size, num_workers, precision, dtype, on_error)
         order = "encoder, dataset, another dataset, ..."
         require("encoder", encoder, "encode_image", "an encoder", order)
         for data in datasets:
@@ -155,7 +153,7 @@ class CachedEncoder(nn.Module):
             raise TypeError(f"key must be a string, got {shown(key)}")
         join()
         with inference(encoder):  # key and both sides of the same weights, beside a training too
-            return cls._build(encoder, datasets, path, key, how)
+            return cls._build(encoder, datasets, path, key, extraction)
 
     @classmethod
     def _build(
@@ -164,22 +162,24 @@ class CachedEncoder(nn.Module):
         datasets: Sequence[Dataset],
         path: str | Path | None,
         key: str | None,
-        how: Extraction,
+        extraction: Extraction,
     ) -> Self:
         paths = image_paths(datasets)
         if path is None:
-            image, text = (compute_table(encoder, datasets, side, how) for side in SIDES)
+            image, text = (compute_table(encoder, datasets, side, extraction) for side in SIDES)
             return cls(image, text, key or "")
         by: By = "content" if key == "content" else "size"
         marks = dict(zip(paths, file_marks(list(paths.values()), by).tolist(), strict=True))
-        path, key = as_path("path", path), key_of(encoder, key, how)
+        path, key = as_path("path", path), key_of(encoder, key, extraction)
         if path.exists():
             cached = cls.load(path)
-            require_same(path, cached, key, marks, datasets, how.on_error)
+            require_same(path, cached, key, marks, datasets, extraction.on_error)
             return cached
         folder = path.with_name(f"{path.name}.partial")
         image, text = (
-            compute_table(encoder, datasets, s, how, finished=Blocks(folder, f"{key} {s}", m))
+            compute_table(
+                encoder, datasets, s, extraction, finished=Blocks(folder, f"{key} {s}", m)
+            )
             for s, m in zip(SIDES, (marks, None), strict=True)
         )
         names = (*image.rows, *image.skipped)
@@ -249,7 +249,7 @@ class CachedEncoder(nn.Module):
         return {"image": self.image.find, "text": self.text.find}
 
     def encode_image(self, images: Tensor | Sequence[str]) -> Tensor:
-        """Features [B, D] of row numbers (int64 [B]) or a list of ids, float32 at least.
+        """Return features [B, D] of row numbers (int64 [B]) or a list of ids, float32 at least.
 
         They are as they were computed or given, of any length;
         ``ComposedEncoder.encode_gallery`` scales them to unit length for search.
@@ -258,12 +258,12 @@ class CachedEncoder(nn.Module):
         return features
 
     def encode_text(self, texts: Tensor | Sequence[str]) -> Tensor:
-        """Features [B, D] of row numbers (int64 [B]) or a list of texts, float32 at least."""
+        """Return features [B, T] of row numbers (int64 [B]) or of texts, float32 at least."""
         features: Tensor = self.text(texts)
         return features
 
     def fingerprint(self) -> str:
-        """The key that the features were computed under.
+        """Return the key that the features were computed under.
 
         Raises:
             ValueError: if they have none.

@@ -1,9 +1,8 @@
 """Computing the features of every image or text of some datasets, once."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fusecomp._core.abilities import encode_function, image_loader, lookups_of
+from fusecomp._core.abilities import encode_function, image_loader, lookups_of, tower_function
 from fusecomp._core.checks import require_choice, shown, strings, whole_number
 from fusecomp._core.devices import PRECISIONS, autocast, device_of, inference
 from fusecomp._core.progress import progress
@@ -21,9 +20,7 @@ from fusecomp.caching._blocks import Block, Blocks
 from fusecomp.caching._feature_table import FeatureTable
 from fusecomp.distributed import gathered_weights, get_rank, get_world_size
 from fusecomp.images import ON_ERROR, image_paths, load_available, load_images, require_files
-from fusecomp.types import Dataset, Encoder
-
-__all__ = ["Extraction", "compute_table", "names_of"]
+from fusecomp.types import Dataset, Encode, Encoder
 
 # Batches a block: what a kill costs, and what one of many processes takes at a time.
 _BLOCK_BATCHES = 4
@@ -40,14 +37,15 @@ class Extraction:
     on_error: str = "raise"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "batch_size", whole_number("batch_size", self.batch_size, 1))
+        checked: dict[str, object] = {
+            "batch_size": whole_number("batch_size", self.batch_size, 1),
+            "precision": require_choice("precision", self.precision, PRECISIONS),
+            "on_error": require_choice("on_error", self.on_error, ON_ERROR),
+        }
         if self.num_workers is not None:
-            object.__setattr__(
-                self, "num_workers", whole_number("num_workers", self.num_workers, 0)
-            )
-        choices: dict[str, Collection[str]] = {"precision": PRECISIONS, "on_error": ON_ERROR}
-        for name, valid in choices.items():
-            object.__setattr__(self, name, require_choice(name, getattr(self, name), valid))
+            checked["num_workers"] = whole_number("num_workers", self.num_workers, 0)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
         if self.dtype is not None and self.dtype not in FLOATING:
             valid = ", ".join(map(str, FLOATING))
             raise ValueError(f"dtype must be floating, one of {valid}; got {shown(self.dtype)}")
@@ -65,7 +63,7 @@ def compute_table(
     encoder: Encoder,
     datasets: Sequence[Dataset],
     side: str,
-    how: Extraction,
+    extraction: Extraction,
     *,
     finished: Blocks | None = None,
     below_head: bool = False,
@@ -78,29 +76,30 @@ def compute_table(
         encoder: in evaluation mode meanwhile.
         datasets: name what is encoded.
         side: ``"image"`` or ``"text"``.
-        how: the settings.
+        extraction: the settings.
         finished: keeps the blocks that are done, also for a later process.
         below_head: compute the features below the side's head.
     """
     names = names_of(datasets, side)
     if not names:
         raise ValueError(f"the datasets name no {side} to encode")
-    size = how.batch_size * _BLOCK_BATCHES
+    size = extraction.batch_size * _BLOCK_BATCHES
     blocks = [names[start : start + size] for start in range(0, len(names), size)]
     finished = Blocks(None, "") if finished is None else finished
     own = blocks[get_rank() :: get_world_size()]
-    remaining = [block for block in own if not _is_done(finished.find(block), how)]
+    remaining = [block for block in own if not _is_done(finished.find(block), extraction)]
     done = sum(map(len, own)) - sum(map(len, remaining))
-    inputs = _inputs(encoder, datasets, side, remaining, done, how)
+    inputs = _inputs(encoder, datasets, side, remaining, done, extraction)
+    chosen = tower_function(encoder, side) if below_head else encode_function(encoder, side)
     with (
         gathered_weights(encoder),
         inference(encoder),
-        autocast(device_of(encoder), how.precision),
+        autocast(device_of(encoder), extraction.precision),
     ):
-        encode = _repeatable(_encode_function(encoder, side, below_head), device_of(encoder))
+        encode = _repeatable(chosen, device_of(encoder))
         for block in remaining:
-            batches = islice(inputs, math.ceil(len(block) / how.batch_size))
-            finished.add(block, _encode_block(encode, side, batches, how))
+            batches = islice(inputs, math.ceil(len(block) / extraction.batch_size))
+            finished.add(block, _encode_block(encode, side, batches, extraction))
         if remaining:
             next(inputs, None)  # the bar and the workers come to their end
     finished.share()
@@ -108,7 +107,7 @@ def compute_table(
 
 
 def names_of(datasets: Iterable[Dataset], side: str) -> list[str]:
-    """Every image id, or every text, of some datasets, once.
+    """Return every image id, or every text, of some datasets, once.
 
     Raises:
         ValueError: if a dataset has no list of strings of them.
@@ -120,21 +119,12 @@ def names_of(datasets: Iterable[Dataset], side: str) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable(lists)))
 
 
-def _is_done(block: Block | None, how: Extraction) -> bool:
+def _is_done(block: Block | None, extraction: Extraction) -> bool:
     # What an earlier process has skipped may have been repaired, or must be raised now.
-    return block is not None and not (block.skipped and how.on_error == "raise")
+    return block is not None and not (block.skipped and extraction.on_error == "raise")
 
 
-def _encode_function(encoder: Encoder, side: str, below_head: bool) -> Callable[[Any], Tensor]:
-    if below_head:
-        headed: Any = encoder
-        return partial(headed.encode_tower, side)
-    return encode_function(encoder, side)
-
-
-def _repeatable(
-    encode: Callable[[Any], Tensor], device: torch.device
-) -> Callable[[_Inputs], Tensor]:
+def _repeatable(encode: Encode, device: torch.device) -> Callable[[_Inputs], Tensor]:
     def encode_batch(batch: _Inputs) -> Tensor:
         with repeatable(device, batch.names[0]):
             return encode(batch.inputs)
@@ -148,32 +138,35 @@ def _inputs(
     side: str,
     blocks: Sequence[Sequence[str]],
     done: int,
-    how: Extraction,
+    extraction: Extraction,
 ) -> Iterator[_Inputs]:
-    """The batches of all blocks, one after another: loading goes on while a block is written.
+    """Yield the batches of all blocks: loading goes on while a block is written.
 
     What is computed, and not looked up, has a bar, which starts at ``done``.
     """
     batches = [
-        list(block[start : start + how.batch_size])
+        list(block[start : start + extraction.batch_size])
         for block in blocks
-        for start in range(0, len(block), how.batch_size)
+        for start in range(0, len(block), extraction.batch_size)
     ]
     look_up = lookups_of(encoder).get(side)
     if look_up is not None:
         device = device_of(encoder)
         return (_Inputs(names, look_up(names).to(device), {}) for names in batches)
     inputs = (
-        _images(encoder, datasets, batches, how)
+        _images(encoder, datasets, batches, extraction)
         if side == "image"
         else (_Inputs(names, names, {}) for names in batches)
     )
     label, total = f"encoding {side}s", done + sum(map(len, batches))
-    return progress(inputs, total, label, f"{side}s", per_item=how.batch_size, start=done)
+    return progress(inputs, total, label, f"{side}s", per_item=extraction.batch_size, start=done)
 
 
 def _images(
-    encoder: Encoder, datasets: Sequence[Dataset], batches: Sequence[list[str]], how: Extraction
+    encoder: Encoder,
+    datasets: Sequence[Dataset],
+    batches: Sequence[list[str]],
+    extraction: Extraction,
 ) -> Iterator[_Inputs]:
     load_image = image_loader(encoder)
     if load_image is None:
@@ -184,13 +177,13 @@ def _images(
     numbers = iter(range(len(names)))
     positions = [list(islice(numbers, len(batch))) for batch in batches]
     device = device_of(encoder)
-    if how.on_error == "raise":
+    if extraction.on_error == "raise":
         require_files(paths)
-        loads = load_images(paths, load_image, positions, how.num_workers, device)
+        loads = load_images(paths, load_image, positions, extraction.num_workers, device)
         for batch, images in zip(batches, loads, strict=True):
             yield _Inputs(batch, images.to(device, non_blocking=True), {})
         return
-    for loaded in load_available(paths, load_image, positions, how.num_workers, device):
+    for loaded in load_available(paths, load_image, positions, extraction.num_workers, device):
         some = loaded.images
         yield _Inputs(
             [names[position] for position in loaded.positions],
@@ -208,7 +201,10 @@ def _paths(names: Sequence[str], known: Mapping[str, Path | None]) -> list[Path]
 
 
 def _encode_block(
-    encode: Callable[[_Inputs], Tensor], side: str, batches: Iterable[_Inputs], how: Extraction
+    encode: Callable[[_Inputs], Tensor],
+    side: str,
+    batches: Iterable[_Inputs],
+    extraction: Extraction,
 ) -> Block:
     encoded: list[Tensor] = []
     names: list[str] = []
@@ -228,7 +224,7 @@ def _encode_block(
         names.extend(batch.names)
     if not encoded:
         return Block(names, torch.empty(0, 0), skipped)
-    features = torch.cat(encoded).to("cpu", how.dtype)
+    features = torch.cat(encoded).to("cpu", extraction.dtype)
     for row in non_finite_rows(features)[:1]:
         raise ValueError(f"the features of {side} {names[row]!r} hold NaN or infinity")
     return Block(names, features, skipped)

@@ -8,10 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fusecomp._core.files import parse_json, reading
+from fusecomp._core.files import reading
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
-
-__all__ = ["FeatureFile", "read_features", "write_features"]
+from fusecomp._core.strict_json import parse_json
 
 _FORMAT = "fusecomp.features/3"
 # Without checksums; other programs may still write it.

@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusecomp._core.checks import can_be_listed, ordered, shown, strings
+from fusecomp._core.foreign import optional
 from fusecomp._core.tensors import FLOATING, check_tensor, check_values, non_finite_rows, widen
-
-__all__ = ["FeatureTable"]
 
 # What was probably meant where names and features are confused.
 _ORDER = "from_arrays takes image_ids, image_features, texts, text_features"
@@ -61,7 +60,7 @@ class FeatureTable(nn.Module):
         return f"{rows} x {width}, {self.features.dtype}"
 
     def find(self, names: Sequence[str]) -> Tensor:
-        """Row numbers, int64 [B].
+        """Return row numbers, int64 [B].
 
         Raises:
             ValueError: naming the first unknown one, or if these are no list of strings.
@@ -91,7 +90,7 @@ class FeatureTable(nn.Module):
         )
 
     def forward(self, rows: Tensor | Sequence[str]) -> Tensor:
-        """Features [B, D], float32 at least, of row numbers or names.
+        """Return features [B, D], float32 at least, of row numbers or names.
 
         Raises:
             ValueError: on an unknown name, and, on the CPU, on a row number that is none.
@@ -112,7 +111,7 @@ class FeatureTable(nn.Module):
 
 
 def _tensor(name: str, features: Any) -> Tensor:
-    """The features as a tensor without a graph, sharing memory where it can be written to.
+    """Return the features as a tensor without a graph, sharing memory where it can be written to.
 
     Raises:
         TypeError: on what is no array of numbers; ValueError on one that lacks some.
@@ -122,7 +121,7 @@ def _tensor(name: str, features: Any) -> Tensor:
     try:
         if isinstance(features, list | tuple):
             features = _stacked(features)
-        if hasattr(features, "__array__") and not isinstance(features, Tensor):
+        if optional(features, "__array__") is not None and not isinstance(features, Tensor):
             features = _native(np.asarray(features))
         tensor = torch.as_tensor(features)
     except (TypeError, ValueError, RuntimeError):
@@ -136,14 +135,14 @@ def _tensor(name: str, features: Any) -> Tensor:
 
 
 def _stacked(rows: Sequence[Any]) -> Any:
-    """Rows that are tensors or arrays as one; lists of numbers as they are."""
+    """Return rows that are tensors or arrays as one; lists of numbers as they are."""
     if rows and all(isinstance(row, Tensor) for row in rows):
         return torch.stack(tuple(rows))
     return np.stack(rows) if rows and all(isinstance(row, np.ndarray) for row in rows) else rows
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:
-    """The array as torch takes it: in this machine's byte order, with rows that go forward."""
+    """Return the array as torch takes it: in this machine's byte order, rows going forward."""
     if array.dtype.kind == "f":
         # Long doubles are narrowed: torch has none.
         dtype = array.dtype.newbyteorder("=") if array.itemsize <= 8 else np.dtype("f8")

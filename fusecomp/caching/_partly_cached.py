@@ -11,8 +11,6 @@ from fusecomp.caching._feature_table import FeatureTable
 from fusecomp.distributed import is_sharded, join
 from fusecomp.types import SIDES, Dataset, Encoder, Find, LoadImage
 
-__all__ = ["PartlyCachedEncoder"]
-
 
 class PartlyCachedEncoder(nn.Module):
     """An encoder of which some sides are looked up and the others stay live.
@@ -67,11 +65,11 @@ class PartlyCachedEncoder(nn.Module):
                     f"FSDP2 has sharded the {side} side's head with its encoder, so that it cannot "
                     "be called alone: switch caching off (StageConfig(cache=False))"
                 )
-        how = Extraction(batch_size, num_workers)
+        extraction = Extraction(batch_size, num_workers)
         join()
         with inference(encoder):  # all sides of the same weights, beside a training too
             tables = {
-                side: compute_table(encoder, datasets, side, how, below_head=side in heads)
+                side: compute_table(encoder, datasets, side, extraction, below_head=side in heads)
                 for side in sides
             }
         return cls(encoder, tables, heads)
@@ -87,11 +85,11 @@ class PartlyCachedEncoder(nn.Module):
         return image_loader(self.encoder)
 
     def encode_image(self, images: Any) -> Tensor:
-        """Features [B, D] of row numbers or ids if cached, else of loaded images."""
+        """Return features [B, D] of row numbers or ids if cached, else of loaded images."""
         return self._encode("image", images)
 
     def encode_text(self, texts: Any) -> Tensor:
-        """Features [B, D] of row numbers if cached, else of strings."""
+        """Return features [B, D] of row numbers if cached, else of strings."""
         return self._encode("text", texts)
 
     def _encode(self, side: str, inputs: Any) -> Tensor:

@@ -3,8 +3,18 @@
 from fusecomp.datasets._cirr import CIRR
 from fusecomp.datasets._drop_images import drop_images
 from fusecomp.datasets._fashioniq import FashionIQ
+from fusecomp.datasets._split_by_group import split_by_group
 from fusecomp.datasets._table import TripletTable
-from fusecomp.datasets._verify import verify
-from fusecomp.datasets._verify_report import VerifyReport
+from fusecomp.datasets._triplets import Triplets
+from fusecomp.datasets._verify_report import Finding, VerifyReport
 
-__all__ = ["CIRR", "FashionIQ", "TripletTable", "VerifyReport", "drop_images", "verify"]
+__all__ = [
+    "CIRR",
+    "FashionIQ",
+    "Finding",
+    "TripletTable",
+    "Triplets",
+    "VerifyReport",
+    "drop_images",
+    "split_by_group",
+]

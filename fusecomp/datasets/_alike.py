@@ -3,21 +3,12 @@
 import ast
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from unicodedata import category, normalize
 
 from fusecomp._core.checks import has_half_character
-
-__all__ = [
-    "folded",
-    "is_blank",
-    "is_missing_word",
-    "require_no_list",
-    "require_text",
-    "warn_of_blank_captions",
-    "warn_of_missing_words",
-]
+from fusecomp.datasets._entries import warn_of
 
 # How a printed list begins and ends, also within a call, as in array(['a'], dtype=object).
 _BRACKETED = re.compile(r"([A-Za-z_][\w.]*\(|[\[{(]).*[\]})]", re.DOTALL)
@@ -32,18 +23,18 @@ _MISSING_WORDS = frozenset(("nan", "NaN", "NaT", "None", "null", "<NA>"))
 
 @lru_cache
 def folded(name: str) -> str:
-    """The name without what a reader does not see: case, blanks, the form of letters."""
+    """Return the name without what a reader does not see: case, blanks, the form of letters."""
     letters = normalize("NFKC", normalize("NFKC", name).casefold())
     return "".join(c for c in letters if not c.isspace() and category(c) != "Cf")
 
 
 def is_blank(text: str) -> bool:
-    """Whether a reader sees nothing of a text: blanks, or characters without width."""
+    """Return whether a reader sees nothing of a text: blanks, or characters without width."""
     return not (text.strip() if text.isascii() else folded(text))
 
 
 def is_missing_word(text: str) -> bool:
-    """Whether a text is a word that programs print where a value is missing."""
+    """Return whether a text is a word that programs print where a value is missing."""
     return text.strip() in _MISSING_WORDS
 
 
@@ -108,31 +99,11 @@ def _is_literal(node: ast.AST | None) -> bool:
     return isinstance(node, ast.Constant)
 
 
-def warn_of_blank_captions(places: Sequence[str]) -> None:
-    """Warn if there are queries whose captions say nothing.
-
-    Args:
-        places: where each of them is.
-    """
-    if places:
-        warnings.warn(
-            f"{places[0]}: nothing can be read in the captions but blanks, dots and commas; there "
-            f"are {len(places):,} such entries, whose queries say nothing: remove them",
-            stacklevel=3,
-        )
-
-
 def warn_of_missing_words(found: Iterable[tuple[str, str]]) -> None:
-    """Warn if there are words such as "nan" where texts or ids belong.
-
-    Args:
-        found: where each of them is, and the word.
-    """
-    places = list(found)
-    if places:
-        where, word = places[0]
-        warnings.warn(
-            f"{where} is {word!r}, as a missing value is printed, and is taken as it is written; "
-            f"there are {len(places):,} such values: remove the rows, or leave the cells empty",
-            stacklevel=3,
-        )
+    """Warn if words such as "nan" are where texts or ids belong: pairs of a place and a word."""
+    warn_of(
+        [f"{where} is {word!r}" for where, word in found],
+        ", as a missing value is printed, and is taken as it is written; there are {} such "
+        "values: remove the rows, or leave the cells empty",
+        stacklevel=4,
+    )

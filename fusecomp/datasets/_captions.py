@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 
-__all__ = ["CAPTIONS", "RANDOM", "clean"]
-
 Texts = tuple[str, ...]
 
 
 def clean(caption: str) -> str:
-    """The caption without the dots, question marks, commas and blanks around it."""
+    """Return the caption without the dots, question marks, commas and blanks around it."""
     return caption.strip(".?, ")
 
 

@@ -3,26 +3,31 @@ from pathlib import Path
 
 from fusecomp._core.checks import as_path, as_text, require_choice
 from fusecomp.datasets._alike import is_missing_word, warn_of_missing_words
-from fusecomp.datasets._cirr_files import CirrFolder, pair_problems, read_files, read_pairs
-from fusecomp.datasets._fixed import FixedTriplets
-from fusecomp.types import Task, Triplet
-
-__all__ = ["CIRR"]
+from fusecomp.datasets._cirr_files import (
+    CirrFolder,
+    inspect,
+    pair_problems,
+    read_files,
+    read_pairs,
+)
+from fusecomp.datasets._entries import raise_first, unlisted
+from fusecomp.datasets._triplets import Triplets
+from fusecomp.datasets._verify import make_report
+from fusecomp.datasets._verify_report import VerifyReport
 
 _SPLITS = ("train", "val", "test1")
-_KS = (1, 5, 10, 50)
 
 
-class CIRR(FixedTriplets):
+class CIRR(Triplets):
     """CIRR (rc2) in either published folder layout; opens no image.
 
     ``root`` holds ``cirr/captions/cap.rc2.SPLIT.json``, ``cirr/image_splits/split.rc2.SPLIT.json``
     and the images in train, dev and test1 (CLIP4Cir); or ``captions`` and ``image_splits``
-    themselves, with the images beside them or in ``img_raw`` (the annotations' own branch).
+    themselves, with the images next to them or in ``img_raw`` (the annotations' own branch).
 
     One task without a name: every image of the split is ranked, each query's reference left out,
     with R@1, 5, 10 and 50; the other five images of its group of six are also ranked among
-    themselves. Query ids are the pair ids, texts are the captions as they stand in the file.
+    themselves. Query ids are the pair ids, texts are the captions as the file has them.
 
     Reference:
         Liu, Rodriguez-Opazo, Teney, Gould, "Image Retrieval on Real-life Images with Pre-trained
@@ -44,7 +49,7 @@ class CIRR(FixedTriplets):
 
     Example:
         >>> import tempfile
-        >>> from fusecomp._core.files import write_json
+        >>> from fusecomp._core.strict_json import write_json
         >>> root, ids = Path(tempfile.mkdtemp()), [f"dev-0-{n}-img0" for n in range(6)]
         >>> files = {name: f"./dev/{name}.png" for name in ids}
         >>> write_json(root / "image_splits/split.rc2.val.json", files)
@@ -59,16 +64,47 @@ class CIRR(FixedTriplets):
         split = require_choice("split", split, _SPLITS)
         self.root = as_path("root", root)
         self.split = split
-        self.name = as_text("name", name)
+        name = as_text("name", name)
         folder = CirrFolder(self.root)
         files = read_files(folder.images(split))
-        super().__init__(_triplets(folder, split, files), files, folder.image_folder)
-        captions = ((folder.captions(split), t.query_id, t.texts[0]) for t in self._triplets)
+        captions = folder.captions(split)
+        pairs = read_pairs(captions, split)
+        if not pairs:
+            raise ValueError(f"{captions} holds no pairs; fetch it again")
+        missing = unlisted(pairs, files)
+        why = f"is not in {folder.images(split)}; fetch both files again"
+        raise_first(captions, ((pair, f"image {image_id!r} {why}") for pair, image_id in missing))
+        raise_first(captions, pair_problems(pairs))
+        super().__init__(
+            [pair.triplet() for pair in pairs],
+            {image_id: folder.image_folder / file for image_id, file in files.items()},
+            gallery=list(files),
+            name=name,
+        )
         warn_of_missing_words(
-            (f"{path}, pair {pair_id}: the caption", text)
-            for path, pair_id, text in captions
+            (f"{captions}, {pair.where}: the caption", text)
+            for pair in pairs
+            for text in pair.texts
             if is_missing_word(text)
         )
+
+    @classmethod
+    def verify(
+        cls, root: str | Path, *, decode: bool = False, num_workers: int | None = None
+    ) -> VerifyReport:
+        """List all that is wrong with a folder; reading a split raises the first of it.
+
+        Args:
+            root: the folder; it may hold the annotations alone.
+            decode: read every pixel too, as ``FashionIQ.verify``.
+            num_workers: threads; None chooses by the number of cores.
+
+        Raises:
+            FileNotFoundError: if CIRR is not there.
+            ValueError: if an annotation file cannot be read.
+            ImportError: if Pillow is missing.
+        """
+        return make_report(as_path("root", root), inspect, decode, num_workers)
 
     @property
     def protocol(self) -> Mapping[str, str]:
@@ -80,29 +116,5 @@ class CIRR(FixedTriplets):
             "reference": "excluded",
         }
 
-    def tasks(self) -> list[Task]:
-        """One task without a name."""
-        queries = self._triplets
-        exclude = [(query.reference_id,) for query in queries]
-        subsets = [
-            tuple(i for i in query.group or () if i != query.reference_id) for query in queries
-        ]
-        return [Task("", queries, self.image_ids, exclude, subsets, _KS)]
-
     def __repr__(self) -> str:
         return f"CIRR({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"
-
-
-def _triplets(folder: CirrFolder, split: str, files: Mapping[str, str]) -> list[Triplet]:
-    path = folder.captions(split)
-    pairs = read_pairs(path, split)
-    for pair in pairs:
-        for image_id in pair.image_ids:
-            if image_id not in files:
-                raise ValueError(
-                    f"{path}, pair {pair.pair_id}: image {image_id!r} is not in "
-                    f"{folder.images(split)}; fetch both files again"
-                )
-    for pair, problem in pair_problems(pairs):
-        raise ValueError(f"{path}, pair {pair.pair_id}: {problem}")
-    return [Triplet(p.pair_id, p.reference, (p.caption,), p.target, p.members) for p in pairs]

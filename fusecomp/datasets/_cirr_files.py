@@ -1,27 +1,31 @@
-"""The files of CIRR (rc2): where they lie, and what the pairs in them must be."""
+"""The files of CIRR (rc2): where they lie, and what is wrong with them."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from fusecomp._core.files import read_json, read_list
+from fusecomp._core.strict_json import read_json, read_list
 from fusecomp.datasets._alike import require_text
+from fusecomp.datasets._entries import Entry
 from fusecomp.datasets._names import require_below
+from fusecomp.datasets._verify import Annotations, count_findings, unlisted_findings
+from fusecomp.datasets._verify_report import Count, Finding, listed
 
-__all__ = ["SOURCE", "CirrFolder", "CirrPair", "pair_problems", "read_files", "read_pairs"]
-
-SOURCE = "https://github.com/Cuberick-Orion/CIRR, branch cirr_dataset"
+_SOURCE = "https://github.com/Cuberick-Orion/CIRR, branch cirr_dataset"
 _GROUP = 6
+# split -> images, queries
+_PUBLISHED = {"train": (16_939, 28_225), "val": (2_297, 4_181), "test1": (2_315, 4_148)}
 # The split whose targets only the server knows.
 _HIDDEN = "test1"
+
+_Value = TypeVar("_Value")
 
 
 class CirrFolder:
     """A folder of CIRR in either published layout.
 
-    ``captions`` and ``image_splits`` lie in it or in its folder ``cirr``; the images in it, or
-    beside the annotations in ``img_raw``.
+    ``captions`` and ``image_splits`` are in it or in its folder ``cirr``; the images in it, or
+    next to the annotations in ``img_raw``.
 
     Raises:
         FileNotFoundError: if no annotations are there.
@@ -34,44 +38,24 @@ class CirrFolder:
         if not splits.is_dir():
             raise FileNotFoundError(
                 f"no CIRR in {root}: the folder {splits} is missing, and cirr/image_splits too; "
-                f"give the folder that holds one, or fetch the annotations from {SOURCE}"
+                f"give the folder that holds one, or fetch the annotations from {_SOURCE}"
             )
         raw = self._annotations / "img_raw"
         self.image_folder = raw if raw.is_dir() else root
 
     def captions(self, split: str) -> Path:
-        """The file of the pairs."""
+        """Return the file of the pairs."""
         return self._annotations / "captions" / f"cap.rc2.{split}.json"
 
     def images(self, split: str) -> Path:
-        """The file of the images and their places."""
+        """Return the file of the images and their places."""
         return self._annotations / "image_splits" / f"split.rc2.{split}.json"
 
 
-@dataclass(frozen=True, slots=True)
-class CirrPair:
-    """One entry of a caption file, its types checked and nothing more."""
-
-    pair_id: str
-    reference: str
-    caption: str
-    target: str | None
-    members: tuple[str, ...]
-
-    @property
-    def image_ids(self) -> tuple[str, ...]:
-        """The images that the entry names."""
-        target = () if self.target is None else (self.target,)
-        return (self.reference, *target, *self.members)
-
-
 def read_files(path: Path) -> dict[str, str]:
-    """The place of each image of a split, relative to the folder of the images.
+    """Return the place of each image of a split, relative to the folder of the images.
 
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not as described, or an image or its file leads out of that folder;
-            the message names it.
+    ValueError names an image or a file that leads out of that folder.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -84,18 +68,13 @@ def read_files(path: Path) -> dict[str, str]:
     return content
 
 
-def read_pairs(path: Path, split: str) -> list[CirrPair]:
-    """The entries of a caption file; targets may be absent in test1.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it holds no list, or a field is missing or of another type.
-    """
+def read_pairs(path: Path, split: str) -> list[Entry]:
+    """Return the entries of a caption file; targets may be absent in test1."""
     rows, has_target = read_list(path), split != _HIDDEN
     return [_pair(row, f"{path}, entry {number}", has_target) for number, row in enumerate(rows)]
 
 
-def _pair(row: Any, where: str, has_target: bool) -> CirrPair:
+def _pair(row: object, where: str, has_target: bool) -> Entry:
     if not isinstance(row, dict):
         raise ValueError(f"{where}: expected an object, got {row!r:.80}")
     known = has_target or row.get("target_hard") is not None
@@ -108,40 +87,72 @@ def _pair(row: Any, where: str, has_target: bool) -> CirrPair:
         )
     caption = _field(row, "caption", str, where)
     require_text(where, "caption", caption, "write the caption itself")
-    return CirrPair(
-        pair_id=str(_field(row, "pairid", int, where)),
+    pair_id = str(_field(row, "pairid", int, where))
+    return Entry(
+        where=f"pair {pair_id}",
+        query_id=pair_id,
         reference=_field(row, "reference", str, where),
-        caption=caption,
+        texts=(caption,),
         target=target,
-        members=tuple(members),
+        group=tuple(members),
     )
 
 
-def _field(row: dict[str, Any], name: str, kind: type, where: str) -> Any:
+def _field(row: dict[str, object], name: str, kind: type[_Value], where: str) -> _Value:
     if name not in row:
         raise ValueError(f"{where}: the field {name!r} is missing; fetch the file again")
+    value = row[name]
     # A boolean is an int to Python.
-    if not isinstance(row[name], kind) or isinstance(row[name], bool):
+    if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(
-            f"{where}: {name!r} must be a {kind.__name__}, got {row[name]!r:.80}; "
-            "fetch the file again"
+            f"{where}: {name!r} must be a {kind.__name__}, got {value!r:.80}; fetch the file again"
         )
-    return row[name]
+    return value
 
 
-def pair_problems(pairs: Iterable[CirrPair]) -> Iterator[tuple[CirrPair, str]]:
-    """What is wrong with pairs that are well formed: each pair with a sentence that says it."""
+def pair_problems(pairs: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
+    """Yield well-formed pairs that make no query, each with a sentence that says why."""
     seen: set[str] = set()
     for pair in pairs:
-        if pair.pair_id in seen:
+        if pair.query_id in seen:
             yield pair, "the pairid stands in the file already"
-        seen.add(pair.pair_id)
-        group = " ".join(pair.members)
-        if len(pair.members) != _GROUP or len(set(pair.members)) != _GROUP:
+        seen.add(pair.query_id)
+        members = pair.group or ()
+        group = " ".join(members)
+        if len(members) != _GROUP or len(set(members)) != _GROUP:
             yield pair, f"the group must be {_GROUP} distinct images, got {group}"
-        if pair.reference not in pair.members:
+        if pair.reference not in members:
             yield pair, f"the reference {pair.reference!r} is not in its group: {group}"
         if pair.target == pair.reference:
             yield pair, f"the target is the reference, {pair.target!r}"
-        elif pair.target is not None and pair.target not in pair.members:
+        elif pair.target is not None and pair.target not in members:
             yield pair, f"the target {pair.target!r} is not in its group: {group}"
+
+
+def inspect(root: Path) -> Annotations:
+    """Return all that the annotations and the folders of images hold, and what is wrong."""
+    folder = CirrFolder(root)
+    counts: list[Count] = []
+    findings: list[Finding] = []
+    images: dict[str, Path] = {}
+    for split, (image_count, queries) in _PUBLISHED.items():
+        split_path, captions = folder.images(split), folder.captions(split)
+        use = "training" if split == "train" else f"evaluation on {split}"
+        for path in (split_path, captions):
+            if not path.exists():
+                message = f"{path.name} is missing, which {use} needs; fetch it from {_SOURCE}"
+                findings.append(Finding("annotation", message, (path.name,)))
+        files: dict[str, str] = {}
+        if split_path.exists():
+            files = read_files(split_path)
+            images |= {name: folder.image_folder / path for name, path in files.items()}
+            counts.append(Count(f"{split} images", len(files), image_count))
+        if captions.exists():
+            pairs = read_pairs(captions, split)
+            counts.append(Count(f"{split} queries", len(pairs), queries))
+            sentence = f"{captions.name} has {{}} faults in its pairs; CIRR refuses the file"
+            problems = ((pair.where, problem) for pair, problem in pair_problems(pairs))
+            findings += listed("pair", sentence, problems)
+            findings += unlisted_findings(captions, pairs, files) if files else []
+    findings += count_findings(counts, _SOURCE)
+    return Annotations("CIRR", counts, findings, images, folder=root)

@@ -1,22 +1,17 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from fusecomp._core.abilities import protocol_of, training_image_ids
 from fusecomp._core.checks import as_text, ordered, require, shown, strings
 from fusecomp.types import Dataset, Task, Triplet
 
-__all__ = ["drop_images"]
-
 
 def drop_images(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
-    """A dataset without some images, such as those that are missing or broken.
+    """Return a dataset without some images, such as those that are missing or broken.
 
-    What needs them is left out: triplets, queries, gallery entries, members of subsets. Its tasks
-    list the queries and gallery images that they lack, evaluation prints their numbers beside
-    the scores, and its protocol says so too.
+    Triplets, queries, gallery entries and members of subsets that need them are left out. The
+    tasks list the queries and gallery images that they lack; evaluation prints their numbers with
+    the scores, and the protocol has them too.
 
     Args:
         dataset: stays as it is.
@@ -64,20 +59,14 @@ class _Without:
     def __init__(self, dataset: Dataset, missing: frozenset[str]) -> None:
         self._dataset = dataset
         self._missing = missing
+        self.image_ids = self._kept(dataset.image_ids)
+        self.triplet_image_ids = self._kept(training_image_ids(dataset))
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         # Only what this class lacks is looked up here; copying and pickling ask before __init__.
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._dataset, name)
-
-    @cached_property
-    def image_ids(self) -> tuple[str, ...]:
-        return self._kept(self._dataset.image_ids)
-
-    @cached_property
-    def triplet_image_ids(self) -> tuple[str, ...]:
-        return self._kept(training_image_ids(self._dataset))
 
     def _kept(self, image_ids: Sequence[str]) -> tuple[str, ...]:
         return tuple(image_id for image_id in image_ids if image_id not in self._missing)
@@ -86,11 +75,12 @@ class _Without:
         return self._missing.isdisjoint(triplet.image_ids)
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
-        return [t for t in self._all_triplets(epoch, seed) if self._remains(t)]
-
-    def _all_triplets(self, epoch: int, seed: int) -> list[Triplet]:
         given = self._dataset.triplets(epoch, seed)
-        return ordered("triplets() of a dataset", given, "triplets")
+        return [
+            triplet
+            for triplet in ordered("triplets() of a dataset", given, "triplets")
+            if self._remains(triplet)
+        ]
 
     # Both stand here, as isinstance(..., Dataset) does not ask __getattr__ from Python 3.12 on.
     def path(self, image_id: str) -> Path:
@@ -100,39 +90,22 @@ class _Without:
         return self._dataset.texts()
 
     def tasks(self) -> list[Task]:
-        return [self._reduced(task) for task in self._dataset.tasks()]
-
-    def _reduced(self, task: Task) -> Task:
-        rows = [row for row, query in enumerate(task.queries) if self._remains(query)]
-        queries = [task.queries[row] for row in rows]
-        lost = [query.query_id for query in task.queries if not self._remains(query)]
-        gone = [image_id for image_id in task.gallery if image_id in self._missing]
-
-        def reduced(ids: Sequence[Sequence[str]] | None) -> list[tuple[str, ...]] | None:
-            return None if ids is None else [self._kept(ids[row]) for row in rows]
-
-        return replace(
-            task,
-            queries=queries,
-            gallery=self._kept(task.gallery),
-            exclude=reduced(task.exclude),
-            subsets=reduced(task.subsets),
-            missing_queries=(*task.missing_queries, *lost),
-            missing_images=(*task.missing_images, *gone),
-        )
+        return [task.drop_images(self._missing) for task in self._dataset.tasks()]
 
     @property
     def protocol(self) -> Mapping[str, str]:
-        tasks = self.tasks()
-        lost, gone = (
-            sum(len(getattr(task, f"missing_{name}")) for task in tasks)
-            for name in ("queries", "images")
+        # Counted in all tasks, as one that keeps no query cannot be made.
+        tasks = self._dataset.tasks()
+        dropped = [query for task in tasks for query in task.queries if not self._remains(query)]
+        queries = len(dropped) + sum(len(task.missing_queries) for task in tasks)
+        all_queries = sum(len(task.queries) + len(task.missing_queries) for task in tasks)
+        images = sum(len(self._missing.intersection(t.gallery)) for t in tasks)
+        images += sum(len(task.missing_images) for task in tasks)
+        gallery = sum(len(task.gallery) + len(task.missing_images) for task in tasks)
+        missing = (
+            f"{queries:,} of {all_queries:,} queries, {images:,} of {gallery:,} gallery images"
         )
-        queries = lost + sum(len(task.queries) for task in tasks)
-        gallery = gone + sum(len(task.gallery) for task in tasks)
-        before = protocol_of(self._dataset)
-        missing = f"{lost:,} of {queries:,} queries, {gone:,} of {gallery:,} gallery images"
-        return {**before, "missing": missing}
+        return {**protocol_of(self._dataset), "missing": missing}
 
     def __len__(self) -> int:
         return len(self.triplets())

@@ -1,29 +1,26 @@
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from fusecomp._core.checks import as_path, as_text, flag, ordered, require_choice, whole_number
-from fusecomp._core.files import read_list
-from fusecomp.datasets._alike import (
-    is_blank,
-    is_missing_word,
-    warn_of_blank_captions,
-    warn_of_missing_words,
-)
+from fusecomp.datasets._alike import is_blank, is_missing_word, warn_of_missing_words
 from fusecomp.datasets._captions import CAPTIONS, RANDOM, clean
+from fusecomp.datasets._entries import Entry, raise_first, unlisted, warn_of
 from fusecomp.datasets._fashioniq_files import (
     CATEGORIES,
     SPLITS,
     FashionIQImages,
-    parse_row,
+    annotation_files,
+    read_pairs,
     read_split,
 )
+from fusecomp.datasets._fashioniq_folder import inspect
+from fusecomp.datasets._verify import make_report
+from fusecomp.datasets._verify_report import VerifyReport
 from fusecomp.types import Task, Triplet
-
-__all__ = ["FashionIQ"]
 
 _GALLERIES = ("original", "val")
 
@@ -69,7 +66,7 @@ class FashionIQ:
 
     Example:
         >>> import tempfile
-        >>> from fusecomp._core.files import write_json
+        >>> from fusecomp._core.strict_json import write_json
         >>> root = Path(tempfile.mkdtemp())
         >>> write_json(root / "image_splits/split.dress.val.json", ["B1", "B2"])
         >>> pair = {"candidate": "B1", "target": "B2", "captions": ["is blue", "has no sleeves."]}
@@ -90,16 +87,9 @@ class FashionIQ:
     ) -> None:
         if captions is None:
             captions = RANDOM if split == "train" else "both"
-        if isinstance(categories, str):
-            categories = (categories,)
-        categories = ordered("categories", categories, "names")
-        split = require_choice("split", split, SPLITS)
-        categories = [require_choice("category", c, CATEGORIES) for c in categories]
-        if not categories or len(set(categories)) != len(categories):
-            raise ValueError(f"categories must be distinct, at least one; got {categories!r}")
+        self.split = require_choice("split", split, SPLITS)
+        self.categories = _checked_categories(categories)
         self.root = as_path("root", root)
-        self.split = split
-        self.categories = tuple(categories)
         self.captions = require_choice("captions", captions, CAPTIONS)
         self.gallery = require_choice("gallery", gallery, _GALLERIES)
         self.exclude_reference = flag("exclude_reference", exclude_reference)
@@ -107,49 +97,70 @@ class FashionIQ:
         self._galleries: dict[str, tuple[str, ...]] = {}
         # The queries that each row may give: all of them, or one drawn for "random".
         self._rows: dict[str, list[tuple[Triplet, ...]]] = {}
-        self._blank: list[str] = []
-        words = [word for category in self.categories for word in self._read(category)]
-        warn_of_missing_words(words)
-        warn_of_blank_captions(self._blank)
+        entries = [found for category in self.categories for found in self._read(category)]
+        warn_of_missing_words(
+            (f"{where}: a caption", caption)
+            for where, captions in entries
+            for caption in captions
+            if is_missing_word(caption)
+        )
+        warn_of(
+            [where for where, captions in entries if all(is_blank(clean(c)) for c in captions)],
+            ": nothing can be read in the captions but blanks, dots and commas; there are {} such "
+            "entries, whose queries say nothing: remove them",
+        )
 
-    def _read(self, category: str) -> list[tuple[str, str]]:
-        """Read the files of a category; returns the captions that are a word such as "nan"."""
-        split_path = self.root / "image_splits" / f"split.{category}.{self.split}.json"
-        caption_path = self.root / "captions" / f"cap.{category}.{self.split}.json"
+    def _read(self, category: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Read the files of a category; return the place of each entry and its captions."""
+        split_path, path = annotation_files(self.root, category, self.split)
         image_ids = read_split(split_path)
-        known = set(image_ids)
-        rows, words = [], []
-        for number, row in enumerate(read_list(caption_path)):
-            where = f"{caption_path}, entry {number}"
-            reference, target, pair = parse_row(row, where, has_target=self.split != "test")
-            for image_id in (reference, target):
-                if image_id is not None and image_id not in known:
-                    raise ValueError(f"{where}: image {image_id!r} is not in {split_path}")
-            if self.exclude_reference and target == reference:
-                raise ValueError(
-                    f"{where}: the target is the candidate, {target!r}, which exclude_reference "
-                    "leaves out of its ranking; remove the entry, or keep the references"
-                )
-            if all(is_blank(clean(caption)) for caption in pair):
-                self._blank.append(where)
-            words += [(f"{where}: a caption", text) for text in pair if is_missing_word(text)]
-            rows.append(
-                tuple(
-                    Triplet(query_id, reference, texts, target)
-                    for query_id, texts in self._queries(f"{category}/{number}", pair)
-                )
+        pairs = read_pairs(path, category, self.split)
+        missing = unlisted(pairs, image_ids)
+        raise_first(path, ((pair, f"image {i!r} is not in {split_path}") for pair, i in missing))
+        if self.exclude_reference:
+            problem = (
+                "the target is the candidate, {!r}, which exclude_reference leaves out of its "
+                "ranking; remove the entry, or keep the references"
             )
-        self._rows[category] = rows
+            same = (pair for pair in pairs if pair.target == pair.reference)
+            raise_first(path, ((pair, problem.format(pair.target)) for pair in same))
+        self._rows[category] = [tuple(self._queries(pair)) for pair in pairs]
         if self.gallery == "val":
-            image_ids = [image_id for (query, *_) in rows for image_id in query.image_ids]
+            image_ids = [image_id for pair in pairs for image_id in pair.image_ids]
         self._galleries[category] = tuple(dict.fromkeys(image_ids))
-        return words
+        return ((f"{path}, {pair.where}", pair.texts) for pair in pairs)
 
-    def _queries(self, name: str, pair: tuple[str, str]) -> Iterable[tuple[str, tuple[str, ...]]]:
-        forms = CAPTIONS[self.captions](*pair)
-        if self.captions == RANDOM or len(forms) == 1:
-            return ((name, texts) for texts in forms)
-        return ((f"{name}/{number}", texts) for number, texts in enumerate(forms))
+    def _queries(self, pair: Entry) -> Iterator[Triplet]:
+        forms = CAPTIONS[self.captions](*pair.texts)
+        numbered = self.captions != RANDOM and len(forms) > 1
+        for number, texts in enumerate(forms):
+            query_id = f"{pair.query_id}/{number}" if numbered else pair.query_id
+            yield Triplet(query_id, pair.reference, texts, pair.target)
+
+    @classmethod
+    def verify(
+        cls, root: str | Path, *, decode: bool = False, num_workers: int | None = None
+    ) -> VerifyReport:
+        """List all that is wrong with a folder; reading a split raises the first of it.
+
+        Annotations are counted and compared with the published ones; each image's header and end
+        are read, which finds files that are missing, empty, cut off, or no images at all; equal
+        images are found by size, last bytes and then content. Faults make the report not ``ok``;
+        notes are worth knowing, such as images that two splits share.
+
+        Args:
+            root: the folder.
+            decode: read every pixel too, which also finds damage inside of files; many times
+                slower.
+            num_workers: threads; None chooses by the number of cores.
+
+        Raises:
+            TypeError: if root is no path.
+            FileNotFoundError: if FashionIQ is not there.
+            ValueError: if an annotation file cannot be read, or on a wrong option.
+            ImportError: if Pillow is missing.
+        """
+        return make_report(as_path("root", root), inspect, decode, num_workers)
 
     @cached_property
     def image_ids(self) -> tuple[str, ...]:
@@ -174,7 +185,7 @@ class FashionIQ:
         }
 
     def path(self, image_id: str) -> Path:
-        """Where the image lies, or would lie.
+        """Return where the image lies, or would lie.
 
         Raises:
             ValueError: if the dataset does not know the image, two folders have different files
@@ -193,7 +204,7 @@ class FashionIQ:
         return FashionIQImages(self.root)
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
-        """The triplets in the order of the caption files; the texts of "random" by epoch.
+        """Return the triplets in the order of the caption files; the texts of "random" by epoch.
 
         Raises:
             ValueError: if epoch or seed is no whole number of at least 0.
@@ -214,24 +225,33 @@ class FashionIQ:
         return [row[draw] for row, draw in zip(rows, draws, strict=True)]
 
     def texts(self) -> list[str]:
-        """Every text that can occur, once."""
+        """Return every text that can occur, once."""
         rows = (row for category in self.categories for row in self._rows[category])
         return list(dict.fromkeys(text for row in rows for t in row for text in t.texts))
 
     def tasks(self) -> list[Task]:
-        """One task a category: R@10 and R@50 over its gallery."""
+        """Return one task a category: R@10 and R@50 over its gallery."""
         return [self._task(category) for category in self.categories]
 
     def _task(self, category: str) -> Task:
         queries = self._drawn(category, epoch=0, seed=0)
         exclude = [(query.reference_id,) for query in queries] if self.exclude_reference else None
-        return Task(category, queries, self._galleries[category], exclude)
+        return Task(
+            name=category, queries=queries, gallery=self._galleries[category], exclude=exclude
+        )
 
     def __len__(self) -> int:
-        per_row = (
-            1 if self.captions == RANDOM else len(row) for r in self._rows.values() for row in r
-        )
-        return sum(per_row)
+        rows = (row for rows in self._rows.values() for row in rows)
+        return sum(1 if self.captions == RANDOM else len(row) for row in rows)
 
     def __repr__(self) -> str:
         return f"FashionIQ({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"
+
+
+def _checked_categories(categories: Sequence[str]) -> tuple[str, ...]:
+    given = [categories] if isinstance(categories, str) else categories
+    listed = ordered("categories", given, "names")
+    chosen = tuple(require_choice("category", category, CATEGORIES) for category in listed)
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise ValueError(f"categories must be distinct, at least one; got {list(chosen)!r}")
+    return chosen

@@ -1,15 +1,13 @@
 """The files of FashionIQ: what must stand in them, and where the images lie."""
 
 import filecmp
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from fusecomp._core.files import read_list
+from fusecomp._core.strict_json import read_list
 from fusecomp.datasets._alike import require_text
+from fusecomp.datasets._entries import Entry
 from fusecomp.datasets._names import NamedFiles, require_below, told_apart
-
-__all__ = ["CATEGORIES", "SPLITS", "FashionIQImages", "parse_row", "read_split"]
 
 SPLITS = ("train", "val", "test")
 CATEGORIES = ("dress", "shirt", "toptee")
@@ -30,24 +28,33 @@ class FashionIQImages:
 
     def __init__(self, root: Path) -> None:
         self.folder = root / "images"
-        places = [_names(self.folder, place) for place in (".", *CATEGORIES)]
-        # All that lies there, as paths below ``images``.
-        self.names = [name for names in places for name in names]
+        places = (".", *CATEGORIES)
+        files = [_parts(path) for place in places for path in _entries(self.folder, place)]
+        # The name without suffix of all that lies there, by its path below ``images``.
+        self.stems = {name: stem for name, stem, _ in files}
+        # Of each image, in order of preference.
         self._files, self._unread = (
-            NamedFiles(pair for names in places for pair in _preferred(names, suffixes))
+            NamedFiles(
+                (stem, name)
+                for preferred in suffixes
+                for name, stem, suffix in files
+                if suffix == preferred
+            )
             for suffixes in (_SUFFIXES, _OTHER_SUFFIXES)
         )
         self._chosen: dict[str, Path] = {}
 
     def find(self, image_id: str) -> list[str]:
-        """The files of an image below ``images``, at most one of each folder."""
-        return self._files.find(image_id)
+        """Return the files of an image below ``images``, at most one of each folder."""
+        best: dict[str, str] = {}
+        for name in self._files.find(image_id):
+            best.setdefault(name.rpartition("/")[0], name)
+        return [best[folder] for folder in sorted(best)]
 
     def path(self, image_id: str) -> Path:
-        """Where the image lies, or would lie.
+        """Return where the image lies, or would lie.
 
-        Raises:
-            ValueError: if it has files that differ, or one of a suffix that is not read alone.
+        ValueError on files that differ, or where its only file has a suffix that is not read.
         """
         if image_id not in self._chosen:
             self._chosen[image_id] = self._choose(image_id)
@@ -69,37 +76,28 @@ class FashionIQImages:
         return first
 
 
-def _names(folder: Path, place: str) -> list[str]:
-    below = PurePosixPath(place)
-    if not (folder / place).is_dir():
-        return []
-    names = (path.name for path in (folder / place).iterdir())
-    return sorted(
-        (below / name).as_posix()
-        for name in names
-        if not name.startswith(".") and name not in CATEGORIES
+def _entries(folder: Path, place: str) -> Iterator[PurePosixPath]:
+    if (folder / place).is_dir():
+        for name in sorted(path.name for path in (folder / place).iterdir()):
+            if not name.startswith(".") and name not in CATEGORIES:
+                yield PurePosixPath(place) / name
+
+
+def _parts(path: PurePosixPath) -> tuple[str, str, str]:
+    """Return the path as a string, its name without suffix, and the suffix."""
+    return str(path), path.stem, path.suffix.lower()
+
+
+def annotation_files(root: Path, category: str, split: str) -> tuple[Path, Path]:
+    """Return the split file and the caption file."""
+    return (
+        root / "image_splits" / f"split.{category}.{split}.json",
+        root / "captions" / f"cap.{category}.{split}.json",
     )
 
 
-def _preferred(names: Iterable[str], suffixes: Sequence[str]) -> Iterable[tuple[str, str]]:
-    """The images of one folder and their files of these suffixes."""
-    found: dict[str, str] = {}
-    # In turn of preference, the last one wins.
-    for suffix in reversed(suffixes):
-        for name in names:
-            if name.lower().endswith(suffix):
-                found[name[: -len(suffix)].rpartition("/")[2]] = name
-    return found.items()
-
-
 def read_split(path: Path) -> list[str]:
-    """The image ids of a split file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it holds anything else, or a name that leads out of the folder of the
-            images; the message names the entry.
-    """
+    """Return the image ids of a split file; ValueError names an entry that is none."""
     ids = read_list(path)
     for number, image_id in enumerate(ids):
         if not isinstance(image_id, str) or not image_id:
@@ -108,12 +106,20 @@ def read_split(path: Path) -> list[str]:
     return ids
 
 
-def parse_row(row: Any, where: str, has_target: bool) -> tuple[str, str | None, tuple[str, str]]:
-    """Candidate, target and both captions of an entry of a caption file.
+def read_pairs(path: Path, category: str, split: str) -> list[Entry]:
+    """Return the entries of a caption file; their texts are the two captions.
 
-    Raises:
-        ValueError: if a field is missing or of another type; the message begins with ``where``.
+    Targets may be absent in test.
     """
+    has_target = split != "test"
+    return [
+        _pair(row, path, f"{category}/{number}", f"entry {number}", has_target)
+        for number, row in enumerate(read_list(path))
+    ]
+
+
+def _pair(row: object, path: Path, query_id: str, place: str, has_target: bool) -> Entry:
+    where = f"{path}, {place}"
     if not isinstance(row, dict):
         raise ValueError(f"{where}: expected an object, got {row!r}")
     for field in ("candidate", "captions", *(("target",) if has_target else ())):
@@ -131,4 +137,4 @@ def parse_row(row: Any, where: str, has_target: bool) -> tuple[str, str | None, 
     reference, target = row["candidate"], row.get("target")
     if not isinstance(reference, str) or not isinstance(target, str if has_target else str | None):
         raise ValueError(f"{where}: candidate and target must be image ids, got {row!r}")
-    return reference, target, (captions[0], captions[1])
+    return Entry(place, query_id, reference, tuple(captions), target)

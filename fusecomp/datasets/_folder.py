@@ -1,14 +1,12 @@
 """The images of a folder by their paths below it; opens none."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from fusecomp.datasets._names import NamedFiles
-
-__all__ = ["IMAGE_SUFFIXES", "ImageFolder"]
+from fusecomp.datasets._names import NamedFiles, look_the_same, told_apart
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
@@ -35,14 +33,49 @@ class ImageFolder:
         self._files = _PathsAndStems(self.names)
 
     def named(self, image_id: str) -> Sequence[str]:
-        """The files that an id may mean: its own path, or else all that differ in the suffix.
+        """Return the files that an id may mean: its own path, or all that differ in the suffix.
 
         Its Unicode form does not matter, unless two files differ in nothing else.
         """
         return self._files.find(image_id)
 
+    def files(self, places: Mapping[str, str]) -> dict[str, str]:
+        """Return the file of each image id.
+
+        Args:
+            places: by id, where it is named; an error begins with it.
+
+        Raises:
+            FileNotFoundError: if ids have no file; it counts them and names the first.
+            ValueError: if an id may be two files, or a file has two ids.
+        """
+        missing = [image_id for image_id in places if not self.named(image_id)]
+        if missing:
+            first = missing[0]
+            why = self.why_not_read(first)
+            raise FileNotFoundError(
+                f"{places[first]}: no image {first!r} in {self.root}{f' ({why})' if why else ''}; "
+                f"{len(missing)} of the {len(places)} images that are named have none. An id is a "
+                f"path below that folder, with or without suffix, such as {self.names[0]!r}"
+            )
+        for image_id, problem, way_out in self.spelling_problems(places):
+            raise ValueError(f"{places[image_id]}: {image_id!r}: {problem}; {way_out}")
+        return {image_id: self.named(image_id)[0] for image_id in places}
+
+    def spelling_problems(self, image_ids: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+        """Yield each id that is not the only one of one file, what is wrong, and the way out."""
+        first: dict[str, str] = {}
+        for image_id in image_ids:
+            names = self.named(image_id)
+            if len(names) > 1:
+                way_out = "rename one" if look_the_same(names) else "write the suffix too"
+                yield image_id, f"may be {' or '.join(told_apart(names))}", way_out
+            elif names and first.setdefault(names[0], image_id) != image_id:
+                _, other = told_apart([image_id, first[names[0]]])
+                yield image_id, f"the same image as {other}", "write it in one way"
+
     def why_not_read(self, image_id: str) -> str:
-        """A sentence on the file that an id without an image may mean, "" where there is none."""
+        """Return a sentence on the file that an id without an image may mean; "" without one."""
         for name in self._passed_over.find(image_id):
             if _is_hidden(name):
                 return (

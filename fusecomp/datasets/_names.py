@@ -4,8 +4,6 @@ import os
 from collections.abc import Iterable, Sequence
 from unicodedata import normalize
 
-__all__ = ["NamedFiles", "look_the_same", "require_below", "told_apart"]
-
 
 def require_below(where: str, field: str, name: str) -> None:
     """Raise ValueError unless a name, read as a path, stays below the folder that it belongs to.
@@ -47,17 +45,17 @@ class NamedFiles:
             self._files.setdefault(normalize("NFC", name), []).append((name, file))
 
     def find(self, name: str) -> list[str]:
-        """The files of a name."""
+        """Return the files of a name."""
         found = self._files.get(normalize("NFC", name), [])
-        return [file for own, file in found if own == name] or [file for _, file in found]
+        return [file for other, file in found if other == name] or [file for _, file in found]
 
 
 def look_the_same(names: Sequence[str]) -> bool:
-    """Whether two of the names differ in their Unicode form alone."""
+    """Return whether two of the names differ in their Unicode form alone."""
     return len({normalize("NFC", name) for name in names}) < len(names)
 
 
 def told_apart(names: Sequence[str]) -> list[str]:
-    """The names for an error; escaped where two of them look the same."""
+    """Return the names for an error; escaped where two of them look the same."""
     written = ascii if look_the_same(names) else repr
     return [written(name)[1:-1] for name in names]

@@ -1,29 +1,29 @@
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from fusecomp._core.checks import as_path, as_text, flag, ordered, require_choice, shown
+from fusecomp._core.checks import as_path, as_text, flag, require_choice, shown, strings
 from fusecomp.datasets._alike import warn_of_missing_words
-from fusecomp.datasets._fixed import FixedTriplets
+from fusecomp.datasets._entries import Entry, raise_first, warn_of
 from fusecomp.datasets._folder import ImageFolder
-from fusecomp.datasets._names import look_the_same, told_apart
-from fusecomp.datasets._table_file import (
-    TableRow,
+from fusecomp.datasets._table_file import Groups, read_table
+from fusecomp.datasets._table_rows import (
+    inspect,
     missing_words,
-    read_table,
     row_problems,
+    rows_of_split,
     split_problems,
     without_split,
 )
-from fusecomp.types import Task, Triplet, are_ks
-
-__all__ = ["TripletTable"]
+from fusecomp.datasets._triplets import Triplets
+from fusecomp.datasets._verify import make_report
+from fusecomp.datasets._verify_report import VerifyReport
 
 _GALLERIES = ("all", "split")
 
 
-class TripletTable(FixedTriplets):
+class TripletTable(Triplets):
     """One's own triplets, from a CSV or JSONL file and a folder of images; opens no image.
 
     A CSV file is UTF-8, separated by commas, with a header; a JSONL file holds one object a line.
@@ -33,7 +33,8 @@ class TripletTable(FixedTriplets):
     - ``text``: what is different; in JSONL also a list, whose features are averaged;
     - ``target``: the wanted image; may be empty or absent where it is not known;
     - ``group`` (optional): the images among which the query is also ranked, without its
-      reference: ids between blanks, in JSONL a list. Every row has one, or none has;
+      reference: ids between blanks, in JSONL a list; or, with ``groups``, the name of one of
+      them. Every row has one, or none has;
     - ``split`` (optional): such as train or val;
     - ``query_id`` (optional): by default the number of the row in the file, from 0.
 
@@ -51,6 +52,8 @@ class TripletTable(FixedTriplets):
             rows name (easier, and another number for each split).
         exclude_reference: leave each query's reference out of its ranking, as nobody asks for
             the image that they hold.
+        groups: the image ids of each group, by its name, where rows name their group instead of
+            listing it.
 
     Raises:
         TypeError: if path or images is no path, or split no string.
@@ -83,63 +86,98 @@ class TripletTable(FixedTriplets):
         ks: Sequence[int] = (1, 5, 10, 50),
         gallery: str = "all",
         exclude_reference: bool = True,
+        groups: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.table = as_path("path", path)
         self.split = None if split is None else as_text("split", split)
-        self.ks = _as_ks(ks)
         self.gallery = require_choice("gallery", gallery, _GALLERIES)
-        self.exclude_reference = flag("exclude_reference", exclude_reference)
-        folder = as_path("images", images)
-        rows = read_table(self.table)
+        exclude_reference = flag("exclude_reference", exclude_reference)
+        image_folder = as_path("images", images)
+        rows = read_table(self.table, _checked_groups(groups))
         kept = rows_of_split(self.table, rows, split)
         alike = (found for found in split_problems(rows) if split is not None)
-        for row, problem in chain(alike, row_problems(kept)):
-            raise ValueError(f"{self.table}, line {row.line}: {problem}")
+        raise_first(self.table, chain(alike, row_problems(kept)))
         if split is not None:
-            _warn_of_rows_without_split(self.table, rows)
+            warn_of(
+                [f"{self.table}, {row.where}" for row in without_split(rows)],
+                ": the row names no split, though others do; {} of the "
+                f"{len(rows):,} rows are in no split for that: name one in each",
+            )
         words = missing_words(rows)
-        warn_of_missing_words(
-            (f"{self.table}, line {row.line}: {name}", word) for row, name, word in words
+        warn_of_missing_words((f"{self.table}, {row.where}: {name}", w) for row, name, w in words)
+        folder = ImageFolder(image_folder)
+        files = self._files(kept, rows, folder)
+        super().__init__(
+            [row.triplet() for row in kept],
+            {image_id: folder.root / name for image_id, name in files.items()},
+            ks=ks,
+            gallery=list(files),
+            exclude_reference=exclude_reference,
+            name=self.table.name,
         )
-        self._folder = ImageFolder(folder)
-        triplets = [
-            Triplet(row.query_id, row.reference, row.texts, row.target, row.group) for row in kept
-        ]
-        super().__init__(triplets, self._find(kept, rows), self._folder.root)
 
-    def _find(self, kept: list[TableRow], rows: list[TableRow]) -> dict[str, str]:
-        """The files of the gallery by image id."""
-        spelled = self._spelled(kept)
+    def _files(
+        self, kept: Iterable[Entry], rows: Iterable[Entry], folder: ImageFolder
+    ) -> dict[str, str]:
+        """Return the file of each image of the gallery."""
+        places: dict[str, str] = {}
+        for row in kept:
+            for image_id in row.image_ids:
+                places.setdefault(image_id, f"{self.table}, {row.where}")
+        files = folder.files(places)
         if self.gallery == "split":
-            return {image_id: name for name, image_id in spelled.items()}
+            return files
+        spelled = {name: image_id for image_id, name in files.items()}
         # The ids of an image must not depend on the split; what is wrong with the rows of
         # another one does not matter here.
         for image_id in (i for row in rows for i in row.image_ids):
-            names = self._folder.named(image_id)
+            names = folder.named(image_id)
             if len(names) == 1:
                 spelled.setdefault(names[0], image_id)
-        return dict(sorted((spelled.get(name, name), name) for name in self._folder.names))
+        return dict(sorted((spelled.get(name, name), name) for name in folder.names))
 
-    def _spelled(self, rows: list[TableRow]) -> dict[str, str]:
-        """How the rows spell the files that they name."""
-        require_images(self.table, rows, self._folder)
-        spelled: dict[str, str] = {}
-        for row in rows:
-            for image_id in row.image_ids:
-                where = f"{self.table}, line {row.line}"
-                names = self._folder.named(image_id)
-                if len(names) > 1:
-                    may_be = " or ".join(f"'{name}'" for name in told_apart(names))
-                    way_out = "rename one" if look_the_same(names) else "write the suffix too"
-                    raise ValueError(f"{where}: {image_id!r} may be {may_be}; {way_out}")
-                first = spelled.setdefault(names[0], image_id)
-                if first != image_id:
-                    own, other = told_apart([image_id, first])
-                    raise ValueError(
-                        f"{where}: '{own}' and, above, '{other}' are the same image; "
-                        "write it in one way"
-                    )
-        return spelled
+    @classmethod
+    def verify(
+        cls,
+        path: str | Path,
+        images: str | Path,
+        split: str | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
+        *,
+        decode: bool = False,
+        num_workers: int | None = None,
+    ) -> VerifyReport:
+        """List all that is wrong with a table and its folder; reading it raises the first of it.
+
+        Args:
+            path: the .csv or .jsonl file.
+            images: the folder of the images.
+            split: check the rows of this split only; None checks all.
+            groups: as above.
+            decode: read every pixel too, as ``FashionIQ.verify``.
+            num_workers: threads; None chooses by the number of cores.
+
+        Raises:
+            TypeError: if path or images is no path, or split no string.
+            FileNotFoundError: if there is no such file or folder.
+            ValueError: if the table cannot be read, or on a wrong option.
+            ImportError: if Pillow is missing.
+
+        Example:
+            >>> import tempfile
+            >>> from PIL import Image
+            >>> folder = Path(tempfile.mkdtemp())
+            >>> Image.new("RGB", (8, 8)).save(folder / "red.png")
+            >>> _ = (folder / "blue.png").write_bytes(b"")
+            >>> _ = (folder / "mine.csv").write_text("reference,text,target\\nred,is blue,blue\\n")
+            >>> report = TripletTable.verify(folder / "mine.csv", images=folder)
+            >>> report.ok, report.findings[0].kind, report.findings[0].names
+            (False, 'empty', ('blue.png',))
+        """
+        folder = as_path("images", images)
+        split = None if split is None else as_text("split", split)
+        read = partial(inspect, images=folder, split=split, groups=_checked_groups(groups))
+        return make_report(as_path("path", path), read, decode, num_workers)
 
     @property
     def protocol(self) -> Mapping[str, str]:
@@ -151,67 +189,14 @@ class TripletTable(FixedTriplets):
             "reference": "excluded" if self.exclude_reference else "kept",
         }
 
-    def tasks(self) -> list[Task]:
-        """One task without a name."""
-        queries = self._triplets
-        exclude = [(query.reference_id,) for query in queries] if self.exclude_reference else None
-        return [Task("", queries, self.image_ids, exclude, self._subsets(), self.ks)]
-
-    def _subsets(self) -> list[tuple[str, ...]] | None:
-        groups = [(query.reference_id, query.group) for query in self._triplets if query.group]
-        # Every row has a group, or none has.
-        return [tuple(i for i in group if i != own) for own, group in groups] or None
-
     def __repr__(self) -> str:
         split = "" if self.split is None else f", split={self.split!r}"
         return f"TripletTable({str(self.table)!r}{split}, {len(self)} triplets)"
 
 
-def _as_ks(ks: Sequence[int]) -> tuple[int, ...]:
-    given = ordered("ks", ks, "whole numbers")
-    if not are_ks(given):
-        raise ValueError(
-            f"ks must be whole numbers above 0, at least one; got {shown(tuple(given))}, "
-            "expected such as (1, 5, 10)"
-        )
-    return tuple(int(k) for k in given)
-
-
-def rows_of_split(path: Path, rows: Iterable[TableRow], split: str | None) -> list[TableRow]:
-    """The rows of a split, all for None; raises ValueError that lists the splits there are."""
-    rows = list(rows)
-    kept = [row for row in rows if split is None or row.split == split]
-    if kept:
-        return kept
-    there = dict.fromkeys(row.split for row in rows if row.split is not None)
-    if not there:
-        raise ValueError(f"{path} has no column 'split', so there is no split {split!r} in it")
-    raise ValueError(f"unknown split {split!r}; {path} has {', '.join(map(repr, there))}")
-
-
-def _warn_of_rows_without_split(path: Path, rows: Sequence[TableRow]) -> None:
-    lost = without_split(rows)
-    if lost:
-        warnings.warn(
-            f"{path}, line {lost[0].line}: the row names no split, though others do; {len(lost):,} "
-            f"of the {len(rows):,} rows are in no split for that: name one in each",
-            stacklevel=3,
-        )
-
-
-def require_images(path: Path, rows: Iterable[TableRow], folder: ImageFolder) -> None:
-    """Raise FileNotFoundError that counts the images without a file and names the first."""
-    lines: dict[str, int] = {}
-    for row in rows:
-        for image_id in row.image_ids:
-            lines.setdefault(image_id, row.line)
-    missing = [image_id for image_id in lines if not folder.named(image_id)]
-    if missing:
-        first = missing[0]
-        why = folder.why_not_read(first)
-        raise FileNotFoundError(
-            f"{path}, line {lines[first]}: no image {first!r} in {folder.root}"
-            f"{f' ({why})' if why else ''}; {len(missing)} of the {len(lines)} images in the table "
-            "have none. An id is a path below that folder, with or without suffix, such as "
-            f"{folder.names[0]!r}"
-        )
+def _checked_groups(groups: object) -> Groups | None:
+    if groups is None:
+        return None
+    if not isinstance(groups, Mapping):
+        raise ValueError(f"groups must map names to lists of image ids, got {shown(groups)}")
+    return {name: strings(f"groups[{name!r}]", ids) for name, ids in groups.items()}

@@ -4,30 +4,19 @@ import csv
 import io
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from fusecomp._core.files import open_regular, parse_json
-from fusecomp.datasets._alike import (
-    folded,
-    is_blank,
-    is_missing_word,
-    require_no_list,
-    require_text,
-)
-from fusecomp.datasets._names import require_below, told_apart
+from fusecomp._core.checks import shown
+from fusecomp._core.files import open_regular
+from fusecomp._core.strict_json import parse_json
+from fusecomp.datasets._alike import folded, require_no_list, require_text
+from fusecomp.datasets._entries import Entry
+from fusecomp.datasets._names import require_below
 
-__all__ = [
-    "TableRow",
-    "missing_words",
-    "read_table",
-    "row_problems",
-    "split_problems",
-    "without_split",
-]
+# The images of each group, by its name.
+Groups = Mapping[str, Sequence[str]]
 
 _NEEDED = ("reference", "text")
 _OPTIONAL = ("target", "group", "split", "query_id")
@@ -56,57 +45,59 @@ _TOO_LONG = (
     "write the table as JSONL"
 )
 
-_Fields = Mapping[str, Any]
+_Fields = dict[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class TableRow:
-    """One row as it stands in the file, its types checked and nothing more."""
-
-    line: int
-    query_id: str
-    reference: str
-    texts: tuple[str, ...]
-    target: str | None
-    group: tuple[str, ...] | None
-    split: str | None
-
-    @property
-    def image_ids(self) -> tuple[str, ...]:
-        """The images that the row names."""
-        target = () if self.target is None else (self.target,)
-        return (self.reference, *target, *(self.group or ()))
-
-    def cells(self) -> Iterator[tuple[str, str]]:
-        """Each value with its column."""
-        columns: Mapping[str, Iterable[str | None]] = {
-            "reference": (self.reference,),
-            "text": self.texts,
-            "target": (self.target,),
-            "group": self.group or (),
-            "split": (self.split,),
-            "query_id": (self.query_id,),
-        }
-        for name, values in columns.items():
-            yield from ((name, value) for value in values if value is not None)
+def cells(row: Entry) -> Iterator[tuple[str, str]]:
+    """Yield each value with its column."""
+    columns: Mapping[str, Iterable[str | None]] = {
+        "reference": (row.reference,),
+        "text": row.texts,
+        "target": (row.target,),
+        "group": row.group or (),
+        "split": (row.split,),
+        "query_id": (row.query_id,),
+    }
+    for name, values in columns.items():
+        yield from ((name, value) for value in values if value is not None)
 
 
-def read_table(path: Path) -> list[TableRow]:
-    """The rows of a .csv or .jsonl file.
+def read_table(path: Path, groups: Groups | None = None) -> list[Entry]:
+    """Return the rows of a .csv or .jsonl file; an error names the line.
+
+    Args:
+        path: the file.
+        groups: the groups that the rows name; without them each row lists its own.
 
     Raises:
         FileNotFoundError: if there is none.
         OSError: if it is no regular file, such as a pipe.
         ValueError: if it is of another kind, holds no row, or a line is not as it must be.
     """
+    suffix = path.suffix.lower()
     readers = {".csv": _csv_rows, ".jsonl": _json_rows}
-    if path.suffix.lower() not in readers:
+    if suffix not in readers:
         raise ValueError(f"{path} must be a .csv or a .jsonl file, got {path.suffix!r}")
-    parsed = readers[path.suffix.lower()](path, _read_text(path))
-    rows = [_row(path, line, number, fields) for number, (line, fields) in enumerate(parsed)]
+    rows: list[Entry] = []
+    for line, fields in readers[suffix](path, _read_text(path)):
+        where = f"{path}, line {line}"
+        group = fields.get("group")
+        if group is not None and groups is not None:
+            fields["group"] = _members(where, group, groups)
+        elif isinstance(group, str) and suffix == ".csv":
+            require_no_list(where, "group", group, _LISTS)
+            fields["group"] = group.split()
+        rows.append(_row(path, line, len(rows), fields))
     if not rows:
         raise ValueError(f"{path} holds no rows; each is one query: {', '.join(_COLUMNS[:3])}")
     return rows
+
+
+def _members(where: str, name: object, groups: Groups) -> list[str]:
+    name = _string(where, "group", name)
+    if name not in groups:
+        raise ValueError(f"{where}: unknown group {name!r}; groups has {shown(list(groups))}")
+    return list(groups[name])
 
 
 def _read_text(path: Path) -> str:
@@ -142,7 +133,11 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, _Fields]]:
         for cells in reader:
             if header is None and cells:
                 header = cells
-                _check_header(path, line, header)
+                where = f"{path}, line {line}"
+                _check_columns(where, header)
+                for name in _COLUMNS:
+                    if header.count(name) > 1:
+                        raise ValueError(f"{where}: the column {name!r} stands twice; remove one")
             elif header is not None and cells:
                 yield line, _csv_fields(path, line, header, cells)
             line = reader.line_num + 1
@@ -151,18 +146,14 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, _Fields]]:
         raise ValueError(f"{path}, line {line}: not CSV ({error}); {way_out}") from error
 
 
-def _check_header(path: Path, line: int, header: list[str]) -> None:
-    where = f"{path}, line {line}"
-    _check_spelling(where, header)
-    twice = [name for name in _COLUMNS if header.count(name) > 1]
-    if twice:
-        raise ValueError(f"{where}: the column {twice[0]!r} stands twice; remove one")
-    missing = [name for name in _NEEDED if name not in header]
+def _check_columns(where: str, names: Collection[str]) -> None:
+    _check_spelling(where, names)
+    missing = [name for name in _NEEDED if name not in names]
     if missing:
         raise ValueError(
-            f"{where}: no column {' and '.join(map(repr, missing))}; the header has "
-            f"{', '.join(map(repr, header))}, separated by commas; needed are "
-            f"{', '.join(_NEEDED)} and, where they are known, {', '.join(_OPTIONAL)}"
+            f"{where}: no {' and '.join(map(repr, missing))}; there are "
+            f"{', '.join(map(repr, names))}; needed are {', '.join(_NEEDED)} and, where they are "
+            f"known, {', '.join(_OPTIONAL)}; a CSV file separates them by commas"
         )
 
 
@@ -201,13 +192,8 @@ def _csv_fields(path: Path, line: int, header: list[str], cells: list[str]) -> _
             f"{path}, line {line}: {len(cells)} cells under {len(header)} columns; "
             "put texts that hold commas between quotes"
         )
-    fields: dict[str, Any] = dict(zip(header, cells, strict=True))
-    for name in _OPTIONAL:
-        fields[name] = fields.get(name) or None
-    if fields["group"] is not None:
-        require_no_list(f"{path}, line {line}", "group", fields["group"], _LISTS)
-        fields["group"] = fields["group"].split()
-    return fields
+    fields: _Fields = dict(zip(header, cells, strict=True))
+    return fields | {name: fields.get(name) or None for name in _OPTIONAL}
 
 
 def _json_rows(path: Path, text: str) -> Iterator[tuple[int, _Fields]]:
@@ -224,33 +210,24 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, _Fields]]:
             ) from error
         if not isinstance(fields, dict):
             raise ValueError(f"{where}: expected an object, got {fields!r:.80}")
-        _check_spelling(where, fields)
-        for name in _NEEDED:
-            if name not in fields:
-                raise ValueError(
-                    f"{where}: the field {name!r} is missing; there are "
-                    f"{', '.join(map(repr, fields))}; needed are {', '.join(_NEEDED)} and, where "
-                    f"they are known, {', '.join(_OPTIONAL)}"
-                )
+        _check_columns(where, fields)
         yield line, fields
 
 
-def _row(path: Path, line: int, number: int, fields: _Fields) -> TableRow:
+def _row(path: Path, line: int, number: int, fields: _Fields) -> Entry:
     where = f"{path}, line {line}"
-    text = fields["text"]
-    texts = (text,) if isinstance(text, str) else _strings(where, "text", text)
-    group = fields.get("group")
+    text, group = fields["text"], fields.get("group")
     query_id = _optional(where, "query_id", fields)
-    row = TableRow(
-        line=line,
+    row = Entry(
+        where=f"line {line}",
         query_id=str(number) if query_id is None else query_id,
         reference=_string(where, "reference", fields["reference"]),
-        texts=texts,
+        texts=(text,) if isinstance(text, str) else _strings(where, "text", text),
         target=_optional(where, "target", fields),
         group=None if group is None else _strings(where, "group", group),
         split=_optional(where, "split", fields),
     )
-    for name, value in row.cells():
+    for name, value in cells(row):
         check = require_text if name == "text" else require_no_list
         check(where, name, value, _LISTS)
         if name in _IMAGES:
@@ -258,7 +235,7 @@ def _row(path: Path, line: int, number: int, fields: _Fields) -> TableRow:
     return row
 
 
-def _string(where: str, name: str, value: Any) -> str:
+def _string(where: str, name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{where}: {name} must be a string that is not empty, got {value!r:.80}")
     return value
@@ -269,73 +246,10 @@ def _optional(where: str, name: str, fields: _Fields) -> str | None:
     return None if value is None else _string(where, name, value)
 
 
-def _strings(where: str, name: str, value: Any) -> tuple[str, ...]:
+def _strings(where: str, name: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
         raise ValueError(
             f"{where}: {name} must be a list of strings, at least one"
             f"{', or a string' if name == 'text' else ''}; got {value!r:.80}"
         )
     return tuple(value)
-
-
-def split_problems(rows: Iterable[TableRow]) -> Iterator[tuple[TableRow, str]]:
-    """Names of splits that look like another one: the first row of each, with a sentence."""
-    known: set[str] = set()
-    first: dict[str, TableRow] = {}
-    for row in rows:
-        if row.split is None or row.split in known:
-            continue
-        known.add(row.split)
-        alike = first.setdefault(folded(row.split), row)
-        if alike is not row:
-            own, other = told_apart([row.split, alike.split or ""])
-            yield (
-                row,
-                f"split '{own}' looks like '{other}' of line {alike.line}; write it in one way",
-            )
-
-
-def without_split(rows: Sequence[TableRow]) -> list[TableRow]:
-    """The rows that name no split, where other rows name one."""
-    found = [row for row in rows if row.split is None]
-    return found if len(found) < len(rows) else []
-
-
-def missing_words(rows: Iterable[TableRow]) -> list[tuple[TableRow, str, str]]:
-    """The values that are a word such as "nan": row, column and word."""
-    return [
-        (row, name, value) for row in rows for name, value in row.cells() if is_missing_word(value)
-    ]
-
-
-def row_problems(rows: Iterable[TableRow]) -> Iterator[tuple[TableRow, str]]:
-    """What is wrong with rows that are well formed: each row with a sentence that says it."""
-    rows = list(rows)
-    grouped = any(row.group is not None for row in rows)
-    queries: dict[str, int] = {}
-    seen: dict[tuple[str, tuple[str, ...], str | None], int] = {}
-    for row in rows:
-        if any(map(is_blank, row.texts)):
-            yield row, "the text is blank; say what is different, or remove the row"
-        if row.target == row.reference:
-            yield row, f"the target is the reference, {row.target!r}; a query asks for another one"
-        first = queries.setdefault(row.query_id, row.line)
-        if first != row.line:
-            yield row, f"the query_id {row.query_id!r} stands on line {first} already"
-        first = seen.setdefault((row.reference, row.texts, row.target), row.line)
-        if first != row.line:
-            yield row, f"reference, text and target are those of line {first}; remove one"
-        if grouped:
-            yield from ((row, sentence) for sentence in _group_problems(row))
-
-
-def _group_problems(row: TableRow) -> Iterator[str]:
-    if row.group is None:
-        yield "the group is missing, though other rows have one; give every row a group, or none"
-        return
-    if len(set(row.group)) != len(row.group):
-        yield f"the group names an image twice: {' '.join(row.group)}"
-    if row.target is not None and row.target not in row.group:
-        yield f"the target {row.target!r} is not in its group: {' '.join(row.group)}"
-    elif set(row.group) <= {row.reference}:
-        yield "the group holds the reference alone; it must name the images to choose from"

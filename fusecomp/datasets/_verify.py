@@ -1,104 +1,71 @@
+"""From what a reader finds in its annotations to a report on the images too."""
+
 import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from fusecomp._core.checks import as_path, as_text, flag, require_choice, whole_number
-from fusecomp.datasets._verify_report import VerifyReport
-
-if TYPE_CHECKING:
-    from fusecomp.datasets._verify_annotations import Annotations
-
-__all__ = ["verify"]
-
-_DATASETS = ("fashioniq", "cirr", "table")
+from fusecomp._core.checks import flag, whole_number
+from fusecomp.datasets._entries import Entry, unlisted
+from fusecomp.datasets._verify_images import check_images
+from fusecomp.datasets._verify_report import Count, Finding, VerifyReport, listed
 
 
-def verify(
-    dataset: str,
-    root: str | Path,
-    *,
-    images: str | Path | None = None,
-    split: str | None = None,
-    decode: bool = False,
-    num_workers: int | None = None,
-) -> VerifyReport:
-    """Check the files of a dataset before hours of training depend on them.
-
-    Annotations are counted and compared with the published ones; each image's header and end
-    are read, which finds files that are missing, empty, cut off, or no images at all; equal
-    images are found by size, last bytes and then content. Faults make the report not ``ok``;
-    notes are worth knowing, such as images that two splits share.
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """The content of a dataset, before an image is opened.
 
     Args:
-        dataset: ``"fashioniq"`` (in CLIP4Cir's layout: captions, image_splits, images),
-            ``"cirr"`` (what ``CIRR`` reads; or the annotations alone) or ``"table"`` (what
-            ``TripletTable`` reads).
-        root: the folder of the dataset; for a table, the .csv or .jsonl file.
-        images: for a table, the folder of its images.
-        split: for a table, the split whose rows are checked; None checks all.
-        decode: read every pixel too, which also finds damage inside of files; many times slower.
-        num_workers: threads; None chooses by the number of cores.
-
-    Returns:
-        A ``VerifyReport``: prints as a table, ``ok`` says whether there is no fault,
-        ``findings`` holds every name, ``to_dict()`` is for JSON.
-
-    Raises:
-        TypeError: if root or images is no path, or split no string.
-        FileNotFoundError: if the dataset is not there.
-        ValueError: on an unknown dataset or option, or an annotation file that cannot be read.
-        ImportError: if Pillow is missing.
-
-    Example:
-        >>> import tempfile
-        >>> from PIL import Image
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> Image.new("RGB", (8, 8)).save(folder / "red.png")
-        >>> _ = (folder / "blue.png").write_bytes(b"")
-        >>> _ = (folder / "mine.csv").write_text("reference,text,target\\nred,is blue,blue\\n")
-        >>> report = verify("table", folder / "mine.csv", images=folder)
-        >>> report.ok, report.findings[0].kind, report.findings[0].names
-        (False, 'empty', ('blue.png',))
+        dataset: its name.
+        counts: how many there are of what.
+        findings: what is wrong or worth knowing.
+        images: where each image lies, or would lie, by image id.
+        folder: reasons name images below it.
     """
-    dataset = require_choice("dataset", dataset, _DATASETS)
-    root = as_path("root", root)
-    images = None if images is None else as_path("images", images)
-    split = None if split is None else as_text("split", split)
+
+    dataset: str
+    counts: Sequence[Count]
+    findings: Sequence[Finding]
+    images: Mapping[str, Path]
+    folder: Path
+
+
+def make_report(
+    root: Path, read: Callable[[Path], Annotations], decode: bool, num_workers: int | None
+) -> VerifyReport:
+    """Read the annotations, check every image, and report on both."""
     decode = flag("decode", decode)
     num_workers = None if num_workers is None else whole_number("num_workers", num_workers, 1)
-    # Imported here, as importing fusecomp should not wait for what training does not need.
-    from fusecomp.datasets._verify_images import check_images
-
     began = time.monotonic()
-    found = _annotations(dataset, root, images, split)
-    folder = root if images is None else images
-    findings = [*found.findings, *check_images(found.images, folder, decode, num_workers)]
-    missing = sum(len(finding.names) for finding in findings if finding.kind == "missing")
+    found = read(root)
+    image_findings = check_images(found.images, found.folder, decode, num_workers)
+    missing = sum(len(finding.names) for finding in image_findings if finding.kind == "missing")
     return VerifyReport(
         dataset=found.dataset,
         root=root,
         counts=tuple(found.counts),
-        findings=tuple(findings),
+        findings=(*found.findings, *image_findings),
         images=len(found.images) - missing,
         decoded=decode,
         seconds=time.monotonic() - began,
     )
 
 
-def _annotations(dataset: str, root: Path, images: Path | None, split: str | None) -> "Annotations":
-    if dataset == "table":
-        from fusecomp.datasets._verify_table import table
+def count_findings(counts: Iterable[Count], source: str) -> list[Finding]:
+    """Return a finding on the counts that are not the published ones."""
+    wrong = (
+        (count.name, f"{count.found:,} in place of {count.published:,}")
+        for count in counts
+        if count.differs
+    )
+    sentence = "{} counts of the annotations are not the published ones; fetch them again from "
+    return listed("counts", sentence + source, wrong)
 
-        if images is None:
-            raise ValueError("images must be the folder of the table's images, got None")
-        return table(root, images, split)
-    for name, value in (("images", images), ("split", split)):
-        if value is not None:
-            raise ValueError(f"{name} is for tables; {dataset} has its own, got {value!r}")
-    if dataset == "cirr":
-        from fusecomp.datasets._verify_cirr import cirr
 
-        return cirr(root)
-    from fusecomp.datasets._verify_fashioniq import fashioniq
-
-    return fashioniq(root)
+def unlisted_findings(
+    path: Path, entries: Iterable[Entry], known: Collection[str]
+) -> list[Finding]:
+    """Return a finding on all images of a caption file that its split file lacks."""
+    names = dict.fromkeys(image_id for _, image_id in unlisted(entries, known))
+    sentence = f"{path.name} names {{}} images that its split file does not; fetch both"
+    return listed("unlisted", sentence, ((name, "") for name in names))

@@ -16,8 +16,6 @@ from fusecomp._core.progress import progress
 from fusecomp.datasets._verify_report import IMAGE_FAULTS, Finding
 from fusecomp.images import open_image, require_pillow, why_unreadable
 
-__all__ = ["check_images"]
-
 _CHUNK = 16
 _HEAD_BYTES, _TAIL_BYTES = 12, 1024
 _JPEG_SCAN, _JPEG_END = 0xDA, b"\xff\xd9"
@@ -26,15 +24,6 @@ _MOST_WORKERS = 16
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
-
-# What to say of each kind of fault, how many images there are standing before it.
-_SENTENCES = (
-    "not there; fetch them, or leave out the queries and gallery entries that need them",
-    "files of 0 bytes; fetch them again",
-    "cut off: the file ends before the image does; fetch them again",
-    "one pixel wide or high, as shops answer for images that are gone",
-    "files that are no images, or cannot be read; replace them",
-)
 
 
 class _Checked(NamedTuple):
@@ -74,7 +63,7 @@ def check_images(
         check = partial(_check, decode=decode)
         checked = _in_threads(check, paths, num_workers, "checking images", "images")
     findings = []
-    for kind, sentence in zip(IMAGE_FAULTS, _SENTENCES, strict=True):
+    for kind, sentence in IMAGE_FAULTS.items():
         faulty = [row for row, result in enumerate(checked) if result.kind == kind]
         if faulty:
             message = f"{len(faulty):,} of {len(ids):,} images are {sentence}"

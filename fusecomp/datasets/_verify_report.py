@@ -1,14 +1,17 @@
-"""What a check of a dataset found: the records, and how they print."""
+"""Reports of a check of a dataset: the records, and how they print."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-__all__ = ["IMAGE_FAULTS", "Count", "Finding", "VerifyReport"]
-
-# What may be the matter with an image.
-IMAGE_FAULTS = ("missing", "empty", "truncated", "placeholder", "unreadable")
+# kind -> what is said of such images, behind their number
+IMAGE_FAULTS = {
+    "missing": "not there; fetch them, or leave out the queries and gallery entries that need them",
+    "empty": "files of 0 bytes; fetch them again",
+    "truncated": "cut off: the file ends before the image does; fetch them again",
+    "placeholder": "one pixel wide or high, as shops answer for images that are gone",
+    "unreadable": "files that are no images, or cannot be read; replace them",
+}
 
 _SHOWN, _SHOWN_OF_NOTE = 10, 3
 
@@ -35,12 +38,31 @@ class Finding:
         mark = "FAULT" if self.fault else "note"
         lines = [f"{mark:<6} {self.kind}: {self.message}"]
         reasons = [reason and f" ({reason})" for reason in self.reasons] or [""] * len(self.names)
-        most = _SHOWN if self.fault else _SHOWN_OF_NOTE
-        shown = list(zip(self.names, reasons, strict=True))[:most]
+        limit = _SHOWN if self.fault else _SHOWN_OF_NOTE
+        shown = list(zip(self.names, reasons, strict=True))[:limit]
         lines += [f"       - {name}{reason}" for name, reason in shown]
-        if len(self.names) > most:
-            lines.append(f"       and {len(self.names) - most:,} more")
+        if len(self.names) > limit:
+            lines.append(f"       and {len(self.names) - limit:,} more")
         return "\n".join(lines)
+
+
+def listed(
+    kind: str, sentence: str, problems: Iterable[tuple[str, str]], fault: bool = True
+) -> list[Finding]:
+    """Return one finding on all problems, pairs of a name and a reason; none without problems.
+
+    Args:
+        kind: the finding's.
+        sentence: its message, with ``{}`` for the number of problems.
+        problems: what is wrong; reasons are left out where all are "".
+        fault: the finding's.
+    """
+    found = list(problems)
+    if not found:
+        return []
+    names, reasons = zip(*found, strict=True)
+    message = sentence.format(f"{len(found):,}")
+    return [Finding(kind, message, names, reasons if any(reasons) else (), fault)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +81,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What ``verify`` found; prints as a table.
+    """A report of ``verify``; prints as a table.
 
     The table shows the first names of each finding, at most ten; ``findings`` and ``to_dict``
     have all.
@@ -94,8 +116,8 @@ class VerifyReport:
         """The ids of the images that are missing or cannot be used, for ``drop_images``."""
         return tuple(i for f in self.findings if f.kind in IMAGE_FAULTS for i in f.names)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The whole report as values that JSON has."""
+    def to_dict(self) -> dict[str, object]:
+        """Return the whole report as values that JSON has."""
         return {
             "dataset": self.dataset,
             "root": str(self.root),

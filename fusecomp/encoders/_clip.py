@@ -1,14 +1,12 @@
-"""What the adapters of CLIP share."""
+"""Steps that the adapters of CLIP share."""
 
 import hashlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from fusecomp._core.foreign import optional
 from fusecomp._core.tensors import check_tensor
-
-__all__ = ["PROBE", "in_precision_of", "probe_hash", "require_work", "side_by_parts"]
 
 # Its tokens tell one tokenizer from another.
 PROBE = "A red Dress,  sleeveless & long: it's 42 cm, from the Café"
@@ -17,7 +15,7 @@ _UNUSED = {"logit_scale", "logit_bias", "text_decoder"}
 
 
 def side_by_parts(*image_parts: str) -> Callable[[str], str | None]:
-    """For ``parameters_by_side``: the image side has a part of such a name, all else is text."""
+    """Return a rule for ``parameters_by_side``: the image side has a part of such a name."""
 
     def side_of(name: str) -> str | None:
         parts = name.split(".")
@@ -45,19 +43,44 @@ def in_precision_of(tower: nn.Module, images: Tensor) -> Tensor:
     return images.to(kernel.dtype)
 
 
-def require_work(name: str, part: Any, wanted: str, work: Callable[[], bool]) -> None:
+def check_model(model: object, methods: Sequence[str], kind: str, others: str) -> None:
+    """Raise TypeError that says what belongs here, unless a model is a module with some methods."""
+    for method in methods:
+        if not callable(optional(model, method)):
+            name = type(model).__name__
+            raise TypeError(f"model must be {kind}, got {name}, which has no {method}; {others}")
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch module, got {type(model).__name__}")
+
+
+def check_part(name: str, part: object, expected: str) -> None:
+    """Raise TypeError that says what belongs in an argument, unless it can be called."""
+    if not callable(part):
+        raise TypeError(f"{name} must be callable, got {type(part).__name__}; pass {expected}")
+
+
+def require_work(name: str, part: object, expected: str, work: Callable[[], bool]) -> None:
     """Raise TypeError that says what belongs in an argument, unless a part does its work.
 
     Args:
         name: the argument.
         part: its value.
-        wanted: what belongs there.
+        expected: what belongs there.
         work: uses the part on an example; true if it returns what it should.
     """
-    found = f"{name} must be {wanted}; got {type(part).__name__}"
+    found = f"{name} must be {expected}; got {type(part).__name__}"
     try:
         works = work()
     except Exception as error:
         raise TypeError(f"{found}, which fails ({type(error).__name__}: {error})") from error
     if not works:
         raise TypeError(f"{found}, which returns something else")
+
+
+def check_vocabulary(tokens: Tensor, size: int | None) -> None:
+    """Raise ValueError on a token that the model, of this many tokens, does not know."""
+    if size is not None and (largest := int(tokens.max())) >= size:
+        raise ValueError(
+            f"the tokenizer gives token {largest}, but the model knows {size}: it belongs to "
+            "another model"
+        )

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from fusecomp._core.files import read_tensors
 from fusecomp._core.weights import check_weights, without_wrappers
 
-__all__ = ["build_clip", "read_clip4cir"]
-
 # All of OpenAI's models divide a width by it to get the number of attention heads.
 _HEAD_WIDTH = 64
 # Entries of the archives that OpenAI publishes, which are no weights.
@@ -20,7 +18,7 @@ _NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 
 
 def read_clip4cir(path: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint ``{"epoch": ..., "CLIP": weights}``."""
+    """Return the weights of a checkpoint ``{"epoch": ..., "CLIP": weights}``."""
     weights = read_tensors(path).get("CLIP")
     if not isinstance(weights, dict):
         raise ValueError(f'{path} holds no "CLIP" weights: not a published checkpoint')
@@ -29,7 +27,7 @@ def read_clip4cir(path: Path) -> dict[str, Tensor]:
 
 
 def build_clip(weights: Mapping[str, Tensor], path: Path) -> tuple[Any, int]:
-    """A CLIP of open_clip in float32 with these weights, and the size of its images.
+    """Return a CLIP of open_clip in float32 with these weights, and the size of its images.
 
     Raises:
         ValueError: naming ``path``, if the weights are not those of a CLIP.
@@ -84,7 +82,7 @@ def _text_sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def _grid(positions: Tensor) -> int:
-    """The side of the square that positional embeddings [1 + side^2, width] belong to."""
+    """Return the side of the square that positional embeddings [1 + side^2, width] belong to."""
     return math.isqrt(positions.shape[0] - 1)
 
 

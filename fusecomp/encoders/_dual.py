@@ -6,12 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from fusecomp._core.checks import no_class, whole_number
+from fusecomp._core.foreign import optional
 from fusecomp._core.identity import fingerprint
-from fusecomp.encoders._texts import list_of_texts
-from fusecomp.encoders._towers import parameters_by_side
-from fusecomp.types import SIDES
-
-__all__ = ["DualEncoder"]
+from fusecomp.encoders._parameters_by_side import parameters_by_side
+from fusecomp.encoders._tokenizing import list_of_texts
 
 
 class DualEncoder(nn.Module):
@@ -67,7 +65,7 @@ class DualEncoder(nn.Module):
             no_class(name, part)
             if not callable(part) and not (name == "load_image" and part is None):
                 raise TypeError(f"{name} must be callable, got {type(part).__name__}")
-        if isinstance(text, nn.Module) and hasattr(text, "default_prompt_name"):
+        if isinstance(text, nn.Module) and optional(text, "prompts") is not None:
             raise TypeError(
                 f"text must take a list of strings, but {type(text).__name__} takes tokens: pass "
                 "text=fusecomp.encoders.SentenceTransformersText(model)"
@@ -89,21 +87,21 @@ class DualEncoder(nn.Module):
         return {"image": (), "text": (), "heads": (), **by_side}
 
     def encode_image(self, images: Any) -> Tensor:
-        """Features [B, D] of loaded images."""
+        """Return features [B, D] of loaded images."""
         return self._headed("image", images)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Features [B, T] of B strings."""
+        """Return features [B, T] of B strings."""
         return self._headed("text", texts)
 
     def encode_tower(self, side: str, inputs: Any) -> Tensor:
-        """Features below the head of a side (``"image"``, ``"text"``), in the side's own width.
+        """Return features below the head of a side (``"image"``, ``"text"``), in its own width.
 
         Raises:
             TypeError: if the side returns no tensor.
             ValueError: if texts are neither a tensor nor a list of strings, or there are none.
         """
-        encode: Callable[[Any], Tensor] = getattr(self, side)
+        encode = self.image if side == "image" else self.text
         # A side of your own may take tokens.
         if side == "text" and not isinstance(inputs, Tensor):
             inputs = list_of_texts(inputs)
@@ -133,18 +131,18 @@ class DualEncoder(nn.Module):
         Raises:
             ValueError: if a side is no module, so that nothing tells whether it has changed.
         """
-        for name in SIDES:
-            if not isinstance(getattr(self, name), nn.Module):
+        for name, part in (("image", self.image), ("text", self.text)):
+            if not isinstance(part, nn.Module):
                 raise ValueError(
                     f"the {name} side is a plain callable: give the cache a key of your own"
                 )
         return fingerprint(self)
 
 
-def _width(side: str, part: Any, given: int | None) -> int | None:
+def _width(side: str, part: object, given: int | None) -> int | None:
     if given is not None:
         return whole_number(f"{side}_dim", given, 1)
-    known = getattr(part, "output_dim", None)
+    known = optional(part, "output_dim")
     return int(known) if isinstance(known, Integral) else None
 
 

@@ -1,22 +1,31 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
 
 from fusecomp._core.checks import as_path, no_class
 from fusecomp._core.files import write_tensors
+from fusecomp._core.foreign import optional
 from fusecomp._core.identity import fingerprint
-from fusecomp.encoders._clip import PROBE, in_precision_of, probe_hash, require_work, side_by_parts
+from fusecomp.encoders._clip import (
+    PROBE,
+    check_model,
+    check_part,
+    check_vocabulary,
+    in_precision_of,
+    probe_hash,
+    require_work,
+    side_by_parts,
+)
 from fusecomp.encoders._clip4cir import build_clip, read_clip4cir
-from fusecomp.encoders._cut import CutWarning
-from fusecomp.encoders._one_at_a_time import one_at_a_time
-from fusecomp.encoders._padding import encode_without_padding
-from fusecomp.encoders._texts import list_of_texts
-from fusecomp.encoders._towers import parameters_by_side
+from fusecomp.encoders._parameters_by_side import parameters_by_side
+from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, with_tokenizer
+from fusecomp.encoders._without_padding import encode_without_padding
 from fusecomp.images import ImageLoader, TargetPad, clip_transform
 
-__all__ = ["OpenClipEncoder"]
+if TYPE_CHECKING:
+    pass
 
 _TOKENIZER = (
     "a function from a list of strings to a tensor of tokens [B, context], such as "
@@ -65,7 +74,7 @@ class OpenClipEncoder(nn.Module):
         self.tokenizer = tokenizer
         self.load_image: Callable[[Path], Tensor] | None
         self.load_image = None if preprocess is None else ImageLoader(preprocess)
-        self._cut = CutWarning()
+        self._warn_of_truncated = TruncationWarning()
 
     @property
     def towers(self) -> Mapping[str, tuple[str, ...]]:
@@ -78,13 +87,13 @@ class OpenClipEncoder(nn.Module):
         return _width(self.model)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Features [B, D] of preprocessed images [B, 3, size, size], in the model's precision."""
-        images = in_precision_of(getattr(self.model, "visual", self.model), images)
+        """Return features [B, D] of images [B, 3, size, size], in the model's precision."""
+        images = in_precision_of(optional(self.model, "visual", self.model), images)
         features: Tensor = self.model.encode_image(images)
         return features
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Features [B, D] of B strings; longer ones than the context are cut, with one warning.
+        """Return features [B, D] of B strings; longer ones than the context are cut, and warned of.
 
         Raises:
             ValueError: if the texts are no list of strings or there are none, or if the tokenizer
@@ -92,7 +101,7 @@ class OpenClipEncoder(nn.Module):
         """
         return encode_without_padding(self.model, self._tokens(list_of_texts(texts)))
 
-    @one_at_a_time
+    @with_tokenizer
     def _tokens(self, texts: list[str]) -> Tensor:
         try:
             tokens = self.tokenizer(texts)
@@ -103,11 +112,11 @@ class OpenClipEncoder(nn.Module):
             tokens = self.tokenizer(texts, truncate=True)
             cut = texts
         self._check_tokens(tokens)
-        self._cut(cut)
+        self._warn_of_truncated(cut)
         return tokens
 
     def _cut_texts(self, texts: list[str], tokens: Tensor) -> list[str]:
-        if not hasattr(self.tokenizer, "context_length"):  # none of open_clip's, which all cut
+        if optional(self.tokenizer, "context_length") is None:  # none of open_clip's, which all cut
             return []
         empty = self.tokenizer([""])[0]
         padding, last = empty.mode().values, empty[-1]
@@ -122,22 +131,18 @@ class OpenClipEncoder(nn.Module):
         return [texts[row] for row, is_cut in zip(full, cut.tolist(), strict=True) if is_cut]
 
     def _check_tokens(self, tokens: Tensor) -> None:
-        text = getattr(self.model, "text", self.model)  # a tower of its own, or the CLIP itself
-        embedding = getattr(text, "token_embedding", None)
+        text = optional(self.model, "text", self.model)  # a tower of its own, or the CLIP itself
+        embedding = optional(text, "token_embedding")
         if embedding is None:  # a tower of transformers, which reads shorter rows too
-            context, vocabulary = None, getattr(text, "vocab_size", None) or None
-        else:
-            context, vocabulary = getattr(text, "context_length", None), embedding.num_embeddings
+            check_vocabulary(tokens, optional(text, "vocab_size") or None)
+            return
+        context = optional(text, "context_length")
         if context is not None and tokens.shape[1] != context:
             raise ValueError(
                 f"the tokenizer makes {tokens.shape[1]} tokens of each text, but the model reads "
                 f"{context}: it belongs to another model"
             )
-        if vocabulary is not None and int(tokens.max()) >= vocabulary:
-            raise ValueError(
-                f"the tokenizer gives token {int(tokens.max())}, but the model knows {vocabulary}: "
-                "it belongs to another model"
-            )
+        check_vocabulary(tokens, embedding.num_embeddings)
 
     def fingerprint(self) -> str:
         """Name weights, settings, tokenizer and preprocessing, for a feature cache."""
@@ -186,32 +191,24 @@ class OpenClipEncoder(nn.Module):
         write_tensors(path, {"epoch": epoch, "CLIP": weights})
 
 
-def _check(model: Any, tokenizer: Any, preprocess: Any) -> None:
+def _check(model: object, tokenizer: Callable[..., Tensor], preprocess: object) -> None:
     for name, part in (("model", model), ("tokenizer", tokenizer), ("preprocess", preprocess)):
         no_class(name, part)
-    for method in ("encode_image", "encode_text"):
-        if not callable(getattr(model, method, None)):
-            raise TypeError(
-                f"model must be a CLIP of open_clip or clip, got {type(model).__name__}, which has "
-                f"no {method}; for transformers there is TransformersEncoder"
-            )
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch module, got {type(model).__name__}")
-    for name, part in (("tokenizer", tokenizer), ("preprocess", preprocess)):
-        if not callable(part) and not (name == "preprocess" and part is None):
-            wanted = _TOKENIZER if name == "tokenizer" else _PREPROCESS
-            raise TypeError(f"{name} must be callable, got {type(part).__name__}; pass {wanted}")
+    others = "for transformers there is TransformersEncoder"
+    check_model(model, ("encode_image", "encode_text"), "a CLIP of open_clip or clip", others)
+    check_part("tokenizer", tokenizer, _TOKENIZER)
+    if preprocess is not None:
+        check_part("preprocess", preprocess, _PREPROCESS)
     require_work("tokenizer", tokenizer, _TOKENIZER, lambda: isinstance(tokenizer([PROBE]), Tensor))
     # Tokenizers of open_clip have the one, parts of transformers the other.
-    if hasattr(preprocess, "context_length") or hasattr(preprocess, "model_input_names"):
+    if any(optional(preprocess, name) for name in ("context_length", "model_input_names")):
         raise TypeError(f"preprocess must be {_PREPROCESS}; got {type(preprocess).__name__}")
 
 
 def _width(model: Any) -> int:
-    """The width of a CLIP's features, of which towers of timm know nothing."""
-    for tower in (model.visual, getattr(model, "text", None)):
-        width = getattr(tower, "output_dim", None)
-        if width is not None:
+    """Return the width of a CLIP's features, of which towers of timm know nothing."""
+    for tower in (model.visual, optional(model, "text")):
+        if (width := optional(tower, "output_dim")) is not None:
             return int(width)
     projection = model.text_projection
     if projection is None:

@@ -5,11 +5,8 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import no_class
 from fusecomp._core.devices import device_of
-from fusecomp.encoders._cut import CutWarning
-from fusecomp.encoders._one_at_a_time import one_at_a_time
-from fusecomp.encoders._texts import list_of_texts
-
-__all__ = ["SentenceTransformersText"]
+from fusecomp._core.foreign import optional
+from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, with_tokenizer
 
 
 class SentenceTransformersText(nn.Module):
@@ -33,26 +30,26 @@ class SentenceTransformersText(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         no_class("model", model)
-        if not isinstance(model, nn.Module) or not hasattr(model, "truncate_dim"):
+        if not isinstance(model, nn.Module) or optional(model, "prompts") is None:
             raise TypeError(
                 f"model must be a SentenceTransformer, got {type(model).__name__}; any other "
                 "module that takes a list of strings can stand in a DualEncoder as it is"
             )
         self.model: Any = model
-        self._cut = CutWarning()
+        self._warn_of_truncated = TruncationWarning()
 
     @property
     def output_dim(self) -> int:
         """The width of the features."""
         # Renamed in version 5.4; the old name warns.
-        new = getattr(self.model, "get_embedding_dimension", None)
+        new = optional(self.model, "get_embedding_dimension")
         width = new() if new else self.model.get_sentence_embedding_dimension()
         if width is None:
             raise ValueError("model does not know the width of its features: pass text_dim=...")
         return int(width)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
-        """Features [B, D] of B strings; those that are too long are cut, with one warning.
+        """Return features [B, D] of B strings; those that are too long are cut, with one warning.
 
         Raises:
             ValueError: if the texts are no list of strings, or there are none.
@@ -66,9 +63,9 @@ class SentenceTransformersText(nn.Module):
         features: Tensor = self.model(on_device)["sentence_embedding"]
         return features[:, : self.model.truncate_dim]
 
-    @one_at_a_time
+    @with_tokenizer
     def _tokens(self, texts: list[str], prompt: str) -> dict[str, Any]:
-        preprocess = getattr(self.model, "preprocess", None)
+        preprocess = optional(self.model, "preprocess")
         if preprocess is not None:  # since version 5.4
             tokens: dict[str, Any] = preprocess(texts, prompt=prompt)
             return tokens
@@ -77,16 +74,16 @@ class SentenceTransformersText(nn.Module):
         length = self.model._get_prompt_length(prompt) if prompt else None
         return tokens if length is None else {**tokens, "prompt_length": length}
 
-    @one_at_a_time
+    @with_tokenizer
     def _warn(self, texts: list[str], tokens: dict[str, Any]) -> None:
         reader = self.model._first_module()
-        if hasattr(reader, "sub_modules"):  # a Router, of which encode takes the default route
-            reader = reader.sub_modules[reader.default_route][0]
-        ids, longest = tokens.get("input_ids"), getattr(reader, "max_seq_length", None)
+        if routes := optional(reader, "sub_modules"):  # a Router, encode takes the default route
+            reader = routes[reader.default_route][0]
+        ids, longest = tokens.get("input_ids"), optional(reader, "max_seq_length")
         if ids is None or longest is None or ids.shape[-1] < longest:
             return
         if callable(reader.tokenizer):
             lengths = [len(row) for row in reader.tokenizer(text=texts)["input_ids"]]
         else:  # a tokenizer of words
             lengths = [len(reader.tokenizer.tokenize(text)) for text in texts]
-        self._cut([t for t, n in zip(texts, lengths, strict=True) if n > longest])
+        self._warn_of_truncated([t for t, n in zip(texts, lengths, strict=True) if n > longest])

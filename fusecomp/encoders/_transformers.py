@@ -1,21 +1,30 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from fusecomp._core.checks import no_class
 from fusecomp._core.devices import device_of
+from fusecomp._core.foreign import optional
 from fusecomp._core.identity import fingerprint
-from fusecomp.encoders._clip import PROBE, in_precision_of, require_work, side_by_parts
-from fusecomp.encoders._cut import CutWarning
-from fusecomp.encoders._one_at_a_time import one_at_a_time
-from fusecomp.encoders._texts import list_of_texts
-from fusecomp.encoders._towers import parameters_by_side
+from fusecomp.encoders._clip import (
+    PROBE,
+    check_model,
+    check_part,
+    check_vocabulary,
+    in_precision_of,
+    require_work,
+    side_by_parts,
+)
+from fusecomp.encoders._parameters_by_side import parameters_by_side
+from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, with_tokenizer
 from fusecomp.images import ImageLoader, require_pillow, rgb
 
-__all__ = ["TransformersEncoder"]
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _TOKENIZER = "the model's own, as AutoTokenizer.from_pretrained(name) loads it"
 _PROCESSOR = "the model's own, as AutoImageProcessor.from_pretrained(name) loads it"
@@ -64,9 +73,9 @@ class TransformersEncoder(nn.Module):
         self.load_image = (
             None if image_processor is None else ImageLoader(_Processed(image_processor))
         )
-        self._cut = CutWarning()
+        self._warn_of_truncated = TruncationWarning()
         config: Any = model.config
-        text: Any = getattr(config, "text_config", config)
+        text = optional(config, "text_config") or config
         self._context = int(text.max_position_embeddings) - _unused_positions(model)
         self._vocabulary = int(text.vocab_size)
 
@@ -79,16 +88,16 @@ class TransformersEncoder(nn.Module):
     def output_dim(self) -> int:
         """D, the width of the features."""
         config = self.model.config
-        width = getattr(config, "projection_dim", None) or config.vision_config.hidden_size
+        width = optional(config, "projection_dim") or config.vision_config.hidden_size
         return int(width)
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Features [B, D] of processed images [B, 3, size, size], in the model's precision."""
-        images = in_precision_of(getattr(self.model, "vision_model", self.model), images)
+        """Return features [B, D] of images [B, 3, size, size], in the model's precision."""
+        images = in_precision_of(optional(self.model, "vision_model", self.model), images)
         return _features(self.model.get_image_features(pixel_values=images))
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Features [B, D] of B strings; longer ones than the context are cut, with one warning.
+        """Return features [B, D] of B strings; longer ones than the context are cut, and warned of.
 
         Raises:
             ValueError: if the texts are no list of strings or there are none, or if the tokenizer
@@ -99,11 +108,11 @@ class TransformersEncoder(nn.Module):
         on_device = {name: value.to(device) for name, value in tokens.items()}
         return _features(self.model.get_text_features(**on_device))
 
-    @one_at_a_time
+    @with_tokenizer
     def _tokens(self, texts: list[str]) -> dict[str, Tensor]:
         # SigLIP has learnt with texts padded to the whole context, and without a mask.
         siglip = str(self.model.config.model_type).startswith("siglip")
-        longest = min(self._context, getattr(self.tokenizer, "model_max_length", self._context))
+        longest = min(self._context, optional(self.tokenizer, "model_max_length", self._context))
         tokens = self.tokenizer(
             texts,
             padding="max_length" if siglip else True,
@@ -112,14 +121,10 @@ class TransformersEncoder(nn.Module):
             return_tensors="pt",
         )
         ids = tokens["input_ids"]
-        if int(ids.max()) >= self._vocabulary:
-            raise ValueError(
-                f"the tokenizer gives token {int(ids.max())}, but the model knows "
-                f"{self._vocabulary}: it belongs to another model"
-            )
+        check_vocabulary(ids, self._vocabulary)
         if ids.shape[1] == longest:
             lengths = [len(row) for row in self.tokenizer(texts)["input_ids"]]
-            self._cut([t for t, n in zip(texts, lengths, strict=True) if n > longest])
+            self._warn_of_truncated([t for t, n in zip(texts, lengths, strict=True) if n > longest])
         kept = ("input_ids",) if siglip else ("input_ids", "attention_mask")
         return {name: tokens[name] for name in kept if name in tokens}
 
@@ -134,57 +139,53 @@ class _Processed:
 
     processor: Callable[..., Any]
 
-    def __call__(self, image: Any) -> Tensor:
+    def __call__(self, image: "Image") -> Tensor:
         # Processors expect RGB, and not all of them see to it.
         processed = self.processor(images=rgb(image), return_tensors="pt")
         pixels: Tensor = processed["pixel_values"][0]
         return pixels
 
 
-def _features(output: Any) -> Tensor:
+def _features(output: object) -> Tensor:
     """Transformers 4 returns a tensor, 5 a record whose ``pooler_output`` it is."""
-    features = getattr(output, "pooler_output", output)
+    features = optional(output, "pooler_output", output)
     if not isinstance(features, Tensor) or features.ndim != 2:
-        shape = getattr(features, "shape", None)
         raise TypeError(
             f"model must give one vector for each input, got {type(features).__name__} of shape "
-            f"{shape}; write an encoder of your own around it, as DualEncoder(image, text)"
+            f"{optional(features, 'shape')}; write an encoder of your own around it, as "
+            "DualEncoder(image, text)"
         )
     return features
 
 
 def _unused_positions(model: nn.Module) -> int:
-    """The number of positions up to the padding's, behind which some text models begin."""
+    """Return the number of positions up to the padding's, behind which some text models begin."""
     for name, part in model.named_modules():
-        padding = getattr(part, "padding_idx", None)
-        if "position_embeddings" in name and padding is not None:
-            return int(padding) + 1
+        if "position_embeddings" in name and optional(part, "padding_idx") is not None:
+            return int(optional(part, "padding_idx")) + 1
     return 0
 
 
-def _check(model: Any, tokenizer: Any, image_processor: Any) -> None:
+def _check(
+    model: object,
+    tokenizer: Callable[..., object],
+    image_processor: Callable[..., Any] | None,
+) -> None:
     parts = {"model": model, "tokenizer": tokenizer, "image_processor": image_processor}
     for name, part in parts.items():
         no_class(name, part)
-    for method in ("get_image_features", "get_text_features"):
-        if not callable(getattr(model, method, None)):
-            raise TypeError(
-                f"model must be a CLIP or SigLIP of transformers, got {type(model).__name__}, "
-                f"which has no {method}; for open_clip there is OpenClipEncoder"
-            )
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch module, got {type(model).__name__}")
-    config: Any = model.config
-    if config.model_type == "siglip2":
+    methods = "get_image_features", "get_text_features"
+    others = "for open_clip there is OpenClipEncoder"
+    check_model(model, methods, "a CLIP or SigLIP of transformers", others)
+    if optional(optional(model, "config"), "model_type") == "siglip2":
         raise TypeError(
             "Siglip2Model takes images of any shape as patches, which make no batch here; the "
             "checkpoints of SigLIP 2 for one size load as SiglipModel"
         )
-    for name, part in (("tokenizer", tokenizer), ("image_processor", image_processor)):
-        if not callable(part) and not (name == "image_processor" and part is None):
-            wanted = _TOKENIZER if name == "tokenizer" else _PROCESSOR
-            raise TypeError(f"{name} must be callable, got {type(part).__name__}; pass {wanted}")
-    if hasattr(tokenizer, "image_processor"):
+    check_part("tokenizer", tokenizer, _TOKENIZER)
+    if image_processor is not None:
+        check_part("image_processor", image_processor, _PROCESSOR)
+    if optional(tokenizer, "image_processor") is not None:
         raise TypeError(
             f"tokenizer must be {_TOKENIZER}; a {type(tokenizer).__name__} holds both parts: pass "
             "its .tokenizer as tokenizer and its .image_processor as image_processor"
@@ -192,18 +193,16 @@ def _check(model: Any, tokenizer: Any, image_processor: Any) -> None:
     require_work("tokenizer", tokenizer, _TOKENIZER, lambda: _gives_tokens(tokenizer))
     if image_processor is not None:
         require_pillow()
-        transform = _Processed(image_processor)
-        require_work(
-            "image_processor", image_processor, _PROCESSOR, lambda: _gives_pixels(transform)
-        )
+        work = partial(_gives_pixels, image_processor)
+        require_work("image_processor", image_processor, _PROCESSOR, work)
 
 
-def _gives_tokens(tokenizer: Callable[..., Any]) -> bool:
+def _gives_tokens(tokenizer: Callable[..., object]) -> bool:
     tokens = tokenizer([PROBE])
     return isinstance(tokens, Mapping) and "input_ids" in tokens
 
 
-def _gives_pixels(transform: _Processed) -> bool:
+def _gives_pixels(image_processor: Callable[..., Any]) -> bool:
     from PIL import Image
 
-    return isinstance(transform(Image.new("RGB", (64, 64))), Tensor)
+    return isinstance(_Processed(image_processor)(Image.new("RGB", (64, 64))), Tensor)

@@ -1,12 +1,13 @@
 """The protocol, run once: queries and gallery -> Ranking -> Evaluation; and what compares these."""
 
+from fusecomp._core.metrics import GeometricMean, HarmonicMean, Mean, Recall, SubsetRecall
 from fusecomp.evaluation._bootstrap import Interval, bootstrap
 from fusecomp.evaluation._cirr_submission import write_cirr_submission
 from fusecomp.evaluation._compare import Change, Comparison, Difference, compare
 from fusecomp.evaluation._cosines import CosineDistribution, Cosines, cosines, feature_cosines
 from fusecomp.evaluation._evaluate import Evaluation, compute_metrics, evaluate
 from fusecomp.evaluation._features import TaskFeatures
-from fusecomp.evaluation._metrics import average_tasks, default_metric, metric_names
+from fusecomp.evaluation._metrics import default_metric, metric_names
 from fusecomp.evaluation._protocol import (
     ProtocolWarning,
     describe_protocol,
@@ -14,7 +15,8 @@ from fusecomp.evaluation._protocol import (
     warn_of_differences,
 )
 from fusecomp.evaluation._rank import rank
-from fusecomp.evaluation._ranking import Ranking, TaskRanking
+from fusecomp.evaluation._ranking import Ranking
+from fusecomp.types import TaskRanking
 
 __all__ = [
     "Change",
@@ -23,12 +25,16 @@ __all__ = [
     "Cosines",
     "Difference",
     "Evaluation",
+    "GeometricMean",
+    "HarmonicMean",
     "Interval",
+    "Mean",
     "ProtocolWarning",
     "Ranking",
+    "Recall",
+    "SubsetRecall",
     "TaskFeatures",
     "TaskRanking",
-    "average_tasks",
     "bootstrap",
     "compare",
     "compute_metrics",

@@ -12,14 +12,6 @@ from fusecomp.evaluation._evaluate import Evaluation, require_evaluation
 from fusecomp.evaluation._metrics import average_tasks
 from fusecomp.evaluation._ranking import Ranking
 
-__all__ = [
-    "Interval",
-    "bootstrap",
-    "checked_draws",
-    "interval_of",
-    "resampled",
-]
-
 _LOW, _HIGH = 0.025, 0.975
 # Numbers that are drawn at once, 8 bytes each.
 _DRAWN = 2**22
@@ -35,7 +27,7 @@ class Interval(NamedTuple):
 def bootstrap(
     evaluation: Evaluation, *, resamples: int = 10_000, seed: int = 0
 ) -> dict[str, Interval]:
-    """The 95 % interval of each metric, had other queries of the same kind been asked.
+    """Estimate the 95 % interval of each metric over other queries of the same kind.
 
     Queries are drawn with replacement, each task's among themselves, as the protocol averages;
     an interval holds the middle 95 % of the resamples (percentile bootstrap).
@@ -44,8 +36,8 @@ def bootstrap(
         Efron, Tibshirani, "An Introduction to the Bootstrap", Chapman & Hall 1993, chapter 13.
 
     Args:
-        evaluation: of which.
-        resamples: how many.
+        evaluation: gives the values of each query.
+        resamples: the number of resamples.
         seed: the same one gives the same intervals.
 
     Raises:
@@ -59,44 +51,47 @@ def bootstrap(
 
 
 def interval_of(values: Tensor) -> Interval:
-    """The interval of one metric's resamples [R]."""
+    """Return the interval of one metric's resamples [R]."""
     low, high = np.quantile(values.numpy(), (_LOW, _HIGH))
     return Interval(float(low), float(high))
 
 
 def checked_draws(resamples: int, seed: int) -> tuple[int, int]:
-    """Both as ints; ValueError on others than whole numbers of at least 1 and 0."""
+    """Return both as ints; ValueError unless they are whole numbers of at least 1 and 0."""
     # NumPy takes seeds of any length.
     return whole_number("resamples", resamples, 1), whole_number("seed", seed, 0, math.inf)
 
 
 def resampled(rankings: Sequence[Ranking], resamples: int, seed: int) -> list[Mapping[str, Tensor]]:
-    """For each ranking its metrics [R]; all rankings see the same draws.
+    """Return the metrics [R] of each ranking; all rankings see the same draws.
 
     Their tasks must have the same queries in the same order.
     """
     generator = np.random.default_rng(seed)
-    recalls: list[dict[str, dict[str, Tensor]]] = [{} for _ in rankings]
+    metrics: list[dict[str, dict[str, Tensor]]] = [{} for _ in rankings]
     for task in rankings[0]:
-        hits = [ranking[task].hits() for ranking in rankings]
-        columns = [found.numpy() for each in hits for found in each.values()]
+        values = [ranking[task].metric_values() for ranking in rankings]
+        columns = [column.numpy() for each in values for column in each.values()]
         means = iter(_resampled_means(np.stack(columns, axis=1), resamples, generator).T)
-        for each, recall in zip(hits, recalls, strict=True):
-            recall[task] = {metric: torch.from_numpy(next(means)) for metric in each}
-    return [average_tasks(recall) for recall in recalls]
+        for each, resampled_means in zip(values, metrics, strict=True):
+            resampled_means[task] = {name: torch.from_numpy(next(means)) for name in each}
+    return [
+        average_tasks([found.task for found in ranking.tasks], each)
+        for each, ranking in zip(metrics, rankings, strict=True)
+    ]
 
 
 def _resampled_means(
-    hits: NDArray[np.bool_], resamples: int, generator: np.random.Generator
+    values: NDArray[np.bool_ | np.float64], resamples: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """The column means [R, M] in per cent of R resamples of the rows of [Q, M]."""
-    # Rows with the same hits cannot be told apart, so it is enough to draw how often each kind
-    # of row occurs: some ten numbers a resample in place of Q.
-    kinds, counts = np.unique(hits, axis=0, return_counts=True)
+    """Return the column means [R, M] in per cent of R resamples of the rows of [Q, M]."""
+    # Equal rows cannot be told apart, so it is enough to draw how often each kind of row occurs:
+    # for recalls some ten numbers a resample in place of Q.
+    kinds, counts = np.unique(values, axis=0, return_counts=True)
     block = max(1, _DRAWN // len(kinds))
     drawn = (
-        generator.multinomial(len(hits), counts / len(hits), size=min(block, resamples - start))
+        generator.multinomial(len(values), counts / len(values), size=min(block, resamples - start))
         for start in range(0, resamples, block)
     )
-    means: NDArray[np.float64] = np.concatenate([100.0 * (d @ kinds) / len(hits) for d in drawn])
+    means: NDArray[np.float64] = np.concatenate([100.0 * (d @ kinds) / len(values) for d in drawn])
     return means

@@ -1,48 +1,18 @@
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from fusecomp._core.checks import as_path, ordered, require
 from fusecomp._core.files import open_atomic
-from fusecomp.types import Task, Triplet
-
-__all__ = ["write_cirr_submission"]
+from fusecomp.evaluation._ranking import Ranking
+from fusecomp.types import Task
 
 _NAMES, _SUBSET_NAMES = 50, 3
 # The server says 5 MB; this is the smaller reading of it.
 _MOST_BYTES = 5_000_000
 
-_Ids = Sequence[Sequence[str]]
 
-
-class _TaskRanking(Protocol):
-    """What is needed of an ``evaluation.TaskRanking``, which stands on a higher floor."""
-
-    @property
-    def task(self) -> Task:
-        """The queries, the gallery and the subsets."""
-        ...
-
-    def top_ids(self) -> _Ids:
-        """For each query the images of the gallery, best first."""
-        ...
-
-    def subset_ids(self) -> _Ids | None:
-        """For each query the images of its subset, best first."""
-        ...
-
-
-class _Ranking(Protocol):
-    """What is needed of an ``evaluation.Ranking``."""
-
-    @property
-    def tasks(self) -> Sequence[_TaskRanking]:
-        """The rankings of a dataset's tasks."""
-        ...
-
-
-def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, Path]:
+def write_cirr_submission(ranking: Ranking, folder: str | Path) -> tuple[Path, Path]:
     """Write the two files that CIRR's evaluation server scores, once both are checked.
 
     Args:
@@ -54,10 +24,9 @@ def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, 
 
     Raises:
         TypeError: if there is no ranking, or folder is no path.
-        ValueError: if the ranking is none of CIRR's kind or lacks queries, a pair id stands twice
-            or is no number, a pair has too few names, one twice, its own reference, or one that is
-            not in the split or in the pair's group, or a file would be larger than the server
-            takes (5 MB).
+        ValueError: if the ranking is none of CIRR's kind or lacks queries, a pair id is no number,
+            a pair has too few names, one twice, its own reference, or one that is not in the split
+            or in the pair's group, or a file would be larger than the server takes (5 MB).
         OSError: if writing fails.
     """
     require("ranking", ranking, "tasks", "a Ranking", "ranking, folder")
@@ -74,15 +43,17 @@ def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, 
             f"the ranking lacks {len(task.missing_queries)} pairs whose images are missing, the "
             f"first: {task.missing_queries[0]}; the server wants every pair"
         )
-    _check_pair_ids(task.queries)
+    for query in task.queries:
+        if not (query.query_id.isascii() and query.query_id.isdecimal()):
+            raise ValueError(f"query {query.query_id!r} is no pair id; CIRR's are whole numbers")
     split = frozenset(task.gallery)
     top = _chosen(task, found.top_ids(), [split] * len(task.queries), _NAMES)
     subset = _chosen(task, members, task.subsets, _SUBSET_NAMES)
-    files = [
-        (folder / f"{metric}.json", _encoded(metric, names))
-        for metric, names in (("recall", top), ("recall_subset", subset))
-    ]
-    for path, content in files:
+    files = []
+    for metric, names in (("recall", top), ("recall_subset", subset)):
+        told = {"version": "rc2", "metric": metric, **names}
+        path, content = folder / f"{metric}.json", json.dumps(told, separators=(",", ":")).encode()
+        files.append((path, content))
         if len(content) > _MOST_BYTES:
             raise ValueError(
                 f"{path} would have {len(content):,} bytes, and the server takes {_MOST_BYTES:,}; "
@@ -94,50 +65,30 @@ def write_cirr_submission(ranking: _Ranking, folder: str | Path) -> tuple[Path, 
     return files[0][0], files[1][0]
 
 
-def _check_pair_ids(queries: Iterable[Triplet]) -> None:
-    seen: set[str] = set()
-    for query in queries:
-        if not (query.query_id.isascii() and query.query_id.isdecimal()):
-            raise ValueError(f"query {query.query_id!r} is no pair id; CIRR's are whole numbers")
-        if query.query_id in seen:
-            raise ValueError(f"pair {query.query_id} stands twice in the ranking")
-        seen.add(query.query_id)
-
-
 def _chosen(
-    task: Task, ranked: _Ids, allowed: Sequence[Collection[str]], count: int
+    task: Task, ranked: Sequence[Sequence[str]], allowed: Sequence[Collection[str]], count: int
 ) -> dict[str, list[str]]:
-    """The first names of each pair, by pair id."""
+    """Return the first names of each pair, by pair id."""
     if len(ranked) != len(task.queries):
         raise ValueError(f"the ranking has {len(ranked)} rows for {len(task.queries)} pairs")
     chosen = {}
     for query, ids, known in zip(task.queries, ranked, allowed, strict=True):
         names = list(ids[:count])
         if len(names) < count:
-            way = (
-                f"call rank(model, dataset, k={_NAMES})"
-                if len(known) > count
-                else f"there are {len(known)} images to choose from"
-            )
+            way = f"there are {len(known)} images to choose from"
+            if len(known) > count:
+                way = f"call rank(model, dataset, k={_NAMES})"
             raise ValueError(
                 f"pair {query.query_id} has {len(names)} names and the server wants {count}; {way}"
             )
-        for problem in _problems(query, names, known):
-            raise ValueError(f"pair {query.query_id}: {problem}")
+        problem = ""
+        if len(set(names)) < len(names):
+            problem = "an image twice"
+        elif query.reference_id in names:
+            problem = f"its own reference {query.reference_id!r}"
+        elif strange := [name for name in names if name not in known]:
+            problem = f"{strange[0]!r}, none of the {len(known)} images to choose from"
+        if problem:
+            raise ValueError(f"pair {query.query_id}: its ranking names {problem}")
         chosen[query.query_id] = names
     return chosen
-
-
-def _problems(query: Triplet, names: Sequence[str], known: Collection[str]) -> Iterable[str]:
-    if len(set(names)) < len(names):
-        yield "its ranking names an image twice"
-    if query.reference_id in names:
-        yield f"its ranking names its own reference {query.reference_id!r}"
-    for name in names:
-        if name not in known:
-            yield f"its ranking names {name!r}, none of the {len(known)} images to choose from"
-
-
-def _encoded(metric: str, names: Mapping[str, Sequence[str]]) -> bytes:
-    content = {"version": "rc2", "metric": metric, **names}
-    return json.dumps(content, separators=(",", ":")).encode()

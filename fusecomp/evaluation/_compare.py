@@ -9,10 +9,8 @@ from fusecomp._core.checks import shown, strings, whole_number
 from fusecomp.evaluation._bootstrap import checked_draws, interval_of, resampled
 from fusecomp.evaluation._evaluate import Evaluation, compute_metrics, require_evaluation
 from fusecomp.evaluation._protocol import protocol_differences, warn_of_differences
-from fusecomp.evaluation._ranking import Ranking, TaskRanking
-from fusecomp.types import Triplet
-
-__all__ = ["Change", "Comparison", "Difference", "compare"]
+from fusecomp.evaluation._ranking import Ranking
+from fusecomp.types import TaskRanking, Triplet
 
 _TEXT_WIDTH = 60
 
@@ -54,16 +52,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What ``compare`` gives; prints as a table.
+    """Differences of two evaluations, as ``compare`` gives them; prints as a table.
 
     Args:
-        names: of both.
+        names: of the two evaluations.
         differences: by metric: ``a``, ``b``, ``difference`` (B - A), ``low`` and ``high``.
         better: the queries whose target rose most from A to B, by the ratio of its ranks.
         worse: those whose target fell most.
-        summaries: of both, what was ranked under which protocol.
+        summaries: the sizes of the tasks and the protocol of both.
         warnings: what keeps the scores from being comparable; empty if nothing does.
-        resamples: how many.
+        resamples: their number.
         seed: of the resamples.
     """
 
@@ -77,7 +75,7 @@ class Comparison:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as values that JSON has."""
+        """Return all of it as values that JSON has."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -118,18 +116,18 @@ def compare(
     seed: int = 0,
     changes: int = 10,
 ) -> Comparison:
-    """Two evaluations of the same queries: differences with intervals, and who changed most.
+    """Compare two evaluations of the same queries: differences, intervals, the largest changes.
 
     Each resample draws the same queries for both (paired bootstrap, as in ``bootstrap``). Queries
     that only one of the two lacks because of a missing image are left out of both.
 
     Args:
-        a: one.
-        b: the other; differences are B - A.
-        names: what to call them.
-        resamples: how many.
+        a: the first evaluation.
+        b: the second one; differences are B - A.
+        names: their names in the table.
+        resamples: the number of resamples.
         seed: the same one gives the same intervals.
-        changes: how many queries to list that rose, and that fell.
+        changes: the number of queries to list whose target rose, and whose target fell.
 
     Raises:
         TypeError: if one is no evaluation.
@@ -174,11 +172,12 @@ def compare(
 
 
 def _paired(a: Evaluation, b: Evaluation, names: tuple[str, str]) -> tuple[Evaluation, Evaluation]:
-    """Both on the queries that both have, in one order."""
+    """Reduce both to the queries that both have, in one order."""
     for what, one, other in (
         ("dataset", a.protocol.get("dataset"), b.protocol.get("dataset")),
         ("tasks", sorted(a.ranking), sorted(b.ranking)),
         ("metrics", sorted(a), sorted(b)),
+        ("summaries", *(each.ranking.tasks[0].task.summaries for each in (a, b))),
     ):
         if one != other:
             raise ValueError(
@@ -211,15 +210,14 @@ def _common(
     both = [query_id for query_id in rows_a if query_id in rows_b]
     if not both:
         raise ValueError(f"{names[0]} and {names[1]} share no query of task {a.task.name!r}")
-    pairs = [(rows_a[query_id], rows_b[query_id]) for query_id in both]
-    for one, other in ((a.task.queries[row], b.task.queries[place]) for row, place in pairs):
-        if _asked(one, texts) != _asked(other, texts):
+    a, b = _rows(a, [rows_a[i] for i in both]), _rows(b, [rows_b[i] for i in both])
+    for query, other in zip(a.task.queries, b.task.queries, strict=True):
+        if (one := _asked(query, texts)) != (two := _asked(other, texts)):
             raise ValueError(
-                f"query {one.query_id!r} of task {a.task.name!r} is {_asked(one, texts)} in "
-                f"{names[0]} and {_asked(other, texts)} in {names[1]}: these are not the same "
-                "queries"
+                f"query {query.query_id!r} of task {a.task.name!r} is {one} in {names[0]} and "
+                f"{two} in {names[1]}: these are not the same queries"
             )
-    return _rows(a, [row for row, _ in pairs]), _rows(b, [place for _, place in pairs])
+    return a, b
 
 
 def _asked(query: Triplet, texts: bool) -> tuple[str | None, ...]:
@@ -227,19 +225,13 @@ def _asked(query: Triplet, texts: bool) -> tuple[str | None, ...]:
 
 
 def _rows(found: TaskRanking, rows: list[int]) -> TaskRanking:
-    """The ranking of some of the queries."""
-    task = found.task
+    """Return the ranking of some of the queries."""
 
     def taken(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor[rows]
 
     return TaskRanking(
-        replace(
-            task,
-            queries=[task.queries[row] for row in rows],
-            exclude=None if task.exclude is None else [task.exclude[row] for row in rows],
-            subsets=None if task.subsets is None else [task.subsets[row] for row in rows],
-        ),
+        found.task.select(rows),
         found.indices[rows],
         found.scores[rows],
         taken(found.ranks),
@@ -257,10 +249,13 @@ def _ranked_otherwise(a: Ranking, b: Ranking) -> Iterator[str]:
         if set(task.gallery) != set(other.gallery):
             sizes = f"{len(task.gallery):,} / {len(other.gallery):,}"
             yield f"gallery{of} {sizes} images, not the same ones"
-        for field, words in (("exclude", "what is excluded"), ("subsets", "the subsets")):
-            if a.protocol == b.protocol and _as_sets(getattr(task, field)) != _as_sets(
-                getattr(other, field)
-            ):
+        for words, *rows in (
+            ("what is excluded", task.exclude, other.exclude),
+            ("the subsets", task.subsets, other.subsets),
+            ("the relevant images", task.relevant, other.relevant),
+        ):
+            one, two = map(_as_sets, rows)
+            if a.protocol == b.protocol and one != two:
                 yield f"{words}{of}, not the same images"
 
 
@@ -269,25 +264,11 @@ def _as_sets(rows: Sequence[Sequence[str]] | None) -> list[set[str]] | None:
 
 
 def _changes(a: Ranking, b: Ranking) -> Iterator[tuple[float, Change]]:
-    """Each query, and the logarithm of how many times further down its target is in B."""
+    """Yield each query with the logarithm of its target's rank in B divided by that in A."""
     for name, found in a.items():
-        before, after = _ranks(found), _ranks(b[name])
+        before, after = (() if r is None else r.tolist() for r in (found.ranks, b[name].ranks))
         for query, one, other in zip(found.task.queries, before, after, strict=True):
             last = len(found.task.gallery) + 1  # where a target counts that was left out
             step = math.log((other if other > 0 else last) / (one if one > 0 else last))
-            yield (
-                step,
-                Change(
-                    name,
-                    query.query_id,
-                    query.reference_id,
-                    query.texts,
-                    query.target_id,
-                    one,
-                    other,
-                ),
-            )
-
-
-def _ranks(found: TaskRanking) -> list[int]:
-    return [] if found.ranks is None else found.ranks.tolist()
+            asked = query.query_id, query.reference_id, query.texts, query.target_id
+            yield step, Change(name, *asked, one, other)

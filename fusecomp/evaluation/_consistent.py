@@ -1,15 +1,11 @@
 """Whether the parts of one task's ranking agree with one another."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
-from fusecomp.evaluation._ranking import TaskRanking
-from fusecomp.types import Triplet
-
-__all__ = ["check_found"]
+from fusecomp.evaluation._positions import task_positions
+from fusecomp.types import TaskRanking, Triplet
 
 
 def check_found(found: TaskRanking) -> None:
@@ -30,41 +26,29 @@ def check_found(found: TaskRanking) -> None:
 
 def _problems(found: TaskRanking) -> Iterator[tuple[Triplet, str]]:
     task, size = found.task, len(found.task.gallery)
-    place = {image_id: index for index, image_id in enumerate(task.gallery)}
-    rows = zip(
-        task.queries,
-        found.indices.tolist(),
-        *(_rows(part, task.queries) for part in (found.ranks, found.subset_indices)),
-        *(_rows(part, task.queries) for part in (found.subset_ranks, task.exclude, task.subsets)),
-        strict=True,
-    )
-    for query, top, rank, subset, subset_rank, exclude, members in rows:
-        excluded = {place[image_id] for image_id in exclude or ()}
-        target = None if query.target_id is None else place[query.target_id]
-        target = None if target in excluded else target
-        if not _is_ranking(top, excluded):
-            yield query, "indices that stand twice, are excluded, or come after padding"
-        left = size - len(excluded)
+    targets, exclude, subsets = task_positions(task)
+    parts = found.ranks, found.subset_ranks, found.indices, found.subset_indices, exclude, subsets
+    # What a task does not have is padding alone.
+    none = torch.full((len(targets), 1), -1)
+    lists = [(none if part is None else part.view(len(targets), -1)).tolist() for part in parts]
+    for query, target, (rank,), (subset_rank,), top, subset, excluded, members in zip(
+        task.queries, targets.tolist(), *lists, strict=True
+    ):
+        out, left = {*excluded} - {-1}, size - len({*excluded} - {-1})
+        inside = {*members} - {-1} - out
+        if not _is_ranking(top, out):
+            yield query, "indices that are there twice, are excluded, or come after padding"
         if sum(index >= 0 for index in top) != min(left, len(top)):
             yield query, "other indices than its gallery has left for it"
-        if rank is not None and not _fits(rank, target, top, left):
+        if not _fits(rank, target, top, left):
             yield query, f"the rank {rank}, which its indices refute"
-        if subset is None:
-            continue
-        inside = {place[image_id] for image_id in members} - excluded
-        first = [index for index in top if index in inside]
-        if not _is_ranking(subset, excluded) or {*subset} - {-1} != inside:
+        if not _is_ranking(subset, out) or {*subset} - {-1} != inside:
             yield query, "subset indices that are not the members of its subset"
+        first = [index for index in top if index in inside]
         if subset[: len(first)] != first:
             yield query, "subset indices in another order than its indices"
-        if subset_rank is not None and subset_rank != _place(target, subset):
+        if found.subset_ranks is not None and subset_rank != _place(target, subset):
             yield query, f"the subset rank {subset_rank}, which its subset indices refute"
-
-
-def _rows(part: Tensor | Sequence[Any] | None, queries: Sequence[Triplet]) -> Sequence[Any]:
-    if part is None:
-        return [None] * len(queries)
-    return part.tolist() if isinstance(part, Tensor) else part
 
 
 def _is_ranking(row: list[int], excluded: set[int]) -> bool:
@@ -73,11 +57,11 @@ def _is_ranking(row: list[int], excluded: set[int]) -> bool:
     return different and row[: len(found)] == found and excluded.isdisjoint(found)
 
 
-def _fits(rank: int, target: int | None, top: list[int], last: int) -> bool:
-    if target is None or target in top:
+def _fits(rank: int, target: int, top: list[int], last: int) -> bool:
+    if target in top:
         return rank == _place(target, top)
     return len(top) < rank <= last
 
 
-def _place(target: int | None, row: list[int]) -> int:
-    return row.index(target) + 1 if target is not None and target in row else -1
+def _place(target: int, row: list[int]) -> int:
+    return row.index(target) + 1 if target in row else -1

@@ -8,13 +8,18 @@ from torch import Tensor
 
 from fusecomp._core.checks import require_both
 from fusecomp._core.devices import inference
+from fusecomp._core.indices import (
+    as_columns,
+    check_indices,
+    check_search,
+    check_targets,
+    index_pairs,
+)
 from fusecomp._core.similarity import cosine
-from fusecomp._core.tensors import check_indices, check_search, check_targets, index_pairs
 from fusecomp.evaluation._features import TaskFeatures
+from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Dataset
-
-__all__ = ["CosineDistribution", "Cosines", "cosines", "feature_cosines"]
 
 # Of the histograms over [-1, 1].
 _BINS = 200
@@ -24,10 +29,10 @@ _ROWS = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CosineDistribution:
-    """How the cosines of some pairs are distributed.
+    """Distribution of the cosines of some pairs.
 
     Args:
-        counts: int64 [200], how many pairs fall into each bin of 0.01 from -1 to 1.
+        counts: int64 [200], the number of pairs in each bin of 0.01 from -1 to 1.
         total: the sum of the cosines.
         squares: the sum of their squares.
     """
@@ -38,7 +43,7 @@ class CosineDistribution:
 
     @property
     def pairs(self) -> int:
-        """How many pairs."""
+        """The number of pairs."""
         return int(self.counts.sum())
 
     @property
@@ -52,18 +57,18 @@ class CosineDistribution:
         return math.sqrt(max(0.0, self.squares / self.pairs - self.mean**2))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         summary = {"pairs": self.pairs, "mean": self.mean, "std": self.std}
         return {**summary, "counts": self.counts.tolist()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cosines:
-    """How far the targets of queries stand out from the rest of their gallery.
+    """Cosines of queries with their targets, and with the other images of their gallery.
 
     Args:
-        target: of each query and its target.
-        others: of each query and every other image that it is ranked among.
+        target: cosines of each query and its target.
+        others: cosines of each query and every other image that it is ranked among.
         protocol: of the dataset; empty for bare features.
     """
 
@@ -86,7 +91,7 @@ class Cosines:
         return self.gap / spread if spread else math.copysign(math.inf, self.gap)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; ``counts`` are of 200 bins from -1 to 1."""
+        """Return plain values; ``counts`` are of 200 bins from -1 to 1."""
         return {
             "protocol": dict(self.protocol),
             "gap": self.gap,
@@ -109,7 +114,7 @@ def cosines(
     num_workers: int | None = None,
     on_error: str = "raise",
 ) -> Cosines:
-    """The cosines of a dataset's queries with their targets and with all else they are ranked in.
+    """Compare a dataset's queries with their targets and with all else they are ranked among.
 
     Every pair counts, none is sampled; memory grows with the gallery alone.
 
@@ -124,11 +129,12 @@ def cosines(
         FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
-    for task in dataset.tasks():
+    tasks = tasks_of(dataset)
+    for task in tasks:
         task.require_targets()
     parts = []
     with inference(model):  # galleries and queries of the same weights, beside a training too
-        features = TaskFeatures(model, dataset, num_workers=num_workers, on_error=on_error)
+        features = TaskFeatures(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
         for task in features.tasks:
             targets, exclude, _ = features.indices(task)
             query, gallery = features.queries(task), features.gallery(task)
@@ -143,7 +149,7 @@ def cosines(
 def feature_cosines(
     query: Tensor, gallery: Tensor, targets: Tensor, exclude: Tensor | None = None
 ) -> Cosines:
-    """As ``cosines``, of features.
+    """Do ``cosines`` for features.
 
     Args:
         query: [Q, D]; need not be normalised.
@@ -165,14 +171,13 @@ def feature_cosines(
     check_search(query, gallery)
     query, gallery = query.detach(), gallery.detach()
     targets = check_targets(targets, query, gallery, least=0)
+    # A target does not count among the others either.
+    out = targets.unsqueeze(1)
     if exclude is not None:
-        exclude = check_indices("exclude", exclude, query, gallery)
+        exclude = as_columns(check_indices("exclude", exclude, query, gallery))
+        out = torch.cat([out, exclude], dim=1)
     blocks = [
-        _block(
-            cosine(query[rows], gallery),
-            targets[rows],
-            None if exclude is None else exclude[rows],
-        )
+        _block(cosine(query[rows], gallery), targets[rows], out[rows])
         for rows in (slice(start, start + _ROWS) for start in range(0, len(query), _ROWS))
     ]
     target, others = map(_together, zip(*blocks, strict=True))
@@ -182,12 +187,10 @@ def feature_cosines(
 
 
 def _block(
-    scores: Tensor, targets: Tensor, exclude: Tensor | None
+    scores: Tensor, targets: Tensor, out: Tensor
 ) -> tuple[CosineDistribution, CosineDistribution]:
     counted = torch.ones_like(scores, dtype=torch.bool)
-    if exclude is not None:
-        counted[index_pairs(exclude)] = False
-    counted.scatter_(1, targets.unsqueeze(1), False)
+    counted[index_pairs(out)] = False
     own = scores.gather(1, targets.unsqueeze(1)).flatten()
     return _distribution(own), _distribution(scores[counted])
 
@@ -200,9 +203,5 @@ def _distribution(values: Tensor) -> CosineDistribution:
 
 
 def _together(parts: Iterable[CosineDistribution]) -> CosineDistribution:
-    parts = list(parts)
-    return CosineDistribution(
-        torch.stack([part.counts for part in parts]).sum(0),
-        sum(part.total for part in parts),
-        sum(part.squares for part in parts),
-    )
+    counts, totals, squares = zip(*((p.counts, p.total, p.squares) for p in parts), strict=True)
+    return CosineDistribution(torch.stack(counts).sum(0), sum(totals), sum(squares))

@@ -1,16 +1,19 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 from fusecomp._core.checks import as_path, require_both, shown
-from fusecomp.evaluation._metrics import average_tasks, headline_of, mean_group, metric_names
-from fusecomp.evaluation._rank import rank
+from fusecomp.evaluation._file import read_ranking, write_ranking
+from fusecomp.evaluation._metrics import average_tasks, deciding_metric
+from fusecomp.evaluation._rank import rank_tasks
 from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._tasks import mean_group, require_same_metrics, scored_tasks
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Dataset
 
-__all__ = ["Evaluation", "compute_metrics", "evaluate", "require_evaluation"]
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,7 +22,7 @@ class Evaluation(Mapping[str, float]):
 
     Args:
         metrics: such as ``dress/recall@10``, ``mean/recall@10`` and ``mean``.
-        ranking: what they were computed from.
+        ranking: the metrics were computed from it.
     """
 
     metrics: Mapping[str, float]
@@ -32,8 +35,8 @@ class Evaluation(Mapping[str, float]):
 
     @property
     def default_metric(self) -> str:
-        """The name of the metric that chooses the best checkpoint by default."""
-        return headline_of(self.ranking.tasks[0].task)
+        """The name of the metric that picks the best weights by default (``Task.decides``)."""
+        return deciding_metric([found.task for found in self.ranking.tasks])
 
     def save(self, path: str | Path) -> None:
         """Write the ranking, with all that it was made from but the features, atomically.
@@ -44,8 +47,6 @@ class Evaluation(Mapping[str, float]):
         Raises:
             OSError: if writing fails.
         """
-        from fusecomp.evaluation._file import write_ranking
-
         write_ranking(as_path("path", path), self.ranking)
 
     @classmethod
@@ -59,8 +60,6 @@ class Evaluation(Mapping[str, float]):
             FileNotFoundError: if there is none.
             ValueError: if the file is torn or no evaluation.
         """
-        from fusecomp.evaluation._file import read_ranking
-
         ranking = read_ranking(as_path("path", path))
         return cls(compute_metrics(ranking).metrics, ranking)
 
@@ -75,13 +74,39 @@ class Evaluation(Mapping[str, float]):
     def __len__(self) -> int:
         return len(self.metrics)
 
-    def cells(self) -> list[list[str]]:
-        """The table that is printed: a head with the tasks, then one row a metric."""
-        # What sums up all tasks stands under their mean.
-        rows: dict[str, dict[str, str]] = {}
+    def to_frame(self) -> "DataFrame":
+        """Return the metrics as a pandas table, one row a task.
+
+        Returns:
+            A DataFrame with the tasks' names as its index, ``task``, and the columns ``queries``,
+            ``gallery images`` and each metric in per cent, such as ``recall@10 (%)``. Means over
+            several tasks are no rows.
+
+        Raises:
+            ImportError: if pandas is missing.
+        """
+        try:
+            from pandas import DataFrame, Index
+        except ImportError as error:
+            raise ImportError('to_frame needs pandas: pip install "fusecomp[report]"') from error
+        rows: dict[str, dict[str, float]] = {
+            name: {"queries": len(found.task.queries), "gallery images": len(found.task.gallery)}
+            for name, found in self.ranking.items()
+        }
         for name, value in self.metrics.items():
             group, _, metric = name.rpartition("/")
-            rows.setdefault(metric, {})[group or mean_group(self.ranking)] = f"{value:.2f}"
+            if group in rows:
+                rows[group][f"{metric} (%)"] = value
+        return DataFrame(list(rows.values()), index=Index(list(rows), name="task"))
+
+    def cells(self) -> list[list[str]]:
+        """The table that is printed: a head with the tasks, then one row a metric."""
+        # Summaries of all tasks go into the column of their mean.
+        rows: dict[str, dict[str, str]] = {}
+        means = mean_group([found.task for found in self.ranking.tasks])
+        for name, value in self.metrics.items():
+            group, _, metric = name.rpartition("/")
+            rows.setdefault(metric, {})[group or means] = f"{value:.2f}"
         groups = list(dict.fromkeys(group for row in rows.values() for group in row))
         return [["", *groups], *([n, *(row.get(g, "") for g in groups)] for n, row in rows.items())]
 
@@ -116,49 +141,50 @@ def evaluate(
         on_error: as in ``rank``.
 
     Returns:
-        A mapping of metrics in per cent: ``TASK/recall@k`` for each task, ``mean/recall@k``
-        over several tasks, and ``mean``, the mean of these. Each query counts the same within a
-        task, each task the same in the means. Where tasks have subsets, also
-        ``recall_subset@k``, and in place of ``mean`` CIRR's: ``mean(recall@5,
-        recall_subset@1)`` if 5 is among the k, and the ``arithmetic_mean``, ``harmonic_mean``
-        and ``geometric_mean`` of all recalls, the last two 0 if one of these is.
+        A mapping of metrics in per cent: ``TASK/METRIC`` for each task and metric, such as
+        ``dress/recall@10``, ``mean/METRIC`` over several tasks, and the tasks' summaries of
+        these, such as ``mean``. Each query counts the same within a task, each task the same in
+        the means.
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
-        ValueError: if targets are unknown (then use ``rank``), or a feature is not finite.
+        ValueError: if targets are unknown (then use ``rank``), tasks have different metrics, or a
+            feature or a metric's value is not finite.
         FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
-    metric_names(dataset)  # raises before anything is encoded
-    return compute_metrics(rank(model, dataset, num_workers=num_workers, on_error=on_error))
+    tasks = scored_tasks(dataset)  # raises before anything is encoded
+    return compute_metrics(
+        rank_tasks(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
+    )
 
 
 def compute_metrics(ranking: Ranking) -> Evaluation:
-    """The metrics of a ranking.
+    """Compute the metrics of a ranking.
 
     Raises:
         TypeError: if it is no ranking.
-        ValueError: if there is no task, a task has no targets, or one of its queries has none.
+        ValueError: if there is no task, a task has no targets or one of its queries has none,
+            tasks have different metrics, or a metric gives no finite value for each query.
     """
     if not isinstance(ranking, Ranking):
         raise TypeError(
             f"ranking must be a Ranking, as rank returns it, got {type(ranking).__name__}; an "
             "Evaluation holds one as .ranking"
         )
-    for name, found in ranking.items():
-        if found.ranks is None:
-            raise ValueError(f"task {name!r} has no targets, so there is nothing to score")
-        found.task.require_targets()
-    recalls = {
+    tasks = [found.task for found in ranking.tasks]
+    require_same_metrics(tasks)
+    metrics = {
         name: {
-            metric: 100 * hits.double().sum() / len(hits) for metric, hits in task.hits().items()
+            metric: 100 * v.double().sum() / len(v) for metric, v in found.metric_values().items()
         }
-        for name, task in ranking.items()
+        for name, found in ranking.items()
     }
-    return Evaluation({name: float(v) for name, v in average_tasks(recalls).items()}, ranking)
+    averaged = average_tasks(tasks, metrics)
+    return Evaluation({name: float(value) for name, value in averaged.items()}, ranking)
 
 
-def require_evaluation(name: str, value: Any) -> None:
+def require_evaluation(name: str, value: object) -> None:
     """Raise TypeError unless this is an evaluation."""
     if not isinstance(value, Evaluation):
         raise TypeError(

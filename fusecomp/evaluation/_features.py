@@ -1,49 +1,37 @@
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fusecomp._core.abilities import lookups_of, protocol_of, skipped_images
+from fusecomp._core.abilities import encode_function, lookups_of, protocol_of, skipped_images
 from fusecomp._core.checks import require_both, require_choice, shown, whole_number
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.randomness import repeatable
 from fusecomp._core.tensors import non_finite_rows
 from fusecomp.caching import CachedEncoder
 from fusecomp.datasets import drop_images
-from fusecomp.evaluation._tasks import check_tasks
+from fusecomp.evaluation._positions import TaskIndices, task_positions
+from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.images import ON_ERROR
 from fusecomp.model import ComposedEncoder
-from fusecomp.types import Dataset, Encoder, Task, Triplet
-
-__all__ = ["TaskFeatures", "TaskIndices"]
+from fusecomp.types import SIDES, Dataset, Encoder, Task, Triplet
 
 # Queries fused at once: bounds the hidden activations of a large fusion.
 _FUSE_ROWS = 1024
 
 
-class TaskIndices(NamedTuple):
-    """Positions in a task's gallery: targets int64 [Q], exclude and subsets int64 [Q, M] or None.
-
-    -1 is padding, and stands where a query has no target.
-    """
-
-    targets: Tensor
-    exclude: Tensor | None
-    subsets: Tensor | None
-
-
 class TaskFeatures:
-    """What a dataset's tasks compare, as a model sees it; each image and text is encoded once.
+    """Features of a dataset's tasks as a model sees them; each image and text is encoded once.
 
     Args:
         model: the encoder and fusion; used in evaluation mode.
-        dataset: whose tasks are meant.
+        dataset: knows the images and texts.
+        tasks: what to rank; ``dataset.tasks()`` by default.
         num_workers: processes that load images; None chooses.
         on_error: as in ``rank``.
 
     Attributes:
-        tasks: those of the dataset, without what was left out.
+        tasks: the tasks, without the images that were left out.
         protocol: the options of the dataset that make scores comparable or not.
 
     Raises:
@@ -56,6 +44,7 @@ class TaskFeatures:
         self,
         model: ComposedEncoder,
         dataset: Dataset,
+        tasks: Sequence[Task] | None = None,
         *,
         num_workers: int | None = None,
         on_error: str = "raise",
@@ -64,34 +53,30 @@ class TaskFeatures:
         on_error = require_choice("on_error", on_error, ON_ERROR)
         if num_workers is not None:
             num_workers = whole_number("num_workers", num_workers, 0)
-        check_tasks(dataset.tasks())
+        tasks = tasks_of(dataset) if tasks is None else tasks
         require_one_device(model.encoder, model.fusion)
         encoder: Encoder = model.encoder
         self._model = model
         self._device = device_of(model)
-        lookup = lookups_of(encoder)
-        if not {"image", "text"} <= set(lookup):
+        if not {*SIDES} <= lookups_of(encoder).keys():
             cached = CachedEncoder.build(
                 encoder, dataset, num_workers=num_workers, on_error=on_error
             )
             # An encoder that is no module has no device; its features go to the fusion's.
             encoder = cached.to(self._device)
-            lookup = encoder.lookup
         self._encoder = encoder
-        self._lookup = lookup
-        dataset = drop_images(dataset, skipped_images(encoder))
-        self.tasks: Sequence[Task] = dataset.tasks()
-        check_tasks(self.tasks)
-        self.protocol: Mapping[str, str] = protocol_of(dataset)
+        skipped = skipped_images(encoder)
+        self.protocol: Mapping[str, str] = protocol_of(drop_images(dataset, skipped))
+        self.tasks = [task.drop_images(skipped) for task in tasks] if skipped else tasks
 
     def gallery(self, task: Task) -> Tensor:
-        """The features [N, D] of the task's gallery, not normalised."""
+        """Return the features [N, D] of the task's gallery, not normalised."""
         _require_task(task)
         with inference(self._model), repeatable(self._device, task.gallery[0]):
-            return self._images(task.gallery)
+            return self._encode("image", task.gallery)
 
     def queries(self, task: Task) -> Tensor:
-        """The fused queries [Q, D], of unit length.
+        """Return the fused queries [Q, D], of unit length.
 
         Raises:
             ValueError: if one is not finite; the message names it.
@@ -108,46 +93,25 @@ class TaskFeatures:
         return fused
 
     def indices(self, task: Task) -> TaskIndices:
-        """Where the targets, and what is excluded or ranked as a subset, stand in the gallery.
+        """Return where the targets, excluded images and subsets are in the task's gallery.
 
         Args:
             task: one of ``tasks``.
         """
         _require_task(task)
-        place = {image_id: index for index, image_id in enumerate(task.gallery)}
-        named = [() if q.target_id is None else (q.target_id,) for q in task.queries]
-
-        def indices(rows: Sequence[Sequence[str]]) -> Tensor:
-            return _padded(place, rows).to(self._device)
-
-        return TaskIndices(
-            indices(named)[:, 0],
-            None if task.exclude is None else indices(task.exclude),
-            None if task.subsets is None else indices(task.subsets),
-        )
+        return task_positions(task)
 
     def _fuse(self, queries: Sequence[Triplet]) -> Tensor:
-        image = self._images([query.reference_id for query in queries])
-        text = self._texts([text for query in queries for text in query.texts])
+        image = self._encode("image", [query.reference_id for query in queries])
+        text = self._encode("text", [text for query in queries for text in query.texts])
         counts = torch.tensor([len(query.texts) for query in queries])
         return self._model.compose(image, text, counts)
 
-    def _images(self, image_ids: Sequence[str]) -> Tensor:
-        rows = self._lookup["image"](image_ids).to(self._device)
-        return self._encoder.encode_image(rows)
-
-    def _texts(self, texts: Sequence[str]) -> Tensor:
-        rows = self._lookup["text"](texts).to(self._device)
-        return self._encoder.encode_text(rows)
+    def _encode(self, side: str, names: Sequence[str]) -> Tensor:
+        rows = lookups_of(self._encoder)[side](names).to(self._device)
+        return encode_function(self._encoder, side)(rows)
 
 
-def _require_task(task: Any) -> None:
+def _require_task(task: object) -> None:
     if not isinstance(task, Task):
         raise TypeError(f"task must be one of the dataset's tasks, got {shown(task)}")
-
-
-def _padded(place: Mapping[str, int], rows: Sequence[Sequence[str]]) -> Tensor:
-    """Gallery indices [Q, M], padded with -1."""
-    width = max(1, *(len(row) for row in rows))
-    padded = [[*(place[i] for i in ids), *[-1] * (width - len(ids))] for ids in rows]
-    return torch.tensor(padded, dtype=torch.int64)

@@ -1,7 +1,9 @@
 """The file of an evaluation: a NumPy archive of plain arrays, without pickle.
 
 ``about`` holds names, texts and the protocol as JSON; task number n has ``n/indices``,
-``n/scores``, ``n/ranks`` and, where it has subsets, ``n/subset_indices`` and ``n/subset_ranks``.
+``n/scores`` and ``n/ranks``; where it has them ``n/subset_indices`` and ``n/subset_ranks``; its
+rows ``n/exclude``, ``n/subsets`` and ``n/relevant`` as positions in its gallery; and the values
+``n/metric0``, ... of each metric that is a user's own (those of recalls follow from the ranks).
 ``checksum`` is that of all the others.
 """
 
@@ -9,6 +11,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +20,55 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fusecomp._core.checks import strings
 from fusecomp._core.checksum import checksum
-from fusecomp._core.files import open_atomic, open_regular, parse_json, reading
+from fusecomp._core.files import open_atomic, open_regular, reading
+from fusecomp._core.metrics import MEANS, Metric, metric_named
+from fusecomp._core.strict_json import parse_json
 from fusecomp.evaluation._consistent import check_found
-from fusecomp.evaluation._ranking import Ranking, TaskRanking
-from fusecomp.evaluation._tasks import check_tasks
-from fusecomp.types import Task, Triplet
+from fusecomp.evaluation._positions import padded_positions
+from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._tasks import require_same_metrics
+from fusecomp.types import Task, TaskRanking, Triplet
 
-__all__ = ["read_ranking", "write_ranking"]
-
-_FORMAT = "fusecomp.evaluation/2"
-_ARRAYS = ("indices", "scores", "ranks", "subset_indices", "subset_ranks")
+_FORMAT = "fusecomp.evaluation/3"
+_RANKING = ("indices", "scores", "ranks")
+_SUBSET_RANKING = ("subset_indices", "subset_ranks")
+_ROWS = ("exclude", "subsets", "relevant")
 
 # An evaluation shrinks to a third or so; what shrinks to less than this is made to fill memory.
 _MOST_SHRUNK = 200
 
-_Arrays = Mapping[str, NDArray[Any]]
+
+@dataclass(frozen=True, slots=True)
+class _SavedMetric:
+    """A user's own metric, whose values by query id were read from a file."""
+
+    name: str
+    values: Mapping[str, float] = field(repr=False)
+
+    def __call__(self, ranking: TaskRanking, /) -> Tensor:
+        values = [self.values[query.query_id] for query in ranking.task.queries]
+        return torch.tensor(values, dtype=torch.float64)
 
 
 def write_ranking(path: Path, ranking: Ranking) -> None:
     """Write the file atomically."""
     tasks = [_describe(found.task) for found in ranking.tasks]
     about = {"format": _FORMAT, "protocol": dict(ranking.protocol), "tasks": tasks}
-    # In ASCII, which also holds file names that are not UTF-8.
-    text = json.dumps(about).encode()
     arrays: dict[str, Any] = {
-        f"{number}/{name}": _compact(getattr(found, name))
+        f"{number}/{name}": _compact(tensor)
         for number, found in enumerate(ranking.tasks)
-        for name in _ARRAYS
-        if getattr(found, name) is not None
+        for name, tensor in _tensors(found)
+        if tensor is not None
     }
-    arrays["about"] = np.frombuffer(text, np.uint8)
+    # In ASCII, which also holds file names that are not UTF-8.
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     with open_atomic(path) as file:
         np.savez_compressed(file, checksum=np.array(_checksum(arrays)), **arrays)
 
 
-def _checksum(arrays: _Arrays) -> str:
+def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
     return checksum(dict(sorted(arrays.items())))
 
 
@@ -62,20 +78,28 @@ def _compact(tensor: Tensor) -> NDArray[Any]:
     return array.astype(np.int32) if array.dtype == np.int64 else array
 
 
+def _tensors(found: TaskRanking) -> Iterator[tuple[str, Tensor | None]]:
+    task = found.task
+    yield from zip(_RANKING, (found.indices, found.scores, found.ranks), strict=True)
+    yield from zip(_SUBSET_RANKING, (found.subset_indices, found.subset_ranks), strict=True)
+    for name, rows in zip(_ROWS, (task.exclude, task.subsets, task.relevant), strict=True):
+        yield name, None if rows is None else padded_positions(task, rows)
+    own = [number for number, m in enumerate(task.metrics) if metric_named(m.name) != m]
+    values = found.metric_values() if own else {}
+    for number in own:
+        yield f"metric{number}", values[task.metrics[number].name].double()
+
+
 def _describe(task: Task) -> dict[str, Any]:
-    place = {image_id: index for index, image_id in enumerate(task.gallery)}
-
-    def places(rows: Sequence[Sequence[str]] | None) -> list[list[int]] | None:
-        return None if rows is None else [[place[image_id] for image_id in row] for row in rows]
-
     return {
         "name": task.name,
-        "gallery": list(task.gallery),
-        "queries": [[q.query_id, q.reference_id, q.texts, q.target_id] for q in task.queries],
-        "groups": [query.group for query in task.queries],
-        "exclude": places(task.exclude),
-        "subsets": places(task.subsets),
-        "ks": task.ks,
+        "gallery": task.gallery,
+        "queries": [
+            [q.query_id, q.reference_id, q.texts, q.target_id, q.group] for q in task.queries
+        ],
+        "metrics": [metric.name for metric in task.metrics],
+        "summaries": [[type(mean).__name__, mean.name, mean.metrics] for mean in task.summaries],
+        "decides": task.decides,
         "missing_queries": task.missing_queries,
         "missing_images": task.missing_images,
     }
@@ -114,101 +138,80 @@ def _ranking(arrays: dict[str, NDArray[Any]]) -> Ranking:
         raise ValueError(f"its format is {about['format']!r}, expected {_FORMAT!r}")
     if str(arrays.pop("checksum", "")) != _checksum(arrays):
         raise ValueError("its content is not that of its checksum")
-    tasks = [_task(description) for description in about["tasks"]]
-    if not tasks:
-        raise ValueError("it holds no task")
-    check_tasks(tasks)
-    if len({(task.ks, task.subsets is None) for task in tasks}) > 1:
-        raise ValueError("its tasks have different metrics")
-    protocol = {_string(name): _string(value) for name, value in about["protocol"].items()}
-    found = [_task_ranking(task, arrays, number) for number, task in enumerate(tasks)]
+    parts: list[dict[str, Tensor]] = [{} for _ in about["tasks"]]
+    for name, array in arrays.items():
+        number, slash, part = name.partition("/")
+        if slash:
+            parts[int(number)][part] = torch.from_numpy(array)
+    found = [_read_task(*pair) for pair in zip(about["tasks"], parts, strict=True)]
+    require_same_metrics([each.task for each in found])
+    protocol = about["protocol"]
+    strings("its protocol", list(protocol.values()))
     return Ranking(found, protocol)
 
 
-def _task(description: Mapping[str, Any]) -> Task:
-    gallery = _strings(description["gallery"])
-
-    def at(place: int) -> str:
-        if type(place) is not int or not 0 <= place < len(gallery):
-            raise ValueError(f"place {place} lies outside its gallery of {len(gallery)}")
-        return gallery[place]
-
-    def named(rows: Any) -> list[tuple[str, ...]] | None:
-        return None if rows is None else [tuple(map(at, _list(row))) for row in _list(rows)]
-
-    return Task(
-        name=_string(description["name"]),
-        queries=list(_queries(description["queries"], description["groups"])),
+def _read_task(description: Mapping[str, Any], parts: dict[str, Tensor]) -> TaskRanking:
+    name, gallery = description["name"], description["gallery"]
+    queries = [Triplet(*row) for row in description["queries"]]
+    parts = {
+        part: _checked(part, name, tensor, len(queries), len(gallery))
+        for part, tensor in parts.items()
+    }
+    rows = {
+        part: [[gallery[i] for i in row if i >= 0] for row in parts[part].tolist()]
+        for part in _ROWS
+        if part in parts
+    }
+    metrics = [
+        _metric(metric, queries, parts.get(f"metric{number}"))
+        for number, metric in enumerate(description["metrics"])
+    ]
+    task = Task(
+        name=name,
+        queries=queries,
         gallery=gallery,
-        exclude=named(description["exclude"]),
-        subsets=named(description["subsets"]),
-        ks=tuple(map(_whole, _list(description["ks"]))),
-        missing_queries=_strings(description["missing_queries"]),
-        missing_images=_strings(description["missing_images"]),
+        metrics=metrics,
+        summaries=[MEANS[kind](mean, of) for kind, mean, of in description["summaries"]],
+        decides=description["decides"],
+        missing_queries=description["missing_queries"],
+        missing_images=description["missing_images"],
+        **rows,
     )
-
-
-def _queries(rows: Any, groups: Any) -> Iterator[Triplet]:
-    for (query_id, reference_id, texts, target_id), group in zip(rows, groups, strict=True):
-        yield Triplet(
-            _string(query_id),
-            _string(reference_id),
-            _strings(texts),
-            None if target_id is None else _string(target_id),
-            None if group is None else _strings(group),
-        )
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError(f"{value!r:.80} is no list")
-    return value
-
-
-def _strings(values: Any) -> tuple[str, ...]:
-    return tuple(map(_string, _list(values)))
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int or value >= 2**31:
-        raise ValueError(f"{value!r:.80} is no whole number below {2**31:,}, as each of ks must be")
-    return value
-
-
-def _string(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r:.80} is no string")
-    return value
-
-
-def _task_ranking(task: Task, arrays: _Arrays, number: int) -> TaskRanking:
-    names = _ARRAYS if task.subsets is not None else _ARRAYS[:3]
     task.require_targets()
-    if f"{number}/ranks" not in arrays:
-        raise ValueError(f"task {task.name!r} has no targets' ranks")
-    read = {name: torch.from_numpy(arrays[f"{number}/{name}"]) for name in names}
-    for name, tensor in read.items():
-        _check_array(task, name, tensor)
-        read[name] = tensor if name == "scores" else tensor.long()
-    if read["scores"].shape != read["indices"].shape:
-        raise ValueError(f"task {task.name!r} has other scores than indices")
-    found = TaskRanking(task, **read)
+    if "ranks" not in parts:
+        raise ValueError(f"task {name!r} has no targets' ranks")
+    names = _RANKING if task.subsets is None else (*_RANKING, *_SUBSET_RANKING)
+    found = TaskRanking(task, **{part: parts[part] for part in names})
+    if found.scores.shape != found.indices.shape:
+        raise ValueError(f"task {name!r} has other scores than indices")
     check_found(found)
     return found
 
 
-def _check_array(task: Task, name: str, tensor: Tensor) -> None:
-    """Shape, kind and range."""
-    ndim = 1 if name.endswith("ranks") else 2
-    if len(tensor) != len(task.queries) or tensor.ndim != ndim:
-        raise ValueError(
-            f"{name} are {list(tensor.shape)} for {len(task.queries)} queries of {task.name!r}"
-        )
-    floating = name == "scores"
+def _metric(name: str, queries: Sequence[Triplet], values: Tensor | None) -> Metric:
+    if values is not None:
+        ids = [query.query_id for query in queries]
+        return _SavedMetric(name, dict(zip(ids, values.tolist(), strict=True)))
+    metric = metric_named(name)
+    if metric is None:
+        raise ValueError(f"the metric {name!r} has no values")
+    return metric
+
+
+def _checked(part: str, task: str, tensor: Tensor, rows: int, size: int) -> Tensor:
+    """Return a part of a task's ranking; ValueError on another shape, kind or range."""
+    name = f"{part} of task {task!r}"
+    values, ranks = part.startswith("metric"), part.endswith("ranks")
+    if len(tensor) != rows or tensor.ndim != (1 if values or ranks else 2):
+        raise ValueError(f"{name} are {list(tensor.shape)} for {rows} queries")
+    floating = values or part == "scores"
     if tensor.is_complex() or tensor.dtype == torch.bool or tensor.is_floating_point() != floating:
-        raise ValueError(f"{name} of task {task.name!r} are {tensor.dtype}")
-    # Ranks count from 1, places from 0.
-    size = len(task.gallery)
-    most = size if name.endswith("ranks") else size - 1
-    if not floating and not (int(tensor.min()) >= -1 and int(tensor.max()) <= most):
-        raise ValueError(f"{name} of task {task.name!r} point outside its gallery of {size}")
+        raise ValueError(f"{name} are {tensor.dtype}")
+    if values and not tensor.isfinite().all():
+        raise ValueError(f"{name} are not finite")
+    if floating:
+        return tensor
+    # Ranks count from 1, positions from 0.
+    if not (int(tensor.min()) >= -1 and int(tensor.max()) <= (size if ranks else size - 1)):
+        raise ValueError(f"{name} point outside its gallery of {size}")
+    return tensor.long()

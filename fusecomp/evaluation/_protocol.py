@@ -1,25 +1,17 @@
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from fusecomp._core.checks import shown
-
-__all__ = [
-    "ProtocolWarning",
-    "describe_protocol",
-    "protocol_differences",
-    "warn_of_differences",
-]
 
 _UNSAID = "not said"
 
 
 class ProtocolWarning(UserWarning):
-    """Scores of different protocols stand side by side."""
+    """Warns of scores of different protocols in one table."""
 
 
 def describe_protocol(protocol: Mapping[str, str]) -> str:
-    """A protocol as one line.
+    """Write a protocol as one line.
 
     Raises:
         TypeError: if it is no mapping.
@@ -33,7 +25,7 @@ def describe_protocol(protocol: Mapping[str, str]) -> str:
 
 
 def protocol_differences(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """What two protocols differ in, the first one's value first.
+    """Return the options in which two protocols differ, the first one's value first.
 
     Raises:
         TypeError: if one is no mapping.
@@ -51,7 +43,7 @@ def protocol_differences(one: Mapping[str, str], other: Mapping[str, str]) -> li
     ]
 
 
-def _require_mapping(name: str, protocol: Any) -> None:
+def _require_mapping(name: str, protocol: object) -> None:
     if not isinstance(protocol, Mapping):
         raise TypeError(f"{name} must be a protocol, a mapping of options, got {shown(protocol)}")
 

@@ -1,14 +1,13 @@
-from torch import Tensor
+from collections.abc import Sequence
 
-from fusecomp._core.checks import whole_number
+from fusecomp._core.checks import require_both, whole_number
 from fusecomp._core.devices import inference
 from fusecomp.evaluation._features import TaskFeatures
-from fusecomp.evaluation._ranking import Ranking, TaskRanking
+from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.model import ComposedEncoder
 from fusecomp.retrieval import search_targets
-from fusecomp.types import Dataset, Task
-
-__all__ = ["rank"]
+from fusecomp.types import Dataset, Task, TaskRanking
 
 
 def rank(
@@ -25,24 +24,36 @@ def rank(
 
     Args:
         model: the encoder and fusion; used in evaluation mode.
-        dataset: whose tasks are ranked.
-        k: how many results to keep for each query.
+        dataset: its tasks are ranked.
+        k: the number of results to keep for each query.
         num_workers: processes that load images; None chooses.
         on_error: ``"raise"`` stops at an image that is missing or broken; ``"skip"`` leaves out
             what needs it, as if by ``datasets.drop_images``: each task lists what it lacks.
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
-        ValueError: if k is no whole number of at least 1 or workers none of at least 0, encoder and
-            fusion are on different devices, a feature is not finite, an id is not in a gallery or
-            twice in it, a target is excluded from its own ranking or not in its subset, or a task
-            has no queries, two of one id, no k or one below 1, more or fewer rows of ``exclude`` or
-            ``subsets`` than queries, or a name that is taken, "mean", or empty beside other tasks.
+        ValueError: if k is no whole number of at least 1 or num_workers none of at least 0,
+            encoder and fusion are on different devices, a feature is not finite, or two tasks have
+            one name, or one that is "mean", or empty beside other tasks.
         FileNotFoundError: if images are missing.
     """
-    k = whole_number("k", k, 1)
+    require_both(model, dataset)
+    k, tasks = whole_number("k", k, 1), tasks_of(dataset)
+    return rank_tasks(model, dataset, tasks, k, num_workers=num_workers, on_error=on_error)
+
+
+def rank_tasks(
+    model: ComposedEncoder,
+    dataset: Dataset,
+    tasks: Sequence[Task],
+    k: int = 50,
+    *,
+    num_workers: int | None,
+    on_error: str,
+) -> Ranking:
+    """Do ``rank`` for the tasks of a dataset, once they are made."""
     with inference(model):  # galleries and queries of the same weights, beside a training too
-        features = TaskFeatures(model, dataset, num_workers=num_workers, on_error=on_error)
+        features = TaskFeatures(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
         ranked = [_rank_task(features, task, k) for task in features.tasks]
     return Ranking(ranked, features.protocol)
 
@@ -51,16 +62,7 @@ def _rank_task(features: TaskFeatures, task: Task, k: int) -> TaskRanking:
     targets, exclude, subsets = features.indices(task)
     query, gallery = features.queries(task), features.gallery(task)
     found = search_targets(query, gallery, targets, k, exclude, subsets)
-    known = any(query.target_id is not None for query in task.queries)
-    return TaskRanking(
-        task,
-        found.indices.cpu(),
-        found.scores.cpu(),
-        found.ranks.cpu() if known else None,
-        _cpu(found.subset_indices),
-        _cpu(found.subset_ranks) if known else None,
-    )
-
-
-def _cpu(found: Tensor | None) -> Tensor | None:
-    return None if found is None else found.cpu()
+    known = bool((targets >= 0).any())
+    ranks = (found.ranks, found.subset_ranks) if known else (None, None)
+    on_cpu = (t if t is None else t.cpu() for t in (ranks[0], found.subset_indices, ranks[1]))
+    return TaskRanking(task, found.indices.cpu(), found.scores.cpu(), *on_cpu)

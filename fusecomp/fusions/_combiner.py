@@ -10,8 +10,6 @@ from fusecomp._core.similarity import normalize
 from fusecomp.fusions._features import check_inputs
 from fusecomp.fusions._published import PublishedWeights
 
-__all__ = ["Combiner"]
-
 
 class Combiner(nn.Module):
     r"""A learned mixture plus a convex combination of text and image features.
@@ -84,14 +82,14 @@ class Combiner(nn.Module):
         self.relu_dropout = _ReluDropout(dropout)
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Queries [B, D] of unit length."""
+        """Return queries [B, D] of unit length."""
         joint = self._joint(image, text)
         mixture = self.output_layer(self.relu_dropout(self.combiner_layer(joint)))
         gate = self.dynamic_scalar(joint)
         return normalize(mixture + gate * text + (1 - gate) * image)
 
     def gate(self, image: Tensor, text: Tensor) -> Tensor:
-        """The convex coefficient s of the text [B, 1], in (0, 1); 1 - s is the image's."""
+        """Return the convex coefficient s of the text [B, 1], in (0, 1); 1 - s is the image's."""
         gate: Tensor = self.dynamic_scalar(self._joint(image, text))
         return gate
 

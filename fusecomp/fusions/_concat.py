@@ -9,8 +9,6 @@ from fusecomp._core.similarity import normalize
 from fusecomp.fusions._features import check_batchnorm, check_inputs
 from fusecomp.fusions._published import PublishedWeights
 
-__all__ = ["Concat"]
-
 
 class Concat(nn.Module):
     r"""Two layers on the concatenated features: the baseline that every table has.

@@ -9,8 +9,6 @@ from fusecomp._core.similarity import normalize
 from fusecomp.fusions._features import check_inputs
 from fusecomp.fusions._published import PublishedWeights
 
-__all__ = ["ConvexGate"]
-
 _NAMES = {"joint.": "combiner_fc.0.", "scaler.1.": "scaler_fc.0.", "scaler.4.": "scaler_fc.3."}
 
 

@@ -8,8 +8,6 @@ from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import check_features, check_pair
 from fusecomp.fusions._features import as_share, check_one_width
 
-__all__ = ["Direction"]
-
 
 class Direction(nn.Module):
     r"""Image and text features, each moved by the direction from one prompt to another.

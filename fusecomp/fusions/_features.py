@@ -5,8 +5,6 @@ from torch import Tensor, is_autocast_enabled, nn
 from fusecomp._core.checks import number
 from fusecomp._core.tensors import check_alike, check_features, check_pair
 
-__all__ = ["as_share", "check_batchnorm", "check_dtype", "check_inputs", "check_one_width"]
-
 
 def check_one_width(fusion: nn.Module, image: Tensor, text: Tensor) -> None:
     """Raise ValueError unless both are features [B, D] of one dtype on one device."""

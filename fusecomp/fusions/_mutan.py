@@ -9,8 +9,6 @@ from fusecomp._core.similarity import normalize as unit
 from fusecomp.fusions._features import check_inputs
 from fusecomp.fusions._published import PublishedWeights
 
-__all__ = ["MUTAN"]
-
 _NAMES = {
     "image_in.": "linear0.",
     "text_in.": "linear1.",

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from fusecomp._core.weights import check_weights, kind_of, without_wrappers
 
-__all__ = ["PublishedWeights"]
-
 _Fusion = TypeVar("_Fusion", bound=nn.Module)
 
 

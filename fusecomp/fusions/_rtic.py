@@ -9,8 +9,6 @@ from fusecomp._core.similarity import normalize
 from fusecomp.fusions._features import check_batchnorm, check_inputs
 from fusecomp.fusions._published import PublishedWeights
 
-__all__ = ["RTIC"]
-
 
 class RTIC(nn.Module):
     r"""The image feature plus what residual blocks make of the joint one, under a gate.

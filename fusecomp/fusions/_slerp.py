@@ -5,8 +5,6 @@ from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
 from fusecomp.fusions._features import as_share, check_one_width
 
-__all__ = ["Slerp"]
-
 # Below this angle sin(x) is computed by its series: the quotient loses its gradient to rounding.
 _SMALL_ANGLE = 0.01
 # Below this length of i + t, no plane is left to turn in.

@@ -3,8 +3,6 @@ from torch import Tensor, nn
 from fusecomp._core.similarity import normalize
 from fusecomp.fusions._features import check_one_width
 
-__all__ = ["Sum"]
-
 
 class Sum(nn.Module):
     """The normalised element-wise sum of image and text features.
@@ -34,6 +32,6 @@ class Sum(nn.Module):
     """
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
-        """Queries [B, D] of unit length."""
+        """Return queries [B, D] of unit length."""
         check_one_width(self, image, text)
         return normalize(image + text)

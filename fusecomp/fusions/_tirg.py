@@ -9,8 +9,6 @@ from fusecomp._core.similarity import normalize
 from fusecomp.fusions._features import check_batchnorm, check_inputs
 from fusecomp.fusions._published import PublishedWeights
 
-__all__ = ["TIRG"]
-
 # The published first layers concatenate, so that theirs are numbered from 1.
 _NAMES = {
     "gate.0.": "gated_feature_composer.1.",

@@ -7,8 +7,6 @@ from fusecomp._core.checks import flag
 from fusecomp._core.similarity import normalize as unit
 from fusecomp.fusions._features import as_share, check_dtype, check_one_width
 
-__all__ = ["WeightedSum"]
-
 
 class WeightedSum(nn.Module):
     r"""The weighted sum of image and text features, at unit length or as they are.

@@ -4,15 +4,14 @@ import filecmp
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusecomp._core.checks import strings
+from fusecomp._core.foreign import optional
 from fusecomp.types import Dataset
-
-__all__ = ["ABSENT", "By", "changed_image", "file_marks", "image_paths"]
 
 # The mark of an image without a file.
 ABSENT = -1
@@ -29,7 +28,7 @@ def image_paths(datasets: Iterable[Dataset]) -> dict[str, Path | None]:
     paths: dict[str, Path | None] = {}
     for data in datasets:
         # Where features are looked up, a dataset needs no files.
-        locate = getattr(data, "path", None)
+        locate = optional(data, "path")
         for image_id in strings("image_ids of a dataset", data.image_ids):
             path = None if locate is None else _path(locate, image_id)
             known = paths.get(image_id)
@@ -52,7 +51,7 @@ def _path(locate: Callable[[str], Path], image_id: str) -> Path | None:
 
 
 def _is_same(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file, or to two of equal content."""
+    """Return whether two paths lead to one file, or to two of equal content."""
     if one == other:
         return True
     try:
@@ -90,7 +89,7 @@ def _content(path: Path) -> int:
 
 
 def changed_image(
-    old: Mapping[str, Any], new: Mapping[str, Any], skipped: Iterable[str] = ()
+    old: Mapping[str, object], new: Mapping[str, object], skipped: Iterable[str] = ()
 ) -> str | None:
     """Name the first image whose file is another than it was; None if all are the same.
 

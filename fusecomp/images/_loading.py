@@ -11,17 +11,6 @@ from torch.utils.data import DataLoader
 
 from fusecomp._core.randomness import Key, current_key, own_streams, seed_for_file
 
-__all__ = [
-    "ON_ERROR",
-    "ImageError",
-    "Loaded",
-    "load_available",
-    "load_few",
-    "load_images",
-    "load_one",
-    "require_files",
-]
-
 # What may become of images that are missing or broken.
 ON_ERROR = ("raise", "skip")
 
@@ -32,6 +21,13 @@ _MOST_WORKERS = 16
 
 class ImageError(ValueError):
     """An image that exists but cannot be read; the message names the file and the reason."""
+
+
+def unreadable(path: Path, reason: str) -> ImageError:
+    """Return the error about an image file that cannot be read."""
+    return ImageError(
+        f"cannot read the image {path} ({reason}); replace the file, or leave out what needs it"
+    )
 
 
 def require_files(paths: Sequence[Path]) -> None:
@@ -46,7 +42,7 @@ def require_files(paths: Sequence[Path]) -> None:
 
 
 class Loaded(NamedTuple):
-    """What could be loaded of one batch.
+    """The images of one batch that could be loaded, and the errors of the others.
 
     Args:
         images: stacked [B, ...]; None if there are none.
@@ -134,10 +130,10 @@ def _usual_workers(count: int, device: torch.device | None) -> int:
 
 
 def _cores() -> int:
-    # macOS and Windows do not say which cores a process may use.
-    if hasattr(os, "sched_getaffinity"):
+    try:
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    except AttributeError:  # macOS and Windows do not say which cores a process may use
+        return os.cpu_count() or 1
 
 
 _Item = tuple[int, Path, Tensor | ImageError]
@@ -172,7 +168,7 @@ class _Images:
 
 
 def load_few(paths: Sequence[Path], load_image: Callable[[Path], Tensor]) -> Tensor:
-    """One batch, as ``load_images`` gives it, in this process and without what a loader costs."""
+    """Return one batch, as ``load_images`` gives it, in this process and without a loader."""
     images = []
     for _, path, item in _Images(paths, load_image, current_key()).__getitems__(range(len(paths))):
         if isinstance(item, ImageError):
@@ -182,16 +178,13 @@ def load_few(paths: Sequence[Path], load_image: Callable[[Path], Tensor]) -> Ten
 
 
 def load_one(path: Path, load_image: Callable[[Path], Tensor]) -> Tensor:
-    """One loaded image; raises ImageError that names the file."""
+    """Return one loaded image; raises ImageError that names the file."""
     try:
         image = load_image(path)
     except (MemoryError, ImportError, ImageError):  # not about the file, or names it already
         raise
     except Exception as error:
-        raise ImageError(
-            f"cannot read the image {path} ({type(error).__name__}: {error}); "
-            "replace the file, or leave out what needs it"
-        ) from error
+        raise unreadable(path, f"{type(error).__name__}: {error}") from error
     if not isinstance(image, Tensor):
         raise ImageError(
             f"load_image({path}) returned {type(image).__name__}, expected a tensor; "

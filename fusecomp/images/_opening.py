@@ -10,19 +10,10 @@ from torch import Tensor
 
 from fusecomp._core.files import open_regular
 from fusecomp._core.identity import describe
-from fusecomp.images._loading import ImageError
+from fusecomp.images._loading import ImageError, unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-__all__ = [
-    "ImageLoader",
-    "open_image",
-    "require_pillow",
-    "rgb",
-    "sides_of",
-    "why_unreadable",
-]
 
 _TRUST = "If you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS"
 
@@ -44,7 +35,7 @@ class ImageLoader:
     transform: Callable[[Any], Tensor]
 
     def __call__(self, path: str | os.PathLike[str]) -> Tensor:
-        """The image of a file, transformed."""
+        """Return the image of a file, transformed."""
         path = Path(path)
         require_pillow()
         with open_regular(path) as file:
@@ -54,10 +45,7 @@ class ImageLoader:
             except (MemoryError, ImportError, ImageError):
                 raise
             except Exception as error:
-                raise ImageError(
-                    f"cannot read the image {path} ({why_unreadable(file, error)}); "
-                    "replace the file, or leave out what needs it"
-                ) from error
+                raise unreadable(path, why_unreadable(file, error)) from error
 
     def __repr__(self) -> str:
         return f"ImageLoader(transform={describe(self.transform)})"
@@ -88,7 +76,7 @@ def sides_of(image: "Image") -> tuple[int, int]:
 
 
 def open_image(file: BinaryIO) -> "Image":
-    """The image of an open file, its header read; ValueError if it is larger than Pillow's limit.
+    """Return the image of an open file; ValueError if it is larger than Pillow's limit.
 
     What is no image gives Pillow's own errors, which ``why_unreadable`` puts into words.
     """
@@ -120,7 +108,7 @@ def why_unreadable(file: BinaryIO, error: Exception) -> str:
 
 
 def rgb(image: "Image") -> "Image":
-    """The image in RGB; what transparency hid shows."""
+    """Return the image in RGB; what transparency hid shows."""
     if image.mode == "RGB":
         return image
     if "transparency" in image.info:

@@ -20,8 +20,6 @@ from fusecomp.images._opening import ImageLoader, rgb, sides_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["SquarePad", "TargetPad", "clip_transform"]
-
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -69,7 +67,7 @@ class TargetPad:
         object.__setattr__(self, "ratio", ratio)
 
     def __call__(self, image: "Image") -> "Image":
-        """The image, padded if it is too long."""
+        """Return the image, padded if it is too long."""
         width, height = sides_of(image)
         wanted = max(width, height) / self.ratio
         return _padded(image, int((wanted - width) / 2), int((wanted - height) / 2))
@@ -103,7 +101,7 @@ class SquarePad:
     """
 
     def __call__(self, image: "Image") -> "Image":
-        """The image, padded if it is no square."""
+        """Return the image, padded if it is no square."""
         width, height = sides_of(image)
         wanted = max(width, height)
         return _padded(image, (wanted - width) // 2, (wanted - height) // 2)
@@ -194,7 +192,7 @@ def clip_transform(
 
 @dataclass(frozen=True, repr=False)
 class _ClipTransform:
-    """What clip_transform returns. The fields are its arguments, checked."""
+    """CLIP's preprocessing; the fields are the checked arguments of ``clip_transform``."""
 
     size: int
     pad: Callable[["Image"], "Image"] | None
@@ -204,7 +202,7 @@ class _ClipTransform:
     exif: bool
 
     def __call__(self, image: "str | os.PathLike[str] | Image") -> Tensor:
-        """One image as [3, size, size]."""
+        """Return one image as [3, size, size]."""
         if isinstance(image, (str, os.PathLike)):
             return ImageLoader(self._tensor)(image)
         sides_of(image)
@@ -227,12 +225,12 @@ class _ClipTransform:
 
     def __repr__(self) -> str:
         # In full, as caches are named by it: a default that changes must show.
-        values = (f"{field.name}={describe(getattr(self, field.name))}" for field in fields(self))
+        values = (f"{field.name}={describe(vars(self)[field.name])}" for field in fields(self))
         return f"clip_transform({', '.join(values)})"
 
 
 def _number(value: Any) -> float:
-    """The value as a float; nan if it is no real number."""
+    """Return the value as a float; nan if it is no real number."""
     if isinstance(value, (str, bytes, bool)):  # which float() would take
         return math.nan
     try:
@@ -253,8 +251,8 @@ def _channels(name: str, values: Sequence[float], positive: bool = False) -> tup
     return numbers
 
 
-def _image(result: Any, source: str) -> "Image":
-    """What a user's function returned, if that is an image."""
+def _image(result: object, source: str) -> "Image":
+    """Return what a user's function returned; TypeError unless that is an image."""
     from PIL.Image import Image
 
     if not isinstance(result, Image):
@@ -276,7 +274,7 @@ def _require_room(width: int, height: int, what: str) -> None:
 
 
 def _padded(image: "Image", left: int, top: int) -> "Image":
-    """The image between as many zeros on opposite edges; as it is where there are none."""
+    """Return the image between as many zeros on opposite edges; as it is where there are none."""
     from PIL import Image
 
     left, top = max(left, 0), max(top, 0)
@@ -293,7 +291,7 @@ def _padded(image: "Image", left: int, top: int) -> "Image":
 
 
 def _resized(image: "Image", size: int) -> "Image":
-    """The image with a shorter side of ``size``; the longer one is cut to a whole number."""
+    """Return the image with a shorter side of ``size``; the longer one is cut to a whole number."""
     from PIL import Image
 
     width, height = sides_of(image)
@@ -310,7 +308,7 @@ def _resized(image: "Image", size: int) -> "Image":
 
 
 def _cropped(image: "Image", size: int) -> "Image":
-    """The centre of an image; an odd rest goes to the side that round() chooses."""
+    """Return the centre of an image; an odd rest goes to the side that round() chooses."""
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 

@@ -3,9 +3,7 @@ from torch import Tensor, nn
 
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import check_pair, widen
-from fusecomp.losses._ids import batch_ids
-
-__all__ = ["CosineAlignmentLoss"]
+from fusecomp.losses._pairs import batch_ids
 
 
 class CosineAlignmentLoss(nn.Module):
@@ -44,9 +42,9 @@ class CosineAlignmentLoss(nn.Module):
         target_ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
     ) -> Tensor:
-        """The mean over the batch, between 0 and 2."""
+        """Return the mean over the batch, between 0 and 2."""
         check_pair(query, target, ("query", "target"))
         batch_ids(query, target_ids, reference_ids)
         with torch.autocast(query.device.type, enabled=False):
-            apart = normalize(widen(query)) - normalize(widen(target))
-            return apart.square().sum(dim=1).mean() / 2
+            difference = normalize(widen(query)) - normalize(widen(target))
+            return difference.square().sum(dim=1).mean() / 2

@@ -1,20 +1,17 @@
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
 from fusecomp._core.checks import number, shown
-from fusecomp._core.devices import accepted_keywords
 from fusecomp._core.identity import describe
-from fusecomp.types import BATCH_IDS, Loss
-
-__all__ = ["CombinedLoss"]
+from fusecomp._core.keywords import taken_keywords
+from fusecomp.types import LOSS_KEYWORDS, Loss
 
 
 class CombinedLoss(nn.Module):
     """Several losses at once: ``loss = sum_k weight_k loss_k``.
 
-    Each loss gets of the ids what it accepts, so plain functions of query and target do too.
+    Each loss gets the ids that it names, so plain functions of query and target do too.
 
     Args:
         losses: name -> (weight, loss). Modules among them keep their parameters and buffers.
@@ -44,15 +41,20 @@ class CombinedLoss(nn.Module):
             raise ValueError("losses must name at least one loss")
         self.weights: dict[str, float] = {}
         self.losses: dict[str, Loss] = {}
-        self.keywords: dict[str, list[str]] = {}
+        self.keywords: dict[str, tuple[str, ...]] = {}
         for name, pair in losses.items():
-            if not isinstance(name, str) or not name.isidentifier() or hasattr(self, name):
+            if not isinstance(name, str) or not name.isidentifier() or name in dir(self):
                 raise ValueError(f"a loss cannot be named {name!r}: take another identifier")
             weight, loss = _weight_and_loss(name, pair)
             self.weights[name], self.losses[name] = weight, loss
-            self.keywords[name] = accepted_keywords(loss, BATCH_IDS)
+            self.keywords[name] = taken_keywords(loss, LOSS_KEYWORDS)
             if isinstance(loss, nn.Module):
                 self.add_module(name, loss)
+
+    @property
+    def named_keywords(self) -> set[str]:
+        """The keywords that the losses name."""
+        return {keyword for keywords in self.keywords.values() for keyword in keywords}
 
     def forward(
         self,
@@ -62,7 +64,7 @@ class CombinedLoss(nn.Module):
         target_ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
     ) -> Tensor:
-        """The weighted sum."""
+        """Return the weighted sum."""
         ids = {"target_ids": target_ids, "reference_ids": reference_ids}
         values = []
         for name, loss in self.losses.items():
@@ -74,14 +76,14 @@ class CombinedLoss(nn.Module):
         return sum(values[1:], start=values[0])
 
     def extra_repr(self) -> str:
-        """The weights, and the losses that are no modules."""
+        """Show the weights, and the losses that are no modules."""
         functions = {n: f for n, f in self.losses.items() if not isinstance(f, nn.Module)}
         lines = [", ".join(f"{name}: {weight}" for name, weight in self.weights.items())]
         lines += [f"({name}): {describe(function)}" for name, function in functions.items()]
         return "\n".join(lines)
 
 
-def _weight_and_loss(name: str, pair: Any) -> tuple[float, Loss]:
+def _weight_and_loss(name: str, pair: object) -> tuple[float, Loss]:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ValueError(f"{name!r} must be a pair (weight, loss), got {shown(pair)}")
     weight, loss = pair

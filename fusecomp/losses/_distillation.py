@@ -1,3 +1,5 @@
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -5,13 +7,10 @@ from fusecomp._core.checks import positive
 from fusecomp._core.identity import hash_tensors
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import check_widths
-from fusecomp.losses._ids import batch_ids, check_ids, find
-from fusecomp.losses._pairs import check_batch
-from fusecomp.losses._table import refuse_loaded_nan, unit_table
+from fusecomp.losses._kept_features import KeptFeatures, find, unit_table
+from fusecomp.losses._pairs import batch_ids, check_batch, check_ids
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
-
-__all__ = ["DistillationLoss"]
 
 # Two ids below this make one key.
 _ID_RANGE = 2**31
@@ -90,59 +89,53 @@ class DistillationLoss(nn.Module):
         target_ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
     ) -> Tensor:
-        """The mean over the batch, in nats."""
+        """Return the mean over the batch, in nats."""
         check_batch(query, target)
-        wanted, references = batch_ids(query, target_ids, reference_ids)
-        if wanted is None or references is None:
+        targets, references = batch_ids(query, target_ids, reference_ids)
+        if targets is None or references is None:
             raise ValueError(
                 "DistillationLoss needs target_ids and reference_ids, to look the teacher up"
             )
-        teacher = (
-            self.queries(references, wanted) / self.teacher_temperature,
-            self.targets(wanted),
+        row_losses = partial(
+            _divergence,
+            teacher_queries=self.queries(references, targets) / self.teacher_temperature,
+            teacher_targets=self.targets(targets),
         )
-        return tiled(_divergence, query, target, scale_of(self.temperature), *teacher)
+        return tiled(row_losses, query, target, scale_of(self.temperature))
 
     def extra_repr(self) -> str:
-        """The temperatures that are fixed."""
+        """Show the temperatures that are fixed."""
         learns = isinstance(self.temperature, nn.Module)
         temperature = "" if learns else f"temperature={self.temperature}, "
         return f"{temperature}teacher_temperature={self.teacher_temperature}"
 
 
-class _Table(nn.Module):
+class _Table(KeptFeatures):
     """Unit features, looked up by one id or by two."""
 
     keys: Tensor
-    features: Tensor
 
-    def __init__(self, unit: Tensor, ids: Tensor, what: str) -> None:
-        super().__init__()
+    def __init__(self, unit: Tensor, ids: Tensor, kind: str) -> None:
         if ids.min() < 0 or ids.max() >= _ID_RANGE:
             raise ValueError(f"ids must be in [0, 2^31), got {ids.min()} to {ids.max()}")
-        self.what = what
         keys, row = _key(*ids.unbind(dim=1)).unique(return_inverse=True)
         total = unit.new_zeros(len(keys), unit.shape[1]).index_add_(0, row, unit)
+        super().__init__(normalize(total))
         self.register_buffer("keys", keys)
-        self.register_buffer("features", normalize(total))
-        refuse_loaded_nan(self)
+        self.kind = kind
 
     def forward(self, *ids: Tensor) -> Tensor:
-        """The features of each id."""
-        place, known = find(self.keys, _key(*ids))
+        """Look up the features of each id."""
+        positions, known = find(self.keys, _key(*ids))
         # A compiled graph cannot raise on values; there, what is missing becomes NaN.
         if not torch.compiler.is_compiling() and not known.all():
             missing = torch.stack(ids, dim=1)[~known].squeeze(1).tolist()
-            raise ValueError(f"the teacher has no {self.what} with the ids {missing[:5]}")
-        return torch.where(known.unsqueeze(1), self.features[place], torch.nan)
+            raise ValueError(f"the teacher has no {self.kind} with the ids {missing[:5]}")
+        return torch.where(known.unsqueeze(1), self.features[positions], torch.nan)
 
     def fingerprint(self) -> str:
-        """A hash of what it holds."""
+        """Hash features and ids."""
         return hash_tensors(self.named_buffers())
-
-    def extra_repr(self) -> str:
-        """The size."""
-        return f"{len(self.features)}, dim={self.features.shape[1]}"
 
 
 def _key(first: Tensor, second: Tensor | None = None) -> Tensor:
@@ -150,10 +143,10 @@ def _key(first: Tensor, second: Tensor | None = None) -> Tensor:
 
 
 def _divergence(
-    logits: Tensor, at: slice, offset: None, queries: Tensor, targets: Tensor
+    logits: Tensor, tile: slice, offset: None, *, teacher_queries: Tensor, teacher_targets: Tensor
 ) -> tuple[Tensor, None]:
-    """The loss of each row, for ``tiled``."""
-    teacher = (queries[at] @ targets.T).to(logits.dtype).log_softmax(dim=1)
+    """Compute the loss of each row, for ``tiled``."""
+    teacher = (teacher_queries[tile] @ teacher_targets.T).to(logits.dtype).log_softmax(dim=1)
     student = logits.log_softmax(dim=1)
     share = teacher.exp()
     # Rounding may take the divergence of equals below zero.

@@ -1,21 +1,19 @@
 import math
 from collections.abc import Collection
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fusecomp._core.checks import number
+from fusecomp.losses._loss_repr import LossRepr
 from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
-from fusecomp.losses._printed import Printed
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
-__all__ = ["HardNegativeNCE"]
 
-
-class HardNegativeNCE(Printed):
+class HardNegativeNCE(LossRepr):
     """InfoNCE whose negatives weigh more, the closer they are to the query.
 
     With s_ij = cos(q_i, t_j) / T and n_i negatives of row i,
@@ -77,21 +75,20 @@ class HardNegativeNCE(Printed):
         target_ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
     ) -> Tensor:
-        """The mean over the batch, in nats."""
+        """Return the mean over the batch, in nats."""
         check_batch(query, target)
         pairs = own_targets(query, self.exclude, target_ids, reference_ids)
-        scale = scale_of(self.temperature)
-        return tiled(_weighted, query, target, scale, self.alpha, self.beta, *pairs)
+        row_losses = partial(_weighted, pairs=pairs, alpha=self.alpha, beta=self.beta)
+        return tiled(row_losses, query, target, scale_of(self.temperature))
 
 
 def _weighted(
-    logits: Tensor, at: slice, offset: None, alpha: float, beta: float, *pairs: Any
+    logits: Tensor, tile: slice, offset: None, *, pairs: Pairs, alpha: float, beta: float
 ) -> tuple[Tensor, None]:
-    """The loss of each row, for ``tiled``."""
-    wanted = Pairs(*pairs)
-    own = wanted.positives[at]
-    positive = logits.gather(1, own)
-    counts = wanted.leave_negatives(logits, at)
+    """Compute the loss of each row, for ``tiled``."""
+    positives = pairs.positives[tile]
+    positive = logits.gather(1, positives)
+    counts = pairs.leave_negatives(logits, tile)
     alone = counts == 0
     easy = logits * beta if beta > 0 else None
     # The weights are normalised in logarithms: exp(beta s) itself may overflow.
@@ -107,14 +104,14 @@ def _weighted(
     logits.mul_((1 + beta) * push)
     if easy is not None:
         logits.addcmul_(easy, push, value=-beta)
-    logits.scatter_(1, own, -push)
+    logits.scatter_(1, positives, -push)
     return losses.squeeze(1), None
 
 
 def _softmax(logits: Tensor) -> Tensor:
     """Turn logits into their softmax, in place; rows of minus infinity into zeros.
 
-    Returns the logarithm [T, 1] of what normalises it.
+    Return the logarithm [T, 1] of the sum of exponentials.
     """
     highest = logits.amax(dim=1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)
     total = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)

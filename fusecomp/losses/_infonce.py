@@ -1,22 +1,25 @@
 from collections.abc import Collection
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from fusecomp._core.checks import flag, number
-from fusecomp._core.tensors import check_alike, check_floating, check_pair
-from fusecomp.losses._bank import Queue, make_bank
-from fusecomp.losses._ids import check_ids
-from fusecomp.losses._pairs import check_candidates, check_exclude, own_targets
-from fusecomp.losses._printed import Printed
-from fusecomp.losses._softmax import both_ways, columns_of, one_way
+from fusecomp._core.checks import flag, number, shown
+from fusecomp._core.similarity import unit_rows
+from fusecomp._core.tensors import check_alike, check_floating, check_pair, widen
+from fusecomp.losses._loss_repr import LossRepr
+from fusecomp.losses._memory import Bank, Queue
+from fusecomp.losses._pairs import Pairs, check_candidates, check_exclude, check_ids, own_targets
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
-from fusecomp.losses._tiles import tiled
+from fusecomp.losses._tiles import slices, tiled
 
-__all__ = ["InfoNCE"]
+# The column pass accumulates no gradient, so smaller tiles suffice and cost less to allocate.
+_COLUMN_TILE_ROWS = 384
 
 
-class InfoNCE(Printed):
+class InfoNCE(LossRepr):
     """The batch-based classification loss: each query must find its target among the batch's.
 
     ``loss = mean_i -log( exp(cos(q_i, t_i) / T) / sum_j exp(cos(q_i, t_j) / T) )``
@@ -35,9 +38,6 @@ class InfoNCE(Printed):
         Vision", CVPR 2016. ``margin``: Yang et al., "Improving Multilingual Sentence Embedding
         using Bi-directional Dual Encoder with Additive Margin Softmax", IJCAI 2019. ``negatives``:
         Karpukhin et al., "Dense Passage Retrieval for Open-Domain Question Answering", EMNLP 2020.
-        ``bank``: Feng, Zhang, Nie, "Improving Composed Image Retrieval via Contrastive Learning
-        with Scaling Positives and Negatives", ACM Multimedia 2024 (SPN4CIR), the second stage,
-        https://arxiv.org/abs/2404.11317
 
     Args:
         temperature: T > 0, 0.01 as published; or a ``LearnableTemperature``.
@@ -45,14 +45,9 @@ class InfoNCE(Printed):
         exclude: which candidates are no negatives of a row: ``"target"`` those with the row's own
             target id, ``"reference"`` those with its reference id, or both names. The published
             loss excludes none.
-        bank: features [M, D] that never change, as further candidates, such as those of all
-            training targets from a ``CachedEncoder``; a buffer. Where a row's target id is in
-            the bank, the bank's row is its positive and stands for that of the batch, which gets
-            no gradient: each image counts once. For targets that do not move, so not for
-            training the image side.
-        bank_ids: M integers, all different: the images' positions in ``dataset.image_ids``.
-        queue: the targets of the last batches, as further candidates.
-        label_smoothing: the share of the wanted distribution that is spread over all candidates.
+        memory: further candidates: a ``Bank`` of targets that never change, or a ``Queue`` of the
+            last batches' targets.
+        label_smoothing: the share of the label that is spread over all candidates.
         margin: is taken from the positive's cosine.
 
     Shape:
@@ -65,10 +60,10 @@ class InfoNCE(Printed):
         TypeError: if features are no torch tensors.
         ValueError: if the temperature is not positive and finite, if label_smoothing is not in
             [0, 1) or the margin negative or not finite, if symmetric is neither True nor False; if
-            a feature of the bank is NaN or infinite, if bank and bank_ids do not fit each other,
-            or a bank meets a queue or ``symmetric`` (it has no other direction); if query and
-            target differ in shape or dtype or are not [B, D], if there are fewer than 2 candidates
-            (one has no gradient), if ids are missing or not integers of the right shape.
+            memory is something else, or a bank meets ``symmetric`` (it has no other direction); if
+            query and target differ in shape or dtype or are not [B, D], if there are fewer than 2
+            candidates (one has no gradient), if ids are missing or not integers of the right
+            shape.
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
@@ -87,25 +82,19 @@ class InfoNCE(Printed):
         symmetric: bool = False,
         *,
         exclude: Collection[str] = (),
-        bank: Tensor | None = None,
-        bank_ids: Tensor | None = None,
-        queue: Queue | None = None,
+        memory: Bank | Queue | None = None,
         label_smoothing: float = 0.0,
         margin: float = 0.0,
     ) -> None:
         super().__init__()
-        symmetric = flag("symmetric", symmetric)
-        if bank is not None and symmetric:
+        if not isinstance(memory, Bank | Queue | None):
+            raise ValueError(f"memory must be a losses.Bank or Queue, got {shown(memory)}")
+        self.symmetric = flag("symmetric", symmetric)
+        if self.symmetric and isinstance(memory, Bank):
             raise ValueError("symmetric=True does not go with a bank: its targets have no queries")
-        if bank is not None and queue is not None:
-            raise ValueError("bank and queue exclude each other: a bank has all targets already")
-        if not isinstance(queue, Queue | None):
-            raise ValueError(f"queue must be a losses.Queue, got {queue!r}")
         self.temperature = check_temperature(temperature)
-        self.symmetric = symmetric
         self.exclude = check_exclude(exclude)
-        self.bank = make_bank(bank, bank_ids)
-        self.queue = queue
+        self.memory = memory
         self.label_smoothing = number("label_smoothing", label_smoothing, 0, 1)
         self.margin = number("margin", margin, 0)
 
@@ -119,41 +108,34 @@ class InfoNCE(Printed):
         negatives: Tensor | None = None,
         negative_ids: Tensor | None = None,
     ) -> Tensor:
-        """The mean over the batch, in nats."""
+        """Return the mean over the batch, in nats."""
         check_pair(query, target, ("query", "target"))
         pairs = own_targets(query, self.exclude, target_ids, reference_ids)
         candidates = target
         if negatives is not None or negative_ids is not None:
             negatives, ids = self._checked(query, negatives, negative_ids)
             candidates, pairs = torch.cat((target, negatives)), pairs.append(ids)
-        beside = self.queue if self.bank is None else self.bank
-        if beside is not None:
-            pairs = beside.join(pairs, query, target_ids)
+        if self.memory is not None:
+            pairs = self.memory.join(pairs, query, target_ids)
         check_candidates(len(pairs.columns))
         scale = scale_of(self.temperature)
         margin = self.margin * scale if self.margin > 0 else None
-        columns: tuple[Tensor, ...] = ()
+        row_losses = partial(_one_way, pairs=pairs, smoothing=self.label_smoothing)
         if self.symmetric:
-            columns = columns_of(query, target, scale, margin, self.label_smoothing, pairs)
-        loss = tiled(
-            both_ways if self.symmetric else one_way,
-            query,
-            candidates,
-            scale,
-            self.label_smoothing,
-            *columns,
-            *pairs,
-            constants=None if beside is None else beside.features,
-            offset=margin,
-        )
-        if self.queue is not None and self.training:
-            self.queue.push(target, pairs.columns, loss)
+            columns = _columns(query, target, scale, margin, pairs, self.label_smoothing)
+            row_losses = partial(
+                _both_ways, pairs=pairs, smoothing=self.label_smoothing, columns=columns
+            )
+        constants = None if self.memory is None else self.memory.features
+        loss = tiled(row_losses, query, candidates, scale, constants=constants, offset=margin)
+        if isinstance(self.memory, Queue) and self.training:
+            self.memory.push(target, pairs.columns[: len(target)], loss)
         return loss / 2 if self.symmetric else loss
 
     def _checked(
         self, query: Tensor, negatives: Tensor | None, negative_ids: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Negatives and their ids, [B * K, D] and [B * K]."""
+        """Return negatives and their ids, [B * K, D] and [B * K]."""
         batch, dim = query.shape
         if negatives is None:
             raise ValueError("negative_ids need negatives")
@@ -166,9 +148,136 @@ class InfoNCE(Printed):
         check_alike(query, negatives, ("query", "negatives"))
         if negative_ids is not None:
             ids = check_ids(negative_ids, negatives[..., 0], "negative_ids")
-        elif self.exclude or self.bank is not None:
-            what = "a bank" if self.bank is not None else f"exclude={self.exclude}"
-            raise ValueError(f"{what} needs negative_ids of the negatives")
+        elif self.exclude or isinstance(self.memory, Bank):
+            part = "a bank" if isinstance(self.memory, Bank) else f"exclude={self.exclude}"
+            raise ValueError(f"{part} needs negative_ids of the negatives")
         else:
             ids = torch.zeros(negatives.shape[:2], dtype=torch.int64, device=query.device)
         return negatives.flatten(0, 1), ids.flatten()
+
+
+def _one_way(
+    logits: Tensor, tile: slice, margin: float | Tensor | None, *, pairs: Pairs, smoothing: float
+) -> tuple[Tensor, Tensor | None]:
+    """Compute the cross entropy of each row, for ``tiled``; the positive's logit loses a margin."""
+    left_out = _prepare(logits, tile, margin, pairs)
+    losses = _cross_entropy(logits, pairs.positives[tile], smoothing, left_out)
+    return losses, _slopes(logits, tile, margin, pairs)
+
+
+class _Columns(NamedTuple):
+    """The cross entropy of B columns over all rows, as far as a tile of rows needs it.
+
+    Args:
+        normaliser: [B]; the logarithm of the sum of the exponentials.
+        positive_slope: [B]; the gradient by the positive's logit, before ``spread``.
+        losses: [B].
+        spread: [B]; what smoothing takes from the gradient by every logit.
+    """
+
+    normaliser: Tensor
+    positive_slope: Tensor
+    losses: Tensor
+    spread: Tensor
+
+
+def _both_ways(
+    logits: Tensor,
+    tile: slice,
+    margin: float | Tensor | None,
+    *,
+    pairs: Pairs,
+    smoothing: float,
+    columns: _Columns,
+) -> tuple[Tensor, Tensor | None]:
+    """Compute the cross entropy of each row plus that of its target's column, for ``tiled``.
+
+    The first B columns of the logits are those of the batch's targets.
+    """
+    batch, positives = len(columns.losses), pairs.positives[tile]
+    left_out = _prepare(logits, tile, margin, pairs)
+    back = (logits[:, :batch] - columns.normaliser).exp_()
+    back.scatter_(1, positives, columns.positive_slope[tile].unsqueeze(1))
+    if smoothing:
+        _spread(back, columns.spread, None if left_out is None else left_out[:, :batch])
+    losses = _cross_entropy(logits, positives, smoothing, left_out) + columns.losses[tile]
+    logits[:, :batch].add_(back)
+    return losses, _slopes(logits, tile, margin, pairs)
+
+
+@torch.no_grad()
+def _columns(
+    query: Tensor,
+    target: Tensor,
+    scale: float | Tensor,
+    margin: float | Tensor | None,
+    pairs: Pairs,
+    smoothing: float,
+) -> _Columns:
+    """Compute the columns' side of ``_both_ways``: one product of queries and targets [B, D]."""
+    with torch.autocast(query.device.type, enabled=False):
+        query, unit = widen(query), unit_rows(widen(target))[0]
+        others = unit.new_full((len(unit),), -torch.inf)
+        positive, sums, counts = (torch.zeros_like(others) for _ in range(3))
+        for tile in slices(query, len(unit), _COLUMN_TILE_ROWS):
+            logits = unit_rows(query[tile])[0].mul_(scale) @ unit.T
+            left_out = _prepare(logits, tile, margin, pairs)
+            positives = pairs.positives[tile]
+            positive[tile] = logits.gather(1, positives).squeeze(1)
+            if smoothing:
+                more = _sums(logits, left_out, dim=0)
+                sums, counts = sums + more[0], counts + more[1]
+            logits.scatter_(1, positives, -torch.inf)
+            others = torch.logaddexp(others, logits.logsumexp(dim=0))
+        # Near convergence, 1 - p would cancel.
+        losses, share = -F.logsigmoid(positive - others), torch.sigmoid(others - positive)
+        spread = smoothing / counts if smoothing else sums
+        if smoothing:
+            losses += smoothing * (positive - sums / counts)
+        return _Columns(torch.logaddexp(others, positive), smoothing - share, losses, spread)
+
+
+def _prepare(
+    logits: Tensor, tile: slice, margin: float | Tensor | None, pairs: Pairs
+) -> Tensor | None:
+    if margin is not None:
+        positives = pairs.positives[tile]
+        logits.scatter_(1, positives, logits.gather(1, positives) - margin)
+    return pairs.leave_out(logits, tile)
+
+
+def _cross_entropy(
+    logits: Tensor, positives: Tensor, smoothing: float, left_out: Tensor | None
+) -> Tensor:
+    positive = logits.gather(1, positives)
+    if smoothing:
+        sums, counts = _sums(logits, left_out, dim=1)
+    highest = logits.amax(dim=1, keepdim=True)
+    torch.softmax(logits, dim=1, out=logits)
+    top = logits.amax(dim=1, keepdim=True)
+    # Near convergence, p - 1 and -log p cancel; the sum of the others' p does not.
+    others = logits.scatter_(1, positives, 0.0).sum(dim=1, keepdim=True)
+    logits.scatter_(1, positives, smoothing - others)
+    losses = torch.where(others < 0.5, -(-others).log1p(), highest - positive - top.log())
+    if smoothing:
+        losses += smoothing * (positive - (sums / counts).unsqueeze(1))
+        _spread(logits, (smoothing / counts).unsqueeze(1), left_out)
+    return losses.squeeze(1)
+
+
+def _sums(logits: Tensor, left_out: Tensor | None, dim: int) -> tuple[Tensor, Tensor]:
+    """Return sum and count of the logits that are not left out."""
+    if left_out is None:
+        sums = logits.sum(dim)
+        return sums, torch.full_like(sums, logits.shape[dim])
+    return logits.masked_fill(left_out, 0.0).sum(dim), (~left_out).sum(dim, dtype=logits.dtype)
+
+
+def _spread(gradient: Tensor, share: Tensor, left_out: Tensor | None) -> None:
+    gradient.sub_(share if left_out is None else share.masked_fill(left_out, 0.0))
+
+
+def _slopes(
+    logits: Tensor, tile: slice, margin: float | Tensor | None, pairs: Pairs
+) -> Tensor | None:
+    return None if margin is None else -logits.gather(1, pairs.positives[tile]).squeeze(1)

@@ -1,15 +1,15 @@
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from fusecomp.losses._loss_repr import LossRepr
 from fusecomp.losses._pairs import check_batch, own_targets
-from fusecomp.losses._printed import Printed
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
-__all__ = ["MultiPositiveNCE"]
 
-
-class MultiPositiveNCE(Printed):
+class MultiPositiveNCE(LossRepr):
     """InfoNCE in which every target with the row's target id is a positive.
 
     With s_ij = cos(q_i, t_j) / T and P_i the rows that have the target id of row i,
@@ -55,29 +55,29 @@ class MultiPositiveNCE(Printed):
         target_ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
     ) -> Tensor:
-        """The mean over the batch, in nats."""
+        """Return the mean over the batch, in nats."""
         check_batch(query, target)
         if target_ids is None:
             raise ValueError(
                 "MultiPositiveNCE needs target_ids, to know the positives of each query"
             )
         ids = own_targets(query, (), target_ids, reference_ids).columns
-        return tiled(_out, query, target, scale_of(self.temperature), ids)
+        return tiled(partial(_out, ids=ids), query, target, scale_of(self.temperature))
 
 
-def _out(logits: Tensor, at: slice, offset: None, ids: Tensor) -> tuple[Tensor, None]:
-    """The loss of each row, for ``tiled``."""
-    positive = ids[at].unsqueeze(1) == ids
+def _out(logits: Tensor, tile: slice, offset: None, *, ids: Tensor) -> tuple[Tensor, None]:
+    """Compute the loss of each row, for ``tiled``."""
+    positive = ids[tile].unsqueeze(1) == ids
     count = positive.sum(dim=1, keepdim=True)
     highest = logits.amax(dim=1, keepdim=True)
     logits.sub_(highest)
     mean = logits.masked_fill(~positive, 0.0).sum(dim=1, keepdim=True) / count
     logits.exp_()
-    wanted = logits.masked_fill(~positive, 0.0).sum(dim=1, keepdim=True)
+    positives = logits.masked_fill(~positive, 0.0).sum(dim=1, keepdim=True)
     others = logits.masked_fill(positive, 0.0).sum(dim=1, keepdim=True)
-    total = wanted + others
+    total = positives + others
     # Near convergence, log(total) and p - 1 / k cancel; the others' sum does not.
-    near = (others / wanted).log1p() + wanted.log() - mean
-    losses = torch.where(others < wanted, near, total.log() - mean)
-    logits.sub_(positive * (wanted / count)).sub_(positive * (others / count)).div_(total)
+    near = (others / positives).log1p() + positives.log() - mean
+    losses = torch.where(others < positives, near, total.log() - mean)
+    logits.sub_(positive * (positives / count)).sub_(positive * (others / count)).div_(total)
     return losses.squeeze(1), None

@@ -1,23 +1,13 @@
-"""Which column of the logits a row must find, and which it leaves out."""
+"""Which column of the logits a row must find, and which it leaves out, by the ids of images."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fusecomp._core.checks import shown
-from fusecomp._core.tensors import check_pair
-from fusecomp.losses._ids import batch_ids
-
-__all__ = [
-    "ABSENT",
-    "Pairs",
-    "check_batch",
-    "check_candidates",
-    "check_exclude",
-    "own_targets",
-]
+from fusecomp._core.tensors import check_pair, check_tensor
 
 # The id of a column that holds nothing.
 ABSENT = torch.iinfo(torch.int64).min
@@ -25,7 +15,7 @@ _EXCLUDABLE = ("target", "reference")
 
 
 class Pairs(NamedTuple):
-    """What B rows want of N columns.
+    """The positive and the left-out columns of B rows of logits [B, N].
 
     Args:
         positives: int64 [B, 1]; the column of each row's own target.
@@ -38,37 +28,37 @@ class Pairs(NamedTuple):
     banned: Tensor | None = None
 
     def ban(self, ids: Tensor) -> "Pairs":
-        """The same, with one id more that each row leaves out."""
+        """Let each row leave out one id more."""
         more = ids.expand(len(self.positives)).unsqueeze(1)
         banned = more if self.banned is None else torch.cat((self.banned, more), dim=1)
         return self._replace(banned=banned)
 
     def append(self, ids: Tensor) -> "Pairs":
-        """The same, with more columns."""
+        """Add columns with these ids."""
         return self._replace(columns=torch.cat((self.columns, ids)))
 
-    def leave_out(self, logits: Tensor, at: slice) -> Tensor | None:
-        """Lower what the rows leave out to minus infinity; where that was, or None for nowhere.
+    def leave_out(self, logits: Tensor, tile: slice) -> Tensor | None:
+        """Lower what the rows leave out to minus infinity; return its mask, None if it is empty.
 
         Args:
             logits: [T, C], of all columns or of the first ones.
-            at: the T rows.
+            tile: the T rows.
         """
         if self.banned is None:
             return None
         columns = self.columns[: logits.shape[1]]
-        banned = self.banned[at]
+        banned = self.banned[tile]
         mask = columns == banned[:, :1]
         for other in range(1, banned.shape[1]):
             mask.logical_or_(columns == banned[:, other : other + 1])
-        mask.scatter_(1, self.positives[at], False)
+        mask.scatter_(1, self.positives[tile], False)
         logits.masked_fill_(mask, -torch.inf)
         return mask
 
-    def leave_negatives(self, logits: Tensor, at: slice) -> Tensor:
-        """Lower the rows' positives too; how many negatives remain in each row [T, 1]."""
-        left_out = self.leave_out(logits, at)
-        logits.scatter_(1, self.positives[at], -torch.inf)
+    def leave_negatives(self, logits: Tensor, tile: slice) -> Tensor:
+        """Lower the rows' positives too; return the number of negatives in each row [T, 1]."""
+        left_out = self.leave_out(logits, tile)
+        logits.scatter_(1, self.positives[tile], -torch.inf)
         others = torch.full_like(logits[:, :1], logits.shape[1] - 1)
         return others if left_out is None else others - left_out.sum(dim=1, keepdim=True)
 
@@ -91,14 +81,10 @@ def own_targets(
     target_ids: Tensor | None,
     reference_ids: Tensor | None,
 ) -> Pairs:
-    """Row i wants column i of B, and leaves out what ``exclude`` says.
-
-    Raises:
-        ValueError: on ids of a wrong dtype or length, or without those that ``exclude`` needs.
-    """
+    """Pair row i with column i of B, leaving out what ``exclude`` says; ValueError on wrong ids."""
     columns, references = batch_ids(query, target_ids, reference_ids)
-    every = torch.arange(len(query), device=query.device)
-    pairs = Pairs(every.unsqueeze(1), torch.zeros_like(every) if columns is None else columns)
+    rows = torch.arange(len(query), device=query.device)
+    pairs = Pairs(rows.unsqueeze(1), torch.zeros_like(rows) if columns is None else columns)
     for name in exclude:
         ids = columns if name == "target" else references
         if columns is None or ids is None:
@@ -109,9 +95,35 @@ def own_targets(
 
 
 def check_exclude(exclude: Collection[str]) -> tuple[str, ...]:
-    """The names, in one order; ValueError on one that is unknown."""
-    listed = isinstance(exclude, Collection) and not isinstance(exclude, Mapping | Tensor)
-    names: Any = (exclude,) if isinstance(exclude, str) or not listed else exclude
-    if not all(isinstance(name, str) and name in _EXCLUDABLE for name in names):
+    """Return the names, in one order; ValueError on one that is unknown."""
+    names = (exclude,) if isinstance(exclude, str) else exclude
+    listed = isinstance(names, Collection) and not isinstance(names, Mapping | Tensor)
+    if not listed or not all(isinstance(name, str) and name in _EXCLUDABLE for name in names):
         raise ValueError(f"exclude must name some of {_EXCLUDABLE}, got {shown(exclude)}")
     return tuple(name for name in _EXCLUDABLE if name in names)
+
+
+def batch_ids(
+    query: Tensor, target_ids: Tensor | None, reference_ids: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the ids of a batch as int64; ValueError on a wrong dtype, length or device."""
+    rows = query[:, 0]
+    named = (("target_ids", target_ids), ("reference_ids", reference_ids))
+    target, reference = (None if i is None else check_ids(i, rows, name) for name, i in named)
+    return target, reference
+
+
+def check_ids(ids: object, rows: Tensor, name: str) -> Tensor:
+    """Return ids as int64; ValueError unless integers of the shape and device of ``rows``."""
+    if not isinstance(ids, Tensor):
+        raise ValueError(f"{name} must be a tensor of integers, got {type(ids).__name__}")
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise ValueError(f"{name} must be integers, got {ids.dtype}")
+    check_tensor(ids, name)
+    if ids.shape != rows.shape:
+        raise ValueError(
+            f"{name} must be {list(rows.shape)}, one for each row, got {list(ids.shape)}"
+        )
+    if ids.device != rows.device:
+        raise ValueError(f"{name} are on {ids.device} and the features on {rows.device}")
+    return ids.long()

@@ -1,5 +1,5 @@
 from collections.abc import Collection
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,6 @@ from fusecomp._core.checks import number
 from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
-
-__all__ = ["SigmoidLoss"]
 
 
 class SigmoidLoss(nn.Module):
@@ -71,28 +69,28 @@ class SigmoidLoss(nn.Module):
         target_ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
     ) -> Tensor:
-        """The mean over the batch of each query's sum over targets, in nats."""
+        """Return the mean over the batch of each query's sum over targets, in nats."""
         check_batch(query, target)
         pairs = own_targets(query, self.exclude, target_ids, reference_ids)
-        return tiled(_each, query, target, scale_of(self.temperature), *pairs, offset=self.bias)
+        scale = scale_of(self.temperature)
+        return tiled(partial(_each, pairs=pairs), query, target, scale, offset=self.bias)
 
     def extra_repr(self) -> str:
-        """The settings, not the present values."""
+        """Show the settings, not the present values."""
         learns = isinstance(self.temperature, nn.Module)
         temperature = "" if learns else f"temperature={self.temperature}, "
         return f"{temperature}bias={self.start}, exclude={self.exclude}"
 
 
-def _each(logits: Tensor, at: slice, bias: Tensor, *pairs: Any) -> tuple[Tensor, Tensor]:
-    """The loss of each row, for ``tiled``."""
-    wanted = Pairs(*pairs)
-    own = wanted.positives[at]
+def _each(logits: Tensor, tile: slice, bias: Tensor, *, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Compute the loss of each row, for ``tiled``."""
+    positives = pairs.positives[tile]
     logits.add_(bias)
-    positive = logits.gather(1, own)
-    wanted.leave_out(logits, at)
-    logits.scatter_(1, own, -positive)
+    positive = logits.gather(1, positives)
+    pairs.leave_out(logits, tile)
+    logits.scatter_(1, positives, -positive)
     # Beyond 40 softplus is the identity in float64 too; exp alone would overflow in float32.
     losses = F.softplus(logits, threshold=40.0).sum(dim=1)
     logits.sigmoid_()
-    logits.scatter_(1, own, -logits.gather(1, own))
+    logits.scatter_(1, positives, -logits.gather(1, positives))
     return losses, logits.sum(dim=1)

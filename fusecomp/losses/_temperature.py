@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import number, positive
 
-__all__ = ["LearnableTemperature", "check_temperature", "scale_of"]
-
 
 class LearnableTemperature(nn.Module):
     """A temperature T that a loss learns, in place of a number.
@@ -29,7 +27,7 @@ class LearnableTemperature(nn.Module):
     Example:
         >>> from fusecomp.losses import InfoNCE
         >>> loss = InfoNCE(LearnableTemperature(start=0.07))
-        >>> round(1 / loss.temperature().item(), 4)
+        >>> round(loss.temperature.value().item(), 4)
         0.07
     """
 
@@ -41,25 +39,29 @@ class LearnableTemperature(nn.Module):
             raise ValueError(f"lowest must be in [0, start={self.start}], got {self.lowest}")
         self.log_scale = nn.Parameter(torch.tensor(-math.log(self.start)))
 
-    def forward(self) -> Tensor:
-        """The scale 1 / T, a scalar."""
+    def value(self) -> Tensor:
+        """Return T, a scalar."""
+        return 1 / self.scale()
+
+    def scale(self) -> Tensor:
+        """Return 1 / T, a scalar."""
         if self.lowest > 0:
             with torch.no_grad():
                 self.log_scale.clamp_(max=-math.log(self.lowest))
         return self.log_scale.exp()
 
     def extra_repr(self) -> str:
-        """The settings, not the present value."""
+        """Show the settings, not the present value."""
         return f"start={self.start}, lowest={self.lowest}"
 
 
 def check_temperature(temperature: float | LearnableTemperature) -> float | LearnableTemperature:
-    """The temperature; ValueError unless it learns or is positive and finite."""
+    """Return the temperature; ValueError unless it learns or is positive and finite."""
     if isinstance(temperature, LearnableTemperature):
         return temperature
     return positive("temperature", temperature)
 
 
 def scale_of(temperature: float | LearnableTemperature) -> float | Tensor:
-    """1 / T; a scalar tensor where it learns."""
-    return temperature() if isinstance(temperature, LearnableTemperature) else 1 / temperature
+    """Return 1 / T; a scalar tensor where it learns."""
+    return temperature.scale() if isinstance(temperature, LearnableTemperature) else 1 / temperature

@@ -9,40 +9,40 @@ from torch import Tensor
 from fusecomp._core.similarity import unit_rows
 from fusecomp._core.tensors import widen
 
-__all__ = ["Rows", "slices", "tiled"]
-
-# A tile has so many rows at least, or else so many logits. Fewer rows slow the products down, more
-# logits leave a processor's cache; GPUs want larger products.
+# The least rows of a tile, and the least logits. Fewer rows slow the products down, more logits
+# leave a processor's cache; GPUs want larger products.
 _CPU_TILE, _GPU_TILE = (1024, 2**22), (2048, 2**24)
 
-Rows = Callable[..., tuple[Tensor, Tensor | None]]
+# (logits [T, N], tile, offset) -> (losses [T], slopes [T] or None)
+_RowLosses = Callable[[Tensor, slice, float | Tensor | None], tuple[Tensor, Tensor | None]]
 
 
 def tiled(
-    rows: Rows,
+    row_losses: _RowLosses,
     query: Tensor,
     target: Tensor,
     scale: float | Tensor,
-    *details: Any,
+    *,
     constants: Tensor | None = None,
     offset: float | Tensor | None = None,
 ) -> Tensor:
-    """The mean of a loss over the rows of ``scale * cosine(query, [target; constants])``.
+    """Return the mean of a loss over the rows of ``scale * cosine(query, [target; constants])``.
 
     Rows are scored in tiles. A row is complete within its tile, so the gradients are computed in
     the forward pass, without a second product for the logits. It is never computed below
     float32, whatever autocast says; float64 stays float64.
 
     Args:
-        rows: ``rows(logits [T, N], at, offset, *details) -> (losses [T], slopes [T] or None)``,
-            where ``at`` is the slice of the batch that the tile holds. It turns the logits into
-            the gradient of each row's loss by them, in place; ``slopes`` is that by the offset.
+        row_losses: ``row_losses(logits [T, N], tile, offset) -> (losses [T], slopes [T] or
+            None)``, where ``tile`` is the slice of the batch that the logits are of. It replaces
+            the logits in place by the gradient of each row's loss with respect to them;
+            ``slopes`` is the gradient with respect to the offset. Other tensors that it holds get
+            no gradient.
         query: [B, D].
         target: [N - M, D].
         scale: a number, or a scalar that learns.
-        details: what else ``rows`` needs; no gradient flows to it.
         constants: [M, D] of unit length, candidates to which no gradient flows.
-        offset: what ``rows`` adds to or subtracts from some logits; a scalar may learn.
+        offset: what ``row_losses`` adds to or subtracts from some logits; a scalar may learn.
 
     Raises:
         RuntimeError: on a second derivative, which it does not have.
@@ -52,31 +52,31 @@ def tiled(
         if constants is not None:
             constants = constants.to(wide.dtype)
         loss: Tensor = _Tiled.apply(  # type: ignore[no-untyped-call]  # torch gives no types
-            rows, wide, widen(target), scale, offset, constants, *details
+            row_losses, wide, widen(target), scale, offset, constants
         )
         return loss
 
 
-def slices(features: Tensor, width: int, least: int | None = None) -> list[slice]:
-    """The tiles of rows of a batch, each ``width`` wide, of ``least`` rows if not the usual."""
-    usual, logits = _CPU_TILE if features.device.type == "cpu" else _GPU_TILE
-    batch, tile = len(features), max(usual if least is None else least, logits // width)
-    return [slice(start, min(start + tile, batch)) for start in range(0, batch, tile)]
+def slices(features: Tensor, width: int, least_rows: int | None = None) -> list[slice]:
+    """Split the rows of a batch into tiles of ``width`` columns each."""
+    usual_rows, least_logits = _CPU_TILE if features.device.type == "cpu" else _GPU_TILE
+    rows = max(usual_rows if least_rows is None else least_rows, least_logits // width)
+    batch = len(features)
+    return [slice(start, min(start + rows, batch)) for start in range(0, batch, rows)]
 
 
 class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        rows: Rows,
+        row_losses: _RowLosses,
         query: Tensor,
         target: Tensor,
         scale: float | Tensor,
         offset: float | Tensor | None,
         constants: Tensor | None,
-        *details: Any,
     ) -> Tensor:
-        _, query_learns, target_learns, scale_learns, offset_learns, *_ = ctx.needs_input_grad
+        _, query_learns, target_learns, scale_learns, offset_learns, _ = ctx.needs_input_grad
         unit, length = unit_rows(target)
         learning = len(target)
         width = learning + (0 if constants is None else len(constants))
@@ -85,27 +85,27 @@ class _Tiled(torch.autograd.Function):
         losses, scale_slopes, offset_slopes = (query.new_zeros(len(query)) for _ in range(3))
         query_grad = torch.empty_like(query) if query_learns or scale_learns else None
         target_grad = torch.zeros_like(target) if target_learns else None
-        for at in tiles:
-            own, own_length = unit_rows(query[at])
-            scaled = own * scale
-            logits = buffer[: len(own)]
+        for tile in tiles:
+            unit_query, query_length = unit_rows(query[tile])
+            scaled = unit_query * scale
+            logits = buffer[: len(unit_query)]
             near, far = logits[:, :learning], logits[:, learning:]
             near.addmm_(scaled, unit.T, beta=0)
             if constants is not None:
                 far.addmm_(scaled, constants.T, beta=0)
-            losses[at], slopes = rows(logits, at, offset, *details)
+            losses[tile], slopes = row_losses(logits, tile, offset)
             if slopes is not None:
-                offset_slopes[at] = slopes
+                offset_slopes[tile] = slopes
             if query_grad is not None:
-                grad = query_grad[at].addmm_(near, unit, beta=0)
+                grad = query_grad[tile].addmm_(near, unit, beta=0)
                 if constants is not None:
                     grad.addmm_(far, constants)
-                scale_slopes[at] = _along_the_sphere(grad, own, own_length * scale)
+                scale_slopes[tile] = _along_the_sphere(grad, unit_query, query_length * scale)
             if target_grad is not None:
                 target_grad.addmm_(near.T, scaled)
         if target_grad is not None:
-            for at in slices(target, target.shape[1]):
-                _along_the_sphere(target_grad[at], unit[at], length[at])
+            for tile in slices(target, target.shape[1]):
+                _along_the_sphere(target_grad[tile], unit[tile], length[tile])
         ctx.rows = len(query)
         ctx.save_for_backward(
             query_grad if query_learns else None,
@@ -124,13 +124,13 @@ class _Tiled(torch.autograd.Function):
             )
         share = grad / ctx.rows
         gradients = [None if saved is None else saved * share for saved in ctx.saved_tensors]
-        return (None, *gradients, *(None,) * (len(ctx.needs_input_grad) - 5))
+        return (None, *gradients, None)
 
 
 def _along_the_sphere(grad: Tensor, unit: Tensor, length: Tensor) -> Tensor:
-    """From the gradient by unit vectors to that by the vectors, in place.
+    """Turn the gradient by unit vectors into the gradient by the vectors, in place.
 
-    Returns the share [T] that points away from the sphere, which is the gradient by the length.
+    Return the share [T] that points away from the sphere, which is the gradient by the length.
     """
     away = (grad * unit).sum(dim=1, keepdim=True)
     grad.addcmul_(unit, away, value=-1).mul_(length)

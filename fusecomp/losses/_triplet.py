@@ -1,5 +1,6 @@
 from collections.abc import Collection
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -7,17 +8,15 @@ from torch import Tensor
 from fusecomp._core.checks import number, require_choice
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
+from fusecomp.losses._loss_repr import LossRepr
 from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
-from fusecomp.losses._printed import Printed
 from fusecomp.losses._tiles import slices, tiled
-
-__all__ = ["TripletMarginLoss"]
 
 _MINING = ("hardest", "semi-hard", "all")
 
 
-class TripletMarginLoss(Printed):
-    """The own target must be closer than others by a margin m.
+class TripletMarginLoss(LossRepr):
+    """Each query's target must be closer than others by a margin m.
 
     With s_ij = cos(q_i, t_j) and the negatives j of row i, the loss of a row is
 
@@ -77,64 +76,61 @@ class TripletMarginLoss(Printed):
         target_ids: Tensor | None = None,
         reference_ids: Tensor | None = None,
     ) -> Tensor:
-        """The mean over the batch."""
+        """Return the mean over the batch."""
         check_batch(query, target)
         pairs = own_targets(query, self.exclude, target_ids, reference_ids)
         if self.mining == "all":
-            return tiled(_hinges, query, target, 1.0, self.margin, *pairs)
+            return tiled(partial(_hinges, pairs=pairs, margin=self.margin), query, target, 1.0)
         if self.mining == "semi-hard":
             columns = _row_keys(target) if target_ids is None else pairs.columns
             pairs = pairs._replace(columns=columns).ban(columns)
         with torch.autocast(query.device.type, enabled=False):
             unit, others = normalize(widen(query)), normalize(widen(target))
-            place, found = _closest(unit, others, self.mining == "semi-hard", pairs)
-            gap = ((others[place] - others) * unit).sum(dim=1)
+            hardest, found = _closest(unit, others, self.mining == "semi-hard", pairs)
+            gap = ((others[hardest] - others) * unit).sum(dim=1)
             return torch.where(found, (self.margin + gap).relu(), 0.0).mean()
 
 
 @torch.no_grad()
-def _closest(
-    query: Tensor, target: Tensor, semi_hard: bool, wanted: Pairs
-) -> tuple[Tensor, Tensor]:
-    """For each row its hardest negative [B], and whether it has one [B]."""
-    place = torch.zeros_like(wanted.columns)
-    best = torch.empty_like(query[:, 0])
-    for at in slices(query, len(target)):
-        cosines = query[at] @ target.T
-        positive = cosines.gather(1, wanted.positives[at])
-        wanted.leave_negatives(cosines, at)
+def _closest(query: Tensor, target: Tensor, semi_hard: bool, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Find for each row its hardest negative [B], and whether it has one [B]."""
+    hardest = torch.zeros_like(pairs.columns)
+    highest = torch.empty_like(query[:, 0])
+    for tile in slices(query, len(target)):
+        cosines = query[tile] @ target.T
+        positive = cosines.gather(1, pairs.positives[tile])
+        pairs.leave_negatives(cosines, tile)
         if semi_hard:
             cosines.masked_fill_(cosines >= positive, -torch.inf)
-        best[at], place[at] = cosines.max(dim=1)
-    return place, best != -torch.inf
+        highest[tile], hardest[tile] = cosines.max(dim=1)
+    return hardest, highest != -torch.inf
 
 
 def _hinges(
-    cosines: Tensor, at: slice, offset: None, margin: float, *pairs: Any
+    cosines: Tensor, tile: slice, offset: None, *, pairs: Pairs, margin: float
 ) -> tuple[Tensor, None]:
-    """The loss of each row over all its negatives, for ``tiled``."""
-    wanted = Pairs(*pairs)
-    own = wanted.positives[at]
-    positive = cosines.gather(1, own)
-    count = wanted.leave_negatives(cosines, at).clamp_min(1)
+    """Compute the loss of each row over all its negatives, for ``tiled``."""
+    positives = pairs.positives[tile]
+    positive = cosines.gather(1, positives)
+    count = pairs.leave_negatives(cosines, tile).clamp_min(1)
     cosines.add_(margin - positive).relu_()
     losses = cosines.sum(dim=1, keepdim=True) / count
     cosines.sign_().div_(count)
-    cosines.scatter_(1, own, -cosines.sum(dim=1, keepdim=True))
+    cosines.scatter_(1, positives, -cosines.sum(dim=1, keepdim=True))
     return losses.squeeze(1), None
 
 
 @torch.no_grad()
 def _row_keys(target: Tensor) -> Tensor:
-    """A number for each row [B]: equal rows have one, others too rarely to count."""
+    """Hash each row [B]: equal rows have one number, others too rarely to count."""
     wide = widen(target) + 0.0  # 0 and -0 are equal, but their bits are not
     bits = wide.view(torch.int64 if wide.dtype == torch.float64 else torch.int32).long()
-    places = torch.arange(1, bits.shape[1] + 1, device=bits.device)
-    return _scattered(bits + _scattered(places)).sum(dim=1)
+    columns = torch.arange(1, bits.shape[1] + 1, device=bits.device)
+    return _scattered(bits + _scattered(columns)).sum(dim=1)
 
 
 def _scattered(numbers: Tensor) -> Tensor:
-    """The numbers without their pattern, as splitmix64 scatters them."""
+    """Take the pattern out of numbers, as splitmix64 does."""
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
         numbers = (numbers ^ (numbers >> shift)) * factor
     return numbers ^ (numbers >> 31)

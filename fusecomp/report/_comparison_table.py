@@ -1,47 +1,17 @@
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from fusecomp.evaluation import Evaluation, protocol_differences
-from fusecomp.report._protocol_warning import differences_of
-from fusecomp.report._published import PUBLISHED, TASKS, Published
+from fusecomp.report._named_rows import differences_of, require_same_metrics
+from fusecomp.report._published import Published, published_rows
 from fusecomp.report._table import Table, short
-
-__all__ = ["comparison_table"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A row, published or one's own."""
-
-    name: str
-    source: str
-    protocol: Mapping[str, str]
-    metrics: Mapping[str, float]
-    differences: Sequence[str]
-    more: Mapping[str, Any]
-
-    def cells(self, columns: Sequence[str]) -> tuple[str, ...]:
-        values = (f"{self.metrics[c]:.2f}" if c in self.metrics else "" for c in columns)
-        return (self.name, *values, self.source)
-
-    def content(self, columns: Sequence[str]) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "source": self.source,
-            "protocol": dict(self.protocol),
-            "differs_in": list(self.differences),
-            "metrics": {c: self.metrics[c] for c in columns if c in self.metrics},
-            **self.more,
-        }
 
 
 def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
-    """One's own results among the published ones of FashionIQ or CIRR, in per cent.
+    """Tabulate one's own results among the published ones of FashionIQ or CIRR, in per cent.
 
-    Published numbers stand as they were printed, each with its source; what was not printed is
-    left empty. What is of another protocol than the first of one's own rows is set apart, with
-    what it differs in. Of fewer categories than the published means are over, only the
+    Published numbers are shown as printed, each with its source; a number that was not printed is
+    left empty. A row whose protocol differs from that of the first own row is set apart, with the
+    options that differ. If the own rows have fewer categories than the published means, only the
     categories are compared.
 
     Args:
@@ -55,81 +25,83 @@ def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
     Warns:
         ProtocolWarning: if one's own rows differ in protocol.
     """
-    differences = differences_of(rows, Evaluation, "there is no evaluation to show")
-    (first_name, first), *_ = rows.items()
-    published = _of_dataset(first)
+    differences_of(rows, Evaluation, "there is no evaluation to show")
+    require_same_metrics(rows)
+    first = next(iter(rows.values()))
+    published = _of_dataset(first.protocol.get("dataset"))
     columns = _columns(first, published)
-    lines = list(_published_lines(published, columns, first))
-    for name, evaluation in rows.items():
-        if list(evaluation) != list(first):
-            raise ValueError(
-                f"{name!r} has other metrics than {first_name!r}: give each a table of its own"
-            )
-        lines.append(
-            _Line(name, "own result", evaluation.protocol, evaluation, differences[name], more={})
-        )
-    notes = [f"{r.system}: {note}" for r in published for note in (*_listed(r), r.note) if note]
+    lines = [line for line in published if line.metrics.keys() & set(columns)]
+    lines += [Published(n, "own result", e.protocol, e) for n, e in rows.items()]
+    differences = [_differences(line, first.protocol) for line in lines]
+    cells = [_cells(line, columns) for line in lines]
+    content = [_content(line, columns, d) for line, d in zip(lines, differences, strict=True)]
     return Table(
         head=("", *map(short, columns), "source"),
-        rows=[line.cells(columns) for line in lines if not line.differences],
-        apart=[
-            (line.cells(columns), ", ".join(line.differences)) for line in lines if line.differences
-        ],
+        rows=[row for row, reason in zip(cells, differences, strict=True) if not reason],
+        apart=[(row, ", ".join(r)) for row, r in zip(cells, differences, strict=True) if r],
         notes=(
             f"In per cent; {'; '.join(first.ranking.summary())}",
             "Published numbers as printed; an empty cell was not printed",
-            *notes,
+            *(f"{line.system}: {note}" for line in lines for note in _notes(line)),
         ),
-        content={
-            "protocol": dict(first.protocol),
-            "rows": [line.content(columns) for line in lines],
-        },
+        content={"protocol": dict(first.protocol), "rows": content},
     )
 
 
-def _of_dataset(evaluation: Evaluation) -> list[Published]:
-    dataset = evaluation.protocol.get("dataset")
-    if dataset not in TASKS:
+def _of_dataset(dataset: str | None) -> list[Published]:
+    published = list(published_rows())
+    names = dict.fromkeys(line.protocol["dataset"] for line in published)
+    if dataset not in names:
         raise ValueError(
-            f"nothing is published of the dataset {dataset!r}; there is of {', '.join(TASKS)}"
+            f"nothing is published of the dataset {dataset!r}; there is of {', '.join(names)}"
         )
-    return [row for row in PUBLISHED if row.protocol["dataset"] == dataset]
+    return [line for line in published if line.protocol["dataset"] == dataset]
 
 
 def _columns(evaluation: Evaluation, published: Sequence[Published]) -> list[str]:
-    """The metrics that the evaluation shares with a published row."""
-    complete = set(evaluation.ranking) == set(TASKS[evaluation.protocol["dataset"]])
+    """List the metrics that the evaluation shares with a published row."""
+    printed = {metric for line in published for metric in line.metrics}
+    tasks = {metric.rpartition("/")[0] for metric in printed} - {"", "mean"}
     # A mean over fewer tasks is another number than the published one of the same name.
-    own = [
+    complete = tasks == set(evaluation.ranking) - {""}
+    columns = [
         metric
         for metric in evaluation
-        if complete or metric.rpartition("/")[0] in evaluation.ranking
+        if metric in printed and (complete or metric.rpartition("/")[0] in evaluation.ranking)
     ]
-    columns = [metric for metric in own if any(metric in row.metrics for row in published)]
     if not columns:
         raise ValueError(f"none of the metrics {', '.join(evaluation)} is published")
     return columns
 
 
-def _published_lines(
-    published: Sequence[Published], columns: Sequence[str], evaluation: Evaluation
-) -> Iterator[_Line]:
-    for row in published:
-        if not row.metrics.keys() & set(columns):
-            continue
-        # What a source does not say cannot be held against it.
-        own = {n: v for n, v in evaluation.protocol.items() if n not in row.unstated}
-        unstated = f"; {' and '.join(row.unstated)} not stated" if row.unstated else ""
-        yield _Line(
-            row.system,
-            f"{row.source}{unstated}",
-            row.protocol,
-            row.metrics,
-            protocol_differences(row.protocol, own),
-            more={"unstated": list(row.unstated), "listed": list(row.listed), "note": row.note},
-        )
+def _differences(line: Published, protocol: Mapping[str, str]) -> list[str]:
+    # An option that a source does not state is not held against it.
+    known = {name: value for name, value in protocol.items() if name not in line.unstated}
+    return protocol_differences(line.protocol, known)
 
 
-def _listed(row: Published) -> Iterator[str]:
-    if row.listed:
-        yield f"{', '.join(map(short, row.listed))} from a secondary list"
+def _cells(line: Published, columns: Sequence[str]) -> tuple[str, ...]:
+    unstated = f"; {' and '.join(line.unstated)} not stated" if line.unstated else ""
+    values = (f"{line.metrics[c]:.2f}" if c in line.metrics else "" for c in columns)
+    return (line.system, *values, f"{line.source}{unstated}")
+
+
+def _notes(line: Published) -> Iterator[str]:
+    if line.secondary:
+        yield f"{', '.join(map(short, line.secondary))} from a secondary list"
+    yield from line.notes
+
+
+def _content(
+    line: Published, columns: Sequence[str], differences: Sequence[str]
+) -> dict[str, object]:
+    return {
+        "name": line.system,
+        "source": line.source,
+        "protocol": dict(line.protocol),
+        "differs_in": list(differences),
+        "metrics": {c: line.metrics[c] for c in columns if c in line.metrics},
+        "unstated": list(line.unstated),
+        "secondary": list(line.secondary),
+        "notes": list(line.notes),
+    }

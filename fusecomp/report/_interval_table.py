@@ -1,13 +1,9 @@
-from typing import Any
-
 from fusecomp.evaluation import Evaluation, bootstrap
 from fusecomp.report._table import Table, short
 
-__all__ = ["interval_table"]
-
 
 def interval_table(evaluation: Evaluation, *, resamples: int = 10_000, seed: int = 0) -> Table:
-    """Each metric with its 95 % interval, in per cent.
+    """Tabulate each metric with its 95 % interval, in per cent.
 
     Args:
         evaluation: to show.
@@ -19,10 +15,6 @@ def interval_table(evaluation: Evaluation, *, resamples: int = 10_000, seed: int
         ValueError: as ``bootstrap``.
     """
     intervals = bootstrap(evaluation, resamples=resamples, seed=seed)
-    content: dict[str, Any] = {
-        name: {"value": evaluation[name], **interval._asdict()}
-        for name, interval in intervals.items()
-    }
     return Table(
         head=("", "value", "95 % interval"),
         rows=[
@@ -37,6 +29,9 @@ def interval_table(evaluation: Evaluation, *, resamples: int = 10_000, seed: int
             "protocol": dict(evaluation.protocol),
             "resamples": resamples,
             "seed": seed,
-            "metrics": content,
+            "metrics": {
+                name: {"value": evaluation[name], **interval._asdict()}
+                for name, interval in intervals.items()
+            },
         },
     )

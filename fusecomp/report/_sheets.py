@@ -1,26 +1,29 @@
-"""Images for people: triplets side by side, and what queries found. Needs Pillow."""
+"""Images for people: triplets side by side, and what queries found."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+from unicodedata import east_asian_width
 
 from fusecomp._core.checks import as_path, ordered, shown, whole_number
-from fusecomp._core.files import open_atomic
 from fusecomp.evaluation import TaskRanking
 from fusecomp.images import require_pillow
-from fusecomp.report._found import Found, Gates, checked_gates, what_it_found
-from fusecomp.report._given import require_dataset
-from fusecomp.report._thumbnail import thumbnail
+from fusecomp.report._figure import BLACK, GREEN, font_families, new_figure, save_figure
+from fusecomp.report._query_results import Gates, QueryResults, checked_gates, query_results
+from fusecomp.report._small_image import require_dataset, small_image
 from fusecomp.types import Dataset, Triplet
 
-__all__ = ["contact_sheet", "retrieval_sheet"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-_SIDE = 112
-_GAP = 8
-_LINE = 15
-_TEXT_WIDTH, _TEXT_LINES = 200, 7
-_WHITE, _BLACK, _GREEN = "#ffffff", "#1a1a1a", "#0a8f3c"
+# Lengths are hundredths of an inch.
+_SIDE, _GAP, _LINE = 112, 8, 16
+_TEXT_WIDTH, _TEXT_LINES, _LINE_LENGTH = 208, 7, 30
+_PIXELS = 168
+_FONT_SIZE = 8
+_BOX = "#c9c9c9"
 
 
 class _Cell(NamedTuple):
@@ -29,35 +32,46 @@ class _Cell(NamedTuple):
     below: str
     image_id: str | None = None
     text: str = ""
-    framed: bool = False
+    is_target: bool = False
+
+    @property
+    def width(self) -> int:
+        return (_TEXT_WIDTH if self.image_id is None else _SIDE) + _GAP
 
 
-def contact_sheet(triplets: Sequence[Triplet], dataset: Dataset, path: str | Path) -> None:
+def contact_sheet(
+    triplets: Sequence[Triplet],
+    dataset: Dataset,
+    path: str | Path,
+    *,
+    font: str | Path | None = None,
+) -> None:
     """Draw triplets as a PNG: reference, text, target.
 
     An image that cannot be read is drawn as a grey box with its id.
 
     Args:
         triplets: one row each.
-        dataset: knows where the images lie.
+        dataset: knows where the images are.
         path: the PNG, written atomically.
+        font: as in ``retrieval_sheet``.
 
     Raises:
-        ImportError: if Pillow is missing.
+        ImportError: if matplotlib or Pillow is missing.
         TypeError: if these are no triplets or no dataset, as when they are swapped.
-        ValueError: if there are no triplets, or they have no order.
+        ValueError: if there are no triplets, they have no order, or there is no such font.
     """
     require_dataset(dataset)
-    path = as_path("path", path)
+    path, families = as_path("path", path), font_families(font)
     rows = []
     for triplet in ordered("triplets", triplets, "Triplet"):
         if not isinstance(triplet, Triplet):
             raise TypeError(f"triplets must be a list of Triplet, got {shown(triplet)} in it")
-        row = [_Cell("reference", triplet.reference_id), _Cell("", text=_texts(triplet))]
+        row = [_Cell("reference", triplet.reference_id), _Cell("", text=_wrapped(triplet.texts))]
         if triplet.target_id is not None:
-            row.append(_Cell("target", triplet.target_id, framed=True))
+            row.append(_Cell("target", triplet.target_id, is_target=True))
         rows.append(row)
-    _draw(rows, dataset, path)
+    save_figure(_sheet(rows, dataset), path, families)
 
 
 def retrieval_sheet(
@@ -67,31 +81,36 @@ def retrieval_sheet(
     queries: Sequence[int] | None = None,
     top: int = 10,
     gates: Gates | None = None,
+    font: str | Path | None = None,
 ) -> None:
     """Draw what some queries found as a PNG: reference, text, the best results by rank.
 
-    The target is framed, or its rank stands below the text where it is not among the results;
+    The target is framed, or its rank is printed below the text where it is not among the results;
     each result shows its rank and cosine.
 
     Args:
         ranking: one task of a ``Ranking``.
-        dataset: knows where the images lie.
+        dataset: knows where the images are.
         path: the PNG, written atomically.
         queries: positions in ``ranking.task.queries``, one row each; None takes the first ten.
         top: results a row.
         gates: of a fusion that has one, such as ``Combiner.gate``: a number for each query of the
-            task, which stands below the text.
+            task, which is printed below the text.
+        font: a font file or an installed family that has the characters of the texts, such as
+            ``"Noto Sans CJK SC"``; what it lacks is drawn in matplotlib's default. Characters that
+            neither has become boxes, with a warning.
 
     Raises:
-        ImportError: if Pillow is missing.
+        ImportError: if matplotlib or Pillow is missing.
         TypeError: if ranking or dataset is something else, as when they are swapped.
         ValueError: if there are no queries, positions that are none of the task's, top is no whole
-            number of at least 1, or gates are not finite or more or fewer than queries.
+            number of at least 1, gates are not finite or more or fewer than queries, or there is
+            no such font.
     """
     if not isinstance(ranking, TaskRanking):
         raise TypeError(f"ranking must be one task of a Ranking, got {shown(ranking)}")
     require_dataset(dataset)
-    path = as_path("path", path)
+    path, families = as_path("path", path), font_families(font)
     top = whole_number("top", top, 1)
     count = len(ranking.task.queries)
     numbers = checked_gates(ranking.task, gates)
@@ -101,63 +120,75 @@ def retrieval_sheet(
     outside = [position for position in queries if position >= count]
     if outside:
         raise ValueError(f"queries must lie in [0, {count}), got {outside}")
-    rows = [_row(what_it_found(ranking, position, top, numbers)) for position in queries]
-    _draw(rows, dataset, path)
+    rows = [_row(query_results(ranking, position, top, numbers)) for position in queries]
+    save_figure(_sheet(rows, dataset), path, families)
 
 
-def _row(found: Found) -> list[_Cell]:
-    below = "" if found.shows_target else found.target
-    if found.gate is not None:
-        below = ", ".join(filter(None, (below, f"gate {found.gate:.2f}")))
+def _row(found: QueryResults) -> list[_Cell]:
+    gate = "" if found.gate is None else f"gate {found.gate:.2f}"
+    below = ", ".join(filter(None, ("" if found.shows_target else found.target_text, gate)))
     return [
         _Cell("reference", found.query.reference_id),
-        _Cell(below, text=_texts(found.query)),
+        _Cell(below, text=_wrapped(found.query.texts)),
         *(
-            _Cell(f"{place}.  {score:.3f}", image_id, framed=is_target)
-            for place, score, image_id, is_target in found.results
+            _Cell(f"{rank}.  {score:.3f}", image_id, is_target=is_target)
+            for rank, score, image_id, is_target in found.results
         ),
     ]
 
 
-def _texts(triplet: Triplet) -> str:
-    return "\n".join(triplet.texts)
-
-
-def _draw(rows: Sequence[Sequence[_Cell]], dataset: Dataset, path: Path) -> None:
-    require_pillow()
-    from PIL import Image, ImageDraw, ImageFont
-
-    if not rows:
-        raise ValueError("there is nothing to draw")
-    font = ImageFont.load_default(size=12)
-    height = _SIDE + _LINE + 2 * _GAP
-    width = max(sum(_width(cell) for cell in row) for row in rows) + _GAP
-    sheet = Image.new("RGB", (width, height * len(rows) + _GAP), _WHITE)
-    pen = ImageDraw.Draw(sheet)
-    for number, row in enumerate(rows):
-        left, upper = _GAP, number * height + _GAP
-        for cell in row:
-            if cell.image_id is None:
-                pen.text((left, upper), _wrapped(cell.text), _BLACK, font)
-            else:
-                box = (left - 3, upper - 3, left + _SIDE + 2, upper + _SIDE + 2)
-                if cell.framed:
-                    pen.rectangle(box, outline=_GREEN, width=3)
-                image = thumbnail(dataset.path(cell.image_id), cell.image_id, _SIDE)
-                sheet.paste(image, (left, upper))
-            colour = _GREEN if cell.framed else _BLACK
-            pen.text((left, upper + _SIDE + 3), cell.below, colour, font)
-            left += _width(cell)
-    with open_atomic(path) as file:
-        sheet.save(file, "PNG")
-
-
-def _wrapped(text: str) -> str:
-    lines = [line for part in text.split("\n") for line in textwrap.wrap(part, 30)]
+def _wrapped(texts: Iterable[str]) -> str:
+    # A wide character is counted twice, by a NUL behind it.
+    wide = ("".join(c + "\0" * (east_asian_width(c) in "WF") for c in text) for text in texts)
+    lines = [line for text in wide for line in textwrap.wrap(text, _LINE_LENGTH)]
     if len(lines) > _TEXT_LINES:
         lines[_TEXT_LINES - 1 :] = ["..."]
-    return "\n".join(lines)
+    return "\n".join(lines).replace("\0", "")
 
 
-def _width(cell: _Cell) -> int:
-    return (_TEXT_WIDTH if cell.image_id is None else _SIDE) + _GAP
+def _sheet(rows: Sequence[Sequence[_Cell]], dataset: Dataset) -> "Figure":
+    require_pillow()
+    if not rows:
+        raise ValueError("there is nothing to draw")
+    row_height = _SIDE + _LINE + 2 * _GAP
+    width = max(sum(cell.width for cell in row) for row in rows) + _GAP
+    height = row_height * len(rows) + _GAP
+    figure = new_figure(width / 100, height / 100)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    for number, row in enumerate(rows):
+        left, top = _GAP, number * row_height + _GAP
+        for cell in row:
+            if cell.image_id is None:
+                _write(axes, left, top, cell.text)
+            else:
+                _draw_image(axes, left, top, cell.image_id, dataset)
+            if cell.is_target:
+                _draw_box(axes, left - 2, top - 2, _SIDE + 4, GREEN, fill=False)
+            _write(axes, left, top + _SIDE + 6, cell.below, GREEN if cell.is_target else BLACK)
+            left += cell.width
+    return figure
+
+
+def _draw_image(axes: "Axes", left: float, top: float, image_id: str, dataset: Dataset) -> None:
+    """Draw an image in the middle of its square, or a grey box if it cannot be read."""
+    image = small_image(dataset, image_id, _PIXELS)
+    if image is None:
+        _draw_box(axes, left, top, _SIDE, _BOX, fill=True)
+        _write(axes, left + 6, top + 6, "\n".join(["no image", *textwrap.wrap(image_id, 14)[:5]]))
+        return
+    width, height = (_SIDE * length / max(image.size) for length in image.size)
+    left, top = left + (_SIDE - width) / 2, top + (_SIDE - height) / 2
+    axes.imshow(image, extent=(left, left + width, top + height, top), aspect="auto")
+
+
+def _draw_box(
+    axes: "Axes", left: float, top: float, side: float, colour: str, *, fill: bool
+) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((left, top), side, side, color=colour, fill=fill, linewidth=2.2))
+
+
+def _write(axes: "Axes", left: float, top: float, text: str, colour: str = BLACK) -> None:
+    axes.text(left, top, text, color=colour, fontsize=_FONT_SIZE, verticalalignment="top")

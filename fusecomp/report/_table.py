@@ -1,9 +1,7 @@
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-__all__ = ["Table", "short"]
 
 _NUMBERS = re.compile(r"[-+0-9., \[\]]*")
 # What ends a line, or cannot be printed; a row must be one line.
@@ -22,8 +20,8 @@ class Table:
 
     Args:
         head: the names of the columns.
-        rows: as many cells each.
-        apart: rows of another protocol, each with what it differs in.
+        rows: one cell a column each.
+        apart: rows of another protocol, each with the options that differ.
         notes: lines below the table; the protocol is one.
         content: what ``to_dict`` gives.
     """
@@ -35,64 +33,58 @@ class Table:
     apart: Sequence[tuple[Sequence[str], str]] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Names, unrounded numbers and protocols, as values that JSON has."""
+        """Return names, unrounded numbers and protocols, as values that JSON has."""
         return dict(self.content)
 
     def __str__(self) -> str:
-        return "\n".join(self._markdown())
-
-    def _markdown(self) -> Iterator[str]:
-        yield from _markdown(self.head, self.rows)
+        parts = [_markdown(self.head, self.rows)]
         if self.apart:
-            yield from ("", "Of another protocol, so that they do not compare:", "")
+            parts.append("Of another protocol, so that they do not compare:")
             rows = [(*cells, reason) for cells, reason in self.apart]
-            yield from _markdown((*self.head, "differs in (here / above)"), rows)
+            parts.append(_markdown((*self.head, "differs in (here / above)"), rows))
         if self.notes:
-            yield ""
-            yield "  \n".join(self.notes)
+            parts.append("  \n".join(self.notes))
+        return "\n\n".join(parts)
 
     def latex(self) -> str:
-        """A ``tabular`` with the rules of the LaTeX package booktabs; notes are comments."""
-        return "\n".join(self._latex())
-
-    def _latex(self) -> Iterator[str]:
+        """Return a ``tabular`` with the rules of the LaTeX package booktabs; notes are comments."""
         cells = [*self.rows, *(row for row, _ in self.apart)]
-        sides = ["r" if numeric else "l" for numeric in _numeric(self.head, cells)]
-        yield from (f"% {line}" for note in self.notes for line in note.splitlines())
-        yield f"\\begin{{tabular}}{{{''.join(sides)}}}"
-        yield from ("\\toprule", _latex_row(self.head), "\\midrule")
-        yield from map(_latex_row, self.rows)
+        sides = "".join("r" if numeric else "l" for numeric in _numeric(self.head, cells))
+        lines = [f"% {line}" for note in self.notes for line in note.splitlines()]
+        lines += [f"\\begin{{tabular}}{{{sides}}}", "\\toprule", _latex_row(self.head), "\\midrule"]
+        lines += map(_latex_row, self.rows)
         if self.apart:
-            yield from ("\\midrule", self._across("Of another protocol, not comparable:"))
+            lines += ["\\midrule", self._across("Of another protocol, not comparable:")]
         for row, reason in self.apart:
-            yield from (_latex_row(row), self._across(f"\\quad differs in {_escaped(reason)}"))
-        yield from ("\\bottomrule", "\\end{tabular}")
+            lines += [_latex_row(row), self._across(f"\\quad differs in {_escaped(reason)}")]
+        return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"])
 
     def _across(self, text: str) -> str:
         return f"\\multicolumn{{{len(self.head)}}}{{l}}{{\\small {text}}} \\\\"
 
 
 def short(metric: str) -> str:
-    """The name of a metric as the head of a column."""
+    """Shorten the name of a metric for the head of a column."""
     return metric.replace("/", " ").replace("recall_subset@", "Rs@").replace("recall@", "R@")
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = [[_in_markdown(cell) for cell in row] for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    sides = [">" if numeric else "<" for numeric in _numeric(head, rows)]
+    columns = list(zip(widths, _numeric(head, rows), strict=True))
+    rule = "|".join("-" * (width + 1) + (":" if right else "-") for width, right in columns)
     lines = [
-        "| " + " | ".join(f"{c:{s}{w}}" for c, s, w in zip(row, sides, widths, strict=True)) + " |"
+        " | ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, (width, right) in zip(row, columns, strict=True)
+        )
         for row in cells
     ]
-    ends = (
-        ("-" * (w + 1)) + (":" if s == ">" else "-") for s, w in zip(sides, widths, strict=True)
-    )
-    return iter([lines[0], f"|{'|'.join(ends)}|", *lines[1:]])
+    return "\n".join([f"| {lines[0]} |", f"|{rule}|", *(f"| {line} |" for line in lines[1:])])
 
 
 def _numeric(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
-    """Which columns hold numbers only; these stand to the right."""
+    """Return which columns hold numbers only; these are aligned to the right."""
     return [
         all(_NUMBERS.fullmatch(row[column]) for row in rows) and column > 0
         for column in range(len(head))
@@ -100,7 +92,7 @@ def _numeric(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
 
 
 def _in_markdown(cell: str) -> str:
-    # A backslash of the cell's own would take the one before a pipe.
+    # A backslash in the cell would escape the one before a pipe.
     return re.sub(r"[\\|]", r"\\\g<0>", _BREAKS.sub(" ", cell))
 
 

@@ -3,23 +3,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import ordered, strings, whole_number
-from fusecomp._core.tensors import check_alike, check_tensor, check_values
-
-__all__ = ["hits_at_k", "median_rank", "recall_at_k", "target_rank"]
-
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+from fusecomp._core.checks import ordered, strings
+from fusecomp._core.metrics import check_ranks, hits_at_k
+from fusecomp._core.tensors import check_alike, check_tensor
 
 
 def target_rank(
     ranked: Tensor | Sequence[Sequence[str]], targets: Tensor | Sequence[str]
 ) -> Tensor:
-    """The place of each target in its query's ranked ids, counted from 1.
+    """Return the place of each target in its query's ranked ids, counted from 1.
 
     Args:
         ranked: Q rows of ids, best first: int64 [Q, k], or Q sequences of strings. The index -1
             is padding and never matches.
-        targets: the Q wanted ids, of the same kind.
+        targets: the Q ids to find, of the same kind.
 
     Shape:
         int64 [Q]; -1 where the target is not among the ranked.
@@ -36,12 +33,13 @@ def target_rank(
         raise ValueError("ranked and targets must both be tensors or both be sequences")
     if isinstance(ranked, Tensor) and isinstance(targets, Tensor):
         return _place_of_index(ranked, targets)
-    rows, wanted = ordered("ranked", ranked, "lists of ids"), strings("targets", targets)
-    _check_lengths(len(rows), len(wanted))
+    rows, listed = ordered("ranked", ranked, "lists of ids"), strings("targets", targets)
+    if len(rows) != len(listed):
+        raise ValueError(f"{len(rows)} rankings but {len(listed)} targets")
     ids = [strings(f"ranked[{number}]", row) for number, row in enumerate(rows)]
     places = [
         row.index(target) + 1 if target in row else -1
-        for row, target in zip(ids, wanted, strict=True)
+        for row, target in zip(ids, listed, strict=True)
     ]
     return torch.tensor(places, dtype=torch.int64)
 
@@ -54,20 +52,16 @@ def _place_of_index(ranked: Tensor, targets: Tensor) -> Tensor:
             raise ValueError(
                 f"{name} must be int64 {shape}, got {indices.dtype} {list(indices.shape)}"
             )
-    _check_lengths(len(ranked), len(targets))
+    if len(ranked) != len(targets):
+        raise ValueError(f"{len(ranked)} rankings but {len(targets)} targets")
     check_alike(ranked, targets, ("ranked", "targets"))
     hit = (ranked == targets.unsqueeze(1)) & (ranked >= 0)
     place = hit.int().argmax(dim=1) if ranked.shape[1] else torch.zeros_like(targets)
     return torch.where(hit.any(dim=1), place + 1, -1)
 
 
-def _check_lengths(rankings: int, targets: int) -> None:
-    if rankings != targets:
-        raise ValueError(f"{rankings} rankings but {targets} targets")
-
-
 def recall_at_k(ranks: Tensor, k: int) -> float:
-    """The share of queries whose target stands among the first k, in per cent.
+    """Return the share of queries whose target is among the first k, in per cent.
 
     Args:
         ranks: int64 [Q], counted from 1; -1 never counts as a hit.
@@ -85,31 +79,8 @@ def recall_at_k(ranks: Tensor, k: int) -> float:
     return 100.0 * int(hits_at_k(ranks, k).sum()) / len(ranks)
 
 
-def hits_at_k(ranks: Tensor, k: int) -> Tensor:
-    """Which queries have their target among the first k.
-
-    Args:
-        ranks: int64 [Q], counted from 1; -1 never counts as a hit.
-        k: at least 1.
-
-    Shape:
-        bool [Q].
-
-    Raises:
-        TypeError: as ``recall_at_k``.
-        ValueError: as ``recall_at_k``.
-
-    Example:
-        >>> hits_at_k(torch.tensor([1, 7, -1, 3]), k=5)
-        tensor([ True, False, False,  True])
-    """
-    _check_ranks(ranks)
-    k = whole_number("k", k, 1)
-    return (ranks >= 1) & (ranks <= k)
-
-
 def median_rank(ranks: Tensor) -> float:
-    """The median rank, where a target that cannot be found counts as infinitely far.
+    """Return the median rank, where a target that cannot be found counts as infinitely far.
 
     Args:
         ranks: int64 [Q], counted from 1; -1 where not found.
@@ -122,19 +93,6 @@ def median_rank(ranks: Tensor) -> float:
         >>> median_rank(torch.tensor([1, 7, 3]))
         3.0
     """
-    _check_ranks(ranks)
+    check_ranks(ranks)
     places = torch.where(ranks >= 1, ranks.double(), torch.inf).sort().values
     return float((places[(len(places) - 1) // 2] + places[len(places) // 2]) / 2)
-
-
-def _check_ranks(ranks: Tensor) -> None:
-    check_tensor(ranks, "ranks")
-    if ranks.ndim != 1 or len(ranks) == 0 or ranks.dtype not in _INTEGERS:
-        raise ValueError(
-            f"ranks must be a non-empty integer [Q], got {ranks.dtype} {list(ranks.shape)}"
-        )
-    check_values(ranks, "ranks")
-    if (wrong := ranks[(ranks < 1) & (ranks != -1)]).numel():
-        raise ValueError(
-            f"ranks are counted from 1, and -1 where a target was not found; got {wrong[0]}"
-        )

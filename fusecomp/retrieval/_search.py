@@ -5,18 +5,16 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.checks import whole_number
-from fusecomp._core.similarity import normalize
-from fusecomp._core.tensors import (
+from fusecomp._core.indices import (
     as_columns,
     check_indices,
     check_search,
     check_targets,
     index_pairs,
-    widen,
 )
+from fusecomp._core.similarity import normalize
+from fusecomp._core.tensors import widen
 from fusecomp.retrieval._metrics import target_rank
-
-__all__ = ["TargetRanks", "search", "search_targets"]
 
 # Matrix products of fewer rows or columns may sum in another order; with this many, a query's
 # scores do not depend on its neighbours, and equal gallery rows get equal scores.
@@ -28,7 +26,7 @@ _MOST_PADDED = 2**20
 
 
 class TargetRanks(NamedTuple):
-    """What ``search_targets`` returns; the last two are None without subsets."""
+    """Result of ``search_targets``; the last two are None without subsets."""
 
     scores: Tensor
     indices: Tensor
@@ -46,7 +44,7 @@ def search(
     *,
     chunk: int = 512,
 ) -> tuple[Tensor, Tensor]:
-    """The k gallery rows with the highest cosine to each query, exactly.
+    """Return the k gallery rows with the highest cosine to each query, exactly.
 
     Equal scores are ordered by gallery index. Neither ``chunk`` nor asking one query at a time
     changes the answer (in float64, where products are summed in other orders, it may move the
@@ -56,7 +54,7 @@ def search(
         query: [Q, D], of float16, bfloat16, float32 or float64; need not be normalised.
         gallery: [N, D], the same device and dtype; need not be normalised: image features and the
             unit vectors of ``ComposedEncoder.gallery`` give the same answer.
-        k: how many; may exceed N, as far as 1,048,576.
+        k: the number of rows; may exceed N, as far as 1,048,576.
         exclude: int64 [Q] or [Q, M], gallery indices that a query must not find; -1 is padding.
             Indices may be on another device.
         candidates: int64 [Q] or [Q, M], the only indices that a query may find; -1 is padding.
@@ -95,7 +93,7 @@ def search_targets(
     *,
     chunk: int = 512,
 ) -> TargetRanks:
-    """As ``search``, and the rank of each query's target in the whole ranking, in one pass.
+    """Do ``search`` and rank each query's target in the whole gallery, in one pass.
 
     With subsets, some of the gallery are also ranked among themselves, by the same scores.
 
@@ -137,7 +135,7 @@ def search_targets(
 
 
 def _check(query: Tensor, gallery: Tensor, k: int, chunk: int) -> tuple[int, int]:
-    """The numbers k and chunk; ValueError or TypeError on what does not fit."""
+    """Return k and chunk as ints; ValueError or TypeError on what does not fit."""
     check_search(query, gallery)
     most = max(len(gallery), _MOST_PADDED)
     return whole_number("k", k, 1, most), whole_number("chunk", chunk, 1)
@@ -181,7 +179,7 @@ def _padded(features: Tensor) -> Tensor:
 
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best of each row, equal scores by index, padded to k."""
+    """Return the k best of each row, equal scores by index, padded to k."""
     size = scores.shape[1]
     # One more than asked shows whether a tie crosses the border.
     values, indices = scores.topk(min(k + 1, size), dim=1)
@@ -208,7 +206,7 @@ def _order_ties(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ordered(scores: Tensor, members: Tensor) -> Tensor:
-    """Each row's members by score, equal scores by index, then padding."""
+    """Sort each row's members by score, equal scores by index, then padding."""
     members = as_columns(members).sort(dim=1).values
     own = scores.gather(1, members.clamp_min(0)).masked_fill(members < 0, -torch.inf)
     twice = members[:, 1:] == members[:, :-1]
@@ -218,7 +216,7 @@ def _ordered(scores: Tensor, members: Tensor) -> Tensor:
 
 
 def _ranks(scores: Tensor, targets: Tensor) -> Tensor:
-    """1 + the number of entries ahead of the target; -1 where it has no finite score."""
+    """Return 1 + the number of entries ahead of the target; -1 where its score is not finite."""
     own = scores.gather(1, targets.clamp_min(0).unsqueeze(1))
     # Comparing into floats and summing these is several times faster than counting booleans;
     # float32 counts exactly as far as _EXACT.

@@ -4,9 +4,9 @@ from fusecomp.training import presets
 from fusecomp.training._ablation import Ablation, ablation
 from fusecomp.training._batches import batches
 from fusecomp.training._loggers import TensorBoardLog, TqdmBar, WandbLog
-from fusecomp.training._outcome import NonFiniteError
-from fusecomp.training._stage import StageConfig
-from fusecomp.training._trainer import Run, Trainer, fit
+from fusecomp.training._progress import NonFiniteError
+from fusecomp.training._stage_config import StageConfig
+from fusecomp.training._trainer import Run, Trainer
 from fusecomp.training._two_stage import TwoStageTrainer
 
 __all__ = [
@@ -21,6 +21,5 @@ __all__ = [
     "WandbLog",
     "ablation",
     "batches",
-    "fit",
     "presets",
 ]

@@ -10,20 +10,18 @@ from fusecomp.caching import CachedEncoder
 from fusecomp.evaluation import Evaluation, evaluate
 from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
-from fusecomp.training._stage import StageConfig
+from fusecomp.training._stage_config import StageConfig
 from fusecomp.training._two_stage import TwoStageTrainer
 from fusecomp.types import Dataset, Encoder, Fusion, Loss
-
-__all__ = ["Ablation", "ablation"]
 
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """What ``ablation`` gives.
+    """The result of ``ablation``.
 
     Args:
-        evaluations: by the name of the row, such as ``"tuned, Sum"``.
-        model: the last row's, fully trained.
+        evaluations: by the name of a row, such as ``"tuned, Sum"``.
+        model: the model of the last row, fully trained.
     """
 
     evaluations: Mapping[str, Evaluation]
@@ -33,21 +31,21 @@ class Ablation:
 def ablation(
     encoder: Encoder,
     fusion: Fusion,
-    train: Dataset,
-    validation: Dataset,
+    train_dataset: Dataset,
+    val_dataset: Dataset,
     *,
     loss: Loss,
     stage1: StageConfig | None,
     stage2: StageConfig,
     workdir: str | Path | None = None,
 ) -> Ablation:
-    """The paper's experiment: {plain, tuned} encoder x {Sum, fusion}, image only, text only.
+    """Run the paper's experiment: {plain, tuned} encoder x {Sum, fusion}, image only, text only.
 
     Args:
         encoder: tuned in place by stage 1, after the plain rows.
         fusion: trained in place for the tuned encoder; the plain one gets a copy.
-        train: the triplets to learn from.
-        validation: is evaluated, and picks each training's best weights.
+        train_dataset: the triplets to learn from.
+        val_dataset: is evaluated, and picks each training's best weights.
         loss: as in ``TwoStageTrainer``.
         stage1: its settings; None leaves out the tuned rows.
         stage2: its settings.
@@ -61,32 +59,35 @@ def ablation(
     """
     name = type(fusion).__name__
     folder = None if workdir is None else as_path("workdir", workdir)
-    plain = CachedEncoder.build(encoder, validation)
-    models: dict[str, Fusion] = {
-        "image only": _image_only,
-        "text only": _text_only,
-        "plain, Sum": Sum(),
-    }
-    rows = {row: evaluate(ComposedEncoder(plain, f), validation) for row, f in models.items()}
-    plain_fusion = fusion if stage1 is None else copy.deepcopy(fusion)
-    trainer = TwoStageTrainer(
-        encoder, plain_fusion, loss=loss, stage1=None, stage2=stage2, workdir=_in(folder, "plain")
-    )
-    run = trainer.fit(train, validation)
-    rows[f"plain, {name}"] = evaluate(run.model, validation)
-    if stage1 is not None:
+
+    def trained(fusion: Fusion, stage1: StageConfig | None, subfolder: str) -> ComposedEncoder:
         trainer = TwoStageTrainer(
-            encoder, fusion, loss=loss, stage1=stage1, stage2=stage2, workdir=_in(folder, "tuned")
+            encoder,
+            fusion,
+            loss=loss,
+            stage1=stage1,
+            stage2=stage2,
+            workdir=None if folder is None else folder / subfolder,
         )
-        run = trainer.fit(train, validation)
-        tuned = CachedEncoder.build(encoder, validation)
-        rows["tuned, Sum"] = evaluate(ComposedEncoder(tuned, Sum()), validation)
-        rows[f"tuned, {name}"] = evaluate(ComposedEncoder(tuned, fusion), validation)
-    return Ablation(rows, run.model)
+        return trainer.fit(train_dataset, val_dataset).model
 
+    def evaluated(encoder: Encoder, fusion: Fusion) -> Evaluation:
+        return evaluate(ComposedEncoder(encoder, fusion), val_dataset)
 
-def _in(folder: Path | None, name: str) -> Path | None:
-    return None if folder is None else folder / name
+    plain = CachedEncoder.build(encoder, val_dataset)
+    rows = {
+        "image only": evaluated(plain, _image_only),
+        "text only": evaluated(plain, _text_only),
+        "plain, Sum": evaluated(plain, Sum()),
+    }
+    model = trained(fusion if stage1 is None else copy.deepcopy(fusion), None, "plain")
+    rows[f"plain, {name}"] = evaluate(model, val_dataset)
+    if stage1 is not None:
+        model = trained(fusion, stage1, "tuned")
+        tuned = CachedEncoder.build(encoder, val_dataset)
+        rows["tuned, Sum"] = evaluated(tuned, Sum())
+        rows[f"tuned, {name}"] = evaluated(tuned, fusion)
+    return Ablation(rows, model)
 
 
 def _image_only(image: Tensor, text: Tensor) -> Tensor:

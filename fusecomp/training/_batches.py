@@ -1,7 +1,7 @@
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +13,8 @@ from fusecomp._core.checks import ordered, require, strings, whole_number
 from fusecomp._core.devices import device_of
 from fusecomp.distributed import get_rank, get_world_size
 from fusecomp.images import load_images, require_files
-from fusecomp.training._stage import StageConfig
-from fusecomp.types import Batch, Dataset, Encoder, Triplet
-
-__all__ = ["Epochs", "batches", "plan"]
+from fusecomp.training._stage_config import StageConfig
+from fusecomp.types import Batch, Dataset, Encoder, Find, Triplet
 
 # The stream of random numbers that orders batches; datasets have their own.
 _ORDER = 1_000_003
@@ -25,7 +23,7 @@ _ORDER = 1_000_003
 def batches(
     dataset: Dataset, encoder: Encoder, config: StageConfig, epoch: int, start: int = 0
 ) -> Iterator[Batch]:
-    """One epoch of shuffled batches, as the inputs that the encoder takes; encodes nothing.
+    """Yield one epoch of shuffled batches, as the inputs that the encoder takes; encode nothing.
 
     The order is a pure function of ``config.seed`` and the epoch, and so are the random numbers
     that ``load_image`` draws for an image from ``random``, numpy or torch. Of many processes each
@@ -38,7 +36,7 @@ def batches(
         config: ``batch_size``, ``drop_last``, ``unique_targets``, ``seed`` and ``num_workers``
             count.
         epoch: from 0.
-        start: the number of batches to leave out at the beginning.
+        start: the number of batches to skip at the beginning.
 
     Raises:
         TypeError: if an argument is something else, as when two are swapped.
@@ -67,7 +65,7 @@ def batches(
 
 
 class Epochs:
-    """The batches of one epoch after another, as ``batches`` gives them.
+    """The batches of one epoch after another, as ``batches`` yields them.
 
     Epochs mostly have the same images in the same order; their numbers are found once.
     """
@@ -77,47 +75,48 @@ class Epochs:
         self._encoder = encoder
         self._config = config
         image_ids = strings("image_ids of a dataset", dataset.image_ids)
-        place = {image_id: index for index, image_id in enumerate(image_ids)}
+        find = partial(_find, {image_id: row for row, image_id in enumerate(image_ids)})
         lookup = lookups_of(encoder)
-        self._find = _Find(
-            reference_ids=_Remembered(partial(_positions, place)),
-            target_ids=_Remembered(partial(_positions, place)),
-            references=_Remembered(lookup["image"]) if "image" in lookup else None,
-            targets=_Remembered(lookup["image"]) if "image" in lookup else None,
-            texts=_Remembered(lookup["text"]) if "text" in lookup else None,
+        find_image, find_text = lookup.get("image"), lookup.get("text")
+        self._numbers = _Numbers(
+            reference_ids=_Remembered(find),
+            target_ids=_Remembered(find),
+            references=None if find_image is None else _Remembered(find_image),
+            targets=None if find_image is None else _Remembered(find_image),
+            texts=None if find_text is None else _Remembered(find_text),
         )
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of one epoch (from 0), without so many at the beginning."""
+        """Yield the batches of one epoch (from 0), skipping the first ``start``."""
         config = self._config
         given = self._dataset.triplets(epoch, config.seed)
         triplets = ordered("triplets() of a dataset", given, "triplets")
-        inputs = _EpochInputs(self._dataset, triplets, self._find, key=(config.seed, epoch))
+        inputs = _EpochInputs(self._dataset, triplets, self._numbers, key=(config.seed, epoch))
         whole = plan(len(triplets), config, epoch, inputs.target_ids)[start:]
-        rows = [batch.tensor_split(get_world_size())[get_rank()] for batch in whole]
-        images = inputs.images(self._encoder, rows, config.num_workers)
-        for chosen, (reference, target) in zip(rows, images, strict=True):
-            texts, text_counts = inputs.texts(chosen)
+        shares = [batch.tensor_split(get_world_size())[get_rank()] for batch in whole]
+        images = inputs.images(self._encoder, shares, config.num_workers)
+        for rows, (reference, target) in zip(shares, images, strict=True):
+            texts, text_counts = inputs.texts(rows)
             yield Batch(
                 reference=reference,
                 texts=texts,
                 target=target,
                 text_counts=text_counts,
-                target_ids=inputs.target_ids[chosen],
-                reference_ids=inputs.reference_ids[chosen],
-                query_ids=inputs.query_ids(chosen),
+                target_ids=inputs.target_ids[rows],
+                reference_ids=inputs.reference_ids[rows],
+                query_ids=inputs.query_ids(rows),
             )
 
 
 class _Remembered:
     """A function from names to numbers that keeps its last answer."""
 
-    def __init__(self, find: Callable[[list[Any]], Tensor]) -> None:
+    def __init__(self, find: Find) -> None:
         self._find = find
-        self._names: list[Any] | None = None
+        self._names: Sequence[str] | None = None
         self._numbers = torch.empty(0, dtype=torch.int64)
 
-    def __call__(self, names: list[Any]) -> Tensor:
+    def __call__(self, names: Sequence[str]) -> Tensor:
         # Comparing is a hundred times as fast as finding where the strings are the same objects.
         if names != self._names:
             self._numbers = self._find(names)
@@ -125,8 +124,8 @@ class _Remembered:
         return self._numbers
 
 
-class _Find(NamedTuple):
-    """What finds the numbers of an epoch's names; None where the encoder looks nothing up."""
+class _Numbers(NamedTuple):
+    """Functions from an epoch's names to numbers; None where the encoder looks nothing up."""
 
     reference_ids: _Remembered
     target_ids: _Remembered
@@ -136,13 +135,9 @@ class _Find(NamedTuple):
 
 
 def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> list[Tensor]:
-    """The rows of each batch of an epoch, on all processes together; int64.
+    """Choose the rows of each batch of an epoch, on all processes together; int64.
 
-    Args:
-        count: the number of triplets.
-        config: ``batch_size``, ``drop_last``, ``unique_targets`` and ``seed`` count.
-        epoch: from 0.
-        target_ids: int64 [count]; equal numbers are the same target.
+    Equal ``target_ids`` [count] are the same target.
     """
     if config.batch_size < get_world_size():
         raise ValueError(
@@ -155,7 +150,7 @@ def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> lis
     if config.drop_last and parts and len(parts[-1]) < config.batch_size:
         parts.pop()
     if config.unique_targets and parts:
-        parts = _apart(parts, target_ids)
+        parts = _keep_targets_apart(parts, target_ids)
     # A single row has no negatives, and every process needs a row.
     least = max(2, get_world_size())
     if len(parts) > 1 and len(parts[-1]) < least:
@@ -168,8 +163,8 @@ def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> lis
     return parts
 
 
-def _apart(parts: list[Tensor], target_ids: Tensor) -> list[Tensor]:
-    """The same rows in batches of the same sizes, each target once a batch where that can be."""
+def _keep_targets_apart(parts: list[Tensor], target_ids: Tensor) -> list[Tensor]:
+    """Rearrange rows in batches of the same sizes, each target once a batch where that can be."""
     sizes = [len(part) for part in parts]
     rows: list[list[int]] = [[] for _ in parts]
     targets: list[set[int]] = [set() for _ in parts]
@@ -196,55 +191,57 @@ class _EpochInputs:
     """The inputs of all triplets of an epoch; strings are resolved to rows once."""
 
     def __init__(
-        self, dataset: Dataset, triplets: Sequence[Triplet], find: _Find, key: tuple[int, int]
+        self, dataset: Dataset, triplets: Sequence[Triplet], numbers: _Numbers, key: tuple[int, int]
     ) -> None:
         self._dataset = dataset
         self._key = key
-        references = [triplet.reference_id for triplet in triplets]
-        targets = [triplet.target_id for triplet in triplets]
         self._query_ids = [triplet.query_id for triplet in triplets]
+        references = [triplet.reference_id for triplet in triplets]
+        targets = [t.target_id for t in triplets if t.target_id is not None]
+        if len(targets) < len(triplets):
+            query_id = next(t.query_id for t in triplets if t.target_id is None)
+            raise ValueError(f"query {query_id!r} has no target to train on")
         try:
-            self.reference_ids = find.reference_ids(references)
-            self.target_ids = find.target_ids(targets)
+            self.reference_ids = numbers.reference_ids(references)
+            self.target_ids = numbers.target_ids(targets)
         except KeyError as error:
-            raise _unknown(error.args[0], triplets) from None
+            query_id = next(t.query_id for t in triplets if error.args[0] in t.image_ids)
+            raise ValueError(
+                f"query {query_id!r}: image {error.args[0]!r} is not among the dataset's image_ids"
+            ) from None
         self._image_rows = None
-        if find.references is not None and find.targets is not None:
-            self._image_rows = find.references(references), find.targets(targets)
-        of_each = [triplet.texts for triplet in triplets]
-        self._texts = list(chain.from_iterable(of_each))
+        if numbers.references is not None and numbers.targets is not None:
+            self._image_rows = numbers.references(references), numbers.targets(targets)
+        texts_of = [triplet.texts for triplet in triplets]
+        self._texts = list(chain.from_iterable(texts_of))
         self._counts = torch.ones(len(triplets), dtype=torch.int64)
         # A triplet has a text at least: as many texts as triplets are one each.
         self._single = len(self._texts) == len(triplets)
         if not self._single:
-            self._counts = torch.from_numpy(np.fromiter(map(len, of_each), np.int64, len(triplets)))
+            counts = np.fromiter(map(len, texts_of), np.int64, len(triplets))
+            self._counts = torch.from_numpy(counts)
         self._first = self._counts.cumsum(0) - self._counts
-        self._text_rows = None if find.texts is None else find.texts(self._texts)
+        self._text_rows = None if numbers.texts is None else numbers.texts(self._texts)
 
     def query_ids(self, rows: Tensor) -> list[str]:
-        """The names of some triplets."""
+        """Return the names of some triplets."""
         return [self._query_ids[row] for row in rows.tolist()]
 
-    def texts(self, rows: Tensor) -> tuple[Any, Tensor]:
-        """The texts of some triplets, one after another, and how many each has."""
-        counts = self._counts[rows]
-        if self._single:
-            return self._of(rows), counts
-        before = counts.cumsum(0) - counts
-        chosen = torch.arange(int(counts.sum()))
-        chosen += torch.repeat_interleave(self._first[rows] - before, counts)
-        return self._of(chosen), counts
-
-    def _of(self, positions: Tensor) -> Any:
-        """The texts at some positions among all, as the encoder takes them."""
+    def texts(self, rows: Tensor) -> tuple[Tensor | list[str], Tensor]:
+        """Return the texts of some triplets, one after another, and the number that each has."""
+        counts, positions = self._counts[rows], rows
+        if not self._single:
+            before = counts.cumsum(0) - counts
+            positions = torch.arange(int(counts.sum()))
+            positions += torch.repeat_interleave(self._first[rows] - before, counts)
         if self._text_rows is not None:
-            return self._text_rows[positions]
-        return [self._texts[position] for position in positions.tolist()]
+            return self._text_rows[positions], counts
+        return [self._texts[position] for position in positions.tolist()], counts
 
     def images(
         self, encoder: Encoder, plan: Sequence[Tensor], num_workers: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """References and targets of each batch."""
+        """Yield references and targets of each batch."""
         if self._image_rows is not None:
             references, targets = self._image_rows
             for rows in plan:
@@ -253,9 +250,9 @@ class _EpochInputs:
         load_image = image_loader(encoder)
         if load_image is None:
             raise ValueError(f"{type(encoder).__name__} has no load_image to read images with")
-        wanted = torch.cat([self.reference_ids, self.target_ids]).unique().tolist()
+        used = torch.cat([self.reference_ids, self.target_ids]).unique().tolist()
         image_ids = list(self._dataset.image_ids)
-        paths = {index: self._dataset.path(image_ids[index]) for index in wanted}
+        paths = {index: self._dataset.path(image_ids[index]) for index in used}
         require_files(list(paths.values()))
         positions = [
             torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in plan
@@ -266,20 +263,9 @@ class _EpochInputs:
             yield stacked[:half], stacked[half:]
 
 
-def _positions(place: Mapping[str, int], image_ids: Sequence[str]) -> Tensor:
-    """The place of each image in the dataset, int64."""
+def _find(positions: Mapping[str, int], image_ids: Sequence[str]) -> Tensor:
+    """Return the position of each image in the dataset, int64."""
     # Several times as fast as torch.tensor of a list.
     return torch.from_numpy(
-        np.fromiter(map(place.__getitem__, image_ids), np.int64, len(image_ids))
-    )
-
-
-def _unknown(image_id: str | None, triplets: Sequence[Triplet]) -> ValueError:
-    """Word the error about an image that the dataset does not list."""
-    wanted = (t.query_id for t in triplets if image_id in (t.reference_id, t.target_id))
-    query_id = next(wanted)
-    if image_id is None:
-        return ValueError(f"query {query_id!r} has no target to train on")
-    return ValueError(
-        f"query {query_id!r}: image {image_id!r} is not among the dataset's image_ids"
+        np.fromiter(map(positions.__getitem__, image_ids), np.int64, len(image_ids))
     )

@@ -1,12 +1,17 @@
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 from fusecomp._core.checks import shown
 
-__all__ = ["Callbacks"]
-
 HOOKS = ("on_start", "on_step", "on_epoch", "on_evaluation", "on_checkpoint", "on_end")
+
+
+@runtime_checkable
+class _Stateful(Protocol):
+    def state_dict(self) -> object: ...
+
+    def load_state_dict(self, state: object, /) -> object: ...
 
 
 class Callbacks:
@@ -17,48 +22,27 @@ class Callbacks:
             like one and is none, or is a class.
     """
 
-    def __init__(self, callbacks: Iterable[Any]) -> None:
+    def __init__(self, callbacks: Iterable[object]) -> None:
         if not isinstance(callbacks, Iterable) or isinstance(callbacks, str | Set | Mapping):
             raise TypeError(
                 f"callbacks must be a list of objects with hooks, got {type(callbacks).__name__}"
             )
         self._callbacks = tuple(callbacks)
-        for callback in self._callbacks:
-            if isinstance(callback, type):
-                raise TypeError(f"callback {callback.__name__} is a class: pass an instance of it")
-            named = [name for name in dir(callback) if name.startswith("on_")]
-            if unknown := [name for name in named if name not in HOOKS]:
-                raise TypeError(
-                    f"callback {type(callback).__name__} has unknown hooks {unknown}; "
-                    f"valid: {', '.join(HOOKS)}"
-                )
-            if wrong := [name for name in named if not callable(getattr(callback, name))]:
-                raise TypeError(
-                    f"callback {type(callback).__name__}: {wrong[0]} must be a method, got "
-                    f"{shown(getattr(callback, wrong[0]))}"
-                )
-            if not named:
-                raise TypeError(
-                    f"callback {type(callback).__name__} has no hook; valid: {', '.join(HOOKS)}"
-                )
+        found = [_hooks_of(callback) for callback in self._callbacks]
+        self._hooks = {name: [hooks[name] for hooks in found if name in hooks] for name in HOOKS}
+        # Whether one of them shows progress, so that nothing else needs to.
+        self.show_progress = any(getattr(c, "shows_progress", False) for c in self._callbacks)
 
-    @property
-    def show_progress(self) -> bool:
-        """Whether one of them does, so that nothing else needs to."""
-        return any(getattr(callback, "shows_progress", False) for callback in self._callbacks)
-
-    def call(self, hook: str, *arguments: Any) -> None:
+    def call(self, hook: str, *arguments: object) -> None:
         """Call one hook of all that have it, in order."""
-        for callback in self._callbacks:
-            function = getattr(callback, hook, None)
-            if function is not None:
-                function(*arguments)
+        for function in self._hooks[hook]:
+            function(*arguments)
 
-    def states(self) -> list[Any]:
-        """What each callback wants to have kept in the checkpoint."""
-        return [c.state_dict() if hasattr(c, "state_dict") else None for c in self._callbacks]
+    def states(self) -> list[object]:
+        """Return what each callback wants to have kept in the checkpoint."""
+        return [c.state_dict() if isinstance(c, _Stateful) else None for c in self._callbacks]
 
-    def check(self, path: Path, states: Any) -> None:
+    def check(self, path: Path, states: object) -> None:
         """Raise ValueError unless a checkpoint has a state for each callback."""
         if not isinstance(states, list) or len(states) != len(self._callbacks):
             found = len(states) if isinstance(states, list) else repr(states)
@@ -67,8 +51,24 @@ class Callbacks:
                 f"{len(self._callbacks)}: give the same ones, or another workdir"
             )
 
-    def restore(self, states: Sequence[Any]) -> None:
+    def restore(self, states: Sequence[object]) -> None:
         """Give the states back, after ``check``."""
         for callback, state in zip(self._callbacks, states, strict=True):
-            if hasattr(callback, "load_state_dict"):
+            if isinstance(callback, _Stateful):
                 callback.load_state_dict(state)
+
+
+def _hooks_of(callback: object) -> dict[str, Callable[..., object]]:
+    """Return the hooks of a callback by name."""
+    if isinstance(callback, type):
+        raise TypeError(f"callback {callback.__name__} is a class: pass an instance of it")
+    kind = f"callback {type(callback).__name__}"
+    hooks = {name: getattr(callback, name) for name in dir(callback) if name.startswith("on_")}
+    if unknown := [name for name in hooks if name not in HOOKS]:
+        raise TypeError(f"{kind} has unknown hooks {unknown}; valid: {', '.join(HOOKS)}")
+    for name, hook in hooks.items():
+        if not callable(hook):
+            raise TypeError(f"{kind}: {name} must be a method, got {shown(hook)}")
+    if not hooks:
+        raise TypeError(f"{kind} has no hook; valid: {', '.join(HOOKS)}")
+    return hooks

@@ -1,10 +1,7 @@
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-__all__ = ["Features", "GradientCache"]
 
 # Reference, text and target features.
 Features = tuple[Tensor, Tensor, Tensor]
@@ -22,41 +19,30 @@ class GradientCache:
         Limited Setup", RepL4NLP 2021.
 
     Args:
-        encode: a part -> its features, with a graph where gradients are enabled.
-        parts: the batch in pieces, whatever ``encode`` takes for one.
-        seed: called with the number of a part before it is encoded.
+        encode: the number of a part -> its features, with a graph where gradients are enabled; the
+            same at each call.
+        parts: the number of parts.
         learns: whether anything below the features learns.
     """
 
-    def __init__(
-        self,
-        encode: Callable[[Any], Features],
-        parts: Sequence[Any],
-        seed: Callable[[int], None],
-        learns: bool,
-    ) -> None:
+    def __init__(self, encode: Callable[[int], Features], parts: int, learns: bool) -> None:
         self._encode = encode
         self._parts = parts
-        self._seed = seed
         self._learns = learns
         with torch.no_grad():
-            pieces = [self._encoded(number) for number in range(len(parts))]
+            pieces = [encode(part) for part in range(parts)]
         sides = zip(*pieces, strict=True)
         image, text, target = (torch.cat(side).requires_grad_(learns) for side in sides)
         self.features: Features = (image, text, target)
-
-    def _encoded(self, number: int) -> Features:
-        self._seed(number)
-        return self._encode(self._parts[number])
 
     def backward(self) -> None:
         """Send the gradients of the features on into the encoders."""
         if not self._learns:
             return
         starts = [0, 0, 0]
-        for number in range(len(self._parts)):
+        for part in range(self._parts):
             below, above = [], []
-            for side, feature in enumerate(self._encoded(number)):
+            for side, feature in enumerate(self._encode(part)):
                 rows = slice(starts[side], starts[side] + len(feature))
                 starts[side] = rows.stop
                 gradient = self.features[side].grad

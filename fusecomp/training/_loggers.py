@@ -6,8 +6,6 @@ from torch import Tensor
 from fusecomp.distributed import get_rank
 from fusecomp.training._trainer import Run, Trainer
 
-__all__ = ["TensorBoardLog", "TqdmBar", "WandbLog"]
-
 
 class TqdmBar:
     """Shows the steps on a bar of tqdm, in place of the line that training shows by itself.
@@ -32,7 +30,7 @@ class TqdmBar:
             self._bar.update(trainer.steps)
 
     def on_step(self, trainer: Trainer, loss: Tensor) -> None:
-        """One step more."""
+        """Count a step."""
         if get_rank() == 0:
             self._bar.update()
 
@@ -48,16 +46,16 @@ class TqdmBar:
 
 
 class _Steps:
-    """The number of a step, counted over all stages that one object sees."""
+    """Counts steps over all stages that one object sees."""
 
     _before = 0
 
     def _step(self, trainer: Trainer) -> int:
-        """That of the last one."""
+        """Return the number of the last step."""
         return self._before + trainer.steps
 
     def on_end(self, trainer: Trainer, run: Run) -> None:
-        """The next stage goes on from here."""
+        """Let the next stage go on from here."""
         self._before += trainer.steps
 
 
@@ -67,20 +65,20 @@ class TensorBoardLog(_Steps):
     Args:
         writer: ``torch.utils.tensorboard.SummaryWriter(folder)``. Of many processes the first
             writes; the others may give None, as each writer makes a file.
-        every: steps from one loss to the next; asking a GPU for one waits for it.
+        every_steps: steps from one loss to the next; asking a GPU for one waits for it.
     """
 
-    def __init__(self, writer: Any, every: int = 10) -> None:
+    def __init__(self, writer: Any, every_steps: int = 10) -> None:
         self._writer = writer
-        self._every = every
+        self._every_steps = every_steps
 
     def on_step(self, trainer: Trainer, loss: Tensor) -> None:
-        """The loss, as ``step/loss``."""
-        if get_rank() == 0 and trainer.steps % self._every == 0:
+        """Send the loss, as ``step/loss``."""
+        if get_rank() == 0 and trainer.steps % self._every_steps == 0:
             self._writer.add_scalar("step/loss", loss.item(), self._step(trainer))
 
     def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
-        """Loss, learning rate and metrics under their own names, by step."""
+        """Send loss, learning rate and metrics under their own names, by step."""
         if get_rank() == 0:
             for name, value in record.items():
                 self._writer.add_scalar(name, value, self._step(trainer))
@@ -97,25 +95,25 @@ class WandbLog(_Steps):
 
     Args:
         run: ``wandb.init(...)``. Of many processes the first sends; the others may give None.
-        every: as in ``TensorBoardLog``.
+        every_steps: as in ``TensorBoardLog``.
     """
 
-    def __init__(self, run: Any, every: int = 10) -> None:
+    def __init__(self, run: Any, every_steps: int = 10) -> None:
         self._run = run
-        self._every = every
+        self._every_steps = every_steps
 
     def on_start(self, trainer: Trainer) -> None:
-        """The settings, and that all is shown over ``step``, of which a resume repeats some."""
+        """Send the settings, and the axis ``step``: a resume repeats some steps."""
         if get_rank() == 0:
             self._run.define_metric("*", step_metric="step")
             self._run.config.update(trainer.config.to_dict(), allow_val_change=True)
 
     def on_step(self, trainer: Trainer, loss: Tensor) -> None:
-        """The loss, as ``step/loss``."""
-        if get_rank() == 0 and trainer.steps % self._every == 0:
+        """Send the loss, as ``step/loss``."""
+        if get_rank() == 0 and trainer.steps % self._every_steps == 0:
             self._run.log({"step/loss": loss.item(), "step": self._step(trainer)})
 
     def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
-        """Loss, learning rate and metrics under their own names."""
+        """Send loss, learning rate and metrics under their own names."""
         if get_rank() == 0:
             self._run.log({**record, "step": self._step(trainer)})

@@ -7,26 +7,23 @@ import torch
 from torch import nn
 
 from fusecomp.distributed import is_sharded
-from fusecomp.training._stage import StageConfig
-
-__all__ = ["make_optimizer", "rate_factor"]
+from fusecomp.training._stage_config import StageConfig
 
 
 def make_optimizer(
     parameters: Mapping[str, nn.Parameter], config: StageConfig
 ) -> torch.optim.Optimizer:
-    """The optimiser, with one group for each pair of learning rate and weight decay.
+    """Make the optimiser, with a group for each pair of learning rate and weight decay.
 
     Sharded parameters have groups of their own.
 
-    Args:
-        parameters: what learns, by name; the loss's own are called ``loss.NAME``.
-        config: the settings.
-
-    Raises:
-        ValueError: if a pattern of ``config.lr_overrides`` or ``config.no_decay`` matches nothing.
+    The loss's own parameters are called ``loss.NAME``. ValueError if a pattern of the settings
+    matches nothing.
     """
-    for field, patterns in (("lr_of", config.lr_overrides), ("no_decay", config.no_decay or ())):
+    for field, patterns in (
+        ("lr_overrides", config.lr_overrides),
+        ("no_decay", config.no_decay or ()),
+    ):
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in parameters):
                 raise ValueError(f"{field}: no learning parameter matches {pattern!r}")
@@ -61,7 +58,7 @@ def _decays(name: str, parameter: nn.Parameter, config: StageConfig) -> bool:
 
 
 def rate_factor(config: StageConfig, step: int, steps: int) -> float:
-    """What the learning rate is multiplied by; a function of the step (from 0) alone."""
+    """Return the factor of the learning rate in a step, from 0."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     # A loop of one's own may go on behind the last step.

@@ -1,12 +1,11 @@
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from fusecomp._core.devices import accepted_keywords, autocast
+from fusecomp._core.devices import autocast
+from fusecomp._core.keywords import taken_keywords
 from fusecomp._core.randomness import forked, seed
 from fusecomp._core.tensors import widen
 from fusecomp.distributed import (
@@ -19,14 +18,13 @@ from fusecomp.distributed import (
     whole,
 )
 from fusecomp.model import ComposedEncoder
-from fusecomp.training._gradient_cache import Features, GradientCache
-from fusecomp.training._learning import require_precision
+from fusecomp.training._batch_encoder import BatchEncoder
+from fusecomp.training._gradient_cache import GradientCache
+from fusecomp.training._learning_parameters import require_precision
 from fusecomp.training._optimizer import make_optimizer, rate_factor
-from fusecomp.training._outcome import NonFiniteError, Outcome
-from fusecomp.training._stage import StageConfig
-from fusecomp.types import BATCH_IDS, Batch, Encoder, Loss
-
-__all__ = ["Step"]
+from fusecomp.training._progress import NonFiniteError, Outcome
+from fusecomp.training._stage_config import StageConfig
+from fusecomp.types import LOSS_KEYWORDS, Batch, Encoder, Loss
 
 
 class Step:
@@ -55,14 +53,13 @@ class Step:
         self._device = device
         self._buffers = buffers
         self._loss = loss
-        self._loss_keywords = accepted_keywords(loss, BATCH_IDS)
+        self._loss_keywords = taken_keywords(loss, LOSS_KEYWORDS)
         self.loss_module = loss if isinstance(loss, nn.Module) else None
         self._loss_remembers = isinstance(loss, nn.Module) and any(True for _ in loss.buffers())
         self._compose = model.compose
         if config.compile:
             # Another view of the same weights; only the steps are compiled, not evaluation.
-            fusion: Any = torch.compile(model.fusion)
-            self._compose = ComposedEncoder(model.encoder, fusion).compose
+            self._compose = ComposedEncoder(model.encoder, torch.compile(model.fusion)).compose
             self._loss = torch.compile(loss)
         of_loss = {} if self.loss_module is None else dict(self.loss_module.named_parameters())
         self.parameters = {**learning, **{f"loss.{name}": p for name, p in of_loss.items()}}
@@ -80,24 +77,15 @@ class Step:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
 
     def rates(self, number: int, steps: int) -> list[float]:
-        """The learning rate of each group in a step (from 0) of so many."""
+        """Return the learning rate of each group in a step (from 0) of ``steps``."""
         factor = rate_factor(self._config, number, steps)
         return [rate * factor for rate in self._rates]
 
     def __call__(self, encoder: Encoder, batch: Batch, number: int, steps: int) -> Outcome:
-        """Update once.
+        """Update once, in step ``number`` (from 0) of ``steps``.
 
-        Args:
-            encoder: for this batch; part of it may be looked up.
-            batch: this process's share.
-            number: of the step, from 0: random numbers and the learning rate depend on it.
-            steps: in all.
-
-        Raises:
-            TypeError: if the batch is none.
-            NonFiniteError: if the loss or a gradient is NaN or infinite and the settings say so;
-                nothing has been updated.
-            ValueError: if the loss is no scalar.
+        TypeError if the batch is none, ValueError if the loss is no scalar, and NonFiniteError if
+        the loss or a gradient is NaN or infinite and the settings say so; nothing is updated then.
         """
         if not isinstance(batch, Batch):
             raise TypeError(
@@ -125,41 +113,18 @@ class Step:
         # With fp16 the scaler leaves out a step whose gradients overflow, and lowers its scale.
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        # Of what each process has counted on its rows, the first one's counts, as in DDP.
+        # Rank 0's BatchNorm buffers, as in DDP.
         broadcast(self._buffers)
         return Outcome(loss, value, norm)
 
     def _backward(self, encoder: Encoder, batch: Batch, number: int) -> tuple[Tensor, float, float]:
-        """The loss, its value, and the norm of the gradient that now lies in the parameters."""
-        place = self._config.seed, number, get_rank() + 1
-        parts = self._parts(batch)
-        # All processes take the same way: with the cache, what is frozen has a gradient too, and a
-        # gather that only some go back through would leave the others behind.
-        most = (
-            len(parts) if self._config.micro_batch_size is None else max(gather_objects(len(parts)))
+        """Return the loss, its value, and the norm of the gradient that the parameters now have."""
+        encode = BatchEncoder(
+            encoder, batch, self._config, self._device, number, self._encoder_learns
         )
-        if self._is_sharded:
-            # Each call of a sharded encoder needs all processes: as many parts on each.
-            parts += [None] * (most - len(parts))
-
-        def encode(part: Batch | None) -> Features:
-            if part is not None:
-                return self._encode(encoder, part)
-            # Some row, of which nothing is kept: the call is what the other processes wait for.
-            image, text, target = self._encode(encoder, batch.rows(0, 1))
-            return image[:0], text[:0], target[:0]
-
-        def seed_part(part: int) -> None:
-            seed(self._device, *place, part + 1)
-
-        cache = None
-        if most == 1:
-            seed_part(0)
-            image, text, target = encode(batch)
-        else:
-            cache = GradientCache(encode, parts, seed_part, self._encoder_learns)
-            image, text, target = cache.features
-        seed(self._device, *place)
+        cache = self._gradient_cache(encode)
+        image, text, target = encode(0) if cache is None else cache.features
+        seed(self._device, self._config.seed, number, get_rank() + 1)
         with autocast(self._device, self._config.precision):
             query = self._compose(image, text, batch.text_counts)
         query, target = gather(query), gather(widen(target).to(query.dtype))
@@ -170,43 +135,25 @@ class Step:
         average_gradients([p for kind in self._kinds for p in kind])
         return loss.detach(), *self._checked(loss.detach(), query, target, batch)
 
-    def _parts(self, batch: Batch) -> list[Batch | None]:
-        """The pieces that are encoded one after another."""
-        size = self._config.micro_batch_size
-        if size is None:
-            return [batch]
-        return [
-            batch.rows(start, min(start + size, len(batch))) for start in range(0, len(batch), size)
-        ]
-
-    def _encode(self, encoder: Encoder, part: Batch) -> Features:
-        recompute = self._config.gradient_checkpointing and self._encoder_learns
-
-        def run(function: Callable[[Any], Tensor], inputs: Any) -> Tensor:
-            moved = self._moved(inputs)
-            if not recompute:
-                return function(moved)
-            features: Tensor = checkpoint(function, moved, use_reentrant=False)
-            return features
-
-        with autocast(self._device, self._config.precision):
-            return (
-                run(encoder.encode_image, part.reference),
-                run(encoder.encode_text, part.texts),
-                run(encoder.encode_image, part.target),
-            )
-
-    def _moved(self, inputs: Any) -> Any:
-        return inputs.to(self._device) if isinstance(inputs, Tensor) else inputs
+    def _gradient_cache(self, encode: BatchEncoder) -> GradientCache | None:
+        # All processes take the same way: with the cache, what is frozen has a gradient too, and a
+        # gather that only some go back through would leave the others behind.
+        most_parts = encode.most_parts()
+        if most_parts == 1:
+            return None
+        # Each call of a sharded encoder needs all processes.
+        parts = most_parts if self._is_sharded else encode.parts
+        return GradientCache(encode, parts, self._encoder_learns)
 
     def _global_loss(self, query: Tensor, target: Tensor, batch: Batch, number: int) -> Tensor:
         if self._loss_remembers:
             # A queue would keep what is broken.
             self._require_finite(query, target, batch, "")
-        ids = {name: gather(self._moved(getattr(batch, name))) for name in self._loss_keywords}
+        offered = {"target_ids": batch.target_ids, "reference_ids": batch.reference_ids}
+        named = {name: gather(offered[name].to(self._device)) for name in self._loss_keywords}
         # The same numbers on every process: all compute the same loss.
         seed(self._device, self._config.seed, number)
-        loss = self._loss(query, target, **ids)
+        loss = self._loss(query, target, **named)
         if not isinstance(loss, Tensor) or loss.ndim != 0:
             got = list(loss.shape) if isinstance(loss, Tensor) else repr(loss)
             raise ValueError(f"the loss must return a scalar, got {got}")
@@ -220,7 +167,7 @@ class Step:
     def _checked(
         self, loss: Tensor, query: Tensor, target: Tensor, batch: Batch
     ) -> tuple[float, float]:
-        """The value of the loss and the norm of the gradient, both finite."""
+        """Return the value of the loss and the norm of the gradient, both finite."""
         self.scaler.unscale_(self.optimizer)
         kinds = [[p.grad for p in kind if p.grad is not None] for kind in self._kinds]
         norms = [whole(torch.nn.utils.get_total_norm(kind)).to(loss) for kind in kinds]
@@ -242,14 +189,14 @@ class Step:
             )
         return value, length
 
-    def _require_finite(self, query: Tensor, target: Tensor, batch: Batch, what: str) -> None:
+    def _require_finite(self, query: Tensor, target: Tensor, batch: Batch, prefix: str) -> None:
         bad = ~(query.isfinite().all(1) & target.isfinite().all(1))
         if not bad.any():
             return
         names = [name for ids in gather_objects(list(batch.query_ids)) for name in ids]
         rows = [names[row] for row in bad.nonzero().flatten().tolist()]
         raise NonFiniteError(
-            f"{what}queries {rows[:5]} have features that hold NaN or infinity; nothing was "
+            f"{prefix}queries {rows[:5]} have features that hold NaN or infinity; nothing was "
             "updated. Look at these rows, or lower the learning rate"
         )
 

@@ -2,16 +2,14 @@ import copy
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fusecomp._core.checks import as_path, require
 from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
-from fusecomp.training._stage import StageConfig
+from fusecomp.training._stage_config import StageConfig
+from fusecomp.training._stage_data import check_data
 from fusecomp.training._trainer import Run, Trainer
 from fusecomp.types import Dataset, Encoder, Fusion, Loss
-
-__all__ = ["TwoStageTrainer"]
 
 
 class TwoStageTrainer:
@@ -25,14 +23,15 @@ class TwoStageTrainer:
         encoder: tuned in place by stage 1.
         fusion: trained in place by stage 2.
         loss: one, of which each stage gets a copy, or a pair.
-        stage1: its settings, with ``train`` naming sides of the encoder; None skips it.
+        stage1: its settings, with ``trainable`` naming sides of the encoder; None skips it.
         stage2: its settings.
         workdir: gets the folders ``stage1`` and ``stage2``; the same call again resumes.
         callbacks: as in ``Trainer``, for both stages.
 
     Raises:
         TypeError: if an argument is something else, as when two are swapped.
-        ValueError: if ``loss`` is a tuple of another length than 2.
+        ValueError: if ``loss`` is a tuple of another length than 2; else as ``Trainer``, for either
+            stage.
 
     Example:
         >>> import tempfile, torch
@@ -50,7 +49,7 @@ class TwoStageTrainer:
         >>> trainer = TwoStageTrainer(
         ...     encoder, Combiner(3), loss=InfoNCE(), stage1=None, stage2=second
         ... )
-        >>> run = trainer.fit(data, validation=data)
+        >>> run = trainer.fit(data, data)
         >>> list(run.metrics), len(run.history)
         (['epoch', 'loss', 'gradient_norm', 'lr', 'recall@1', 'mean'], 2)
     """
@@ -64,46 +63,40 @@ class TwoStageTrainer:
         stage1: StageConfig | None,
         stage2: StageConfig,
         workdir: str | Path | None = None,
-        callbacks: Iterable[Any] = (),
+        callbacks: Iterable[object] = (),
     ) -> None:
         require("encoder", encoder, "encode_image", "an encoder", "encoder, fusion")
         require("fusion", fusion, "__call__", "callable", "encoder, fusion")
         for name, config in (("stage1", stage1), ("stage2", stage2)):
             if not (isinstance(config, StageConfig) or (name == "stage1" and config is None)):
                 raise TypeError(f"{name} must be a StageConfig, got {type(config).__name__}")
-        self.encoder = encoder
-        self.fusion = fusion
         if isinstance(loss, tuple) and len(loss) != 2:
             raise ValueError(f"loss must be one loss or a pair, got {len(loss)}")
         pair = loss if isinstance(loss, tuple) else (copy.deepcopy(loss), copy.deepcopy(loss))
-        self.losses = pair
-        self.stage1 = stage1
-        self.stage2 = stage2
-        self.workdir = None if workdir is None else as_path("workdir", workdir)
-        self.callbacks = tuple(callbacks)
+        folder, hooks = None if workdir is None else as_path("workdir", workdir), tuple(callbacks)
 
-    def fit(self, train: Dataset, validation: Dataset | None = None) -> Run:
-        """Both stages; the run of the second, which carries the first as ``stage1``.
+        def trainer(stage: int, fusion: Fusion, config: StageConfig) -> Trainer:
+            return Trainer(
+                ComposedEncoder(encoder, fusion),
+                loss=pair[stage - 1],
+                config=config,
+                workdir=None if folder is None else folder / f"stage{stage}",
+                callbacks=hooks,
+            )
+
+        self.stage2 = trainer(2, fusion, stage2)
+        self.stage1 = None if stage1 is None else trainer(1, Sum(), stage1)
+
+    def fit(self, train_dataset: Dataset, val_dataset: Dataset | None = None) -> Run:
+        """Train both stages; return the run of the second, which has the first as ``stage1``.
+
+        Args:
+            train_dataset: as in ``Trainer.fit``.
+            val_dataset: as in ``Trainer.fit``.
 
         Raises:
-            ValueError: as ``Trainer``, for either stage before the first begins.
+            ValueError: as ``Trainer.fit``; for either stage before the first begins.
         """
-        model = ComposedEncoder(self.encoder, self.fusion)
-        second = self._trainer(model, 1, self.stage2, train, validation)
-        first = None
-        if self.stage1 is not None:
-            model = ComposedEncoder(self.encoder, Sum())
-            first = self._trainer(model, 0, self.stage1, train, validation).run()
-        return replace(second.run(), stage1=first)
-
-    def _trainer(
-        self,
-        model: ComposedEncoder,
-        stage: int,
-        config: StageConfig,
-        train: Dataset,
-        validation: Dataset | None,
-    ) -> Trainer:
-        workdir = None if self.workdir is None else self.workdir / f"stage{stage + 1}"
-        loss, callbacks = self.losses[stage], self.callbacks
-        return Trainer(model, train, loss, config, validation, workdir, callbacks)
+        check_data(train_dataset, val_dataset, self.stage2.config)
+        first = None if self.stage1 is None else self.stage1.fit(train_dataset, val_dataset)
+        return replace(self.stage2.fit(train_dataset, val_dataset), stage1=first)

@@ -7,23 +7,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from fusecomp._core.files import (
-    open_atomic,
-    read_json,
-    read_tensors,
-    write_json,
-    write_tensors,
-)
+from torch import Tensor
+
+from fusecomp._core.files import open_atomic, read_tensors, write_tensors
 from fusecomp._core.identity import differences
+from fusecomp._core.strict_json import read_json, write_json
 from fusecomp.distributed import barrier, first_alone, gather_objects
 from fusecomp.images import ABSENT
-from fusecomp.training._checkpoint import check_like
-from fusecomp.training._lock import only_run
-
-__all__ = ["Workdir"]
+from fusecomp.training._checkpoint_checks import check_like
+from fusecomp.training._workdir_lock import only_run
 
 _FORMAT = "fusecomp.training/2"
-# What to do where it is no setting that differs.
+# The way out where it is no setting that differs.
 _WAY_BACK = {
     "config.epochs": "Only a constant schedule can go on for more epochs; keep the number",
     "frozen weights": "Load the same ones, or call torch.manual_seed before making them as then",
@@ -31,11 +26,16 @@ _WAY_BACK = {
 _FILES = ("train.files", "validation.files")
 _SHOWN = 3
 
+# The content of a checkpoint by name, as it is in the file.
+Saved = dict[str, Any]
+# By "model" and "loss": weights by name.
+Weights = Mapping[str, Mapping[str, Tensor]]
+
 
 class Workdir:
     """The files of one stage: ``config.json``, ``last.pt``, ``best/*.pt`` and ``log.jsonl``.
 
-    What is half written has another name, and a later run removes it. Of many processes the first
+    Half-written files have another name, and a later run removes them. Of many processes the first
     writes, the others wait.
 
     Args:
@@ -44,20 +44,16 @@ class Workdir:
             learning rate does not depend on it.
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, object]) -> None:
         self.path = path
-        # The best weights that ``last.pt`` speaks of.
+        # The best weights that ``last.pt`` names.
         self.needed: set[str] = set()
         self._identity = dict(identity)
         self._take_lock: Callable[[], None] = lambda: None
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep every other run out of the folder meanwhile.
-
-        Raises:
-            ValueError: if another run is in it.
-        """
+        """Keep every other run out of the folder meanwhile; ValueError if one is in it."""
         with ExitStack() as stack:
             with first_alone() as first:
                 if first:
@@ -69,16 +65,14 @@ class Workdir:
         """The file that a run goes on from."""
         return self.path / "last.pt"
 
-    def load_last(self) -> dict[str, Any] | None:
+    def load_last(self) -> Saved | None:
         """Read the state to go on from; None in a new folder.
 
-        Raises:
-            ValueError: if the folder belongs to another run, naming what differs, or only some
-                processes see its checkpoint.
+        ValueError if the folder belongs to another run, or only some processes see its checkpoint.
         """
         found = gather_objects(self.last.exists())
         if any(found) and not all(found):
-            blind = [number for number, there in enumerate(found) if not there]
+            blind = [rank for rank, seen in enumerate(found) if not seen]
             raise ValueError(
                 f"processes {blind} do not see {self.last}, the others do: give a workdir on a "
                 "disk that all share"
@@ -86,23 +80,23 @@ class Workdir:
         self._sweep()
         if not found[0]:
             return None
-        state = _read(self.last)
+        saved = _read(self.last)
         # The first process may soon write the next one.
         barrier()
-        if not isinstance(state.get("identity"), dict) or not isinstance(state.get("epoch"), int):
+        if not isinstance(saved.get("identity"), dict) or not isinstance(saved.get("epoch"), int):
             raise ValueError(f"{self.last} does not say which run it is of; give another workdir")
-        self._require_same_run(state)
-        return state
+        self._require_same_run(dict(saved["identity"]), saved["epoch"])
+        return saved
 
-    def _require_same_run(self, state: Mapping[str, Any]) -> None:
-        saved, own = dict(state["identity"]), dict(self._identity)
+    def _require_same_run(self, old: Saved, epoch: int) -> None:
+        new: Saved = dict(self._identity)
         for name in _FILES:
-            pair = saved.pop(name, None), own.pop(name, None)
-            saved[name], own[name] = _sizes(name, *pair)
-        if own["config.lr_schedule"] == "constant" and state["epoch"] <= own["config.epochs"]:
+            sizes = old.pop(name, None), new.pop(name, None)
+            old[name], new[name] = _changed_size(name, *sizes)
+        if new["config.lr_schedule"] == "constant" and epoch <= new["config.epochs"]:
             # Whatever is still to come, the steps so far are the same.
-            del saved["config.epochs"], own["config.epochs"]
-        found = list(differences(saved, own))
+            del old["config.epochs"], new["config.epochs"]
+        found = list(differences(old, new))
         if not found:
             return
         more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
@@ -113,56 +107,48 @@ class Workdir:
         )
 
     def _sweep(self) -> None:
-        """Remove what a kill has left half written."""
+        """Remove files that a kill has left half written."""
         with first_alone() as first:
             if first:
                 for folder in (self.path, self.path / "best"):
                     for path in folder.glob(".*.partial"):
                         path.unlink(missing_ok=True)
 
-    def load_best(self, name: str, like: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Read the weights that ``save_best`` wrote.
-
-        Args:
-            name: of the file in ``best/``.
-            like: weights of the same names, shapes and dtypes.
-
-        Raises:
-            ValueError: if they are those of another run, or not ``like`` these.
-        """
+    def load_best(self, name: str, like: Weights) -> Weights:
+        """Read ``best/NAME``; ValueError if it is another run's, or unlike the weights given."""
         path = self.path / "best" / name
-        state = _read(path)
-        if (state.get("run"), state.get("name")) != (self._run, name):
+        saved = _read(path)
+        if (saved.get("run"), saved.get("name")) != (self._run, name):
             raise ValueError(
                 f"{path} holds the weights of another run or epoch; give another workdir"
             )
-        check_like(path, "weights", state.get("weights"), like)
-        weights: Mapping[str, Any] = state["weights"]
+        check_like(path, "weights", saved.get("weights"), like)
+        weights: Weights = saved["weights"]
         return weights
 
     @property
     def _run(self) -> str:
-        """Name the run, whatever its number of epochs and wherever its images are."""
+        """The name of the run, whatever its number of epochs and wherever its images are."""
         free = ("config.epochs", *_FILES)
         fixed = {name: value for name, value in self._identity.items() if name not in free}
         return hashlib.sha256(repr(sorted(fixed.items())).encode()).hexdigest()
 
-    def save_config(self, config: Mapping[str, Any]) -> None:
-        """Write the settings for people, where others are there; resuming looks at ``last.pt``."""
+    def save_config(self, config: Mapping[str, object]) -> None:
+        """Write the settings for people, if they differ; resuming looks at ``last.pt``."""
         path = self.path / "config.json"
         with first_alone() as first:
             if first and not (path.exists() and read_json(path) == dict(config)):
                 write_json(path, config)
 
-    def save_best(self, name: str, weights: Mapping[str, Any]) -> None:
+    def save_best(self, name: str, weights: Weights) -> None:
         """Write ``best/NAME``."""
         content = {"format": _FORMAT, "run": self._run, "name": name, "weights": weights}
         with first_alone() as first:
             if first:
                 write_tensors(self.path / "best" / name, content)
 
-    def save_last(self, state: Mapping[str, Any], best: set[str]) -> None:
-        """Write ``last.pt`` and the log; then remove the best weights that are no longer so."""
+    def save_last(self, state: Saved, best: set[str]) -> None:
+        """Write ``last.pt`` and the log; then remove all best weights but these."""
         content = {"format": _FORMAT, "identity": self._identity, **state}
         lines = [f"{json.dumps(record)}\n".encode() for record in state["history"]]
         with first_alone() as first:
@@ -180,7 +166,7 @@ class Workdir:
                 self._take_lock()
 
     def remove_best_but(self, best: set[str]) -> None:
-        """Remove the best weights that are no longer so, and not needed to resume either."""
+        """Remove all best weights but these, and those that are needed to resume."""
         with first_alone() as first:
             if first:
                 for path in (self.path / "best").glob("*.pt"):
@@ -190,23 +176,24 @@ class Workdir:
                         path.unlink(missing_ok=True)
 
 
-def _sizes(name: str, old: Any, new: Any) -> tuple[Any, Any]:
-    """What differs in the sizes of image files; those that are not there count as unchanged."""
+def _changed_size(name: str, old: object, new: object) -> tuple[object, object]:
+    """Return the first size of an image file that differs; missing files count as unchanged."""
     if not isinstance(old, list) or not isinstance(new, list) or len(old) != len(new):
         return old, new
-    if any(a != b and ABSENT in (a, b) for a, b in zip(old, new, strict=True)):
+    changed = [(row, a, b) for row, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
+    if any(ABSENT in (a, b) for _, a, b in changed):
         warnings.warn(
             f"{name}: some images are not there now, or were not before; they count as unchanged",
             stacklevel=2,
         )
-    for number, (a, b) in enumerate(zip(old, new, strict=True)):
-        if a != b and ABSENT not in (a, b):
-            return f"{a} bytes for image number {number}", f"{b} bytes"
+    for row, a, b in changed:
+        if ABSENT not in (a, b):
+            return f"{a} bytes for image number {row}", f"{b} bytes"
     return None, None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    state = read_tensors(path)
-    if state.get("format") != _FORMAT:
+def _read(path: Path) -> Saved:
+    saved = read_tensors(path)
+    if saved.get("format") != _FORMAT:
         raise ValueError(f"{path} is no training checkpoint of this version")
-    return state
+    return saved

@@ -8,7 +8,7 @@ GPU: elsewhere ``dataclasses.replace(stage, precision="bf16")``.
 
 from dataclasses import replace
 
-from fusecomp.training._stage import StageConfig
+from fusecomp.training._stage_config import StageConfig
 
 __all__ = ["CVPRW2022", "TOMM2023"]
 

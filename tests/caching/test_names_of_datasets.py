@@ -60,7 +60,9 @@ def batched(data: Own) -> Any:
 
 
 def fitted(data: Own) -> Any:
-    return fc.fit(fc.ComposedEncoder(CACHED, fc.Combiner(8)), data, fc.InfoNCE(), CONFIG)
+    return fc.Trainer(
+        fc.ComposedEncoder(CACHED, fc.Combiner(8)), loss=fc.InfoNCE(), config=CONFIG
+    ).fit(data)
 
 
 def batched_without(data: Own) -> Any:

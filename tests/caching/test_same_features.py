@@ -234,7 +234,7 @@ def test_training_with_a_cache_refuses_them_too(tmp_path: Path, train: Any) -> N
     def fit(**more: Any) -> fc.Run:
         model = fc.ComposedEncoder(more.pop("encoder", None) or make(), fc.Combiner(6))
         settings = fc.StageConfig.from_dict({**config.to_dict(), **more})
-        return fc.fit(model, data, fc.InfoNCE(0.1), settings, validation)
+        return fc.Trainer(model, loss=fc.InfoNCE(0.1), config=settings).fit(data, validation)
 
     with pytest.raises(ValueError, match="'7' means two files"):
         fit()

@@ -1,13 +1,10 @@
 """What must be known of a callable that may or may not be a module."""
 
-from functools import partial
-from typing import Any
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fusecomp._core.devices import accepted_keywords, device_of, inference, require_one_device
+from fusecomp._core.devices import device_of, inference, require_one_device
 
 
 def test_the_device_is_that_of_the_first_weight() -> None:
@@ -32,27 +29,6 @@ def test_two_parts_with_tensors_need_one_device() -> None:
     for parts, message in (((here, elsewhere), "cpu.*meta"), ((elsewhere, here), "meta.*cpu")):
         with pytest.raises(ValueError, match=f"the encoder is on {message}: move both to one"):
             require_one_device(*parts)
-
-
-class Named(nn.Module):
-    def forward(self, query: Tensor, *, target_ids: Tensor | None = None) -> Tensor:
-        return query
-
-
-@pytest.mark.parametrize(
-    ("function", "expected"),
-    [
-        (lambda a, b: a, []),
-        (lambda a, b, reference_ids: a, ["reference_ids"]),
-        (lambda a, **ids: a, ["target_ids", "reference_ids"]),
-        (Named(), ["target_ids"]),
-        (torch.compile(Named(), backend="eager"), ["target_ids"]),
-        (partial(lambda a, target_ids: a, 1), ["target_ids"]),
-        (torch.add, []),
-    ],
-)
-def test_keywords_that_a_callable_accepts(function: Any, expected: list[str]) -> None:
-    assert accepted_keywords(function, ("target_ids", "reference_ids")) == expected
 
 
 def mixed() -> nn.Module:

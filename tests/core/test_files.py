@@ -5,11 +5,8 @@ import errno
 import json
 import os
 import pickle
-import resource
-import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,22 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from full_disk import a_disk_of
 from hypothesis import given
 from hypothesis import strategies as st
 from raising import own_error
 from torch import nn
 
 from fusecomp._core.checksum import checksum
-from fusecomp._core.files import (
-    open_atomic,
-    open_regular,
-    parse_json,
-    read_json,
-    read_tensors,
-    reading,
-    write_json,
-    write_tensors,
-)
+from fusecomp._core.files import open_atomic, open_regular, read_tensors, reading, write_tensors
+from fusecomp._core.strict_json import parse_json, read_json, write_json
 
 
 class Hostile:
@@ -43,19 +33,6 @@ class Hostile:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (str(self.victim),)
-
-
-@contextmanager
-def a_disk_of(size: int) -> Iterator[None]:
-    """Writing more than ``size`` bytes into one file fails, as on a full disk."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_open_atomic_writes_the_whole_file_and_its_folders(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fusecomp._core.metrics import recalls
 from fusecomp.datasets import CIRR
 
 Shared = Callable[[str], Path]
@@ -35,7 +36,7 @@ def test_the_counts_and_the_protocol_are_the_published_ones(shared: Shared, spli
     (task,) = data.tasks()
     assert (len(data), len(task.gallery)) == COUNTS[split]
     assert list(task.gallery) == list(read(root, f"image_splits/split.rc2.{split}.json"))
-    assert task.ks == (1, 5, 10, 50)
+    assert task.metrics == recalls((1, 5, 10, 50), subsets=True)
     assert task.exclude is not None
     assert task.subsets is not None
     for row, query, exclude, subset in zip(
@@ -267,6 +268,12 @@ def test_a_pair_that_makes_no_query_is_named(tiny_cirr: Path, bad: str) -> None:
     assert rows[4]["pairid"] == 1028
     write(tiny_cirr, [*rows[:4], {**rows[4], **changes}, *rows[5:]])
     with pytest.raises(ValueError, match=f"{CAPTIONS}, {message}"):
+        CIRR(tiny_cirr, "val")
+
+
+def test_a_caption_file_without_pairs_is_named(tiny_cirr: Path) -> None:
+    write(tiny_cirr, [])
+    with pytest.raises(ValueError, match=f"{CAPTIONS} holds no pairs; fetch it again"):
         CIRR(tiny_cirr, "val")
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from typing_extensions import get_protocol_members
 
-from fusecomp.datasets import FashionIQ, TripletTable, drop_images
-from fusecomp.types import Dataset, Task, Triplet
+from fusecomp.datasets import FashionIQ, Triplets, TripletTable, drop_images
+from fusecomp.types import Dataset, Triplet
 
 
 def test_what_needs_the_image_goes_and_the_rest_stays(tiny_fashioniq: Path) -> None:
@@ -26,7 +27,7 @@ def test_what_needs_the_image_goes_and_the_rest_stays(tiny_fashioniq: Path) -> N
     assert dress.missing_queries == ("dress/1", "dress/5")
     assert dress.missing_images == ("Dval05",)
     assert len(dress.gallery) == 11
-    assert dress.exclude == [(query.reference_id,) for query in dress.queries]
+    assert dress.exclude == tuple((query.reference_id,) for query in dress.queries)
     assert shirt == full.tasks()[1]
     assert rest.path("Dval04") == full.path("Dval04")
     assert getattr(rest, "split", None) == "val"
@@ -77,41 +78,22 @@ def test_it_can_be_left_out_step_by_step_and_pickled(tiny_fashioniq: Path) -> No
         assert getattr(other, "protocol", {})["missing"] == expected
 
 
-class Grouped:
-    """Queries with subsets, as CIRR's."""
-
-    image_ids = tuple("abcdef")
-
-    def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
-        pairs = zip(self.image_ids, self.image_ids[1:], strict=False)
-        return [Triplet(f"{i}{j}", i, ("x",), j) for i, j in pairs]
-
-    def tasks(self) -> list[Task]:
-        queries = self.triplets()
-        subsets = [tuple(i for i in self.image_ids if i != q.reference_id) for q in queries]
-        return [Task("", queries, self.image_ids, subsets=subsets)]
-
-    def texts(self) -> list[str]:
-        return ["x"]
-
-    def path(self, image_id: str) -> Path:
-        return Path(image_id)
-
-    def __len__(self) -> int:
-        return 5
+IDS = "abcdef"
+# Queries with subsets, as CIRR's.
+GROUPED = Triplets([Triplet(f"{i}{j}", i, ("x",), j, tuple(IDS)) for i, j in pairwise(IDS)])
 
 
 @given(st.sets(st.sampled_from("abcdef"), max_size=3))
 def test_nothing_that_is_left_names_a_missing_image(missing: set[str]) -> None:
-    assume(any(missing.isdisjoint(query.image_ids) for query in Grouped().triplets()))
-    rest = drop_images(Grouped(), missing)
+    assume(any(missing.isdisjoint(query.image_ids) for query in GROUPED.triplets()))
+    rest = drop_images(GROUPED, missing)
     (task,) = rest.tasks()
     named = {i for query in task.queries for i in query.image_ids}
     named |= {i for ids in task.subsets or () for i in ids} | set(task.gallery)
     assert not named & missing
     assert len(task.subsets or ()) == len(task.queries) == len(rest)
     assert {*task.missing_images, *task.gallery} == set("abcdef")
-    lost = {q.query_id for q in Grouped().triplets()} - {q.query_id for q in task.queries}
+    lost = {q.query_id for q in GROUPED.triplets()} - {q.query_id for q in task.queries}
     assert set(task.missing_queries) == lost
 
 

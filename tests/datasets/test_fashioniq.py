@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from verifying import named
 
-from fusecomp.datasets import FashionIQ, verify
+from fusecomp.datasets import FashionIQ
+from fusecomp.evaluation import Recall
 from fusecomp.types import Triplet
 
 Shared = Callable[[str], Path]
@@ -74,7 +75,7 @@ def test_the_counts_are_the_published_ones(real: Path, split: str, gallery: str)
     assert tuple(len(task.queries) for task in tasks) == QUERIES[split]
     assert tuple(len(task.gallery) for task in tasks) == GALLERIES[split, gallery]
     assert len(data) == len(data.triplets()) == sum(QUERIES[split])
-    assert {task.ks for task in tasks} == {(10, 50)}
+    assert {task.metrics for task in tasks} == {(Recall(10), Recall(50))}
 
 
 @pytest.mark.parametrize("captions", PER_PAIR)
@@ -89,7 +90,7 @@ def test_every_variant_has_the_published_counts(real: Path, gallery: str, captio
         assert tuple(len(task.queries) for task in tasks) == queries
         assert tuple(len(task.gallery) for task in tasks) == GALLERIES["val", gallery]
         for task in tasks:
-            references = [(query.reference_id,) for query in task.queries]
+            references = tuple((query.reference_id,) for query in task.queries)
             assert task.exclude == (references if excluded else None)
         texts = 2 if captions == "averaged" else 1
         assert {len(query.texts) for query in data.triplets()} == {texts}
@@ -227,7 +228,7 @@ def test_the_reference_is_left_out_where_asked(tiny_fashioniq: Path) -> None:
     )
     assert [task.exclude for task in kept.tasks()] == [None] * 3
     for task in excluded.tasks():
-        assert task.exclude == [(query.reference_id,) for query in task.queries]
+        assert task.exclude == tuple((query.reference_id,) for query in task.queries)
     assert kept.protocol["reference"] == "kept"
     assert excluded.protocol["reference"] == "excluded"
 
@@ -483,7 +484,7 @@ def test_a_file_of_a_suffix_that_is_not_read_is_named(
     (images / f"{place}{image_id}{suffix}").write_bytes(b"an image")
     with pytest.raises(ValueError, match=rf"{image_id}{suffix}, whose suffix is none of .png, .j"):
         FashionIQ(tiny_fashioniq, "val", ["dress"]).path(image_id)
-    report = verify("fashioniq", tiny_fashioniq)
+    report = FashionIQ.verify(tiny_fashioniq)
     assert f"{place}{image_id}{suffix}" in named(report, "misnamed")
     assert image_id in named(report, "missing")
     (images / f"{image_id}.png").write_bytes(b"an image")

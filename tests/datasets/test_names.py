@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusecomp.datasets import CIRR, FashionIQ, TripletTable, verify
+from fusecomp.datasets import CIRR, FashionIQ, TripletTable
 from fusecomp.datasets._names import require_below
 
 OUTSIDE = [
@@ -33,11 +33,11 @@ OUTSIDE = [
 BELOW = ["x", "./dev/x.png", "a/b.c/d", "..x", "x..", "a/...", "größer", "a b", "x:y", "~", "-rf"]
 
 READERS: dict[str, list[Callable[[Path], Any]]] = {
-    "FashionIQ": [lambda root: FashionIQ(root, "val"), lambda root: verify("fashioniq", root)],
-    "CIRR": [lambda root: CIRR(root, "val"), lambda root: verify("cirr", root)],
+    "FashionIQ": [lambda root: FashionIQ(root, "val"), lambda root: FashionIQ.verify(root)],
+    "CIRR": [lambda root: CIRR(root, "val"), lambda root: CIRR.verify(root)],
     "table": [
         lambda images: TripletTable(images.parent / "mine.jsonl", images),
-        lambda images: verify("table", images.parent / "mine.jsonl", images=images),
+        lambda images: TripletTable.verify(images.parent / "mine.jsonl", images=images),
     ],
 }
 

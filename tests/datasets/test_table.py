@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 import fusecomp as fc
 from fusecomp.datasets import TripletTable
-from fusecomp.datasets._alike import is_missing_word
+from fusecomp.datasets._alike import is_blank, is_missing_word
 from fusecomp.datasets._folder import ImageFolder
+from fusecomp.evaluation import Recall
 from fusecomp.types import Dataset
 
 NAMES = ("a.jpg", "b.png", "c.webp", "d/e.JPEG", "d/f.gif", "g.jpg")
@@ -75,8 +76,9 @@ def test_a_table_is_a_dataset(images: Path, write: Write) -> None:
     assert "3 triplets" in repr(data)
     assert data.texts() == ["is blue", 'red, "wide"', "big"]
     (task,) = data.tasks()
-    assert (task.name, task.queries, task.ks) == ("", data.triplets(), (1, 5, 10, 50))
-    assert (task.exclude, task.subsets) == ([("a",), ("d/e",), ("a",)], None)
+    assert (task.name, list(task.queries)) == ("", data.triplets())
+    assert task.metrics == tuple(map(Recall, (1, 5, 10, 50)))
+    assert (task.exclude, task.subsets) == ((("a",), ("d/e",), ("a",)), None)
     assert task.gallery == data.image_ids == ("a", "b.png", "c.webp", "d/e", "d/f", "g.jpg")
     assert data.triplet_image_ids == ("a", "b.png", "d/e", "d/f")
 
@@ -87,7 +89,7 @@ def test_jsonl_takes_several_texts_and_ids_with_blanks(images: Path, write: Writ
     data = TripletTable(path, images)
     group = ("a", "b", "my hat")
     assert data.triplets() == [fc.Triplet("q7", "a", ("is blue", "has dots"), "b", group)]
-    assert data.tasks()[0].subsets == [("b", "my hat")]
+    assert data.tasks()[0].subsets == (("b", "my hat"),)
     assert data.texts() == ["is blue", "has dots"]
 
 
@@ -117,7 +119,7 @@ def test_images_are_found_with_and_without_suffix(images: Path, write: Write) ->
 
 def test_two_files_of_one_stem_are_told_apart_by_the_suffix(images: Path, write: Write) -> None:
     put(images, "a.png")
-    with pytest.raises(ValueError, match=r"line 2: 'a' may be 'a.jpg' or 'a.png'; write the suff"):
+    with pytest.raises(ValueError, match=r"line 2: 'a': may be a.jpg or a.png; write the suff"):
         TripletTable(write("reference,text,target", "a,is blue,b"), images)
     data = TripletTable(write("reference,text,target", "a.png,is blue,a.jpg"), images)
     assert data.path("a.png") == images / "a.png"
@@ -142,6 +144,58 @@ def test_the_gallery_of_the_split_holds_what_its_rows_name(images: Path, write: 
         data.path("a")
 
 
+FAMILIES = {"dark ones": ["a", "b", "my hat"], "d": ["d/e", "d/f", "a"]}
+
+
+def test_rows_may_name_a_group_that_is_listed_once(images: Path, write: Write) -> None:
+    put(images, "my hat.png")
+    listed = write(*(row(reference=r, target=t, group=FAMILIES[g]) for r, t, g in NAMED))
+    expected = TripletTable(listed, images).triplets()
+    as_jsonl = write(*(row(reference=r, target=t, group=g) for r, t, g in NAMED))
+    as_csv = write("reference,text,target,group", *(f"{r},is blue,{t},{g}" for r, t, g in NAMED))
+    for path in (as_jsonl, as_csv):
+        data = TripletTable(path, images, groups=FAMILIES)
+        assert data.triplets() == expected
+        assert data.tasks()[0].subsets == [("b", "my hat"), ("d/e", "a")]
+        assert TripletTable.verify(path, images, groups=FAMILIES).counts[1].found == 5
+
+
+NAMED = [("a", "b", "dark ones"), ("d/f", "d/e", "d")]
+
+
+@pytest.mark.parametrize(
+    ("group", "error"),
+    [
+        ("light", r"line 1: unknown group 'light'; groups has \['dark ones', 'd'\]"),
+        (["dark ones"], r"line 1: group must be a string that is not empty, got \['dark"),
+        ("d", "line 1: the target 'b' is not in its group: d/e d/f a"),
+    ],
+)
+def test_a_group_that_is_not_listed_is_named(
+    images: Path, write: Write, group: Any, error: str
+) -> None:
+    path = write(row(group=group))
+    with pytest.raises(ValueError, match=error):
+        TripletTable(path, images, groups=FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("groups", "error"),
+    [
+        (["a", "b"], r"groups must map names to lists of image ids, got \['a', 'b'\]"),
+        ({"d": "d/e"}, r"groups\['d'\] must be a list of strings, got the string 'd/e'"),
+        ({"d": []}, r"line 1: group must be a list of strings, at least one; got \[\]"),
+        ({"d": ["a", "../b"]}, "line 1: group must be a path below the folder of the images"),
+    ],
+)
+def test_groups_are_lists_of_ids_by_name(
+    images: Path, write: Write, groups: Any, error: str
+) -> None:
+    for read in (TripletTable, TripletTable.verify):
+        with pytest.raises(ValueError, match=error):
+            read(write(row(group="d")), images, groups=groups)
+
+
 def test_ids_do_not_depend_on_the_split(images: Path, write: Write) -> None:
     path = write("reference,text,target,split", "a,is blue,b,train", "c,is red,d/e,val")
     train, val, both = (TripletTable(path, images, split) for split in ("train", "val", None))
@@ -161,7 +215,7 @@ def test_the_reference_stays_in_the_ranking_where_asked(images: Path, write: Wri
     path = write(row(group=["a", "b", "c"]))
     (task,) = (kept := TripletTable(path, images, exclude_reference=False)).tasks()
     assert task.exclude is None
-    assert task.subsets == [("b", "c")]
+    assert task.subsets == (("b", "c"),)
     assert kept.protocol["reference"] == "kept"
 
 
@@ -207,7 +261,7 @@ def test_a_table_is_trained_and_evaluated(images: Path, write: Write) -> None:
     )
     config = fc.StageConfig(epochs=30, batch_size=2, lr=1e-2)
     model = fc.ComposedEncoder(cached, fc.Combiner(dim=8, dropout=0.0))
-    metrics = fc.evaluate(fc.fit(model, data, fc.InfoNCE(), config).model, data)
+    metrics = fc.evaluate(fc.Trainer(model, loss=fc.InfoNCE(), config=config).fit(data).model, data)
     assert list(metrics) == [
         *("recall@1", "recall@2"),
         *("recall_subset@1", "recall_subset@2", "recall_subset@3"),
@@ -221,7 +275,7 @@ def test_a_table_is_trained_and_evaluated(images: Path, write: Write) -> None:
 
 # What only looks like a text is told from texts in test_alike.
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(
-    lambda text: text.strip() and not is_missing_word(text) and text[0] not in "[{("
+    lambda text: not is_blank(text) and not is_missing_word(text) and text[0] not in "[{("
 )
 IDS = st.permutations(["a", "b.png", "c", "d/e", "g"])
 
@@ -395,9 +449,9 @@ def test_a_file_that_is_no_text_is_named(
 @pytest.mark.parametrize(
     ("lines", "error"),
     [
-        (["ref,text,target", "a,b,c"], "line 1: no column 'reference'; the header has 'ref', 'te"),
-        (["caption", "a"], "no column 'reference' and 'text'; .* needed are reference, text and"),
-        (["reference;text;target", "a;b;c"], "header has 'reference;text;target', separated by co"),
+        (["ref,text,target", "a,b,c"], "line 1: no 'reference'; there are 'ref', 'text', 'tar"),
+        (["caption", "a"], "no 'reference' and 'text'; .* needed are reference, text and"),
+        (["reference;text;target", "a;b;c"], "there are 'reference;text;target'; .* by commas"),
         (["reference,text,text", "a,b,c"], "line 1: the column 'text' stands twice"),
         (["reference,text,Target", "a,b,c"], "line 1: write 'target' in place of 'Target'"),
         (["reference,text, target", "a,b,c"], "line 1: write 'target' in place of ' target'"),
@@ -432,8 +486,8 @@ def test_csv_that_cannot_be_read(images: Path, write: Write, lines: Any, error: 
         ('{"reference": "a", "text": "x", "price": 1e999}', "1e999 is no finite number in the"),
         ("[1, 2]", r"expected an object, got \[1, 2\]"),
         ('"text"', "expected an object, got 'text'"),
-        ('{"reference": "a", "txt": "b"}', "field 'text' is missing; there are 'reference', 'txt'"),
-        ('{"text": "b"}', "the field 'reference' is missing; .* needed are reference, text and"),
+        ('{"reference": "a", "txt": "b"}', "no 'text'; there are 'reference', 'txt'"),
+        ('{"text": "b"}', "no 'reference'; .* needed are reference, text and"),
         ('{"reference": "a", "text": "b", "TARGET": "b"}', "write 'target' in place of 'TARGET'"),
         ('{"reference": 7, "text": "b"}', "reference must be a string that is not empty, got 7"),
         ('{"reference": "", "text": "b"}', "reference must be a string that is not empty, got ''"),
@@ -494,7 +548,7 @@ def test_unknown_images_are_counted_and_the_first_is_named(images: Path, write: 
     header = "reference,text,target,group"
     path = write(header, "a,x,b,a b", "a,y,e,e b", "d,z,b,b e.jpg", "e,z,b,b c")
     error = (
-        r"mine.csv, line 3: no image 'e' in .*images; 3 of the 6 images in the table .*"
+        r"mine.csv, line 3: no image 'e' in .*images; 3 of the 6 images that are named .*"
         r"An id is a path below that folder, with or without suffix, such as 'a.jpg'"
     )
     with pytest.raises(FileNotFoundError, match=error):
@@ -503,5 +557,5 @@ def test_unknown_images_are_counted_and_the_first_is_named(images: Path, write: 
 
 def test_one_image_has_one_id(images: Path, write: Write) -> None:
     path = write("reference,text,target", "a,x,b", "a.jpg,y,c")
-    with pytest.raises(ValueError, match=r"line 3: 'a.jpg' and, above, 'a' are the same image"):
+    with pytest.raises(ValueError, match=r"line 3: 'a.jpg': the same image as a; write it in one"):
         TripletTable(path, images)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from verifying import beyond_counts, image, kinds, named, reasons
 
-from fusecomp.datasets import verify
+from fusecomp.datasets import CIRR
 
 
 @pytest.fixture
@@ -32,14 +32,14 @@ def entries_of(root: Path, split: str) -> list[dict[str, Any]]:
 
 
 def test_a_small_cirr_has_other_counts_and_no_other_fault(cirr: Path) -> None:
-    report = verify("cirr", cirr)
+    report = CIRR.verify(cirr)
     assert beyond_counts(report) == []
     assert "20 in place of 28,225" in reasons(report, "counts")
     assert (len(report.counts), report.images) == (6, 180)
 
 
 def test_the_annotations_of_cirr_may_stand_alone(cirr: Path) -> None:
-    report = verify("cirr", cirr / "cirr")
+    report = CIRR.verify(cirr / "cirr")
     assert beyond_counts(report) == ["missing"]
     assert len(named(report, "missing")) == 180
 
@@ -49,7 +49,7 @@ def test_the_annotations_of_cirr_may_stand_alone(cirr: Path) -> None:
 def test_annotations_of_cirr_that_are_missing_are_named(cirr: Path, kind: str, split: str) -> None:
     path = cirr / "cirr" / f"{kind}.rc2.{split}.json"
     path.unlink()
-    report = verify("cirr", cirr)
+    report = CIRR.verify(cirr)
     assert beyond_counts(report) == ["annotation"]
     assert named(report, "annotation") == (path.name,)
     assert ("training needs" in str(report)) == (split == "train")
@@ -64,7 +64,7 @@ def test_pairs_of_cirr_that_are_not_as_they_should_be(cirr: Path) -> None:
     write(cirr, "captions/cap.rc2.val.json", entries)
     (cirr / "dev/dev-1-3-img0.png").unlink()
     (cirr / "test1/test1-1-3-img0.png").write_bytes(b"")
-    report = verify("cirr", cirr)
+    report = CIRR.verify(cirr)
     assert {f.kind: f.names for f in report.findings if f.kind != "counts"} == {
         "pair": ("pair 1007", "pair 1021", "pair 77", "pair 77", "pair 77"),
         "unlisted": ("dev-99-0-img0", "dev-88-0-img0"),
@@ -97,7 +97,7 @@ def test_an_entry_of_cirr_that_is_none_is_an_error(cirr: Path, field: str, value
     with pytest.raises(
         ValueError, match=rf"cap.rc2.val.json, entry 0: '?{field}.* must be a .*got"
     ):
-        verify("cirr", cirr)
+        CIRR.verify(cirr)
 
 
 @pytest.mark.parametrize(
@@ -114,11 +114,11 @@ def test_a_file_of_cirr_that_is_none_is_an_error(
 ) -> None:
     write(cirr, name, content)
     with pytest.raises(ValueError, match=f"{name}.*{error}"):
-        verify("cirr", cirr)
+        CIRR.verify(cirr)
 
 
 def test_the_published_cirr_has_the_published_counts(shared: Callable[[str], Path]) -> None:
-    report = verify("cirr", shared("datasets/cirr"))
+    report = CIRR.verify(shared("datasets/cirr"))
     assert not any(count.differs for count in report.counts)
     published = {count.name: count.found for count in report.counts}
     assert published | {"train queries": 28_225} == {

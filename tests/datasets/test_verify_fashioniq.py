@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from verifying import beyond_counts, image, kinds, named, reasons
 
-from fusecomp.datasets import verify
+from fusecomp.datasets import FashionIQ
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def fashioniq(tiny_fashioniq: Path) -> Path:
 
 
 def test_a_small_fashioniq_has_other_counts_and_no_other_fault(fashioniq: Path) -> None:
-    report = verify("fashioniq", fashioniq)
+    report = FashionIQ.verify(fashioniq)
     assert beyond_counts(report) == []
     assert len(named(report, "counts")) == 20
     assert "11,452" in str(report)
@@ -39,7 +39,7 @@ def test_the_images_of_fashioniq_that_are_not_as_they_should_be(fashioniq: Path)
     (images / "stray.png").write_bytes(image(900))
     (images / ".DS_Store").write_bytes(b"")
     shutil.copy(images / "Dval06.png", images / "Dval07.png")
-    report = verify("fashioniq", fashioniq)
+    report = FashionIQ.verify(fashioniq)
     assert {f.kind: f.names for f in report.findings if f.kind != "counts"} == {
         "missing": ("Dval00", "Dval01"),
         "misnamed": ("Dval01.webp",),
@@ -57,12 +57,12 @@ def test_the_images_of_fashioniq_may_lie_by_category(fashioniq: Path) -> None:
         (images / category).mkdir()
         for path in images.glob(f"{category[0].upper()}*.png"):
             path.rename(images / category / path.name)
-    assert beyond_counts(verify("fashioniq", fashioniq)) == []
+    assert beyond_counts(FashionIQ.verify(fashioniq)) == []
     shutil.copy(images / "dress/Dval00.png", images / "shirt/Dval00.png")
     shutil.copy(images / "dress/Dval02.png", images / "shirt/Dval01.png")
     (images / "dress/Dval03.png").rename(images / "dress/Dval03.webp")
     (images / "toptee/stray.png").write_bytes(image(900))
-    report = verify("fashioniq", fashioniq)
+    report = FashionIQ.verify(fashioniq)
     assert {f.kind: f.names for f in report.findings if f.kind != "counts"} == {
         "ambiguous": ("Dval01",),
         "misnamed": ("dress/Dval03.webp",),
@@ -75,7 +75,7 @@ def test_the_images_of_fashioniq_may_lie_by_category(fashioniq: Path) -> None:
 def test_annotations_of_fashioniq_that_are_missing_are_named(fashioniq: Path) -> None:
     (fashioniq / "captions/cap.dress.test.json").unlink()
     (fashioniq / "image_splits/split.shirt.val.json").unlink()
-    report = verify("fashioniq", fashioniq)
+    report = FashionIQ.verify(fashioniq)
     assert set(named(report, "annotation")) == {
         "captions/cap.dress.test.json",
         "image_splits/split.shirt.val.json",
@@ -86,7 +86,7 @@ def test_annotations_of_fashioniq_that_are_missing_are_named(fashioniq: Path) ->
 def test_images_that_a_split_does_not_have_are_named(fashioniq: Path) -> None:
     split = fashioniq / "image_splits/split.dress.val.json"
     split.write_text(json.dumps(json.loads(split.read_text())[2:]))
-    report = verify("fashioniq", fashioniq)
+    report = FashionIQ.verify(fashioniq)
     assert named(report, "unlisted") == ("Dval00", "Dval01")
     assert named(report, "unknown") == ("Dval00.png", "Dval01.png")
 
@@ -94,7 +94,7 @@ def test_images_that_a_split_does_not_have_are_named(fashioniq: Path) -> None:
 def test_what_train_and_validation_share_is_a_note(fashioniq: Path) -> None:
     path = fashioniq / "image_splits/split.shirt.train.json"
     path.write_text(json.dumps([*json.loads(path.read_text()), "Dval04", "Sval05", "Sval00"]))
-    report = verify("fashioniq", fashioniq)
+    report = FashionIQ.verify(fashioniq)
     assert named(report, "overlap") == ("Dval04", "Sval00", "Sval05")
     (note,) = (finding for finding in report.findings if finding.kind == "overlap")
     assert note.message.endswith("the targets of 1 dress and 1 shirt validation queries")
@@ -105,14 +105,14 @@ def test_broken_annotations_of_fashioniq_are_errors(fashioniq: Path) -> None:
     caption = fashioniq / "captions/cap.shirt.val.json"
     caption.write_text(json.dumps([{"candidate": "Sval00", "target": "Sval01"}]))
     with pytest.raises(ValueError, match=r"cap.shirt.val.json, entry 0: the field 'captions'"):
-        verify("fashioniq", fashioniq)
+        FashionIQ.verify(fashioniq)
     caption.write_text("<html>")
     with pytest.raises(ValueError, match=r"cap.shirt.val.json, line 1: not valid JSON"):
-        verify("fashioniq", fashioniq)
+        FashionIQ.verify(fashioniq)
 
 
 def test_the_published_fashioniq_has_the_published_counts(shared: Callable[[str], Path]) -> None:
-    report = verify("fashioniq", shared("datasets/fashioniq"))
+    report = FashionIQ.verify(shared("datasets/fashioniq"))
     assert [kind for kind in kinds(report) if kind != "missing"] == ["complete", "overlap", "blank"]
     assert len(named(report, "missing")) == 74_381
     assert len(named(report, "overlap")) == 811

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from fusecomp.datasets import VerifyReport, verify
-from fusecomp.datasets._verify_report import Finding
+from fusecomp.datasets import CIRR, Finding, VerifyReport
 
 
 def test_two_findings_of_one_kind_are_one_kind_of_fault() -> None:
@@ -16,9 +15,9 @@ def test_two_findings_of_one_kind_are_one_kind_of_fault() -> None:
 def test_each_missing_file_of_cirr_is_named_under_one_kind(tiny_cirr: Path) -> None:
     for path in (tiny_cirr / "cirr" / "captions").iterdir():
         path.unlink()
-    findings = verify("cirr", tiny_cirr).findings
+    findings = CIRR.verify(tiny_cirr).findings
     assert sum(finding.kind == "annotation" for finding in findings) == 3
-    assert str(verify("cirr", tiny_cirr)).endswith(
+    assert str(CIRR.verify(tiny_cirr)).endswith(
         f"{len({f.kind for f in findings if f.fault})} kinds of fault"
     )
 

@@ -97,7 +97,7 @@ def test_a_file_that_is_there_but_not_read_is_named_by_table_and_verify(
         with pytest.raises(FileNotFoundError) as error:
             TripletTable(folder.parent / "mine.csv", folder)
         assert f"line 2: no image '{image_id}' in {folder} ({why}" in str(error.value)
-        assert "2 of the 3 images in the table have none" in str(error.value)
+        assert "2 of the 3 images that are named have none" in str(error.value)
 
 
 def test_a_image_goes_before_a_file_that_is_not_read(folder: Path) -> None:

@@ -143,7 +143,9 @@ def test_the_vision_models_of_other_libraries_need_no_adapter(
     config = fc.StageConfig(
         epochs=1, batch_size=5, lr=1e-3, trainable="image", encoder_mode="train"
     )
-    fc.fit(fc.ComposedEncoder(encoder, fc.Sum()), Toy(tmp_path), fc.InfoNCE(), config)
+    fc.Trainer(fc.ComposedEncoder(encoder, fc.Sum()), loss=fc.InfoNCE(), config=config).fit(
+        Toy(tmp_path)
+    )
     moved = {n for n, p in encoder.named_parameters() if not torch.equal(p, before[n])}
     assert moved == {n for n in before if n.startswith(("image.", "heads."))}
 

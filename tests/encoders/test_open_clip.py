@@ -65,35 +65,17 @@ def test_tokens_equal_the_published_ones(shared: Shared) -> None:
     assert [[token for token in row if token] for row in tokens.tolist()] == captions["tokens"]
 
 
-class Six:
+def six(root: Path, texts: list[str]) -> fc.datasets.Triplets:
     """The published six triplets; images are the rows of an array."""
-
-    def __init__(self, root: Path, texts: list[str]) -> None:
-        self.root = root
-        self.image_ids = [str(number) for number in range(12)]
-        self._texts = texts[:6]
-        for image_id in self.image_ids:
-            self.path(image_id).touch()
-
-    def path(self, image_id: str) -> Path:
-        return self.root / f"{image_id}.png"
-
-    def triplets(self, epoch: int = 0, seed: int = 0) -> list[fc.Triplet]:
-        texts = enumerate(self._texts)
-        return [fc.Triplet(f"{n}", f"{n}", (text,), f"{n + 6}") for n, text in texts]
-
-    def texts(self) -> list[str]:
-        return self._texts
-
-    def tasks(self) -> list[Any]:
-        return []
-
-    def __len__(self) -> int:
-        return len(self._texts)
+    files = {f"{number}": root / f"{number}.png" for number in range(12)}
+    for path in files.values():
+        path.touch()
+    triplets = [fc.Triplet(f"{n}", f"{n}", (text,), f"{n + 6}") for n, text in enumerate(texts[:6])]
+    return fc.datasets.Triplets(triplets, files, gallery=list(files))
 
 
 class Rows:
-    """Opens an image of ``Six``."""
+    """Opens an image of ``six``."""
 
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows
@@ -123,7 +105,7 @@ def test_six_published_steps_of_stage_1(
     encoder.load_image = Rows(images(numbers))
     model = fc.ComposedEncoder(encoder, fc.Sum())
     config = replace(STAGE1, trainable=train, cache=cache)
-    run = fc.fit(model, Six(tmp_path, texts), fc.InfoNCE(), config)
+    run = fc.Trainer(model, loss=fc.InfoNCE(), config=config).fit(six(tmp_path, texts))
     losses = [record["loss"] for record in run.history]
     np.testing.assert_allclose(losses, numbers[f"stage1_{train}_losses"], rtol=1e-4, atol=1e-4)
 
@@ -132,15 +114,14 @@ def test_tuning_the_text_moves_the_text_side_alone(shared: Shared, tmp_path: Pat
     encoder, numbers, texts = published(shared, "vit")
     encoder.load_image = Rows(images(numbers))
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    fc.fit(fc.ComposedEncoder(encoder, fc.Sum()), Six(tmp_path, texts), fc.InfoNCE(), STAGE1)
+    model, data = fc.ComposedEncoder(encoder, fc.Sum()), six(tmp_path, texts)
+    fc.Trainer(model, loss=fc.InfoNCE(), config=STAGE1).fit(data)
     moved = {n for n, tensor in encoder.state_dict().items() if not torch.equal(tensor, before[n])}
     # Rows of tokens that do not occur still move, by weight decay.
     expected = {name for name in before if "visual" not in name and "logit" not in name}
     assert moved == expected
-    trainer = fc.Trainer(
-        fc.ComposedEncoder(encoder, fc.Sum()), Six(tmp_path, texts), fc.InfoNCE(), STAGE1
-    )
-    trainer.step(next(fc.training.batches(trainer.train, trainer.encoder, STAGE1, 0)))
+    trainer = fc.Trainer(model, loss=fc.InfoNCE(), config=STAGE1)
+    trainer.step(next(fc.training.batches(data, trainer.prepare(data), STAGE1, 0)))
     assert not encoder.get_parameter("model.logit_scale").requires_grad
 
 

@@ -18,7 +18,7 @@ from fusecomp.encoders import (
     SentenceTransformersText,
     TransformersEncoder,
 )
-from fusecomp.encoders._texts import list_of_texts
+from fusecomp.encoders._tokenizing import list_of_texts
 
 Encode = Callable[[Any], Tensor]
 KINDS = ("open_clip", "transformers", "sentence", "dual", "dual-tower")

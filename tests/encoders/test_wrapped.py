@@ -180,9 +180,9 @@ def test_stage_1_trains_as_on_the_bare_model(
     for encoder in (make(kind), make(kind, wrap)):
         before = {name: tensor.clone() for name, tensor in encoder.named_parameters()}
         trainer = fc.Trainer(
-            fc.ComposedEncoder(encoder, fc.Sum()), Worded(tmp_path), fc.InfoNCE(0.1), stage1(train)
+            fc.ComposedEncoder(encoder, fc.Sum()), loss=fc.InfoNCE(0.1), config=stage1(train)
         )
-        histories.append([record["loss"] for record in trainer.run().history])
+        histories.append([record["loss"] for record in trainer.fit(Worded(tmp_path)).history])
         moved = {n for n, p in encoder.named_parameters() if not torch.equal(p, before[n])}
         assert moved
         assert not {name.split(".")[-1] for name in moved}.intersection(UNUSED)
@@ -207,7 +207,7 @@ def test_sides_and_patterns_name_what_learns(
     expected |= {name for name in names if name.startswith("heads.")}
     config = stage1(f"encoder.{pattern}" if train == "pattern" else train)
     model = fc.ComposedEncoder(encoder, fc.Sum())
-    assert learning(fc.Trainer(model, Worded(tmp_path), fc.InfoNCE(), config)) == expected
+    assert learning(fc.Trainer(model, loss=fc.InfoNCE(), config=config)) == expected
     assert len(expected) > 1
     if train == "both":
         assert {n.split(".")[-1] for n in names - expected} <= set(UNUSED)
@@ -272,7 +272,7 @@ def test_low_rank_adapters_learn_alone(make: Make, peft: Any, tmp_path: Path, ki
     torch.testing.assert_close(encoder.encode_text(TEXTS), bare.encode_text(TEXTS))
     before = {name: tensor.clone() for name, tensor in encoder.named_parameters()}
     model, data = fc.ComposedEncoder(encoder, fc.Sum()), Worded(tmp_path)
-    history = fc.fit(model, data, fc.InfoNCE(0.1), stage1("text")).history
+    history = fc.Trainer(model, loss=fc.InfoNCE(0.1), config=stage1("text")).fit(data).history
     assert history[-1]["loss"] < history[0]["loss"]
     moved = {n for n, p in encoder.named_parameters() if not torch.equal(p, before[n])}
     assert moved == adapters.intersection(encoder.towers["text"])

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fusecomp as fc
+from fusecomp._core.metrics import recalls
 from fusecomp.datasets import CIRR, FashionIQ
 from fusecomp.evaluation import Ranking, TaskRanking, _bootstrap, bootstrap, compute_metrics
 from fusecomp.evaluation._bootstrap import resampled
@@ -29,7 +30,8 @@ def evaluation_of(
         queries = [Triplet(f"{name}{n}", "0", ("text",), "1") for n in range(len(places))]
         subsets = None if subset_ranks is None else [("1", "2", "3", "4")] * len(places)
         none = torch.zeros(len(places), 1)
-        task = Task(name, queries, gallery, subsets=subsets, ks=(1, 5, 10))
+        metrics = recalls((1, 5, 10), subsets is not None)
+        task = Task(name, queries, gallery, subsets=subsets, metrics=metrics)
         members = None if subset_ranks is None else torch.zeros(len(places), 4, dtype=torch.int64)
         tasks.append(
             TaskRanking(

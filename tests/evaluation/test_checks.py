@@ -11,7 +11,7 @@ from evaluations import random_model
 from torch import Tensor
 
 from fusecomp.encoders import DualEncoder
-from fusecomp.evaluation import Evaluation, compute_metrics, cosines, evaluate, metric_names, rank
+from fusecomp.evaluation import Evaluation, Recall, compute_metrics, cosines, evaluate, rank
 from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Task, Triplet
@@ -45,11 +45,8 @@ class OneTask:
 
 
 QUERIES = [Triplet(f"q{n}", IMAGES[n], ("is blue",), IMAGES[n + 1]) for n in range(4)]
-TASK = Task("", QUERIES, IMAGES, ks=(1, 2))
+TASK = Task("", QUERIES, IMAGES, metrics=[Recall(1), Recall(2)])
 HIDDEN = [replace(QUERIES[0], target_id=None), *QUERIES[1:]]
-ELSEWHERE = [("i0",)] * 3 + [("elsewhere",)]
-OTHERS = [("i0",)] * 4
-OWN = [("i1",), ("i2",), ("i3",), ("i4", "i0")]
 
 
 def refuse(*_: object) -> Tensor:
@@ -59,45 +56,6 @@ def refuse(*_: object) -> Tensor:
 # It may be asked for anything but to compute.
 UNTOUCHED = ComposedEncoder(DualEncoder(refuse, refuse, refuse), Sum())
 
-WRONG_TASKS = [
-    (replace(TASK, queries=[QUERIES[0], replace(QUERIES[1], query_id="q0")]), "the id 'q0'"),
-    (replace(TASK, gallery=(*IMAGES, "i0")), "holds an image twice: 'i0'"),
-    (replace(TASK, gallery=IMAGES[:4]), "query 'q3': image 'i4' is not in the gallery of task ''"),
-    (replace(TASK, exclude=ELSEWHERE), "query 'q3': image 'elsewhere' is not in the gallery"),
-    (
-        replace(TASK, exclude=ELSEWHERE, subsets=[*OWN[:3], ("elsewhere", "i4")]),
-        "query 'q3': image 'elsewhere' is not in the gallery",
-    ),
-    (
-        replace(TASK, subsets=[*OWN[:3], ("elsewhere", "i4")]),
-        "query 'q3': image 'elsewhere' is not in the gallery",
-    ),
-    (
-        replace(TASK, exclude=[*OTHERS[:3], ("i0", "i4")]),
-        "query 'q3' of task '': its target 'i4' is excluded from its ranking",
-    ),
-    (
-        replace(TASK, name="dress", subsets=[*OWN[:2], ("i4",), OWN[3]]),
-        "query 'q2' of task 'dress': its target 'i3' is not in its subset",
-    ),
-    (replace(TASK, subsets=[(), *OWN[1:]]), "query 'q0' of task '': its target 'i1' is not in its"),
-]
-
-
-@pytest.mark.parametrize(("task", "message"), WRONG_TASKS)
-@pytest.mark.parametrize("call", [rank, evaluate, cosines])
-def test_a_task_that_does_not_fit_is_refused_first(
-    call: Callable[[ComposedEncoder, OneTask], object], task: Task, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        call(UNTOUCHED, OneTask(task))
-
-
-@pytest.mark.parametrize(("task", "message"), WRONG_TASKS)
-def test_and_before_a_training_begins(task: Task, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        metric_names(OneTask(task))
-
 
 @pytest.mark.parametrize("tasks", [{"a": TASK}, (TASK for _ in range(1)), ["task"], TASK])
 @pytest.mark.parametrize("call", [rank, evaluate])
@@ -106,14 +64,6 @@ def test_the_tasks_of_a_dataset_are_a_list_of_tasks(call: Callable[..., Any], ta
     data.tasks = lambda: tasks  # type: ignore[method-assign]
     with pytest.raises(ValueError, match=r"tasks\(\) of a dataset must be a list of tasks, got"):
         call(UNTOUCHED, data)
-
-
-@pytest.mark.parametrize("ks", [(), (0,), (-1, 5), (True,), (1.0,), ("5",), (5, 1, 5), (None,)])
-def test_the_ks_of_a_task_are_distinct_whole_numbers(ks: tuple[int, ...]) -> None:
-    with pytest.raises(
-        ValueError, match=r"task '' has ks=.*, expected one k or more, each at least 1"
-    ):
-        rank(UNTOUCHED, OneTask(replace(TASK, ks=ks)))
 
 
 @pytest.mark.parametrize("k", [0, -1, 2.5, "10", None])

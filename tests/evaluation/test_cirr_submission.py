@@ -167,13 +167,12 @@ def test_a_ranking_of_another_dataset_is_refused(tiny_fashioniq: Path, tmp_path:
 @pytest.mark.parametrize(
     ("query_id", "message"),
     [
-        ("2000", "pair 2000 stands twice in the ranking"),
         ("version", "query 'version' is no pair id"),
         ("-7", "query '-7' is no pair id"),
         ("\uff11\uff12", "query '\uff11\uff12' is no pair id"),
     ],
 )
-def test_pair_ids_are_distinct_numbers(
+def test_pair_ids_are_numbers(
     found: TaskRanking, tmp_path: Path, query_id: str, message: str
 ) -> None:
     queries = list(found.task.queries)

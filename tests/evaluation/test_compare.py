@@ -11,9 +11,9 @@ import pytest
 from evaluations import random_evaluation
 
 import fusecomp as fc
-from fusecomp._core.files import read_json, write_json
+from fusecomp._core.strict_json import read_json, write_json
 from fusecomp.datasets import CIRR, FashionIQ, drop_images
-from fusecomp.evaluation import ProtocolWarning, compare, compute_metrics
+from fusecomp.evaluation import ProtocolWarning, Recall, compare, compute_metrics
 from fusecomp.types import Dataset
 
 
@@ -260,7 +260,14 @@ def test_the_metrics_must_be_the_same(tiny_cirr: Path) -> None:
     a = random_evaluation(CIRR(tiny_cirr, "val"))
     found = a.ranking[""]
     b = compute_metrics(
-        replace(a.ranking, tasks=[replace(found, task=replace(found.task, ks=(1, 5)))])
+        replace(
+            a.ranking,
+            tasks=[
+                replace(
+                    found, task=replace(found.task, metrics=[Recall(1)], summaries=[], decides="")
+                )
+            ],
+        )
     )
     with pytest.raises(ValueError, match="A has the metrics"):
         compare(a, b)

@@ -1,10 +1,8 @@
-"""The distributions of cosines against loops, and their figure."""
+"""The distributions of cosines against loops."""
 
 import json
 import math
 import re
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,9 @@ import torch
 from evaluations import random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from fusecomp.datasets import CIRR, FashionIQ
-from fusecomp.evaluation import Cosines, ProtocolWarning, _cosines, cosines, feature_cosines
-from fusecomp.report import cosine_figure
+from fusecomp.evaluation import Cosines, _cosines, cosines, feature_cosines
 
 
 @st.composite
@@ -178,68 +174,6 @@ def test_json_and_repr(row: Cosines) -> None:
     assert sum(content["others"]["counts"]) == content["others"]["pairs"] == 264
     assert content["protocol"]["gallery"] == "original"
     assert f"gap {row.gap:.3f}" in repr(row)
-
-
-# The figure
-
-
-@pytest.fixture
-def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every text that is drawn."""
-    text = pytest.importorskip("matplotlib.text", reason="needs the extra plots")
-    drawn: list[str] = []
-    draw = text.Text.draw
-
-    def recorded(self: Any, *arguments: Any, **options: Any) -> Any:
-        drawn.append(self.get_text())
-        return draw(self, *arguments, **options)
-
-    monkeypatch.setattr(text.Text, "draw", recorded)
-    return drawn
-
-
-def test_names_are_text_not_formulas(row: Cosines, tmp_path: Path, texts: list[str]) -> None:
-    row = replace(row, protocol={"dataset": r"$\foo$.csv"})
-    cosine_figure({r"costs $\foo$": row}, tmp_path / "cosines.png")
-    assert {r"costs $\foo$", r"dataset $\foo$.csv"} <= set(texts)
-
-
-def test_each_row_has_its_panel_name_and_gap(
-    row: Cosines, tmp_path: Path, texts: list[str]
-) -> None:
-    cosine_figure({"plain, Sum": row, "tuned, Sum": row}, tmp_path / "cosines.png")
-    with Image.open(tmp_path / "cosines.png") as two:
-        assert two.format == "PNG"
-        colours = two.convert("RGB").getcolors(1_000_000)
-        assert colours is not None
-        assert len(colours) > 5
-    assert {"plain, Sum", "tuned, Sum"} <= set(texts)
-    assert f"gap {row.gap:.3f} ({row.separation:.2f} standard deviations)" in texts
-    assert "dataset FashionIQ, split val, gallery original, reference kept, captions both" in texts
-    cosine_figure({"one": row}, tmp_path / "one.png")
-    with Image.open(tmp_path / "one.png") as one:
-        assert one.height < two.height
-
-
-def test_other_protocols_are_warned_of(row: Cosines, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="needs the extra plots")
-    other = replace(row, protocol={**row.protocol, "gallery": "val"})
-    with pytest.warns(ProtocolWarning, match="'b' and 'a' do not compare: gallery val / original"):
-        cosine_figure({"a": row, "b": other}, tmp_path / "cosines.png")
-
-
-def test_nothing_to_draw(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no cosines to draw"):
-        cosine_figure({}, tmp_path / "cosines.png")
-
-
-def test_without_matplotlib_the_extra_is_named(
-    row: Cosines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=re.escape("fusecomp[plots]")):
-        cosine_figure({"one": row}, tmp_path / "cosines.png")
-    assert not (tmp_path / "cosines.png").exists()
 
 
 def test_a_gpu_counts_as_a_cpu_does(cuda: torch.device) -> None:

@@ -1,17 +1,18 @@
 """Evaluation of live encoders, on a CPU and a GPU, and what cannot be evaluated."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from evaluations import features_of
+from evaluations import features_of, random_evaluation
 from tasks import Toy, toy_task
 from torch import Tensor, nn
 
 from fusecomp.caching import CachedEncoder, PartlyCachedEncoder
-from fusecomp.datasets import FashionIQ
+from fusecomp.datasets import CIRR, FashionIQ
 from fusecomp.encoders import DualEncoder
 from fusecomp.evaluation import Evaluation, evaluate, rank
 from fusecomp.fusions import Combiner, Sum
@@ -119,3 +120,35 @@ def test_swapped_or_other_arguments_are_named_with_their_order(call: Callable[..
     ):
         with pytest.raises(TypeError, match=f"{message}; the order is model, dataset"):
             call(*arguments)
+
+
+def test_a_frame_has_one_row_a_task_with_units_in_its_columns(tiny_fashioniq: Path) -> None:
+    pytest.importorskip("pandas", reason="needs the extra report")
+    evaluation = random_evaluation(FashionIQ(tiny_fashioniq, "val"))
+    frame = evaluation.to_frame()
+    assert list(frame.columns) == ["queries", "gallery images", "recall@10 (%)", "recall@50 (%)"]
+    assert frame.index.name == "task"
+    assert list(frame.index) == ["dress", "shirt", "toptee"]
+    assert frame["queries"].tolist() == [8, 8, 8]
+    assert frame["gallery images"].tolist() == [12, 12, 12]
+    for task in frame.index:
+        assert frame.loc[task, "recall@10 (%)"] == evaluation[f"{task}/recall@10"]
+        assert frame.loc[task, "recall@50 (%)"] == evaluation[f"{task}/recall@50"]
+
+
+def test_the_frame_of_a_task_without_a_name_has_all_its_metrics(tiny_cirr: Path) -> None:
+    pytest.importorskip("pandas", reason="needs the extra report")
+    evaluation = random_evaluation(CIRR(tiny_cirr, "val"))
+    frame = evaluation.to_frame()
+    (row,) = frame.to_dict("records")
+    assert {f"{name} (%)": value for name, value in evaluation.items()}.items() <= row.items()
+    assert len(row) == len(evaluation) + 2
+
+
+def test_without_pandas_the_extra_is_named(
+    tiny_fashioniq: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = random_evaluation(FashionIQ(tiny_fashioniq, "val"))
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"to_frame needs pandas: .*fusecomp\[report\]"):
+        evaluation.to_frame()

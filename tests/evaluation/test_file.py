@@ -192,53 +192,76 @@ def array_with(name: str, change: Any) -> Any:
     return lambda _, arrays: arrays.update({f"0/{name}": change(arrays[f"0/{name}"])})
 
 
+def rows_with(name: str, values: Any) -> Any:
+    column = np.array([values] * 8 if isinstance(values, float | int) else values)
+    return lambda _, arrays: arrays.update({f"0/{name}": column[:, None]})
+
+
+def values_with(change: Any) -> Any:
+    """The first metric is said to be a user's own."""
+    return lambda _, arrays: arrays.update({"0/metric0": change(np.ones(8))})
+
+
+def second_task(**values: Any) -> Any:
+    """Another task, which is the first one but for some values."""
+
+    def change(about: Any, arrays: dict[str, Any]) -> None:
+        about["tasks"].append({**about["tasks"][0], **values})
+        arrays.update({f"1/{name[2:]}": array for name, array in list(arrays.items())})
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda about, _: about.update(format="fusecomp.evaluation/9"), "its format is"),
-        (lambda about, _: about.update(tasks=[]), "it holds no task"),
+        (lambda about, arrays: arrays.clear() or about.update(tasks=[]), "there is no task"),
         (lambda about, _: about.pop("protocol"), "protocol"),
-        (
-            lambda about, _: about["tasks"][0].update(gallery=["Dval00"]),
-            "not in the gallery of task",
-        ),
-        (lambda about, _: about["tasks"][0].update(gallery=[3]), "3 is no string"),
-        (lambda about, _: about["tasks"][0]["queries"].pop(), "shorter than|longer than"),
-        (lambda about, _: about["tasks"][0].update(exclude=[[-1]] * 8), "place -1 lies outside"),
-        (lambda about, _: about["tasks"][0].update(subsets=[[12]] * 8), "place 12 lies outside"),
-        (lambda about, _: about["tasks"][0].update(ks=[0]), "expected one k or more"),
+        (task_with(gallery=[f"x{n}" for n in range(12)]), "not in the gallery of task"),
+        (task_with(gallery=["a", 3]), "outside its gallery of 2"),
+        (task_with(gallery=[3] * 12), "gallery must be a list of strings"),
+        (lambda about, _: about["tasks"][0]["queries"].pop(), "for 7 queries"),
+        (rows_with("exclude", -2), "exclude of task 'dress' point outside its gallery of 12"),
+        (rows_with("subsets", 12), "subsets of task 'dress' point outside its gallery of 12"),
+        (rows_with("relevant", 12), "relevant of task 'dress' point outside its gallery of 12"),
+        (rows_with("relevant", 0), "is not the first of its relevant images"),
+        (lambda _, arrays: arrays.update({"1/ranks": np.ones(8)}), "list index out of range"),
+        (lambda _, arrays: arrays.update({"0/more": np.ones(8)}), "more of task 'dress' are"),
+        (task_with(metrics=[]), "task 'dress' has no metrics"),
+        (task_with(metrics=["recall@0", "recall@10"]), "the metric 'recall@0' has no values"),
+        (task_with(metrics=["mine", "recall@10"]), "the metric 'mine' has no values"),
+        (task_with(summaries=[["Median", "mean", []]]), "'Median'"),
+        (task_with(decides="median"), "has decides='median', valid: recall@10, recall@50, mean"),
+        (values_with(lambda a: a * np.nan), "metric0 of task 'dress' are not finite"),
+        (values_with(lambda a: a > 0), "metric0 of task 'dress' are torch.bool"),
+        (values_with(lambda a: a[1:]), r"metric0 of task 'dress' are \[7\] for 8 queries"),
         (lambda _, arrays: arrays.pop("0/ranks"), "has no targets"),
         (lambda _, arrays: arrays.pop("0/scores"), "scores"),
         (lambda _, arrays: arrays.update({"0/ranks": np.zeros(3, np.int32)}), "for 8 queries"),
         (lambda _, arrays: arrays.update({"0/ranks": np.full(8, 13)}), "outside its gallery of 12"),
         (lambda _, arrays: arrays.update({"0/scores": np.zeros((8, 2))}), "other scores"),
-        (task_with(ks=[1.9]), "1.9 is no whole number below"),
-        (task_with(ks="15"), "'15' is no list"),
-        (task_with(ks=[True]), "True is no whole number"),
-        (task_with(ks=[10**30]), "is no whole number"),
+        (task_with(metrics=[f"recall@{10**30}", "recall@1"]), "has no values"),
         (task_with(name="mean"), "a task is named 'mean'"),
-        (task_with(name=3), "3 is no string"),
-        (task_with(gallery="Dval"), "'Dval' is no list"),
-        (task_with(exclude=[[True]] * 8), "place True lies outside"),
-        (task_with(exclude=[[0.0]] * 8), "place 0.0 lies outside"),
-        (task_with(exclude="01234567"), "is no list"),
-        (task_with(subsets=[[0, 1]] * 8), "its target 'Dval04' is not in its subset"),
-        (task_with(subsets=[[n, n + 4] for n in range(8)]), "subset_indices"),
-        (task_with(missing_queries="ab"), "'ab' is no list"),
-        (lambda about, _: about["tasks"][0]["queries"][0].__setitem__(2, "abc"), "'abc' is no li"),
+        (task_with(name=3), "the name of a task must be a string, got 3"),
+        (task_with(gallery="Dval01234567"), "gallery must be a list of strings"),
+        (rows_with("exclude", True), "exclude of task 'dress' are torch.bool"),
+        (rows_with("exclude", 0.0), "exclude of task 'dress' are torch.float64"),
+        (rows_with("subsets", 0), "its target 'Dval04' is not in its subset"),
+        (rows_with("subsets", range(4, 12)), "subset_indices"),
+        (task_with(missing_queries="ab"), "missing_queries must be a list of strings"),
+        (lambda about, _: about["tasks"][0]["queries"][0].__setitem__(2, "abc"), "texts must be"),
+        (lambda about, _: about.update(protocol={"split": 5}), "its protocol must be a list of st"),
         (lambda about, _: about["tasks"][0]["queries"][0].__setitem__(3, None), "has no target"),
-        (lambda about, _: about["tasks"].append({**about["tasks"][0]}), "two tasks are named"),
-        (
-            lambda about, _: about["tasks"].append({**about["tasks"][0], "name": "x", "ks": [1]}),
-            "its tasks have different metrics",
-        ),
+        (second_task(), "two tasks are named"),
+        (second_task(name="x", metrics=["recall@10"]), "must have the same metrics"),
         (array_with("ranks", np.ones_like), "rank 1, which its indices refute"),
         (array_with("ranks", np.zeros_like), "rank 0, which its indices refute"),
         (array_with("ranks", lambda a: a * 0 - 1), "rank -1, which its indices refute"),
         (array_with("ranks", lambda a: a + 0.7), "ranks of task 'dress' are torch.float64"),
         (array_with("ranks", lambda a: a > 0), "ranks of task 'dress' are torch.bool"),
         (array_with("ranks", lambda a: a.astype(">i4")), "torn or no evaluation"),
-        (array_with("indices", lambda a: np.minimum(a, 0)), "indices that stand twice"),
+        (array_with("indices", lambda a: np.minimum(a, 0)), "indices that are there twice"),
         (array_with("indices", lambda a: np.roll(a, 1, axis=1)), "scores that are not finite"),
         (array_with("indices", lambda a: a.astype(float)), "indices of task 'dress' are torch.f"),
         (array_with("scores", lambda a: a * np.nan), "scores that are not finite"),
@@ -316,11 +339,11 @@ def test_no_single_number_of_a_ranking_can_be_changed(saved_cirr: Path, name: st
         (array_with("subset_indices", lambda a: a[:, :-1]), "not the members of its subset"),
         (array_with("subset_ranks", np.ones_like), "subset rank 1, which its subset indices"),
         (lambda _, arrays: arrays.pop("0/subset_ranks"), "subset_ranks"),
-        (lambda about, _: about["tasks"][0]["subsets"][0].pop(), "not the members of its subset"),
         (
-            lambda about, _: about["tasks"][0]["exclude"].__setitem__(0, []),
-            "other indices than its gallery has",
+            array_with("subsets", lambda a: a[:, ::-1] * (a[:, ::-1] > 3)),
+            "members of its|its target",
         ),
+        (array_with("exclude", lambda a: a * 0 - 1), "other indices than its gallery has"),
     ],
 )
 def test_subsets_that_do_not_fit_are_named(saved_cirr: Path, change: Any, message: str) -> None:

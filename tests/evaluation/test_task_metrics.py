@@ -1,7 +1,6 @@
 """The metrics that tasks have: their names, their means, the headline, and how they print."""
 
 import statistics
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,14 @@ from tasks import Toy, toy_task
 
 from fusecomp.caching import CachedEncoder
 from fusecomp.datasets import CIRR, FashionIQ
-from fusecomp.evaluation import evaluate, metric_names, rank
+from fusecomp.evaluation import Recall, SubsetRecall, evaluate, metric_names, rank
 from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Task
 
 
 def test_the_means_weigh_tasks_equally() -> None:
-    tasks = [replace(toy_task("a", 3), subsets=None), replace(toy_task("b", 20), subsets=None)]
+    tasks = [toy_task("a", 3, with_subsets=False), toy_task("b", 20, with_subsets=False)]
     data = Toy(tasks)
     evaluation = evaluate(ComposedEncoder(features_of(data), Sum()), data)
     for k in (1, 2, 5):
@@ -34,8 +33,7 @@ def test_the_means_weigh_tasks_equally() -> None:
 def test_the_names_known_in_advance_are_those_given(
     names: tuple[str, ...], with_subsets: bool
 ) -> None:
-    tasks = [toy_task(name) for name in names]
-    data = Toy(tasks if with_subsets else [replace(task, subsets=None) for task in tasks])
+    data = Toy([toy_task(name, with_subsets=with_subsets) for name in names])
     evaluation = evaluate(ComposedEncoder(features_of(data), Sum()), data)
     assert list(evaluation) == metric_names(data)
     assert len(evaluation) == len(set(evaluation))
@@ -86,9 +84,10 @@ def test_the_headline_is_a_metric_that_the_tasks_have() -> None:
         return evaluation.default_metric
 
     task = toy_task()
-    assert headline(replace(task, subsets=None)) == "mean"
+    assert headline(toy_task(with_subsets=False)) == "mean"
     assert headline(task) == "mean(recall@5, recall_subset@1)"
-    assert headline(replace(task, ks=(1, 10))) == "arithmetic_mean"
+    parts = task.queries, task.gallery, task.exclude, task.subsets
+    assert headline(Task("", *parts, [Recall(1), SubsetRecall(1)])) == "arithmetic_mean"
 
 
 # What is printed
@@ -109,7 +108,7 @@ def test_cirr_prints_one_metric_a_line(tiny_cirr: Path) -> None:
 
 
 def test_a_task_without_a_name_has_metrics_without_a_prefix() -> None:
-    data = Toy([replace(toy_task(""), subsets=None)])
+    data = Toy([toy_task("", with_subsets=False)])
     assert metric_names(data) == ["recall@1", "recall@2", "recall@5", "mean"]
 
 

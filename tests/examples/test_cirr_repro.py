@@ -43,7 +43,7 @@ def test_own_features_on_the_published_layout(
     assert list(results["metrics"]) == ["image only", "text only", "plain, Sum", "plain, Combiner"]
     assert results["protocol"]["reference"] == "excluded"
     out = tmp_path / "out"
-    for name in ("report.md", "triplets.png", "results.png", "model.pt"):
+    for name in ("report.md", "triplets.png", "results.png", "model/weights.safetensors"):
         assert (out / name).stat().st_size > 0
     for name in ("recall", "recall_subset"):
         content = json.loads((out / "submission" / f"{name}.json").read_text())

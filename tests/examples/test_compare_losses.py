@@ -6,8 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import command_line
 import compare_losses
-import experiment
 import pytest
 import torch
 from evaluations import random_model
@@ -35,7 +35,7 @@ def test_what_a_user_can_mend_ends_an_example_with_one_line(error: type[Exceptio
         raise error("this needs open_clip")
 
     with pytest.raises(SystemExit, match=r"^error: this needs open_clip$"):
-        experiment.command(main)
+        command_line.command(main)
 
 
 def test_ctrl_c_ends_an_example_with_one_line() -> None:
@@ -43,7 +43,7 @@ def test_ctrl_c_ends_an_example_with_one_line() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit, match=r"^stopped; the same command goes on"):
-        experiment.command(main)
+        command_line.command(main)
 
 
 @pytest.mark.slow

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import minicirr
-import minifashion
 import pytest
+from drawn import minicirr, minifashion
 
 Render = Callable[..., Path]
 DRAWN = {

@@ -36,7 +36,13 @@ def test_own_features_on_the_published_layout(
     assert list(results["metrics"]) == ["image only", "text only", "plain, Sum", "plain, Combiner"]
     assert "toptee/recall@10" not in results["metrics"]["plain, Sum"]
     assert results["protocol"]["gallery"] == "original"
-    for name in ("report.md", "triplets.png", "results-dress.png", "results-shirt.png", "model.pt"):
+    for name in (
+        "report.md",
+        "triplets.png",
+        "results-dress.png",
+        "results-shirt.png",
+        "model/weights.safetensors",
+    ):
         assert (out / name).stat().st_size > 0
     again = run(*arguments)  # resumes what is finished
     assert again.returncode == 0, again.stderr

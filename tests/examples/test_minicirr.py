@@ -2,12 +2,12 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import minicirr
 import numpy as np
 import pytest
-from drawn_dataset import SIDE
-from minicirr_images import draw_scene
-from minicirr_scenes import GROUNDS, KINDS, Scene, Toy
+from drawn import minicirr
+from drawn.common import SIDE
+from drawn.minicirr_images import draw_scene
+from drawn.minicirr_scenes import GROUNDS, KINDS, Scene, Toy
 
 from fusecomp.datasets import CIRR
 

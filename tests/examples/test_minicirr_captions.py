@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from minicirr import PAIRS
-from minicirr_captions import write_caption, write_description
-from minicirr_scenes import Scene, new_group
+from drawn.minicirr import PAIRS
+from drawn.minicirr_captions import write_caption, write_description
+from drawn.minicirr_scenes import Scene, new_group
 
 About = dict[str, Any]
 

@@ -1,9 +1,9 @@
 import json
 from pathlib import Path
 
-import minifashion
 import pytest
 import tinyclip
+from drawn import minifashion
 
 from fusecomp.datasets import FashionIQ
 

@@ -38,7 +38,13 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     assert both.returncode == 0, both.stderr
     for line in ("drawing MiniFashion", "pretraining the", "epoch 2/2", "| tuned, Combiner |"):
         assert both.stdout.count(line) == 1, both.stdout
-    for name in ("report.md", "triplets.png", "results-dress.png", "evaluation.npz", "model.pt"):
+    for name in (
+        "report.md",
+        "triplets.png",
+        "results-dress.png",
+        "evaluation.npz",
+        "model/weights.safetensors",
+    ):
         assert (tmp_path / name).stat().st_size > 0
     two, two_losses = json.loads((tmp_path / "metrics.json").read_text()), losses(tmp_path)
     # One process on the same images and the same pretrained encoders.

@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from small_fusions import DIM, MAKE, TEXT_DIM
 from torch import Tensor, nn
 from toy import assert_same
 
+import fusecomp as fc
 from fusecomp import fusions
+from fusecomp._core.identity import settings
 
 # A row of negative numbers alone gets no gradient through the ReLU that they begin with.
 RELU_FIRST = ("Concat", "TIRG")
@@ -152,6 +155,23 @@ def test_evaluation_changes_nothing_and_training_counts(name: str) -> None:
 def test_a_single_row_has_no_statistics_to_learn_from(name: str) -> None:
     message = own_error(make(name).train(), *features(name, 1))
     assert f"{name.partition(',')[0]} has BatchNorm, which needs 2 rows at least" in message
+
+
+@every_fusion
+def test_a_saved_one_is_rebuilt_from_its_arguments(name: str, tmp_path: Path) -> None:
+    ids, texts = ["a", "b"], ["is red", "is blue"]
+    features = torch.randn(2, 2, DIM)
+    encoder = fc.CachedEncoder.from_arrays(ids, features[0], texts, features[1])
+    model = fc.ComposedEncoder(encoder, make(name))
+    model.save(tmp_path / "model")
+    back = fc.ComposedEncoder.load(tmp_path / "model", encoder)
+    assert repr(back.fusion) == repr(model.fusion)
+    assert settings(back.fusion, "") == settings(model.fusion, "")
+    assert torch.equal(back.encode_query(ids, texts), model.encode_query(ids, texts))
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["arguments"].keys() == inspect.signature(type(make(name))).parameters.keys() - {
+        *("args", "kwargs")
+    }
 
 
 @every_fusion

@@ -35,7 +35,7 @@ def trained(root: Path, name: str, micro_batch_size: int | None = None) -> dict[
     config = replace(config, optimizer="sgd", lr=0.1, micro_batch_size=micro_batch_size)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "BatchNorm of the fusion")
-        fc.fit(model, Toy(root, rows=17), fc.InfoNCE(0.1), config)
+        fc.Trainer(model, loss=fc.InfoNCE(0.1), config=config).fit(Toy(root, rows=17))
     return dict(model.state_dict())
 
 
@@ -59,7 +59,8 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path, name: str) -> 
             model, config = small_model(name)
             config = replace(config, epochs=number)
             data = Toy(tmp_path, rows=17)
-            fc.fit(model, data, fc.InfoNCE(0.1), config, workdir=tmp_path / folder)
+            loss, workdir = fc.InfoNCE(0.1), tmp_path / folder
+            fc.Trainer(model, loss=loss, config=config, workdir=workdir).fit(data)
         results.append(dict(model.state_dict()))
     assert all(torch.equal(results[0][n], results[1][n]) for n in results[0])
 
@@ -77,7 +78,8 @@ def warned_of(root: Path, name: str) -> list[str]:
     model, config = small_model(name)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fc.Trainer(model, Toy(root), fc.InfoNCE(), replace(config, micro_batch_size=5))
+        config = replace(config, micro_batch_size=5)
+        fc.Trainer(model, loss=fc.InfoNCE(), config=config)
     return [str(warning.message) for warning in caught]
 
 

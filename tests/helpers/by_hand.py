@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fusecomp.losses import _softmax, _tiles
+from fusecomp.losses import _infonce, _tiles
 
 Vector = Sequence[float]
 
@@ -17,7 +17,7 @@ Vector = Sequence[float]
 def set_tile(patch: pytest.MonkeyPatch, rows: int) -> None:
     """The losses score so many rows at a time, in each of their passes."""
     patch.setattr(_tiles, "_CPU_TILE", (rows, 1))
-    patch.setattr(_softmax, "_FEWER_ROWS", rows)
+    patch.setattr(_infonce, "_COLUMN_TILE_ROWS", rows)
 
 
 def numbers(features: Tensor) -> list[list[float]]:

@@ -14,5 +14,6 @@ def composed(dropout: float = 0.0) -> fc.ComposedEncoder:
     return fc.ComposedEncoder(encoder(), fc.Combiner(DIM, dropout=dropout))
 
 
-def fit(root: Path, config: fc.StageConfig, **more: Any) -> fc.Run:
-    return fc.fit(composed(), Toy(root), fc.InfoNCE(0.1), config, **more)
+def fit(root: Path, config: fc.StageConfig, validation: Any = None, **more: Any) -> fc.Run:
+    trainer = fc.Trainer(composed(), loss=fc.InfoNCE(0.1), config=config, **more)
+    return trainer.fit(Toy(root), validation)

@@ -56,7 +56,7 @@ def trained(
 ) -> dict[str, Tensor]:
     """All weights after two epochs of a full and an uneven batch, the loss's own too."""
     model, chosen = composed(dropout), LOSSES[loss]()
-    fc.fit(model, Toy(root, rows=17), chosen, config)
+    fc.Trainer(model, loss=chosen, config=config).fit(Toy(root, rows=17))
     return all_weights(model, chosen)
 
 

@@ -1,40 +1,28 @@
 """An encoder over numbered images, for tests that run in other processes too."""
 
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from fusecomp.caching import CachedEncoder
+from fusecomp.datasets import Triplets
 from fusecomp.encoders import DualEncoder
-from fusecomp.types import Task, Triplet
+from fusecomp.types import Triplet
 
 IMAGES = 40
 
 
-class Numbered:
+class Numbered(Triplets):
     """A dataset of images 0.png, 1.png, ...; each holds its number as text."""
 
     def __init__(self, root: Path, count: int = IMAGES) -> None:
         self.root = root
-        self.image_ids = tuple(map(str, range(count)))
-
-    def path(self, image_id: str) -> Path:
-        return self.root / f"{image_id}.png"
-
-    def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
-        neighbours = zip(self.image_ids, self.image_ids[1:], strict=False)
-        return [Triplet(f"q{i}", i, (f"is {j}",), j) for i, j in neighbours]
-
-    def texts(self) -> list[str]:
-        return [text for triplet in self.triplets() for text in triplet.texts]
-
-    def tasks(self) -> list[Task]:
-        return [Task("all", self.triplets(), self.image_ids, ks=(1, 10))]
-
-    def __len__(self) -> int:
-        return len(self.image_ids) - 1
+        files = {f"{number}": root / f"{number}.png" for number in range(count)}
+        triplets = [Triplet(f"q{i}", i, (f"is {j}",), j) for i, j in pairwise(files)]
+        super().__init__(triplets, files, ks=(1, 10), exclude_reference=False)
 
 
 def draw(root: Path, count: int = IMAGES) -> Numbered:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fusecomp._core.metrics import recalls
 from fusecomp.caching import CachedEncoder
 from fusecomp.types import Task, Triplet
 
@@ -37,7 +38,9 @@ class Toy:
         return len(self.triplets())
 
 
-def toy_task(name: str = "toy", queries: int = 12, size: int = 9) -> Task:
+def toy_task(
+    name: str = "toy", queries: int = 12, size: int = 9, *, with_subsets: bool = True
+) -> Task:
     rng = np.random.default_rng(queries * size)
     gallery = [f"{name}{number}" for number in rng.permutation(size)]
     rows, subsets = [], []
@@ -48,7 +51,8 @@ def toy_task(name: str = "toy", queries: int = 12, size: int = 9) -> Task:
         rows.append(Triplet(f"{name}/{number}", members[0], texts, members[1]))
         subsets.append(tuple(members[1:]))
     exclude = [(row.reference_id,) for row in rows]
-    return Task(name, rows, gallery, exclude, subsets, ks=(1, 2, 5))
+    metrics = recalls((1, 2, 5), with_subsets)
+    return Task(name, rows, gallery, exclude, subsets if with_subsets else None, metrics)
 
 
 def in_loops(encoder: CachedEncoder, task: Task) -> tuple[list[list[str]], list[int], list[int]]:

@@ -1,6 +1,6 @@
 """A toy world for training tests: images are named vectors, texts are words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import fusecomp as fc
+from fusecomp.evaluation import Recall
 from fusecomp.training import batches
-from fusecomp.types import Task
+from fusecomp.types import Batch, Task
 
 DIM, IMAGES, WORDS = 6, 24, 5
 CONFIG = fc.StageConfig(epochs=3, batch_size=4, lr=0.05, optimizer="adam")
@@ -100,7 +101,7 @@ class Toy:
         return [f"word {word}" for word in range(WORDS)]
 
     def tasks(self) -> list[Task]:
-        return [Task("", self.triplets(), self.image_ids, ks=(1, 5))]
+        return [Task("", self.triplets(), self.image_ids, metrics=[Recall(1), Recall(5)])]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -109,9 +110,14 @@ class Toy:
 def stepped(model: fc.ComposedEncoder, root: Path, **settings: Any) -> fc.Trainer:
     """A trainer that has made one step."""
     config = replace(CONFIG, **settings)
-    trainer = fc.Trainer(model, Toy(root), fc.InfoNCE(), config)
-    trainer.step(next(batches(trainer.train, trainer.encoder, config, 0)))
+    trainer = fc.Trainer(model, loss=fc.InfoNCE(), config=config)
+    trainer.step(next(first_epoch(trainer, Toy(root))))
     return trainer
+
+
+def first_epoch(trainer: fc.Trainer, data: Any) -> Iterator[Batch]:
+    """Prepare the trainer and yield the batches of epoch 0."""
+    return batches(data, trainer.prepare(data), trainer.config, epoch=0)
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from fusecomp.datasets import VerifyReport, verify
+from fusecomp.datasets import TripletTable, VerifyReport
 
 
 def image(seed: int, kind: str = "JPEG", size: tuple[int, int] = (24, 36), **options: Any) -> bytes:
@@ -36,4 +36,4 @@ def beyond_counts(report: VerifyReport) -> list[str]:
 
 
 def check(folder: Path, suffix: str = "csv", **options: Any) -> VerifyReport:
-    return verify("table", folder.parent / f"mine.{suffix}", images=folder, **options)
+    return TripletTable.verify(folder.parent / f"mine.{suffix}", images=folder, **options)

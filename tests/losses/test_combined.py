@@ -35,7 +35,7 @@ def test_it_is_the_sum_of_the_weighted_losses() -> None:
     )
 
 
-def test_each_loss_gets_the_ids_that_it_accepts() -> None:
+def test_each_loss_gets_the_ids_that_it_names() -> None:
     seen: dict[str, list[str]] = {}
 
     def plain(query: Tensor, target: Tensor) -> Tensor:
@@ -47,16 +47,16 @@ def test_each_loss_gets_the_ids_that_it_accepts() -> None:
         assert torch.equal(reference_ids, IDS["reference_ids"])
         return query.sum()
 
-    def every(query: Tensor, target: Tensor, **ids: Any) -> Tensor:
-        seen["every"] = list(ids)
+    def unnamed(query: Tensor, target: Tensor, **ids: Any) -> Tensor:
+        seen["unnamed"] = list(ids)
         return target.sum()
 
     query, target = pair()
-    losses: dict[str, Any] = {"plain": (1.0, plain), "one": (0.5, one), "every": (0.0, every)}
+    losses: dict[str, Any] = {"plain": (1.0, plain), "one": (0.5, one), "unnamed": (0.0, unnamed)}
     loss = CombinedLoss(losses)
     expected = (query - target).square().mean() + query.sum() / 2
     torch.testing.assert_close(loss(query, target, **IDS), expected)
-    assert seen == {"plain": [], "one": ["reference_ids"], "every": list(IDS)}
+    assert seen == {"plain": [], "one": ["reference_ids"], "unnamed": []}
 
 
 def test_a_weight_of_zero_is_a_weight() -> None:

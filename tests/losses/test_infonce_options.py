@@ -11,7 +11,7 @@ import torch
 from by_hand import DIM, IDS, ROWS, assert_equals_by_hand, features, pair, set_tile
 from torch import Tensor
 
-from fusecomp.losses import InfoNCE, LearnableTemperature, Queue
+from fusecomp.losses import Bank, InfoNCE, LearnableTemperature, Queue
 
 EXCLUDE: list[Any] = [(), "target", "reference", ("reference", "target")]
 
@@ -108,13 +108,13 @@ def test_a_bank_equals_the_formula_in_loops(exclude: Any, smoothing: float, marg
         bank=dict(zip(BANK_IDS.tolist(), by_hand.numbers(stored), strict=True)),
         **options,
     )
-    loss = InfoNCE(0.3, bank=stored, bank_ids=BANK_IDS, **options)
+    loss = InfoNCE(0.3, memory=Bank(stored, BANK_IDS), **options)
     assert_equals_by_hand(loss, formula, pair(), **IDS)
 
 
 def test_a_target_in_the_bank_is_not_looked_at_in_the_batch() -> None:
     query, target = pair()
-    loss = InfoNCE(0.3, bank=features(2, 6, DIM), bank_ids=BANK_IDS)
+    loss = InfoNCE(0.3, memory=Bank(features(2, 6, DIM), BANK_IDS))
     value = loss(query, target, **IDS)
     (gradient,) = torch.autograd.grad(value, target)
     outside = [1, 5]
@@ -129,14 +129,14 @@ def test_a_target_in_the_bank_is_not_looked_at_in_the_batch() -> None:
 def test_a_bank_counts_the_target_once() -> None:
     query, target = (x.detach() for x in pair())
     ids = torch.arange(ROWS)
-    loss = InfoNCE(bank=target, bank_ids=ids)
+    loss = InfoNCE(memory=Bank(target, ids))
     torch.testing.assert_close(loss(query, target, target_ids=ids), InfoNCE()(query, target))
 
 
 def test_a_negative_that_is_in_the_bank_counts_once() -> None:
     query, target = (x.detach() for x in pair())
     stored, ids = features(2, 6, DIM), BANK_IDS
-    loss = InfoNCE(0.3, bank=stored, bank_ids=ids)
+    loss = InfoNCE(0.3, memory=Bank(stored, ids))
     again = stored[:2].expand(ROWS, 2, DIM), ids[:2].expand(ROWS, 2)
     with_negatives = loss(query, target, negatives=again[0], negative_ids=again[1], **IDS)
     torch.testing.assert_close(with_negatives, loss(query, target, **IDS))
@@ -146,21 +146,21 @@ def test_a_negative_that_is_in_the_bank_counts_once() -> None:
 
 def test_one_row_with_a_bank_is_enough() -> None:
     query, target = features(0, 2, 1, DIM)
-    loss = InfoNCE(bank=features(2, 6, DIM), bank_ids=BANK_IDS)
+    loss = InfoNCE(memory=Bank(features(2, 6, DIM), BANK_IDS))
     assert loss(query, target, target_ids=torch.tensor([13])) > 0
 
 
 def test_a_bank_is_in_the_state_dict() -> None:
     first, second = (
-        InfoNCE(bank=features(seed, 6, DIM), bank_ids=BANK_IDS + seed) for seed in (2, 3)
+        InfoNCE(memory=Bank(features(seed, 6, DIM), BANK_IDS + seed)) for seed in (2, 3)
     )
-    assert first.state_dict().keys() == {"bank.features", "bank.ids"}
+    assert first.state_dict().keys() == {"memory.features", "memory.ids"}
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(*pair(), **IDS), second(*pair(), **IDS))
 
 
 def test_a_bank_without_target_ids_is_refused() -> None:
-    loss = InfoNCE(bank=torch.eye(2), bank_ids=torch.arange(2))
+    loss = InfoNCE(memory=Bank(torch.eye(2), torch.arange(2)))
     with pytest.raises(ValueError, match="a bank needs target_ids"):
         loss(torch.eye(2), torch.eye(2))
 
@@ -168,23 +168,21 @@ def test_a_bank_without_target_ids_is_refused() -> None:
 @pytest.mark.parametrize(
     ("stored", "ids", "message"),
     [
-        (torch.ones(3), None, "bank .* and bank_ids .* belong together"),
-        (None, torch.arange(3), "bank .* and bank_ids .* belong together"),
-        (torch.ones(3), torch.arange(3), r"bank must be \[M, D\].* got \[3\]"),
+        (torch.ones(3), torch.arange(3), r"features must be \[M, D\].* got \[3\]"),
         (torch.ones(0, 3), torch.arange(0), "not empty"),
         (torch.ones(3, 2).long(), torch.arange(3), "floating dtype, got torch.int64"),
-        (torch.ones(3, 2), torch.arange(4), r"bank_ids must be \[3\].* got \[4\]"),
-        (torch.ones(3, 2), torch.ones(3), "bank_ids must be integers, got torch.float32"),
+        (torch.ones(3, 2), torch.arange(4), r"ids must be \[3\].* got \[4\]"),
+        (torch.ones(3, 2), torch.ones(3), "ids must be integers, got torch.float32"),
         (torch.ones(3, 2), torch.tensor([5, 1, 5]), r"all different, but \[5\] occur more"),
     ],
 )
-def test_a_bad_bank_is_refused(stored: Tensor | None, ids: Tensor | None, message: str) -> None:
+def test_a_bad_bank_is_refused(stored: Tensor, ids: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        InfoNCE(bank=stored, bank_ids=ids)
+        Bank(stored, ids)
 
 
 @pytest.mark.parametrize(
-    "loss", [InfoNCE(bank=torch.ones(3, 2), bank_ids=torch.arange(3)), InfoNCE(queue=Queue(3, 2))]
+    "loss", [InfoNCE(memory=Bank(torch.ones(3, 2), torch.arange(3))), InfoNCE(memory=Queue(3, 2))]
 )
 def test_a_bank_of_another_width_is_refused(loss: InfoNCE) -> None:
     with pytest.raises(ValueError, match=r"query \[2, 4\] does not fit (Bank|Queue)\(3, dim=2\)"):
@@ -193,12 +191,7 @@ def test_a_bank_of_another_width_is_refused(loss: InfoNCE) -> None:
 
 def test_a_bank_has_no_other_direction() -> None:
     with pytest.raises(ValueError, match="symmetric=True does not go with a bank"):
-        InfoNCE(symmetric=True, bank=torch.ones(3, 2), bank_ids=torch.arange(3))
-
-
-def test_a_bank_and_a_queue_exclude_each_other() -> None:
-    with pytest.raises(ValueError, match="bank and queue exclude each other"):
-        InfoNCE(bank=torch.ones(3, 2), bank_ids=torch.arange(3), queue=Queue(3, 2))
+        InfoNCE(symmetric=True, memory=Bank(torch.ones(3, 2), torch.arange(3)))
 
 
 # A queue of the last batches.
@@ -218,7 +211,7 @@ def batches(count: int, rows: int = 3) -> list[tuple[Tensor, Tensor, dict[str, T
 @pytest.mark.parametrize("exclude", EXCLUDE)
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_a_queue_equals_a_list(size: int, exclude: Any, symmetric: bool) -> None:
-    loss = InfoNCE(0.3, symmetric, exclude=exclude, queue=Queue(size, DIM)).double()
+    loss = InfoNCE(0.3, symmetric, exclude=exclude, memory=Queue(size, DIM)).double()
     held: list[tuple[int, list[float]]] = []
     for query, target, ids in batches(6):
         formula = partial(
@@ -238,10 +231,10 @@ def test_a_queue_equals_a_list(size: int, exclude: Any, symmetric: bool) -> None
 def test_a_queue_goes_on_from_its_state_dict() -> None:
     made = batches(6)
     queues = [Queue(7, DIM) for _ in range(2)]
-    first, second = (InfoNCE(0.3, exclude="target", queue=queue) for queue in queues)
+    first, second = (InfoNCE(0.3, exclude="target", memory=queue) for queue in queues)
     for query, target, ids in made[:3]:
         first(query, target, **ids)
-    assert first.state_dict().keys() == {"queue.features", "queue.ids", "queue.pushed"}
+    assert first.state_dict().keys() == {"memory.features", "memory.ids", "memory.pushed"}
     second.load_state_dict(first.state_dict())
     for query, target, ids in made[3:]:
         assert torch.equal(first(query, target, **ids), second(query, target, **ids))
@@ -250,7 +243,7 @@ def test_a_queue_goes_on_from_its_state_dict() -> None:
 
 def test_a_queue_fills_in_training_only() -> None:
     queue = Queue(5, DIM)
-    loss = InfoNCE(queue=queue).eval()
+    loss = InfoNCE(memory=queue).eval()
     loss(*pair())
     assert queue.pushed == 0
     loss.train()(*pair())
@@ -258,7 +251,7 @@ def test_a_queue_fills_in_training_only() -> None:
 
 
 def test_a_queue_does_not_keep_a_batch_whose_loss_is_not_finite() -> None:
-    loss = InfoNCE(queue=Queue(20, DIM))
+    loss = InfoNCE(memory=Queue(20, DIM))
     loss(*pair())
     before = copy.deepcopy(loss.state_dict())
     query, target = (x.detach() for x in pair())
@@ -271,7 +264,7 @@ def test_a_queue_does_not_keep_a_batch_whose_loss_is_not_finite() -> None:
 
 def test_a_queue_is_a_constant_of_the_gradient() -> None:
     """The features that went in before get none, and a second backward still finds its own."""
-    loss = InfoNCE(0.3, queue=Queue(20, DIM)).double()
+    loss = InfoNCE(0.3, memory=Queue(20, DIM)).double()
     query, target = pair()
     first = loss(query, target)
     (expected,) = torch.autograd.grad(first, query, retain_graph=True)
@@ -387,15 +380,15 @@ def test_it_prints_what_is_not_as_published() -> None:
         "InfoNCE(temperature=0.01, symmetric=True, exclude=('target',), label_smoothing=0.1, "
         "margin=0.2)"
     )
-    assert repr(InfoNCE(queue=Queue(8, 4))) == (
-        "InfoNCE(\n  temperature=0.01\n  (queue): Queue(8, dim=4)\n)"
+    assert repr(InfoNCE(memory=Queue(8, 4))) == (
+        "InfoNCE(\n  temperature=0.01\n  (memory): Queue(8, dim=4)\n)"
     )
 
 
 def test_arguments_of_another_kind_are_named() -> None:
     made: list[tuple[Any, str]] = [
         (lambda: InfoNCE("0.1"), "temperature must be an int or a float, got the str '0.1'"),  # type: ignore[arg-type]
-        (lambda: InfoNCE(queue=100), "queue must be a losses.Queue, got 100"),  # type: ignore[arg-type]
+        (lambda: InfoNCE(memory=100), "memory must be a losses.Bank or Queue, got 100"),  # type: ignore[arg-type]
         (
             lambda: InfoNCE()(*pair(), target_ids=[1, 2]),
             "target_ids must be a tensor of integers, got list",

@@ -1,7 +1,10 @@
 """One contract for every loss of the package."""
 
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusecomp import losses
 from fusecomp.losses import (
+    Bank,
     CombinedLoss,
     CosineAlignmentLoss,
     DistillationLoss,
@@ -28,7 +32,7 @@ from fusecomp.losses import (
 )
 
 # What losses are made of, and no loss themselves.
-PARTS = {"LearnableTemperature", "Queue"}
+PARTS = {"Bank", "LearnableTemperature", "Queue"}
 # How one of each is made; the temperatures keep gradients of random features alive.
 MAKE: dict[str, Callable[[], nn.Module]] = {
     "InfoNCE": lambda: InfoNCE(temperature=0.2),
@@ -36,9 +40,9 @@ MAKE: dict[str, Callable[[], nn.Module]] = {
         LearnableTemperature(0.2), True, exclude="target", label_smoothing=0.1, margin=0.1
     ),
     "InfoNCE, bank": lambda: InfoNCE(
-        0.2, exclude=("target", "reference"), bank=features()[0], bank_ids=50 + torch.arange(8)
+        0.2, exclude=("target", "reference"), memory=Bank(features()[0], 50 + torch.arange(8))
     ),
-    "InfoNCE, queue": lambda: InfoNCE(LearnableTemperature(0.2), margin=0.1, queue=Queue(5, 6)),
+    "InfoNCE, queue": lambda: InfoNCE(LearnableTemperature(0.2), margin=0.1, memory=Queue(5, 6)),
     "CosineAlignmentLoss": CosineAlignmentLoss,
     "DistillationLoss": lambda: DistillationLoss(*teacher(), temperature=LearnableTemperature(0.2)),
     "HardNegativeNCE": lambda: HardNegativeNCE(0.2, beta=0.5),
@@ -107,6 +111,27 @@ def call(module: Any, query: Tensor, target: Tensor) -> Tensor:
 
 def test_every_loss_is_held_to_the_contract() -> None:
     assert {name.partition(",")[0] for name in MAKE} | PARTS == set(losses.__all__)
+
+
+def test_every_file_of_a_loss_is_public() -> None:
+    found = set()
+    for info in pkgutil.iter_modules(losses.__path__, "fusecomp.losses."):
+        module = importlib.import_module(info.name)
+        for name, value in vars(module).items():
+            if (
+                inspect.isclass(value)
+                and value.__module__ == info.name
+                and not name.startswith("_")
+                and "target" in inspect.signature(getattr(value, "forward", value)).parameters
+            ):
+                found.add(name)
+    assert found <= set(losses.__all__)
+
+
+@pytest.mark.parametrize("page", ["docs/losses.md", "CHANGELOG.md"])
+def test_every_loss_is_written_down(page: str) -> None:
+    text = (Path(__file__).parents[2] / page).read_text()
+    assert [name for name in losses.__all__ if name not in PARTS and name not in text] == []
 
 
 @every_loss
@@ -341,7 +366,7 @@ def test_ids_of_another_kind_or_device_are_refused(name: str, which: str) -> Non
 
 # Features that are kept: which argument they are, and what is made with them.
 KEPT: dict[str, Callable[[Tensor], nn.Module]] = {
-    "bank": lambda kept: InfoNCE(bank=kept, bank_ids=torch.arange(8)),
+    "features": lambda kept: Bank(kept, torch.arange(8)),
     "queries": lambda kept: DistillationLoss(kept, *teacher()[1:]),
     "targets": lambda kept: DistillationLoss(*teacher()[:2], kept, teacher()[3]),
 }
@@ -359,7 +384,7 @@ def test_features_that_are_kept_are_finite(
     name: str, row: int, column: int, value: float, dtype: torch.dtype
 ) -> None:
     kept = torch.ones(8, 9, dtype=dtype)
-    assert KEPT[name](kept.float() if name != "bank" else kept)
+    assert KEPT[name](kept.float() if name != "features" else kept)
     kept[row, column] = value
     assert own_error(KEPT[name], kept) == f"{name} row {row} holds NaN or infinity"
 

@@ -12,7 +12,7 @@ from toy import DIM, IMAGES, Toy, encoder
 
 import fusecomp as fc
 from fusecomp import losses
-from fusecomp.losses import InfoNCE, LearnableTemperature, Queue
+from fusecomp.losses import Bank, InfoNCE, LearnableTemperature, Queue
 from fusecomp.types import Batch
 
 CONFIG = fc.StageConfig(epochs=2, batch_size=4, lr=0.05, optimizer="adam", save_every_steps=1)
@@ -30,8 +30,8 @@ def distill() -> nn.Module:
 
 MAKE: dict[str, Callable[[], nn.Module]] = {
     "InfoNCE": lambda: InfoNCE(LearnableTemperature(), True, exclude=("target", "reference")),
-    "InfoNCE, bank": lambda: InfoNCE(bank=images(DIM), bank_ids=torch.arange(IMAGES)),
-    "InfoNCE, queue": lambda: InfoNCE(0.07, exclude="target", queue=Queue(7, DIM)),
+    "InfoNCE, bank": lambda: InfoNCE(memory=Bank(images(DIM), torch.arange(IMAGES))),
+    "InfoNCE, queue": lambda: InfoNCE(0.07, exclude="target", memory=Queue(7, DIM)),
     "CosineAlignmentLoss": losses.CosineAlignmentLoss,
     "DistillationLoss": distill,
     "HardNegativeNCE": lambda: losses.HardNegativeNCE(exclude="target"),
@@ -52,7 +52,7 @@ def train(name: str, root: Path, workdir: Path) -> tuple[fc.Run, nn.Module]:
     torch.manual_seed(0)
     model = fc.ComposedEncoder(encoder(), fc.Combiner(DIM))
     loss = MAKE[name]()
-    return fc.fit(model, Toy(root), loss, CONFIG, workdir=workdir), loss
+    return fc.Trainer(model, loss=loss, config=CONFIG, workdir=workdir).fit(Toy(root)), loss
 
 
 @pytest.mark.parametrize("name", MAKE)
@@ -102,7 +102,7 @@ def test_copies_of_a_target_train_alike_cached_live_and_in_parts(
             "trainable": ("fusion", "text"),
         }
         config = replace(CONFIG, **settings, **way)
-        fc.fit(model, data, losses.TripletMarginLoss(mining=mining), config)
+        fc.Trainer(model, loss=losses.TripletMarginLoss(mining=mining), config=config).fit(data)
         found.append(model.state_dict())
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=1e-5, atol=1e-5)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fusecomp.losses import (
+    Bank,
     CosineAlignmentLoss,
     DistillationLoss,
     HardNegativeNCE,
@@ -42,27 +43,26 @@ def info_nce(draw: Any, ids: dict[str, Tensor], dim: int) -> Case:
         "margin": draw(st.sampled_from([0.0, 0.2])),
     }
     further: dict[str, Any] = {}
-    beside: dict[str, Any] = {}
-    memory = draw(st.sampled_from(["none", "bank", "queue"]))
+    memory: Bank | Queue | None = None
+    kind = draw(st.sampled_from(["none", "bank", "queue"]))
     seed, size = draw(st.integers(0, 99)), draw(st.integers(1, 6))
     stored = features(seed, size, dim)
-    if memory == "bank" and not shared["symmetric"]:
+    if kind == "bank" and not shared["symmetric"]:
         stored_ids = torch.arange(size) + draw(st.integers(0, 5))
-        beside = {"bank": stored, "bank_ids": stored_ids}
+        memory = Bank(stored, stored_ids)
         further["bank"] = dict(zip(stored_ids.tolist(), numbers(stored), strict=True))
-    elif memory == "queue":
+    elif kind == "queue":
         stored_ids = torch.arange(size) % 4
-        queue = Queue(draw(st.integers(size, 9)), dim).double()
-        queue.push(stored, stored_ids, loss=torch.tensor(0.0))
-        beside = {"queue": queue}
+        memory = Queue(draw(st.integers(size, 9)), dim).double()
+        memory.push(stored, stored_ids, loss=torch.tensor(0.0))
         further["queue"] = tuple(zip(stored_ids.tolist(), numbers(stored), strict=True))
     given = dict(ids)
     if draw(st.booleans()):
         further["negatives"] = given["negatives"] = features(seed + 1, rows, 2, dim)
         given["negative_ids"] = torch.arange(2 * rows).reshape(rows, 2) % 5
-    event(f"InfoNCE, {memory}, {'symmetric' if shared['symmetric'] else 'one way'}")
+    event(f"InfoNCE, {kind}, {'symmetric' if shared['symmetric'] else 'one way'}")
     formula = partial(by_hand.info_nce, **shared, **further)
-    return InfoNCE(**shared, **beside).eval(), formula, given, shared["temperature"]
+    return InfoNCE(**shared, memory=memory).eval(), formula, given, shared["temperature"]
 
 
 @st.composite

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusecomp.losses import (
+    Bank,
     DistillationLoss,
     HardNegativeNCE,
     InfoNCE,
@@ -94,7 +95,7 @@ CONVERGED: dict[str, Callable[[Tensor], nn.Module]] = {
     "InfoNCE": lambda target: InfoNCE(0.05),
     "InfoNCE, symmetric": lambda target: InfoNCE(0.05, True),
     "InfoNCE, learning": lambda target: InfoNCE(LearnableTemperature(0.05)),
-    "InfoNCE, bank": lambda target: InfoNCE(0.05, bank=target, bank_ids=torch.arange(32)),
+    "InfoNCE, bank": lambda target: InfoNCE(0.05, memory=Bank(target, torch.arange(32))),
     "HardNegativeNCE": lambda target: HardNegativeNCE(0.05),
     "MultiPositiveNCE": lambda target: MultiPositiveNCE(0.05),
     "SigmoidLoss": lambda target: SigmoidLoss(0.025, bias=-20.0),
@@ -303,7 +304,7 @@ def test_learnable_scale_stays_below_its_limit_and_comes_down_again() -> None:
 
 def scale_of(loss: nn.Module) -> float:
     temperature: Any = loss.temperature
-    return float(temperature().item())
+    return float(temperature.scale().item())
 
 
 def test_scale_has_no_dimensions_so_that_decay_can_leave_it_out() -> None:
@@ -318,7 +319,7 @@ def test_scale_has_no_dimensions_so_that_decay_can_leave_it_out() -> None:
 NOT_FINITE: dict[str, Callable[[], nn.Module]] = {
     "InfoNCE": lambda: InfoNCE(),
     "InfoNCE, symmetric": lambda: InfoNCE(symmetric=True, exclude="target", label_smoothing=0.1),
-    "InfoNCE, queue": lambda: InfoNCE(queue=Queue(4, DIM)),
+    "InfoNCE, queue": lambda: InfoNCE(memory=Queue(4, DIM)),
     "HardNegativeNCE": HardNegativeNCE,
     "MultiPositiveNCE": MultiPositiveNCE,
     "SigmoidLoss": SigmoidLoss,

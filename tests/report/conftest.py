@@ -1,8 +1,10 @@
 """What tests of reports share."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 from toy import DIM, Toy, encoder
 
@@ -21,3 +23,17 @@ def data(tmp_path: Path) -> Toy:
 @pytest.fixture
 def evaluation(data: Toy) -> fc.Evaluation:
     return fc.evaluate(fc.ComposedEncoder(encoder(), fc.Combiner(DIM)), data)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every text that is drawn."""
+    texts: list[str] = []
+    draw = Text.draw
+
+    def recorded(self: Text, *arguments: Any, **options: Any) -> Any:
+        texts.append(self.get_text())
+        return draw(self, *arguments, **options)
+
+    monkeypatch.setattr(Text, "draw", recorded)
+    return texts

@@ -102,7 +102,7 @@ def test_one_protocol_gives_no_warning(evaluation: fc.Evaluation) -> None:
 
 def test_other_metrics_stand_in_another_table(evaluation: fc.Evaluation) -> None:
     other = replace(evaluation, metrics={"mean": 1.0})
-    with pytest.raises(ValueError, match="'other' mean: they do not stand in one table"):
+    with pytest.raises(ValueError, match="'other' mean: give each a table of its own"):
         ablation_table({"one": evaluation, "other": other})
     with pytest.raises(ValueError, match="no evaluation"):
         ablation_table({})

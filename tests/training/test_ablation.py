@@ -38,7 +38,9 @@ def test_the_rows_are_those_of_the_paper(tmp_path: Path) -> None:
     assert dict(tuned_sum) == dict(result.evaluations["tuned, Sum"])
     torch.manual_seed(0)
     combiner = fc.Combiner(DIM)
-    plain = fc.fit(fc.ComposedEncoder(encoder(), combiner), data, fc.InfoNCE(), CONFIG, data)
+    plain = fc.Trainer(
+        fc.ComposedEncoder(encoder(), combiner), loss=fc.InfoNCE(), config=CONFIG
+    ).fit(data, data)
     row = result.evaluations["plain, Combiner"]
     assert {name: plain.metrics[name] for name in row} == dict(row)
     assert (tmp_path / "run" / "plain" / "stage2" / "last.pt").exists()

@@ -67,7 +67,7 @@ def trained(root: Path, case: Case) -> dict[str, Tensor]:
         model.float()
         model.encoder.load_image = load  # type: ignore[attr-defined]
         loss = loss.float() if isinstance(loss, nn.Module) else loss
-    fc.fit(model, Toy(root, rows=case.rows), loss, config)
+    fc.Trainer(model, loss=loss, config=config).fit(Toy(root, rows=case.rows))
     return all_weights(model, loss)
 
 
@@ -97,7 +97,7 @@ def brute_force(loss: Any, query: Tensor, target: Tensor, ids: Tensor) -> Tensor
 def written_out(root: Path, case: Case) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """All weights before and after."""
     model, loss, data = composed(), LOSSES[case.loss](), Toy(root, rows=case.rows)
-    names = fc.Trainer(model, data, loss, case.config)._learning
+    names = fc.Trainer(model, loss=loss, config=case.config)._learning
     learning = [p for name, p in model.named_parameters() if name in names]
     learning += list(loss.parameters()) if isinstance(loss, nn.Module) else []
     before = {name: value.clone() for name, value in all_weights(model, loss).items()}

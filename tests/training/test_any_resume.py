@@ -28,10 +28,12 @@ LOSSES: dict[str, Any] = {
     "learned scale": lambda: fc.InfoNCE(fc.losses.LearnableTemperature(0.1)),
     "bank": lambda: fc.InfoNCE(
         0.1,
-        bank=torch.randn(IMAGES, DIM, generator=torch.Generator().manual_seed(7)),
-        bank_ids=torch.arange(IMAGES),
+        memory=fc.losses.Bank(
+            torch.randn(IMAGES, DIM, generator=torch.Generator().manual_seed(7)),
+            torch.arange(IMAGES),
+        ),
     ),
-    "queue": lambda: fc.InfoNCE(0.1, queue=fc.losses.Queue(8, DIM)),
+    "queue": lambda: fc.InfoNCE(0.1, memory=fc.losses.Queue(8, DIM)),
     "hard negatives": lambda: fc.losses.HardNegativeNCE(0.1),
     "sigmoid": lambda: fc.losses.SigmoidLoss(),
     "several positives": lambda: fc.losses.MultiPositiveNCE(0.1),
@@ -125,7 +127,9 @@ def train(root: Path, case: Case, workdir: Path, stop: int) -> dict[str, Any] | 
     # The same ids as in training, and the same files.
     validation = Toy(root, rows=12, start=5) if case.validated else None
     try:
-        run = fc.fit(model, data, loss, case.config, validation, workdir, [StopBefore(stop)])
+        run = fc.Trainer(
+            model, loss=loss, config=case.config, workdir=workdir, callbacks=[StopBefore(stop)]
+        ).fit(data, validation)
     except Stop:
         return None
     state = loss.state_dict() if isinstance(loss, nn.Module) else {}

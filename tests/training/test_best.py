@@ -13,7 +13,7 @@ from toy import Toy, weights
 
 import fusecomp as fc
 from fusecomp._core.files import read_tensors
-from fusecomp.training._best import BestWeights
+from fusecomp.training._best_weights import BestWeights
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, scores: list[dict[str, float]]) -> None:
@@ -108,8 +108,10 @@ def test_no_name_of_a_metric_leaves_the_folder(task: str) -> None:
     metric = f"{task}/recall@1"
     best = BestWeights([metric], 2, None)
     for epoch in (1, 2):
-        best.offer({"epoch": epoch, metric: epoch}, {"w": torch.tensor(epoch)})
+        best.offer({"epoch": epoch, metric: epoch}, {"model": {"w": torch.tensor(epoch)}})
     assert len(best.names()) == 2
     for name in best.names():
         assert re.fullmatch(r"[A-Za-z0-9_-]{1,150}\.pt", name)
-    assert best.result({}) == ({"w": torch.tensor(2)}, {"epoch": 2, metric: 2})
+    weights, record = best.result({})
+    assert weights["model"]["w"] == 2
+    assert record == {"epoch": 2, metric: 2}

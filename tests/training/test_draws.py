@@ -79,7 +79,9 @@ class StopAt:
 def fit(root: Path, config: fc.StageConfig, stir_by: int, stop: int = -1, **more: Any) -> fc.Run:
     data = Toy(root)
     callbacks = [StopAt(stop)]
-    return fc.fit(noisy(stir_by), data, fc.InfoNCE(0.1), config, data, callbacks=callbacks, **more)
+    return fc.Trainer(
+        noisy(stir_by), loss=fc.InfoNCE(0.1), config=config, callbacks=callbacks, **more
+    ).fit(data, data)
 
 
 STEPS = 3 * 3
@@ -145,8 +147,8 @@ def test_validation_draws_other_numbers_in_other_epochs_and_by_other_seeds(tmp_p
     scores = Scores()
     for seed in (0, 1):
         config = replace(CONFIG, trainable="image", cache=False, lr=1e-30, seed=seed)
-        fc.fit(
-            plain_model(), Toy(tmp_path), fc.InfoNCE(), config, Toy(tmp_path), callbacks=[scores]
+        fc.Trainer(plain_model(), loss=fc.InfoNCE(), config=config, callbacks=[scores]).fit(
+            Toy(tmp_path), Toy(tmp_path)
         )
     assert len(scores.seen) == 2 * 3
 
@@ -205,7 +207,7 @@ def test_streams_of_two_threads_do_not_mix(tmp_path: Path) -> None:
 
     def train(seed: int) -> Tensor:
         config = replace(CONFIG, trainable=("both", "fusion"), encoder_mode="train", seed=seed)
-        run = fc.fit(models[seed], data, fc.InfoNCE(0.1), config, data)
+        run = fc.Trainer(models[seed], loss=fc.InfoNCE(0.1), config=config).fit(data, data)
         return torch.cat([weight.flatten() for weight in run.model.state_dict().values()])
 
     def gallery(seed: int) -> Tensor:

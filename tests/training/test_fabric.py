@@ -13,6 +13,7 @@ from torch import Tensor
 from toy import assert_same
 
 from fusecomp._core.files import read_tensors
+from fusecomp._core.safetensors import read_safetensors
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "many-gpus.md").read_text()
@@ -62,7 +63,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str
             torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}")
             run(folder, MINE + TRAIN, *(torchrun if count > 1 else ()))
             assert (folder / "runs" / "mine" / "last.pt").exists()
-            known[count] = read_tensors(folder / "model.pt")["weights"]
+            known[count] = dict(read_safetensors(folder / "model" / "weights.safetensors").tensors)
         return known[count]
 
     return train

@@ -17,6 +17,7 @@ from toy import DIM, Toy, assert_same, encoder
 
 import fusecomp as fc
 from fusecomp._core.files import read_tensors
+from fusecomp._core.safetensors import read_safetensors
 
 CONFIG = fc.StageConfig(
     epochs=6,
@@ -60,9 +61,11 @@ def train(
         dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     data = Toy(root, rows=12)
     model = fc.ComposedEncoder(encoder(dropout=0.5), fc.Combiner(DIM, dropout=0.5))
-    run = fc.fit(model, data, fc.InfoNCE(0.1), config, data, workdir, [Drawing(pause)])
+    run = fc.Trainer(
+        model, loss=fc.InfoNCE(0.1), config=config, workdir=workdir, callbacks=[Drawing(pause)]
+    ).fit(data, data)
     if rank == 0:
-        run.model.save(workdir / "result.pt")
+        run.model.save(workdir / "result")
     if meeting is not None:
         dist.destroy_process_group()
 
@@ -108,8 +111,11 @@ def kill_until_it_ends(
 
 
 def assert_same_files(one: Path, other: Path, where: str) -> None:
-    for name in ("result.pt", "last.pt"):
-        assert_same(read_tensors(one / name), read_tensors(other / name), f"{name} {where}")
+    name = "last.pt"
+    assert_same(read_tensors(one / name), read_tensors(other / name), f"{name} {where}")
+    name = "result/weights.safetensors"
+    results = [dict(read_safetensors(run / name).tensors) for run in (one, other)]
+    assert_same(results[0], results[1], f"{name} {where}")
     assert (one / "log.jsonl").read_text() == (other / "log.jsonl").read_text(), where
     # A kill while a file is written must not leave half of it behind.
     kept = [{path.relative_to(folder) for path in folder.rglob("*")} for folder in (one, other)]

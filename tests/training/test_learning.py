@@ -27,7 +27,7 @@ def test_only_what_is_named_learns(
 ) -> None:
     model = composed()
     before = weights(model)
-    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable=train))
+    fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, trainable=train)).fit(Toy(tmp_path))
     moved = changed(before, weights(model))
     groups = {"fusion" if n.startswith("fusion") else ".".join(n.split(".")[:2]) for n in moved}
     assert groups == expected
@@ -41,7 +41,7 @@ def test_naming_nothing_raises(tmp_path: Path, train: str | tuple[str, ...]) -> 
     cached = fc.CachedEncoder.build(encoder(), Toy(tmp_path))
     model = fc.ComposedEncoder(cached, fc.Combiner(DIM))
     with pytest.raises(ValueError, match=r"towers|nothing that can learn"):
-        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable=train))
+        fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, trainable=train))
 
 
 class Scaled(nn.Module):
@@ -57,7 +57,7 @@ class Scaled(nn.Module):
 
 def test_the_losses_own_parameters_learn(tmp_path: Path) -> None:
     loss = Scaled()
-    fc.fit(composed(), Toy(tmp_path), loss, CONFIG)
+    fc.Trainer(composed(), loss=loss, config=CONFIG).fit(Toy(tmp_path))
     assert loss.scale.item() != 3.0
 
 
@@ -70,14 +70,14 @@ def test_heads_learn_whenever_a_tower_learns(
 ) -> None:
     model = headed()
     before = weights(model.encoder)  # type: ignore[arg-type]
-    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable=train))
+    fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, trainable=train)).fit(Toy(tmp_path))
     after = weights(model.encoder)  # type: ignore[arg-type]
     assert {name.split(".")[0] for name in changed(before, after)} == learning
 
 
 def moved_by(model: fc.ComposedEncoder, root: Path, train: str | tuple[str, ...]) -> set[str]:
     before = weights(model)
-    fc.fit(model, Toy(root), fc.InfoNCE(0.1), replace(CONFIG, trainable=train))
+    fc.Trainer(model, loss=fc.InfoNCE(0.1), config=replace(CONFIG, trainable=train)).fit(Toy(root))
     return changed(before, weights(model))
 
 
@@ -114,7 +114,7 @@ def test_nothing_left_to_learn_is_an_error(tmp_path: Path, train: str | tuple[st
         r"requires_grad_\(True\)"
     )
     with pytest.raises(ValueError, match=message):
-        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable=train))
+        fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, trainable=train))
     model.encoder.image.requires_grad_(True)  # type: ignore[attr-defined]
     assert moved_by(model, tmp_path, train) == IMAGE
 
@@ -152,10 +152,10 @@ def test_a_trainer_made_within_a_run_sees_what_the_user_froze(tmp_path: Path) ->
     class Another:
         def on_step(self, trainer: fc.Trainer, loss: Tensor) -> None:
             config = replace(CONFIG, trainable=("both", "fusion"))
-            other = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), config)
+            other = fc.Trainer(model, loss=fc.InfoNCE(), config=config)
             learning.append(set(other._learning))
 
-    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), CONFIG, callbacks=[Another()])
+    fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG, callbacks=[Another()]).fit(Toy(tmp_path))
     expected = {name for name, _ in model.named_parameters()} - IMAGE
     assert all(names == expected for names in learning)
 
@@ -177,7 +177,7 @@ def test_half_precision_does_not_learn(
     (loss if part == "loss" else model.get_submodule(part)).to(dtype)
     message = rf"^{named} is {dtype} and would learn.*float32.*precision='bf16'"
     with pytest.raises(ValueError, match=message):
-        fc.Trainer(model, Toy(tmp_path), loss, replace(CONFIG, trainable=train))
+        fc.Trainer(model, loss=loss, config=replace(CONFIG, trainable=train))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
@@ -186,7 +186,7 @@ def test_a_frozen_encoder_may_be_in_any_precision(tmp_path: Path, dtype: torch.d
     model.encoder.text.to(dtype)  # type: ignore[attr-defined]
     loss = Scaled().half().requires_grad_(False)
     assert {name.split(".")[0] for name in moved_by(model, tmp_path, "fusion")} == {"fusion"}
-    fc.fit(model, Toy(tmp_path), loss, CONFIG)
+    fc.Trainer(model, loss=loss, config=CONFIG).fit(Toy(tmp_path))
 
 
 def test_a_published_combiner_in_half_precision_is_refused_until_it_is_widened(
@@ -195,7 +195,7 @@ def test_a_published_combiner_in_half_precision_is_refused_until_it_is_widened(
     combiner = fc.Combiner.from_published(fc.Combiner(DIM).half().state_dict())
     model = fc.ComposedEncoder(encoder(), combiner)
     with pytest.raises(ValueError, match=r"^fusion\.\S+ is torch\.float16 and would learn"):
-        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+        fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG)
     model.float()
     assert moved_by(model, tmp_path, "fusion")
 
@@ -205,10 +205,10 @@ def test_weights_of_inference_mode_may_be_frozen_but_not_learn(tmp_path: Path) -
     with torch.inference_mode():
         live.image = nn.Linear(4, DIM)
     model = fc.ComposedEncoder(live, fc.Combiner(DIM))
-    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, cache=False))
+    fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, cache=False)).fit(Toy(tmp_path))
     with torch.inference_mode():
         live.image = nn.Linear(4, DIM)
     with pytest.raises(
         ValueError, match=r"encoder\.image\.weight was made in torch\.inference_mode"
     ):
-        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable="image"))
+        fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, trainable="image"))

@@ -53,7 +53,7 @@ def test_tensorboard_can_read_it(tmp_path: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(tmp_path / "board") as writer:
-        log = TensorBoardLog(writer, every=2)
+        log = TensorBoardLog(writer, every_steps=2)
         run = fit(tmp_path, CONFIG, validation=Toy(tmp_path), callbacks=[log])
     events = EventAccumulator(str(tmp_path / "board")).Reload()
     assert [event.step for event in events.Scalars("step/loss")] == [2, 4, 6, 8]
@@ -65,7 +65,7 @@ def test_tensorboard_can_read_it(tmp_path: Path) -> None:
 
 def test_wandb_gets_settings_steps_and_epochs(tmp_path: Path) -> None:
     tape = Tape()
-    run = fit(tmp_path, CONFIG, callbacks=[WandbLog(tape, every=4)])
+    run = fit(tmp_path, CONFIG, callbacks=[WandbLog(tape, every_steps=4)])
     assert tape.of("update") == [(CONFIG.to_dict(),)]
     assert [named for name, _, named in tape.calls if name == "define_metric"] == [
         {"step_metric": "step"}

@@ -25,7 +25,7 @@ def test_cached_equals_computed(
     for model, cache in zip(models, (True, False), strict=True):
         # Adam would turn rounding noise in tiny gradients into other weights.
         config = replace(CONFIG, trainable=train, cache=cache, optimizer="sgd")
-        fc.fit(model, data, fc.InfoNCE(0.1), config, validation=data)
+        fc.Trainer(model, loss=fc.InfoNCE(0.1), config=config).fit(data, data)
     for name, tensor in models[0].state_dict().items():
         torch.testing.assert_close(tensor, models[1].state_dict()[name], rtol=1e-4, atol=1e-5)
 
@@ -62,8 +62,9 @@ def test_20_steps_of_stage_2_from_stored_features_are_those_of_the_encoder(
     def losses(encoder: fc.Encoder, cache: bool) -> list[float]:
         torch.manual_seed(1)
         model = fc.ComposedEncoder(encoder, fc.Combiner(DIM, dropout=0.0))
-        trainer = fc.Trainer(model, train, fc.InfoNCE(0.1), replace(config, cache=cache))
-        epochs = (batches(train, trainer.encoder, trainer.config, epoch) for epoch in range(5))
+        trainer = fc.Trainer(model, loss=fc.InfoNCE(0.1), config=replace(config, cache=cache))
+        prepared = trainer.prepare(train)
+        epochs = (batches(train, prepared, trainer.config, epoch) for epoch in range(5))
         return [trainer.step(batch).item() for epoch in epochs for batch in epoch]
 
     expected = losses(live, cache=False)
@@ -79,12 +80,10 @@ def test_20_steps_of_stage_2_from_stored_features_are_those_of_the_encoder(
 )
 def test_what_does_not_learn_is_looked_up(tmp_path: Path, train: str, cached: set[str]) -> None:
     model = composed()
-    trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable=train))
-    assert set(getattr(trainer.encoder, "lookup", {})) == cached
-    off = fc.Trainer(
-        model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable=train, cache=False)
-    )
-    assert off.encoder is model.encoder
+    trainer = fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, trainable=train))
+    assert set(getattr(trainer.prepare(Toy(tmp_path)), "lookup", {})) == cached
+    off = fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, trainable=train, cache=False))
+    assert off.prepare(Toy(tmp_path)) is model.encoder
 
 
 def test_each_image_is_encoded_once(tmp_path: Path) -> None:
@@ -98,13 +97,11 @@ def test_each_image_is_encoded_once(tmp_path: Path) -> None:
     image, plain = Counting(4, DIM), encoder()
     live = fc.DualEncoder(image=image, text=plain.text, load_image=plain.load_image)
     data = Toy(tmp_path)
-    fc.fit(
+    fc.Trainer(
         fc.ComposedEncoder(live, fc.Sum()),
-        data,
-        fc.InfoNCE(),
-        replace(CONFIG, trainable="text"),
-        validation=data,
-    )
+        loss=fc.InfoNCE(),
+        config=replace(CONFIG, trainable="text"),
+    ).fit(data, data)
     assert image.rows == len(data.image_ids)
 
 
@@ -118,10 +115,11 @@ def test_a_layer_of_both_towers_is_never_stale(tmp_path: Path) -> None:
         live = fc.DualEncoder(image, text, encoder().load_image)
         model, data = fc.ComposedEncoder(live, fc.Sum()), Toy(tmp_path)
         config = replace(CONFIG, trainable="text", cache=cache, optimizer="sgd", epochs=1)
-        trainer = fc.Trainer(model, data, fc.InfoNCE(), config, data)
-        assert "image" not in getattr(trainer.encoder, "lookup", {})
+        prepared = fc.Trainer(model, loss=fc.InfoNCE(), config=config).prepare(data, data)
+        assert "image" not in getattr(prepared, "lookup", {})
         before = layer.weight.detach().clone()
-        evaluations.append(dict(trainer.run().metrics))
+        run = fc.Trainer(model, loss=fc.InfoNCE(), config=config).fit(data, data)
+        evaluations.append(dict(run.metrics))
         assert not torch.equal(layer.weight, before)
     assert evaluations[0] == evaluations[1]
 
@@ -129,7 +127,7 @@ def test_a_layer_of_both_towers_is_never_stale(tmp_path: Path) -> None:
 def test_the_run_holds_the_users_own_encoder(tmp_path: Path) -> None:
     model = composed()
     live = model.encoder
-    run = fc.fit(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+    run = fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG).fit(Toy(tmp_path))
     assert run.model is model
     assert run.model.encoder is live
 
@@ -140,7 +138,7 @@ def test_the_run_holds_the_users_own_encoder(tmp_path: Path) -> None:
 def test_parts_on_two_devices_are_named_wherever_they_meet(tmp_path: Path) -> None:
     model, data = fc.ComposedEncoder(encoder(), fc.Combiner(DIM).to("meta")), Toy(tmp_path)
     calls: list[Callable[[], Any]] = [
-        lambda: fc.Trainer(model, data, fc.InfoNCE(), CONFIG),
+        lambda: fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG),
         lambda: fc.rank(model, data),
         lambda: fc.evaluate(model, data),
         lambda: model.encode_query([data.path("0")], ["word 0"]),
@@ -168,6 +166,6 @@ def test_features_of_an_encoder_on_no_device_are_looked_up_where_the_fusion_is(
     tmp_path: Path,
 ) -> None:
     model = fc.ComposedEncoder(Plain(), fc.Combiner(DIM).to("meta"))
-    trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
-    tables = trainer.encoder.tables.values()  # type: ignore[attr-defined]
+    trainer = fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG)
+    tables = trainer.prepare(Toy(tmp_path)).tables.values()  # type: ignore[attr-defined]
     assert [table.features.device.type for table in tables] == ["meta", "meta"]

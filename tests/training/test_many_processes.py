@@ -12,7 +12,7 @@ from exact import CONFIG, LOSSES, Scaled, all_weights, composed, furthest, load_
 from processes import Processes
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from toy import DIM, Toy, assert_same
+from toy import DIM, Toy, assert_same, first_epoch
 
 import fusecomp as fc
 from fusecomp import distributed
@@ -64,11 +64,11 @@ def test_mistakes_of_published_code_would_be_found(
 def one_step(root: Path, shares: list[list[int]]) -> tuple[float, dict[str, Tensor]]:
     """One step of an own loop on this process's share of the rows."""
     model = composed()
-    trainer = fc.Trainer(model, Toy(root, rows=16), fc.InfoNCE(0.1), replace(CONFIG, batch_size=16))
+    trainer = fc.Trainer(model, loss=fc.InfoNCE(0.1), config=replace(CONFIG, batch_size=16))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fusecomp.training._batches.get_world_size", lambda: 1)
         patch.setattr("fusecomp.training._batches.get_rank", lambda: 0)
-        (batch,) = batches(trainer.train, trainer.encoder, trainer.config, epoch=0)
+        (batch,) = first_epoch(trainer, Toy(root, rows=16))
     own = shares[distributed.get_rank()]
     loss = trainer.step(batch.rows(own[0], own[-1] + 1))
     return loss.item(), all_weights(model, None)
@@ -96,11 +96,11 @@ def gradients(
     config = replace(CONFIG, batch_size=sum(shares), micro_batch_size=micro_batch)
     chosen = GRADIENT_LOSSES[loss]().double()
     data = Toy(root, rows=sum(shares))
-    trainer = fc.Trainer(composed(), data, chosen, config)
+    trainer = fc.Trainer(composed(), loss=chosen, config=config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fusecomp.training._batches.get_world_size", lambda: 1)
         patch.setattr("fusecomp.training._batches.get_rank", lambda: 0)
-        (batch,) = batches(data, trainer.encoder, config, epoch=0)
+        (batch,) = first_epoch(trainer, data)
     start = sum(shares[: distributed.get_rank()])
     trainer.step(batch.rows(start, start + shares[distributed.get_rank()]))
     named = (*trainer.model.named_parameters(), *chosen.named_parameters())
@@ -128,8 +128,8 @@ def test_every_gradient_is_that_of_one_process(
 
 
 def sizes(root: Path, config: fc.StageConfig, rows: int) -> list[int]:
-    trainer = fc.Trainer(composed(), Toy(root, rows=rows), fc.InfoNCE(), config)
-    return [len(batch) for batch in batches(trainer.train, trainer.encoder, config, epoch=0)]
+    trainer = fc.Trainer(composed(), loss=fc.InfoNCE(), config=config)
+    return [len(batch) for batch in first_epoch(trainer, Toy(root, rows=rows))]
 
 
 @pytest.mark.parametrize("train", ["text", "image", "both"])
@@ -157,10 +157,11 @@ def test_fewer_rows_than_processes_are_refused(tmp_path: Path, three: Processes)
 
 def order_of_rows(root: Path) -> list[str]:
     config = replace(CONFIG, batch_size=7)
-    trainer = fc.Trainer(composed(), Toy(root, rows=20), fc.InfoNCE(), config)
+    data = Toy(root, rows=20)
+    encoder = fc.Trainer(composed(), loss=fc.InfoNCE(), config=config).prepare(data)
     return [
         name
-        for batch in batches(trainer.train, trainer.encoder, config, epoch=1)
+        for batch in batches(data, encoder, config, epoch=1)
         for names in distributed.gather_objects(list(batch.query_ids))
         for name in names
     ]
@@ -175,7 +176,7 @@ def wrapped(root: Path, config: fc.StageConfig) -> dict[str, Tensor]:
     model = composed()
     parallel = fc.ComposedEncoder(DistributedDataParallel(model.encoder), model.fusion)  # type: ignore[arg-type]
     assert parallel.encoder is model.encoder
-    fc.fit(parallel, Toy(root, rows=17), fc.InfoNCE(0.1), config)
+    fc.Trainer(parallel, loss=fc.InfoNCE(0.1), config=config).fit(Toy(root, rows=17))
     return all_weights(model, None)
 
 
@@ -191,8 +192,8 @@ def test_an_encoder_in_ddp_is_taken_out_and_synchronised(
 def without_gradient(root: Path) -> list[str]:
     """The learning parameters that a step gives no gradient on this process."""
     loss = LOSSES["learnable"]()
-    trainer = fc.Trainer(composed(), Toy(root, rows=24), loss, replace(CONFIG, batch_size=24))
-    (batch,) = batches(trainer.train, trainer.encoder, trainer.config, epoch=0)
+    trainer = fc.Trainer(composed(), loss=loss, config=replace(CONFIG, batch_size=24))
+    (batch,) = first_epoch(trainer, Toy(root, rows=24))
     trainer.step(batch)
     named = (*trainer.model.named_parameters(), *loss.named_parameters())
     return [name for name, p in named if p.grad is None or not p.grad.any()]
@@ -218,7 +219,7 @@ def with_noise(root: Path) -> tuple[list[float], list[Tensor]]:
     image: Any = model.encoder.image  # type: ignore[attr-defined]
     image[1].register_forward_hook(lambda module, given, out: dropped.append(out == 0))
     config = replace(CONFIG, trainable="both", encoder_mode="train", batch_size=8, epochs=1)
-    fc.fit(model, Toy(root, rows=16), noisy, config, callbacks=[Watch()])
+    fc.Trainer(model, loss=noisy, config=config, callbacks=[Watch()]).fit(Toy(root, rows=16))
     return losses, dropped
 
 
@@ -238,7 +239,7 @@ def from_other_seeds(root: Path) -> dict[str, Tensor]:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(distributed.get_rank())
-    fc.fit(model, Toy(root, rows=17), fc.InfoNCE(0.1), CONFIG)
+    fc.Trainer(model, loss=fc.InfoNCE(0.1), config=CONFIG).fit(Toy(root, rows=17))
     return all_weights(model, None)
 
 
@@ -255,7 +256,7 @@ def counted(root: Path) -> dict[str, Tensor]:
     config = replace(CONFIG, trainable="both", encoder_mode="train", epochs=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the statistics are those of a share, and this is told
-        fc.fit(model, data, fc.InfoNCE(0.1), config)
+        fc.Trainer(model, loss=fc.InfoNCE(0.1), config=config).fit(data)
     return {name: value.clone() for name, value in model.named_buffers()}
 
 
@@ -267,7 +268,9 @@ def test_batchnorm_has_counted_the_same_on_all_processes(tmp_path: Path, two: Pr
 
 def validated(root: Path, workdir: Path) -> tuple[dict[str, float], list[dict[str, float]]]:
     data = Toy(root, rows=17)
-    run = fc.fit(composed(), data, fc.InfoNCE(0.1), CONFIG, data, workdir)
+    run = fc.Trainer(composed(), loss=fc.InfoNCE(0.1), config=CONFIG, workdir=workdir).fit(
+        data, data
+    )
     return dict(run.metrics), [dict(record) for record in run.history]
 
 
@@ -282,7 +285,7 @@ def judged(root: Path) -> list[dict[str, float]]:
     data = Toy(root, rows=17)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fusecomp.training._trainer.evaluate", evaluate)
-        run = fc.fit(composed(), data, fc.InfoNCE(0.1), CONFIG, data)
+        run = fc.Trainer(composed(), loss=fc.InfoNCE(0.1), config=CONFIG).fit(data, data)
     return [dict(record) for record in run.history]
 
 
@@ -316,7 +319,7 @@ def sent(root: Path) -> list[list[int]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fusecomp.training._trainer.broadcast", watch)
         model = fc.ComposedEncoder(cached, fc.Combiner(DIM).double())
-        fc.Trainer(model, data, Scaled(), replace(CONFIG, trainable="fusion"))
+        fc.Trainer(model, loss=Scaled(), config=replace(CONFIG, trainable="fusion"))
     return shapes
 
 
@@ -328,10 +331,12 @@ def test_weights_are_sent_and_cached_features_are_not(tmp_path: Path) -> None:
 def in_a_folder_of_its_own(root: Path) -> str:
     """Only the first process finds the checkpoint."""
     data, config = Toy(root), replace(CONFIG, epochs=1)
-    fc.fit(composed(), data, fc.InfoNCE(0.1), config, data, root / "run")
+    fc.Trainer(composed(), loss=fc.InfoNCE(0.1), config=config, workdir=root / "run").fit(
+        data, data
+    )
     workdir = root / ("run" if distributed.get_rank() == 0 else "elsewhere")
     with pytest.raises(ValueError) as caught:
-        fc.fit(composed(), data, fc.InfoNCE(0.1), config, data, workdir)
+        fc.Trainer(composed(), loss=fc.InfoNCE(0.1), config=config, workdir=workdir).fit(data, data)
     return str(caught.value)
 
 
@@ -355,7 +360,9 @@ def resumed(root: Path, workdir: Path, epochs: int) -> dict[str, Tensor]:
 
     try:
         data = Toy(root, rows=17)
-        fc.fit(model, data, fc.InfoNCE(0.1), config, data, workdir, [StopAfter()])
+        fc.Trainer(
+            model, loss=fc.InfoNCE(0.1), config=config, workdir=workdir, callbacks=[StopAfter()]
+        ).fit(data, data)
     except Stop:
         assert epochs < 3
     return all_weights(model, None)
@@ -374,7 +381,7 @@ def warned_of(root: Path) -> list[str]:
     config = replace(CONFIG, encoder_mode="train")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fc.Trainer(composed(batchnorm=True), Toy(root), fc.InfoNCE(), config)
+        fc.Trainer(composed(batchnorm=True), loss=fc.InfoNCE(), config=config)
     return [str(warning.message) for warning in caught]
 
 
@@ -388,21 +395,23 @@ def changed_batch(root: Path) -> str:
     """The batch was that of one process; now each is to take as many."""
     config, data = replace(CONFIG, batch_size=2 * CONFIG.batch_size), Toy(root, rows=40)
     with pytest.raises(ValueError) as caught:
-        fc.fit(composed(), data, fc.InfoNCE(0.1), config, workdir=root / "run")
+        fc.Trainer(composed(), loss=fc.InfoNCE(0.1), config=config, workdir=root / "run").fit(data)
     return str(caught.value)
 
 
 def test_more_processes_with_another_global_batch_are_refused(
     tmp_path: Path, two: Processes
 ) -> None:
-    fc.fit(composed(), Toy(tmp_path, rows=40), fc.InfoNCE(0.1), CONFIG, workdir=tmp_path / "run")
+    fc.Trainer(composed(), loss=fc.InfoNCE(0.1), config=CONFIG, workdir=tmp_path / "run").fit(
+        Toy(tmp_path, rows=40)
+    )
     for message in two.run(changed_batch, tmp_path):
         assert "config.batch_size was 10 and is now 20" in message
 
 
 def test_a_single_candidate_is_refused(tmp_path: Path) -> None:
-    trainer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), CONFIG)
-    batch = next(batches(trainer.train, trainer.encoder, CONFIG, epoch=0))
+    trainer = fc.Trainer(composed(), loss=fc.InfoNCE(), config=CONFIG)
+    batch = next(first_epoch(trainer, Toy(tmp_path)))
     before = {name: weight.clone() for name, weight in all_weights(trainer.model, None).items()}
     with pytest.raises(ValueError, match="at least 2"):
         trainer.step(batch.rows(0, 1))
@@ -415,7 +424,7 @@ def broken(root: Path) -> str:
     model.encoder.load_image = load_broken  # type: ignore[attr-defined]
     before = {name: weight.clone() for name, weight in all_weights(model, None).items()}
     with pytest.raises(fc.training.NonFiniteError) as caught:
-        fc.fit(model, data, fc.InfoNCE(0.1), replace(CONFIG, cache=False))
+        fc.Trainer(model, loss=fc.InfoNCE(0.1), config=replace(CONFIG, cache=False)).fit(data)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name])
     return str(caught.value)

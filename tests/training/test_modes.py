@@ -14,12 +14,12 @@ from toy import (
     changed,
     composed,
     encoder,
+    first_epoch,
     stepped,
     weights,
 )
 
 import fusecomp as fc
-from fusecomp.training import batches
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("eval", False), ("train", True)])
@@ -48,7 +48,7 @@ def test_modes_and_gradients_are_given_back(tmp_path: Path) -> None:
     model = composed()
     model.eval()
     frozen = model.encoder.image.weight.requires_grad_(False)  # type: ignore[attr-defined]
-    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+    fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG).fit(Toy(tmp_path))
     assert not any(module.training for module in model.modules())
     assert not frozen.requires_grad
     assert all(p.requires_grad for p in model.parameters() if p is not frozen)
@@ -57,26 +57,28 @@ def test_modes_and_gradients_are_given_back(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fc.fit(model, Toy(tmp_path), failing, CONFIG)
+        fc.Trainer(model, loss=failing, config=CONFIG).fit(Toy(tmp_path))
     assert not any(module.training for module in model.modules())
 
 
 def test_an_eval_call_between_steps_does_not_switch_dropout_off(tmp_path: Path) -> None:
     models = [composed(), composed()]
     for model, interrupt in zip(models, (False, True), strict=True):
-        trainer = stepped(model, tmp_path)
+        trainer = fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG)
+        made = first_epoch(trainer, Toy(tmp_path))
+        trainer.step(next(made))
         if interrupt:
             model.eval()
-        trainer.step(next(batches(trainer.train, trainer.encoder, CONFIG, 0)))
+        trainer.step(next(made))
     assert_equal_weights(*models)
 
 
 def test_two_trainers_of_one_model_do_not_disturb_each_other(tmp_path: Path) -> None:
     model = composed()
     text, _ = (
-        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable=train))
+        fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, trainable=train))
         for train in ("text", "fusion")
     )
     before = weights(model)
-    text.run()
+    text.fit(Toy(tmp_path))
     assert {name.split(".")[1] for name in changed(before, weights(model))} == {"text"}

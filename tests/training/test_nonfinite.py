@@ -13,11 +13,11 @@ import pytest
 import torch
 from eight_steps import CONFIG, composed
 from torch import Tensor, nn
-from toy import DIM, NormedSum, Toy, assert_same, encoder, weights
+from toy import DIM, NormedSum, Toy, assert_same, encoder, first_epoch, weights
 
 import fusecomp as fc
 from fusecomp.training import NonFiniteError, batches
-from fusecomp.training._outcome import Outcome
+from fusecomp.training._progress import Outcome
 
 
 class Sometimes:
@@ -43,22 +43,24 @@ def test_a_broken_step_can_be_left_out(tmp_path: Path) -> None:
         def on_step(self, trainer: fc.Trainer, loss: Tensor) -> None:
             states.append(weights(trainer.model))
 
-    run = fc.fit(composed(), data, Sometimes(3), config, callbacks=[Watch()])
+    run = fc.Trainer(composed(), loss=Sometimes(3), config=config, callbacks=[Watch()]).fit(data)
     same = [all(torch.equal(a[n], b[n]) for n in a) for a, b in pairwise(states)]
     assert same == [False, False, True, False, False, False, False]
     assert [record.get("skipped", 0) for record in run.history] == [0, 1, 0, 0]
     with pytest.raises(NonFiniteError, match="each of the 2 steps of an epoch was left out"):
-        fc.fit(composed(), data, Sometimes(*range(9)), config)
+        fc.Trainer(composed(), loss=Sometimes(*range(9)), config=config).fit(data)
     with pytest.raises(NonFiniteError, match="the loss is nan"):
-        fc.fit(composed(), data, Sometimes(3), CONFIG)
+        fc.Trainer(composed(), loss=Sometimes(3), config=CONFIG).fit(data)
 
 
 @pytest.mark.parametrize("nonfinite", ["raise", "skip"])
 def test_a_broken_batch_leaves_batchnorm_as_it_was(tmp_path: Path, nonfinite: str) -> None:
     model = fc.ComposedEncoder(encoder(), NormedSum())
     config = replace(CONFIG, on_nonfinite=nonfinite, cache=False)
-    trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), config)
-    made = batches(trainer.train, trainer.encoder, config, epoch=0)
+    trainer = fc.Trainer(model, loss=fc.InfoNCE(), config=config)
+    data = Toy(tmp_path)
+    prepared = trainer.prepare(data)
+    made = batches(data, prepared, config, epoch=0)
     trainer.step(next(made))
     before = copy.deepcopy(model.state_dict())
     broken = next(made)
@@ -66,14 +68,14 @@ def test_a_broken_batch_leaves_batchnorm_as_it_was(tmp_path: Path, nonfinite: st
     with pytest.raises(NonFiniteError) if nonfinite == "raise" else nullcontext():
         trainer.step(broken)
     assert_same(dict(before), dict(model.state_dict()))
-    trainer.step(next(batches(trainer.train, trainer.encoder, config, epoch=1)))
+    trainer.step(next(batches(data, prepared, config, epoch=1)))
     assert before["fusion.norm.num_batches_tracked"] == 1
     assert model.state_dict()["fusion.norm.num_batches_tracked"] == 2
 
 
 def test_an_epoch_in_which_the_scale_of_fp16_was_found_goes_on(tmp_path: Path) -> None:
     """As on a GPU, whose first steps may all overflow; stood for by a scaler that says so."""
-    trainer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, epochs=2))
+    trainer = fc.Trainer(composed(), loss=fc.InfoNCE(), config=replace(CONFIG, epochs=2))
     real, calls = trainer._step, count()
 
     class Overflowing:
@@ -87,7 +89,7 @@ def test_an_epoch_in_which_the_scale_of_fp16_was_found_goes_on(tmp_path: Path) -
             return done._replace(gradient_norm=math.inf) if next(calls) < 2 else done
 
     trainer._step = Overflowing()  # type: ignore[assignment]
-    first, second = trainer.run().history
+    first, second = trainer.fit(Toy(tmp_path)).history
     assert first["skipped"] == 2
     assert "loss" not in first
     assert second["loss"] > 0
@@ -103,8 +105,8 @@ def test_a_broken_step_leaves_everything_as_it_is(
     config = replace(CONFIG, precision=precision, max_grad_norm=0.5, ema_decay=0.9, cache=False)
     loss = Sometimes(1 if broken == "loss" else 99)
     data = Toy(tmp_path)
-    trainer = fc.Trainer(composed(), data, loss, replace(config, on_nonfinite=nonfinite))
-    batch = next(batches(data, trainer.encoder, config, epoch=0))
+    trainer = fc.Trainer(composed(), loss=loss, config=replace(config, on_nonfinite=nonfinite))
+    batch = next(first_epoch(trainer, data))
     trainer.step(batch)  # so that the optimiser has a state
 
     def state() -> dict[str, Any]:
@@ -140,8 +142,8 @@ def test_a_loss_that_remembers_never_sees_what_is_broken(tmp_path: Path) -> None
             return loss
 
     loss = Memory()
-    trainer = fc.Trainer(composed(), Toy(tmp_path), loss, replace(CONFIG, cache=False))
-    batch = next(batches(trainer.train, trainer.encoder, trainer.config, epoch=0))
+    trainer = fc.Trainer(composed(), loss=loss, config=replace(CONFIG, cache=False))
+    batch = next(first_epoch(trainer, Toy(tmp_path)))
     batch.target[2] = torch.nan
     with pytest.raises(NonFiniteError, match=batch.query_ids[2]):
         trainer.step(batch)

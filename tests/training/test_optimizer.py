@@ -10,11 +10,10 @@ from eight_steps import CONFIG, composed, fit
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from toy import Toy, weights
+from toy import Toy, first_epoch, weights
 
 import fusecomp as fc
 from fusecomp.losses import LearnableTemperature
-from fusecomp.training import batches
 from fusecomp.training._optimizer import rate_factor
 
 
@@ -52,7 +51,7 @@ def test_the_rate_reaches_the_optimiser_and_the_record(tmp_path: Path) -> None:
 def test_patterns_have_rates_of_their_own(tmp_path: Path) -> None:
     lr_of = {"encoder.*": 0.001, "fusion.*output*": 0.002, "fusion.output*": 0.0}
     config = replace(CONFIG, trainable=("text", "fusion"), lr_overrides=lr_of)
-    trainer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), config)
+    trainer = fc.Trainer(composed(), loss=fc.InfoNCE(), config=config)
     names = {id(p): name for name, p in trainer.model.named_parameters()}
     rates = {names[id(p)]: g["lr"] for g in trainer.optimizer.param_groups for p in g["params"]}
     assert rates["encoder.text.embedding.weight"] == 0.001
@@ -61,11 +60,13 @@ def test_patterns_have_rates_of_their_own(tmp_path: Path) -> None:
     of_loss = replace(CONFIG, lr_overrides={"loss.temperature*": 0.002})
     temperature = LearnableTemperature()
     loss = fc.InfoNCE(temperature)
-    groups = fc.Trainer(composed(), Toy(tmp_path), loss, of_loss).optimizer.param_groups
+    groups = fc.Trainer(composed(), loss=loss, config=of_loss).optimizer.param_groups
     assert [g["lr"] for g in groups for p in g["params"] if p is temperature.log_scale] == [0.002]
-    with pytest.raises(ValueError, match=r"lr_of: no learning parameter matches 'fusion\.nothing'"):
+    with pytest.raises(
+        ValueError, match=r"lr_overrides: no learning parameter matches 'fusion\.nothing'"
+    ):
         replaced = replace(config, lr_overrides={"fusion.nothing": 0.1})
-        fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), replaced)
+        fc.Trainer(composed(), loss=fc.InfoNCE(), config=replaced)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_what_decays(tmp_path: Path, no_decay: tuple[str, ...] | None, without: 
             return (query - target).square().mean() * self.scale
 
     config = replace(CONFIG, no_decay=no_decay, weight_decay=0.1)
-    trainer = fc.Trainer(composed(), Toy(tmp_path), Tempered(), config)
+    trainer = fc.Trainer(composed(), loss=Tempered(), config=config)
     names = {id(p): name for name, p in trainer.model.named_parameters()}
     found = {
         names.get(id(p), "scale").rpartition(".")[2]
@@ -103,9 +104,9 @@ def test_long_gradients_are_scaled_down(tmp_path: Path) -> None:
         model = composed()
         before = weights(model)
         trainer = fc.Trainer(
-            model, Toy(tmp_path), fc.InfoNCE(0.1), replace(config, max_grad_norm=clip)
+            model, loss=fc.InfoNCE(0.1), config=replace(config, max_grad_norm=clip)
         )
-        trainer.step(next(batches(trainer.train, trainer.encoder, config, epoch=0)))
+        trainer.step(next(first_epoch(trainer, Toy(tmp_path))))
         after = weights(model)
         moved.append(torch.cat([(after[n] - before[n]).flatten() for n in before]))
     assert moved[1].norm().item() == pytest.approx(1e-3, rel=1e-4)
@@ -123,13 +124,15 @@ def test_the_average_is_what_is_evaluated_and_returned(tmp_path: Path) -> None:
 
     model = composed()
     average = {name: weight.double() for name, weight in weights(model).items()}
-    run = fc.fit(model, data, fc.InfoNCE(0.1), replace(CONFIG, ema_decay=0.8), callbacks=[Watch()])
+    run = fc.Trainer(
+        model, loss=fc.InfoNCE(0.1), config=replace(CONFIG, ema_decay=0.8), callbacks=[Watch()]
+    ).fit(data)
     for step in seen:
         average = {n: 0.8 * average[n] + 0.2 * step[n].double() for n in average}
     for name, weight in weights(run.model).items():
         torch.testing.assert_close(weight.double(), average[name], rtol=1e-4, atol=1e-6)
-    with_validation = fc.fit(
-        composed(), data, fc.InfoNCE(0.1), replace(CONFIG, ema_decay=0.8, eval_every_epochs=4), data
-    )
+    with_validation = fc.Trainer(
+        composed(), loss=fc.InfoNCE(0.1), config=replace(CONFIG, ema_decay=0.8, eval_every_epochs=4)
+    ).fit(data, data)
     for name, weight in weights(with_validation.model).items():
         torch.testing.assert_close(weight, weights(run.model)[name])

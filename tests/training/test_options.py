@@ -11,11 +11,10 @@ from eight_steps import CONFIG, composed, fit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from toy import DIM, Toy, encoder, weights
+from toy import DIM, Toy, encoder, first_epoch, weights
 
 import fusecomp as fc
 from fusecomp.losses import Queue
-from fusecomp.training import batches
 
 
 def test_layers_with_sparse_gradients_are_named(tmp_path: Path) -> None:
@@ -23,15 +22,15 @@ def test_layers_with_sparse_gradients_are_named(tmp_path: Path) -> None:
     sparse.text.embedding = nn.Embedding(5, DIM, sparse=True)  # type: ignore[attr-defined]
     model = fc.ComposedEncoder(sparse, fc.Combiner(DIM))
     with pytest.raises(ValueError, match=r"encoder\.text\.embedding has sparse gradients"):
-        fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, trainable="text"))
-    fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+        fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, trainable="text"))
+    fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG)
 
 
 def test_a_queue_is_filled_whatever_mode_the_loss_was_in(tmp_path: Path) -> None:
-    loss = fc.InfoNCE(0.1, queue=Queue(8, DIM)).eval()
-    fc.fit(composed(), Toy(tmp_path), loss, replace(CONFIG, epochs=1))
-    assert loss.queue is not None
-    assert loss.queue.pushed == 10
+    loss = fc.InfoNCE(0.1, memory=Queue(8, DIM)).eval()
+    fc.Trainer(composed(), loss=loss, config=replace(CONFIG, epochs=1)).fit(Toy(tmp_path))
+    assert isinstance(loss.memory, Queue)
+    assert loss.memory.pushed == 10
     assert not loss.training
 
 
@@ -44,7 +43,7 @@ def test_a_queue_is_filled_whatever_mode_the_loss_was_in(tmp_path: Path) -> None
 )
 def test_a_loss_without_a_gradient_is_refused(tmp_path: Path, loss: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        fc.fit(composed(), Toy(tmp_path), loss, CONFIG)
+        fc.Trainer(composed(), loss=loss, config=CONFIG).fit(Toy(tmp_path))
 
 
 # Zero is a value, and no other word for None
@@ -70,10 +69,10 @@ def test_zeros_do_what_zero_means(names: set[str], optimizer: str) -> None:
     config = replace(CONFIG, **{**plain, **zeros})
     model = composed()
     before = weights(model)
-    trainer = fc.Trainer(model, Toy(root), fc.InfoNCE(0.1), config)
+    trainer = fc.Trainer(model, loss=fc.InfoNCE(0.1), config=config)
     decays = {group["weight_decay"] for group in trainer.optimizer.param_groups}
     assert decays == ({0.0} if "weight_decay" in names else {0.0, 0.5})
-    for batch in batches(trainer.train, trainer.encoder, config, epoch=0):
+    for batch in first_epoch(trainer, Toy(root)):
         trainer.step(batch)
     last, average = weights(model), trainer._average
     assert average is not None

@@ -9,10 +9,9 @@ import pytest
 import torch
 from exact import CONFIG, LOSSES, all_weights, composed, furthest, trained
 from torch import Tensor, nn
-from toy import NormedSum, Toy, load
+from toy import NormedSum, Toy, first_epoch, load
 
 import fusecomp as fc
-from fusecomp.training import batches
 from fusecomp.training._gradient_cache import GradientCache
 
 
@@ -45,7 +44,7 @@ def test_parts_may_have_a_side_without_a_gradient(tmp_path: Path, train: str, fu
     for micro_batch in (None, 3):
         model = fc.ComposedEncoder(composed().encoder, fusion)
         config = replace(CONFIG, trainable=train, cache=False, micro_batch_size=micro_batch)
-        fc.fit(model, Toy(tmp_path, rows=17), fc.InfoNCE(0.1), config)
+        fc.Trainer(model, loss=fc.InfoNCE(0.1), config=config).fit(Toy(tmp_path, rows=17))
         results.append(all_weights(model, None))
     assert furthest(*results) < 1e-10
     assert furthest(results[0], all_weights(composed().encoder, None, "encoder.")) > 1e-3
@@ -57,10 +56,10 @@ def test_a_scaled_loss_gives_the_same_weights_to_the_bit(tmp_path: Path) -> None
     for scale in (None, 1024.0):
         model, loss = composed(), LOSSES["learnable"]()
         config = replace(CONFIG, micro_batch_size=3, max_grad_norm=0.5)
-        trainer = fc.Trainer(model, Toy(tmp_path, rows=20), loss, config)
+        trainer = fc.Trainer(model, loss=loss, config=config)
         if scale is not None:
             trainer._step.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
-        for batch in batches(trainer.train, trainer.encoder, config, epoch=0):
+        for batch in first_epoch(trainer, Toy(tmp_path, rows=20)):
             trainer.step(batch)
         results.append(all_weights(model, loss))
     assert furthest(*results) == 0
@@ -70,11 +69,8 @@ def test_a_scaled_loss_gives_the_same_weights_to_the_bit(tmp_path: Path) -> None
 class OneGraph(GradientCache):
     """The reference: the same parts, but their graphs are kept."""
 
-    def __init__(self, encode: Any, parts: Any, seed: Any, learns: bool) -> None:
-        pieces = []
-        for number, part in enumerate(parts):
-            seed(number)
-            pieces.append(encode(part))
+    def __init__(self, encode: Any, parts: int, learns: bool) -> None:
+        pieces = [encode(part) for part in range(parts)]
         image, text, target = (torch.cat(side) for side in zip(*pieces, strict=True))
         self.features = (image, text, target)
 
@@ -108,8 +104,8 @@ def test_recomputing_calls_the_encoder_again(tmp_path: Path) -> None:
         # Before the call: a recomputation ends as soon as it has what it needs.
         image: nn.Module = model.encoder.image  # type: ignore[attr-defined]
         image.register_forward_pre_hook(lambda *_: calls.append("image"))
-        trainer = fc.Trainer(model, Toy(tmp_path), fc.InfoNCE(), config)
-        trainer.step(next(batches(trainer.train, trainer.encoder, config, epoch=0)))
+        trainer = fc.Trainer(model, loss=fc.InfoNCE(), config=config)
+        trainer.step(next(first_epoch(trainer, Toy(tmp_path))))
     assert len(calls) == 2 + 4
 
 
@@ -117,10 +113,13 @@ def test_both_passes_compute_the_same_features_under_autocast(tmp_path: Path) ->
     seen: list[list[Tensor]] = [[], []]
 
     class Watched(GradientCache):
-        def _encoded(self, number: int) -> Any:
-            features = super()._encoded(number)
-            seen[int(torch.is_grad_enabled())] += [feature.detach() for feature in features]
-            return features
+        def __init__(self, encode: Any, parts: int, learns: bool) -> None:
+            def watched(part: int) -> Any:
+                features = encode(part)
+                seen[int(torch.is_grad_enabled())] += [feature.detach() for feature in features]
+                return features
+
+            super().__init__(watched, parts, learns)
 
     model = composed().float()
     config = replace(CONFIG, epochs=1, micro_batch_size=4, precision="bf16", cache=False)
@@ -128,21 +127,23 @@ def test_both_passes_compute_the_same_features_under_autocast(tmp_path: Path) ->
         patch.setattr("fusecomp.training._step.GradientCache", Watched)
         data = Toy(tmp_path, rows=10)
         model.encoder.load_image = load  # type: ignore[attr-defined]
-        fc.fit(model, data, fc.InfoNCE(0.1), config)
+        fc.Trainer(model, loss=fc.InfoNCE(0.1), config=config).fit(data)
     assert len(seen[0]) == len(seen[1]) == 3 * 3
     assert seen[0][0].dtype == torch.bfloat16
     assert all(torch.equal(one, other) for one, other in zip(*seen, strict=True))
 
 
-def test_batchnorm_that_learns_from_parts_is_warned_of(tmp_path: Path) -> None:
-    data, loss = Toy(tmp_path), fc.InfoNCE()
+def test_batchnorm_that_learns_from_parts_is_warned_of() -> None:
+    loss = fc.InfoNCE()
     config = replace(CONFIG, micro_batch_size=5, encoder_mode="train")
     with pytest.warns(UserWarning, match="BatchNorm of the encoder"):
-        fc.Trainer(composed(batchnorm=True), data, loss, config)
+        fc.Trainer(composed(batchnorm=True), loss=loss, config=config)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fc.Trainer(composed(batchnorm=True), data, loss, replace(config, encoder_mode="eval"))
-        fc.Trainer(composed(batchnorm=True), data, loss, replace(config, micro_batch_size=None))
+        fc.Trainer(composed(batchnorm=True), loss=loss, config=replace(config, encoder_mode="eval"))
+        fc.Trainer(
+            composed(batchnorm=True), loss=loss, config=replace(config, micro_batch_size=None)
+        )
         # The fusion sees the whole batch.
         normed = fc.ComposedEncoder(composed().encoder, NormedSum())
-        fc.Trainer(normed, data, loss, replace(config, trainable="fusion"))
+        fc.Trainer(normed, loss=loss, config=replace(config, trainable="fusion"))

@@ -33,20 +33,14 @@ def published_stage2(numbers: Any, **settings: Any) -> tuple[list[float], dict[s
     combiner = fc.Combiner(dim, projection, hidden, dropout=0.0).double()
     combiner.load_state_dict(initial)
 
-    class Rows:
-        image_ids = names
-
-        def triplets(self, epoch: int = 0, seed: int = 0) -> list[fc.Triplet]:
-            return [fc.Triplet(n, n, (n,), names[rows + i]) for i, n in enumerate(names[:rows])]
-
-        def __len__(self) -> int:
-            return int(rows)
-
+    triplets = [fc.Triplet(n, n, (n,), names[rows + i]) for i, n in enumerate(names[:rows])]
+    data = fc.datasets.Triplets(triplets, gallery=names)
     settings = {"epochs": 1, "batch_size": size, "lr": float(numbers["lr"]), **settings}
     loss = settings.pop("loss", fc.InfoNCE())
     config = fc.StageConfig(**settings)
     model = fc.ComposedEncoder(cached, combiner)
-    trainer = fc.Trainer(model, Rows(), loss, config)  # type: ignore[arg-type]
+    trainer = fc.Trainer(model, loss=loss, config=config)
+    trainer.prepare(data)
     losses = []
     for start in range(0, rows, size):
         own = torch.arange(start, start + size)

@@ -44,23 +44,24 @@ def whole(
         if "fusion" in config.trainable
         else fc.ComposedEncoder(encoder(dropout=0.5), fc.Sum())
     )
-    return fc.fit(model.to(device), data, loss, config, data, workdir)
+    return fc.Trainer(model.to(device), loss=loss, config=config, workdir=workdir).fit(data, data)
 
 
 def test_the_scale_of_fp16_is_resumed_too(tmp_path: Path) -> None:
     """On a CPU, with a scaler put in by hand whose scale doubles at each second step."""
+    data = Toy(tmp_path)
 
     def trainer(name: str, loss: Any) -> fc.Trainer:
-        made = fc.Trainer(composed(), Toy(tmp_path), loss, CONFIG, workdir=tmp_path / name)
+        made = fc.Trainer(composed(), loss=loss, config=CONFIG, workdir=tmp_path / name)
         made._step.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
         return made
 
     straight = trainer("straight", StopAt(-1))
-    straight.run()
+    straight.fit(data)
     with pytest.raises(Stop):
-        trainer("broken", StopAt(STEPS + 1)).run()
+        trainer("broken", StopAt(STEPS + 1)).fit(data)
     resumed = trainer("broken", StopAt(-1))
-    resumed.run()
+    resumed.fit(data)
     assert resumed._step.scaler.state_dict() == straight._step.scaler.state_dict()
     assert straight._step.scaler.get_scale() > 8
 
@@ -132,7 +133,9 @@ def test_checkpoints_come_when_they_are_due_and_at_the_end(
 
     config = replace(CONFIG, save_every_steps=save_every)
     data = Toy(tmp_path)
-    fc.fit(composed(), data, fc.InfoNCE(), config, data, tmp_path / "run", [Watch()])
+    fc.Trainer(
+        composed(), loss=fc.InfoNCE(), config=config, workdir=tmp_path / "run", callbacks=[Watch()]
+    ).fit(data, data)
     assert saved == expected
 
 
@@ -180,7 +183,7 @@ def test_batchnorm_and_a_loss_with_weights_resume_too(tmp_path: Path) -> None:
         data, loss = Toy(tmp_path), Learned(stop)
         model = fc.ComposedEncoder(encoder(), NormedSum())
         config = replace(CONFIG, save_every_steps=1)
-        return fc.fit(model, data, loss, config, data, workdir), loss
+        return fc.Trainer(model, loss=loss, config=config, workdir=workdir).fit(data, data), loss
 
     straight, straight_loss = run(tmp_path / "straight", -1)
     with pytest.raises(Stop):
@@ -269,7 +272,9 @@ def test_every_option_resumes(tmp_path: Path, options: dict[str, Any]) -> None:
         live = fc.DualEncoder(image, WordText(dropout=0.5), load)
         model = fc.ComposedEncoder(live, fc.Combiner(DIM, dropout=0.5))
         data, callbacks = Toy(tmp_path), [Counting(stop)]
-        return fc.fit(model, data, Remembering(), config, data, tmp_path / name, callbacks)
+        return fc.Trainer(
+            model, loss=Remembering(), config=config, workdir=tmp_path / name, callbacks=callbacks
+        ).fit(data, data)
 
     straight = run("straight")
     # The second step of the second epoch is lost, the first one, which was skipped, is kept.
@@ -297,27 +302,35 @@ def test_every_option_resumes(tmp_path: Path, options: dict[str, Any]) -> None:
 )
 def test_another_config_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     data = Toy(tmp_path)
-    fc.fit(composed(), data, fc.InfoNCE(), CONFIG, data, tmp_path / "run")
+    fc.Trainer(composed(), loss=fc.InfoNCE(), config=CONFIG, workdir=tmp_path / "run").fit(
+        data, data
+    )
     with pytest.raises(ValueError, match=f"belongs to another run: {message}"):
-        fc.fit(composed(), data, fc.InfoNCE(), replace(CONFIG, **change), data, tmp_path / "run")
+        fc.Trainer(
+            composed(),
+            loss=fc.InfoNCE(),
+            config=replace(CONFIG, **change),
+            workdir=tmp_path / "run",
+        ).fit(data, data)
 
 
 def test_another_model_loss_or_dataset_is_named(tmp_path: Path) -> None:
     data, workdir = Toy(tmp_path), tmp_path / "run"
-    fc.fit(composed(), data, fc.InfoNCE(), CONFIG, data, workdir)
+    fc.Trainer(composed(), loss=fc.InfoNCE(), config=CONFIG, workdir=workdir).fit(data, data)
     other_encoder = fc.ComposedEncoder(encoder(seed=1), fc.Combiner(DIM))
     wider = fc.ComposedEncoder(encoder(), fc.Combiner(DIM, hidden_dim=4))
-    cases: list[tuple[tuple[Any, Any, Any, Any, Any], str]] = [
-        ((other_encoder, data, fc.InfoNCE(), CONFIG, data), "frozen weights .*torch.manual_seed"),
-        ((wider, data, fc.InfoNCE(), CONFIG, data), "learning weights"),
-        ((composed(), data, fc.InfoNCE(0.1), CONFIG, data), "loss"),
-        ((composed(), Toy(tmp_path, rows=12), fc.InfoNCE(), CONFIG, data), "train"),
-        ((composed(), Toy(tmp_path, start=1), fc.InfoNCE(), CONFIG, data), "train"),
-        ((composed(), data, fc.InfoNCE(), CONFIG, None), "validation"),
+    cases: list[tuple[Any, Any, Any, Any, str]] = [
+        (other_encoder, fc.InfoNCE(), data, data, "frozen weights .*torch.manual_seed"),
+        (wider, fc.InfoNCE(), data, data, "learning weights"),
+        (composed(), fc.InfoNCE(0.1), data, data, "loss"),
+        (composed(), fc.InfoNCE(), Toy(tmp_path, rows=12), data, "train"),
+        (composed(), fc.InfoNCE(), Toy(tmp_path, start=1), data, "train"),
+        (composed(), fc.InfoNCE(), data, None, "validation"),
     ]
-    for arguments, name in cases:
+    for model, loss, train, val, name in cases:
+        trainer = fc.Trainer(model, loss=loss, config=CONFIG, workdir=workdir)
         with pytest.raises(ValueError, match=f"belongs to another run: {name}"):
-            fc.fit(*arguments, workdir)
+            trainer.fit(train, val)
 
 
 def test_another_bank_or_teacher_is_another_loss(tmp_path: Path) -> None:
@@ -326,32 +339,32 @@ def test_another_bank_or_teacher_is_another_loss(tmp_path: Path) -> None:
 
     def losses(seed: int) -> list[nn.Module]:
         features = torch.randn(IMAGES, DIM, generator=torch.Generator().manual_seed(seed))
-        bank = fc.InfoNCE(bank=features, bank_ids=ids)
+        bank = fc.InfoNCE(memory=fc.losses.Bank(features, ids))
         return [bank, fc.losses.DistillationLoss(features, pairs, features, ids)]
 
     for number, (loss, same, other) in enumerate(zip(*map(losses, (0, 0, 1)), strict=True)):
         workdir = tmp_path / f"run{number}"
-        fc.fit(composed(), data, loss, CONFIG, workdir=workdir)
-        fc.fit(composed(), data, same, CONFIG, workdir=workdir)
+        fc.Trainer(composed(), loss=loss, config=CONFIG, workdir=workdir).fit(data)
+        fc.Trainer(composed(), loss=same, config=CONFIG, workdir=workdir).fit(data)
         with pytest.raises(ValueError, match="belongs to another run: loss"):
-            fc.fit(composed(), data, other, CONFIG, workdir=workdir)
+            fc.Trainer(composed(), loss=other, config=CONFIG, workdir=workdir).fit(data)
 
 
 def test_another_kind_of_fusion_is_named(tmp_path: Path) -> None:
     data, config = Toy(tmp_path), replace(CONFIG, trainable="text")
     fusions: list[Any] = [lambda image, text: image + text, lambda image, text: image - text]
-    fc.fit(
+    fc.Trainer(
         fc.ComposedEncoder(encoder(), fusions[0]),
-        data,
-        fc.InfoNCE(),
-        config,
-        data,
-        tmp_path / "run",
-    )
+        loss=fc.InfoNCE(),
+        config=config,
+        workdir=tmp_path / "run",
+    ).fit(data, data)
     for fusion in (fusions[1], fc.Sum()):
         with pytest.raises(ValueError, match="belongs to another run: fusion"):
             model = fc.ComposedEncoder(encoder(), fusion)
-            fc.fit(model, data, fc.InfoNCE(), config, data, tmp_path / "run")
+            fc.Trainer(model, loss=fc.InfoNCE(), config=config, workdir=tmp_path / "run").fit(
+                data, data
+            )
 
 
 def test_other_cached_features_are_another_encoder(tmp_path: Path) -> None:
@@ -361,10 +374,14 @@ def test_other_cached_features_are_another_encoder(tmp_path: Path) -> None:
         torch.manual_seed(0)
         model = fc.ComposedEncoder(cached, fc.Combiner(DIM))
         if seed == 0:
-            fc.fit(model, data, fc.InfoNCE(), CONFIG, data, tmp_path / "run")
+            fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG, workdir=tmp_path / "run").fit(
+                data, data
+            )
         else:
             with pytest.raises(ValueError, match="frozen weights"):
-                fc.fit(model, data, fc.InfoNCE(), CONFIG, data, tmp_path / "run")
+                fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG, workdir=tmp_path / "run").fit(
+                    data, data
+                )
 
 
 # Bad files.

@@ -11,7 +11,7 @@ from processes import Processes
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
-from toy import DIM, Toy, WordText
+from toy import DIM, Toy, WordText, first_epoch
 
 import fusecomp as fc
 from fusecomp import distributed
@@ -70,7 +70,9 @@ def trained(
         shard(model)
     history: list[dict[str, float]] = []
     try:
-        run = fc.fit(model, data, fc.InfoNCE(0.1), config, data, workdir, [StopAt(stop)])
+        run = fc.Trainer(
+            model, loss=fc.InfoNCE(0.1), config=config, workdir=workdir, callbacks=[StopAt(stop)]
+        ).fit(data, data)
         history = [dict(record) for record in run.history]
     except Stop:
         assert stop is not None
@@ -108,11 +110,11 @@ def own_loop(root: Path, shares: list[list[int]]) -> dict[str, Tensor]:
     """One step on a share whose number of parts is this process's own."""
     model = shard(composed())
     config = replace(CONFIG, batch_size=16, micro_batch_size=4)
-    trainer = fc.Trainer(model, Toy(root, rows=16), fc.InfoNCE(0.1), config)
+    trainer = fc.Trainer(model, loss=fc.InfoNCE(0.1), config=config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fusecomp.training._batches.get_world_size", lambda: 1)
         patch.setattr("fusecomp.training._batches.get_rank", lambda: 0)
-        (batch,) = fc.training.batches(trainer.train, trainer.encoder, config, epoch=0)
+        (batch,) = first_epoch(trainer, Toy(root, rows=16))
     own = shares[distributed.get_rank()]
     trainer.step(batch.rows(own[0], own[-1] + 1))
     return whole_weights(model)
@@ -161,7 +163,7 @@ def saved_and_loaded(path: Path) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def test_a_sharded_model_is_saved_and_loaded_whole(tmp_path: Path, two: Processes) -> None:
-    model, path = composed(), tmp_path / "model.pt"
+    model, path = composed(), tmp_path / "model"
     query = model.encode_query(torch.ones(2, 4).double(), ["word 1", "word 2"])
     for weights, own in two.run(saved_and_loaded, path):
         assert furthest(whole_weights(model), weights) == 0
@@ -175,7 +177,7 @@ def evaluated(root: Path) -> tuple[float, float, str]:
     data, model = Toy(root, rows=17), shard(composed())
     key = model.encoder.fingerprint()  # type: ignore[attr-defined]
     before = fc.evaluate(model, data)["mean"]
-    fc.fit(model, data, fc.InfoNCE(0.1), CONFIG, data)
+    fc.Trainer(model, loss=fc.InfoNCE(0.1), config=CONFIG).fit(data, data)
     return before, fc.evaluate(model, data)["mean"], key
 
 
@@ -183,7 +185,7 @@ def test_it_is_evaluated_before_and_after(tmp_path: Path, two: Processes) -> Non
     data, model = Toy(tmp_path, rows=17), composed()
     key = model.encoder.fingerprint()  # type: ignore[attr-defined]
     before = fc.evaluate(model, data)["mean"]
-    fc.fit(model, data, fc.InfoNCE(0.1), CONFIG, data)
+    fc.Trainer(model, loss=fc.InfoNCE(0.1), config=CONFIG).fit(data, data)
     after = fc.evaluate(model, data)["mean"]
     assert before != after
     assert two.run(evaluated, tmp_path) == [(before, after, key)] * 2
@@ -194,19 +196,19 @@ def refused(root: Path) -> list[str]:
     whole: Any = composed()
     fully_shard(whole)
     with pytest.raises(ValueError) as caught:
-        fc.Trainer(whole, data, fc.InfoNCE(), CONFIG)
+        fc.Trainer(whole, loss=fc.InfoNCE(), config=CONFIG)
     messages.append(str(caught.value))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError) as caught:
         patch.setattr("fusecomp.training._trainer.autocast", lambda *_: None)  # as on a GPU
-        fc.Trainer(shard(composed()), data, fc.InfoNCE(), replace(CONFIG, precision="fp16"))
+        fc.Trainer(shard(composed()), loss=fc.InfoNCE(), config=replace(CONFIG, precision="fp16"))
     messages.append(str(caught.value))
     headed = fc.DualEncoder(
         nn.Linear(4, 5), WordText(), load_wide, image_dim=5, text_dim=DIM, dim=DIM
     ).double()
     model = shard(fc.ComposedEncoder(headed, fc.Combiner(DIM).double()))
-    trainer = fc.Trainer(model, data, fc.InfoNCE(), replace(CONFIG, trainable="text"))
+    trainer = fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, trainable="text"))
     with pytest.raises(ValueError) as caught:
-        _ = trainer.encoder
+        trainer.prepare(data)
     messages.append(str(caught.value))
     return messages
 

@@ -14,9 +14,11 @@ from toy import (
     DIM,
     Toy,
     assert_equal_weights,
+    assert_same,
     changed,
     composed,
     encoder,
+    first_epoch,
     stepped,
     weights,
 )
@@ -28,7 +30,8 @@ from fusecomp.types import Batch
 
 def test_what_is_no_batch_is_named_and_nothing_is_updated(tmp_path: Path) -> None:
     data, model = Toy(tmp_path), composed()
-    trainer, before = fc.Trainer(model, data, fc.InfoNCE(), CONFIG), weights(model)
+    trainer, before = fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG), weights(model)
+    trainer.prepare(data)
     for value in (data.triplets(), None, data, (1, 2), Batch, "batch"):
         assert own_error(trainer.step, value).startswith("batch must be a Batch, as "), value
     assert not changed(before, weights(model))
@@ -39,12 +42,14 @@ def test_what_is_no_batch_is_named_and_nothing_is_updated(tmp_path: Path) -> Non
 
 
 def test_a_plain_function_is_a_loss(tmp_path: Path) -> None:
-    run = fc.fit(composed(), Toy(tmp_path), lambda q, t: ((q - t) ** 2).mean(), CONFIG)
+    run = fc.Trainer(composed(), loss=lambda q, t: ((q - t) ** 2).mean(), config=CONFIG).fit(
+        Toy(tmp_path)
+    )
     assert run.history[-1]["loss"] < run.history[0]["loss"]
 
 
-@pytest.mark.parametrize("wanted", ["target_ids", "both", "any"])
-def test_a_loss_gets_the_ids_that_it_accepts(tmp_path: Path, wanted: str) -> None:
+@pytest.mark.parametrize("wanted", ["target_ids", "both", "none"])
+def test_a_loss_gets_the_ids_that_it_names(tmp_path: Path, wanted: str) -> None:
     data = Toy(tmp_path)
     seen: list[dict[str, Tensor]] = []
 
@@ -56,40 +61,39 @@ def test_a_loss_gets_the_ids_that_it_accepts(tmp_path: Path, wanted: str) -> Non
         seen.append({"target_ids": target_ids, "reference_ids": reference_ids})
         return (q * t).sum()
 
-    def by_any(query: Tensor, target: Tensor, **ids: Tensor) -> Tensor:
+    def unnamed(query: Tensor, target: Tensor, **ids: Tensor) -> Tensor:
         seen.append(ids)
         return (query * target).sum()
 
-    losses: dict[str, Any] = {"target_ids": by_target, "both": by_both, "any": by_any}
+    losses: dict[str, Any] = {"target_ids": by_target, "both": by_both, "none": unnamed}
     loss = losses[wanted]
-    trainer = fc.Trainer(composed(), data, loss, CONFIG)
-    batch = next(batches(data, trainer.encoder, CONFIG, epoch=0))
+    trainer = fc.Trainer(composed(), loss=loss, config=CONFIG)
+    batch = next(first_epoch(trainer, data))
     trainer.step(batch)
-    assert torch.equal(seen[0]["target_ids"], batch.target_ids)
-    assert set(seen[0]) == (
-        {"target_ids"} | (set() if wanted == "target_ids" else {"reference_ids"})
-    )
+    names = {"target_ids": ["target_ids"], "both": ["target_ids", "reference_ids"], "none": []}
+    expected = {name: getattr(batch, name) for name in names[wanted]}
+    assert_same(seen[0], expected)
 
 
 def test_a_loss_must_be_a_scalar(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"scalar, got \[4\]"):
-        fc.fit(composed(), Toy(tmp_path), lambda q, t: (q * t).sum(1), CONFIG)
+        fc.Trainer(composed(), loss=lambda q, t: (q * t).sum(1), config=CONFIG).fit(Toy(tmp_path))
 
 
 # torch.compile itself looks at the gradient of each input.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
-def test_a_compiled_loss_gets_what_the_loss_accepts(tmp_path: Path) -> None:
+def test_a_compiled_loss_gets_what_the_loss_names(tmp_path: Path) -> None:
     losses: list[Any] = [fc.InfoNCE(), torch.compile(fc.InfoNCE(), backend="eager")]
     models = [composed(0.0), composed(0.0)]
     for model, loss in zip(models, losses, strict=True):
-        fc.fit(model, Toy(tmp_path), loss, replace(CONFIG, epochs=1))
+        fc.Trainer(model, loss=loss, config=replace(CONFIG, epochs=1)).fit(Toy(tmp_path))
     one, other = map(weights, models)
     for name in one:
         torch.testing.assert_close(one[name], other[name])
 
 
 def test_a_loss_without_a_signature_gets_no_ids(tmp_path: Path) -> None:
-    run = fc.fit(composed(), Toy(tmp_path), torch.dist, CONFIG)
+    run = fc.Trainer(composed(), loss=torch.dist, config=CONFIG).fit(Toy(tmp_path))
     assert len(run.history) == CONFIG.epochs
 
 
@@ -98,8 +102,8 @@ def test_a_loss_without_a_signature_gets_no_ids(tmp_path: Path) -> None:
 
 def test_nan_names_the_rows_and_updates_nothing(tmp_path: Path) -> None:
     data, model = Toy(tmp_path), composed()
-    trainer = fc.Trainer(model, data, fc.InfoNCE(), replace(CONFIG, cache=False))
-    batch = next(batches(data, trainer.encoder, CONFIG, epoch=0))
+    trainer = fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, cache=False))
+    batch = next(first_epoch(trainer, data))
     batch.reference[2] = torch.nan
     before, state = weights(model), copy.deepcopy(trainer.optimizer.state_dict())
     with pytest.raises(NonFiniteError, match=rf"\['{batch.query_ids[2]}'\].*nothing was updated"):
@@ -111,7 +115,9 @@ def test_nan_names_the_rows_and_updates_nothing(tmp_path: Path) -> None:
 
 def test_an_infinite_loss_of_finite_features_says_so(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match="all features are finite"):
-        fc.fit(composed(), Toy(tmp_path), lambda q, t: (q * t).sum() / 0, CONFIG)
+        fc.Trainer(composed(), loss=lambda q, t: (q * t).sum() / 0, config=CONFIG).fit(
+            Toy(tmp_path)
+        )
 
 
 def test_a_broken_gradient_names_its_weights_and_updates_nothing(tmp_path: Path) -> None:
@@ -154,7 +160,7 @@ def test_the_optimiser_has_the_settings(
     tmp_path: Path, settings: dict[str, Any], defaults: dict[str, Any]
 ) -> None:
     config = replace(CONFIG, **settings)
-    optimizer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), config).optimizer
+    optimizer = fc.Trainer(composed(), loss=fc.InfoNCE(), config=config).optimizer
     assert type(optimizer).__name__.lower() == config.optimizer
     matrices, vectors = (
         optimizer.param_groups
@@ -176,8 +182,8 @@ def test_the_optimiser_has_the_settings(
 
 def test_a_step_leaves_the_callers_random_stream_alone(tmp_path: Path) -> None:
     data = Toy(tmp_path)
-    trainer = fc.Trainer(composed(), data, fc.InfoNCE(), CONFIG)
-    batch = next(batches(data, trainer.encoder, CONFIG, epoch=0))
+    trainer = fc.Trainer(composed(), loss=fc.InfoNCE(), config=CONFIG)
+    batch = next(first_epoch(trainer, data))
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -189,14 +195,14 @@ def test_training_does_not_depend_on_the_global_seed(tmp_path: Path) -> None:
     models = [composed(), composed()]
     for seed, model in enumerate(models):
         torch.manual_seed(seed)
-        fc.fit(model, Toy(tmp_path), fc.InfoNCE(), CONFIG)
+        fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG).fit(Toy(tmp_path))
     assert_equal_weights(*models)
 
 
 def test_seeds_matter(tmp_path: Path) -> None:
     models = [composed(), composed()]
     for seed, model in enumerate(models):
-        fc.fit(model, Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, seed=seed))
+        fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, seed=seed)).fit(Toy(tmp_path))
     assert changed(weights(models[0]), weights(models[1]))
 
 
@@ -205,9 +211,10 @@ def test_seeds_matter(tmp_path: Path) -> None:
 
 def test_an_own_loop_equals_fit(tmp_path: Path) -> None:
     data, models = Toy(tmp_path), [composed(), composed()]
-    fc.fit(models[0], data, fc.InfoNCE(), CONFIG)
-    trainer = fc.Trainer(models[1], data, fc.InfoNCE(), CONFIG)
+    fc.Trainer(models[0], loss=fc.InfoNCE(), config=CONFIG).fit(data)
+    trainer = fc.Trainer(models[1], loss=fc.InfoNCE(), config=CONFIG)
+    encoder = trainer.prepare(data)
     for epoch in range(CONFIG.epochs):
-        for batch in batches(data, trainer.encoder, CONFIG, epoch):
+        for batch in batches(data, encoder, CONFIG, epoch):
             trainer.step(batch)
     assert_equal_weights(*models)

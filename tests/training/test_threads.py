@@ -157,7 +157,7 @@ def test_queries_beside_a_training_are_those_of_some_step_and_do_not_disturb_it(
     before = modes(models[0])
     data = Toy(tmp_path)
     runs = [
-        fc.fit(model, data, fc.InfoNCE(0.1), config, data, callbacks=callbacks)
+        fc.Trainer(model, loss=fc.InfoNCE(0.1), config=config, callbacks=callbacks).fit(data, data)
         for model, callbacks in zip(models, ([beside], []), strict=True)
     ]
     beside.assert_right()
@@ -188,7 +188,7 @@ def test_an_evaluation_beside_a_training_sees_one_set_of_weights(tmp_path: Path)
     ask = {"evaluate": evaluated, "cosines": compared, "build": cached}
     beside = Beside(models[0], ask, threads=3, times=9)
     for model, callbacks in zip(models, ([beside], []), strict=True):
-        fc.fit(model, data, fc.InfoNCE(0.1), config, data, callbacks=callbacks)
+        fc.Trainer(model, loss=fc.InfoNCE(0.1), config=config, callbacks=callbacks).fit(data, data)
     beside.assert_right()
     assert_equal_weights(*models)
 
@@ -218,7 +218,9 @@ def test_hooks_may_wait_for_a_thread_that_asks(tmp_path: Path, paths: list[str])
     model = composed(encoder())
     asking = Asking(lambda: model.encode_query(paths, TEXTS))
     config = replace(CONFIG, ema_decay=0.9)
-    fc.fit(model, Toy(tmp_path), fc.InfoNCE(), config, Toy(tmp_path), callbacks=[asking])
+    fc.Trainer(model, loss=fc.InfoNCE(), config=config, callbacks=[asking]).fit(
+        Toy(tmp_path), Toy(tmp_path)
+    )
     assert asking.asked == 3 * 3 + 3
 
 
@@ -235,7 +237,7 @@ def test_an_error_in_a_reading_thread_leaves_the_training_alone(
             models[0].encode_query(paths[:1], ["a word"])
 
     for model, callbacks in zip(models, ([Asking(ask)], []), strict=True):
-        fc.fit(model, Toy(tmp_path), fc.InfoNCE(), CONFIG, callbacks=callbacks)
+        fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG, callbacks=callbacks).fit(Toy(tmp_path))
     assert_equal_weights(*models)
     assert not torch.equal(before["fusion.output_layer.bias"], models[0].fusion.output_layer.bias)  # type: ignore[attr-defined]
     assert all(modes(models[0]))

@@ -1,14 +1,13 @@
 """What a trainer prints, and how it answers arguments that are none."""
 
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from toy import CONFIG, Toy, composed, encoder
+from toy import CONFIG, Toy, changed, composed, encoder, weights
 
 import fusecomp as fc
 from fusecomp.training import batches
@@ -16,7 +15,7 @@ from fusecomp.training import batches
 
 def test_what_is_printed_fits_a_line(tmp_path: Path) -> None:
     data = Toy(tmp_path)
-    run = fc.fit(composed(), data, fc.InfoNCE(), CONFIG, data)
+    run = fc.Trainer(composed(), loss=fc.InfoNCE(), config=CONFIG).fit(data, data)
     assert repr(run).startswith("Run(epoch ")
     assert repr(run).endswith("of 3 epochs; no workdir)")
     batch = next(batches(data, encoder(), CONFIG, epoch=0))
@@ -31,9 +30,9 @@ def test_many_short_epochs_are_one_phase_in_a_log(
     monkeypatch.setattr(
         "fusecomp._core.progress.time", SimpleNamespace(monotonic=lambda: next(clock))
     )
-    trainer = fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, epochs=30))
-    trainer.epoch, trainer.batch = 3, 2
-    trainer.run()
+    trainer = fc.Trainer(composed(), loss=fc.InfoNCE(), config=replace(CONFIG, epochs=30))
+    trainer._progress.epoch, trainer._progress.batch = 3, 2
+    trainer.fit(Toy(tmp_path))
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
@@ -45,23 +44,81 @@ def test_many_short_epochs_are_one_phase_in_a_log(
 
 def test_a_loss_class_in_place_of_an_instance_is_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="loss is the class InfoNCE: pass an instance"):
-        fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE, CONFIG)  # type: ignore[arg-type]
+        fc.Trainer(composed(), loss=fc.InfoNCE, config=CONFIG)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("call", [fc.Trainer, fc.fit])
 @pytest.mark.parametrize(
-    ("order", "message"),
+    ("change", "message"),
     [
-        ((1, 0, 2, 3), "model must be a ComposedEncoder, got Toy"),
-        ((0, 2, 1, 3), "train must be a Dataset, got InfoNCE"),
-        ((0, 1, 3, 2), "loss must be callable, got StageConfig"),
-        ((0, 1, 2, 1), "config must be a StageConfig, got Toy"),
-        ((0, 1, 2, 3, 4), "validation must be a Dataset, got str"),
+        ({"model": encoder()}, "model must be a ComposedEncoder, got DualEncoder"),
+        ({"loss": CONFIG}, "loss must be callable, got StageConfig"),
+        ({"config": fc.InfoNCE()}, "config must be a StageConfig, got InfoNCE"),
+        ({"workdir": 3}, "workdir must be a path, got 3"),
+        ({"callbacks": "bar"}, "callbacks must be a list of objects with hooks, got str"),
     ],
 )
-def test_swapped_arguments_are_named_with_their_order(
-    tmp_path: Path, call: Callable[..., Any], order: tuple[int, ...], message: str
+def test_what_is_no_part_is_named_when_the_trainer_is_made(
+    change: dict[str, Any], message: str
 ) -> None:
-    given = [composed(), Toy(tmp_path), fc.InfoNCE(), CONFIG, "a workdir"]
-    with pytest.raises(TypeError, match=f"{message}; the order is model, train, loss, config"):
-        call(*(given[position] for position in order))
+    parts = {"model": composed(), "loss": fc.InfoNCE(), "config": CONFIG}
+    with pytest.raises(TypeError, match=message):
+        fc.Trainer(**{**parts, **change})
+
+
+@pytest.mark.parametrize("name", ["fit", "prepare"])
+def test_datasets_are_checked_first_and_may_be_given_again(tmp_path: Path, name: str) -> None:
+    data = Toy(tmp_path)
+    trainer = fc.Trainer(composed(), loss=fc.InfoNCE(), config=CONFIG)
+    call = getattr(trainer, name)
+    wrong: list[tuple[tuple[Any, ...], str]] = [
+        ((fc.InfoNCE(),), "train_dataset must be a Dataset, got InfoNCE; the order is"),
+        ((data, "a workdir"), "val_dataset must be a Dataset, got str; the order is train_dataset"),
+    ]
+    for datasets, message in wrong:
+        with pytest.raises(TypeError, match=message):
+            call(*datasets)
+    call(data, data)
+
+
+@pytest.mark.parametrize("first", ["fit", "prepare"])
+@pytest.mark.parametrize("second", ["fit", "prepare"])
+def test_a_trainer_trains_once(tmp_path: Path, first: str, second: str) -> None:
+    data, model = Toy(tmp_path), composed()
+    trainer = fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG)
+    assert trainer.total_steps == 0
+    getattr(trainer, first)(data)
+    assert trainer.total_steps == 9
+    before = weights(model)
+    with pytest.raises(ValueError, match="has its datasets already, and trains once: make another"):
+        getattr(trainer, second)(data)
+    assert not changed(before, weights(model))
+
+
+def test_another_trainer_goes_on_from_the_weights(tmp_path: Path) -> None:
+    data, model = Toy(tmp_path), composed()
+    started = []
+
+    class Watch:
+        def on_start(self, trainer: fc.Trainer) -> None:
+            started.append(weights(trainer.model))
+
+    ended = []
+    for _ in range(2):
+        fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG, callbacks=[Watch()]).fit(data)
+        ended.append(weights(model))
+    assert not changed(ended[0], started[1])
+    assert changed(ended[0], ended[1])
+
+
+def test_a_step_needs_the_datasets_before(tmp_path: Path) -> None:
+    trainer = fc.Trainer(composed(), loss=fc.InfoNCE(), config=CONFIG)
+    batch = next(batches(Toy(tmp_path), encoder(), CONFIG, epoch=0))
+    with pytest.raises(ValueError, match=r"call prepare\(train_dataset\) before"):
+        trainer.step(batch)
+    assert trainer.steps == 0
+
+
+def test_the_model_that_fits_no_trainer_is_named_before_any_data() -> None:
+    half = composed().half()
+    with pytest.raises(ValueError, match="half precision rounds most"):
+        fc.Trainer(half, loss=fc.InfoNCE(), config=CONFIG)

@@ -12,15 +12,15 @@ import fusecomp as fc
 from fusecomp.training import Run
 
 
-def two_stage(workdir: Path | None, loss: object = None) -> fc.TwoStageTrainer:
+def two_stage(workdir: Path | None, loss: object = None, **change: Any) -> fc.TwoStageTrainer:
     torch.manual_seed(0)
+    settings = {"stage1": replace(CONFIG, trainable="text"), "stage2": CONFIG, **change}
     return fc.TwoStageTrainer(
         encoder(),
         fc.Combiner(DIM),
         loss=loss or fc.InfoNCE(),  # type: ignore[arg-type]
-        stage1=replace(CONFIG, trainable="text"),
-        stage2=CONFIG,
         workdir=workdir,
+        **settings,
     )
 
 
@@ -30,14 +30,14 @@ def test_it_is_two_trainers_in_a_row(tmp_path: Path) -> None:
     torch.manual_seed(0)
     live = encoder()
     combiner = fc.Combiner(DIM)
-    first = fc.fit(
+    first = fc.Trainer(
         fc.ComposedEncoder(live, fc.Sum()),
-        data,
-        fc.InfoNCE(),
-        replace(CONFIG, trainable="text"),
-        data,
+        loss=fc.InfoNCE(),
+        config=replace(CONFIG, trainable="text"),
+    ).fit(data, data)
+    second = fc.Trainer(fc.ComposedEncoder(live, combiner), loss=fc.InfoNCE(), config=CONFIG).fit(
+        data, data
     )
-    second = fc.fit(fc.ComposedEncoder(live, combiner), data, fc.InfoNCE(), CONFIG, data)
     assert_equal_weights(run.model, second.model)
     assert run.history == second.history
     assert run.stage1 is not None
@@ -46,12 +46,12 @@ def test_it_is_two_trainers_in_a_row(tmp_path: Path) -> None:
 
 def test_stage2_leaves_the_encoder_alone(tmp_path: Path) -> None:
     data = Toy(tmp_path)
-    trainer = two_stage(None)
-    trainer.stage1 = None
-    before = weights(trainer.encoder)  # type: ignore[arg-type]
+    trainer = two_stage(None, stage1=None)
+    before = weights(trainer.stage2.model)
     run = trainer.fit(data, data)
     assert run.stage1 is None
-    assert not changed(before, weights(trainer.encoder))  # type: ignore[arg-type]
+    moved = changed(before, weights(trainer.stage2.model))
+    assert {name.split(".")[0] for name in moved} == {"fusion"}
 
 
 @pytest.mark.parametrize("stop", [2, 8, 10, 16])
@@ -69,12 +69,16 @@ def test_stopped_in_either_stage_and_resumed(tmp_path: Path, stop: int) -> None:
     assert straight.stage1.metrics == resumed.stage1.metrics
 
 
+def losses_of(trainer: fc.TwoStageTrainer) -> list[Any]:
+    assert trainer.stage1 is not None
+    return [trainer.stage1.loss, trainer.stage2.loss]
+
+
 def test_each_stage_has_its_own_loss() -> None:
     given = fc.InfoNCE()
-    one = two_stage(None, given)
-    assert len({id(loss) for loss in (given, *one.losses)}) == 3
+    assert len({id(loss) for loss in (given, *losses_of(two_stage(None, given)))}) == 3
     pair = (fc.InfoNCE(0.1), fc.InfoNCE(0.2))
-    assert two_stage(None, pair).losses == pair
+    assert losses_of(two_stage(None, pair)) == list(pair)
 
 
 def test_a_triple_of_losses_is_refused() -> None:
@@ -83,33 +87,46 @@ def test_a_triple_of_losses_is_refused() -> None:
 
 
 def test_errors_of_the_second_stage_come_before_the_first(tmp_path: Path) -> None:
-    trainer = two_stage(tmp_path / "run")
-    trainer.stage2 = replace(CONFIG, metric="typo")
-    before = weights(trainer.encoder)  # type: ignore[arg-type]
+    trainer = two_stage(tmp_path / "run", stage2=replace(CONFIG, metric="typo"))
+    before = weights(trainer.stage2.model)
     data = Toy(tmp_path)
     with pytest.raises(ValueError, match="unknown metric 'typo'"):
         trainer.fit(data, data)
-    assert not changed(before, weights(trainer.encoder))  # type: ignore[arg-type]
+    assert not changed(before, weights(trainer.stage2.model))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_settings_that_fit_no_model_are_named_at_once(stage: str) -> None:
+    with pytest.raises(ValueError, match=r"trainable='nothing\.\*' names nothing that can learn"):
+        two_stage(None, **{stage: replace(CONFIG, trainable="nothing.*")})
+
+
+def test_both_stages_train_once(tmp_path: Path) -> None:
+    data, trainer = Toy(tmp_path), two_stage(None)
+    trainer.fit(data)
+    before = weights(trainer.stage2.model)
+    with pytest.raises(ValueError, match="has its datasets already, and trains once"):
+        trainer.fit(data)
+    assert not changed(before, weights(trainer.stage2.model))
 
 
 def test_the_average_of_the_second_stage_begins_where_the_first_ended(tmp_path: Path) -> None:
     data = Toy(tmp_path)
-    trainer = two_stage(None)
-    trainer.stage2 = replace(CONFIG, trainable=("text", "fusion"), ema_decay=0.9999, lr=1e-12)
-    before = weights(trainer.encoder)  # type: ignore[arg-type]
     learnt: list[dict[str, Tensor]] = []
 
     class Watch:
         def on_end(self, trainer: fc.Trainer, run: fc.Run) -> None:
             learnt.append(weights(trainer.model.encoder))  # type: ignore[arg-type]
 
-    trainer.callbacks = (Watch(),)
+    second = replace(CONFIG, trainable=("text", "fusion"), ema_decay=0.9999, lr=1e-12)
+    trainer = two_stage(None, stage2=second, callbacks=(Watch(),))
+    before = weights(trainer.stage2.model.encoder)  # type: ignore[arg-type]
     trainer.fit(data)
-    first, second = learnt
+    first, last = learnt
     assert changed(before, first)
     for name, weight in first.items():
-        torch.testing.assert_close(second[name], weight)
+        torch.testing.assert_close(last[name], weight)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ def test_the_best_weights_come_back(tmp_path: Path) -> None:
     data = Toy(tmp_path)
     for workdir in (None, tmp_path / "run"):
         config = replace(CONFIG, epochs=8, lr=0.1, metric="recall@5")
-        run = fc.fit(composed(), data, fc.InfoNCE(), config, data, workdir)
+        run = fc.Trainer(composed(), loss=fc.InfoNCE(), config=config, workdir=workdir).fit(
+            data, data
+        )
         scores = [record["recall@5"] for record in run.history]
         assert len(set(scores)) > 1
         assert run.metrics["recall@5"] == max(scores)
@@ -42,7 +44,7 @@ def test_each_metric_of_cirr_picks_its_own_best_weights(
 ) -> None:
     model, train, val = cirr_world(tiny_cirr)
     config = replace(CONFIG, epochs=6, lr=0.05, metric=metric)
-    run = fc.fit(model, train, fc.InfoNCE(), config, val)
+    run = fc.Trainer(model, loss=fc.InfoNCE(), config=config).fit(train, val)
     scores = [record[metric or "mean(recall@5, recall_subset@1)"] for record in run.history]
     assert len(set(scores)) > 1
     assert run.metrics["epoch"] == 1 + scores.index(max(scores))
@@ -52,31 +54,37 @@ def test_an_unknown_metric_of_cirr_lists_the_valid_ones(tiny_cirr: Path) -> None
     model, train, val = cirr_world(tiny_cirr)
     for unknown in ("mean", "recall_subset@5"):
         with pytest.raises(ValueError) as caught:
-            fc.Trainer(model, train, fc.InfoNCE(), replace(CONFIG, metric=unknown), val)
+            fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, metric=unknown)).fit(
+                train, val
+            )
         message = f"unknown metric {unknown!r}; valid: {', '.join(CIRR_METRICS)}"
         assert str(caught.value) == message
 
 
 def test_without_validation_the_last_weights_stay(tmp_path: Path) -> None:
-    run = fc.fit(composed(), Toy(tmp_path), fc.InfoNCE(), CONFIG)
+    run = fc.Trainer(composed(), loss=fc.InfoNCE(), config=CONFIG).fit(Toy(tmp_path))
     assert run.metrics == run.history[-1]
     assert set(run.metrics) == {"epoch", "loss", "gradient_norm", "lr"}
 
 
 def test_the_last_epoch_is_always_evaluated(tmp_path: Path) -> None:
     data = Toy(tmp_path)
-    run = fc.fit(
-        composed(), data, fc.InfoNCE(), replace(CONFIG, epochs=5, eval_every_epochs=2), data
-    )
+    run = fc.Trainer(
+        composed(), loss=fc.InfoNCE(), config=replace(CONFIG, epochs=5, eval_every_epochs=2)
+    ).fit(data, data)
     assert [r["epoch"] for r in run.history if "mean" in r] == [2, 4, 5]
 
 
 def test_an_unknown_metric_lists_the_valid_ones(tmp_path: Path) -> None:
     data = Toy(tmp_path)
     with pytest.raises(ValueError, match=r"recall@7.*valid: recall@1, recall@5, mean"):
-        fc.Trainer(composed(), data, fc.InfoNCE(), replace(CONFIG, metric="recall@7"), data)
+        fc.Trainer(composed(), loss=fc.InfoNCE(), config=replace(CONFIG, metric="recall@7")).fit(
+            data, data
+        )
 
 
 def test_a_metric_needs_validation(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="validation"):
-        fc.Trainer(composed(), Toy(tmp_path), fc.InfoNCE(), replace(CONFIG, metric="mean"))
+        fc.Trainer(composed(), loss=fc.InfoNCE(), config=replace(CONFIG, metric="mean")).fit(
+            Toy(tmp_path)
+        )

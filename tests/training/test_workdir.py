@@ -18,6 +18,7 @@ from toy import CONFIG, DIM, NormedSum, Toy, assert_equal_weights, composed, enc
 
 import fusecomp as fc
 from fusecomp._core.files import read_tensors, write_tensors
+from fusecomp.evaluation import Recall
 
 # More epochs than a run was begun with.
 
@@ -28,9 +29,18 @@ def test_more_epochs_go_on_where_the_run_ended(
     tmp_path: Path, first: int, more: dict[str, Any]
 ) -> None:
     data, config = Toy(tmp_path), replace(CONFIG, epochs=5, **more)
-    straight = fc.fit(composed(), data, fc.InfoNCE(), config, data, tmp_path / "straight")
-    fc.fit(composed(), data, fc.InfoNCE(), replace(config, epochs=first), data, tmp_path / "run")
-    longer = fc.fit(composed(), data, fc.InfoNCE(), config, data, tmp_path / "run")
+    straight = fc.Trainer(
+        composed(), loss=fc.InfoNCE(), config=config, workdir=tmp_path / "straight"
+    ).fit(data, data)
+    fc.Trainer(
+        composed(),
+        loss=fc.InfoNCE(),
+        config=replace(config, epochs=first),
+        workdir=tmp_path / "run",
+    ).fit(data, data)
+    longer = fc.Trainer(composed(), loss=fc.InfoNCE(), config=config, workdir=tmp_path / "run").fit(
+        data, data
+    )
     assert_equal_weights(straight.model, longer.model)
     assert straight.history == longer.history
     settings = (tmp_path / "run" / "config.json").read_text()
@@ -39,9 +49,14 @@ def test_more_epochs_go_on_where_the_run_ended(
 
 def test_a_schedule_over_all_epochs_cannot_go_on_for_more(tmp_path: Path) -> None:
     data, config = Toy(tmp_path), replace(CONFIG, lr_schedule="cosine")
-    fc.fit(composed(), data, fc.InfoNCE(), config, workdir=tmp_path / "run")
+    fc.Trainer(composed(), loss=fc.InfoNCE(), config=config, workdir=tmp_path / "run").fit(data)
     with pytest.raises(ValueError, match=r"config.epochs was 3 and is now 4\. Only a constant"):
-        fc.fit(composed(), data, fc.InfoNCE(), replace(config, epochs=4), workdir=tmp_path / "run")
+        fc.Trainer(
+            composed(),
+            loss=fc.InfoNCE(),
+            config=replace(config, epochs=4),
+            workdir=tmp_path / "run",
+        ).fit(data)
 
 
 # Another run.
@@ -86,7 +101,9 @@ def fit(root: Path, fusion: Any = None, loss: Any = None, **more: Any) -> fc.Run
     config = replace(CONFIG, epochs=1, **more.pop("config", {}))
     data = more.pop("data", None) or Toy(root)
     validation = more.pop("validation", None)
-    return fc.fit(model, data, loss or fc.InfoNCE(), config, validation, root / "run", **more)
+    return fc.Trainer(
+        model, loss=loss or fc.InfoNCE(), config=config, workdir=root / "run", **more
+    ).fit(data, validation)
 
 
 TEXT: dict[str, Any] = {"trainable": "text"}
@@ -155,7 +172,7 @@ class OtherGallery(Toy):
     """The same queries in a smaller gallery."""
 
     def tasks(self) -> list[Any]:
-        return [replace(task, ks=(1,)) for task in super().tasks()]
+        return [replace(task, metrics=[Recall(1)]) for task in super().tasks()]
 
 
 def test_another_protocol_of_the_validation_is_named(tmp_path: Path) -> None:
@@ -240,29 +257,41 @@ def test_best_weights_of_another_run_are_refused(tmp_path: Path) -> None:
     data = Toy(tmp_path)
     for name, seed in (("run", 0), ("other", 1)):
         config = replace(CONFIG, seed=seed)
-        fc.fit(composed(), data, fc.InfoNCE(), config, data, tmp_path / name)
+        fc.Trainer(composed(), loss=fc.InfoNCE(), config=config, workdir=tmp_path / name).fit(
+            data, data
+        )
     best = {name: next((tmp_path / name / "best").iterdir()) for name in ("run", "other")}
     best["run"].write_bytes(best["other"].read_bytes())
     with pytest.raises(ValueError, match=f"{best['run']} holds the weights of another run"):
-        fc.fit(composed(), data, fc.InfoNCE(), CONFIG, data, tmp_path / "run")
+        fc.Trainer(composed(), loss=fc.InfoNCE(), config=CONFIG, workdir=tmp_path / "run").fit(
+            data, data
+        )
 
 
 def test_best_weights_of_another_epoch_are_refused(tmp_path: Path) -> None:
     data, config = Toy(tmp_path), replace(CONFIG, keep_best=2)
-    fc.fit(composed(), data, fc.InfoNCE(), config, data, tmp_path / "run")
+    fc.Trainer(composed(), loss=fc.InfoNCE(), config=config, workdir=tmp_path / "run").fit(
+        data, data
+    )
     one, other = sorted((tmp_path / "run" / "best").iterdir())
     kept = one.read_bytes(), other.read_bytes()
     one.write_bytes(kept[1])
     other.write_bytes(kept[0])
     with pytest.raises(ValueError, match="holds the weights of another run or epoch"):
-        fc.fit(composed(), data, fc.InfoNCE(), config, data, tmp_path / "run")
+        fc.Trainer(composed(), loss=fc.InfoNCE(), config=config, workdir=tmp_path / "run").fit(
+            data, data
+        )
 
 
 def test_files_of_the_user_s_own_stay_in_best(tmp_path: Path) -> None:
     data, own = Toy(tmp_path), tmp_path / "run" / "best" / "export.pt"
-    fc.fit(composed(), data, fc.InfoNCE(), replace(CONFIG, epochs=1), data, tmp_path / "run")
+    fc.Trainer(
+        composed(), loss=fc.InfoNCE(), config=replace(CONFIG, epochs=1), workdir=tmp_path / "run"
+    ).fit(data, data)
     own.write_bytes(b"mine")
-    fc.fit(composed(), data, fc.InfoNCE(), CONFIG, data, tmp_path / "run")
+    fc.Trainer(composed(), loss=fc.InfoNCE(), config=CONFIG, workdir=tmp_path / "run").fit(
+        data, data
+    )
     assert own.read_bytes() == b"mine"
 
 
@@ -272,7 +301,9 @@ def test_a_callback_may_change_the_current_folder(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     data, away = Toy(tmp_path), Meanwhile(lambda: os.chdir(tmp_path / "elsewhere"))
-    run = fc.fit(composed(), data, fc.InfoNCE(), CONFIG, data, "run", [away])
+    run = fc.Trainer(
+        composed(), loss=fc.InfoNCE(), config=CONFIG, workdir="run", callbacks=[away]
+    ).fit(data, data)
     assert run.path == tmp_path / "run"
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
@@ -310,7 +341,7 @@ def test_a_second_run_of_this_process_is_refused(tmp_path: Path) -> None:
 SECOND = """
 import sys
 from pathlib import Path
-from fusecomp.training._lock import only_run
+from fusecomp.training._workdir_lock import only_run
 try:
     with only_run(Path(sys.argv[1])):
         print("taken")
@@ -397,9 +428,11 @@ class Idle:
 def train(root: Path, callback: Any) -> fc.Run:
     torch.manual_seed(0)
     model, data = fc.ComposedEncoder(encoder(), NormedSum()), Toy(root)
-    loss = fc.InfoNCE(queue=fc.losses.Queue(8, DIM))
+    loss = fc.InfoNCE(memory=fc.losses.Queue(8, DIM))
     config = replace(CONFIG, ema_decay=0.9)
-    return fc.fit(model, data, loss, config, data, root / "run", [callback])
+    return fc.Trainer(
+        model, loss=loss, config=config, workdir=root / "run", callbacks=[callback]
+    ).fit(data, data)
 
 
 WEIGHT = "fusion.norm.weight"
@@ -535,5 +568,7 @@ def test_nothing_is_restored_of_what_is_refused(tmp_path: Path) -> None:
     fresh = fc.ComposedEncoder(encoder(), fc.Combiner(DIM))
     before = copy.deepcopy(fresh)
     with pytest.raises(ValueError, match=r"last\.pt"):
-        fc.fit(fresh, data, fc.InfoNCE(), replace(CONFIG, epochs=1), workdir=tmp_path / "run")
+        fc.Trainer(
+            fresh, loss=fc.InfoNCE(), config=replace(CONFIG, epochs=1), workdir=tmp_path / "run"
+        ).fit(data)
     assert_equal_weights(before, fresh)

@@ -1,0 +1,106 @@
+"""A small fashion data set, drawn: images of garments and captions that compare two of them.
+
+It has FashionIQ's folder layout, so that what is written for FashionIQ runs on it in seconds:
+
+    ROOT/images/<ID>.png                              64 x 64 pixels
+    ROOT/captions/cap.<category>.<split>.json         [{"target", "candidate", "captions"}, ...]
+    ROOT/image_splits/split.<category>.<split>.json   [ID, ...]
+    ROOT/descriptions.json                            {ID: sentence}, train images only
+
+The garments stand in minifashion_wardrobe.py, what they look like in minifashion_images.py, and
+what is written about them in minifashion_captions.py. The captions imitate FashionIQ's: two
+annotators per pair, who each name a part of what changed, in absolute or relative words, with slips
+of the pen. The descriptions, which FashionIQ does not have, stand for the web captions that CLIP
+was trained on.
+
+    cd examples && python -m drawn.minifashion DIR [--seed N]
+"""
+
+import string
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+
+from drawn.common import command_line, write_json, write_once
+from drawn.minifashion_captions import describe, write_caption
+from drawn.minifashion_images import draw_garment
+from drawn.minifashion_wardrobe import draw_pairs, wardrobe
+
+CATEGORIES = ("dress", "shirt", "toptee")
+VERSION = 1  # part of the settings on disk: raise it when the same seed draws something else
+
+
+def new_ids(rng: Generator, count: int, prefix: str) -> list[str]:
+    """Distinct names such as "B004QX2M4A"."""
+    letters = string.digits + string.ascii_uppercase
+    ids: dict[str, None] = {}
+    while len(ids) < count:
+        ids[prefix + "".join(letters[i] for i in rng.integers(len(letters), size=6))] = None
+    return list(ids)
+
+
+def render_split(
+    root: Path, seed: int, category: str, split: str, images: int, pairs: int
+) -> dict[str, str]:
+    """Writes the images, captions and names of one category; returns its descriptions."""
+    number = 2 * CATEGORIES.index(category) + (split == "val")
+    rng = np.random.default_rng([seed, number])
+    stock = wardrobe(rng, category, images)
+    ids = new_ids(rng, images, f"B00{number}")  # the digit keeps the names of splits apart
+    triplets = [
+        {
+            "target": ids[target],
+            "candidate": ids[reference],
+            "captions": [write_caption(rng, stock[reference], stock[target]) for _ in range(2)],
+        }
+        for reference, target in draw_pairs(rng, stock, pairs)
+    ]
+    write_json(root / "captions" / f"cap.{category}.{split}.json", triplets)
+    write_json(root / "image_splits" / f"split.{category}.{split}.json", ids)
+    for image_id, garment in zip(ids, stock, strict=True):
+        draw_garment(rng, garment).save(root / "images" / f"{image_id}.png", compress_level=1)
+    return dict(zip(ids, (describe(rng, garment, 0.65) for garment in stock), strict=True))
+
+
+def render(
+    root: str | Path,
+    seed: int = 0,
+    train_images: int = 1000,
+    val_images: int = 400,
+    train_triplets: int = 1400,
+    val_queries: int = 280,
+) -> Path:
+    """Renders the data set into a folder, unless it is there already.
+
+    Args:
+        root: The folder, which must not exist, or be empty, or hold this very data set.
+        seed: The same seed gives the same images and the same captions.
+        train_images: Images in each category's train split.
+        val_images: Images in each category's gallery.
+        train_triplets: Training triplets per category.
+        val_queries: Validation queries per category.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: The folder holds something else.
+        ValueError: There are too few images for that many triplets.
+    """
+    sizes = {"train": (train_images, train_triplets), "val": (val_images, val_queries)}
+    settings = {"version": VERSION, "seed": seed} | {k: list(v) for k, v in sizes.items()}
+
+    def write(folder: Path) -> None:
+        (folder / "images").mkdir()
+        descriptions: dict[str, str] = {}
+        for category in CATEGORIES:
+            descriptions |= render_split(folder, seed, category, "train", *sizes["train"])
+            render_split(folder, seed, category, "val", *sizes["val"])
+        write_json(folder / "descriptions.json", descriptions)
+
+    return write_once(root, "minifashion.json", settings, write)
+
+
+if __name__ == "__main__":
+    command_line("Render a small fashion data set.", render)

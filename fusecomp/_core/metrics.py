@@ -1,0 +1,217 @@
+"""Metrics of a ranked task, and the means that sum them up."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING, Never, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from fusecomp._core.checks import as_text, strings, whole_number
+from fusecomp._core.tensors import check_tensor, check_values
+
+if TYPE_CHECKING:
+    from fusecomp.types import TaskRanking
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_NAME = re.compile(r"recall(_subset)?@([1-9][0-9]{0,17})")
+# A subset has so few members that only these are published.
+_SUBSET_KS = (1, 2, 3)
+
+
+class _LeftOut(tuple[Never, ...]):
+    """Marks a list that was not given, where () is an empty one."""
+
+
+LEFT_OUT = _LeftOut()
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """Gives each query of a ranked task a value; evaluation prints their mean in per cent.
+
+    The value of a query must not depend on the other queries.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name in tables, such as ``recall@10``; holds no slash."""
+        ...
+
+    def __call__(self, ranking: "TaskRanking", /) -> Tensor:
+        """Return one finite value for each query: bool or floating [Q], 1 for 100 per cent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Recall@k: whether the target is among the k best images of the gallery.
+
+    Args:
+        k: at least 1.
+
+    Raises:
+        ValueError: if k is no whole number of at least 1.
+
+    Example:
+        >>> Recall(10).name
+        'recall@10'
+    """
+
+    k: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "k", whole_number("k", self.k, 1))
+
+    @property
+    def name(self) -> str:
+        """``recall@k``."""
+        return f"recall@{self.k}"
+
+    def __call__(self, ranking: "TaskRanking", /) -> Tensor:
+        """Return which queries found their target: bool [Q]."""
+        return self._hits(ranking.ranks)
+
+    def _hits(self, ranks: Tensor | None) -> Tensor:
+        if ranks is None:
+            raise ValueError(f"{self.name} needs the ranks of targets, and this ranking has none")
+        return hits_at_k(ranks, self.k)
+
+
+@dataclass(frozen=True, slots=True)
+class SubsetRecall(Recall):
+    """Recall@k within each query's subset; takes what ``Recall`` takes.
+
+    Example:
+        >>> SubsetRecall(1).name
+        'recall_subset@1'
+    """
+
+    @property
+    def name(self) -> str:
+        """``recall_subset@k``."""
+        return f"recall_subset@{self.k}"
+
+    def __call__(self, ranking: "TaskRanking", /) -> Tensor:
+        """Return which queries found their target within their subset: bool [Q]."""
+        return self._hits(ranking.subset_ranks)
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """Arithmetic mean of metrics, taken once the tasks are averaged.
+
+    Args:
+        name: the name in tables; holds no slash.
+        metrics: names of the metrics to combine; () combines all of the task's.
+
+    Raises:
+        TypeError: if the name is no string.
+        ValueError: if metrics is no list of strings.
+
+    Example:
+        >>> Mean("mean", ("recall@10", "recall@50")).name
+        'mean'
+    """
+
+    name: str
+    metrics: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", as_text("the name of a mean", self.name))
+        object.__setattr__(self, "metrics", tuple(strings("metrics", self.metrics)))
+
+    def __call__(self, values: Mapping[str, Tensor], /) -> Tensor:
+        """Return the mean of the values by metric, tensors of one shape."""
+        return self._combine(torch.stack([values[name] for name in self.metrics or values]))
+
+    def _combine(self, values: Tensor) -> Tensor:
+        return values.mean(0)
+
+
+# Where a value is 0, its reciprocal and logarithm are infinite and these two are 0.
+@dataclass(frozen=True, slots=True)
+class HarmonicMean(Mean):
+    """Harmonic mean of metrics, 0 if one of them is 0; takes what ``Mean`` takes."""
+
+    def _combine(self, values: Tensor) -> Tensor:
+        return 1 / values.reciprocal().mean(0)
+
+
+@dataclass(frozen=True, slots=True)
+class GeometricMean(Mean):
+    """Geometric mean of metrics, 0 if one of them is 0; takes what ``Mean`` takes."""
+
+    def _combine(self, values: Tensor) -> Tensor:
+        return values.log().mean(0).exp()
+
+
+# The means there are, by which a file can name them.
+MEANS = {kind.__name__: kind for kind in (Mean, HarmonicMean, GeometricMean)}
+
+
+def are_ks(ks: Collection[object]) -> bool:
+    """Return whether these can be the k of recall@k: distinct whole numbers above 0."""
+    whole = all(isinstance(k, Integral) and not isinstance(k, bool) and int(k) > 0 for k in ks)
+    return whole and 0 < len(ks) == len({*ks})
+
+
+def recalls(ks: Iterable[int], subsets: bool) -> tuple[Recall, ...]:
+    """Return the recalls of these k; with subsets, those published for subsets too."""
+    return (*map(Recall, ks), *(map(SubsetRecall, _SUBSET_KS) if subsets else ()))
+
+
+def default_summaries(metrics: Sequence[Metric]) -> tuple[Mean, ...]:
+    """Return the mean of all metrics; where some are of subsets, CIRR's means."""
+    if not any(isinstance(metric, SubsetRecall) for metric in metrics):
+        return (Mean("mean"),)
+    one_number = Mean("mean(recall@5, recall_subset@1)", ("recall@5", "recall_subset@1"))
+    means = Mean("arithmetic_mean"), HarmonicMean("harmonic_mean"), GeometricMean("geometric_mean")
+    there = {metric.name for metric in metrics}.issuperset(one_number.metrics)
+    return (one_number, *means) if there else means
+
+
+def metric_named(name: str) -> Recall | None:
+    """Return the metric of a name such as ``recall@10``; None if it is a user's own."""
+    match = _NAME.fullmatch(name)
+    return match and (SubsetRecall if match[1] else Recall)(int(match[2]))
+
+
+def hits_at_k(ranks: Tensor, k: int) -> Tensor:
+    """Return which queries have their target among the first k.
+
+    Args:
+        ranks: int64 [Q], counted from 1; -1 never counts as a hit.
+        k: at least 1.
+
+    Shape:
+        bool [Q].
+
+    Raises:
+        TypeError: if ranks are no torch tensor.
+        ValueError: if ranks are empty, no integers or below 1 (but -1), or k is no whole number
+            of at least 1.
+
+    Example:
+        >>> hits_at_k(torch.tensor([1, 7, -1, 3]), k=5)
+        tensor([ True, False, False,  True])
+    """
+    check_ranks(ranks)
+    k = whole_number("k", k, 1)
+    return (ranks >= 1) & (ranks <= k)
+
+
+def check_ranks(ranks: Tensor) -> None:
+    """Raise ValueError unless these are ranks of targets, TypeError on what is no tensor."""
+    check_tensor(ranks, "ranks")
+    if ranks.ndim != 1 or len(ranks) == 0 or ranks.dtype not in _INTEGERS:
+        raise ValueError(
+            f"ranks must be a non-empty integer [Q], got {ranks.dtype} {list(ranks.shape)}"
+        )
+    check_values(ranks, "ranks")
+    if (wrong := ranks[(ranks < 1) & (ranks != -1)]).numel():
+        raise ValueError(
+            f"ranks are counted from 1, and -1 where a target was not found; got {wrong[0]}"
+        )

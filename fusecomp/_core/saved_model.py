@@ -1,0 +1,211 @@
+"""The folder of a saved model: ``config.json`` tells its parts, ``weights.safetensors`` holds all.
+
+Weights are loaded only into parts of the same classes and settings; where the features of a cached
+encoder were trained on, any encoder may take their place.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from fusecomp._core.abilities import lookups_of, told_fingerprint
+from fusecomp._core.checksum import checksum
+from fusecomp._core.files import reading, replace_folder
+from fusecomp._core.identity import class_name, differences, plain_name, settings
+from fusecomp._core.safetensors import read_safetensors, write_safetensors
+from fusecomp._core.strict_json import read_json, write_json
+from fusecomp._core.weights import check_weights, kind_of
+from fusecomp.distributed import first_alone, is_sharded, shard_like, whole
+from fusecomp.types import SIDES
+
+_FORMAT = "fusecomp.model/3"
+_CONFIG, _WEIGHTS = "config.json", "weights.safetensors"
+# The settings of an extraction, which follow the encoder's name in the key of features.
+_EXTRACTION = re.compile(r"(; images by content)?(, computed in \w+)?(, stored as [\w.]+)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Description of an encoder and a fusion.
+
+    Args:
+        encoder: the name of its class.
+        fusion: the name of its class.
+        arguments: those of the fusion's constructor, where it can be rebuilt from them.
+        features: the key of the features that replace an encoder, if they do; may be empty.
+        settings: those of the fusion and, without features, of the encoder.
+    """
+
+    encoder: str
+    fusion: str
+    arguments: dict[str, object] | None
+    features: str | None
+    settings: dict[str, str]
+
+
+def describe_parts(
+    encoder: object, fusion: object, arguments: dict[str, object] | None = None
+) -> Parts:
+    """Return what is saved of an encoder and a fusion."""
+    features, told = None, settings(fusion, "fusion")
+    if set(SIDES) <= set(lookups_of(encoder)):
+        features = _key(encoder)
+    else:
+        told = {**settings(encoder, "encoder"), **told}
+    return Parts(class_name(encoder), class_name(fusion), arguments, features, told)
+
+
+def _key(encoder: object) -> str:
+    with suppress(ValueError):  # of an encoder that cannot name its state
+        return told_fingerprint(encoder) or ""
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModel:
+    """Content of a saved model's folder."""
+
+    path: Path
+    parts: Parts
+    weights: Mapping[str, Tensor]
+
+    def weights_of(self, part: str) -> dict[str, Tensor]:
+        """Return the weights of ``"encoder"`` or ``"fusion"``, by their names in it."""
+        return {
+            name.removeprefix(f"{part}."): tensor
+            for name, tensor in self.weights.items()
+            if name.startswith(f"{part}.")
+        }
+
+    def copy_into(self, model: nn.Module, parts: Parts) -> None:
+        """Load the weights, after every check; what is refused leaves the model as it was.
+
+        Args:
+            model: holds an encoder and a fusion under these names.
+            parts: what ``describe_parts`` says of them.
+
+        Raises:
+            ValueError: naming the folder, if classes, weights or settings do not fit.
+        """
+        live = self.parts.features is None
+        own = {n: t for n, t in model.state_dict().items() if live or n.startswith("fusion.")}
+        self._require_classes(parts)
+        check_weights(
+            f"{self.path} does not fit the encoder and fusion given",
+            self.weights,
+            {plain_name(name): tensor for name, tensor in own.items()},
+        )
+        self._require_settings(parts)
+        saved = {name: shard_like(self.weights[plain_name(name)], own[name]) for name in own}
+        model.load_state_dict(saved, strict=live)
+
+    def _require_classes(self, parts: Parts) -> None:
+        names = [
+            {"encoder": known.encoder, "fusion": known.fusion} for known in (self.parts, parts)
+        ]
+        if self.parts.features is not None:
+            names[0]["encoder"] = names[1]["encoder"]
+        if names[0] != names[1]:
+            raise ValueError(
+                f"{self.path} holds {names[0]}, but {names[1]} was given to load it into"
+            )
+
+    def _require_settings(self, parts: Parts) -> None:
+        given = parts.settings
+        if self.parts.features is not None:
+            given = {name: text for name, text in given.items() if not name.startswith("encoder")}
+        if found := list(differences(self.parts.settings, given)):
+            raise ValueError(
+                f"{self.path} was saved with other settings than those of the encoder and fusion "
+                f"given: {'; '.join(found[:3])}"
+            )
+
+    def warn_of_other_features(self, encoder: object) -> None:
+        """Warn where the fusion was trained on the features of another encoder than this one."""
+        keys = self.parts.features or "", _key(encoder)
+        saved, own = (_EXTRACTION.sub("", key) for key in keys)
+        if saved and own and saved != own:
+            warnings.warn(
+                f"the fusion of {self.path} was trained on features of the key {saved!r}, but this "
+                f"encoder's is {own!r}: if it gives other features, queries will be wrong",
+                stacklevel=3,
+            )
+
+
+def write_model(path: Path, parts: Parts, weights: Mapping[str, Tensor]) -> None:
+    """Write a folder, atomically; of sharded weights, every process must call it.
+
+    Raises:
+        OSError: if writing fails, or the path is a file or a folder of something else.
+        ValueError: naming a weight that is no dense tensor.
+    """
+    tensors = {plain_name(name): _whole(name, tensor) for name, tensor in weights.items()}
+    tied = dict(_tied(tensors))
+    config: dict[str, object] = {"format": _FORMAT, **asdict(parts), "tied": tied}
+    sharded = any(map(is_sharded, weights.values()))
+    with first_alone() if sharded else nullcontext(True) as first:
+        if not first:
+            return
+        with replace_folder(path, (_CONFIG, _WEIGHTS)) as folder:
+            kept = {name: t.contiguous() for name, t in tensors.items() if name not in tied}
+            config["weights"] = write_safetensors(folder / _WEIGHTS, kept, {"format": "pt"})
+            config["checksum"] = checksum(config)
+            write_json(folder / _CONFIG, config)
+
+
+def _whole(name: str, tensor: Tensor) -> Tensor:
+    tensor = whole(tensor).detach()
+    if (kind := kind_of(tensor)) != "dense":
+        raise ValueError(f"{name!r} is {kind}, which cannot be saved")
+    return tensor.cpu()
+
+
+def _tied(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+    """Yield each name whose tensor is that of an earlier one, and the earlier one's name."""
+    first: dict[object, str] = {}
+    for name, tensor in tensors.items():
+        place = tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+        if tensor.nbytes and first.setdefault(place, name) != name:
+            yield name, first[place]
+
+
+def read_model(path: Path) -> SavedModel:
+    """Read a folder, and verify its checksums.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        OSError: if a file of it cannot be opened.
+        ValueError: naming the file that is torn, changed or of something else.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no saved model {path}")
+    config = read_json(path / _CONFIG)
+    if not isinstance(config, dict) or config.get("format") != _FORMAT:
+        form = config.get("format") if isinstance(config, dict) else config
+        raise ValueError(f"{path} is no saved ComposedEncoder ({form!r})")
+    problem, way_out = "torn or changed", "save the model again"
+    with reading(path / _CONFIG, "file", problem, way_out):
+        known = config.pop("checksum")
+        if known != checksum(config):
+            raise ValueError("its content is not that of its checksum")
+        parts, tied = _parts(config), {str(n): str(v) for n, v in config["tied"].items()}
+    with reading(path / _WEIGHTS, "file", problem, way_out):
+        _, tensors, found = read_safetensors(path / _WEIGHTS)
+        if found is None or found != config["weights"]:
+            raise ValueError(f"its weights are not those that {_CONFIG} names")
+        weights = {**tensors, **{name: tensors[other] for name, other in tied.items()}}
+    return SavedModel(path, parts, weights)
+
+
+def _parts(config: Mapping[str, object]) -> Parts:
+    arguments, features, told = config["arguments"], config["features"], config["settings"]
+    if not isinstance(arguments, dict | None) or not isinstance(features, str | None):
+        raise ValueError("its arguments or features are of another kind")
+    if not isinstance(told, dict):
+        raise ValueError("its settings are of another kind")
+    return Parts(str(config["encoder"]), str(config["fusion"]), arguments, features, told)

@@ -1,0 +1,95 @@
+"""Whether the features of a file are those that an encoder would compute now."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fusecomp._core.abilities import told_fingerprint
+from fusecomp.caching._extraction import Extraction, names_of
+from fusecomp.images import ABSENT, changed_image
+from fusecomp.types import Dataset, Encoder
+
+_WAY_OUT = "delete it to compute them again, or give another path"
+
+
+def key_of(encoder: Encoder, key: str | None, extraction: Extraction) -> str:
+    """Name all that features depend on, but images and texts.
+
+    Raises:
+        ValueError: if there is no key, and the encoder has none.
+    """
+    told = told_fingerprint(encoder) if key in (None, "", "content") else key
+    if told is None:
+        raise ValueError(
+            f"{type(encoder).__name__} has no fingerprint(): pass a key that names its weights"
+        )
+    if key == "content":
+        told += "; images by content"
+    if extraction.precision != "fp32":
+        told += f", computed in {extraction.precision}"
+    if extraction.dtype is not None:
+        told += f", stored as {extraction.dtype}"
+    return told
+
+
+def require_same(
+    path: Path,
+    cached: Any,
+    key: str,
+    marks: Mapping[str, int],
+    datasets: Sequence[Dataset],
+    on_error: str,
+) -> None:
+    """Refuse the features of a file where others would be computed now.
+
+    Args:
+        path: the file.
+        cached: the ``CachedEncoder`` that was read from it.
+        key: what ``key_of`` gives now.
+        marks: of the image files now, by id.
+        datasets: whose images and texts must be there.
+        on_error: ``"skip"`` takes images that were skipped too.
+
+    Raises:
+        ValueError: naming what differs.
+    """
+    if cached.key != key:
+        raise ValueError(
+            f"{path} holds features under the key {cached.key!r}, but the encoder's is {key!r}"
+            f"{_differing(cached.key, key)}; {_WAY_OUT}"
+        )
+    for table in (cached.image, cached.text):
+        missing = [name for name in names_of(datasets, table.side) if name not in table.rows]
+        if on_error == "skip":
+            missing = [name for name in missing if name not in table.skipped]
+        if missing:
+            raise ValueError(
+                f"{path} lacks the features of {len(missing)} {table.side}s, the first: "
+                f"{missing[0]!r}; {_WAY_OUT}"
+            )
+    _require_same_files(path, cached.image_marks, marks, cached.skipped)
+
+
+def _require_same_files(
+    path: Path, old: Mapping[str, int], new: Mapping[str, int], skipped: Mapping[str, str]
+) -> None:
+    if (image_id := changed_image(old, new, skipped)) is not None:
+        raise ValueError(
+            f"{path} was made of another file of the image {image_id!r} (its mark was "
+            f"{old.get(image_id)} and is {new[image_id]}); {_WAY_OUT}"
+        )
+    absent = [name for name, mark in new.items() if mark == ABSENT and old.get(name, ABSENT) >= 0]
+    if absent:
+        warnings.warn(
+            f"{len(absent)} of {len(new)} images are not there, the first: {absent[0]!r}; their "
+            f"features in {path} count as unchanged",
+            stacklevel=4,
+        )
+
+
+def _differing(old: str, new: str) -> str:
+    """Name the parts of two keys that differ, where both have the same ones."""
+    one, other = (dict(p.partition(" ")[::2] for p in key.split("; ")) for key in (old, new))
+    names = [name for name in one if one[name] != other.get(name)]
+    return f" (other {', '.join(names)})" if one.keys() == other.keys() and len(one) > 1 else ""

@@ -1,0 +1,169 @@
+"""Rows of a table that are well formed: what is wrong with them, and with the images they name."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from fusecomp.datasets._alike import folded, is_blank, is_missing_word
+from fusecomp.datasets._entries import Entry
+from fusecomp.datasets._folder import ImageFolder
+from fusecomp.datasets._names import told_apart
+from fusecomp.datasets._table_file import Groups, cells, read_table
+from fusecomp.datasets._verify import Annotations
+from fusecomp.datasets._verify_report import Count, Finding, listed
+
+_Splits = Mapping[str | None, Collection[Entry]]
+
+
+def rows_of_split(path: Path, rows: Sequence[Entry], split: str | None) -> list[Entry]:
+    """Return the rows of a split, all for None; ValueError lists the splits there are."""
+    kept = [row for row in rows if split is None or row.split == split]
+    if kept:
+        return kept
+    there = dict.fromkeys(row.split for row in rows if row.split is not None)
+    if not there:
+        raise ValueError(f"{path} has no column 'split', so there is no split {split!r} in it")
+    raise ValueError(f"unknown split {split!r}; {path} has {', '.join(map(repr, there))}")
+
+
+def split_problems(rows: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
+    """Yield the first row of each split whose name looks like another one, with a sentence."""
+    known: set[str] = set()
+    first: dict[str, Entry] = {}
+    for row in rows:
+        if row.split is None or row.split in known:
+            continue
+        known.add(row.split)
+        alike = first.setdefault(folded(row.split), row)
+        if alike is not row:
+            name, other = told_apart([row.split, alike.split or ""])
+            yield (
+                row,
+                f"split '{name}' looks like '{other}' of {alike.where}; write it in one way",
+            )
+
+
+def without_split(rows: Sequence[Entry]) -> list[Entry]:
+    """Return the rows that name no split, where other rows name one."""
+    found = [row for row in rows if row.split is None]
+    return found if len(found) < len(rows) else []
+
+
+def missing_words(rows: Iterable[Entry]) -> list[tuple[Entry, str, str]]:
+    """Return the values that are a word such as "nan": row, column and word."""
+    return [
+        (row, name, value) for row in rows for name, value in cells(row) if is_missing_word(value)
+    ]
+
+
+def row_problems(rows: Collection[Entry]) -> Iterator[tuple[Entry, str]]:
+    """Yield the rows of one split that make no query, each with a sentence that says why."""
+    grouped = any(row.group is not None for row in rows)
+    queries: dict[str, Entry] = {}
+    seen: dict[tuple[str, tuple[str, ...], str | None], Entry] = {}
+    for row in rows:
+        if any(map(is_blank, row.texts)):
+            yield row, "the text is blank; say what is different, or remove the row"
+        if row.target == row.reference:
+            yield row, f"the target is the reference, {row.target!r}; a query asks for another one"
+        first = queries.setdefault(row.query_id, row)
+        if first is not row:
+            yield row, f"the query_id {row.query_id!r} stands on {first.where} already"
+        first = seen.setdefault((row.reference, row.texts, row.target), row)
+        if first is not row:
+            yield row, f"reference, text and target are those of {first.where}; remove one"
+        if grouped:
+            yield from ((row, sentence) for sentence in _group_problems(row))
+
+
+def _group_problems(row: Entry) -> Iterator[str]:
+    if row.group is None:
+        yield "the group is missing, though other rows have one; give every row a group, or none"
+        return
+    if len(set(row.group)) != len(row.group):
+        yield f"the group names an image twice: {' '.join(row.group)}"
+    if row.target is not None and row.target not in row.group:
+        yield f"the target {row.target!r} is not in its group: {' '.join(row.group)}"
+    elif set(row.group) <= {row.reference}:
+        yield "the group holds the reference alone; it must name the images to choose from"
+
+
+def inspect(path: Path, images: Path, split: str | None, groups: Groups | None) -> Annotations:
+    """Return all that a table and its folder hold, and what is wrong."""
+    every_row = read_table(path, groups)
+    rows = rows_of_split(path, every_row, split)
+    folder = ImageFolder(images)
+    splits: dict[str | None, list[Entry]] = defaultdict(list)
+    for row in rows:
+        splits[row.split].append(row)
+    places = {image_id: row.where for row in rows for image_id in row.image_ids}
+    without_file = [image_id for image_id in places if not folder.named(image_id)]
+    unread = {image_id: why for image_id in without_file if (why := folder.why_not_read(image_id))}
+    names = [*folder.names, *(image_id for image_id in without_file if image_id not in unread)]
+    counts = [
+        *(Count(f"{name} queries" if name else "queries", len(r)) for name, r in splits.items()),
+        Count("images in the table", len(places)),
+        Count("images in the folder", len(folder.names)),
+    ]
+    findings = [
+        *_row_findings(splits, every_row),
+        *_image_findings(splits, places, unread, folder),
+        *listed(
+            "word",
+            "{} values are words that are printed where a value is missing",
+            ((row.where, f"{name}: {word}") for row, name, word in missing_words(rows)),
+            fault=False,
+        ),
+    ]
+    files = {name: folder.root / name for name in names}
+    return Annotations(f"table {path.name}", counts, findings, files, folder=images)
+
+
+def _row_findings(splits: _Splits, every_row: Sequence[Entry]) -> list[Finding]:
+    # The same row may stand in two splits.
+    order = {id(row): number for number, row in enumerate(every_row)}
+    problems = [found for rows in splits.values() for found in row_problems(rows)]
+    problems.sort(key=lambda found: (order[id(found[0])], found[1]))
+    return [
+        *listed(
+            "row",
+            "{} rows make no query; TripletTable refuses the table",
+            ((row.where, why) for row, why in problems),
+        ),
+        *listed(
+            "split",
+            "{} names of splits look like another one; TripletTable reads no split",
+            ((row.where, why) for row, why in split_problems(every_row)),
+        ),
+        *listed(
+            "split",
+            "{} rows name no split, though others do; no split has them",
+            ((row.where, "") for row in without_split(every_row)),
+            fault=False,
+        ),
+    ]
+
+
+def _image_findings(
+    splits: _Splits, places: Mapping[str, str], unread: Mapping[str, str], folder: ImageFolder
+) -> list[Finding]:
+    splits_of: dict[str, dict[str | None, None]] = defaultdict(dict)
+    for split, rows in splits.items():
+        for image_id in (i for row in rows for i in row.image_ids):
+            splits_of[next(iter(folder.named(image_id)), image_id)][split] = None
+    shared = ((name, ", ".join(map(str, s))) for name, s in splits_of.items() if len(s) > 1)
+    spelled = ((i, f"{places[i]}: {why}") for i, why, _ in folder.spelling_problems(places))
+    return [
+        *listed(
+            "ambiguous",
+            "{} images are not named in one way; TripletTable refuses the table",
+            spelled,
+        ),
+        *listed(
+            "misnamed",
+            "{} images have files that are hidden or of a suffix that is not read; TripletTable "
+            "refuses the table: rename them",
+            unread.items(),
+        ),
+        *listed("overlap", "{} images stand in more than one split", shared, fault=False),
+    ]

@@ -1,0 +1,170 @@
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from fusecomp._core.checks import as_path, as_text, flag, ordered, shown, strings
+from fusecomp._core.metrics import are_ks, recalls
+from fusecomp.datasets._folder import ImageFolder
+from fusecomp.types import Task, Triplet
+
+
+class Triplets:
+    """A dataset of given triplets, the same in every epoch: one task over all its images.
+
+    Its images are those of the gallery, then those that the triplets name. Where the triplets have
+    a group, each query is also ranked among its group without the reference, as in CIRR.
+
+    Args:
+        triplets: at least one, each with a ``query_id`` of its own; either all have a group or
+            none.
+        images: the folder of the images, where an id is a path with or without its suffix, as in
+            ``TripletTable``; or a mapping from each id to its file; or None where nothing opens
+            them, as with cached features. None is opened here.
+        ks: the k of recall@k, each once.
+        gallery: ids to rank beyond those that the triplets name.
+        exclude_reference: leave each query's reference out of its ranking, as nobody asks for
+            the image that they hold.
+        name: what the protocol calls the dataset.
+
+    Raises:
+        TypeError: if images is no path, mapping or None, or name no string.
+        FileNotFoundError: if there is no such folder, or no image of an id in it.
+        ValueError: if triplets are no list of triplets or share a query_id, only some have a
+            group, an id has no file in a mapping or may be two files of a folder, or ks are no
+            distinct numbers above 0; the message names the query.
+
+    Example:
+        >>> rows = [Triplet("q0", "red", ("is blue",), target_id="blue")]
+        >>> data = Triplets(rows, images={"red": "shop/1.jpg", "blue": "shop/2.jpg"}, ks=(1,))
+        >>> data.image_ids, data.path("blue").name, data.tasks()[0].exclude
+        (('red', 'blue'), '2.jpg', [('red',)])
+    """
+
+    def __init__(
+        self,
+        triplets: Sequence[Triplet],
+        images: str | Path | Mapping[str, str | Path] | None = None,
+        *,
+        ks: Sequence[int] = (1, 5, 10, 50),
+        gallery: Sequence[str] = (),
+        exclude_reference: bool = True,
+        name: str = "Triplets",
+    ) -> None:
+        self.name = as_text("name", name)
+        self.ks = _as_ks(ks)
+        self.exclude_reference = flag("exclude_reference", exclude_reference)
+        self._triplets = _checked(ordered("triplets", triplets, "triplets"))
+        # By image id, where it is named first.
+        places = dict.fromkeys(strings("gallery", gallery), "gallery")
+        for query in self._triplets:
+            for image_id in (*query.image_ids, *(query.group or ())):
+                places.setdefault(image_id, f"query {query.query_id!r}")
+        self._paths = _paths(images, places)
+        self._known = frozenset(places)
+        self.image_ids = tuple(places)
+
+    @cached_property
+    def triplet_image_ids(self) -> tuple[str, ...]:
+        """The references and targets of all triplets, once."""
+        return tuple(dict.fromkeys(i for query in self._triplets for i in query.image_ids))
+
+    @property
+    def protocol(self) -> Mapping[str, str]:
+        """The options that make scores comparable or not."""
+        reference = "excluded" if self.exclude_reference else "kept"
+        return {"dataset": self.name, "reference": reference}
+
+    def path(self, image_id: str) -> Path:
+        """Return where the image lies, or would lie.
+
+        Raises:
+            ValueError: if the gallery does not have the image.
+            FileNotFoundError: if the dataset was made without images.
+        """
+        if image_id not in self._known:
+            raise ValueError(f"unknown image {image_id!r}: not in the gallery of {self!r}")
+        if self._paths is None:
+            raise FileNotFoundError(
+                f"no file of image {image_id!r}: {self!r} was made without images; pass images=, "
+                "a folder or a mapping, or an encoder with cached features"
+            )
+        return self._paths[image_id]
+
+    def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
+        """Return the triplets in the order given, the same in every epoch."""
+        return list(self._triplets)
+
+    def texts(self) -> list[str]:
+        """Return every text of the triplets, once."""
+        return list(dict.fromkeys(text for query in self._triplets for text in query.texts))
+
+    def tasks(self) -> list[Task]:
+        """Return one task, without a name."""
+        queries = self._triplets
+        subsets = [
+            tuple(i for i in query.group if i != query.reference_id)
+            for query in queries
+            if query.group is not None
+        ]
+        return [
+            Task(
+                name="",
+                queries=queries,
+                gallery=self.image_ids,
+                exclude=[(q.reference_id,) for q in queries] if self.exclude_reference else None,
+                subsets=subsets or None,
+                metrics=recalls(self.ks, subsets=bool(subsets)),
+            )
+        ]
+
+    def __len__(self) -> int:
+        return len(self._triplets)
+
+    def __repr__(self) -> str:
+        return f"{self.name}({len(self)} triplets, {len(self.image_ids)} images)"
+
+
+def _as_ks(ks: Sequence[int]) -> tuple[int, ...]:
+    given = ordered("ks", ks, "whole numbers")
+    if not are_ks(given):
+        raise ValueError(
+            f"ks must be whole numbers above 0, at least one; got {shown(tuple(given))}, "
+            "expected such as (1, 5, 10)"
+        )
+    return tuple(int(k) for k in given)
+
+
+def _checked(triplets: list[object]) -> list[Triplet]:
+    checked: dict[str, Triplet] = {}
+    for triplet in triplets:
+        if not isinstance(triplet, Triplet):
+            raise ValueError(f"triplets must be a list of Triplet, got {shown(triplet)} in it")
+        if triplet.query_id in checked:
+            raise ValueError(f"two triplets have the query_id {triplet.query_id!r}; number them")
+        checked[triplet.query_id] = triplet
+    if not checked:
+        raise ValueError("triplets must hold one triplet at least, got none")
+    grouped = [triplet.group is not None for triplet in checked.values()]
+    if any(grouped) and not all(grouped):
+        query_id = list(checked)[grouped.index(False)]
+        raise ValueError(
+            f"query {query_id!r} has no group, though others have one; give every triplet a "
+            "group, or none"
+        )
+    return list(checked.values())
+
+
+def _paths(images: object, places: Mapping[str, str]) -> Mapping[str, Path] | None:
+    """Return the file of each image id; places say where each is named, for errors."""
+    if images is None:
+        return None
+    if not isinstance(images, Mapping):
+        folder = ImageFolder(as_path("images", images))
+        return {i: folder.root / name for i, name in folder.files(places).items()}
+    missing = [image_id for image_id in places if image_id not in images]
+    if missing:
+        raise ValueError(
+            f"{places[missing[0]]}: images has no file of {missing[0]!r}; {len(missing)} of the "
+            f"{len(places)} image ids are not in it"
+        )
+    return {image_id: as_path(f"images[{image_id!r}]", images[image_id]) for image_id in places}

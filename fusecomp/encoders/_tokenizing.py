@@ -1,0 +1,71 @@
+"""Texts on their way to a tokenizer: checked, one thread at a time, cut with a warning."""
+
+import functools
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
+
+from fusecomp._core.checks import has_half_character, shown, strings
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+# Not an attribute of an encoder: locks can be neither copied nor pickled.
+_LOCK = threading.RLock()
+
+
+def with_tokenizer(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Make a function that uses a tokenizer wait until no other thread uses one.
+
+    Tokenizers of transformers keep padding and truncation of the last call, in which another
+    thread's call would find them.
+    """
+
+    @functools.wraps(function)
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with _LOCK:
+            return function(*args, **kwargs)
+
+    return guarded
+
+
+class TruncationWarning:
+    """Warns once, however often it is called, of texts that a tokenizer has cut."""
+
+    def __init__(self) -> None:
+        self._given = False
+
+    def __call__(self, texts: Sequence[str]) -> None:
+        """Warn, if there are such texts, and name the longest one."""
+        if self._given or not texts:
+            return
+        self._given = True
+        longest = max(texts, key=len)
+        start = f"{longest[:80]!r}{'...' if len(longest) > 80 else ''}"
+        warnings.warn(
+            f"texts longer than the context of the model are cut, for example {start}",
+            stacklevel=4,
+        )
+
+
+def list_of_texts(texts: object) -> list[str]:
+    """Return the texts that an encoder was given as a list of strings.
+
+    Raises:
+        ValueError: if they are no list of strings, such as a plain string, which would be taken
+            apart into letters, if there are none, or if one holds half of a character.
+    """
+    if isinstance(texts, str):
+        given = shown(texts)
+        raise ValueError(
+            f"texts must be a list of strings, got the string {given}; write [{given}]"
+        )
+    rows = strings("texts", texts)
+    if not rows:
+        raise ValueError('texts must hold at least one string, as ["is red"], got none')
+    for place, text in enumerate(rows):
+        if not text.isascii() and has_half_character(text):
+            raise ValueError(
+                f"texts[{place}] holds half of a character, such as of an emoji: {text!a:.80}"
+            )
+    return rows

@@ -1,0 +1,72 @@
+"""What one query found, as sheets and pages show it."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from fusecomp._core.checks import number, ordered
+from fusecomp.evaluation import TaskRanking
+from fusecomp.types import Task, Triplet
+
+Gates = Sequence[float] | Tensor
+
+
+class Result(NamedTuple):
+    """An image, its rank and its score."""
+
+    rank: int
+    score: float
+    image_id: str
+    is_target: bool
+
+
+class QueryResults(NamedTuple):
+    """The results of a query, best first, and its target's rank: None if it is not known."""
+
+    query: Triplet
+    results: Sequence[Result]
+    target_rank: int | None
+    gate: float | None
+
+    @property
+    def shows_target(self) -> bool:
+        """Whether the target is among the results."""
+        return any(result.is_target for result in self.results)
+
+    @property
+    def target_text(self) -> str:
+        """The target's rank in words; empty if it is not known."""
+        if self.target_rank is None:
+            return ""
+        found = self.target_rank >= 1
+        return f"target at rank {self.target_rank:,}" if found else "target left out of the ranking"
+
+
+def query_results(
+    ranking: TaskRanking, position: int, top: int, gates: Sequence[float] | None
+) -> QueryResults:
+    """Return the first results of the query at a position of the task."""
+    query, results = ranking.task.queries[position], []
+    indices, scores = ranking.indices[position, :top], ranking.scores[position, :top]
+    for rank, (index, score) in enumerate(zip(indices.tolist(), scores.tolist(), strict=True), 1):
+        if index >= 0:
+            image_id = ranking.task.gallery[index]
+            results.append(Result(rank, score, image_id, image_id == query.target_id))
+    ranks = None if query.target_id is None else ranking.ranks
+    target_rank = None if ranks is None else int(ranks[position])
+    return QueryResults(query, results, target_rank, None if gates is None else gates[position])
+
+
+def checked_gates(task: Task, gates: Gates | None) -> list[float] | None:
+    """Return the gates as numbers; ValueError unless they are one finite number a query."""
+    if gates is None:
+        return None
+    listed = gates.flatten().tolist() if isinstance(gates, Tensor | np.ndarray) else gates
+    numbers = [number("a gate", gate) for gate in ordered("gates", listed, "numbers")]
+    if len(numbers) != len(task.queries):
+        raise ValueError(
+            f"{len(numbers)} gates for the {len(task.queries)} queries of task {task.name!r}"
+        )
+    return numbers

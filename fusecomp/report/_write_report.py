@@ -1,0 +1,142 @@
+import json
+import re
+from collections.abc import Iterable, Mapping
+from itertools import chain, count
+from pathlib import Path
+
+import numpy as np
+
+from fusecomp._core.checks import as_path, as_text, shown
+from fusecomp._core.files import open_atomic
+from fusecomp._core.strict_json import parse_json, write_json
+from fusecomp.evaluation import Evaluation
+from fusecomp.report._ablation_table import ablation_table
+from fusecomp.report._figure import font_families
+from fusecomp.report._sheets import contact_sheet, retrieval_sheet
+from fusecomp.report._small_image import require_dataset
+from fusecomp.types import Dataset
+
+_SHEET = "triplets.png"
+_TRIPLETS, _QUERIES = 12, 10
+_LONGEST_NAME = 80
+# Written into metrics.json next to the settings.
+_RESERVED = ("protocol", "metrics")
+
+
+def write_report(
+    rows: Mapping[str, Evaluation],
+    dataset: Dataset,
+    folder: str | Path,
+    *,
+    title: str,
+    note: str = "",
+    settings: Mapping[str, object] | None = None,
+    font: str | Path | None = None,
+) -> None:
+    """Write evaluations of one protocol into a folder: numbers, a page, sheets of images.
+
+    The folder gets ``metrics.json``, ``evaluation.npz`` (the last row's whole ranking, for
+    ``fusecomp compare``), ``report.md`` with the table, ``triplets.png`` (a few
+    queries) and ``results-TASK.png`` for each task (what some queries found by the last row), or
+    ``results.png`` where the only task has no name. In file names, ``-`` replaces all of a task's
+    name but letters, digits, ``-`` and ``_``, and a number follows names that would be equal.
+
+    Args:
+        rows: name -> evaluation, such as ``training.ablation(...).evaluations``.
+        dataset: the one that was evaluated; knows where the images are.
+        folder: is made if it is missing.
+        title: the headline of the page.
+        note: a paragraph for the page, such as what the numbers do not compare with.
+        settings: what else to keep with the numbers, as JSON has it, such as ``{"seed": 0}``;
+            numbers and arrays of NumPy are taken as well.
+        font: as in ``retrieval_sheet``.
+
+    Raises:
+        ImportError: if matplotlib or Pillow is missing.
+        TypeError: if an argument is something else, as when they are swapped.
+        ValueError: if there is no row, protocols or metrics differ, there is no such font, or a
+            setting is called "protocol" or "metrics" or is nothing that JSON has.
+        OSError: if writing fails.
+    """
+    table = str(ablation_table(rows))
+    require_dataset(dataset)
+    folder = as_path("folder", folder)
+    as_text("title", title)
+    as_text("note", note)
+    settings = {} if settings is None else settings
+    plain = _plain_settings(settings)
+    font_families(font)  # raises before anything is written
+    *_, last = rows.values()
+    metrics = {name: dict(evaluation) for name, evaluation in rows.items()}
+    about = "; ".join(f"{name} {value}" for name, value in settings.items())
+    sheets = _sheet_names(last.ranking)
+    write_json(
+        folder / "metrics.json", {"protocol": dict(last.protocol), **plain, "metrics": metrics}
+    )
+    last.save(folder / "evaluation.npz")
+    with open_atomic(folder / "report.md") as file:
+        parts = filter(None, (f"# {title}", about, note, table, _links(sheets)))
+        file.write(("\n\n".join(parts) + "\n").encode(errors="backslashreplace"))
+    queries = dataset.triplets()
+    some = [queries[position] for position in _spread(len(queries), _TRIPLETS)]
+    contact_sheet(some, dataset, folder / _SHEET, font=font)
+    for task, name in sheets.items():
+        ranking = last.ranking[task]
+        chosen = _spread(len(ranking.task.queries), _QUERIES)
+        retrieval_sheet(ranking, dataset, folder / name, chosen, font=font)
+
+
+def _plain_settings(settings: object) -> dict[str, object]:
+    """Return the settings as they come back from JSON."""
+    if not isinstance(settings, Mapping):
+        raise TypeError(f"settings must be a mapping, got {shown(settings)}")
+    plain: dict[str, object] = {}
+    for name, value in settings.items():
+        if not isinstance(name, str) or name in _RESERVED:
+            raise ValueError(
+                f"settings must be named by strings, and not {' or '.join(map(repr, _RESERVED))}, "
+                f"which the report itself writes; got {shown(name)}"
+            )
+        try:
+            text = json.dumps(value, default=_without_numpy, allow_nan=False)
+            plain[name] = parse_json(text, name)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(
+                f"settings[{name!r}] must be what JSON has, got {shown(value)} ({error}); write it "
+                "as a string, a finite number, or a list or dict of these"
+            ) from error
+    return plain
+
+
+def _without_numpy(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is unknown to JSON")
+
+
+def _sheet_names(tasks: Iterable[str]) -> dict[str, str]:
+    """Return a file name for each task: within the folder, and never that of another one."""
+    names: dict[str, str] = {}
+    # Some file systems take upper and lower case for the same.
+    taken: set[str] = set()
+    for task in tasks:
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", task)[:_LONGEST_NAME]
+        numbers = (f"{plain}-{number}" for number in count(2))
+        name = next(n for n in chain([plain], numbers) if n.lower() not in taken)
+        taken.add(name.lower())
+        names[task] = f"results-{name}.png" if task else "results.png"
+    return names
+
+
+def _links(sheets: Mapping[str, str]) -> str:
+    titles = {task: re.sub(r"[\\\[\]]", r"\\\g<0>", " ".join(task.split())) for task in sheets}
+    links = ", ".join(f"[{titles[task] or 'all'}]({file})" for task, file in sheets.items())
+    return (
+        f"Some triplets: [{_SHEET}]({_SHEET}). What the last row found: {links}. A number is a "
+        "cosine, a green frame the target; where it is not shown, its rank is below the text."
+    )
+
+
+def _spread(count: int, limit: int) -> range:
+    """Return at most ``limit`` positions, spread evenly over all."""
+    return range(0, count, max(1, count // limit))[:limit]

@@ -1,0 +1,104 @@
+"""Choose, by name, which parameters learn in a stage."""
+
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from fusecomp._core.abilities import towers_of
+from fusecomp.model import ComposedEncoder
+from fusecomp.training._stage_config import StageConfig
+from fusecomp.training._stage_modes import is_free
+from fusecomp.types import SIDES
+
+
+def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str, nn.Parameter]:
+    """Return what ``config.trainable`` names, by name; heads learn with their towers.
+
+    What the user has frozen is left out. ValueError if nothing is left, or a gradient is sparse.
+    """
+    names = (config.trainable,) if isinstance(config.trainable, str) else config.trainable
+    # A parameter that both towers share has two names.
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    chosen: set[str] = set()
+    for name in names:
+        patterns = _patterns(model, name)
+        found = _matching(parameters, patterns)
+        if not found:
+            raise ValueError(
+                f"trainable={name!r} names nothing that can learn: no parameter of the model "
+                f"matches {', '.join(patterns) or 'it'}. Valid: 'fusion' if it has weights (Sum "
+                "has none), "
+                "'text', 'image', 'both', or name patterns such as 'encoder.text.*'"
+            )
+        chosen.update(found)
+    if any(name.startswith("encoder.") for name in chosen):
+        chosen.update(_matching(parameters, _tower(model, "heads")))
+    free = {id(parameters[name]) for name in chosen if is_free(parameters[name])}
+    if not free:
+        first = next(name for name in parameters if name in chosen)
+        raise ValueError(
+            f"trainable={config.trainable!r} names {len(chosen)} parameters, the first: {first!r}, "
+            "and you have frozen all of them, so that nothing is left to learn: unfreeze what "
+            "shall learn by requires_grad_(True) before you make the Trainer, or name other parts"
+        )
+    learns = {n: p for n, p in model.named_parameters() if id(p) in free}
+    for name, module in model.named_modules():
+        if vars(module).get("sparse") is True and f"{name}.weight" in learns:
+            raise ValueError(f"{name} has sparse gradients: make it with sparse=False")
+    return learns
+
+
+def require_precision(learning: Mapping[str, nn.Parameter]) -> None:
+    """Raise ValueError that names a parameter in which what is learned would be lost."""
+    for name, parameter in learning.items():
+        if torch.finfo(parameter.dtype).bits < 32:
+            raise ValueError(
+                f"{name} is {parameter.dtype} and would learn, but half precision rounds most "
+                "updates away: make what learns float32, by .float(), and use precision='bf16' or "
+                "'fp16' in StageConfig to compute in half precision"
+            )
+        if parameter.is_inference():
+            raise ValueError(
+                f"{name} was made in torch.inference_mode and cannot learn: make the model outside"
+            )
+
+
+def _patterns(model: ComposedEncoder, name: str) -> list[str]:
+    if name == "fusion":
+        return ["fusion.*"]
+    if name not in (*SIDES, "both"):
+        return [name]
+    if towers_of(model.encoder) is None or not isinstance(model.encoder, nn.Module):
+        raise ValueError(
+            f"trainable={name!r} needs an encoder that is a module with towers, such as "
+            f"DualEncoder; {type(model.encoder).__name__} has none"
+        )
+    sides = SIDES if name == "both" else (name,)
+    return [pattern for side in sides for pattern in _tower(model, side)]
+
+
+def _tower(model: ComposedEncoder, name: str) -> list[str]:
+    return [f"encoder.{pattern}" for pattern in (towers_of(model.encoder) or {}).get(name, ())]
+
+
+def _matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    patterns = list(patterns)
+    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def frozen_sides(model: ComposedEncoder, learning: Mapping[str, nn.Parameter]) -> list[str]:
+    """List the sides of the encoder in which nothing learns but perhaps a head on top."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+
+    def members(patterns: Iterable[str]) -> set[int]:
+        return {id(parameters[name]) for name in _matching(parameters, patterns)}
+
+    below = members(["encoder.*"]) & {id(parameter) for parameter in learning.values()}
+    below -= members(_tower(model, "heads"))
+    towers = {side: members(_tower(model, side)) for side in SIDES}
+    # A parameter outside both towers may serve either side.
+    if below - towers["image"] - towers["text"]:
+        return []
+    return [side for side in SIDES if not below & towers[side]]

@@ -1,0 +1,125 @@
+import warnings
+from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import AbstractContextManager, contextmanager
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from fusecomp._core.reading import changing, modules_of, set_mode
+from fusecomp.distributed import get_world_size
+from fusecomp.model import ComposedEncoder
+from fusecomp.training._stage_config import StageConfig
+
+# What trainers have set requires_grad to, and how the user had it before.
+_SET: MutableMapping[Tensor, tuple[bool, bool]] = WeakTensorKeyDictionary()
+
+
+def is_free(parameter: Tensor) -> bool:
+    """Whether the user lets a parameter learn, whatever trainers have frozen meanwhile."""
+    now, before = _SET.get(parameter, (None, False))
+    if parameter.requires_grad is now:
+        return before
+    _SET.pop(parameter, None)  # the user has set it since
+    return parameter.requires_grad
+
+
+class StageModes:
+    """The parameters that need gradients in a stage, and the modules that act as in training.
+
+    Dropout acts in a fusion that learns. In the encoder it acts, and BatchNorm counts, only with
+    ``encoder_mode="train"``, and there only next to parameters that learn. A loss always acts, as
+    a queue is filled in training alone.
+    """
+
+    def __init__(
+        self,
+        model: ComposedEncoder,
+        learning: Iterable[nn.Parameter],
+        loss: object,
+        encoder_mode: str,
+    ) -> None:
+        chosen = {id(parameter) for parameter in learning}
+        self._gradients = [(p, id(p) in chosen) for p in model.parameters()]
+        self._modes_of = {
+            "encoder": _modes(model.encoder, chosen, encoder_mode == "train"),
+            "fusion": _modes(model.fusion, chosen, True),
+        }
+        # A teacher that is frozen inside of a loss stays as it is.
+        of_loss = loss.parameters() if isinstance(loss, nn.Module) else ()
+        acting = {id(parameter) for parameter in of_loss if parameter.requires_grad}
+        self._modules = modules_of(model, loss)
+        self._modes = [pair for modes in self._modes_of.values() for pair in modes]
+        self._modes += _modes(loss, acting, True)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the model into this state; no other thread reads or changes it inside."""
+        with self.alone():
+            self._apply()
+            yield
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Let no other thread read or change the model or the loss inside."""
+        return changing(self._modules)
+
+    def _apply(self) -> None:
+        # Cheap where it is in the state already.
+        for parameter, learns in self._gradients:
+            if parameter.requires_grad is not learns:
+                _SET[parameter] = learns, is_free(parameter)
+                parameter.requires_grad = learns
+        for module, mode in self._modes:
+            set_mode(module, mode)
+
+    def _acting(self, part: str) -> list[nn.Module]:
+        return [module for module, mode in self._modes_of[part] if mode]
+
+    def buffers(self) -> list[Tensor]:
+        """Return the buffers that modules in training mode may change, as BatchNorm does."""
+        modules = (*self._acting("encoder"), *self._acting("fusion"))
+        return [buffer for module in modules for buffer in module.buffers(recurse=False)]
+
+    def warn_of_batchnorm(self, config: StageConfig) -> None:
+        """Warn of BatchNorm that would see a part of each batch only."""
+        # The parts of a batch meet before the fusion, those of the processes behind it.
+        many = get_world_size() > 1
+        inexact = {"encoder": config.micro_batch_size is not None or many, "fusion": many}
+        for part, wrong in inexact.items():
+            if wrong and any(isinstance(module, _BatchNorm) for module in self._acting(part)):
+                way_out = "encoder_mode='eval', or " if part == "encoder" else ""
+                warnings.warn(
+                    f"BatchNorm of the {part} learns its statistics from parts of a batch here, "
+                    "so that the gradient is not that of the whole batch: use "
+                    f"{way_out}another norm",
+                    stacklevel=3,
+                )
+
+    @contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """Give the model back as it was, also after an error."""
+        with self.alone():
+            gradients = [(p, p.requires_grad, _SET.get(p)) for p, _ in self._gradients]
+            modes = [(module, module.training) for module, _ in self._modes]
+        try:
+            yield
+        finally:
+            with self.alone():
+                for parameter, needed, already_set in gradients:
+                    if not parameter.is_inference():  # torch would not let it need gradients again
+                        parameter.requires_grad = needed
+                    _SET.pop(parameter, None)
+                    if already_set:
+                        _SET[parameter] = already_set
+                for module, mode in modes:
+                    set_mode(module, mode)
+
+
+def _modes(module: object, chosen: set[int], active: bool) -> list[tuple[nn.Module, bool]]:
+    if not isinstance(module, nn.Module):
+        return []
+    parameters = [id(parameter) for parameter in module.parameters()]
+    frozen = bool(parameters) and not chosen.intersection(parameters)
+    active = active and not frozen
+    below = (_modes(child, chosen, active) for child in module.children())
+    return [(module, active), *(pair for pairs in below for pair in pairs)]
