@@ -277,7 +277,6 @@ sys.exit(cli.main())
 """
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_a_running_check_without_a_traceback(table: list[str], tmp_path: Path) -> None:
     for number in range(400):
         (tmp_path / f"{number}.png").write_bytes(b"")

@@ -90,13 +90,14 @@ def compute_table(
     remaining = [block for block in own if not _is_done(finished.find(block), extraction)]
     done = sum(map(len, own)) - sum(map(len, remaining))
     inputs = _inputs(encoder, datasets, side, remaining, done, extraction)
-    chosen = tower_function(encoder, side) if below_head else encode_function(encoder, side)
     with (
         gathered_weights(encoder),
         inference(encoder),
         autocast(device_of(encoder), extraction.precision),
     ):
-        encode = _repeatable(chosen, device_of(encoder))
+        # Not before: gathering the weights registers the methods of a sharded encoder with FSDP2.
+        encode = tower_function(encoder, side) if below_head else encode_function(encoder, side)
+        encode = _repeatable(encode, device_of(encoder))
         for block in remaining:
             batches = islice(inputs, math.ceil(len(block) / extraction.batch_size))
             finished.add(block, _encode_block(encode, side, batches, extraction))

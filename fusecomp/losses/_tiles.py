@@ -78,8 +78,7 @@ class _Tiled(torch.autograd.Function):
     ) -> Tensor:
         _, query_learns, target_learns, scale_learns, offset_learns, _ = ctx.needs_input_grad
         unit, length = unit_rows(target)
-        learning = len(target)
-        width = learning + (0 if constants is None else len(constants))
+        width = len(target) + (0 if constants is None else len(constants))
         tiles = slices(query, width)
         buffer = query.new_empty(tiles[0].stop, width)
         losses, scale_slopes, offset_slopes = (query.new_zeros(len(query)) for _ in range(3))
@@ -88,24 +87,17 @@ class _Tiled(torch.autograd.Function):
         for tile in tiles:
             unit_query, query_length = unit_rows(query[tile])
             scaled = unit_query * scale
-            logits = buffer[: len(unit_query)]
-            near, far = logits[:, :learning], logits[:, learning:]
-            near.addmm_(scaled, unit.T, beta=0)
-            if constants is not None:
-                far.addmm_(scaled, constants.T, beta=0)
+            logits, near, far = _score(buffer, scaled, unit, constants)
             losses[tile], slopes = row_losses(logits, tile, offset)
             if slopes is not None:
                 offset_slopes[tile] = slopes
             if query_grad is not None:
-                grad = query_grad[tile].addmm_(near, unit, beta=0)
-                if constants is not None:
-                    grad.addmm_(far, constants)
+                grad = _add_up(query_grad[tile], near, far, unit, constants)
                 scale_slopes[tile] = _along_the_sphere(grad, unit_query, query_length * scale)
             if target_grad is not None:
                 target_grad.addmm_(near.T, scaled)
         if target_grad is not None:
-            for tile in slices(target, target.shape[1]):
-                _along_the_sphere(target_grad[tile], unit[tile], length[tile])
+            _by_vectors(target_grad, unit, length)
         ctx.rows = len(query)
         ctx.save_for_backward(
             query_grad if query_learns else None,
@@ -135,3 +127,29 @@ def _along_the_sphere(grad: Tensor, unit: Tensor, length: Tensor) -> Tensor:
     away = (grad * unit).sum(dim=1, keepdim=True)
     grad.addcmul_(unit, away, value=-1).mul_(length)
     return away.squeeze(1)
+
+
+def _score(
+    buffer: Tensor, scaled: Tensor, unit: Tensor, constants: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute a tile of logits; return all, those of the targets, and those of the constants."""
+    logits = buffer[: len(scaled)]
+    near, far = logits[:, : len(unit)], logits[:, len(unit) :]
+    near.addmm_(scaled, unit.T, beta=0)
+    if constants is not None:
+        far.addmm_(scaled, constants.T, beta=0)
+    return logits, near, far
+
+
+def _add_up(
+    grad: Tensor, near: Tensor, far: Tensor, unit: Tensor, constants: Tensor | None
+) -> Tensor:
+    """Fill the gradient by a tile's unit queries, from the gradient by its logits."""
+    grad.addmm_(near, unit, beta=0)
+    return grad if constants is None else grad.addmm_(far, constants)
+
+
+def _by_vectors(grad: Tensor, unit: Tensor, length: Tensor) -> None:
+    """Turn the whole gradient by unit vectors into the gradient by the vectors, in tiles."""
+    for tile in slices(grad, grad.shape[1]):
+        _along_the_sphere(grad[tile], unit[tile], length[tile])

@@ -18,7 +18,10 @@ import fusecomp as fc
 from fusecomp.encoders import DualEncoder, OpenClipEncoder, TransformersEncoder
 
 # Dynamo itself looks for the gradient of each input.
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
+    pytest.mark.heavy,
+]
 TEXTS = ["is red", "is blue and sleeveless", "red", "blue", "is sleeveless"]
 LIBRARIES = ("open_clip", "clip", "siglip")
 KINDS = (*LIBRARIES, "dual")

@@ -42,7 +42,7 @@ def run(open_clip: Any, run_example: Any, data_root: Path) -> Callable[..., dict
     return partial(run_example, cirr_repro, "--data-root", data_root)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_all_stages_on_a_backbone(run: Any, backbone: Any, shared: Shared, data_root: Path) -> None:
     rows = run(*backbone("vit"))["metrics"]
     assert list(rows)[2:] == ["plain, Sum", "plain, Combiner", "tuned, Sum", "tuned, Combiner"]

@@ -25,7 +25,6 @@ def features(tiny_cirr: Path, feature_file: Callable[..., Path]) -> Callable[...
     return lambda *splits: feature_file(*(fc.datasets.CIRR(tiny_cirr, split) for split in splits))
 
 
-@pytest.mark.slow
 def test_own_features_on_the_published_layout(
     run: Run,
     features: Callable[..., Path],

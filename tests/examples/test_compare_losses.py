@@ -46,7 +46,7 @@ def test_ctrl_c_ends_an_example_with_one_line() -> None:
         command_line.command(main)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_it_compares_every_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

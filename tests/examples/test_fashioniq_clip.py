@@ -38,7 +38,7 @@ def run(open_clip: Any, run_example: Any, data_root: Path) -> Callable[..., dict
     return partial(run_example, fashioniq_repro, "--data-root", data_root, "--categories", "dress")
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize(("kind", "preset"), [("resnet", "2022"), ("vit", "2023")])
 def test_all_stages_on_a_backbone(
     run: Any, backbone: Any, shared: Shared, data_root: Path, kind: str, preset: str

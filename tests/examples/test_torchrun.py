@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+# Each process imports torch and trains.
+pytestmark = pytest.mark.heavy
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
@@ -32,7 +34,6 @@ def losses(workdir: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in log.read_text().splitlines()]
 
 
-@pytest.mark.slow
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
     both = run(TORCHRUN, tmp_path)
     assert both.returncode == 0, both.stderr
@@ -60,7 +61,6 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
         assert two["metrics"][row] == one["metrics"][row]
 
 
-@pytest.mark.slow
 def test_what_stops_the_first_stops_all_and_is_said_once(tmp_path: Path) -> None:
     (tmp_path / "minifashion-0-quick").mkdir()
     (tmp_path / "minifashion-0-quick" / "mine.txt").touch()

@@ -312,7 +312,6 @@ def visible(page: Page) -> list[Card]:
     return [card for card in page.cards if not card.hidden]
 
 
-@pytest.mark.slow
 def test_a_browser_renders_and_filters_it(browser: str, data: FashionIQ, tmp_path: Path) -> None:
     whole = written(tmp_path, random_evaluation(data), data, each=2)
     page = tmp_path / "page.html"
@@ -330,7 +329,6 @@ def test_a_browser_renders_and_filters_it(browser: str, data: FashionIQ, tmp_pat
         assert f"{len(expected)} queries" in seen.text
 
 
-@pytest.mark.slow
 def test_a_click_filters_it(browser: str, data: FashionIQ, tmp_path: Path) -> None:
     whole = written(tmp_path, random_evaluation(data), data, each=2)
     page = tmp_path / "page.html"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from exact import LOSSES, Scaled, composed
 from hypothesis import HealthCheck, assume, given, settings
@@ -16,6 +17,7 @@ from toy import Toy, load
 import fusecomp as fc
 from fusecomp.training import batches
 
+pytestmark = pytest.mark.heavy
 # The largest error of the change of the weights, relative to the change.
 TOLERANCE = {"fp64": 1e-10, "fp32": 2e-4, "bf16": 0.1}
 

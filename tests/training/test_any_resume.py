@@ -1,6 +1,6 @@
 """Whatever is combined, a training that was stopped anywhere equals one that never was, to the bit.
 
-``FUSECOMP_EXAMPLES=200 python -m pytest tests/training/test_any_resume.py`` tries as many.
+``FUSECOMP_EXAMPLES=200 python -m pytest -m heavy tests/training/test_any_resume.py`` tries as many.
 """
 
 import os
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from toy import DIM, IMAGES, Toy, WordText, assert_same, load
 import fusecomp as fc
 from fusecomp._core.files import read_tensors
 
+pytestmark = pytest.mark.heavy
 EXAMPLES = int(os.environ.get("FUSECOMP_EXAMPLES", "10"))
 LOSSES: dict[str, Any] = {
     "InfoNCE": lambda: fc.InfoNCE(0.1),

@@ -200,7 +200,6 @@ def test_start_leaves_out_the_first_batches(tmp_path: Path) -> None:
     assert list(batches(data, encoder(), CONFIG, epoch=0, start=len(whole))) == []
 
 
-@pytest.mark.slow
 def test_worker_processes_change_nothing(tmp_path: Path) -> None:
     data = Toy(tmp_path)
     alone = list(batches(data, encoder(), replace(CONFIG, num_workers=0), epoch=0))

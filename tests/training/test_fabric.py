@@ -69,7 +69,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str
     return train
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_the_script_trains_on_one_and_on_two_processes(
     fitted: Callable[[int], dict[str, Tensor]],
 ) -> None:
@@ -80,7 +80,7 @@ def test_the_script_trains_on_one_and_on_two_processes(
         assert torch.equal(two[name], weight) is name.startswith("encoder.")
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_recipe_for_fabric_equals_fit_and_resumes(
     tmp_path: Path, count: int, fitted: Callable[[int], dict[str, Tensor]]

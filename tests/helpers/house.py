@@ -1,6 +1,6 @@
 """Measure the house: lines, files, dynamic attributes and types of ``fusecomp/``.
 
-``python examples/benchmarks/house.py [--checkout PATH]`` prints the table of docs/design.md; of two
+``python tests/helpers/house.py [--checkout PATH]`` prints the table of docs/design.md; of two
 checkouts, one column each. Lines of code are those without docstrings, comments and blank lines.
 """
 
@@ -49,7 +49,7 @@ def function_lengths(tree: ast.AST) -> Iterator[int]:
             yield len(lines - set(docstrings(node)))
 
 
-def measure(checkout: Path) -> dict[str, str]:
+def measure(checkout: Path) -> dict[str, float]:
     """Return the rows of the table for the package of one checkout."""
     package = checkout / "fusecomp"
     sources = {path: path.read_text() for path in sorted(package.rglob("*.py"))}
@@ -61,14 +61,14 @@ def measure(checkout: Path) -> dict[str, str]:
     pictures = sum(len(re.findall("picture", text, re.I)) for text in sources.values())
     lengths = [length for tree in trees.values() for length in function_lengths(tree)]
     return {
-        "lines of `fusecomp/`": f"{sum(lines.values()):,}",
-        "lines of code": f"{1000 * thousands:,.0f}",
-        "single files at the top": str(len(list(package.glob("*.py")))),
-        "`getattr` + `hasattr` a 1,000 lines of code": f"{dynamic / thousands:.1f}",
-        "`Any` a 1,000 lines of code": f"{names.count('Any') / thousands:.1f}",
-        "files above 350 lines": str(sum(count > 350 for count in lines.values())),
-        "functions above 40 lines": str(sum(length > 40 for length in lengths)),
-        '"picture" in the package': str(pictures),
+        "lines of `fusecomp/`": sum(lines.values()),
+        "lines of code": round(1000 * thousands),
+        "single files at the top": len(list(package.glob("*.py"))),
+        "`getattr` + `hasattr` a 1,000 lines of code": round(dynamic / thousands, 1),
+        "`Any` a 1,000 lines of code": round(names.count("Any") / thousands, 1),
+        "files above 350 lines": sum(count > 350 for count in lines.values()),
+        "functions above 40 lines": sum(length > 40 for length in lengths),
+        '"picture" in the package': pictures,
     }
 
 
@@ -83,7 +83,7 @@ def main() -> None:
     print("| what |" + "".join(f" {checkout.name} |" for checkout in checkouts))
     print("| --- |" + " ---: |" * len(columns))
     for name in columns[0]:
-        print(f"| {name} |" + "".join(f" {column[name]} |" for column in columns))
+        print(f"| {name} |" + "".join(f" {column[name]:,} |" for column in columns))
 
 
 if __name__ == "__main__":
