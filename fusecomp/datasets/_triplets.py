@@ -9,21 +9,20 @@ from fusecomp.types import Task, Triplet
 
 
 class Triplets:
-    """A dataset of given triplets, the same in every epoch: one task over all its images.
+    """Dataset of given triplets, the same in every epoch, with one task over all its images.
 
-    Its images are those of the gallery, then those that the triplets name. Where the triplets have
-    a group, each query is also ranked among its group without the reference, as in CIRR.
+    Its images are those of ``gallery``, then those that only the triplets name. Where the triplets
+    have a group, each query is also ranked among its group without the reference.
 
     Args:
         triplets: at least one, each with a ``query_id`` of its own; either all have a group or
             none.
-        images: the folder of the images, where an id is a path with or without its suffix, as in
-            ``TripletTable``; or a mapping from each id to its file; or None where nothing opens
-            them, as with cached features. None is opened here.
+        images: the folder of the images, where an id is a path with or without its suffix; or a
+            mapping from each id to its file; or None where nothing opens them, as with cached
+            features.
         ks: the k of recall@k, each once.
         gallery: ids to rank beyond those that the triplets name.
-        exclude_reference: leave each query's reference out of its ranking, as nobody asks for
-            the image that they hold.
+        exclude_reference: leave each query's reference out of its ranking.
         name: what the protocol calls the dataset.
 
     Raises:
@@ -37,7 +36,7 @@ class Triplets:
         >>> rows = [Triplet("q0", "red", ("is blue",), target_id="blue")]
         >>> data = Triplets(rows, images={"red": "shop/1.jpg", "blue": "shop/2.jpg"}, ks=(1,))
         >>> data.image_ids, data.path("blue").name, data.tasks()[0].exclude
-        (('red', 'blue'), '2.jpg', [('red',)])
+        (('red', 'blue'), '2.jpg', (('red',),))
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Triplets:
         return {"dataset": self.name, "reference": reference}
 
     def path(self, image_id: str) -> Path:
-        """Return where the image lies, or would lie.
+        """Return where the image is, or would be.
 
         Raises:
             ValueError: if the gallery does not have the image.
@@ -106,16 +105,15 @@ class Triplets:
             for query in queries
             if query.group is not None
         ]
-        return [
-            Task(
-                name="",
-                queries=queries,
-                gallery=self.image_ids,
-                exclude=[(q.reference_id,) for q in queries] if self.exclude_reference else None,
-                subsets=subsets or None,
-                metrics=recalls(self.ks, subsets=bool(subsets)),
-            )
-        ]
+        task = Task(
+            name="",
+            queries=queries,
+            gallery=self.image_ids,
+            exclude=[(q.reference_id,) for q in queries] if self.exclude_reference else None,
+            subsets=subsets or None,
+            metrics=recalls(self.ks, subsets=bool(subsets)),
+        )
+        return [task]
 
     def __len__(self) -> int:
         return len(self._triplets)
