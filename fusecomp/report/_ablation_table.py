@@ -8,11 +8,10 @@ from fusecomp.report._table import Table, short
 def ablation_table(rows: Mapping[str, Evaluation]) -> Table:
     """Tabulate evaluations of one protocol, one row each, in per cent.
 
-    The first row's protocol is the table's; a row of another one is set apart, with the options
-    that differ.
+    A row whose protocol differs from the first one's is set apart, with the options that differ.
 
     Args:
-        rows: name -> evaluation.
+        rows: evaluations by name.
 
     Raises:
         TypeError: unless rows map names to evaluations.
@@ -21,7 +20,7 @@ def ablation_table(rows: Mapping[str, Evaluation]) -> Table:
     Warns:
         ProtocolWarning: if protocols differ; it names the difference.
     """
-    differences = differences_of(rows, Evaluation, "there is no evaluation to show")
+    differences = differences_of(rows, Evaluation)
     require_same_metrics(rows)
     first = next(iter(rows.values()))
     cells, apart, content = [], [], []

@@ -15,7 +15,7 @@ def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
     categories are compared.
 
     Args:
-        rows: name -> evaluation, of ``datasets.FashionIQ`` or ``datasets.CIRR``.
+        rows: evaluations of ``datasets.FashionIQ`` or ``datasets.CIRR`` by name.
 
     Raises:
         TypeError: unless rows map names to evaluations.
@@ -25,26 +25,27 @@ def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
     Warns:
         ProtocolWarning: if one's own rows differ in protocol.
     """
-    differences_of(rows, Evaluation, "there is no evaluation to show")
+    differences_of(rows, Evaluation)
     require_same_metrics(rows)
     first = next(iter(rows.values()))
     published = _of_dataset(first.protocol.get("dataset"))
     columns = _columns(first, published)
     lines = [line for line in published if line.metrics.keys() & set(columns)]
     lines += [Published(n, "own result", e.protocol, e) for n, e in rows.items()]
-    differences = [_differences(line, first.protocol) for line in lines]
-    cells = [_cells(line, columns) for line in lines]
-    content = [_content(line, columns, d) for line, d in zip(lines, differences, strict=True)]
+    table = [(line, _cells(line, columns), _differences(line, first.protocol)) for line in lines]
     return Table(
         head=("", *map(short, columns), "source"),
-        rows=[row for row, reason in zip(cells, differences, strict=True) if not reason],
-        apart=[(row, ", ".join(r)) for row, r in zip(cells, differences, strict=True) if r],
+        rows=[cells for _, cells, differences in table if not differences],
+        apart=[(cells, ", ".join(differences)) for _, cells, differences in table if differences],
         notes=(
             f"In per cent; {'; '.join(first.ranking.summary())}",
             "Published numbers as printed; an empty cell was not printed",
             *(f"{line.system}: {note}" for line in lines for note in _notes(line)),
         ),
-        content={"protocol": dict(first.protocol), "rows": content},
+        content={
+            "protocol": dict(first.protocol),
+            "rows": [_content(line, columns, differences) for line, _, differences in table],
+        },
     )
 
 

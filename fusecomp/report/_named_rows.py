@@ -6,27 +6,16 @@ from fusecomp._core.checks import shown
 from fusecomp.evaluation import Cosines, Evaluation, protocol_differences, warn_of_differences
 
 
-def differences_of(
-    rows: Mapping[str, Evaluation | Cosines], kind: type, empty: str
-) -> dict[str, list[str]]:
-    """List for each row in what its protocol differs from the first one's.
-
-    Raises:
-        TypeError: unless the rows are a mapping from names to objects of this kind.
-        ValueError: if there is no row, with the message ``empty``.
-
-    Warns:
-        ProtocolWarning: the caller of the report, of each row that differs.
-    """
+def differences_of(rows: Mapping[str, Evaluation | Cosines], kind: type) -> dict[str, list[str]]:
+    """Return how each row's protocol differs from the first one's; warn the report's caller."""
+    kinds = f"rows must map names to {kind.__name__}"
     if not isinstance(rows, Mapping):
-        raise TypeError(f"rows must map names to {kind.__name__}, got {shown(rows)}")
+        raise TypeError(f"{kinds}, got {shown(rows)}")
     for name, row in rows.items():
         if not isinstance(name, str) or not isinstance(row, kind):
-            raise TypeError(
-                f"rows must map names to {kind.__name__}, but {shown(name)} has {shown(row)}"
-            )
+            raise TypeError(f"{kinds}, but {shown(name)} has {shown(row)}")
     if not rows:
-        raise ValueError(empty)
+        raise ValueError(f"{kinds}, at least one; got none")
     first_name, first = next(iter(rows.items()))
     found = {n: protocol_differences(row.protocol, first.protocol) for n, row in rows.items()}
     for name, differences in found.items():
