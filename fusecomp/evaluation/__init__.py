@@ -1,4 +1,4 @@
-"""The protocol, run once: queries and gallery -> Ranking -> Evaluation; and what compares these."""
+"""Evaluation: queries and gallery -> Ranking -> Evaluation, and comparisons of these."""
 
 from fusecomp._core.metrics import GeometricMean, HarmonicMean, Mean, Recall, SubsetRecall
 from fusecomp.evaluation._bootstrap import Interval, bootstrap

@@ -13,13 +13,7 @@ from fusecomp.types import Dataset, Task
 def average_tasks(
     tasks: Sequence[Task], values: Mapping[str, Mapping[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """Name the metrics of each task, their means over the tasks, and the summaries of these.
-
-    Args:
-        tasks: with the same metrics and summaries.
-        values: by the name of a task and of a metric; tensors of one shape, such as [R] for R
-            resamples.
-    """
+    """Name the metrics of each task, given by task and metric, their means, and the summaries."""
     names = [metric.name for metric in tasks[0].metrics]
     means = {name: torch.stack([each[name] for each in values.values()]).mean(0) for name in names}
     named = {
@@ -50,14 +44,15 @@ def default_metric(dataset: Dataset) -> str:
 
     Raises:
         TypeError: if it is no dataset.
-        ValueError: as ``metric_names``.
+        ValueError: if the dataset has no task, a query has no target, or tasks have different
+            metrics or names that clash.
     """
     require("dataset", dataset, "triplets", "a Dataset")
     return deciding_metric(scored_tasks(dataset))
 
 
 def deciding_metric(tasks: Sequence[Task]) -> str:
-    """Return the name under which evaluation gives what the tasks say decides."""
+    """Return the name in an evaluation of the metric that decides."""
     decides, group = tasks[0].decides, mean_group(tasks)
     summarised = decides in [mean.name for mean in tasks[0].summaries]
     return decides if summarised or not group else f"{group}/{decides}"

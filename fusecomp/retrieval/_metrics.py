@@ -11,7 +11,7 @@ from fusecomp._core.tensors import check_alike, check_tensor
 def target_rank(
     ranked: Tensor | Sequence[Sequence[str]], targets: Tensor | Sequence[str]
 ) -> Tensor:
-    """Return the place of each target in its query's ranked ids, counted from 1.
+    """Return the rank of each target in its query's ranked ids, counted from 1.
 
     Args:
         ranked: Q rows of ids, best first: int64 [Q, k], or Q sequences of strings. The index -1
@@ -22,8 +22,8 @@ def target_rank(
         int64 [Q]; -1 where the target is not among the ranked.
 
     Raises:
-        ValueError: if ranked and targets differ in length, only one is a tensor, a dtype or shape
-            is another, or an id in a list is no string.
+        ValueError: if ranked and targets differ in length or kind, a tensor has another dtype or
+            shape, or an id in a list is no string.
 
     Example:
         >>> target_rank([["a", "b"], ["c", "d"]], ["b", "x"])
