@@ -26,9 +26,8 @@ class CIRR(Triplets):
     and the images in train, dev and test1 (CLIP4Cir); or ``captions`` and ``image_splits``
     themselves, with the images next to them or in ``img_raw`` (the annotations' own branch).
 
-    One task without a name: every image of the split is ranked, each query's reference left out,
-    with R@1, 5, 10 and 50; the other five images of its group of six are also ranked among
-    themselves. Query ids are the pair ids, texts are the captions as the file has them.
+    One task without a name ranks every image of the split but the query's reference, with R@1, 5,
+    10 and 50, and also the other five images of the query's group. Query ids are the pair ids.
 
     Reference:
         Liu, Rodriguez-Opazo, Teney, Gould, "Image Retrieval on Real-life Images with Pre-trained
@@ -37,7 +36,7 @@ class CIRR(Triplets):
     Args:
         root: the folder.
         split: ``"train"``, ``"val"`` or ``"test1"`` (whose targets only the server knows).
-        name: what the protocol calls the dataset, where another one has CIRR's layout.
+        name: the dataset's name in the protocol, for other datasets of this layout.
 
     Raises:
         TypeError: if root is no path, or name no string.
@@ -46,7 +45,7 @@ class CIRR(Triplets):
             leads out of the folder; the message names the pair or image.
 
     Warns:
-        UserWarning: if captions are words such as ``"nan"``, as they are printed for a missing one.
+        UserWarning: if captions are words such as ``"nan"``, which programs print for missing ones.
 
     Example:
         >>> import tempfile

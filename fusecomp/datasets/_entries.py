@@ -72,7 +72,7 @@ def unlisted(entries: Iterable[Entry], known: Collection[str]) -> Iterator[tuple
     return ((entry, i) for entry in entries for i in entry.image_ids if i not in known)
 
 
-def warn_of(places: Sequence[str], sentence: str, stacklevel: int = 3) -> None:
-    """Warn of these places, the first one's name before the sentence, their number for ``{}``."""
-    if places:
-        warnings.warn(places[0] + sentence.format(f"{len(places):,}"), stacklevel=stacklevel)
+def warn_of(entries: Sequence[str], sentence: str, stacklevel: int = 3) -> None:
+    """Warn of entries, the first one's place before the sentence, their number for ``{}``."""
+    if entries:
+        warnings.warn(entries[0] + sentence.format(f"{len(entries):,}"), stacklevel=stacklevel)

@@ -53,7 +53,7 @@ class FashionIQ:
         gallery: ``"original"``, the split file (CLIP4Cir and most since), or ``"val"``, only
             the references and targets of the queries (VAL, CoSMo; easier by several points).
         exclude_reference: leave each query's reference out of its ranking (TIRG, VAL, ARTEMIS).
-        name: what the protocol calls the dataset, where another one has FashionIQ's layout.
+        name: the dataset's name in the protocol, for other datasets of this layout.
 
     Raises:
         TypeError: if root is no path, or name no string.
@@ -62,8 +62,8 @@ class FashionIQ:
             name that leads out of the folder, or a target that ``exclude_reference`` leaves out.
 
     Warns:
-        UserWarning: if captions are words such as ``"nan"``, as they are printed for a missing one,
-            or if nothing but blanks, dots and commas is in both of a pair.
+        UserWarning: if captions are words such as ``"nan"``, which programs print for missing ones,
+            or if both captions of a pair hold nothing but blanks, dots and commas.
 
     Example:
         >>> import tempfile
@@ -99,6 +99,9 @@ class FashionIQ:
         # The queries that each row may give: all of them, or one drawn for "random".
         self._rows: dict[str, list[tuple[Triplet, ...]]] = {}
         pairs = [pair for category in self.categories for pair in self._read(category)]
+        # Every image of the galleries, once, in the order of the split files.
+        self.image_ids = tuple(dict.fromkeys(chain.from_iterable(self._galleries.values())))
+        self._known = frozenset(self.image_ids)
         warn_of_missing_words(
             (f"{where}: a caption", caption) for where, captions in pairs for caption in captions
         )
@@ -159,11 +162,6 @@ class FashionIQ:
         return make_report(as_path("root", root), inspect, decode, num_workers)
 
     @cached_property
-    def image_ids(self) -> tuple[str, ...]:
-        """Every image of the galleries, once, in the order of the split files."""
-        return tuple(dict.fromkeys(chain.from_iterable(self._galleries.values())))
-
-    @cached_property
     def triplet_image_ids(self) -> tuple[str, ...]:
         """The references and targets of all triplets, once."""
         rows = chain.from_iterable(self._rows.values())
@@ -190,10 +188,6 @@ class FashionIQ:
         if image_id not in self._known:
             raise ValueError(f"unknown image {image_id!r}: not in split {self.split!r}")
         return self._images.path(image_id)
-
-    @cached_property
-    def _known(self) -> frozenset[str]:
-        return frozenset(self.image_ids)
 
     @cached_property
     def _images(self) -> FashionIQImages:

@@ -25,7 +25,7 @@ class FashionIQImages:
 
     def __init__(self, root: Path) -> None:
         self.folder = root / "images"
-        files = [path for place in (".", *CATEGORIES) for path in _files(self.folder, place)]
+        files = [path for below in (".", *CATEGORIES) for path in _files(self.folder, below)]
         # The name without suffix of each file, by its path below ``images``.
         self.stems = {str(path): path.stem for path in files}
         self._files, self._unread = (
@@ -67,11 +67,11 @@ class FashionIQImages:
         return first
 
 
-def _files(folder: Path, place: str) -> Iterator[PurePosixPath]:
-    if (folder / place).is_dir():
-        for name in sorted(path.name for path in (folder / place).iterdir()):
+def _files(folder: Path, below: str) -> Iterator[PurePosixPath]:
+    if (folder / below).is_dir():
+        for name in sorted(path.name for path in (folder / below).iterdir()):
             if not name.startswith(".") and name not in CATEGORIES:
-                yield PurePosixPath(place) / name
+                yield PurePosixPath(below) / name
 
 
 def annotation_files(root: Path, category: str, split: str) -> tuple[Path, Path]:

@@ -29,20 +29,20 @@ class ImageFolder:
         """Return the files that an id may mean: its own path, or all that differ in the suffix."""
         return self._files.find(image_id)
 
-    def files(self, places: Mapping[str, str]) -> dict[str, str]:
-        """Return the file of each image id; places say where each is named, for errors."""
-        missing = [image_id for image_id in places if not self.named(image_id)]
+    def files(self, sources: Mapping[str, str]) -> dict[str, str]:
+        """Return the file of each image id; an error begins with where it is named."""
+        missing = [image_id for image_id in sources if not self.named(image_id)]
         if missing:
             first = missing[0]
             why = self.why_not_read(first)
             raise FileNotFoundError(
-                f"{places[first]}: no image {first!r} in {self.root}{f' ({why})' if why else ''}; "
-                f"{len(missing)} of the {len(places)} images that are named have none. An id is a "
+                f"{sources[first]}: no image {first!r} in {self.root}{f' ({why})' if why else ''}; "
+                f"{len(missing)} of the {len(sources)} images that are named have none. An id is a "
                 f"path below that folder, with or without suffix, such as {self.names[0]!r}"
             )
-        for image_id, problem, way_out in self.spelling_problems(places):
-            raise ValueError(f"{places[image_id]}: {image_id!r}: {problem}; {way_out}")
-        return {image_id: self.named(image_id)[0] for image_id in places}
+        for image_id, problem, way_out in self.spelling_problems(sources):
+            raise ValueError(f"{sources[image_id]}: {image_id!r}: {problem}; {way_out}")
+        return {image_id: self.named(image_id)[0] for image_id in sources}
 
     def spelling_problems(self, image_ids: Iterable[str]) -> Iterator[tuple[str, str, str]]:
         """Yield each id that is not the only one of one file, what is wrong, and the way out."""

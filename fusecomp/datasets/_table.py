@@ -2,11 +2,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from fusecomp._core.checks import as_path, as_text, flag, require_choice, shown, strings
+from fusecomp._core.checks import as_path, as_text, flag, require_choice
 from fusecomp.datasets._alike import warn_of_missing_words
 from fusecomp.datasets._entries import Entry, raise_first, warn_of
 from fusecomp.datasets._folder import ImageFolder
-from fusecomp.datasets._table_file import Groups, cells, read_table
+from fusecomp.datasets._table_file import cells, read_table
 from fusecomp.datasets._table_rows import (
     inspect,
     row_problems,
@@ -89,17 +89,16 @@ class TripletTable(Triplets):
         self.gallery = require_choice("gallery", gallery, _GALLERIES)
         exclude_reference = flag("exclude_reference", exclude_reference)
         image_folder = as_path("images", images)
-        rows = read_table(self.table, _checked_groups(groups))
+        rows = read_table(self.table, groups)
         kept = rows_of_split(self.table, rows, split)
         if split is not None:
             raise_first(self.table, split_problems(rows))
-        raise_first(self.table, row_problems(kept))
-        if split is not None:
             warn_of(
                 [f"{self.table}, {row.where}" for row in without_split(rows)],
                 ": the row names no split, though others do; {} of the "
                 f"{len(rows):,} rows are in no split for that: name one in each",
             )
+        raise_first(self.table, row_problems(kept))
         warn_of_missing_words(
             (f"{self.table}, {row.where}: {name}", value)
             for row in rows
@@ -119,12 +118,11 @@ class TripletTable(Triplets):
     def _files(
         self, kept: Iterable[Entry], rows: Iterable[Entry], folder: ImageFolder
     ) -> dict[str, str]:
-        """Return the file of each image of the gallery."""
-        places: dict[str, str] = {}
+        sources: dict[str, str] = {}
         for row in kept:
             for image_id in row.image_ids:
-                places.setdefault(image_id, f"{self.table}, {row.where}")
-        files = folder.files(places)
+                sources.setdefault(image_id, f"{self.table}, {row.where}")
+        files = folder.files(sources)
         if self.gallery == "split":
             return files
         spelled = {name: image_id for image_id, name in files.items()}
@@ -176,7 +174,7 @@ class TripletTable(Triplets):
         """
         folder = as_path("images", images)
         split = None if split is None else as_text("split", split)
-        read = partial(inspect, images=folder, split=split, groups=_checked_groups(groups))
+        read = partial(inspect, images=folder, split=split, groups=groups)
         return make_report(as_path("path", path), read, decode, num_workers)
 
     @property
@@ -192,11 +190,3 @@ class TripletTable(Triplets):
     def __repr__(self) -> str:
         split = "" if self.split is None else f", split={self.split!r}"
         return f"TripletTable({str(self.table)!r}{split}, {len(self)} triplets)"
-
-
-def _checked_groups(groups: object) -> Groups | None:
-    if groups is None:
-        return None
-    if not isinstance(groups, Mapping):
-        raise ValueError(f"groups must map names to lists of image ids, got {shown(groups)}")
-    return {name: strings(f"groups[{name!r}]", ids) for name, ids in groups.items()}

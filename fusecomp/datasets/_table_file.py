@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
-from fusecomp._core.checks import shown
+from fusecomp._core.checks import shown, strings
 from fusecomp._core.files import open_regular
 from fusecomp._core.strict_json import parse_json
 from fusecomp.datasets._alike import folded, require_no_list, require_text
@@ -68,6 +68,10 @@ def read_table(path: Path, groups: Groups | None = None) -> list[Entry]:
     readers = {".csv": _csv_rows, ".jsonl": _json_rows}
     if suffix not in readers:
         raise ValueError(f"{path} must be a .csv or a .jsonl file, got {path.suffix!r}")
+    if groups is not None:
+        if not isinstance(groups, Mapping):
+            raise ValueError(f"groups must map names to lists of image ids, got {shown(groups)}")
+        groups = {name: strings(f"groups[{name!r}]", ids) for name, ids in groups.items()}
     rows: list[Entry] = []
     for line, fields in readers[suffix](path, _read_text(path)):
         where, group = f"{path}, line {line}", fields.get("group")
@@ -192,10 +196,10 @@ def _bare(name: str) -> str:
 _MEANT = {_bare(name): name for name in _COLUMNS}
 
 
-def _row(where: str, place: str, number: int, fields: _Fields) -> Entry:
+def _row(where: str, line: str, number: int, fields: _Fields) -> Entry:
     text, group = fields["text"], fields.get("group")
     row = Entry(
-        where=place,
+        where=line,
         query_id=_optional(where, "query_id", fields) or str(number),
         reference=_string(where, "reference", fields["reference"]),
         texts=(text,) if isinstance(text, str) else _strings(where, "text", text),

@@ -87,13 +87,13 @@ def inspect(path: Path, images: Path, split: str | None, groups: Groups | None) 
     splits: dict[str | None, list[Entry]] = defaultdict(list)
     for row in rows:
         splits[row.split].append(row)
-    places = {image_id: row.where for row in rows for image_id in row.image_ids}
-    without_file = [image_id for image_id in places if not folder.named(image_id)]
+    sources = {image_id: row.where for row in rows for image_id in row.image_ids}
+    without_file = [image_id for image_id in sources if not folder.named(image_id)]
     unread = {image_id: why for image_id in without_file if (why := folder.why_not_read(image_id))}
     names = [*folder.names, *(image_id for image_id in without_file if image_id not in unread)]
     counts = [
         *(Count(f"{name} queries" if name else "queries", len(r)) for name, r in splits.items()),
-        Count("images in the table", len(places)),
+        Count("images in the table", len(sources)),
         Count("images in the folder", len(folder.names)),
     ]
     words = (
@@ -105,7 +105,7 @@ def inspect(path: Path, images: Path, split: str | None, groups: Groups | None) 
     sentence = "{} values are words that are printed where a value is missing"
     findings = [
         *_row_findings(splits, every_row),
-        *_image_findings(splits, places, unread, folder),
+        *_image_findings(splits, sources, unread, folder),
         *listed("word", sentence, words, fault=False),
     ]
     files = {name: folder.root / name for name in names}
@@ -130,14 +130,14 @@ def _row_findings(splits: _Splits, every_row: Sequence[Entry]) -> list[Finding]:
 
 
 def _image_findings(
-    splits: _Splits, places: Mapping[str, str], unread: Mapping[str, str], folder: ImageFolder
+    splits: _Splits, sources: Mapping[str, str], unread: Mapping[str, str], folder: ImageFolder
 ) -> list[Finding]:
     splits_of: dict[str, dict[str, None]] = defaultdict(dict)
     for split, rows in splits.items():
         for image_id in (i for row in rows for i in row.image_ids):
             splits_of[next(iter(folder.named(image_id)), image_id)][str(split)] = None
     shared = ((name, ", ".join(names)) for name, names in splits_of.items() if len(names) > 1)
-    spelled = ((i, f"{places[i]}: {why}") for i, why, _ in folder.spelling_problems(places))
+    spelled = ((i, f"{sources[i]}: {why}") for i, why, _ in folder.spelling_problems(sources))
     ambiguous = "{} images are not named in one way; TripletTable refuses the table"
     hidden = (
         "{} images have files that are hidden or of a suffix that is not read; TripletTable "

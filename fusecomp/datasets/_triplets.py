@@ -23,7 +23,7 @@ class Triplets:
         ks: the k of recall@k, each once.
         gallery: ids to rank beyond those that the triplets name.
         exclude_reference: leave each query's reference out of its ranking.
-        name: what the protocol calls the dataset.
+        name: the dataset's name in the protocol.
 
     Raises:
         TypeError: if images is no path, mapping or None, or name no string.
@@ -54,13 +54,13 @@ class Triplets:
         self.exclude_reference = flag("exclude_reference", exclude_reference)
         self._triplets = _checked(ordered("triplets", triplets, "triplets"))
         # By image id, where it is named first.
-        places = dict.fromkeys(strings("gallery", gallery), "gallery")
+        sources = dict.fromkeys(strings("gallery", gallery), "gallery")
         for query in self._triplets:
             for image_id in (*query.image_ids, *(query.group or ())):
-                places.setdefault(image_id, f"query {query.query_id!r}")
-        self._paths = _paths(images, places)
-        self._known = frozenset(places)
-        self.image_ids = tuple(places)
+                sources.setdefault(image_id, f"query {query.query_id!r}")
+        self._paths = _paths(images, sources)
+        self._known = frozenset(sources)
+        self.image_ids = tuple(sources)
 
     @cached_property
     def triplet_image_ids(self) -> tuple[str, ...]:
@@ -152,17 +152,17 @@ def _checked(triplets: list[object]) -> list[Triplet]:
     return list(checked.values())
 
 
-def _paths(images: object, places: Mapping[str, str]) -> Mapping[str, Path] | None:
-    """Return the file of each image id; places say where each is named, for errors."""
+def _paths(images: object, sources: Mapping[str, str]) -> Mapping[str, Path] | None:
+    """Return the file of each image id; errors begin with where it is named."""
     if images is None:
         return None
     if not isinstance(images, Mapping):
         folder = ImageFolder(as_path("images", images))
-        return {i: folder.root / name for i, name in folder.files(places).items()}
-    missing = [image_id for image_id in places if image_id not in images]
+        return {i: folder.root / name for i, name in folder.files(sources).items()}
+    missing = [image_id for image_id in sources if image_id not in images]
     if missing:
         raise ValueError(
-            f"{places[missing[0]]}: images has no file of {missing[0]!r}; {len(missing)} of the "
-            f"{len(places)} image ids are not in it"
+            f"{sources[missing[0]]}: images has no file of {missing[0]!r}; {len(missing)} of the "
+            f"{len(sources)} image ids are not in it"
         )
-    return {image_id: as_path(f"images[{image_id!r}]", images[image_id]) for image_id in places}
+    return {image_id: as_path(f"images[{image_id!r}]", images[image_id]) for image_id in sources}

@@ -20,7 +20,7 @@ _CHUNK = 16
 _HEAD_BYTES, _TAIL_BYTES = 12, 1024
 _JPEG_SCAN, _JPEG_END = 0xDA, b"\xff\xd9"
 _PNG_END = b"IEND\xae\x42\x60\x82"
-_MOST_WORKERS = 16
+_MAX_WORKERS = 16
 
 _Result = TypeVar("_Result")
 
@@ -43,7 +43,7 @@ def check_images(
     # All formats at once: loaded by several threads, some could look unknown to one of them.
     Image.init()
     with warnings.catch_warnings():
-        # What Pillow warns of is found here, or harms nobody.
+        # Faults that Pillow warns of are found here, other warnings do not matter.
         warnings.filterwarnings("ignore", module="PIL")
         check = partial(_check, decode=decode)
         results = _in_threads(check, list(images.values()), num_workers, "checking images")
@@ -71,7 +71,7 @@ def _in_threads(
     # Threads, not processes: reading and decoding leave Python's lock, and a process would first
     # have to import torch, and the caller's script where the system cannot fork.
     if num_workers is None:
-        num_workers = min(os.cpu_count() or 1, _MOST_WORKERS)
+        num_workers = min(os.cpu_count() or 1, _MAX_WORKERS)
     chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
     pool = ThreadPoolExecutor(num_workers)
     try:
@@ -136,15 +136,15 @@ def _content(file: BinaryIO) -> bytes:
 
 def _jpeg_ends(content: bytes) -> bool:
     # Before the scan, a thumbnail has an end of its own; in the scan, 0xff is escaped.
-    place = content.find(b"\xff", 2)
-    while 0 <= place < len(content) - 3:
-        marker = content[place + 1]
+    position = content.find(b"\xff", 2)
+    while 0 <= position < len(content) - 3:
+        marker = content[position + 1]
         if marker == _JPEG_SCAN:
-            return _JPEG_END in content[place:]
+            return _JPEG_END in content[position:]
         # No marker: a fill byte, or junk between two segments.
         filled = marker in (0x00, 0xFF)
-        length = 0 if filled else 1 + int.from_bytes(content[place + 2 : place + 4])
-        place = content.find(b"\xff", place + 1 + length)
+        length = 0 if filled else 1 + int.from_bytes(content[position + 2 : position + 4])
+        position = content.find(b"\xff", position + 1 + length)
     return False
 
 

@@ -9,7 +9,7 @@ from fusecomp.types import Task
 
 _NAMES, _SUBSET_NAMES = 50, 3
 # The server says 5 MB; this is the smaller reading of it.
-_MOST_BYTES = 5_000_000
+_MAX_BYTES = 5_000_000
 
 
 def write_cirr_submission(ranking: Ranking, folder: str | Path) -> tuple[Path, Path]:
@@ -55,9 +55,9 @@ def write_cirr_submission(ranking: Ranking, folder: str | Path) -> tuple[Path, P
         content = json.dumps(fields, separators=(",", ":")).encode()
         path = folder / f"{metric}.json"
         files.append((path, content))
-        if len(content) > _MOST_BYTES:
+        if len(content) > _MAX_BYTES:
             raise ValueError(
-                f"{path} would have {len(content):,} bytes, and the server takes {_MOST_BYTES:,}; "
+                f"{path} would have {len(content):,} bytes, and the server takes {_MAX_BYTES:,}; "
                 "the names of the images are too long"
             )
     for path, content in files:

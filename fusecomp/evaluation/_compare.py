@@ -116,8 +116,8 @@ def compare(
 ) -> Comparison:
     """Compare two evaluations of the same queries: differences, intervals, the largest changes.
 
-    Each resample draws the same queries for both (paired bootstrap, as in ``bootstrap``). Queries
-    that only one of the two lacks because of a missing image are left out of both.
+    Each resample draws the same queries for both (paired bootstrap). Queries that only one of the
+    two lacks because of a missing image are left out of both.
 
     Args:
         a: the first evaluation.
@@ -219,8 +219,6 @@ def _common(
 
 
 def _rows(found: TaskRanking, rows: list[int]) -> TaskRanking:
-    """Return the ranking of some of the queries."""
-
     def taken(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor[rows]
 

@@ -35,14 +35,14 @@ def _problems(found: TaskRanking) -> Iterator[tuple[Triplet, str]]:
             yield query, "indices that are there twice, are excluded, or come after padding"
         if sum(index >= 0 for index in top) != min(left, len(top)):
             yield query, "other indices than its gallery has left for it"
-        if not (rank == _place(target, top) if target in top else len(top) < rank <= left):
+        if not (rank == _rank_in(target, top) if target in top else len(top) < rank <= left):
             yield query, f"the rank {rank}, which its indices refute"
         if not _is_ranking(subset, out) or {*subset} - {-1} != inside:
             yield query, "subset indices that are not the members of its subset"
         first = [index for index in top if index in inside]
         if subset[: len(first)] != first:
             yield query, "subset indices in another order than its indices"
-        if found.subset_ranks is not None and subset_rank != _place(target, subset):
+        if found.subset_ranks is not None and subset_rank != _rank_in(target, subset):
             yield query, f"the subset rank {subset_rank}, which its subset indices refute"
 
 
@@ -53,5 +53,5 @@ def _is_ranking(row: list[int], excluded: set[int]) -> bool:
     return different and row[: len(found)] == found and excluded.isdisjoint(found)
 
 
-def _place(target: int, row: list[int]) -> int:
+def _rank_in(target: int, row: list[int]) -> int:
     return row.index(target) + 1 if target in row else -1

@@ -36,7 +36,7 @@ _SUBSET_RANKING = ("subset_indices", "subset_ranks")
 _ROWS = ("exclude", "subsets", "relevant")
 
 # An evaluation shrinks to a third or so; what shrinks to less than this is made to fill memory.
-_MOST_SHRUNK = 200
+_MAX_RATIO = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 def _compact(tensor: Tensor) -> NDArray[Any]:
     array: NDArray[Any] = tensor.numpy()
-    # Places in a gallery; half the file.
+    # Positions in a gallery, which are half of the file.
     return array.astype(np.int32) if array.dtype == np.int64 else array
 
 
@@ -118,7 +118,7 @@ def read_ranking(path: Path) -> Ranking:
         if not zipfile.is_zipfile(file):
             raise ValueError("it is no archive of arrays")
         unpacked = sum(part.file_size for part in zipfile.ZipFile(file).infolist())
-        if unpacked > _MOST_SHRUNK * max(os.fstat(file.fileno()).st_size, 100_000):
+        if unpacked > _MAX_RATIO * max(os.fstat(file.fileno()).st_size, 100_000):
             raise ValueError(f"it would fill {unpacked:,} bytes of memory")
         file.seek(0)
         with np.load(file, allow_pickle=False) as arrays:

@@ -22,8 +22,6 @@ def tasks_of(dataset: Dataset) -> list[Task]:
 def scored_tasks(dataset: Dataset) -> list[Task]:
     """Make the tasks of a dataset; raise ValueError also unless there are some to be scored."""
     tasks = tasks_of(dataset)
-    if not tasks:
-        raise ValueError(f"{dataset!r} has no task to evaluate")
     for task in tasks:
         task.require_targets()
     require_same_metrics(tasks)
@@ -33,10 +31,11 @@ def scored_tasks(dataset: Dataset) -> list[Task]:
 def require_same_metrics(tasks: Sequence[Task]) -> None:
     """Raise ValueError unless there are tasks, with distinct names and the same metrics."""
     if not tasks:
-        raise ValueError("there is no task")
+        raise ValueError("there is no task to evaluate")
     _check_names([task.name for task in tasks])
-    for task in tasks:
-        if _measured(task) != _measured(tasks[0]):
+    measured = [([m.name for m in task.metrics], task.summaries, task.decides) for task in tasks]
+    for task, found in zip(tasks, measured, strict=True):
+        if found != measured[0]:
             raise ValueError(
                 "the tasks of a dataset must have the same metrics, summaries and decides, but "
                 f"{tasks[0].name!r} and {task.name!r} differ"
@@ -50,10 +49,6 @@ def _check_names(names: Sequence[str]) -> None:
         raise ValueError("a task is named 'mean', as the means over the tasks are; rename it")
     if "" in names and len(names) > 1:
         raise ValueError(f"one of {len(names)} tasks has the name ''; name every task")
-
-
-def _measured(task: Task) -> tuple[object, ...]:
-    return [metric.name for metric in task.metrics], task.summaries, task.decides
 
 
 def mean_group(tasks: Sequence[Task]) -> str:

@@ -1,7 +1,7 @@
 from collections.abc import Mapping
 
 from fusecomp.evaluation import Evaluation, describe_protocol
-from fusecomp.report._named_rows import differences_of, require_same_metrics
+from fusecomp.report._named_rows import differences_of
 from fusecomp.report._table import Table, short
 
 
@@ -21,7 +21,6 @@ def ablation_table(rows: Mapping[str, Evaluation]) -> Table:
         ProtocolWarning: if protocols differ; it names the difference.
     """
     differences = differences_of(rows, Evaluation)
-    require_same_metrics(rows)
     first = next(iter(rows.values()))
     cells, apart, content = [], [], []
     for name, evaluation in rows.items():

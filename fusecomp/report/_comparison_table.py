@@ -1,7 +1,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from fusecomp.evaluation import Evaluation, protocol_differences
-from fusecomp.report._named_rows import differences_of, require_same_metrics
+from fusecomp.report._named_rows import differences_of
 from fusecomp.report._published import Published, published_rows
 from fusecomp.report._table import Table, short
 
@@ -26,7 +26,6 @@ def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
         ProtocolWarning: if one's own rows differ in protocol.
     """
     differences_of(rows, Evaluation)
-    require_same_metrics(rows)
     first = next(iter(rows.values()))
     published = _of_dataset(first.protocol.get("dataset"))
     columns = _columns(first, published)

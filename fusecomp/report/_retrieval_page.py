@@ -149,7 +149,6 @@ def _chosen(ranking: TaskRanking, options: PageOptions) -> dict[int, list[str]]:
 
 
 def _image_ids(cards: Sequence[_Card]) -> Iterable[str]:
-    """Return the ids of all images on the page, each once."""
     queries = [found.query for found, _, _ in cards]
     results = [result.image_id for found, _, _ in cards for result in found.results]
     references, targets = [q.reference_id for q in queries], [q.target_id for q in queries]

@@ -18,11 +18,11 @@ from fusecomp.retrieval._metrics import target_rank
 
 # Matrix products of fewer rows or columns may sum in another order; with this many, a query's
 # scores do not depend on its neighbours, and equal gallery rows get equal scores.
-_LEAST_ROWS = 64
+_MIN_ROWS = 64
 # The largest count that float32 holds exactly with every smaller one.
 _EXACT = 2**24
 # How far k may exceed the gallery: what lies beyond is padding, and takes room for each query.
-_MOST_PADDED = 2**20
+_MAX_PADDED = 2**20
 
 
 class TargetRanks(NamedTuple):
@@ -135,7 +135,7 @@ def search_targets(
 
 def _check(query: Tensor, gallery: Tensor, k: int, chunk: int) -> tuple[int, int]:
     check_search(query, gallery)
-    largest = max(len(gallery), _MOST_PADDED)
+    largest = max(len(gallery), _MAX_PADDED)
     return whole_number("k", k, 1, largest), whole_number("chunk", chunk, 1)
 
 
@@ -172,7 +172,7 @@ def _scores(query: Tensor, gallery: Tensor) -> Tensor:
 
 
 def _padded(features: Tensor) -> Tensor:
-    missing = max(0, _LEAST_ROWS - len(features))
+    missing = max(0, _MIN_ROWS - len(features))
     return torch.nn.functional.pad(features, (0, 0, 0, missing)) if missing else features
 
 

@@ -275,7 +275,7 @@ def test_a_table_is_trained_and_evaluated(images: Path, write: Write) -> None:
 
 # What only looks like a text is told from texts in test_alike.
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(
-    lambda text: not is_blank(text) and not is_missing_word(text) and text[0] not in "[{("
+    lambda text: not is_blank(text) and not is_missing_word(text) and not {*text} & {*"[{("}
 )
 IDS = st.permutations(["a", "b.png", "c", "d/e", "g"])
 
