@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fusecomp._core.checks import whole_number
 from fusecomp.evaluation._evaluate import Evaluation, require_evaluation
-from fusecomp.evaluation._metrics import average_tasks
 from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._tasks import average_tasks
 
 # Numbers that are drawn at once, 8 bytes each.
 _DRAWN = 2**22

@@ -7,10 +7,15 @@ from torch import Tensor
 
 from fusecomp._core.checks import as_path, require_both, shown
 from fusecomp.evaluation._file import read_ranking, write_ranking
-from fusecomp.evaluation._metrics import average_tasks, deciding_metric
 from fusecomp.evaluation._rank import rank_tasks
 from fusecomp.evaluation._ranking import Ranking
-from fusecomp.evaluation._tasks import mean_group, require_same_metrics, scored_tasks
+from fusecomp.evaluation._tasks import (
+    average_tasks,
+    deciding_metric,
+    mean_group,
+    require_same_metrics,
+    scored_tasks,
+)
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Dataset
 

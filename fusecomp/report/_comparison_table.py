@@ -39,11 +39,16 @@ def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
         notes=(
             f"In per cent; {'; '.join(first.ranking.summary())}",
             "Published numbers as printed; an empty cell was not printed",
-            *(f"{line.system}: {note}" for line in lines for note in _notes(line)),
+            *(f"{line.name}: {note}" for line in lines for note in _notes(line)),
         ),
         content={
             "protocol": dict(first.protocol),
-            "rows": [_content(line, columns, differences) for line, _, differences in table],
+            "rows": [
+                line._asdict()
+                | {"protocol": dict(line.protocol), "differs_in": differences}
+                | {"metrics": {c: line.metrics[c] for c in columns if c in line.metrics}}
+                for line, _, differences in table
+            ],
         },
     )
 
@@ -83,25 +88,10 @@ def _differences(line: Published, protocol: Mapping[str, str]) -> list[str]:
 def _cells(line: Published, columns: Sequence[str]) -> tuple[str, ...]:
     unstated = f"; {' and '.join(line.unstated)} not stated" if line.unstated else ""
     values = (f"{line.metrics[c]:.2f}" if c in line.metrics else "" for c in columns)
-    return (line.system, *values, f"{line.source}{unstated}")
+    return (line.name, *values, f"{line.source}{unstated}")
 
 
 def _notes(line: Published) -> Iterator[str]:
     if line.secondary:
         yield f"{', '.join(map(short, line.secondary))} from a secondary list"
     yield from line.notes
-
-
-def _content(
-    line: Published, columns: Sequence[str], differences: Sequence[str]
-) -> dict[str, object]:
-    return {
-        "name": line.system,
-        "source": line.source,
-        "protocol": dict(line.protocol),
-        "differs_in": list(differences),
-        "metrics": {c: line.metrics[c] for c in columns if c in line.metrics},
-        "unstated": list(line.unstated),
-        "secondary": list(line.secondary),
-        "notes": list(line.notes),
-    }

@@ -17,7 +17,7 @@ _SYSTEM = itemgetter("dataset", "split", "system", "source", "protocol")
 class Published(NamedTuple):
     """One row of a published table: metrics in per cent, under the names of ``evaluate``."""
 
-    system: str
+    name: str
     source: str
     protocol: Mapping[str, str]
     metrics: Mapping[str, float]
