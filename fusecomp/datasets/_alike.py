@@ -12,11 +12,14 @@ from fusecomp.datasets._entries import warn_of
 
 # How a printed list begins and ends, also within a call, as in array(['a'], dtype=object).
 _BRACKETED = re.compile(r"([A-Za-z_][\w.]*\(|[\[{(]).*[\]})]", re.DOTALL)
-# Strings, and what is printed bare for a value that is missing or, in a long array, left out.
-_STRING_OR_GAP = re.compile(
-    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\b(?:nan|NaN|NaT|None|null)\b|<NA>|\.\.\.""", re.DOTALL
+# A string; the beginning of a call; a keyword of a call, or what is printed bare for a value that
+# is missing or, in a long array, left out.
+_TOKEN = re.compile(
+    r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|([A-Za-z_][\w.]*\()"""
+    r"""|\b\w+=(?:[\w.]+|'[^']*')|\b(?:nan|NaN|NaT|None|null)\b|<NA>|\.\.\.""",
+    re.DOTALL,
 )
-_EMPTY = ("()", "set()", "frozenset()", "OrderedDict()")
+_EMPTY = ("set()", "frozenset()", "OrderedDict()")
 # As they print a value that is not there; "none" and "n/a" are captions of FashionIQ.
 _MISSING_WORDS = frozenset(("nan", "NaN", "NaT", "None", "null", "<NA>"))
 
@@ -56,53 +59,33 @@ def require_text(where: str, field: str, text: str, way_out: str) -> None:
 
 def _is_printed_list(text: str) -> bool:
     """Whether a whole text is one list, tuple, set or dict of strings, as programs print it."""
-    if not _BRACKETED.fullmatch(text):
-        return False
-    node = _expression(text)
-    # Also `("a"), ("b")` is a tuple to Python.
-    if isinstance(node, ast.Tuple) and not isinstance(_expression(text[1:-1]), ast.Tuple):
+    if not _BRACKETED.fullmatch(text) or text in _EMPTY:
         return text in _EMPTY
-    return text in _EMPTY or (_is_container(node) and _is_literal(node))
-
-
-def _expression(text: str) -> ast.AST | None:
-    """The text read as Python, with an empty string for each gap; None where it is none."""
-    filled = _STRING_OR_GAP.sub(lambda found: found[0] if found[0][0] in "'\"" else "''", text)
+    literal = _TOKEN.sub(lambda found: found[1] or ("(" if found[2] else "''"), text)
     try:
         with warnings.catch_warnings(action="ignore"):  # of backslashes, for one
-            return ast.parse(filled, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-
-
-def _is_container(node: ast.AST | None) -> bool:
-    """Whether this is a list or the like, empty or with a string in it, or a call with one."""
-    if isinstance(node, ast.Call):
-        return any(map(_is_container, (*node.args, *(k.value for k in node.keywords))))
-    if not isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
+            # In a list of its own, as ("a"), ("b") is a tuple to Python too.
+            value, *others = ast.literal_eval(f"[{literal}]")
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         return False
-    inside = list(ast.walk(node))
-    strings = (
-        n for n in inside if isinstance(n, ast.Constant) and isinstance(n.value, str | bytes)
-    )
-    return any(strings) or not any(isinstance(n, ast.expr) for n in inside[1:])
+    # The arguments of a call are a tuple that nobody printed.
+    is_call = text[0] not in "[{(" and isinstance(value, tuple)
+    return not others and any(map(_holds_text, value if is_call else [value]))
 
 
-def _is_literal(node: ast.AST | None) -> bool:
-    """Whether this is made of strings and numbers alone, also within calls, as np.str_('a')."""
-    if isinstance(node, ast.Call):
-        return all(map(_is_literal, node.args))
-    if isinstance(node, ast.Dict):
-        return all(map(_is_literal, (*node.keys, *node.values)))
-    if isinstance(node, ast.List | ast.Tuple | ast.Set):
-        return all(map(_is_literal, node.elts))
-    return isinstance(node, ast.Constant)
+def _holds_text(value: object) -> bool:
+    """Whether this is a list or the like, empty or with a string in it."""
+    if isinstance(value, dict):
+        value = list(value.items())
+    if not isinstance(value, list | tuple | set):
+        return False
+    return not value or any(isinstance(v, str | bytes) or _holds_text(v) for v in value)
 
 
-def warn_of_missing_words(found: Iterable[tuple[str, str]]) -> None:
-    """Warn if words such as "nan" are where texts or ids belong: pairs of a place and a word."""
+def warn_of_missing_words(texts: Iterable[tuple[str, str]]) -> None:
+    """Warn where texts, each with its place, are words such as "nan"."""
     warn_of(
-        [f"{where} is {word!r}" for where, word in found],
+        [f"{where} is {text!r}" for where, text in texts if is_missing_word(text)],
         ", as a missing value is printed, and is taken as it is written; there are {} such "
         "values: remove the rows, or leave the cells empty",
         stacklevel=4,

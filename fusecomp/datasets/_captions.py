@@ -6,7 +6,7 @@ Texts = tuple[str, ...]
 
 
 def clean(caption: str) -> str:
-    """Return the caption without the dots, question marks, commas and blanks around it."""
+    """Strip dots, question marks, commas and blanks from both ends of a caption."""
     return caption.strip(".?, ")
 
 
@@ -19,15 +19,11 @@ def _alone(caption: str) -> str:
     return clean(caption).capitalize()
 
 
-def _random(c1: str, c2: str) -> tuple[Texts, ...]:
-    return (_joined(c1, c2),), (_joined(c2, c1),), (_alone(c1),), (_alone(c2),)
-
-
 RANDOM = "random"
 
-# name -> the texts of each query that a pair gives; for "random", of which one is drawn.
+# name -> the texts of each query that a pair gives; "random" draws one of these.
 CAPTIONS: dict[str, Callable[[str, str], tuple[Texts, ...]]] = {
-    RANDOM: _random,
+    RANDOM: lambda c1, c2: ((_joined(c1, c2),), (_joined(c2, c1),), (_alone(c1),), (_alone(c2),)),
     "both": lambda c1, c2: ((_joined(c1, c2),),),
     "reversed": lambda c1, c2: ((_joined(c2, c1),),),
     "averaged": lambda c1, c2: ((_joined(c1, c2), _joined(c2, c1)),),

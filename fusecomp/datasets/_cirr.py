@@ -2,9 +2,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fusecomp._core.checks import as_path, as_text, require_choice
-from fusecomp.datasets._alike import is_missing_word, warn_of_missing_words
+from fusecomp.datasets._alike import warn_of_missing_words
 from fusecomp.datasets._cirr_files import (
-    CirrFolder,
+    annotation_files,
+    find_folders,
     inspect,
     pair_problems,
     read_files,
@@ -25,9 +26,8 @@ class CIRR(Triplets):
     and the images in train, dev and test1 (CLIP4Cir); or ``captions`` and ``image_splits``
     themselves, with the images next to them or in ``img_raw`` (the annotations' own branch).
 
-    One task without a name: every image of the split is ranked, each query's reference left out,
-    with R@1, 5, 10 and 50; the other five images of its group of six are also ranked among
-    themselves. Query ids are the pair ids, texts are the captions as the file has them.
+    One task without a name ranks every image of the split but the query's reference, with R@1, 5,
+    10 and 50, and also the other five images of the query's group. Query ids are the pair ids.
 
     Reference:
         Liu, Rodriguez-Opazo, Teney, Gould, "Image Retrieval on Real-life Images with Pre-trained
@@ -36,7 +36,7 @@ class CIRR(Triplets):
     Args:
         root: the folder.
         split: ``"train"``, ``"val"`` or ``"test1"`` (whose targets only the server knows).
-        name: what the protocol calls the dataset, where another one has CIRR's layout.
+        name: the dataset's name in the protocol, for other datasets of this layout.
 
     Raises:
         TypeError: if root is no path, or name no string.
@@ -45,7 +45,7 @@ class CIRR(Triplets):
             leads out of the folder; the message names the pair or image.
 
     Warns:
-        UserWarning: if captions are words such as ``"nan"``, as they are printed for a missing one.
+        UserWarning: if captions are words such as ``"nan"``, which programs print for missing ones.
 
     Example:
         >>> import tempfile
@@ -61,31 +61,27 @@ class CIRR(Triplets):
     """
 
     def __init__(self, root: str | Path, split: str, name: str = "CIRR") -> None:
-        split = require_choice("split", split, _SPLITS)
+        self.split = split = require_choice("split", split, _SPLITS)
         self.root = as_path("root", root)
-        self.split = split
         name = as_text("name", name)
-        folder = CirrFolder(self.root)
-        files = read_files(folder.images(split))
-        captions = folder.captions(split)
+        annotations, image_folder = find_folders(self.root)
+        split_path, captions = annotation_files(annotations, split)
+        files = read_files(split_path)
         pairs = read_pairs(captions, split)
         if not pairs:
             raise ValueError(f"{captions} holds no pairs; fetch it again")
         missing = unlisted(pairs, files)
-        why = f"is not in {folder.images(split)}; fetch both files again"
+        why = f"is not in {split_path}; fetch both files again"
         raise_first(captions, ((pair, f"image {image_id!r} {why}") for pair, image_id in missing))
         raise_first(captions, pair_problems(pairs))
         super().__init__(
             [pair.triplet() for pair in pairs],
-            {image_id: folder.image_folder / file for image_id, file in files.items()},
+            {image_id: image_folder / file for image_id, file in files.items()},
             gallery=list(files),
             name=name,
         )
         warn_of_missing_words(
-            (f"{captions}, {pair.where}: the caption", text)
-            for pair in pairs
-            for text in pair.texts
-            if is_missing_word(text)
+            (f"{captions}, {pair.where}: the caption", pair.texts[0]) for pair in pairs
         )
 
     @classmethod
@@ -109,12 +105,8 @@ class CIRR(Triplets):
     @property
     def protocol(self) -> Mapping[str, str]:
         """The options that make scores comparable or not."""
-        return {
-            "dataset": self.name,
-            "split": self.split,
-            "gallery": "split",
-            "reference": "excluded",
-        }
+        options = {"split": self.split, "gallery": "split", "reference": "excluded"}
+        return {"dataset": self.name, **options}
 
     def __repr__(self) -> str:
         return f"CIRR({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"

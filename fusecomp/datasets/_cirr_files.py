@@ -1,12 +1,11 @@
-"""The files of CIRR (rc2): where they lie, and what is wrong with them."""
+"""The files of CIRR (rc2): where they are, and what is wrong with them."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
-from fusecomp._core.strict_json import read_json, read_list
+from fusecomp._core.strict_json import read_json
 from fusecomp.datasets._alike import require_text
-from fusecomp.datasets._entries import Entry
+from fusecomp.datasets._entries import Entry, field, read_objects
 from fusecomp.datasets._names import require_below
 from fusecomp.datasets._verify import Annotations, count_findings, unlisted_findings
 from fusecomp.datasets._verify_report import Count, Finding, listed
@@ -15,48 +14,31 @@ _SOURCE = "https://github.com/Cuberick-Orion/CIRR, branch cirr_dataset"
 _GROUP = 6
 # split -> images, queries
 _PUBLISHED = {"train": (16_939, 28_225), "val": (2_297, 4_181), "test1": (2_315, 4_148)}
-# The split whose targets only the server knows.
-_HIDDEN = "test1"
-
-_Value = TypeVar("_Value")
 
 
-class CirrFolder:
-    """A folder of CIRR in either published layout.
+def find_folders(root: Path) -> tuple[Path, Path]:
+    """Return the folders of the annotations and of the images, in either published layout."""
+    nested = (root / "cirr" / "image_splits").is_dir()
+    annotations = root / "cirr" if nested else root
+    splits, raw = annotations / "image_splits", annotations / "img_raw"
+    if not splits.is_dir():
+        raise FileNotFoundError(
+            f"no CIRR in {root}: the folder {splits} is missing, and cirr/image_splits too; "
+            f"give the folder that holds one, or fetch the annotations from {_SOURCE}"
+        )
+    return annotations, raw if raw.is_dir() else root
 
-    ``captions`` and ``image_splits`` are in it or in its folder ``cirr``; the images in it, or
-    next to the annotations in ``img_raw``.
 
-    Raises:
-        FileNotFoundError: if no annotations are there.
-    """
-
-    def __init__(self, root: Path) -> None:
-        nested = (root / "cirr" / "image_splits").is_dir()
-        self._annotations = root / "cirr" if nested else root
-        splits = self._annotations / "image_splits"
-        if not splits.is_dir():
-            raise FileNotFoundError(
-                f"no CIRR in {root}: the folder {splits} is missing, and cirr/image_splits too; "
-                f"give the folder that holds one, or fetch the annotations from {_SOURCE}"
-            )
-        raw = self._annotations / "img_raw"
-        self.image_folder = raw if raw.is_dir() else root
-
-    def captions(self, split: str) -> Path:
-        """Return the file of the pairs."""
-        return self._annotations / "captions" / f"cap.rc2.{split}.json"
-
-    def images(self, split: str) -> Path:
-        """Return the file of the images and their places."""
-        return self._annotations / "image_splits" / f"split.rc2.{split}.json"
+def annotation_files(annotations: Path, split: str) -> tuple[Path, Path]:
+    """Return the split file and the caption file."""
+    return (
+        annotations / "image_splits" / f"split.rc2.{split}.json",
+        annotations / "captions" / f"cap.rc2.{split}.json",
+    )
 
 
 def read_files(path: Path) -> dict[str, str]:
-    """Return the place of each image of a split, relative to the folder of the images.
-
-    ValueError names an image or a file that leads out of that folder.
-    """
+    """Return the path of each image of a split below the folder of the images."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold an object, got a {type(content).__name__}")
@@ -70,44 +52,28 @@ def read_files(path: Path) -> dict[str, str]:
 
 def read_pairs(path: Path, split: str) -> list[Entry]:
     """Return the entries of a caption file; targets may be absent in test1."""
-    rows, has_target = read_list(path), split != _HIDDEN
-    return [_pair(row, f"{path}, entry {number}", has_target) for number, row in enumerate(rows)]
+    return [_pair(row, where, split != "test1") for where, row in read_objects(path)]
 
 
-def _pair(row: object, where: str, has_target: bool) -> Entry:
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: expected an object, got {row!r:.80}")
+def _pair(row: dict[str, object], where: str, has_target: bool) -> Entry:
     known = has_target or row.get("target_hard") is not None
-    target = _field(row, "target_hard", str, where) if known else None
-    members = _field(row, "img_set", dict, where).get("members")
+    members = field(row, "img_set", dict, where).get("members")
     if not isinstance(members, list) or not all(isinstance(m, str) for m in members):
         raise ValueError(
             f"{where}: img_set.members must be a list of names, got {members!r:.80}; "
             "fetch the file again"
         )
-    caption = _field(row, "caption", str, where)
+    caption = field(row, "caption", str, where)
     require_text(where, "caption", caption, "write the caption itself")
-    pair_id = str(_field(row, "pairid", int, where))
+    pair_id = str(field(row, "pairid", int, where))
     return Entry(
         where=f"pair {pair_id}",
         query_id=pair_id,
-        reference=_field(row, "reference", str, where),
+        reference=field(row, "reference", str, where),
         texts=(caption,),
-        target=target,
+        target=field(row, "target_hard", str, where) if known else None,
         group=tuple(members),
     )
-
-
-def _field(row: dict[str, object], name: str, kind: type[_Value], where: str) -> _Value:
-    if name not in row:
-        raise ValueError(f"{where}: the field {name!r} is missing; fetch the file again")
-    value = row[name]
-    # A boolean is an int to Python.
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(
-            f"{where}: {name!r} must be a {kind.__name__}, got {value!r:.80}; fetch the file again"
-        )
-    return value
 
 
 def pair_problems(pairs: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
@@ -115,7 +81,7 @@ def pair_problems(pairs: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
     seen: set[str] = set()
     for pair in pairs:
         if pair.query_id in seen:
-            yield pair, "the pairid stands in the file already"
+            yield pair, "the pairid is in the file already"
         seen.add(pair.query_id)
         members = pair.group or ()
         group = " ".join(members)
@@ -131,25 +97,25 @@ def pair_problems(pairs: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
 
 def inspect(root: Path) -> Annotations:
     """Return all that the annotations and the folders of images hold, and what is wrong."""
-    folder = CirrFolder(root)
+    annotations, image_folder = find_folders(root)
     counts: list[Count] = []
     findings: list[Finding] = []
     images: dict[str, Path] = {}
-    for split, (image_count, queries) in _PUBLISHED.items():
-        split_path, captions = folder.images(split), folder.captions(split)
+    for split, (image_count, query_count) in _PUBLISHED.items():
+        paths = split_path, captions = annotation_files(annotations, split)
         use = "training" if split == "train" else f"evaluation on {split}"
-        for path in (split_path, captions):
+        for path in paths:
             if not path.exists():
                 message = f"{path.name} is missing, which {use} needs; fetch it from {_SOURCE}"
                 findings.append(Finding("annotation", message, (path.name,)))
         files: dict[str, str] = {}
         if split_path.exists():
             files = read_files(split_path)
-            images |= {name: folder.image_folder / path for name, path in files.items()}
+            images |= {name: image_folder / path for name, path in files.items()}
             counts.append(Count(f"{split} images", len(files), image_count))
         if captions.exists():
             pairs = read_pairs(captions, split)
-            counts.append(Count(f"{split} queries", len(pairs), queries))
+            counts.append(Count(f"{split} queries", len(pairs), query_count))
             sentence = f"{captions.name} has {{}} faults in its pairs; CIRR refuses the file"
             problems = ((pair.where, problem) for pair, problem in pair_problems(pairs))
             findings += listed("pair", sentence, problems)

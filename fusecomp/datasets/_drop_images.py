@@ -10,13 +10,13 @@ def drop_images(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
     """Return a dataset without some images, such as those that are missing or broken.
 
     Triplets, queries, gallery entries and members of subsets that need them are left out. The
-    tasks list the queries and gallery images that they lack; evaluation prints their numbers with
-    the scores, and the protocol has them too.
+    tasks list the queries and gallery images that they lack; the protocol, which evaluation prints
+    with the scores, has their numbers.
 
     Args:
-        dataset: stays as it is.
-        image_ids: what to leave out, such as ``cached_encoder.skipped``; ids that the dataset
-            does not know are passed over.
+        dataset: is not changed.
+        image_ids: the images to leave out, such as ``cached_encoder.skipped``; unknown ids are
+            ignored.
 
     Raises:
         TypeError: if dataset is no dataset, or image_ids hold anything but strings.
@@ -75,14 +75,11 @@ class _Without:
         return self._missing.isdisjoint(triplet.image_ids)
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> list[Triplet]:
-        given = self._dataset.triplets(epoch, seed)
-        return [
-            triplet
-            for triplet in ordered("triplets() of a dataset", given, "triplets")
-            if self._remains(triplet)
-        ]
+        triplets = self._dataset.triplets(epoch, seed)
+        listed = ordered("triplets() of a dataset", triplets, "triplets")
+        return [triplet for triplet in listed if self._remains(triplet)]
 
-    # Both stand here, as isinstance(..., Dataset) does not ask __getattr__ from Python 3.12 on.
+    # Both are here, as isinstance(..., Dataset) does not ask __getattr__ from Python 3.12 on.
     def path(self, image_id: str) -> Path:
         return self._dataset.path(image_id)
 
@@ -94,16 +91,16 @@ class _Without:
 
     @property
     def protocol(self) -> Mapping[str, str]:
-        # Counted in all tasks, as one that keeps no query cannot be made.
-        tasks = self._dataset.tasks()
-        dropped = [query for task in tasks for query in task.queries if not self._remains(query)]
-        queries = len(dropped) + sum(len(task.missing_queries) for task in tasks)
-        all_queries = sum(len(task.queries) + len(task.missing_queries) for task in tasks)
-        images = sum(len(self._missing.intersection(t.gallery)) for t in tasks)
-        images += sum(len(task.missing_images) for task in tasks)
-        gallery = sum(len(task.gallery) + len(task.missing_images) for task in tasks)
+        # Counted here, as a task that keeps no query cannot be made.
+        queries = all_queries = images = all_images = 0
+        for task in self._dataset.tasks():
+            queries += sum(not self._remains(query) for query in task.queries)
+            queries += len(task.missing_queries)
+            all_queries += len(task.queries) + len(task.missing_queries)
+            images += len(self._missing.intersection(task.gallery)) + len(task.missing_images)
+            all_images += len(task.gallery) + len(task.missing_images)
         missing = (
-            f"{queries:,} of {all_queries:,} queries, {images:,} of {gallery:,} gallery images"
+            f"{queries:,} of {all_queries:,} queries, {images:,} of {all_images:,} gallery images"
         )
         return {**protocol_of(self._dataset), "missing": missing}
 

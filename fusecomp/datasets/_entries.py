@@ -1,4 +1,4 @@
-"""The entries of annotation files: read by each dataset, checked in one way.
+"""Entries of annotation files: read by each dataset, checked in one way.
 
 A reader raises the first problem of its entries; ``verify`` lists all of them.
 """
@@ -7,16 +7,17 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from fusecomp._core.strict_json import read_list
 from fusecomp.types import Triplet
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One query as a file has it, its types checked and nothing more.
-
-    ``where`` is its place in the file, such as ``"line 3"`` or ``"pair 7"``.
-    """
+    """One query as a file has it; ``where`` is its place there, such as ``"line 3"``."""
 
     where: str
     query_id: str
@@ -37,29 +38,41 @@ class Entry:
         return Triplet(self.query_id, self.reference, self.texts, self.target, self.group)
 
 
-# Entries, each with a sentence on what is wrong with it.
-Problems = Iterable[tuple[Entry, str]]
+def read_objects(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the objects of a JSON list, each after its place for errors."""
+    for number, row in enumerate(read_list(path)):
+        where = f"{path}, entry {number}"
+        if not isinstance(row, dict):
+            raise ValueError(f"{where}: expected an object, got {row!r:.80}; fetch the file again")
+        yield where, row
 
 
-def raise_first(path: Path, problems: Problems) -> None:
+def field(row: dict[str, object], name: str, kind: type[_Value], where: str) -> _Value:
+    """Return a field of an object; ValueError if it is missing or of another kind."""
+    if name not in row:
+        raise ValueError(f"{where}: the field {name!r} is missing; fetch the file again")
+    value = row[name]
+    # A boolean is an int to Python.
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(
+            f"{where}: {name!r} must be a {kind.__name__}, got {value!r:.80}; fetch the file again"
+        )
+    return value
+
+
+def raise_first(path: Path, problems: Iterable[tuple[Entry, str]]) -> None:
     """Raise ValueError on the first problem, naming the file and the place in it."""
     for entry, problem in problems:
         raise ValueError(f"{path}, {entry.where}: {problem}")
 
 
 def unlisted(entries: Iterable[Entry], known: Collection[str]) -> Iterator[tuple[Entry, str]]:
-    """Yield each image that the split file lacks, behind the entry that names it."""
+    """Yield each image that the split file lacks, after the entry that names it."""
     known = frozenset(known)
     return ((entry, i) for entry in entries for i in entry.image_ids if i not in known)
 
 
-def warn_of(places: Sequence[str], sentence: str, stacklevel: int = 3) -> None:
-    """Warn of what is in these places, if there are any.
-
-    Args:
-        places: where it is; the warning begins with the first one.
-        sentence: what it is, with ``{}`` for the number of places.
-        stacklevel: of the user's line; 3 if a constructor calls this.
-    """
-    if places:
-        warnings.warn(places[0] + sentence.format(f"{len(places):,}"), stacklevel=stacklevel)
+def warn_of(entries: Sequence[str], sentence: str, stacklevel: int = 3) -> None:
+    """Warn of entries, the first one's place before the sentence, their number for ``{}``."""
+    if entries:
+        warnings.warn(entries[0] + sentence.format(f"{len(entries):,}"), stacklevel=stacklevel)

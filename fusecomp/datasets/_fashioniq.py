@@ -1,12 +1,13 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from fusecomp._core.checks import as_path, as_text, flag, ordered, require_choice, whole_number
-from fusecomp.datasets._alike import is_blank, is_missing_word, warn_of_missing_words
+from fusecomp.datasets._alike import is_blank, warn_of_missing_words
 from fusecomp.datasets._captions import CAPTIONS, RANDOM, clean
 from fusecomp.datasets._entries import Entry, raise_first, unlisted, warn_of
 from fusecomp.datasets._fashioniq_files import (
@@ -29,8 +30,8 @@ class FashionIQ:
     """FashionIQ in its published folder layout; opens no image.
 
     ``root`` holds ``captions/cap.CATEGORY.SPLIT.json``, ``image_splits/split.CATEGORY.SPLIT.json``
-    and ``images/ID.png`` (or .jpg, .jpeg), where each category may have a folder of its own, as
-    in ``images/dress/ID.jpg``. Each category is one task with R@10 and R@50.
+    and ``images/ID.png`` (or .jpg, .jpeg), or a folder for each category, such as
+    ``images/dress/ID.jpg``. Each category is one task with R@10 and R@50.
 
     Reference:
         Wu, Gao, Guo, Al-Halah, Rennie, Grauman, Feris, "Fashion IQ: A new dataset towards
@@ -52,7 +53,7 @@ class FashionIQ:
         gallery: ``"original"``, the split file (CLIP4Cir and most since), or ``"val"``, only
             the references and targets of the queries (VAL, CoSMo; easier by several points).
         exclude_reference: leave each query's reference out of its ranking (TIRG, VAL, ARTEMIS).
-        name: what the protocol calls the dataset, where another one has FashionIQ's layout.
+        name: the dataset's name in the protocol, for other datasets of this layout.
 
     Raises:
         TypeError: if root is no path, or name no string.
@@ -61,8 +62,8 @@ class FashionIQ:
             name that leads out of the folder, or a target that ``exclude_reference`` leaves out.
 
     Warns:
-        UserWarning: if captions are words such as ``"nan"``, as they are printed for a missing one,
-            or if nothing but blanks, dots and commas is in both of a pair.
+        UserWarning: if captions are words such as ``"nan"``, which programs print for missing ones,
+            or if both captions of a pair hold nothing but blanks, dots and commas.
 
     Example:
         >>> import tempfile
@@ -97,21 +98,21 @@ class FashionIQ:
         self._galleries: dict[str, tuple[str, ...]] = {}
         # The queries that each row may give: all of them, or one drawn for "random".
         self._rows: dict[str, list[tuple[Triplet, ...]]] = {}
-        entries = [found for category in self.categories for found in self._read(category)]
+        pairs = [pair for category in self.categories for pair in self._read(category)]
+        # Every image of the galleries, once, in the order of the split files.
+        self.image_ids = tuple(dict.fromkeys(chain.from_iterable(self._galleries.values())))
+        self._known = frozenset(self.image_ids)
         warn_of_missing_words(
-            (f"{where}: a caption", caption)
-            for where, captions in entries
-            for caption in captions
-            if is_missing_word(caption)
+            (f"{where}: a caption", caption) for where, captions in pairs for caption in captions
         )
         warn_of(
-            [where for where, captions in entries if all(is_blank(clean(c)) for c in captions)],
+            [where for where, captions in pairs if all(is_blank(clean(c)) for c in captions)],
             ": nothing can be read in the captions but blanks, dots and commas; there are {} such "
             "entries, whose queries say nothing: remove them",
         )
 
     def _read(self, category: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Read the files of a category; return the place of each entry and its captions."""
+        """Read the files of a category; return the captions of each entry after its place."""
         split_path, path = annotation_files(self.root, category, self.split)
         image_ids = read_split(split_path)
         pairs = read_pairs(path, category, self.split)
@@ -143,15 +144,13 @@ class FashionIQ:
     ) -> VerifyReport:
         """List all that is wrong with a folder; reading a split raises the first of it.
 
-        Annotations are counted and compared with the published ones; each image's header and end
-        are read, which finds files that are missing, empty, cut off, or no images at all; equal
-        images are found by size, last bytes and then content. Faults make the report not ``ok``;
-        notes are worth knowing, such as images that two splits share.
+        The annotations are compared with the published counts. Of each image the header and end
+        are read, which finds files that are missing, empty, cut off, no images, or equal. Faults
+        make the report not ``ok``; notes do not, such as images that two splits share.
 
         Args:
             root: the folder.
-            decode: read every pixel too, which also finds damage inside of files; many times
-                slower.
+            decode: read every pixel too, which finds damage inside of files; many times slower.
             num_workers: threads; None chooses by the number of cores.
 
         Raises:
@@ -163,15 +162,10 @@ class FashionIQ:
         return make_report(as_path("root", root), inspect, decode, num_workers)
 
     @cached_property
-    def image_ids(self) -> tuple[str, ...]:
-        """Every image of the galleries, once, in the order of the split files."""
-        return tuple(dict.fromkeys(i for ids in self._galleries.values() for i in ids))
-
-    @cached_property
     def triplet_image_ids(self) -> tuple[str, ...]:
         """The references and targets of all triplets, once."""
-        queries = (row[0] for rows in self._rows.values() for row in rows)
-        return tuple(dict.fromkeys(i for query in queries for i in query.image_ids))
+        rows = chain.from_iterable(self._rows.values())
+        return tuple(dict.fromkeys(i for first, *_ in rows for i in first.image_ids))
 
     @property
     def protocol(self) -> Mapping[str, str]:
@@ -185,7 +179,7 @@ class FashionIQ:
         }
 
     def path(self, image_id: str) -> Path:
-        """Return where the image lies, or would lie.
+        """Return where the image is, or would be.
 
         Raises:
             ValueError: if the dataset does not know the image, two folders have different files
@@ -194,10 +188,6 @@ class FashionIQ:
         if image_id not in self._known:
             raise ValueError(f"unknown image {image_id!r}: not in split {self.split!r}")
         return self._images.path(image_id)
-
-    @cached_property
-    def _known(self) -> frozenset[str]:
-        return frozenset(self.image_ids)
 
     @cached_property
     def _images(self) -> FashionIQImages:
@@ -209,16 +199,14 @@ class FashionIQ:
         Raises:
             ValueError: if epoch or seed is no whole number of at least 0.
         """
-        epoch, seed = (
-            whole_number(name, value, 0, math.inf)
-            for name, value in (("epoch", epoch), ("seed", seed))
-        )
+        epoch = whole_number("epoch", epoch, 0, math.inf)
+        seed = whole_number("seed", seed, 0, math.inf)
         return [t for category in self.categories for t in self._drawn(category, epoch, seed)]
 
-    def _drawn(self, category: str, epoch: int, seed: int) -> list[Triplet]:
+    def _drawn(self, category: str, epoch: int = 0, seed: int = 0) -> list[Triplet]:
         rows = self._rows[category]
         if self.captions != RANDOM:
-            return [triplet for row in rows for triplet in row]
+            return list(chain.from_iterable(rows))
         # The category's own stream: a row's text does not depend on which others are loaded.
         rng = np.random.default_rng([seed, epoch, CATEGORIES.index(category)])
         draws = rng.integers(len(rows[0]) if rows else 1, size=len(rows)).tolist()
@@ -231,17 +219,16 @@ class FashionIQ:
 
     def tasks(self) -> list[Task]:
         """Return one task a category: R@10 and R@50 over its gallery."""
-        return [self._task(category) for category in self.categories]
-
-    def _task(self, category: str) -> Task:
-        queries = self._drawn(category, epoch=0, seed=0)
-        exclude = [(query.reference_id,) for query in queries] if self.exclude_reference else None
-        return Task(
-            name=category, queries=queries, gallery=self._galleries[category], exclude=exclude
-        )
+        tasks = []
+        for category in self.categories:
+            queries, exclude = self._drawn(category), None
+            if self.exclude_reference:
+                exclude = [(query.reference_id,) for query in queries]
+            tasks.append(Task(category, queries, self._galleries[category], exclude))
+        return tasks
 
     def __len__(self) -> int:
-        rows = (row for rows in self._rows.values() for row in rows)
+        rows = chain.from_iterable(self._rows.values())
         return sum(1 if self.captions == RANDOM else len(row) for row in rows)
 
     def __repr__(self) -> str:

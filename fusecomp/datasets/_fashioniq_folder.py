@@ -1,7 +1,7 @@
 """A whole FashionIQ folder against what is published: every file that is wrong or missing."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from unicodedata import normalize
 
@@ -47,35 +47,32 @@ def inspect(root: Path) -> Annotations:
     counts: list[Count] = []
     findings: list[Finding] = []
     missing: list[str] = []
-    for part in product(CATEGORIES, SPLITS):
-        (category, split), name = part, ".".join(part)
+    for category, (number, split) in product(CATEGORIES, enumerate(SPLITS)):
+        part, name = (category, split), f"{category}.{split}"
         paths = split_path, captions = annotation_files(root, category, split)
         missing += [path.relative_to(root).as_posix() for path in paths if not path.exists()]
         if split_path.exists():
             splits[part] = read_split(split_path)
-            published = _IMAGES[category][SPLITS.index(split)]
+            published = _IMAGES[category][number]
             counts.append(Count(f"{name} images", len(splits[part]), published))
         if captions.exists():
             pairs[part] = read_pairs(captions, category, split)
-            published = _QUERIES[category][SPLITS.index(split)]
+            published = _QUERIES[category][number]
             counts.append(Count(f"{name} queries", len(pairs[part]), published))
             if part in splits:
                 findings += unlisted_findings(captions, pairs[part], splits[part])
     sentence = f"{{}} annotation files are missing; fetch them from {_SOURCE}"
     findings += listed("annotation", sentence, ((name, "") for name in missing))
-    ids = frozenset(image_id for split_ids in splits.values() for image_id in split_ids)
-    counts += _totals(splits, len(ids))
+    ids = frozenset(chain.from_iterable(splits.values()))
+    if len(splits) == len(CATEGORIES) * len(SPLITS):
+        total = sum(map(len, splits.values()))
+        counts.append(Count("entries of all split files", total, _ENTRIES))
+        counts.append(Count("distinct images", len(ids), _DISTINCT))
+    else:
+        counts.append(Count("distinct images", len(ids)))
     images, image_findings = _images(FashionIQImages(root), ids)
     findings += [*count_findings(counts, _SOURCE), *_notes(splits, pairs), *image_findings]
     return Annotations("FashionIQ", counts, findings, images, folder=root)
-
-
-def _totals(splits: Mapping[_Part, Sequence[str]], distinct: int) -> Iterator[Count]:
-    if len(splits) < len(CATEGORIES) * len(SPLITS):
-        yield Count("distinct images", distinct)
-        return
-    yield Count("entries of all split files", sum(map(len, splits.values())), _ENTRIES)
-    yield Count("distinct images", distinct, _DISTINCT)
 
 
 def _notes(
@@ -87,24 +84,27 @@ def _notes(
     }
     distinct = len(set().union(*by_split.values()))
     if (sum(map(len, splits.values())), distinct) == (_ENTRIES, _DISTINCT):
-        complete = (
+        message = (
             f"{_DISTINCT:,} images are all of FashionIQ: its nine split files hold {_ENTRIES:,} "
             f"entries, of which {_DISTINCT:,} are distinct."
         )
-        yield Finding("complete", complete, fault=False)
+        yield Finding("complete", message, fault=False)
     shared = by_split["train"] & by_split["val"]
     if shared:
-        targets = {
-            category: sum(pair.target in by_split["train"] for pair in rows)
+        targets = (
+            (sum(pair.target in by_split["train"] for pair in rows), category)
             for (category, split), rows in pairs.items()
             if split == "val"
-        }
-        known = " and ".join(f"{count} {category}" for category, count in targets.items() if count)
-        message = f"{len(shared):,} images stand in a train and in a validation split" + (
-            f", among them the targets of {known} validation queries" if known else ""
         )
-        published = ", as published" if len(shared) == _OVERLAP else ""
-        yield Finding("overlap", message + published, tuple(sorted(shared)), fault=False)
+        known = " and ".join(f"{count} {category}" for count, category in targets if count)
+        yield Finding(
+            "overlap",
+            f"{len(shared):,} images are in a train and in a validation split"
+            + (f", among them the targets of {known} validation queries" if known else "")
+            + (", as published" if len(shared) == _OVERLAP else ""),
+            tuple(sorted(shared)),
+            fault=False,
+        )
     captions = (caption for rows in pairs.values() for pair in rows for caption in pair.texts)
     blank = sum(not clean(caption) for caption in captions)
     if blank:
@@ -113,35 +113,27 @@ def _notes(
 
 
 def _images(folder: FashionIQImages, ids: frozenset[str]) -> tuple[dict[str, Path], list[Finding]]:
-    """Where each image lies or would lie, and findings on files."""
+    """Where each image is or would be, and findings on files."""
     images, differing = {}, {}
     for image_id in sorted(ids):
         try:
-            # One of another suffix is missing, and named among the misnamed.
-            lost = folder.folder / f"{image_id}.png"
-            images[image_id] = folder.path(image_id) if folder.find(image_id) else lost
+            # A file of another suffix counts as missing, and is named among the misnamed.
+            absent = folder.folder / f"{image_id}.png"
+            images[image_id] = folder.path(image_id) if folder.find(image_id) else absent
         except ValueError as error:
             differing[image_id] = str(error)
     known = {normalize("NFC", image_id) for image_id in ids}
     stems = {name: normalize("NFC", stem) for name, stem in folder.stems.items()}
-    misnamed = ((n, "") for n, stem in stems.items() if stem in known and not folder.find(stem))
-    unknown = ((n, "") for n, stem in stems.items() if stem not in known)
+    misnamed = [n for n, stem in stems.items() if stem in known and not folder.find(stem)]
+    unknown = [n for n, stem in stems.items() if stem not in known]
+    refused = "{} images have files that differ; FashionIQ refuses them"
+    rename = (
+        "{} images of images that are missing have a suffix that is not read; rename them to "
+        ".png or .jpg, whatever their format"
+    )
+    foreign = f"{{}} entries of {folder.folder} belong to no image of a split file"
     return images, [
-        *listed(
-            "ambiguous",
-            "{} images have files that differ; FashionIQ refuses them",
-            differing.items(),
-        ),
-        *listed(
-            "misnamed",
-            "{} images of images that are missing have a suffix that is not read; rename them to "
-            ".png or .jpg, whatever their format",
-            misnamed,
-        ),
-        *listed(
-            "unknown",
-            f"{{}} entries of {folder.folder} belong to no image of a split file",
-            unknown,
-            fault=False,
-        ),
+        *listed("ambiguous", refused, differing.items()),
+        *listed("misnamed", rename, ((name, "") for name in misnamed)),
+        *listed("unknown", foreign, ((name, "") for name in unknown), fault=False),
     ]

@@ -12,14 +12,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".ti
 
 
 class ImageFolder:
-    """Every image of a folder and of the folders in it, hidden ones left out.
-
-    Args:
-        root: the folder; links to other folders are followed.
-
-    Raises:
-        FileNotFoundError: if there is no such folder, or no image in it.
-    """
+    """Every image of a folder and of the folders in it, linked ones too, hidden ones left out."""
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
@@ -33,34 +26,23 @@ class ImageFolder:
         self._files = _PathsAndStems(self.names)
 
     def named(self, image_id: str) -> Sequence[str]:
-        """Return the files that an id may mean: its own path, or all that differ in the suffix.
-
-        Its Unicode form does not matter, unless two files differ in nothing else.
-        """
+        """Return the files that an id may mean: its own path, or all that differ in the suffix."""
         return self._files.find(image_id)
 
-    def files(self, places: Mapping[str, str]) -> dict[str, str]:
-        """Return the file of each image id.
-
-        Args:
-            places: by id, where it is named; an error begins with it.
-
-        Raises:
-            FileNotFoundError: if ids have no file; it counts them and names the first.
-            ValueError: if an id may be two files, or a file has two ids.
-        """
-        missing = [image_id for image_id in places if not self.named(image_id)]
+    def files(self, sources: Mapping[str, str]) -> dict[str, str]:
+        """Return the file of each image id; an error begins with where it is named."""
+        missing = [image_id for image_id in sources if not self.named(image_id)]
         if missing:
             first = missing[0]
             why = self.why_not_read(first)
             raise FileNotFoundError(
-                f"{places[first]}: no image {first!r} in {self.root}{f' ({why})' if why else ''}; "
-                f"{len(missing)} of the {len(places)} images that are named have none. An id is a "
+                f"{sources[first]}: no image {first!r} in {self.root}{f' ({why})' if why else ''}; "
+                f"{len(missing)} of the {len(sources)} images that are named have none. An id is a "
                 f"path below that folder, with or without suffix, such as {self.names[0]!r}"
             )
-        for image_id, problem, way_out in self.spelling_problems(places):
-            raise ValueError(f"{places[image_id]}: {image_id!r}: {problem}; {way_out}")
-        return {image_id: self.named(image_id)[0] for image_id in places}
+        for image_id, problem, way_out in self.spelling_problems(sources):
+            raise ValueError(f"{sources[image_id]}: {image_id!r}: {problem}; {way_out}")
+        return {image_id: self.named(image_id)[0] for image_id in sources}
 
     def spelling_problems(self, image_ids: Iterable[str]) -> Iterator[tuple[str, str, str]]:
         """Yield each id that is not the only one of one file, what is wrong, and the way out."""
@@ -76,21 +58,21 @@ class ImageFolder:
 
     def why_not_read(self, image_id: str) -> str:
         """Return a sentence on the file that an id without an image may mean; "" without one."""
-        for name in self._passed_over.find(image_id):
-            if _is_hidden(name):
-                return (
-                    f"{name!r} is there, but hidden, as its path has a name that begins with a dot"
-                )
-            return f"{name!r} is there, but its suffix is none of {', '.join(IMAGE_SUFFIXES)}"
-        return ""
+        names = self._unread.find(image_id)
+        if not names:
+            return ""
+        reason = f"its suffix is none of {', '.join(IMAGE_SUFFIXES)}"
+        if _is_hidden(names[0]):
+            reason = "hidden, as its path has a name that begins with a dot"
+        return f"{names[0]!r} is there, but {reason}"
 
     @cached_property
-    def _passed_over(self) -> "_PathsAndStems":
+    def _unread(self) -> "_PathsAndStems":
         return _PathsAndStems(name for name in _files(self.root, hidden=True) if not _is_read(name))
 
 
 class _PathsAndStems:
-    """Files that are found by their path, or else by that without its suffix."""
+    """Files that are found by their path, or else by their path without its suffix."""
 
     def __init__(self, names: Iterable[str]) -> None:
         names = list(names)

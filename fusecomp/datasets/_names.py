@@ -6,12 +6,10 @@ from unicodedata import normalize
 
 
 def require_below(where: str, field: str, name: str) -> None:
-    """Raise ValueError unless a name, read as a path, stays below the folder that it belongs to.
-
-    Annotations may come from elsewhere, and what they name is opened and shown. The name alone is
-    judged: a link in the user's own folder may lead wherever the user likes.
-    """
-    # As Windows reads it, where both slashes part a path, so that every system says the same.
+    """Raise ValueError unless a name, read as a path, stays below the folder that it belongs to."""
+    # Annotations may come from elsewhere, and what they name is opened and shown. Links in the
+    # user's own folder may lead anywhere. Names are read as Windows does, where both slashes part a
+    # path, so that every system says the same.
     first, *rest = parts = name.replace("\\", "/").split("/")
     has_drive = first[1:2] == ":" and (bool(rest) or os.name == "nt")
     below = first and not has_drive and ".." not in parts and {*parts} - {"", "."}
@@ -30,13 +28,10 @@ def _is_possible(name: str) -> bool:
 
 
 class NamedFiles:
-    """Files that are found by their name in any Unicode form.
+    """Files, given as pairs of a name and a file, that are found by name in any Unicode form.
 
-    Some systems store "é" as one character, others as two. A name that is written exactly as it
-    is asked for goes before those that differ in the form.
-
-    Args:
-        files: pairs of a name and its file.
+    Some systems store "é" as one character, others as two. A name of exactly the same form goes
+    before others.
     """
 
     def __init__(self, files: Iterable[tuple[str, str]]) -> None:

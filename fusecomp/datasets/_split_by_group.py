@@ -45,7 +45,7 @@ def split_by_group(
     counts = [0] * len(shares)
     split_of: dict[int, int] = {}
     order = np.random.default_rng(whole_number("seed", seed, 0)).permutation(len(families))
-    for family in (families[place] for place in order.tolist()):
+    for family in (families[row] for row in order.tolist()):
         lacking = [share * len(listed) - count for share, count in zip(shares, counts, strict=True)]
         split = lacking.index(max(lacking))
         counts[split] += len(family)

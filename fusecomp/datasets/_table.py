@@ -1,16 +1,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
-from fusecomp._core.checks import as_path, as_text, flag, require_choice, shown, strings
+from fusecomp._core.checks import as_path, as_text, flag, require_choice
 from fusecomp.datasets._alike import warn_of_missing_words
 from fusecomp.datasets._entries import Entry, raise_first, warn_of
 from fusecomp.datasets._folder import ImageFolder
-from fusecomp.datasets._table_file import Groups, read_table
+from fusecomp.datasets._table_file import cells, read_table
 from fusecomp.datasets._table_rows import (
     inspect,
-    missing_words,
     row_problems,
     rows_of_split,
     split_problems,
@@ -24,14 +22,14 @@ _GALLERIES = ("all", "split")
 
 
 class TripletTable(Triplets):
-    """One's own triplets, from a CSV or JSONL file and a folder of images; opens no image.
+    """Triplets of a CSV or JSONL file and a folder of images; opens no image.
 
     A CSV file is UTF-8, separated by commas, with a header; a JSONL file holds one object a line.
-    Columns, in any order, others are left alone:
+    Columns, in any order; others are ignored:
 
     - ``reference``: the image that the text modifies;
-    - ``text``: what is different; in JSONL also a list, whose features are averaged;
-    - ``target``: the wanted image; may be empty or absent where it is not known;
+    - ``text``: the difference in words; in JSONL also a list, whose features are averaged;
+    - ``target``: the image to find; empty or absent where it is not known;
     - ``group`` (optional): the images among which the query is also ranked, without its
       reference: ids between blanks, in JSONL a list; or, with ``groups``, the name of one of
       them. Every row has one, or none has;
@@ -39,9 +37,8 @@ class TripletTable(Triplets):
     - ``query_id`` (optional): by default the number of the row in the file, from 0.
 
     An image id is the path of an image below the folder, with or without its suffix (.png,
-    .jpg, .jpeg, .webp, .bmp, .gif, .tif or .tiff); ids stay as the table spells them. Two files
-    that differ in the suffix alone are named with it. The images that the table does not name
-    are in the gallery under their full path.
+    .jpg, .jpeg, .webp, .bmp, .gif, .tif or .tiff), which it needs where two files differ in nothing
+    else. Images that the table does not name are in the gallery under their full path.
 
     Args:
         path: the .csv or .jsonl file.
@@ -50,8 +47,7 @@ class TripletTable(Triplets):
         ks: the k of recall@k, each once.
         gallery: ``"all"``, every image of the folder, or ``"split"``, only those that the kept
             rows name (easier, and another number for each split).
-        exclude_reference: leave each query's reference out of its ranking, as nobody asks for
-            the image that they hold.
+        exclude_reference: leave each query's reference out of its ranking.
         groups: the image ids of each group, by its name, where rows name their group instead of
             listing it.
 
@@ -63,8 +59,8 @@ class TripletTable(Triplets):
             the message names the line.
 
     Warns:
-        UserWarning: if values are words such as ``"nan"``, as they are printed for a missing value;
-            if a split is asked for and some rows name none, which are in no split.
+        UserWarning: if values are words such as ``"nan"``, which programs print for a missing
+            value; if a split is asked for and some rows name none.
 
     Example:
         >>> import tempfile
@@ -93,18 +89,21 @@ class TripletTable(Triplets):
         self.gallery = require_choice("gallery", gallery, _GALLERIES)
         exclude_reference = flag("exclude_reference", exclude_reference)
         image_folder = as_path("images", images)
-        rows = read_table(self.table, _checked_groups(groups))
+        rows = read_table(self.table, groups)
         kept = rows_of_split(self.table, rows, split)
-        alike = (found for found in split_problems(rows) if split is not None)
-        raise_first(self.table, chain(alike, row_problems(kept)))
         if split is not None:
+            raise_first(self.table, split_problems(rows))
             warn_of(
                 [f"{self.table}, {row.where}" for row in without_split(rows)],
                 ": the row names no split, though others do; {} of the "
                 f"{len(rows):,} rows are in no split for that: name one in each",
             )
-        words = missing_words(rows)
-        warn_of_missing_words((f"{self.table}, {row.where}: {name}", w) for row, name, w in words)
+        raise_first(self.table, row_problems(kept))
+        warn_of_missing_words(
+            (f"{self.table}, {row.where}: {name}", value)
+            for row in rows
+            for name, value in cells(row)
+        )
         folder = ImageFolder(image_folder)
         files = self._files(kept, rows, folder)
         super().__init__(
@@ -119,17 +118,16 @@ class TripletTable(Triplets):
     def _files(
         self, kept: Iterable[Entry], rows: Iterable[Entry], folder: ImageFolder
     ) -> dict[str, str]:
-        """Return the file of each image of the gallery."""
-        places: dict[str, str] = {}
+        sources: dict[str, str] = {}
         for row in kept:
             for image_id in row.image_ids:
-                places.setdefault(image_id, f"{self.table}, {row.where}")
-        files = folder.files(places)
+                sources.setdefault(image_id, f"{self.table}, {row.where}")
+        files = folder.files(sources)
         if self.gallery == "split":
             return files
         spelled = {name: image_id for image_id, name in files.items()}
-        # The ids of an image must not depend on the split; what is wrong with the rows of
-        # another one does not matter here.
+        # The id of an image must not depend on the split; problems in the rows of other splits
+        # do not matter here.
         for image_id in (i for row in rows for i in row.image_ids):
             names = folder.named(image_id)
             if len(names) == 1:
@@ -176,14 +174,14 @@ class TripletTable(Triplets):
         """
         folder = as_path("images", images)
         split = None if split is None else as_text("split", split)
-        read = partial(inspect, images=folder, split=split, groups=_checked_groups(groups))
+        read = partial(inspect, images=folder, split=split, groups=groups)
         return make_report(as_path("path", path), read, decode, num_workers)
 
     @property
     def protocol(self) -> Mapping[str, str]:
         """The options that make scores comparable or not."""
         return {
-            "dataset": self.table.name,
+            "dataset": self.name,
             "split": "all" if self.split is None else self.split,
             "gallery": self.gallery,
             "reference": "excluded" if self.exclude_reference else "kept",
@@ -192,11 +190,3 @@ class TripletTable(Triplets):
     def __repr__(self) -> str:
         split = "" if self.split is None else f", split={self.split!r}"
         return f"TripletTable({str(self.table)!r}{split}, {len(self)} triplets)"
-
-
-def _checked_groups(groups: object) -> Groups | None:
-    if groups is None:
-        return None
-    if not isinstance(groups, Mapping):
-        raise ValueError(f"groups must map names to lists of image ids, got {shown(groups)}")
-    return {name: strings(f"groups[{name!r}]", ids) for name, ids in groups.items()}

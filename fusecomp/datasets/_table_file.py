@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
-from fusecomp._core.checks import shown
+from fusecomp._core.checks import shown, strings
 from fusecomp._core.files import open_regular
 from fusecomp._core.strict_json import parse_json
 from fusecomp.datasets._alike import folded, require_no_list, require_text
@@ -31,7 +31,11 @@ _QUOTES = (
     "put texts that hold commas, quotes or line breaks between quotes, and write a quote inside "
     'as ""'
 )
-# How files begin that are no texts.
+_TOO_LONG = (
+    "no cell may have more characters: shorten it, close a quotation mark that was left open, or "
+    "write the table as JSONL"
+)
+# The first bytes of files that are no texts.
 _OTHER_KINDS = {
     b"\x1f\x8b": "compressed with gzip",
     b"PK\x03\x04": "a zip archive or a spreadsheet",
@@ -40,64 +44,50 @@ _OTHER_KINDS = {
     b"\x28\xb5\x2f\xfd": "compressed with zstd",
     b"PAR1": "a Parquet file",
 }
-_TOO_LONG = (
-    "no cell may have more characters: shorten it, close a quotation mark that was left open, or "
-    "write the table as JSONL"
-)
 
 _Fields = dict[str, object]
 
 
 def cells(row: Entry) -> Iterator[tuple[str, str]]:
-    """Yield each value with its column."""
+    """Yield each value after its column."""
     columns: Mapping[str, Iterable[str | None]] = {
-        "reference": (row.reference,),
+        "reference": [row.reference],
         "text": row.texts,
-        "target": (row.target,),
+        "target": [row.target],
         "group": row.group or (),
-        "split": (row.split,),
-        "query_id": (row.query_id,),
+        "split": [row.split],
+        "query_id": [row.query_id],
     }
     for name, values in columns.items():
         yield from ((name, value) for value in values if value is not None)
 
 
 def read_table(path: Path, groups: Groups | None = None) -> list[Entry]:
-    """Return the rows of a .csv or .jsonl file; an error names the line.
-
-    Args:
-        path: the file.
-        groups: the groups that the rows name; without them each row lists its own.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        OSError: if it is no regular file, such as a pipe.
-        ValueError: if it is of another kind, holds no row, or a line is not as it must be.
-    """
+    """Return the rows of a .csv or .jsonl file, which name their group or list its members."""
     suffix = path.suffix.lower()
     readers = {".csv": _csv_rows, ".jsonl": _json_rows}
     if suffix not in readers:
         raise ValueError(f"{path} must be a .csv or a .jsonl file, got {path.suffix!r}")
+    if groups is not None:
+        if not isinstance(groups, Mapping):
+            raise ValueError(f"groups must map names to lists of image ids, got {shown(groups)}")
+        groups = {name: strings(f"groups[{name!r}]", ids) for name, ids in groups.items()}
     rows: list[Entry] = []
     for line, fields in readers[suffix](path, _read_text(path)):
-        where = f"{path}, line {line}"
-        group = fields.get("group")
+        where, group = f"{path}, line {line}", fields.get("group")
         if group is not None and groups is not None:
-            fields["group"] = _members(where, group, groups)
+            name = _string(where, "group", group)
+            if name not in groups:
+                known = shown(list(groups))
+                raise ValueError(f"{where}: unknown group {name!r}; groups has {known}")
+            fields["group"] = list(groups[name])
         elif isinstance(group, str) and suffix == ".csv":
             require_no_list(where, "group", group, _LISTS)
             fields["group"] = group.split()
-        rows.append(_row(path, line, len(rows), fields))
+        rows.append(_row(where, f"line {line}", len(rows), fields))
     if not rows:
         raise ValueError(f"{path} holds no rows; each is one query: {', '.join(_COLUMNS[:3])}")
     return rows
-
-
-def _members(where: str, name: object, groups: Groups) -> list[str]:
-    name = _string(where, "group", name)
-    if name not in groups:
-        raise ValueError(f"{where}: unknown group {name!r}; groups has {shown(list(groups))}")
-    return list(groups[name])
 
 
 def _read_text(path: Path) -> str:
@@ -131,33 +121,46 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, _Fields]]:
     line = 1
     try:
         for cells in reader:
+            where = f"{path}, line {line}"
             if header is None and cells:
                 header = cells
-                where = f"{path}, line {line}"
                 _check_columns(where, header)
                 for name in _COLUMNS:
                     if header.count(name) > 1:
-                        raise ValueError(f"{where}: the column {name!r} stands twice; remove one")
+                        raise ValueError(f"{where}: the column {name!r} is there twice; remove one")
             elif header is not None and cells:
-                yield line, _csv_fields(path, line, header, cells)
+                if len(cells) != len(header):
+                    raise ValueError(
+                        f"{where}: {len(cells)} cells under {len(header)} columns; "
+                        "put texts that hold commas between quotes"
+                    )
+                fields: _Fields = dict(zip(header, cells, strict=True))
+                yield line, fields | {name: fields.get(name) or None for name in _OPTIONAL}
             line = reader.line_num + 1
     except csv.Error as error:
         way_out = _TOO_LONG if "field limit" in str(error) else _QUOTES
         raise ValueError(f"{path}, line {line}: not CSV ({error}); {way_out}") from error
 
 
+def _json_rows(path: Path, text: str) -> Iterator[tuple[int, _Fields]]:
+    for line, content in enumerate(text.split("\n"), 1):
+        if not content.strip():
+            continue
+        try:
+            fields = parse_json(content, path, line)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; write one object a line, such as "
+                '{"reference": "1.jpg", "text": "is blue", "target": "2.jpg"}'
+            ) from error
+        where = f"{path}, line {line}"
+        if not isinstance(fields, dict):
+            raise ValueError(f"{where}: expected an object, got {fields!r:.80}")
+        _check_columns(where, fields)
+        yield line, fields
+
+
 def _check_columns(where: str, names: Collection[str]) -> None:
-    _check_spelling(where, names)
-    missing = [name for name in _NEEDED if name not in names]
-    if missing:
-        raise ValueError(
-            f"{where}: no {' and '.join(map(repr, missing))}; there are "
-            f"{', '.join(map(repr, names))}; needed are {', '.join(_NEEDED)} and, where they are "
-            f"known, {', '.join(_OPTIONAL)}; a CSV file separates them by commas"
-        )
-
-
-def _check_spelling(where: str, names: Collection[str]) -> None:
     # An optional column that is not recognised would be left out in silence.
     for name in names:
         meant = _MEANT.get(_bare(name), name)
@@ -169,6 +172,13 @@ def _check_spelling(where: str, names: Collection[str]) -> None:
                 f"{where}: there is no {probable!r} but {name!r}, which probably means it: write "
                 f"{probable!r}, or give {name!r} another name if it is something else"
             )
+    missing = [name for name in _NEEDED if name not in names]
+    if missing:
+        raise ValueError(
+            f"{where}: no {' and '.join(map(repr, missing))}; there are "
+            f"{', '.join(map(repr, names))}; needed are {', '.join(_NEEDED)} and, where they are "
+            f"known, {', '.join(_OPTIONAL)}; a CSV file separates them by commas"
+        )
 
 
 @lru_cache
@@ -186,41 +196,11 @@ def _bare(name: str) -> str:
 _MEANT = {_bare(name): name for name in _COLUMNS}
 
 
-def _csv_fields(path: Path, line: int, header: list[str], cells: list[str]) -> _Fields:
-    if len(cells) != len(header):
-        raise ValueError(
-            f"{path}, line {line}: {len(cells)} cells under {len(header)} columns; "
-            "put texts that hold commas between quotes"
-        )
-    fields: _Fields = dict(zip(header, cells, strict=True))
-    return fields | {name: fields.get(name) or None for name in _OPTIONAL}
-
-
-def _json_rows(path: Path, text: str) -> Iterator[tuple[int, _Fields]]:
-    for line, content in enumerate(text.split("\n"), 1):
-        where = f"{path}, line {line}"
-        if not content.strip():
-            continue
-        try:
-            fields = parse_json(content, path, line)
-        except ValueError as error:
-            raise ValueError(
-                f"{error}; write one object a line, such as "
-                '{"reference": "1.jpg", "text": "is blue", "target": "2.jpg"}'
-            ) from error
-        if not isinstance(fields, dict):
-            raise ValueError(f"{where}: expected an object, got {fields!r:.80}")
-        _check_columns(where, fields)
-        yield line, fields
-
-
-def _row(path: Path, line: int, number: int, fields: _Fields) -> Entry:
-    where = f"{path}, line {line}"
+def _row(where: str, line: str, number: int, fields: _Fields) -> Entry:
     text, group = fields["text"], fields.get("group")
-    query_id = _optional(where, "query_id", fields)
     row = Entry(
-        where=f"line {line}",
-        query_id=str(number) if query_id is None else query_id,
+        where=line,
+        query_id=_optional(where, "query_id", fields) or str(number),
         reference=_string(where, "reference", fields["reference"]),
         texts=(text,) if isinstance(text, str) else _strings(where, "text", text),
         target=_optional(where, "target", fields),

@@ -20,10 +20,10 @@ def rows_of_split(path: Path, rows: Sequence[Entry], split: str | None) -> list[
     kept = [row for row in rows if split is None or row.split == split]
     if kept:
         return kept
-    there = dict.fromkeys(row.split for row in rows if row.split is not None)
-    if not there:
+    splits = dict.fromkeys(row.split for row in rows if row.split is not None)
+    if not splits:
         raise ValueError(f"{path} has no column 'split', so there is no split {split!r} in it")
-    raise ValueError(f"unknown split {split!r}; {path} has {', '.join(map(repr, there))}")
+    raise ValueError(f"unknown split {split!r}; {path} has {', '.join(map(repr, splits))}")
 
 
 def split_problems(rows: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
@@ -37,23 +37,14 @@ def split_problems(rows: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
         alike = first.setdefault(folded(row.split), row)
         if alike is not row:
             name, other = told_apart([row.split, alike.split or ""])
-            yield (
-                row,
-                f"split '{name}' looks like '{other}' of {alike.where}; write it in one way",
-            )
+            sentence = f"split '{name}' looks like '{other}' of {alike.where}; write it in one way"
+            yield row, sentence
 
 
 def without_split(rows: Sequence[Entry]) -> list[Entry]:
     """Return the rows that name no split, where other rows name one."""
     found = [row for row in rows if row.split is None]
     return found if len(found) < len(rows) else []
-
-
-def missing_words(rows: Iterable[Entry]) -> list[tuple[Entry, str, str]]:
-    """Return the values that are a word such as "nan": row, column and word."""
-    return [
-        (row, name, value) for row in rows for name, value in cells(row) if is_missing_word(value)
-    ]
 
 
 def row_problems(rows: Collection[Entry]) -> Iterator[tuple[Entry, str]]:
@@ -68,7 +59,7 @@ def row_problems(rows: Collection[Entry]) -> Iterator[tuple[Entry, str]]:
             yield row, f"the target is the reference, {row.target!r}; a query asks for another one"
         first = queries.setdefault(row.query_id, row)
         if first is not row:
-            yield row, f"the query_id {row.query_id!r} stands on {first.where} already"
+            yield row, f"the query_id {row.query_id!r} is on {first.where} already"
         first = seen.setdefault((row.reference, row.texts, row.target), row)
         if first is not row:
             yield row, f"reference, text and target are those of {first.where}; remove one"
@@ -96,74 +87,64 @@ def inspect(path: Path, images: Path, split: str | None, groups: Groups | None) 
     splits: dict[str | None, list[Entry]] = defaultdict(list)
     for row in rows:
         splits[row.split].append(row)
-    places = {image_id: row.where for row in rows for image_id in row.image_ids}
-    without_file = [image_id for image_id in places if not folder.named(image_id)]
+    sources = {image_id: row.where for row in rows for image_id in row.image_ids}
+    without_file = [image_id for image_id in sources if not folder.named(image_id)]
     unread = {image_id: why for image_id in without_file if (why := folder.why_not_read(image_id))}
     names = [*folder.names, *(image_id for image_id in without_file if image_id not in unread)]
     counts = [
         *(Count(f"{name} queries" if name else "queries", len(r)) for name, r in splits.items()),
-        Count("images in the table", len(places)),
+        Count("images in the table", len(sources)),
         Count("images in the folder", len(folder.names)),
     ]
+    words = (
+        (row.where, f"{name}: {value}")
+        for row in rows
+        for name, value in cells(row)
+        if is_missing_word(value)
+    )
+    sentence = "{} values are words that are printed where a value is missing"
     findings = [
         *_row_findings(splits, every_row),
-        *_image_findings(splits, places, unread, folder),
-        *listed(
-            "word",
-            "{} values are words that are printed where a value is missing",
-            ((row.where, f"{name}: {word}") for row, name, word in missing_words(rows)),
-            fault=False,
-        ),
+        *_image_findings(splits, sources, unread, folder),
+        *listed("word", sentence, words, fault=False),
     ]
     files = {name: folder.root / name for name in names}
     return Annotations(f"table {path.name}", counts, findings, files, folder=images)
 
 
 def _row_findings(splits: _Splits, every_row: Sequence[Entry]) -> list[Finding]:
-    # The same row may stand in two splits.
+    # Rows of two splits may be equal.
     order = {id(row): number for number, row in enumerate(every_row)}
     problems = [found for rows in splits.values() for found in row_problems(rows)]
     problems.sort(key=lambda found: (order[id(found[0])], found[1]))
+    alike = ((row.where, why) for row, why in split_problems(every_row))
+    nowhere = ((row.where, "") for row in without_split(every_row))
+    refused = "{} rows make no query; TripletTable refuses the table"
+    confused = "{} names of splits look like another one; TripletTable reads no split"
+    unused = "{} rows name no split, though others do; no split has them"
     return [
-        *listed(
-            "row",
-            "{} rows make no query; TripletTable refuses the table",
-            ((row.where, why) for row, why in problems),
-        ),
-        *listed(
-            "split",
-            "{} names of splits look like another one; TripletTable reads no split",
-            ((row.where, why) for row, why in split_problems(every_row)),
-        ),
-        *listed(
-            "split",
-            "{} rows name no split, though others do; no split has them",
-            ((row.where, "") for row in without_split(every_row)),
-            fault=False,
-        ),
+        *listed("row", refused, ((row.where, why) for row, why in problems)),
+        *listed("split", confused, alike),
+        *listed("split", unused, nowhere, fault=False),
     ]
 
 
 def _image_findings(
-    splits: _Splits, places: Mapping[str, str], unread: Mapping[str, str], folder: ImageFolder
+    splits: _Splits, sources: Mapping[str, str], unread: Mapping[str, str], folder: ImageFolder
 ) -> list[Finding]:
-    splits_of: dict[str, dict[str | None, None]] = defaultdict(dict)
+    splits_of: dict[str, dict[str, None]] = defaultdict(dict)
     for split, rows in splits.items():
         for image_id in (i for row in rows for i in row.image_ids):
-            splits_of[next(iter(folder.named(image_id)), image_id)][split] = None
-    shared = ((name, ", ".join(map(str, s))) for name, s in splits_of.items() if len(s) > 1)
-    spelled = ((i, f"{places[i]}: {why}") for i, why, _ in folder.spelling_problems(places))
+            splits_of[next(iter(folder.named(image_id)), image_id)][str(split)] = None
+    shared = ((name, ", ".join(names)) for name, names in splits_of.items() if len(names) > 1)
+    spelled = ((i, f"{sources[i]}: {why}") for i, why, _ in folder.spelling_problems(sources))
+    ambiguous = "{} images are not named in one way; TripletTable refuses the table"
+    hidden = (
+        "{} images have files that are hidden or of a suffix that is not read; TripletTable "
+        "refuses the table: rename them"
+    )
     return [
-        *listed(
-            "ambiguous",
-            "{} images are not named in one way; TripletTable refuses the table",
-            spelled,
-        ),
-        *listed(
-            "misnamed",
-            "{} images have files that are hidden or of a suffix that is not read; TripletTable "
-            "refuses the table: rename them",
-            unread.items(),
-        ),
-        *listed("overlap", "{} images stand in more than one split", shared, fault=False),
+        *listed("ambiguous", ambiguous, spelled),
+        *listed("misnamed", hidden, unread.items()),
+        *listed("overlap", "{} images are in more than one split", shared, fault=False),
     ]

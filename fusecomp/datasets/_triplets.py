@@ -9,22 +9,21 @@ from fusecomp.types import Task, Triplet
 
 
 class Triplets:
-    """A dataset of given triplets, the same in every epoch: one task over all its images.
+    """Dataset of given triplets, the same in every epoch, with one task over all its images.
 
-    Its images are those of the gallery, then those that the triplets name. Where the triplets have
-    a group, each query is also ranked among its group without the reference, as in CIRR.
+    Its images are those of ``gallery``, then those that only the triplets name. Where the triplets
+    have a group, each query is also ranked among its group without the reference.
 
     Args:
         triplets: at least one, each with a ``query_id`` of its own; either all have a group or
             none.
-        images: the folder of the images, where an id is a path with or without its suffix, as in
-            ``TripletTable``; or a mapping from each id to its file; or None where nothing opens
-            them, as with cached features. None is opened here.
+        images: the folder of the images, where an id is a path with or without its suffix; or a
+            mapping from each id to its file; or None where nothing opens them, as with cached
+            features.
         ks: the k of recall@k, each once.
         gallery: ids to rank beyond those that the triplets name.
-        exclude_reference: leave each query's reference out of its ranking, as nobody asks for
-            the image that they hold.
-        name: what the protocol calls the dataset.
+        exclude_reference: leave each query's reference out of its ranking.
+        name: the dataset's name in the protocol.
 
     Raises:
         TypeError: if images is no path, mapping or None, or name no string.
@@ -37,7 +36,7 @@ class Triplets:
         >>> rows = [Triplet("q0", "red", ("is blue",), target_id="blue")]
         >>> data = Triplets(rows, images={"red": "shop/1.jpg", "blue": "shop/2.jpg"}, ks=(1,))
         >>> data.image_ids, data.path("blue").name, data.tasks()[0].exclude
-        (('red', 'blue'), '2.jpg', [('red',)])
+        (('red', 'blue'), '2.jpg', (('red',),))
     """
 
     def __init__(
@@ -55,13 +54,13 @@ class Triplets:
         self.exclude_reference = flag("exclude_reference", exclude_reference)
         self._triplets = _checked(ordered("triplets", triplets, "triplets"))
         # By image id, where it is named first.
-        places = dict.fromkeys(strings("gallery", gallery), "gallery")
+        sources = dict.fromkeys(strings("gallery", gallery), "gallery")
         for query in self._triplets:
             for image_id in (*query.image_ids, *(query.group or ())):
-                places.setdefault(image_id, f"query {query.query_id!r}")
-        self._paths = _paths(images, places)
-        self._known = frozenset(places)
-        self.image_ids = tuple(places)
+                sources.setdefault(image_id, f"query {query.query_id!r}")
+        self._paths = _paths(images, sources)
+        self._known = frozenset(sources)
+        self.image_ids = tuple(sources)
 
     @cached_property
     def triplet_image_ids(self) -> tuple[str, ...]:
@@ -75,7 +74,7 @@ class Triplets:
         return {"dataset": self.name, "reference": reference}
 
     def path(self, image_id: str) -> Path:
-        """Return where the image lies, or would lie.
+        """Return where the image is, or would be.
 
         Raises:
             ValueError: if the gallery does not have the image.
@@ -106,16 +105,15 @@ class Triplets:
             for query in queries
             if query.group is not None
         ]
-        return [
-            Task(
-                name="",
-                queries=queries,
-                gallery=self.image_ids,
-                exclude=[(q.reference_id,) for q in queries] if self.exclude_reference else None,
-                subsets=subsets or None,
-                metrics=recalls(self.ks, subsets=bool(subsets)),
-            )
-        ]
+        task = Task(
+            name="",
+            queries=queries,
+            gallery=self.image_ids,
+            exclude=[(q.reference_id,) for q in queries] if self.exclude_reference else None,
+            subsets=subsets or None,
+            metrics=recalls(self.ks, subsets=bool(subsets)),
+        )
+        return [task]
 
     def __len__(self) -> int:
         return len(self._triplets)
@@ -154,17 +152,17 @@ def _checked(triplets: list[object]) -> list[Triplet]:
     return list(checked.values())
 
 
-def _paths(images: object, places: Mapping[str, str]) -> Mapping[str, Path] | None:
-    """Return the file of each image id; places say where each is named, for errors."""
+def _paths(images: object, sources: Mapping[str, str]) -> Mapping[str, Path] | None:
+    """Return the file of each image id; errors begin with where it is named."""
     if images is None:
         return None
     if not isinstance(images, Mapping):
         folder = ImageFolder(as_path("images", images))
-        return {i: folder.root / name for i, name in folder.files(places).items()}
-    missing = [image_id for image_id in places if image_id not in images]
+        return {i: folder.root / name for i, name in folder.files(sources).items()}
+    missing = [image_id for image_id in sources if image_id not in images]
     if missing:
         raise ValueError(
-            f"{places[missing[0]]}: images has no file of {missing[0]!r}; {len(missing)} of the "
-            f"{len(places)} image ids are not in it"
+            f"{sources[missing[0]]}: images has no file of {missing[0]!r}; {len(missing)} of the "
+            f"{len(sources)} image ids are not in it"
         )
-    return {image_id: as_path(f"images[{image_id!r}]", images[image_id]) for image_id in places}
+    return {image_id: as_path(f"images[{image_id!r}]", images[image_id]) for image_id in sources}

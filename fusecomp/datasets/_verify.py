@@ -1,9 +1,9 @@
-"""From what a reader finds in its annotations to a report on the images too."""
+"""Reports on annotations and their images, with the findings that several datasets share."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fusecomp._core.checks import flag, whole_number
 from fusecomp.datasets._entries import Entry, unlisted
@@ -11,17 +11,8 @@ from fusecomp.datasets._verify_images import check_images
 from fusecomp.datasets._verify_report import Count, Finding, VerifyReport, listed
 
 
-@dataclass(frozen=True, slots=True)
-class Annotations:
-    """The content of a dataset, before an image is opened.
-
-    Args:
-        dataset: its name.
-        counts: how many there are of what.
-        findings: what is wrong or worth knowing.
-        images: where each image lies, or would lie, by image id.
-        folder: reasons name images below it.
-    """
+class Annotations(NamedTuple):
+    """The content of a dataset, before an image is opened; reasons name images below a folder."""
 
     dataset: str
     counts: Sequence[Count]
@@ -53,11 +44,7 @@ def make_report(
 
 def count_findings(counts: Iterable[Count], source: str) -> list[Finding]:
     """Return a finding on the counts that are not the published ones."""
-    wrong = (
-        (count.name, f"{count.found:,} in place of {count.published:,}")
-        for count in counts
-        if count.differs
-    )
+    wrong = ((c.name, f"{c.found:,} in place of {c.published:,}") for c in counts if c.differs)
     sentence = "{} counts of the annotations are not the published ones; fetch them again from "
     return listed("counts", sentence + source, wrong)
 

@@ -20,10 +20,9 @@ _CHUNK = 16
 _HEAD_BYTES, _TAIL_BYTES = 12, 1024
 _JPEG_SCAN, _JPEG_END = 0xDA, b"\xff\xd9"
 _PNG_END = b"IEND\xae\x42\x60\x82"
-_MOST_WORKERS = 16
+_MAX_WORKERS = 16
 
-_In = TypeVar("_In")
-_Out = TypeVar("_Out")
+_Result = TypeVar("_Result")
 
 
 class _Checked(NamedTuple):
@@ -37,63 +36,47 @@ class _Checked(NamedTuple):
 def check_images(
     images: Mapping[str, Path], root: Path, decode: bool, num_workers: int | None
 ) -> list[Finding]:
-    """Open every image and say which are faulty, and which are equal byte for byte.
-
-    Threads, not processes: reading and decoding leave Python's lock, and a process would first
-    have to import torch, and the caller's script where the system cannot fork.
-
-    Args:
-        images: the files by image id.
-        root: reasons name the files below it.
-        decode: read every pixel, not only headers and ends.
-        num_workers: threads; None chooses.
-
-    Raises:
-        ImportError: if Pillow is missing.
-    """
+    """Open every image and say which are faulty, and which are equal byte for byte."""
     require_pillow()
     from PIL import Image
 
     # All formats at once: loaded by several threads, some could look unknown to one of them.
     Image.init()
-    ids, paths = list(images), list(images.values())
     with warnings.catch_warnings():
-        # What Pillow warns of is found here, or harms nobody.
+        # Faults that Pillow warns of are found here, other warnings do not matter.
         warnings.filterwarnings("ignore", module="PIL")
         check = partial(_check, decode=decode)
-        checked = _in_threads(check, paths, num_workers, "checking images", "images")
+        results = _in_threads(check, list(images.values()), num_workers, "checking images")
+    checked = dict(zip(images, results, strict=True))
     findings = []
     for kind, sentence in IMAGE_FAULTS.items():
-        faulty = [row for row, result in enumerate(checked) if result.kind == kind]
+        faulty = {i: found.reason for i, found in checked.items() if found.kind == kind}
         if faulty:
-            message = f"{len(faulty):,} of {len(ids):,} images are {sentence}"
-            names = tuple(ids[row] for row in faulty)
-            reasons = tuple(_reason(root, ids[r], paths[r], checked[r].reason) for r in faulty)
-            findings.append(Finding(kind, message, names, reasons))
-    whole = {ids[row]: result.key for row, result in enumerate(checked) if result.kind is None}
+            message = f"{len(faulty):,} of {len(images):,} images are {sentence}"
+            reasons = tuple(_reason(root, i, images[i], why) for i, why in faulty.items())
+            findings.append(Finding(kind, message, tuple(faulty), reasons))
+    whole = {i: found.key for i, found in checked.items() if found.kind is None}
     return findings + _duplicates(images, whole, num_workers)
 
 
 def _reason(root: Path, image_id: str, path: Path, reason: str) -> str:
-    """The file below the root, unless the id says it, and what is the matter, if that is known."""
+    """The file below the root, unless the id says it, and the reason, if there is one."""
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
     return ": ".join(part for part in (name, reason) if part and part != image_id)
 
 
 def _in_threads(
-    work: Callable[[_In], _Out],
-    items: Sequence[_In],
-    num_workers: int | None,
-    label: str,
-    unit: str,
-) -> list[_Out]:
+    work: Callable[[Path], _Result], paths: Sequence[Path], num_workers: int | None, label: str
+) -> list[_Result]:
+    # Threads, not processes: reading and decoding leave Python's lock, and a process would first
+    # have to import torch, and the caller's script where the system cannot fork.
     if num_workers is None:
-        num_workers = min(os.cpu_count() or 1, _MOST_WORKERS)
-    chunks = (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))
+        num_workers = min(os.cpu_count() or 1, _MAX_WORKERS)
+    chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
     pool = ThreadPoolExecutor(num_workers)
     try:
-        done = pool.map(lambda chunk: [work(item) for item in chunk], chunks)
-        return list(progress(chain.from_iterable(done), len(items), label, unit))
+        done = pool.map(lambda chunk: list(map(work, chunk)), chunks)
+        return list(progress(chain.from_iterable(done), len(paths), label, "images"))
     finally:
         # On Ctrl-C the chunks that wait are dropped.
         pool.shutdown(cancel_futures=True)
@@ -136,10 +119,7 @@ def _check_open(file: BinaryIO, decode: bool) -> _Checked:
 
 
 def _is_whole(file: BinaryIO, size: int, head: bytes, tail: bytes) -> bool | None:
-    """Whether the end of the image is there; None where only decoding can tell.
-
-    Bytes behind the end harm nobody.
-    """
+    """Whether the end of the image is there, if not at the file's; None if decoding must tell."""
     if head.startswith(b"\xff\xd8\xff"):
         return tail.endswith(_JPEG_END) or _jpeg_ends(_content(file))
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -156,15 +136,15 @@ def _content(file: BinaryIO) -> bytes:
 
 def _jpeg_ends(content: bytes) -> bool:
     # Before the scan, a thumbnail has an end of its own; in the scan, 0xff is escaped.
-    place = content.find(b"\xff", 2)
-    while 0 <= place < len(content) - 3:
-        marker = content[place + 1]
+    position = content.find(b"\xff", 2)
+    while 0 <= position < len(content) - 3:
+        marker = content[position + 1]
         if marker == _JPEG_SCAN:
-            return _JPEG_END in content[place:]
+            return _JPEG_END in content[position:]
         # No marker: a fill byte, or junk between two segments.
         filled = marker in (0x00, 0xFF)
-        length = 0 if filled else 1 + int.from_bytes(content[place + 2 : place + 4])
-        place = content.find(b"\xff", place + 1 + length)
+        length = 0 if filled else 1 + int.from_bytes(content[position + 2 : position + 4])
+        position = content.find(b"\xff", position + 1 + length)
     return False
 
 
@@ -174,7 +154,7 @@ def _duplicates(
     # Only files that agree in size and tail are read in full.
     alike = [image_id for ids in _grouped(keys) for image_id in ids]
     paths = [images[image_id] for image_id in alike]
-    digests = _in_threads(_digest, paths, num_workers, "comparing images", "images")
+    digests = _in_threads(_digest, paths, num_workers, "comparing images")
     groups = list(_grouped(dict(zip(alike, digests, strict=True))))
     if not groups:
         return []

@@ -18,14 +18,14 @@ _SHOWN, _SHOWN_OF_NOTE = 10, 3
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found.
+    """A fault or note of ``verify``.
 
     Args:
-        kind: a word for it, such as ``"missing"`` or ``"truncated"``.
-        message: a sentence that says what it is, and what to do.
-        names: whom it concerns: image ids, files or lines.
-        reasons: for each name what is the matter, or empty.
-        fault: whether it keeps the dataset from being used as it is meant; else it is a note.
+        kind: a word for it, such as ``"missing"``, ``"truncated"`` or ``"duplicate"``.
+        message: a sentence that says what was found, and what to do.
+        names: the image ids, files or lines that it concerns.
+        reasons: for each name what is wrong with it, or empty.
+        fault: whether the dataset cannot be used as it is meant; False for a note.
     """
 
     kind: str
@@ -49,25 +49,18 @@ class Finding:
 def listed(
     kind: str, sentence: str, problems: Iterable[tuple[str, str]], fault: bool = True
 ) -> list[Finding]:
-    """Return one finding on all problems, pairs of a name and a reason; none without problems.
-
-    Args:
-        kind: the finding's.
-        sentence: its message, with ``{}`` for the number of problems.
-        problems: what is wrong; reasons are left out where all are "".
-        fault: the finding's.
-    """
+    """Return a finding on all problems, pairs of a name and a reason, whose number is ``{}``."""
     found = list(problems)
     if not found:
         return []
     names, reasons = zip(*found, strict=True)
-    message = sentence.format(f"{len(found):,}")
+    message = sentence.replace("{}", f"{len(found):,}", 1)  # a folder's name may have braces
     return [Finding(kind, message, names, reasons if any(reasons) else (), fault)]
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many there are of something, and how many there must be, where that is published."""
+    """The number found of something, and the published number, if there is one."""
 
     name: str
     found: int
@@ -81,21 +74,16 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """A report of ``verify``; prints as a table.
-
-    The table shows the first names of each finding, at most ten; ``findings`` and ``to_dict``
-    have all.
+    """Report of ``verify``; prints as a table, with the first ten names of each finding at most.
 
     Args:
-        dataset: what was checked.
-        root: where it lies.
-        counts: how many there are (``found``) of what (``name``), and the number ``published``.
-        findings: what was found: ``kind`` (``"missing"``, ``"empty"``, ``"truncated"``,
-            ``"unreadable"``, ``"duplicate"``, ...), a ``message``, the ``names`` that it concerns,
-            ``reasons`` for them, and ``fault``, which is False for mere notes.
-        images: how many files were opened.
+        dataset: the name of the dataset.
+        root: its folder or table.
+        counts: the number ``found`` of each ``name``, and the number ``published``.
+        findings: the faults and notes, with all names.
+        images: the number of files that were opened.
         decoded: whether every pixel was read, or only headers and ends.
-        seconds: how long it took.
+        seconds: the time that it took.
     """
 
     dataset: str
@@ -113,7 +101,7 @@ class VerifyReport:
 
     @property
     def bad_images(self) -> tuple[str, ...]:
-        """The ids of the images that are missing or cannot be used, for ``drop_images``."""
+        """The ids of images that are missing or cannot be used, for ``drop_images``."""
         return tuple(i for f in self.findings if f.kind in IMAGE_FAULTS for i in f.names)
 
     def to_dict(self) -> dict[str, object]:
@@ -130,19 +118,17 @@ class VerifyReport:
         }
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> Iterator[str]:
-        yield f"{self.dataset} in {self.root}"
         depth = "every pixel read" if self.decoded else "headers and ends read, pixels not"
-        yield f"{self.images:,} images opened in {self.seconds:.1f} s; {depth}"
-        if self.counts:
-            yield ""
-            yield from _table(self.counts)
-        yield ""
-        yield from (str(f) for f in sorted(self.findings, key=lambda f: not f.fault))
         kinds = len({finding.kind for finding in self.findings if finding.fault})
-        yield f"{kinds} kind{'s' if kinds > 1 else ''} of fault" if kinds else "no fault"
+        lines = (
+            f"{self.dataset} in {self.root}",
+            f"{self.images:,} images opened in {self.seconds:.1f} s; {depth}",
+            *(("", *_table(self.counts)) if self.counts else ()),
+            "",
+            *(str(finding) for finding in sorted(self.findings, key=lambda f: not f.fault)),
+            f"{kinds} kind{'s' if kinds > 1 else ''} of fault" if kinds else "no fault",
+        )
+        return "\n".join(lines)
 
 
 def _table(counts: Sequence[Count]) -> Iterator[str]:
@@ -150,6 +136,6 @@ def _table(counts: Sequence[Count]) -> Iterator[str]:
     published = any(count.published is not None for count in counts)
     yield f"{'':<{width}} {'found':>9} {'published' if published else ''}".rstrip()
     for count in counts:
-        wanted = "" if count.published is None else f"{count.published:>9,}"
+        number = "" if count.published is None else f"{count.published:>9,}"
         mark = "  <- differs" if count.differs else ""
-        yield f"{count.name:<{width}} {count.found:>9,} {wanted}{mark}".rstrip()
+        yield f"{count.name:<{width}} {count.found:>9,} {number}{mark}".rstrip()

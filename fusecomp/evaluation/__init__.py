@@ -1,4 +1,4 @@
-"""The protocol, run once: queries and gallery -> Ranking -> Evaluation; and what compares these."""
+"""Evaluation: queries and gallery -> Ranking -> Evaluation, and comparisons of these."""
 
 from fusecomp._core.metrics import GeometricMean, HarmonicMean, Mean, Recall, SubsetRecall
 from fusecomp.evaluation._bootstrap import Interval, bootstrap
@@ -7,7 +7,6 @@ from fusecomp.evaluation._compare import Change, Comparison, Difference, compare
 from fusecomp.evaluation._cosines import CosineDistribution, Cosines, cosines, feature_cosines
 from fusecomp.evaluation._evaluate import Evaluation, compute_metrics, evaluate
 from fusecomp.evaluation._features import TaskFeatures
-from fusecomp.evaluation._metrics import default_metric, metric_names
 from fusecomp.evaluation._protocol import (
     ProtocolWarning,
     describe_protocol,
@@ -16,6 +15,7 @@ from fusecomp.evaluation._protocol import (
 )
 from fusecomp.evaluation._rank import rank
 from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._tasks import default_metric, metric_names
 from fusecomp.types import TaskRanking
 
 __all__ = [

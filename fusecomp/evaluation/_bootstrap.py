@@ -9,16 +9,15 @@ from torch import Tensor
 
 from fusecomp._core.checks import whole_number
 from fusecomp.evaluation._evaluate import Evaluation, require_evaluation
-from fusecomp.evaluation._metrics import average_tasks
 from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._tasks import average_tasks
 
-_LOW, _HIGH = 0.025, 0.975
 # Numbers that are drawn at once, 8 bytes each.
 _DRAWN = 2**22
 
 
 class Interval(NamedTuple):
-    """The middle 95 % of the resamples."""
+    """An interval that holds the middle 95 % of the resamples."""
 
     low: float
     high: float
@@ -29,8 +28,7 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Estimate the 95 % interval of each metric over other queries of the same kind.
 
-    Queries are drawn with replacement, each task's among themselves, as the protocol averages;
-    an interval holds the middle 95 % of the resamples (percentile bootstrap).
+    The queries of each task are drawn with replacement (percentile bootstrap).
 
     Reference:
         Efron, Tibshirani, "An Introduction to the Bootstrap", Chapman & Hall 1993, chapter 13.
@@ -52,7 +50,7 @@ def bootstrap(
 
 def interval_of(values: Tensor) -> Interval:
     """Return the interval of one metric's resamples [R]."""
-    low, high = np.quantile(values.numpy(), (_LOW, _HIGH))
+    low, high = np.quantile(values.numpy(), (0.025, 0.975))
     return Interval(float(low), float(high))
 
 
@@ -63,10 +61,7 @@ def checked_draws(resamples: int, seed: int) -> tuple[int, int]:
 
 
 def resampled(rankings: Sequence[Ranking], resamples: int, seed: int) -> list[Mapping[str, Tensor]]:
-    """Return the metrics [R] of each ranking; all rankings see the same draws.
-
-    Their tasks must have the same queries in the same order.
-    """
+    """Return the metrics [R] of each ranking, of the same queries by the same draws."""
     generator = np.random.default_rng(seed)
     metrics: list[dict[str, dict[str, Tensor]]] = [{} for _ in rankings]
     for task in rankings[0]:
@@ -85,8 +80,8 @@ def _resampled_means(
     values: NDArray[np.bool_ | np.float64], resamples: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
     """Return the column means [R, M] in per cent of R resamples of the rows of [Q, M]."""
-    # Equal rows cannot be told apart, so it is enough to draw how often each kind of row occurs:
-    # for recalls some ten numbers a resample in place of Q.
+    # It is enough to draw how often each kind of row occurs: for recalls some ten numbers a
+    # resample in place of Q.
     kinds, counts = np.unique(values, axis=0, return_counts=True)
     block = max(1, _DRAWN // len(kinds))
     drawn = (

@@ -9,7 +9,7 @@ from fusecomp.types import Task
 
 _NAMES, _SUBSET_NAMES = 50, 3
 # The server says 5 MB; this is the smaller reading of it.
-_MOST_BYTES = 5_000_000
+_MAX_BYTES = 5_000_000
 
 
 def write_cirr_submission(ranking: Ranking, folder: str | Path) -> tuple[Path, Path]:
@@ -20,13 +20,13 @@ def write_cirr_submission(ranking: Ranking, folder: str | Path) -> tuple[Path, P
         folder: gets ``recall.json`` (50 names a pair) and ``recall_subset.json`` (3 names a pair).
 
     Returns:
-        The paths of the two.
+        The paths of the two files.
 
     Raises:
         TypeError: if there is no ranking, or folder is no path.
-        ValueError: if the ranking is none of CIRR's kind or lacks queries, a pair id is no number,
-            a pair has too few names, one twice, its own reference, or one that is not in the split
-            or in the pair's group, or a file would be larger than the server takes (5 MB).
+        ValueError: if the ranking is not of CIRR's kind or lacks queries, a pair id is no number,
+            a pair has too few names, one twice, its own reference, or one outside the split or the
+            pair's group, or a file would be larger than the server takes (5 MB).
         OSError: if writing fails.
     """
     require("ranking", ranking, "tasks", "a Ranking", "ranking, folder")
@@ -51,12 +51,13 @@ def write_cirr_submission(ranking: Ranking, folder: str | Path) -> tuple[Path, P
     subset = _chosen(task, members, task.subsets, _SUBSET_NAMES)
     files = []
     for metric, names in (("recall", top), ("recall_subset", subset)):
-        told = {"version": "rc2", "metric": metric, **names}
-        path, content = folder / f"{metric}.json", json.dumps(told, separators=(",", ":")).encode()
+        fields = {"version": "rc2", "metric": metric, **names}
+        content = json.dumps(fields, separators=(",", ":")).encode()
+        path = folder / f"{metric}.json"
         files.append((path, content))
-        if len(content) > _MOST_BYTES:
+        if len(content) > _MAX_BYTES:
             raise ValueError(
-                f"{path} would have {len(content):,} bytes, and the server takes {_MOST_BYTES:,}; "
+                f"{path} would have {len(content):,} bytes, and the server takes {_MAX_BYTES:,}; "
                 "the names of the images are too long"
             )
     for path, content in files:

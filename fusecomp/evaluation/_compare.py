@@ -10,14 +10,14 @@ from fusecomp.evaluation._bootstrap import checked_draws, interval_of, resampled
 from fusecomp.evaluation._evaluate import Evaluation, compute_metrics, require_evaluation
 from fusecomp.evaluation._protocol import protocol_differences, warn_of_differences
 from fusecomp.evaluation._ranking import Ranking
-from fusecomp.types import TaskRanking, Triplet
+from fusecomp.types import TaskRanking
 
 _TEXT_WIDTH = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A metric of both, in per cent, B - A, and the 95 % interval of that."""
+    """A metric of A and of B in per cent, their difference B - A, and its 95 % interval."""
 
     a: float
     b: float
@@ -33,7 +33,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A query, and the rank of its target in both; -1 where it was left out of the ranking."""
+    """A query and its target's rank in A and in B; -1 where it was left out of the ranking."""
 
     task: str
     query_id: str
@@ -55,14 +55,14 @@ class Comparison:
     """Differences of two evaluations, as ``compare`` gives them; prints as a table.
 
     Args:
-        names: of the two evaluations.
-        differences: by metric: ``a``, ``b``, ``difference`` (B - A), ``low`` and ``high``.
+        names: the names of the two evaluations.
+        differences: the difference of each metric by name.
         better: the queries whose target rose most from A to B, by the ratio of its ranks.
-        worse: those whose target fell most.
+        worse: the queries whose target fell most.
         summaries: the sizes of the tasks and the protocol of both.
-        warnings: what keeps the scores from being comparable; empty if nothing does.
-        resamples: their number.
-        seed: of the resamples.
+        warnings: reasons why the scores are not comparable; empty if there is none.
+        resamples: the number of resamples.
+        seed: the seed of the resamples.
     """
 
     names: tuple[str, str]
@@ -75,7 +75,7 @@ class Comparison:
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it as values that JSON has."""
+        """Return the comparison as values that JSON has."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -92,10 +92,8 @@ class Comparison:
         width = max(map(len, self.differences))
         yield f"{'':<{width}}  {'A':>6}  {'B':>6}  {'B - A':>7}    95 % interval"
         for metric, d in self.differences.items():
-            interval = f"[{d.low:+.2f}, {d.high:+.2f}]"
-            line = (
-                f"{metric:<{width}}  {d.a:>6.2f}  {d.b:>6.2f}  {d.difference:>+7.2f}    {interval}"
-            )
+            numbers = f"{d.a:>6.2f}  {d.b:>6.2f}  {d.difference:>+7.2f}"
+            line = f"{metric:<{width}}  {numbers}    [{d.low:+.2f}, {d.high:+.2f}]"
             yield f"{line:<{width + 48}}{'*' if d.clear else ''}".rstrip()
         yield (
             f"in per cent; paired bootstrap over queries, {self.resamples:,} resamples, seed "
@@ -118,8 +116,8 @@ def compare(
 ) -> Comparison:
     """Compare two evaluations of the same queries: differences, intervals, the largest changes.
 
-    Each resample draws the same queries for both (paired bootstrap, as in ``bootstrap``). Queries
-    that only one of the two lacks because of a missing image are left out of both.
+    Each resample draws the same queries for both (paired bootstrap). Queries that only one of the
+    two lacks because of a missing image are left out of both.
 
     Args:
         a: the first evaluation.
@@ -131,9 +129,8 @@ def compare(
 
     Raises:
         TypeError: if one is no evaluation.
-        ValueError: if the two are of different datasets, tasks, metrics or queries, names are not
-            two strings, resamples are no whole number of at least 1, or seed or changes none of at
-            least 0.
+        ValueError: if datasets, tasks, metrics or queries differ, names are not two strings,
+            resamples are no whole number of at least 1, or seed or changes none of at least 0.
 
     Warns:
         ProtocolWarning: if protocols, galleries, excluded images or subsets differ; it names the
@@ -147,10 +144,8 @@ def compare(
     resamples, seed = checked_draws(resamples, seed)
     changes = whole_number("changes", changes, 0)
     a, b = _paired(a, b, names)
-    notes = [
-        *protocol_differences(a.protocol, b.protocol),
-        *_ranked_otherwise(a.ranking, b.ranking),
-    ]
+    notes = protocol_differences(a.protocol, b.protocol)
+    notes += _ranked_otherwise(a.ranking, b.ranking)
     if notes:
         warn_of_differences(*names, notes)
     in_a, in_b = resampled([a.ranking, b.ranking], resamples, seed)
@@ -173,7 +168,7 @@ def compare(
 
 def _paired(a: Evaluation, b: Evaluation, names: tuple[str, str]) -> tuple[Evaluation, Evaluation]:
     """Reduce both to the queries that both have, in one order."""
-    for what, one, other in (
+    for kind, one, other in (
         ("dataset", a.protocol.get("dataset"), b.protocol.get("dataset")),
         ("tasks", sorted(a.ranking), sorted(b.ranking)),
         ("metrics", sorted(a), sorted(b)),
@@ -181,20 +176,19 @@ def _paired(a: Evaluation, b: Evaluation, names: tuple[str, str]) -> tuple[Evalu
     ):
         if one != other:
             raise ValueError(
-                f"{names[0]} has the {what} {one} and {names[1]} {other}: give two evaluations of "
+                f"{names[0]} has the {kind} {one} and {names[1]} {other}: give two evaluations of "
                 "the same queries"
             )
     # Other captions give the same queries other texts; that is a difference of the protocols.
-    texts = a.protocol.get("captions") == b.protocol.get("captions")
-    pairs = [_common(a.ranking[task], b.ranking[task], names, texts) for task in a.ranking]
+    same_texts = a.protocol.get("captions") == b.protocol.get("captions")
+    pairs = [_common(a.ranking[task], b.ranking[task], names, same_texts) for task in a.ranking]
     in_a, in_b = zip(*pairs, strict=True)
-    return compute_metrics(replace(a.ranking, tasks=in_a)), compute_metrics(
-        replace(b.ranking, tasks=in_b)
-    )
+    reduced = replace(a.ranking, tasks=in_a), replace(b.ranking, tasks=in_b)
+    return compute_metrics(reduced[0]), compute_metrics(reduced[1])
 
 
 def _common(
-    a: TaskRanking, b: TaskRanking, names: tuple[str, str], texts: bool
+    a: TaskRanking, b: TaskRanking, names: tuple[str, str], same_texts: bool
 ) -> tuple[TaskRanking, TaskRanking]:
     rows_a, rows_b = (
         {query.query_id: row for row, query in enumerate(found.task.queries)} for found in (a, b)
@@ -211,56 +205,45 @@ def _common(
     if not both:
         raise ValueError(f"{names[0]} and {names[1]} share no query of task {a.task.name!r}")
     a, b = _rows(a, [rows_a[i] for i in both]), _rows(b, [rows_b[i] for i in both])
-    for query, other in zip(a.task.queries, b.task.queries, strict=True):
-        if (one := _asked(query, texts)) != (two := _asked(other, texts)):
+    for queries in zip(a.task.queries, b.task.queries, strict=True):
+        one, two = (
+            (query.reference_id, query.target_id, *(query.texts if same_texts else ()))
+            for query in queries
+        )
+        if one != two:
             raise ValueError(
-                f"query {query.query_id!r} of task {a.task.name!r} is {one} in {names[0]} and "
+                f"query {queries[0].query_id!r} of task {a.task.name!r} is {one} in {names[0]} and "
                 f"{two} in {names[1]}: these are not the same queries"
             )
     return a, b
 
 
-def _asked(query: Triplet, texts: bool) -> tuple[str | None, ...]:
-    return (query.reference_id, query.target_id, *(query.texts if texts else ()))
-
-
 def _rows(found: TaskRanking, rows: list[int]) -> TaskRanking:
-    """Return the ranking of some of the queries."""
-
     def taken(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor[rows]
 
-    return TaskRanking(
-        found.task.select(rows),
-        found.indices[rows],
-        found.scores[rows],
-        taken(found.ranks),
-        taken(found.subset_indices),
-        taken(found.subset_ranks),
-    )
+    task, indices, scores = found.task.select(rows), found.indices[rows], found.scores[rows]
+    optional = map(taken, (found.ranks, found.subset_indices, found.subset_ranks))
+    return TaskRanking(task, indices, scores, *optional)
 
 
 def _ranked_otherwise(a: Ranking, b: Ranking) -> Iterator[str]:
-    """Yield what the same queries were ranked among, where it differs beyond the protocols."""
+    """Yield how galleries, excluded images and subsets differ beyond the protocols."""
     if any(a.protocol.get(name) != b.protocol.get(name) for name in ("gallery", "missing")):
         return
     for name, found in a.items():
-        task, other, of = found.task, b[name].task, f" of {name}" if name else ""
+        task, other, suffix = found.task, b[name].task, f" of {name}" if name else ""
         if set(task.gallery) != set(other.gallery):
             sizes = f"{len(task.gallery):,} / {len(other.gallery):,}"
-            yield f"gallery{of} {sizes} images, not the same ones"
+            yield f"gallery{suffix} {sizes} images, not the same ones"
         for words, *rows in (
             ("what is excluded", task.exclude, other.exclude),
             ("the subsets", task.subsets, other.subsets),
             ("the relevant images", task.relevant, other.relevant),
         ):
-            one, two = map(_as_sets, rows)
+            one, two = (None if ids is None else [*map(set, ids)] for ids in rows)
             if a.protocol == b.protocol and one != two:
-                yield f"{words}{of}, not the same images"
-
-
-def _as_sets(rows: Sequence[Sequence[str]] | None) -> list[set[str]] | None:
-    return None if rows is None else list(map(set, rows))
+                yield f"{words}{suffix}, not the same images"
 
 
 def _changes(a: Ranking, b: Ranking) -> Iterator[tuple[float, Change]]:
@@ -270,5 +253,5 @@ def _changes(a: Ranking, b: Ranking) -> Iterator[tuple[float, Change]]:
         for query, one, other in zip(found.task.queries, before, after, strict=True):
             last = len(found.task.gallery) + 1  # where a target counts that was left out
             step = math.log((other if other > 0 else last) / (one if one > 0 else last))
-            asked = query.query_id, query.reference_id, query.texts, query.target_id
-            yield step, Change(name, *asked, one, other)
+            fields = query.query_id, query.reference_id, query.texts, query.target_id
+            yield step, Change(name, *fields, one, other)

@@ -9,12 +9,7 @@ from fusecomp.types import TaskRanking, Triplet
 
 
 def check_found(found: TaskRanking) -> None:
-    """Raise ValueError, naming task and query, where a ranking refutes itself.
-
-    A query finds each image once and none that is excluded for it, by falling finite scores. The
-    rank of its target is the target's place among them, or a later one where it is not there. The
-    members of its subset are those of the task, in the same order.
-    """
+    """Raise ValueError, naming task and query, where a ranking refutes itself."""
     name, scores = found.task.name, found.scores
     finite = scores.isfinite() & (found.indices >= 0)
     padding = (scores == -torch.inf) & (found.indices < 0)
@@ -28,7 +23,7 @@ def _problems(found: TaskRanking) -> Iterator[tuple[Triplet, str]]:
     task, size = found.task, len(found.task.gallery)
     targets, exclude, subsets = task_positions(task)
     parts = found.ranks, found.subset_ranks, found.indices, found.subset_indices, exclude, subsets
-    # What a task does not have is padding alone.
+    # A list that a task does not have is padding alone.
     none = torch.full((len(targets), 1), -1)
     lists = [(none if part is None else part.view(len(targets), -1)).tolist() for part in parts]
     for query, target, (rank,), (subset_rank,), top, subset, excluded, members in zip(
@@ -40,28 +35,23 @@ def _problems(found: TaskRanking) -> Iterator[tuple[Triplet, str]]:
             yield query, "indices that are there twice, are excluded, or come after padding"
         if sum(index >= 0 for index in top) != min(left, len(top)):
             yield query, "other indices than its gallery has left for it"
-        if not _fits(rank, target, top, left):
+        if not (rank == _rank_in(target, top) if target in top else len(top) < rank <= left):
             yield query, f"the rank {rank}, which its indices refute"
         if not _is_ranking(subset, out) or {*subset} - {-1} != inside:
             yield query, "subset indices that are not the members of its subset"
         first = [index for index in top if index in inside]
         if subset[: len(first)] != first:
             yield query, "subset indices in another order than its indices"
-        if found.subset_ranks is not None and subset_rank != _place(target, subset):
+        if found.subset_ranks is not None and subset_rank != _rank_in(target, subset):
             yield query, f"the subset rank {subset_rank}, which its subset indices refute"
 
 
 def _is_ranking(row: list[int], excluded: set[int]) -> bool:
+    """Whether a row finds each image once, none that is excluded, before its padding."""
     found = [index for index in row if index >= 0]
     different = len({*found}) == len(found)
     return different and row[: len(found)] == found and excluded.isdisjoint(found)
 
 
-def _fits(rank: int, target: int, top: list[int], last: int) -> bool:
-    if target in top:
-        return rank == _place(target, top)
-    return len(top) < rank <= last
-
-
-def _place(target: int, row: list[int]) -> int:
+def _rank_in(target: int, row: list[int]) -> int:
     return row.index(target) + 1 if target in row else -1

@@ -21,10 +21,8 @@ from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Dataset
 
-# Of the histograms over [-1, 1].
-_BINS = 200
-# Queries compared at once.
-_ROWS = 256
+_BINS = 200  # of the histograms over [-1, 1]
+_ROWS = 256  # queries compared at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +67,7 @@ class Cosines:
     Args:
         target: cosines of each query and its target.
         others: cosines of each query and every other image that it is ranked among.
-        protocol: of the dataset; empty for bare features.
+        protocol: the dataset's; empty for bare features.
     """
 
     target: CosineDistribution
@@ -83,7 +81,7 @@ class Cosines:
 
     @property
     def separation(self) -> float:
-        """The gap in standard deviations (the root mean square of both); infinite without any.
+        """The gap in standard deviations (the root mean square of both); infinite if these are 0.
 
         Unlike the gap it does not grow where features merely spread out.
         """
@@ -114,18 +112,19 @@ def cosines(
     num_workers: int | None = None,
     on_error: str = "raise",
 ) -> Cosines:
-    """Compare a dataset's queries with their targets and with all else they are ranked among.
+    """Compare a dataset's queries with their targets and with all other images of the gallery.
 
     Every pair counts, none is sampled; memory grows with the gallery alone.
 
     Args:
         model: the encoder and fusion; used in evaluation mode.
-        dataset: with known targets; the pairs of all its tasks count alike.
-        num_workers: as in ``rank``.
-        on_error: as in ``rank``.
+        dataset: has known targets; the pairs of all its tasks count alike.
+        num_workers: processes that load images; None chooses.
+        on_error: ``"raise"`` stops at a missing or broken image, ``"skip"`` leaves out whatever
+            needs it.
 
     Raises:
-        ValueError: as ``rank``, and if a target is unknown.
+        ValueError: if a target is unknown, a feature is not finite, or an option is invalid.
         FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
@@ -133,7 +132,7 @@ def cosines(
     for task in tasks:
         task.require_targets()
     parts = []
-    with inference(model):  # galleries and queries of the same weights, beside a training too
+    with inference(model):  # galleries and queries of the same weights, next to a training too
         features = TaskFeatures(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
         for task in features.tasks:
             targets, exclude, _ = features.indices(task)
@@ -149,7 +148,7 @@ def cosines(
 def feature_cosines(
     query: Tensor, gallery: Tensor, targets: Tensor, exclude: Tensor | None = None
 ) -> Cosines:
-    """Do ``cosines`` for features.
+    """Compare query features with their targets and with all other features of the gallery.
 
     Args:
         query: [Q, D]; need not be normalised.
@@ -158,8 +157,8 @@ def feature_cosines(
         exclude: int64 [Q] or [Q, M], gallery indices that do not count; -1 is padding.
 
     Raises:
-        TypeError: on what is no torch tensor.
-        ValueError: if features are not finite, tensors do not fit each other, an index lies outside
+        TypeError: if an argument is no torch tensor.
+        ValueError: if features are not finite, tensors do not fit each other, an index is outside
             the gallery, a target is -1, or no image but targets is left to compare with.
 
     Example:
@@ -176,23 +175,18 @@ def feature_cosines(
     if exclude is not None:
         exclude = as_columns(check_indices("exclude", exclude, query, gallery))
         out = torch.cat([out, exclude], dim=1)
-    blocks = [
-        _block(cosine(query[rows], gallery), targets[rows], out[rows])
-        for rows in (slice(start, start + _ROWS) for start in range(0, len(query), _ROWS))
-    ]
+    blocks = []
+    for start in range(0, len(query), _ROWS):
+        rows = slice(start, start + _ROWS)
+        scores = cosine(query[rows], gallery)
+        counted = torch.ones_like(scores, dtype=torch.bool)
+        counted[index_pairs(out[rows])] = False
+        found = scores.gather(1, targets[rows].unsqueeze(1)).flatten()
+        blocks.append((_distribution(found), _distribution(scores[counted])))
     target, others = map(_together, zip(*blocks, strict=True))
     if not others.pairs:
         raise ValueError(f"the gallery of {len(gallery)} holds nothing but targets of the queries")
     return Cosines(target, others)
-
-
-def _block(
-    scores: Tensor, targets: Tensor, out: Tensor
-) -> tuple[CosineDistribution, CosineDistribution]:
-    counted = torch.ones_like(scores, dtype=torch.bool)
-    counted[index_pairs(out)] = False
-    own = scores.gather(1, targets.unsqueeze(1)).flatten()
-    return _distribution(own), _distribution(scores[counted])
 
 
 def _distribution(values: Tensor) -> CosineDistribution:

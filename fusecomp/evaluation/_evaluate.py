@@ -3,12 +3,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from torch import Tensor
+
 from fusecomp._core.checks import as_path, require_both, shown
 from fusecomp.evaluation._file import read_ranking, write_ranking
-from fusecomp.evaluation._metrics import average_tasks, deciding_metric
 from fusecomp.evaluation._rank import rank_tasks
 from fusecomp.evaluation._ranking import Ranking
-from fusecomp.evaluation._tasks import mean_group, require_same_metrics, scored_tasks
+from fusecomp.evaluation._tasks import (
+    average_tasks,
+    deciding_metric,
+    mean_group,
+    require_same_metrics,
+    scored_tasks,
+)
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import Dataset
 
@@ -39,7 +46,7 @@ class Evaluation(Mapping[str, float]):
         return deciding_metric([found.task for found in self.ranking.tasks])
 
     def save(self, path: str | Path) -> None:
-        """Write the ranking, with all that it was made from but the features, atomically.
+        """Write the ranking and the tasks atomically, without features.
 
         Args:
             path: a NumPy .npz file, by habit ``evaluation.npz`` in the folder of the run.
@@ -51,7 +58,7 @@ class Evaluation(Mapping[str, float]):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what ``save`` wrote, and compute the metrics again.
+        """Read a file of ``save`` and compute the metrics again.
 
         Args:
             path: the file, or a folder that holds it as ``evaluation.npz``.
@@ -78,9 +85,8 @@ class Evaluation(Mapping[str, float]):
         """Return the metrics as a pandas table, one row a task.
 
         Returns:
-            A DataFrame with the tasks' names as its index, ``task``, and the columns ``queries``,
-            ``gallery images`` and each metric in per cent, such as ``recall@10 (%)``. Means over
-            several tasks are no rows.
+            A DataFrame with the index ``task`` and the columns ``queries``, ``gallery images`` and
+            each metric, such as ``recall@10 (%)``. Means over several tasks are no rows.
 
         Raises:
             ImportError: if pandas is missing.
@@ -100,7 +106,7 @@ class Evaluation(Mapping[str, float]):
         return DataFrame(list(rows.values()), index=Index(list(rows), name="task"))
 
     def cells(self) -> list[list[str]]:
-        """The table that is printed: a head with the tasks, then one row a metric."""
+        """Return the printed table: a head with the tasks, then one row a metric."""
         # Summaries of all tasks go into the column of their mean.
         rows: dict[str, dict[str, str]] = {}
         means = mean_group([found.task for found in self.ranking.tasks])
@@ -136,15 +142,15 @@ def evaluate(
 
     Args:
         model: the encoder and fusion; used in evaluation mode.
-        dataset: with known targets.
+        dataset: has known targets.
         num_workers: processes that load images; None chooses.
-        on_error: as in ``rank``.
+        on_error: ``"raise"`` stops at a missing or broken image, ``"skip"`` leaves out whatever
+            needs it.
 
     Returns:
         A mapping of metrics in per cent: ``TASK/METRIC`` for each task and metric, such as
-        ``dress/recall@10``, ``mean/METRIC`` over several tasks, and the tasks' summaries of
-        these, such as ``mean``. Each query counts the same within a task, each task the same in
-        the means.
+        ``dress/recall@10``, ``mean/METRIC`` over several tasks, and summaries such as ``mean``.
+        Each query counts the same within a task, each task the same in the means.
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
@@ -174,12 +180,10 @@ def compute_metrics(ranking: Ranking) -> Evaluation:
         )
     tasks = [found.task for found in ranking.tasks]
     require_same_metrics(tasks)
-    metrics = {
-        name: {
-            metric: 100 * v.double().sum() / len(v) for metric, v in found.metric_values().items()
-        }
-        for name, found in ranking.items()
-    }
+    metrics: dict[str, dict[str, Tensor]] = {}
+    for name, found in ranking.items():
+        values = found.metric_values().items()
+        metrics[name] = {metric: 100 * v.double().sum() / len(v) for metric, v in values}
     averaged = average_tasks(tasks, metrics)
     return Evaluation({name: float(value) for name, value in averaged.items()}, ranking)
 

@@ -26,9 +26,10 @@ class TaskFeatures:
     Args:
         model: the encoder and fusion; used in evaluation mode.
         dataset: knows the images and texts.
-        tasks: what to rank; ``dataset.tasks()`` by default.
+        tasks: the tasks to encode; ``dataset.tasks()`` by default.
         num_workers: processes that load images; None chooses.
-        on_error: as in ``rank``.
+        on_error: ``"raise"`` stops at a missing or broken image, ``"skip"`` leaves out whatever
+            needs it.
 
     Attributes:
         tasks: the tasks, without the images that were left out.
@@ -36,7 +37,7 @@ class TaskFeatures:
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
-        ValueError: as ``rank``.
+        ValueError: if an option is invalid, a feature is not finite, or names of tasks clash.
         FileNotFoundError: if images are missing.
     """
 
@@ -93,11 +94,7 @@ class TaskFeatures:
         return fused
 
     def indices(self, task: Task) -> TaskIndices:
-        """Return where the targets, excluded images and subsets are in the task's gallery.
-
-        Args:
-            task: one of ``tasks``.
-        """
+        """Return where the targets, excluded images and subsets are in the task's gallery."""
         _require_task(task)
         return task_positions(task)
 

@@ -1,10 +1,9 @@
 """The file of an evaluation: a NumPy archive of plain arrays, without pickle.
 
-``about`` holds names, texts and the protocol as JSON; task number n has ``n/indices``,
-``n/scores`` and ``n/ranks``; where it has them ``n/subset_indices`` and ``n/subset_ranks``; its
-rows ``n/exclude``, ``n/subsets`` and ``n/relevant`` as positions in its gallery; and the values
-``n/metric0``, ... of each metric that is a user's own (those of recalls follow from the ranks).
-``checksum`` is that of all the others.
+``about`` holds names, texts and the protocol as JSON, ``checksum`` is over all the others. Task n
+has ``n/indices``, ``n/scores``, ``n/ranks`` and, if any, ``n/subset_indices``, ``n/subset_ranks``,
+its rows ``n/exclude``, ``n/subsets`` and ``n/relevant`` as positions in its gallery, and the values
+``n/metric0``, ... of each metric of a user (recalls follow from the ranks).
 """
 
 import json
@@ -37,7 +36,7 @@ _SUBSET_RANKING = ("subset_indices", "subset_ranks")
 _ROWS = ("exclude", "subsets", "relevant")
 
 # An evaluation shrinks to a third or so; what shrinks to less than this is made to fill memory.
-_MOST_SHRUNK = 200
+_MAX_RATIO = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 def _compact(tensor: Tensor) -> NDArray[Any]:
     array: NDArray[Any] = tensor.numpy()
-    # Places in a gallery; half the file.
+    # Positions in a gallery, which are half of the file.
     return array.astype(np.int32) if array.dtype == np.int64 else array
 
 
@@ -84,9 +83,9 @@ def _tensors(found: TaskRanking) -> Iterator[tuple[str, Tensor | None]]:
     yield from zip(_SUBSET_RANKING, (found.subset_indices, found.subset_ranks), strict=True)
     for name, rows in zip(_ROWS, (task.exclude, task.subsets, task.relevant), strict=True):
         yield name, None if rows is None else padded_positions(task, rows)
-    own = [number for number, m in enumerate(task.metrics) if metric_named(m.name) != m]
-    values = found.metric_values() if own else {}
-    for number in own:
+    foreign = [number for number, m in enumerate(task.metrics) if metric_named(m.name) != m]
+    values = found.metric_values() if foreign else {}
+    for number in foreign:
         yield f"metric{number}", values[task.metrics[number].name].double()
 
 
@@ -106,13 +105,7 @@ def _describe(task: Task) -> dict[str, Any]:
 
 
 def read_ranking(path: Path) -> Ranking:
-    """Read the file.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        OSError: if it cannot be opened.
-        ValueError: if it is torn, changed or no evaluation, or one that refutes itself.
-    """
+    """Read the file, or that of a folder; ValueError if it is torn, changed or refutes itself."""
     if path.is_dir():
         path = path / "evaluation.npz"
     if not path.is_file():
@@ -125,7 +118,7 @@ def read_ranking(path: Path) -> Ranking:
         if not zipfile.is_zipfile(file):
             raise ValueError("it is no archive of arrays")
         unpacked = sum(part.file_size for part in zipfile.ZipFile(file).infolist())
-        if unpacked > _MOST_SHRUNK * max(os.fstat(file.fileno()).st_size, 100_000):
+        if unpacked > _MAX_RATIO * max(os.fstat(file.fileno()).st_size, 100_000):
             raise ValueError(f"it would fill {unpacked:,} bytes of memory")
         file.seek(0)
         with np.load(file, allow_pickle=False) as arrays:
@@ -153,29 +146,25 @@ def _ranking(arrays: dict[str, NDArray[Any]]) -> Ranking:
 def _read_task(description: Mapping[str, Any], parts: dict[str, Tensor]) -> TaskRanking:
     name, gallery = description["name"], description["gallery"]
     queries = [Triplet(*row) for row in description["queries"]]
-    parts = {
-        part: _checked(part, name, tensor, len(queries), len(gallery))
-        for part, tensor in parts.items()
-    }
-    rows = {
-        part: [[gallery[i] for i in row if i >= 0] for row in parts[part].tolist()]
-        for part in _ROWS
-        if part in parts
-    }
-    metrics = [
-        _metric(metric, queries, parts.get(f"metric{number}"))
-        for number, metric in enumerate(description["metrics"])
-    ]
+    sizes = len(queries), len(gallery)
+    parts = {part: _checked(part, name, tensor, *sizes) for part, tensor in parts.items()}
     task = Task(
         name=name,
         queries=queries,
         gallery=gallery,
-        metrics=metrics,
-        summaries=[MEANS[kind](mean, of) for kind, mean, of in description["summaries"]],
+        metrics=[
+            _metric(metric, queries, parts.get(f"metric{number}"))
+            for number, metric in enumerate(description["metrics"])
+        ],
+        summaries=[MEANS[kind](mean, names) for kind, mean, names in description["summaries"]],
         decides=description["decides"],
         missing_queries=description["missing_queries"],
         missing_images=description["missing_images"],
-        **rows,
+        **{
+            part: [[gallery[i] for i in row if i >= 0] for row in parts[part].tolist()]
+            for part in _ROWS
+            if part in parts
+        },
     )
     task.require_targets()
     if "ranks" not in parts:

@@ -9,10 +9,7 @@ from fusecomp.types import Task
 
 
 class TaskIndices(NamedTuple):
-    """Positions in a task's gallery: targets int64 [Q], exclude and subsets int64 [Q, M] or None.
-
-    -1 is padding, and means a query without a target.
-    """
+    """Positions in a gallery: targets int64 [Q], the others int64 [Q, M] or None; -1 is none."""
 
     targets: Tensor
     exclude: Tensor | None

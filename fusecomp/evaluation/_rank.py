@@ -24,17 +24,17 @@ def rank(
 
     Args:
         model: the encoder and fusion; used in evaluation mode.
-        dataset: its tasks are ranked.
+        dataset: gives the tasks to rank.
         k: the number of results to keep for each query.
         num_workers: processes that load images; None chooses.
-        on_error: ``"raise"`` stops at an image that is missing or broken; ``"skip"`` leaves out
-            what needs it, as if by ``datasets.drop_images``: each task lists what it lacks.
+        on_error: ``"raise"`` stops at a missing or broken image, ``"skip"`` leaves out whatever
+            needs it, as ``datasets.drop_images`` does.
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
         ValueError: if k is no whole number of at least 1 or num_workers none of at least 0,
-            encoder and fusion are on different devices, a feature is not finite, or two tasks have
-            one name, or one that is "mean", or empty beside other tasks.
+            encoder and fusion are on different devices, a feature is not finite, or tasks share a
+            name, or one of several has the name "mean" or "".
         FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
@@ -51,8 +51,8 @@ def rank_tasks(
     num_workers: int | None,
     on_error: str,
 ) -> Ranking:
-    """Do ``rank`` for the tasks of a dataset, once they are made."""
-    with inference(model):  # galleries and queries of the same weights, beside a training too
+    """Rank the given tasks of a dataset."""
+    with inference(model):  # galleries and queries of the same weights, next to a training too
         features = TaskFeatures(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
         ranked = [_rank_task(features, task, k) for task in features.tasks]
     return Ranking(ranked, features.protocol)

@@ -12,7 +12,7 @@ class Ranking(Mapping[str, TaskRanking]):
     """Rankings of a dataset's tasks by name; reports and metrics are made from them.
 
     Args:
-        tasks: one for each task.
+        tasks: the ranking of each task.
         protocol: the options of the dataset that make scores comparable or not.
     """
 

@@ -1,8 +1,11 @@
-"""The tasks of one dataset together; each alone is checked when it is made."""
+"""The tasks of one dataset together: their checks, and the names and means of their metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from fusecomp._core.checks import ordered, shown
+import torch
+from torch import Tensor
+
+from fusecomp._core.checks import ordered, require, shown
 from fusecomp._core.task import repeated
 from fusecomp.types import Dataset, Task
 
@@ -22,8 +25,6 @@ def tasks_of(dataset: Dataset) -> list[Task]:
 def scored_tasks(dataset: Dataset) -> list[Task]:
     """Make the tasks of a dataset; raise ValueError also unless there are some to be scored."""
     tasks = tasks_of(dataset)
-    if not tasks:
-        raise ValueError(f"{dataset!r} has no task to evaluate")
     for task in tasks:
         task.require_targets()
     require_same_metrics(tasks)
@@ -33,10 +34,11 @@ def scored_tasks(dataset: Dataset) -> list[Task]:
 def require_same_metrics(tasks: Sequence[Task]) -> None:
     """Raise ValueError unless there are tasks, with distinct names and the same metrics."""
     if not tasks:
-        raise ValueError("there is no task")
+        raise ValueError("there is no task to evaluate")
     _check_names([task.name for task in tasks])
-    for task in tasks:
-        if _measured(task) != _measured(tasks[0]):
+    measured = [([m.name for m in task.metrics], task.summaries, task.decides) for task in tasks]
+    for task, found in zip(tasks, measured, strict=True):
+        if found != measured[0]:
             raise ValueError(
                 "the tasks of a dataset must have the same metrics, summaries and decides, but "
                 f"{tasks[0].name!r} and {task.name!r} differ"
@@ -52,10 +54,54 @@ def _check_names(names: Sequence[str]) -> None:
         raise ValueError(f"one of {len(names)} tasks has the name ''; name every task")
 
 
-def _measured(task: Task) -> tuple[object, ...]:
-    return [metric.name for metric in task.metrics], task.summaries, task.decides
-
-
 def mean_group(tasks: Sequence[Task]) -> str:
     """Return the group of the means over tasks: a single task without a name is its own mean."""
     return "mean" if any(task.name for task in tasks) else ""
+
+
+def average_tasks(
+    tasks: Sequence[Task], values: Mapping[str, Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """Name the metrics of each task, given by task and metric, their means, and the summaries."""
+    names = [metric.name for metric in tasks[0].metrics]
+    means = {name: torch.stack([each[name] for each in values.values()]).mean(0) for name in names}
+    named = {
+        f"{group}/{name}" if group else name: each[name]
+        for group, each in {**values, mean_group(tasks): means}.items()
+        for name in names
+    }
+    return named | {mean.name: mean(means) for mean in tasks[0].summaries}
+
+
+def metric_names(dataset: Dataset) -> list[str]:
+    """Return the names of the metrics that ``evaluate`` will give, without evaluating.
+
+    Raises:
+        TypeError: if it is no dataset.
+        ValueError: if the dataset has no task, a query has no target, or tasks have different
+            metrics or names that clash.
+    """
+    require("dataset", dataset, "triplets", "a Dataset")
+    tasks = scored_tasks(dataset)
+    one = torch.ones(())
+    values = {task.name: {metric.name: one for metric in task.metrics} for task in tasks}
+    return list(average_tasks(tasks, values))
+
+
+def default_metric(dataset: Dataset) -> str:
+    """Return the name of the metric that picks the best weights by default (``Task.decides``).
+
+    Raises:
+        TypeError: if it is no dataset.
+        ValueError: if the dataset has no task, a query has no target, or tasks have different
+            metrics or names that clash.
+    """
+    require("dataset", dataset, "triplets", "a Dataset")
+    return deciding_metric(scored_tasks(dataset))
+
+
+def deciding_metric(tasks: Sequence[Task]) -> str:
+    """Return the name in an evaluation of the metric that decides."""
+    decides, group = tasks[0].decides, mean_group(tasks)
+    summarised = decides in [mean.name for mean in tasks[0].summaries]
+    return decides if summarised or not group else f"{group}/{decides}"

@@ -1,18 +1,17 @@
 from collections.abc import Mapping
 
 from fusecomp.evaluation import Evaluation, describe_protocol
-from fusecomp.report._named_rows import differences_of, require_same_metrics
+from fusecomp.report._named_rows import differences_of
 from fusecomp.report._table import Table, short
 
 
 def ablation_table(rows: Mapping[str, Evaluation]) -> Table:
     """Tabulate evaluations of one protocol, one row each, in per cent.
 
-    The first row's protocol is the table's; a row of another one is set apart, with the options
-    that differ.
+    A row whose protocol differs from the first one's is set apart, with the options that differ.
 
     Args:
-        rows: name -> evaluation.
+        rows: evaluations by name.
 
     Raises:
         TypeError: unless rows map names to evaluations.
@@ -21,8 +20,7 @@ def ablation_table(rows: Mapping[str, Evaluation]) -> Table:
     Warns:
         ProtocolWarning: if protocols differ; it names the difference.
     """
-    differences = differences_of(rows, Evaluation, "there is no evaluation to show")
-    require_same_metrics(rows)
+    differences = differences_of(rows, Evaluation)
     first = next(iter(rows.values()))
     cells, apart, content = [], [], []
     for name, evaluation in rows.items():

@@ -1,7 +1,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from fusecomp.evaluation import Evaluation, protocol_differences
-from fusecomp.report._named_rows import differences_of, require_same_metrics
+from fusecomp.report._named_rows import differences_of
 from fusecomp.report._published import Published, published_rows
 from fusecomp.report._table import Table, short
 
@@ -15,7 +15,7 @@ def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
     categories are compared.
 
     Args:
-        rows: name -> evaluation, of ``datasets.FashionIQ`` or ``datasets.CIRR``.
+        rows: evaluations of ``datasets.FashionIQ`` or ``datasets.CIRR`` by name.
 
     Raises:
         TypeError: unless rows map names to evaluations.
@@ -25,26 +25,31 @@ def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
     Warns:
         ProtocolWarning: if one's own rows differ in protocol.
     """
-    differences_of(rows, Evaluation, "there is no evaluation to show")
-    require_same_metrics(rows)
+    differences_of(rows, Evaluation)
     first = next(iter(rows.values()))
     published = _of_dataset(first.protocol.get("dataset"))
     columns = _columns(first, published)
     lines = [line for line in published if line.metrics.keys() & set(columns)]
     lines += [Published(n, "own result", e.protocol, e) for n, e in rows.items()]
-    differences = [_differences(line, first.protocol) for line in lines]
-    cells = [_cells(line, columns) for line in lines]
-    content = [_content(line, columns, d) for line, d in zip(lines, differences, strict=True)]
+    table = [(line, _cells(line, columns), _differences(line, first.protocol)) for line in lines]
     return Table(
         head=("", *map(short, columns), "source"),
-        rows=[row for row, reason in zip(cells, differences, strict=True) if not reason],
-        apart=[(row, ", ".join(r)) for row, r in zip(cells, differences, strict=True) if r],
+        rows=[cells for _, cells, differences in table if not differences],
+        apart=[(cells, ", ".join(differences)) for _, cells, differences in table if differences],
         notes=(
             f"In per cent; {'; '.join(first.ranking.summary())}",
             "Published numbers as printed; an empty cell was not printed",
-            *(f"{line.system}: {note}" for line in lines for note in _notes(line)),
+            *(f"{line.name}: {note}" for line in lines for note in _notes(line)),
         ),
-        content={"protocol": dict(first.protocol), "rows": content},
+        content={
+            "protocol": dict(first.protocol),
+            "rows": [
+                line._asdict()
+                | {"protocol": dict(line.protocol), "differs_in": differences}
+                | {"metrics": {c: line.metrics[c] for c in columns if c in line.metrics}}
+                for line, _, differences in table
+            ],
+        },
     )
 
 
@@ -83,25 +88,10 @@ def _differences(line: Published, protocol: Mapping[str, str]) -> list[str]:
 def _cells(line: Published, columns: Sequence[str]) -> tuple[str, ...]:
     unstated = f"; {' and '.join(line.unstated)} not stated" if line.unstated else ""
     values = (f"{line.metrics[c]:.2f}" if c in line.metrics else "" for c in columns)
-    return (line.system, *values, f"{line.source}{unstated}")
+    return (line.name, *values, f"{line.source}{unstated}")
 
 
 def _notes(line: Published) -> Iterator[str]:
     if line.secondary:
         yield f"{', '.join(map(short, line.secondary))} from a secondary list"
     yield from line.notes
-
-
-def _content(
-    line: Published, columns: Sequence[str], differences: Sequence[str]
-) -> dict[str, object]:
-    return {
-        "name": line.system,
-        "source": line.source,
-        "protocol": dict(line.protocol),
-        "differs_in": list(differences),
-        "metrics": {c: line.metrics[c] for c in columns if c in line.metrics},
-        "unstated": list(line.unstated),
-        "secondary": list(line.secondary),
-        "notes": list(line.notes),
-    }

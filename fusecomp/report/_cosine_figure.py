@@ -19,9 +19,9 @@ def cosine_figure(
     """Draw the distributions of ``cosines`` below each other as a PNG, with their gaps.
 
     Args:
-        rows: name -> cosines, such as of plain and tuned encoders under Sum and a Combiner.
+        rows: cosines by name, such as of plain and tuned encoders.
         path: the PNG, written atomically.
-        font: as in ``retrieval_sheet``.
+        font: a font file or an installed family; see ``retrieval_sheet``.
 
     Raises:
         ImportError: if matplotlib is missing.
@@ -32,34 +32,26 @@ def cosine_figure(
         ProtocolWarning: if protocols differ; it names the difference.
     """
     path = as_path("path", path)
-    differences_of(rows, Cosines, "there are no cosines to draw")
+    differences_of(rows, Cosines)
     families = font_families(font)
     figure = new_figure(7, 0.9 + 1.35 * len(rows), layout="constrained")
     panels = figure.subplots(len(rows), sharex=True, squeeze=False)[:, 0]
     for axes, (name, row) in zip(panels, rows.items(), strict=True):
         _draw(axes, name, row)
     first = next(iter(rows.values()))
-    edges = _density(first.target)[1]
-    seen = np.flatnonzero(
-        sum((row.target.counts + row.others.counts).numpy() for row in rows.values())
-    )
+    _, edges = _density(first.target)
+    counts = sum((row.target.counts + row.others.counts).numpy() for row in rows.values())
+    seen = np.flatnonzero(counts)
     panels[-1].set_xlim(edges[seen[0]] - 0.02, edges[seen[-1] + 1] + 0.02)
     panels[-1].set_xlabel("cosine with the query; dashed: means", fontsize=9)
-    figure.legend(
-        *panels[0].get_legend_handles_labels(),
-        loc="outside upper right",
-        ncols=2,
-        fontsize=8,
-        frameon=False,
-    )
+    labels = panels[0].get_legend_handles_labels()
+    figure.legend(*labels, loc="outside upper right", ncols=2, fontsize=8, frameon=False)
     save_figure(figure, path, families, first.protocol)
 
 
 def _draw(axes: "Axes", name: str, row: Cosines) -> None:
-    for label, colour, cosines in (
-        ("other images", GREY, row.others),
-        ("target", GREEN, row.target),
-    ):
+    parts = ("other images", GREY, row.others), ("target", GREEN, row.target)
+    for label, colour, cosines in parts:
         axes.stairs(*_density(cosines), fill=True, alpha=0.35, color=colour, label=label)
         axes.stairs(*_density(cosines), color=colour, linewidth=0.8)
         axes.axvline(cosines.mean, color=colour, linestyle="--", linewidth=1)

@@ -18,16 +18,7 @@ _DPI = 150
 
 
 def font_families(font: str | Path | None) -> list[str]:
-    """Return the font families to draw with, the first that has a character first.
-
-    Args:
-        font: a font file or the name of an installed family; None for matplotlib's default.
-
-    Raises:
-        ImportError: if matplotlib is missing.
-        TypeError: if font is neither a string nor a path.
-        ValueError: if there is no such file and no such family.
-    """
+    """Return the font families to draw with: that of a font file or name, then the default."""
     try:
         from matplotlib import rcParams
         from matplotlib.font_manager import FontProperties, findfont, fontManager
@@ -72,18 +63,11 @@ def save_figure(
     protocol: Mapping[str, str] | None = None,
 ) -> None:
     """Write a figure as a PNG, atomically, with the protocol below it and texts in a font."""
-    if protocol:
-        figure.supxlabel(describe_protocol(protocol), fontsize=7, color=GREY)
-    _set_fonts(figure, families)
-    with open_atomic(path) as file:
-        figure.savefig(file, format="png", dpi=_DPI)
-
-
-def _set_fonts(figure: "Figure", families: Sequence[str]) -> None:
-    """Give every text its font; warn of characters that no font has, and draw boxes for them."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
     from matplotlib.text import Text
 
+    if protocol:
+        figure.supxlabel(describe_protocol(protocol), fontsize=7, color=GREY)
     files = (findfont(FontProperties(family=[family])) for family in families)
     drawable = {ord("\n")}.union(*(get_font(file).get_charmap() for file in files))
     missing = set()
@@ -97,5 +81,7 @@ def _set_fonts(figure: "Figure", families: Sequence[str]) -> None:
         warnings.warn(
             f"no font here draws {shown(''.join(map(chr, sorted(missing))))}: pass font=, a file "
             "or an installed family that has these characters",
-            stacklevel=4,
+            stacklevel=3,
         )
+    with open_atomic(path) as file:
+        figure.savefig(file, format="png", dpi=_DPI)

@@ -6,13 +6,13 @@ def interval_table(evaluation: Evaluation, *, resamples: int = 10_000, seed: int
     """Tabulate each metric with its 95 % interval, in per cent.
 
     Args:
-        evaluation: to show.
-        resamples: as in ``bootstrap``.
-        seed: as in ``bootstrap``.
+        evaluation: gives the metrics.
+        resamples: the number of resamples of ``bootstrap``.
+        seed: the same one gives the same intervals.
 
     Raises:
-        TypeError: as ``bootstrap``.
-        ValueError: as ``bootstrap``.
+        TypeError: if this is no evaluation.
+        ValueError: if resamples are no whole number of at least 1, or seed none of at least 0.
     """
     intervals = bootstrap(evaluation, resamples=resamples, seed=seed)
     return Table(

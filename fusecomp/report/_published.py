@@ -1,7 +1,7 @@
-"""Published scores as printed, read from ``published.csv``, one line a number.
+"""Published scores as printed, one line of ``published.csv`` each.
 
-A mark says whether the number was read in its source or in a secondary list whose arithmetic
-agrees. A number that no source prints is absent, also where it could be computed.
+A mark names numbers that were read in a secondary list whose arithmetic agrees. A number that no
+source prints is absent, also where it could be computed.
 """
 
 import csv
@@ -17,7 +17,7 @@ _SYSTEM = itemgetter("dataset", "split", "system", "source", "protocol")
 class Published(NamedTuple):
     """One row of a published table: metrics in per cent, under the names of ``evaluate``."""
 
-    system: str
+    name: str
     source: str
     protocol: Mapping[str, str]
     metrics: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""What one query found, as sheets and pages show it."""
+"""Results of one query, as sheets and pages show them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Result(NamedTuple):
 
 
 class QueryResults(NamedTuple):
-    """The results of a query, best first, and its target's rank: None if it is not known."""
+    """The results of a query, best first, and its target's rank, or None if it is not known."""
 
     query: Triplet
     results: Sequence[Result]
@@ -48,12 +48,14 @@ def query_results(
     ranking: TaskRanking, position: int, top: int, gates: Sequence[float] | None
 ) -> QueryResults:
     """Return the first results of the query at a position of the task."""
-    query, results = ranking.task.queries[position], []
+    task, query = ranking.task, ranking.task.queries[position]
     indices, scores = ranking.indices[position, :top], ranking.scores[position, :top]
-    for rank, (index, score) in enumerate(zip(indices.tolist(), scores.tolist(), strict=True), 1):
-        if index >= 0:
-            image_id = ranking.task.gallery[index]
-            results.append(Result(rank, score, image_id, image_id == query.target_id))
+    found = enumerate(zip(indices.tolist(), scores.tolist(), strict=True), 1)
+    results = [
+        Result(rank, score, task.gallery[index], task.gallery[index] == query.target_id)
+        for rank, (index, score) in found
+        if index >= 0
+    ]
     ranks = None if query.target_id is None else ranking.ranks
     target_rank = None if ranks is None else int(ranks[position])
     return QueryResults(query, results, target_rank, None if gates is None else gates[position])

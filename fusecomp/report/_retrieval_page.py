@@ -29,13 +29,13 @@ _Card = tuple[QueryResults, int, list[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageOptions:
-    """Which queries ``retrieval_page`` shows, and its headline.
+    """Options of ``retrieval_page``.
 
     Args:
         title: the headline.
         each: number of queries of each kind (best, worst, at random) and task.
         top: number of results a query.
-        seed: of the queries at random.
+        seed: for the choice of the queries at random.
 
     Raises:
         TypeError: if the title is no string.
@@ -66,21 +66,19 @@ def retrieval_page(
     *,
     gates: Mapping[str, Gates] | None = None,
 ) -> None:
-    """Write one HTML page of what queries found, to be filtered by how well and by category.
+    """Write an HTML page of queries and their results, with filters by rank and by category.
 
     The page holds its images and asks for nothing from outside, so it can be moved and mailed.
-    It shows the scores with their protocol, and of each task the queries whose targets rank
-    best and worst, and some at random: reference, text, the best results with rank and cosine, the
-    target framed, or beside them if it is not among them. The address holds the filters, as in
-    ``page.html#show=worst&task=0``.
+    It shows the scores with their protocol and, for each task, the queries whose targets rank
+    best and worst, and some at random: reference, text, the best results with rank and cosine, and
+    the target, framed. The address holds the filters, as in ``page.html#show=worst&task=0``.
 
     Args:
-        evaluation: whose queries are shown.
+        evaluation: holds the queries and their results.
         dataset: knows where the images are; one that cannot be read is a grey box.
         path: the page, written atomically.
         options: which queries to show; None for the defaults of ``PageOptions``.
-        gates: by task, of a fusion that has one, such as ``Combiner.gate``: a number for each
-            query.
+        gates: for each task one number a query, such as ``Combiner.gate``, printed below its text.
 
     Raises:
         ImportError: if jinja2 or Pillow is missing.
@@ -120,8 +118,7 @@ def _template() -> "Template":
 
 
 def _by_task(evaluation: Evaluation, gates: object) -> Mapping[str, Gates]:
-    if gates is None:
-        return {}
+    gates = {} if gates is None else gates
     if not isinstance(gates, Mapping):
         raise TypeError(f"gates must map tasks to numbers, got {shown(gates)}")
     for task in gates:
@@ -152,7 +149,6 @@ def _chosen(ranking: TaskRanking, options: PageOptions) -> dict[int, list[str]]:
 
 
 def _image_ids(cards: Sequence[_Card]) -> Iterable[str]:
-    """Return the ids of all images on the page, each once."""
     queries = [found.query for found, _, _ in cards]
     results = [result.image_id for found, _, _ in cards for result in found.results]
     references, targets = [q.reference_id for q in queries], [q.target_id for q in queries]

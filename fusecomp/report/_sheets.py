@@ -1,4 +1,4 @@
-"""Images for people: triplets side by side, and what queries found."""
+"""Sheets of images: triplets, and queries with their results."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -48,13 +48,11 @@ def contact_sheet(
 ) -> None:
     """Draw triplets as a PNG: reference, text, target.
 
-    An image that cannot be read is drawn as a grey box with its id.
-
     Args:
         triplets: one row each.
-        dataset: knows where the images are.
+        dataset: knows where the images are; one that cannot be read is a grey box with its id.
         path: the PNG, written atomically.
-        font: as in ``retrieval_sheet``.
+        font: a font file or an installed family; see ``retrieval_sheet``.
 
     Raises:
         ImportError: if matplotlib or Pillow is missing.
@@ -83,19 +81,18 @@ def retrieval_sheet(
     gates: Gates | None = None,
     font: str | Path | None = None,
 ) -> None:
-    """Draw what some queries found as a PNG: reference, text, the best results by rank.
+    """Draw queries as a PNG: reference, text, and the best results with rank and cosine.
 
-    The target is framed, or its rank is printed below the text where it is not among the results;
-    each result shows its rank and cosine.
+    The target is framed; where it is not among the results, its rank is printed below the text.
 
     Args:
         ranking: one task of a ``Ranking``.
-        dataset: knows where the images are.
+        dataset: knows where the images are; one that cannot be read is a grey box with its id.
         path: the PNG, written atomically.
         queries: positions in ``ranking.task.queries``, one row each; None takes the first ten.
         top: results a row.
-        gates: of a fusion that has one, such as ``Combiner.gate``: a number for each query of the
-            task, which is printed below the text.
+        gates: one number for each query of the task, such as ``Combiner.gate``, printed below its
+            text.
         font: a font file or an installed family that has the characters of the texts, such as
             ``"Noto Sans CJK SC"``; what it lacks is drawn in matplotlib's default. Characters that
             neither has become boxes, with a warning.
@@ -114,13 +111,9 @@ def retrieval_sheet(
     top = whole_number("top", top, 1)
     count = len(ranking.task.queries)
     numbers = checked_gates(ranking.task, gates)
-    if queries is None:
-        queries = range(min(10, count))
-    queries = [whole_number("queries", q, 0) for q in ordered("queries", queries, "positions")]
-    outside = [position for position in queries if position >= count]
-    if outside:
-        raise ValueError(f"queries must lie in [0, {count}), got {outside}")
-    rows = [_row(query_results(ranking, position, top, numbers)) for position in queries]
+    given = range(min(10, count)) if queries is None else ordered("queries", queries, "positions")
+    positions = [whole_number("queries", query, 0, count - 1) for query in given]
+    rows = [_row(query_results(ranking, position, top, numbers)) for position in positions]
     save_figure(_sheet(rows, dataset), path, families)
 
 

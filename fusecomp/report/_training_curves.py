@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,8 @@ def training_curves(
     Args:
         log: the ``log.jsonl`` of a run, or its workdir.
         path: the PNG, written atomically.
-        protocol: of the validation set, to be printed below; the log does not hold it.
-        font: as in ``retrieval_sheet``.
+        protocol: the validation set's, to print below; the log does not hold it.
+        font: a font file or an installed family; see ``retrieval_sheet``.
 
     Raises:
         ImportError: if matplotlib is missing.
@@ -108,20 +108,18 @@ def _series(records: Sequence[_Record], name: str) -> tuple[list[float], list[fl
 def _read(path: Path) -> list[_Record]:
     if not path.is_file():
         raise FileNotFoundError(f"no log {path}; a training with a workdir writes log.jsonl there")
-    records = list(_records(path))
-    if not records:
-        raise ValueError(f"{path} is empty: no epoch has ended")
-    return records
-
-
-def _records(path: Path) -> Iterator[_Record]:
     with reading(path, "log", "not readable", "copy it again"), open_regular(path) as file:
         lines = file.read().splitlines()
-    for number, line in enumerate(lines, start=1):
-        record = parse_json(line, path, number)
-        try:
-            if not {"epoch", *_PANELS} <= set(record):
-                raise ValueError(f"expected the fields epoch, {', '.join(_PANELS)}")
-            yield {name: float(value) for name, value in record.items()}
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}, line {number}: no epoch of a training ({error})") from error
+    if not lines:
+        raise ValueError(f"{path} is empty: no epoch has ended")
+    return [_record(path, number, line) for number, line in enumerate(lines, 1)]
+
+
+def _record(path: Path, number: int, line: bytes) -> _Record:
+    record = parse_json(line, path, number)
+    try:
+        if not {"epoch", *_PANELS} <= set(record):
+            raise ValueError(f"expected the fields epoch, {', '.join(_PANELS)}")
+        return {name: float(value) for name, value in record.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}, line {number}: no epoch of a training ({error})") from error

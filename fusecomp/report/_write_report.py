@@ -35,27 +35,27 @@ def write_report(
 ) -> None:
     """Write evaluations of one protocol into a folder: numbers, a page, sheets of images.
 
-    The folder gets ``metrics.json``, ``evaluation.npz`` (the last row's whole ranking, for
-    ``fusecomp compare``), ``report.md`` with the table, ``triplets.png`` (a few
-    queries) and ``results-TASK.png`` for each task (what some queries found by the last row), or
-    ``results.png`` where the only task has no name. In file names, ``-`` replaces all of a task's
-    name but letters, digits, ``-`` and ``_``, and a number follows names that would be equal.
+    The folder gets ``report.md`` with the table, ``metrics.json``, ``evaluation.npz`` (the last
+    row's ranking, for ``fusecomp compare``), ``triplets.png`` (a few queries) and, for each task,
+    ``results-TASK.png`` (results of some queries in the last row), or ``results.png`` where the
+    only task has no name. In file names, ``-`` replaces all of a task's name but letters, digits,
+    ``-`` and ``_``, and a number follows names that would be equal.
 
     Args:
-        rows: name -> evaluation, such as ``training.ablation(...).evaluations``.
+        rows: evaluations by name, such as ``training.ablation(...).evaluations``.
         dataset: the one that was evaluated; knows where the images are.
         folder: is made if it is missing.
         title: the headline of the page.
-        note: a paragraph for the page, such as what the numbers do not compare with.
-        settings: what else to keep with the numbers, as JSON has it, such as ``{"seed": 0}``;
-            numbers and arrays of NumPy are taken as well.
-        font: as in ``retrieval_sheet``.
+        note: a paragraph for the page, such as how the numbers may not be compared.
+        settings: further values for ``metrics.json``, such as ``{"seed": 0}``; numbers and arrays
+            of NumPy are taken as well.
+        font: a font file or an installed family; see ``retrieval_sheet``.
 
     Raises:
         ImportError: if matplotlib or Pillow is missing.
         TypeError: if an argument is something else, as when they are swapped.
-        ValueError: if there is no row, protocols or metrics differ, there is no such font, or a
-            setting is called "protocol" or "metrics" or is nothing that JSON has.
+        ValueError: if there is no row, metrics differ, there is no such font, or a setting is
+            called "protocol" or "metrics" or is nothing that JSON has.
         OSError: if writing fails.
     """
     table = str(ablation_table(rows))
@@ -70,9 +70,8 @@ def write_report(
     metrics = {name: dict(evaluation) for name, evaluation in rows.items()}
     about = "; ".join(f"{name} {value}" for name, value in settings.items())
     sheets = _sheet_names(last.ranking)
-    write_json(
-        folder / "metrics.json", {"protocol": dict(last.protocol), **plain, "metrics": metrics}
-    )
+    content = {"protocol": dict(last.protocol), **plain, "metrics": metrics}
+    write_json(folder / "metrics.json", content)
     last.save(folder / "evaluation.npz")
     with open_atomic(folder / "report.md") as file:
         parts = filter(None, (f"# {title}", about, note, table, _links(sheets)))

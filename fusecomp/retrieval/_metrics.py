@@ -11,7 +11,7 @@ from fusecomp._core.tensors import check_alike, check_tensor
 def target_rank(
     ranked: Tensor | Sequence[Sequence[str]], targets: Tensor | Sequence[str]
 ) -> Tensor:
-    """Return the place of each target in its query's ranked ids, counted from 1.
+    """Return the rank of each target in its query's ranked ids, counted from 1.
 
     Args:
         ranked: Q rows of ids, best first: int64 [Q, k], or Q sequences of strings. The index -1
@@ -22,8 +22,8 @@ def target_rank(
         int64 [Q]; -1 where the target is not among the ranked.
 
     Raises:
-        ValueError: if ranked and targets differ in length, only one is a tensor, a dtype or shape
-            is another, or an id in a list is no string.
+        ValueError: if ranked and targets differ in length or kind, a tensor has another dtype or
+            shape, or an id in a list is no string.
 
     Example:
         >>> target_rank([["a", "b"], ["c", "d"]], ["b", "x"])
@@ -32,19 +32,19 @@ def target_rank(
     if isinstance(ranked, Tensor) != isinstance(targets, Tensor):
         raise ValueError("ranked and targets must both be tensors or both be sequences")
     if isinstance(ranked, Tensor) and isinstance(targets, Tensor):
-        return _place_of_index(ranked, targets)
+        return _rank_of_index(ranked, targets)
     rows, listed = ordered("ranked", ranked, "lists of ids"), strings("targets", targets)
     if len(rows) != len(listed):
         raise ValueError(f"{len(rows)} rankings but {len(listed)} targets")
     ids = [strings(f"ranked[{number}]", row) for number, row in enumerate(rows)]
-    places = [
+    found = [
         row.index(target) + 1 if target in row else -1
         for row, target in zip(ids, listed, strict=True)
     ]
-    return torch.tensor(places, dtype=torch.int64)
+    return torch.tensor(found, dtype=torch.int64)
 
 
-def _place_of_index(ranked: Tensor, targets: Tensor) -> Tensor:
+def _rank_of_index(ranked: Tensor, targets: Tensor) -> Tensor:
     for name, indices, axes in (("ranked", ranked, 2), ("targets", targets, 1)):
         check_tensor(indices, name)
         if indices.dtype != torch.int64 or indices.ndim != axes:
@@ -56,8 +56,8 @@ def _place_of_index(ranked: Tensor, targets: Tensor) -> Tensor:
         raise ValueError(f"{len(ranked)} rankings but {len(targets)} targets")
     check_alike(ranked, targets, ("ranked", "targets"))
     hit = (ranked == targets.unsqueeze(1)) & (ranked >= 0)
-    place = hit.int().argmax(dim=1) if ranked.shape[1] else torch.zeros_like(targets)
-    return torch.where(hit.any(dim=1), place + 1, -1)
+    first = hit.int().argmax(dim=1) if ranked.shape[1] else torch.zeros_like(targets)
+    return torch.where(hit.any(dim=1), first + 1, -1)
 
 
 def recall_at_k(ranks: Tensor, k: int) -> float:
@@ -94,5 +94,5 @@ def median_rank(ranks: Tensor) -> float:
         3.0
     """
     check_ranks(ranks)
-    places = torch.where(ranks >= 1, ranks.double(), torch.inf).sort().values
-    return float((places[(len(places) - 1) // 2] + places[len(places) // 2]) / 2)
+    found = torch.where(ranks >= 1, ranks.double(), torch.inf).sort().values
+    return float((found[(len(found) - 1) // 2] + found[len(found) // 2]) / 2)

@@ -18,11 +18,11 @@ from fusecomp.retrieval._metrics import target_rank
 
 # Matrix products of fewer rows or columns may sum in another order; with this many, a query's
 # scores do not depend on its neighbours, and equal gallery rows get equal scores.
-_LEAST_ROWS = 64
+_MIN_ROWS = 64
 # The largest count that float32 holds exactly with every smaller one.
 _EXACT = 2**24
 # How far k may exceed the gallery: what lies beyond is padding, and takes room for each query.
-_MOST_PADDED = 2**20
+_MAX_PADDED = 2**20
 
 
 class TargetRanks(NamedTuple):
@@ -46,15 +46,13 @@ def search(
 ) -> tuple[Tensor, Tensor]:
     """Return the k gallery rows with the highest cosine to each query, exactly.
 
-    Equal scores are ordered by gallery index. Neither ``chunk`` nor asking one query at a time
-    changes the answer (in float64, where products are summed in other orders, it may move the
-    last bits of the scores).
+    Equal scores are ordered by gallery index. Neither ``chunk`` nor searching one query at a time
+    changes the result, but for the last bits of float64 scores.
 
     Args:
         query: [Q, D], of float16, bfloat16, float32 or float64; need not be normalised.
-        gallery: [N, D], the same device and dtype; need not be normalised: image features and the
-            unit vectors of ``ComposedEncoder.gallery`` give the same answer.
-        k: the number of rows; may exceed N, as far as 1,048,576.
+        gallery: [N, D], the same device and dtype; need not be normalised.
+        k: the number of rows; may exceed N, up to 1,048,576.
         exclude: int64 [Q] or [Q, M], gallery indices that a query must not find; -1 is padding.
             Indices may be on another device.
         candidates: int64 [Q] or [Q, M], the only indices that a query may find; -1 is padding.
@@ -65,10 +63,10 @@ def search(
         fewer than k remain, the rest is index -1 with score -inf.
 
     Raises:
-        TypeError: on what is no torch tensor.
-        ValueError: on tensors that are not [Q, D] and [N, D], empty, of different widths,
-            dtypes or devices, or not finite; on k or chunk that are no whole numbers of at least
-            1; on indices that are not int64 or outside [-1, N).
+        TypeError: if an argument is no torch tensor.
+        ValueError: if tensors are not [Q, D] and [N, D], empty, of different widths, dtypes or
+            devices, or not finite; k or chunk is no whole number of at least 1; or indices are not
+            int64 in [-1, N).
 
     Example:
         >>> gallery = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -93,18 +91,18 @@ def search_targets(
     *,
     chunk: int = 512,
 ) -> TargetRanks:
-    """Do ``search`` and rank each query's target in the whole gallery, in one pass.
-
-    With subsets, some of the gallery are also ranked among themselves, by the same scores.
+    """Search as ``search`` does, and rank each query's target in the whole gallery, in one pass.
 
     Args:
         query: [Q, D].
         gallery: [N, D].
         targets: int64 [Q], gallery indices; -1 where a query has none.
-        k: as in ``search``.
-        exclude: as in ``search``; what is excluded is not found in the subset either.
-        subsets: int64 [Q] or [Q, M], gallery indices; -1 is padding.
-        chunk: as in ``search``.
+        k: the number of rows of each query.
+        exclude: int64 [Q] or [Q, M], gallery indices that a query must not find, in its subset
+            neither; -1 is padding.
+        subsets: int64 [Q] or [Q, M], gallery indices that are also ranked among themselves; -1 is
+            padding.
+        chunk: queries scored at once; memory grows with chunk x N.
 
     Shape:
         Scores [Q, k], indices int64 [Q, k], ranks int64 [Q], counted from 1; -1 where the
@@ -112,7 +110,8 @@ def search_targets(
         int64 [Q] in the same way.
 
     Raises:
-        ValueError: as ``search``, and if targets do not fit.
+        TypeError: if an argument is no torch tensor.
+        ValueError: if tensors do not fit each other, or for any reason of ``search``.
 
     Example:
         >>> gallery = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -135,10 +134,9 @@ def search_targets(
 
 
 def _check(query: Tensor, gallery: Tensor, k: int, chunk: int) -> tuple[int, int]:
-    """Return k and chunk as ints; ValueError or TypeError on what does not fit."""
     check_search(query, gallery)
-    most = max(len(gallery), _MOST_PADDED)
-    return whole_number("k", k, 1, most), whole_number("chunk", chunk, 1)
+    largest = max(len(gallery), _MAX_PADDED)
+    return whole_number("k", k, 1, largest), whole_number("chunk", chunk, 1)
 
 
 def _score_blocks(
@@ -158,9 +156,9 @@ def _score_blocks(
         rows = slice(start, min(start + chunk, len(query)))
         scores = _scores(query[rows], gallery)
         if candidates is not None:
-            where = index_pairs(candidates[rows])
+            pairs = index_pairs(candidates[rows])
             kept = torch.full_like(scores, -torch.inf)
-            kept[where] = scores[where]
+            kept[pairs] = scores[pairs]
             scores = kept
         if exclude is not None:
             scores[index_pairs(exclude[rows])] = -torch.inf
@@ -174,7 +172,7 @@ def _scores(query: Tensor, gallery: Tensor) -> Tensor:
 
 
 def _padded(features: Tensor) -> Tensor:
-    missing = max(0, _LEAST_ROWS - len(features))
+    missing = max(0, _MIN_ROWS - len(features))
     return torch.nn.functional.pad(features, (0, 0, 0, missing)) if missing else features
 
 
@@ -208,25 +206,25 @@ def _order_ties(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
 def _ordered(scores: Tensor, members: Tensor) -> Tensor:
     """Sort each row's members by score, equal scores by index, then padding."""
     members = as_columns(members).sort(dim=1).values
-    own = scores.gather(1, members.clamp_min(0)).masked_fill(members < 0, -torch.inf)
+    found = scores.gather(1, members.clamp_min(0)).masked_fill(members < 0, -torch.inf)
     twice = members[:, 1:] == members[:, :-1]
-    own[:, 1:].masked_fill_(twice, -torch.inf)
-    values, order = own.sort(dim=1, descending=True, stable=True)
+    found[:, 1:].masked_fill_(twice, -torch.inf)
+    values, order = found.sort(dim=1, descending=True, stable=True)
     return members.gather(1, order).masked_fill(values == -torch.inf, -1)
 
 
 def _ranks(scores: Tensor, targets: Tensor) -> Tensor:
     """Return 1 + the number of entries ahead of the target; -1 where its score is not finite."""
-    own = scores.gather(1, targets.clamp_min(0).unsqueeze(1))
+    score = scores.gather(1, targets.clamp_min(0).unsqueeze(1))
     # Comparing into floats and summing these is several times faster than counting booleans;
     # float32 counts exactly as far as _EXACT.
     marks = torch.empty_like(scores)
     counted = scores.dtype if scores.shape[1] <= _EXACT else torch.float64
-    ahead = torch.gt(scores, own, out=marks).sum(1, dtype=counted).long()
-    tied = torch.eq(scores, own, out=marks).sum(1) > 1
+    ahead = torch.gt(scores, score, out=marks).sum(1, dtype=counted).long()
+    tied = torch.eq(scores, score, out=marks).sum(1) > 1
     if tied.any():
         columns = torch.arange(scores.shape[1], device=scores.device)
         earlier = columns < targets[tied].unsqueeze(1)
-        ahead[tied] += ((scores[tied] == own[tied]) & earlier).sum(1)
-    found = (targets >= 0) & own.squeeze(1).isfinite()
+        ahead[tied] += ((scores[tied] == score[tied]) & earlier).sum(1)
+    found = (targets >= 0) & score.squeeze(1).isfinite()
     return torch.where(found, ahead + 1, -1)

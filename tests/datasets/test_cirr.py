@@ -221,7 +221,7 @@ def test_missing_members_are_named(tiny_cirr: Path) -> None:
 MEMBERS = ["0-img0", "1-img0", "2-img0", "3-img0", "0-img1", "1-img1"]
 GROUP = [f"dev-2-{member}" for member in MEMBERS]
 BAD_PAIRS: dict[str, tuple[dict[str, Any], str]] = {
-    "pair id twice": ({"pairid": 1000}, "pair 1000: the pairid stands in the file already"),
+    "pair id twice": ({"pairid": 1000}, "pair 1000: the pairid is in the file already"),
     "group of five": (
         {"img_set": {"members": GROUP[:5]}},
         "pair 1028: the group must be 6 distinct images, got dev-2-0-img0 dev-2-1-img0 ",

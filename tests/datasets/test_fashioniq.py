@@ -350,7 +350,9 @@ def test_a_missing_field_is_named(tiny_fashioniq: Path, field: str) -> None:
 )
 def test_captions_are_two_strings(tiny_fashioniq: Path, captions: Any) -> None:
     write(tiny_fashioniq, [{**ROW, "captions": captions}])
-    with pytest.raises(ValueError, match="entry 0: captions must be two strings"):
+    with pytest.raises(
+        ValueError, match=r"entry 0: '?captions'? must be (two strings|a list), got"
+    ):
         FashionIQ(tiny_fashioniq, "val")
 
 
@@ -367,7 +369,7 @@ def test_an_image_that_is_no_string_is_refused(
     tiny_fashioniq: Path, field: str, value: Any
 ) -> None:
     write(tiny_fashioniq, [{**ROW, field: value}])
-    with pytest.raises(ValueError, match="entry 0: candidate and target must be image ids"):
+    with pytest.raises(ValueError, match=f"entry 0: '{field}' must be a str, got"):
         FashionIQ(tiny_fashioniq, "val")
 
 

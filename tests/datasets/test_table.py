@@ -156,7 +156,7 @@ def test_rows_may_name_a_group_that_is_listed_once(images: Path, write: Write) -
     for path in (as_jsonl, as_csv):
         data = TripletTable(path, images, groups=FAMILIES)
         assert data.triplets() == expected
-        assert data.tasks()[0].subsets == [("b", "my hat"), ("d/e", "a")]
+        assert data.tasks()[0].subsets == (("b", "my hat"), ("d/e", "a"))
         assert TripletTable.verify(path, images, groups=FAMILIES).counts[1].found == 5
 
 
@@ -275,7 +275,7 @@ def test_a_table_is_trained_and_evaluated(images: Path, write: Write) -> None:
 
 # What only looks like a text is told from texts in test_alike.
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12).filter(
-    lambda text: not is_blank(text) and not is_missing_word(text) and text[0] not in "[{("
+    lambda text: not is_blank(text) and not is_missing_word(text) and not {*text} & {*"[{("}
 )
 IDS = st.permutations(["a", "b.png", "c", "d/e", "g"])
 
@@ -452,7 +452,7 @@ def test_a_file_that_is_no_text_is_named(
         (["ref,text,target", "a,b,c"], "line 1: no 'reference'; there are 'ref', 'text', 'tar"),
         (["caption", "a"], "no 'reference' and 'text'; .* needed are reference, text and"),
         (["reference;text;target", "a;b;c"], "there are 'reference;text;target'; .* by commas"),
-        (["reference,text,text", "a,b,c"], "line 1: the column 'text' stands twice"),
+        (["reference,text,text", "a,b,c"], "line 1: the column 'text' is there twice"),
         (["reference,text,Target", "a,b,c"], "line 1: write 'target' in place of 'Target'"),
         (["reference,text, target", "a,b,c"], "line 1: write 'target' in place of ' target'"),
         (["reference,text,target", "a,b"], "line 2: 2 cells under 3 columns; .* between quotes"),
@@ -515,7 +515,7 @@ def test_jsonl_that_cannot_be_read(images: Path, tmp_path: Path, content: str, e
         ({"text": "\u200b"}, "the text is blank"),
         ({"text": ["is red", "\u2060 \ufeff\u3000"]}, "the text is blank"),
         ({"text": "x", "target": "a"}, "the target is the reference, 'a'"),
-        ({"text": "x", "query_id": "q"}, "the query_id 'q' stands on line 1 already"),
+        ({"text": "x", "query_id": "q"}, "the query_id 'q' is on line 1 already"),
         ({}, "reference, text and target are those of line 1; remove one"),
         ({"text": "x", "group": None}, "the group is missing, though other rows have one"),
         ({"text": "x", "group": ["b", "c", "b"]}, "the group names an image twice: b c b"),
@@ -533,7 +533,7 @@ def test_rows_that_make_no_sense(
 
 
 def test_a_default_query_id_may_not_be_another_s(images: Path, write: Write) -> None:
-    with pytest.raises(ValueError, match="line 2: the query_id '1' stands on line 1 already"):
+    with pytest.raises(ValueError, match="line 2: the query_id '1' is on line 1 already"):
         TripletTable(write(row(query_id="1"), row(text="is red")), images)
 
 

@@ -30,8 +30,8 @@ def test_a_list_of_triplets_is_a_dataset() -> None:
     assert data.image_ids == data.triplet_image_ids == ("a", "b", "c")
     assert data.protocol == {"dataset": "Triplets", "reference": "excluded"}
     (task,) = data.tasks()
-    assert (task.name, task.queries, task.gallery) == ("", ROWS, ("a", "b", "c"))
-    assert (task.exclude, task.subsets) == ([("a",), ("b",), ("a",)], None)
+    assert (task.name, task.queries, task.gallery) == ("", tuple(ROWS), ("a", "b", "c"))
+    assert (task.exclude, task.subsets) == ((("a",), ("b",), ("a",)), None)
     assert [metric.name for metric in task.metrics] == [f"recall@{k}" for k in (1, 5, 10, 50)]
 
 
@@ -49,7 +49,7 @@ def test_the_options_reach_task_and_protocol() -> None:
 def test_the_members_of_a_group_are_ranked_without_the_reference() -> None:
     (task,) = Triplets(GROUPED).tasks()
     assert task.gallery == ("a", "b", "c", "d")
-    assert task.subsets == [("b", "c", "d"), ("a", "c", "d"), ("b", "c", "d")]
+    assert task.subsets == (("b", "c", "d"), ("a", "c", "d"), ("b", "c", "d"))
 
 
 def test_files_of_a_folder_are_found_with_and_without_suffix(folder: Path) -> None:

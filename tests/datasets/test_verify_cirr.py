@@ -72,7 +72,7 @@ def test_pairs_of_cirr_that_are_not_as_they_should_be(cirr: Path) -> None:
         "empty": ("test1-1-3-img0",),
     }
     for problem in (
-        "the pairid stands in the file already",
+        "the pairid is in the file already",
         "the target 'dev-88-0-img0' is not in its group: dev-0-0-img0 ",
         "the group must be 6 distinct images",
         "the reference 'dev-0-0-img0' is not in its group: dev-1-0-img0 ",

@@ -26,7 +26,7 @@ def test_all_that_is_wrong_with_a_table_is_listed(folder: Path) -> None:
     }
     assert "may be a.jpg or a.png" in reasons(report, "ambiguous")
     assert "line 3: the same image as b" in reasons(report, "ambiguous")
-    assert "the query_id '2' stands on line 4 already" in reasons(report, "row")
+    assert "the query_id '2' is on line 4 already" in reasons(report, "row")
 
 
 def test_images_of_two_splits_are_a_note_and_rows_of_two_splits_no_fault(folder: Path) -> None:

@@ -226,9 +226,9 @@ def test_files_that_the_server_would_not_take_are_not_written(
     size = write(found, tmp_path)[0].stat().st_size
     for path in tmp_path.glob("*.json"):
         path.unlink()
-    monkeypatch.setattr("fusecomp.evaluation._cirr_submission._MOST_BYTES", size)
+    monkeypatch.setattr("fusecomp.evaluation._cirr_submission._MAX_BYTES", size)
     write(found, tmp_path / "fits")
-    monkeypatch.setattr("fusecomp.evaluation._cirr_submission._MOST_BYTES", size - 1)
+    monkeypatch.setattr("fusecomp.evaluation._cirr_submission._MAX_BYTES", size - 1)
     refused(found, tmp_path, rf"recall.json would have {size:,} bytes, and the server takes")
 
 

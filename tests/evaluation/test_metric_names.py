@@ -43,7 +43,7 @@ def test_an_object_in_the_place_of_another_is_named(
 def test_a_ranking_is_no_dataset(call: Callable[[Any], Any]) -> None:
     for value in (FOUND, FOUND.ranking):
         assert "dataset must be a Dataset, got " in own_error(call, value)
-    assert own_error(call, Toy([])).endswith("has no task to evaluate")
+    assert own_error(call, Toy([])).endswith("there is no task to evaluate")
 
 
 def test_an_evaluation_is_no_ranking() -> None:

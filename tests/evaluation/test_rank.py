@@ -221,7 +221,7 @@ def test_a_target_known_for_some_queries_only_is_ranked_for_those() -> None:
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
-        ([], "has no task to evaluate"),
+        ([], "there is no task to evaluate"),
         (
             [toy_task("a"), replace(toy_task("b", with_subsets=False), metrics=[Recall(3)])],
             "must have the same metrics, summaries and decides, but 'a' and 'b' differ",

@@ -42,5 +42,5 @@ def test_other_protocols_are_warned_of(row: Cosines, tmp_path: Path) -> None:
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no cosines to draw"):
+    with pytest.raises(ValueError, match="at least one; got none"):
         cosine_figure({}, tmp_path / "cosines.png")
