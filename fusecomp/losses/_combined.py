@@ -9,20 +9,19 @@ from fusecomp.types import LOSS_KEYWORDS, Loss
 
 
 class CombinedLoss(nn.Module):
-    """Several losses at once: ``loss = sum_k weight_k loss_k``.
-
-    Each loss gets the ids that it names, so plain functions of query and target do too.
+    """Weighted sum of losses: ``loss = sum_k weight_k loss_k``.
 
     Args:
-        losses: name -> (weight, loss). Modules among them keep their parameters and buffers.
+        losses: name -> (weight, loss), at least one. A loss may be a plain function of query and
+            target; it gets ``target_ids`` and ``reference_ids`` if it names them.
 
     Shape:
-        ``loss(query, target) -> scalar``; as the losses want it. ``target_ids``,
-        ``reference_ids``: integers [B].
+        ``loss(query, target) -> scalar``; [B, D] each. ``target_ids``, ``reference_ids``:
+        integers [B].
 
     Raises:
-        ValueError: without a loss, if a name cannot be one, a weight is not finite or a loss cannot
-            be called, if a loss does not return a scalar tensor; else what the losses raise.
+        ValueError: if a name is no identifier, a weight is not finite, a loss cannot be called or
+            does not return a scalar tensor; also what the losses raise.
 
     Example:
         >>> import torch
@@ -35,10 +34,10 @@ class CombinedLoss(nn.Module):
 
     def __init__(self, losses: Mapping[str, tuple[float, Loss]]) -> None:
         super().__init__()
-        if not isinstance(losses, Mapping):
-            raise ValueError(f"losses must map names to (weight, loss), got {losses!r:.80}")
-        if not losses:
-            raise ValueError("losses must name at least one loss")
+        if not isinstance(losses, Mapping) or not losses:
+            raise ValueError(
+                f"losses must map at least one name to (weight, loss), got {shown(losses)}"
+            )
         self.weights: dict[str, float] = {}
         self.losses: dict[str, Loss] = {}
         self.keywords: dict[str, tuple[str, ...]] = {}
@@ -54,7 +53,7 @@ class CombinedLoss(nn.Module):
     @property
     def named_keywords(self) -> set[str]:
         """The keywords that the losses name."""
-        return {keyword for keywords in self.keywords.values() for keyword in keywords}
+        return set().union(*self.keywords.values())
 
     def forward(
         self,
