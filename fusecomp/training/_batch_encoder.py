@@ -15,16 +15,7 @@ from fusecomp.types import Batch, Encode, Encoder
 
 @dataclass(frozen=True, slots=True)
 class BatchEncoder:
-    """Encodes one batch in parts, each with random numbers of its own.
-
-    Args:
-        encoder: for this batch; part of it may be looked up.
-        batch: this process's share.
-        config: ``micro_batch_size``, ``gradient_checkpointing``, ``precision`` and ``seed`` count.
-        device: where the encoder is.
-        step: the number of the step, from 0.
-        learns: whether the encoder learns.
-    """
+    """Encodes this process's share of a batch in parts, each with random numbers of its own."""
 
     encoder: Encoder
     batch: Batch
@@ -35,7 +26,6 @@ class BatchEncoder:
 
     @property
     def parts(self) -> int:
-        """The number of parts on this process."""
         size = self.config.micro_batch_size
         return 1 if size is None else math.ceil(len(self.batch) / size)
 

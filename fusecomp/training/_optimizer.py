@@ -13,17 +13,9 @@ from fusecomp.training._stage_config import StageConfig
 def make_optimizer(
     parameters: Mapping[str, nn.Parameter], config: StageConfig
 ) -> torch.optim.Optimizer:
-    """Make the optimiser, with a group for each pair of learning rate and weight decay.
-
-    Sharded parameters have groups of their own.
-
-    The loss's own parameters are called ``loss.NAME``. ValueError if a pattern of the settings
-    matches nothing.
-    """
-    for field, patterns in (
-        ("lr_overrides", config.lr_overrides),
-        ("no_decay", config.no_decay or ()),
-    ):
+    """Make the optimiser, with a group for each pair of learning rate and weight decay."""
+    named = {"lr_overrides": config.lr_overrides, "no_decay": config.no_decay or ()}
+    for field, patterns in named.items():
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in parameters):
                 raise ValueError(f"{field}: no learning parameter matches {pattern!r}")
@@ -58,7 +50,7 @@ def _decays(name: str, parameter: nn.Parameter, config: StageConfig) -> bool:
 
 
 def rate_factor(config: StageConfig, step: int, steps: int) -> float:
-    """Return the factor of the learning rate in a step, from 0."""
+    """Return the factor of the learning rate in a step (from 0)."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     # A loop of one's own may go on behind the last step.

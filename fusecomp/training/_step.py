@@ -28,15 +28,9 @@ from fusecomp.types import LOSS_KEYWORDS, Batch, Encoder, Loss
 
 
 class Step:
-    """One update of what learns: encode, fuse, gather, compute the loss, go back, step.
+    """One update of the learning parameters: encode, fuse, gather, compute the loss, go back, step.
 
-    Args:
-        model: whose fusion composes the queries.
-        learning: the parameters that learn, by name.
-        loss: as ``Trainer`` takes it.
-        config: the settings.
-        device: where the model is.
-        buffers: of the model, that the forward pass changes, as BatchNorm does.
+    ``buffers`` are those of the model that the forward pass changes, such as BatchNorm's.
     """
 
     def __init__(
@@ -61,8 +55,8 @@ class Step:
             # Another view of the same weights; only the steps are compiled, not evaluation.
             self._compose = ComposedEncoder(model.encoder, torch.compile(model.fusion)).compose
             self._loss = torch.compile(loss)
-        of_loss = {} if self.loss_module is None else dict(self.loss_module.named_parameters())
-        self.parameters = {**learning, **{f"loss.{name}": p for name, p in of_loss.items()}}
+        of_loss = () if self.loss_module is None else self.loss_module.named_parameters()
+        self.parameters = {**learning, **{f"loss.{name}": p for name, p in of_loss}}
         require_precision(
             {n: p for n, p in self.parameters.items() if n in learning or p.requires_grad}
         )
@@ -82,11 +76,7 @@ class Step:
         return [rate * factor for rate in self._rates]
 
     def __call__(self, encoder: Encoder, batch: Batch, number: int, steps: int) -> Outcome:
-        """Update once, in step ``number`` (from 0) of ``steps``.
-
-        TypeError if the batch is none, ValueError if the loss is no scalar, and NonFiniteError if
-        the loss or a gradient is NaN or infinite and the settings say so; nothing is updated then.
-        """
+        """Update once, in step ``number`` (from 0) of ``steps``; after an error nothing is."""
         if not isinstance(batch, Batch):
             raise TypeError(
                 f"batch must be a Batch, as training.batches gives them, got {type(batch).__name__}"
@@ -122,7 +112,13 @@ class Step:
         encode = BatchEncoder(
             encoder, batch, self._config, self._device, number, self._encoder_learns
         )
-        cache = self._gradient_cache(encode)
+        cache = None
+        # All processes take the same way: with the cache, what is frozen has a gradient too, and a
+        # gather that only some go back through would leave the others behind.
+        if (most_parts := encode.most_parts()) > 1:
+            # Each call of a sharded encoder needs all processes.
+            parts = most_parts if self._is_sharded else encode.parts
+            cache = GradientCache(encode, parts, self._encoder_learns)
         image, text, target = encode(0) if cache is None else cache.features
         seed(self._device, self._config.seed, number, get_rank() + 1)
         with autocast(self._device, self._config.precision):
@@ -134,16 +130,6 @@ class Step:
             cache.backward()
         average_gradients([p for kind in self._kinds for p in kind])
         return loss.detach(), *self._checked(loss.detach(), query, target, batch)
-
-    def _gradient_cache(self, encode: BatchEncoder) -> GradientCache | None:
-        # All processes take the same way: with the cache, what is frozen has a gradient too, and a
-        # gather that only some go back through would leave the others behind.
-        most_parts = encode.most_parts()
-        if most_parts == 1:
-            return None
-        # Each call of a sharded encoder needs all processes.
-        parts = most_parts if self._is_sharded else encode.parts
-        return GradientCache(encode, parts, self._encoder_learns)
 
     def _global_loss(self, query: Tensor, target: Tensor, batch: Batch, number: int) -> Tensor:
         if self._loss_remembers:
@@ -182,7 +168,8 @@ class Step:
                 "infinity; nothing was updated. Look at the loss, or lower the learning rate"
             )
         if not math.isfinite(length) and not self.scaler.is_enabled():
-            bad = [n for n, p in self._learning.items() if p.grad is not None and _broken(p.grad)]
+            gradients = {n: p.grad for n, p in self._learning.items() if p.grad is not None}
+            bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
             raise NonFiniteError(
                 f"the loss is finite, but the gradients of {bad[:5] or 'the loss itself'} hold NaN "
                 "or infinity; nothing was updated. Look for a square root or a division at zero"
@@ -199,7 +186,3 @@ class Step:
             f"{prefix}queries {rows[:5]} have features that hold NaN or infinity; nothing was "
             "updated. Look at these rows, or lower the learning rate"
         )
-
-
-def _broken(gradient: Tensor) -> bool:
-    return not bool(gradient.isfinite().all())

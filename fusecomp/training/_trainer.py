@@ -231,7 +231,7 @@ class Trainer:
             data.batches_per_epoch,
         )
         held = nullcontext() if self._workdir is None else self._workdir.held()
-        with held, self._modes.borrowed(), deterministic(self.config.deterministic):
+        with held, self._modes.restored(), deterministic(self.config.deterministic):
             self._resume()
             self._callbacks.call("on_start", self)
             if not self._is_over():
