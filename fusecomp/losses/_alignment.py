@@ -3,7 +3,7 @@ from torch import Tensor, nn
 
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
-from fusecomp.losses._pairs import check_batch
+from fusecomp.losses._pairs import Ids, check_batch
 
 
 class CosineAlignmentLoss(nn.Module):
@@ -33,12 +33,7 @@ class CosineAlignmentLoss(nn.Module):
     """
 
     def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
     ) -> Tensor:
         """Return the mean over the batch, between 0 and 2."""
         check_batch(query, target, target_ids, reference_ids)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from fusecomp._core.checks import number, shown
 from fusecomp._core.identity import describe
 from fusecomp._core.keywords import taken_keywords
+from fusecomp.losses._pairs import Ids
 from fusecomp.types import LOSS_KEYWORDS, Loss
 
 
@@ -44,8 +45,16 @@ class CombinedLoss(nn.Module):
         for name, pair in losses.items():
             if not isinstance(name, str) or not name.isidentifier() or name in dir(self):
                 raise ValueError(f"a loss cannot be named {name!r}: take another identifier")
-            weight, loss = _weight_and_loss(name, pair)
-            self.weights[name], self.losses[name] = weight, loss
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise ValueError(f"{name!r} must be a pair (weight, loss), got {shown(pair)}")
+            weight, loss = pair
+            if isinstance(loss, type) or not callable(loss):
+                raise ValueError(
+                    f"the loss {name!r} must be a module or function (an instance, no class), got "
+                    f"{shown(loss)}"
+                )
+            self.weights[name] = number(f"the weight of {name!r}", weight)
+            self.losses[name] = loss
             self.keywords[name] = taken_keywords(loss, LOSS_KEYWORDS)
             if isinstance(loss, nn.Module):
                 self.add_module(name, loss)
@@ -56,12 +65,7 @@ class CombinedLoss(nn.Module):
         return set().union(*self.keywords.values())
 
     def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
     ) -> Tensor:
         """Return the weighted sum."""
         ids = {"target_ids": target_ids, "reference_ids": reference_ids}
@@ -80,15 +84,3 @@ class CombinedLoss(nn.Module):
         lines = [", ".join(f"{name}: {weight}" for name, weight in self.weights.items())]
         lines += [f"({name}): {describe(function)}" for name, function in functions.items()]
         return "\n".join(lines)
-
-
-def _weight_and_loss(name: str, pair: object) -> tuple[float, Loss]:
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise ValueError(f"{name!r} must be a pair (weight, loss), got {shown(pair)}")
-    weight, loss = pair
-    if isinstance(loss, type) or not callable(loss):
-        raise ValueError(
-            f"the loss {name!r} must be a module or function (an instance, no class), got "
-            f"{shown(loss)}"
-        )
-    return number(f"the weight of {name!r}", weight), loss

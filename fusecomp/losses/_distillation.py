@@ -8,7 +8,7 @@ from fusecomp._core.identity import hash_tensors
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import check_widths
 from fusecomp.losses._kept_features import KeptFeatures, find, unit_table
-from fusecomp.losses._pairs import check_batch, check_candidates, check_ids
+from fusecomp.losses._pairs import Ids, check_batch, check_candidates, check_ids
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
@@ -80,12 +80,7 @@ class DistillationLoss(nn.Module):
         self.teacher_temperature = positive("teacher_temperature", teacher_temperature)
 
     def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
         targets, references = check_batch(query, target, target_ids, reference_ids)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fusecomp._core.checks import number
 from fusecomp.losses._loss_repr import LossRepr
-from fusecomp.losses._pairs import Pairs, check_candidates, check_exclude, own_targets
+from fusecomp.losses._pairs import Ids, Pairs, check_candidates, check_exclude, own_targets
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
@@ -67,12 +67,7 @@ class HardNegativeNCE(LossRepr):
         self.exclude = check_exclude(exclude)
 
     def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
         pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)

@@ -11,7 +11,14 @@ from fusecomp._core.similarity import unit_rows
 from fusecomp._core.tensors import check_alike, check_floating, widen
 from fusecomp.losses._loss_repr import LossRepr
 from fusecomp.losses._memory import Bank, Queue
-from fusecomp.losses._pairs import Pairs, check_candidates, check_exclude, check_ids, own_targets
+from fusecomp.losses._pairs import (
+    Ids,
+    Pairs,
+    check_candidates,
+    check_exclude,
+    check_ids,
+    own_targets,
+)
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import slices, tiled
 
@@ -99,10 +106,10 @@ class InfoNCE(LossRepr):
         query: Tensor,
         target: Tensor,
         *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        target_ids: Ids = None,
+        reference_ids: Ids = None,
         negatives: Tensor | None = None,
-        negative_ids: Tensor | None = None,
+        negative_ids: Ids = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
         pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)
@@ -128,7 +135,7 @@ class InfoNCE(LossRepr):
         return loss / 2 if self.symmetric else loss
 
     def _checked(
-        self, query: Tensor, negatives: Tensor | None, negative_ids: Tensor | None
+        self, query: Tensor, negatives: Tensor | None, negative_ids: Ids
     ) -> tuple[Tensor, Tensor]:
         """Return negatives and their ids, [B * K, D] and [B * K]."""
         batch, dim = query.shape

@@ -6,7 +6,7 @@ from fusecomp._core.identity import hash_tensors
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
 from fusecomp.losses._kept_features import KeptFeatures, find, unit_table
-from fusecomp.losses._pairs import ABSENT, Pairs, check_ids
+from fusecomp.losses._pairs import ABSENT, Ids, Pairs, check_ids
 
 
 class Bank(KeptFeatures):
@@ -51,7 +51,7 @@ class Bank(KeptFeatures):
         super().__init__(unit[order])
         self.register_buffer("ids", ids)
 
-    def join(self, pairs: Pairs, query: Tensor, target_ids: Tensor | None) -> Pairs:
+    def join(self, pairs: Pairs, query: Tensor, target_ids: Ids) -> Pairs:
         """Add the bank's columns, in which rows find their positive if it is there."""
         self.check_width(query)
         if target_ids is None:
@@ -105,7 +105,7 @@ class Queue(KeptFeatures):
         self.register_buffer("ids", torch.full((size,), ABSENT))
         self.register_buffer("pushed", torch.tensor(0))
 
-    def join(self, pairs: Pairs, query: Tensor, target_ids: Tensor | None) -> Pairs:
+    def join(self, pairs: Pairs, query: Tensor, target_ids: Ids) -> Pairs:
         """Add the queue's columns; those that are still empty are left out."""
         self.check_width(query)
         return pairs.append(self.ids).ban(_absent(self.ids))

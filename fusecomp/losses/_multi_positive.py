@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fusecomp.losses._loss_repr import LossRepr
-from fusecomp.losses._pairs import check_batch, check_candidates
+from fusecomp.losses._pairs import Ids, check_batch, check_candidates
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
@@ -47,12 +47,7 @@ class MultiPositiveNCE(LossRepr):
         self.temperature = check_temperature(temperature)
 
     def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
         ids, _ = check_batch(query, target, target_ids, reference_ids)

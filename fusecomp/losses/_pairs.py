@@ -12,6 +12,8 @@ from fusecomp._core.tensors import check_pair, check_tensor
 # The id of a column that holds nothing.
 ABSENT = torch.iinfo(torch.int64).min
 _EXCLUDABLE = ("target", "reference")
+# Integers, a position in ``dataset.image_ids`` for each row; None where the caller has none.
+Ids = Tensor | None
 
 
 class Pairs(NamedTuple):
@@ -65,11 +67,7 @@ def check_candidates(number: int) -> None:
 
 
 def own_targets(
-    query: Tensor,
-    target: Tensor,
-    exclude: Collection[str],
-    target_ids: Tensor | None,
-    reference_ids: Tensor | None,
+    query: Tensor, target: Tensor, exclude: Collection[str], target_ids: Ids, reference_ids: Ids
 ) -> Pairs:
     """Check a batch; pair row i with column i of B, leaving out what ``exclude`` names."""
     columns, references = check_batch(query, target, target_ids, reference_ids)
@@ -94,7 +92,7 @@ def check_exclude(exclude: Collection[str]) -> tuple[str, ...]:
 
 
 def check_batch(
-    query: Tensor, target: Tensor, target_ids: Tensor | None, reference_ids: Tensor | None
+    query: Tensor, target: Tensor, target_ids: Ids, reference_ids: Ids
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the ids as int64; ValueError unless features are [B, D] each and ids integers [B]."""
     check_pair(query, target, ("query", "target"))

@@ -9,7 +9,7 @@ from fusecomp._core.checks import number, require_choice
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
 from fusecomp.losses._loss_repr import LossRepr
-from fusecomp.losses._pairs import Pairs, check_candidates, check_exclude, own_targets
+from fusecomp.losses._pairs import Ids, Pairs, check_candidates, check_exclude, own_targets
 from fusecomp.losses._tiles import slices, tiled
 
 _MINING = ("hardest", "semi-hard", "all")
@@ -66,12 +66,7 @@ class TripletMarginLoss(LossRepr):
         self.exclude = check_exclude(exclude)
 
     def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
     ) -> Tensor:
         """Return the mean over the batch."""
         pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)

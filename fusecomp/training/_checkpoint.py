@@ -21,6 +21,7 @@ from fusecomp.training._checkpoint_checks import (
     checked,
 )
 from fusecomp.training._progress import Progress, Sums
+from fusecomp.training._stage_data import StageData
 from fusecomp.training._step import Step
 from fusecomp.training._weight_average import WeightAverage
 from fusecomp.training._workdir import Saved, Weights
@@ -38,7 +39,7 @@ class StageState:
     average: WeightAverage | None
     best: BestWeights
     callbacks: Callbacks
-    batches_per_epoch: int
+    data: StageData
 
     def weights(self) -> Weights:
         """Copy what training changes: learning weights, and buffers such as BatchNorm's."""
@@ -83,7 +84,8 @@ class StageState:
             check_names("", saved, (*like, *others))
             check_like("", {name: saved[name] for name in like}, like)
             epoch, batch, steps = saved["epoch"], saved["batch"], saved["steps"]
-            if batch > self.batches_per_epoch or steps != epoch * self.batches_per_epoch + batch:
+            in_epoch = self.data.batches_per_epoch
+            if batch > in_epoch or steps != epoch * in_epoch + batch:
                 raise WrongEntry(f"batch {batch} of epoch {epoch} is not step {steps}")
             check_history(saved["history"], epoch)
             for name in self.best.names(saved["history"]):

@@ -9,6 +9,7 @@ from fusecomp._core.identity import hash_tensors, settings
 from fusecomp.images import file_marks, image_paths
 from fusecomp.model import ComposedEncoder
 from fusecomp.training._stage_config import StageConfig
+from fusecomp.training._stage_data import StageData
 from fusecomp.types import Dataset, Loss, Task
 
 
@@ -18,8 +19,7 @@ def describe_run(
     acting: Iterable[Tensor],
     loss: Loss,
     config: StageConfig,
-    train: Dataset,
-    validation: Dataset | None,
+    data: StageData,
 ) -> dict[str, object]:
     """Describe what must be equal for a resumed run to be the same run.
 
@@ -28,15 +28,16 @@ def describe_run(
     changing = {id(tensor) for tensor in (*learning.values(), *acting)}
     tensors = chain(model.named_parameters(), model.named_buffers())
     frozen = [(name, tensor) for name, tensor in tensors if id(tensor) not in changing]
-    data = {"train": train} if validation is None else {"train": train, "validation": validation}
-    tasks = None if validation is None else _hash(map(_content, validation.tasks()))
+    datasets = {"train": data.train, "validation": data.val}
+    tasks = None if data.val is None else _hash(map(_content, data.val.tasks()))
     # torch.compile puts something into the names of weights.
     shapes = {name.replace("_orig_mod.", ""): list(p.shape) for name, p in learning.items()}
     return {
         **{f"config.{name}": value for name, value in config.fixed().items()},
         **{
             f"{name}.{entry}": value
-            for name, dataset in data.items()
+            for name, dataset in datasets.items()
+            if dataset is not None
             for entry, value in _describe_dataset(dataset, config.seed).items()
         },
         "validation.tasks": tasks,

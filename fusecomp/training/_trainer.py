@@ -1,5 +1,5 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +136,7 @@ class Trainer:
 
     @property
     def steps(self) -> int:
-        """The number of steps so far, over all epochs; a loop of your own that resumes sets it."""
+        """The number of steps so far, over all epochs; set it to resume a loop of your own."""
         return self._progress.steps
 
     @steps.setter
@@ -149,10 +149,9 @@ class Trainer:
         return 0 if self._data is None else self.config.epochs * self._data.batches_per_epoch
 
     def prepare(self, train_dataset: Dataset, val_dataset: Dataset | None = None) -> Encoder:
-        """Check the datasets and compute what is cached, for a loop of your own.
+        """Check the datasets and return the encoder to make ``batches`` with, for your own loop.
 
-        Returns:
-            The encoder to make ``batches`` with: what does not learn is looked up.
+        It looks up what does not learn, which is computed here.
 
         Raises:
             TypeError: if an argument is no dataset.
@@ -205,7 +204,7 @@ class Trainer:
     def fit(self, train_dataset: Dataset, val_dataset: Dataset | None = None) -> Run:
         """Train to the end, or go on from the last checkpoint; then load the best weights.
 
-        Afterwards every module is in the mode, and every parameter needs gradients, as before.
+        Modes of modules and ``requires_grad`` of parameters are afterwards as before.
 
         Args:
             train_dataset: the triplets to learn from.
@@ -219,16 +218,15 @@ class Trainer:
             ImageError: if one cannot be read.
         """
         data = self._begin(train_dataset, val_dataset)
-        self._workdir = self._make_workdir(data)
+        self._workdir = None
+        if self._path is not None:
+            identity = describe_run(
+                self.model, self._learning, self._modes.buffers(), self.loss, self.config, data
+            )
+            self._workdir = Workdir(self._path, identity)
         self._best = BestWeights(data.metrics, self.config.keep_best, self._workdir)
         self._state = StageState(
-            self.model,
-            self._step,
-            self._progress,
-            self._average,
-            self._best,
-            self._callbacks,
-            data.batches_per_epoch,
+            self.model, self._step, self._progress, self._average, self._best, self._callbacks, data
         )
         held = nullcontext() if self._workdir is None else self._workdir.held()
         with held, self._modes.restored(), deterministic(self.config.deterministic):
@@ -277,7 +275,10 @@ class Trainer:
         self._progress.history.append(record)
         due = self.epoch % self.config.eval_every_epochs == 0 or self.epoch == self.config.epochs
         if val is not None and due:
-            with self._average_in_place():
+            with ExitStack() as stack:
+                if self._average is not None:
+                    stack.enter_context(self._modes.alone())
+                    stack.enter_context(self._average.in_place())
                 record.update(self._validate(val, ComposedEncoder(encoder, self.model.fusion)))
                 self._best.offer(self._progress.history, self._state.weights())
         self._callbacks.call("on_epoch", self, record)
@@ -293,23 +294,6 @@ class Trainer:
         # One process decides what is best, so that all go the same way.
         metrics: Record = gather_objects(dict(evaluation))[0]
         return metrics
-
-    @contextmanager
-    def _average_in_place(self) -> Iterator[None]:
-        if self._average is None:
-            yield
-            return
-        with self._modes.alone(), self._average.in_place():
-            yield
-
-    def _make_workdir(self, data: StageData) -> Workdir | None:
-        if self._path is None:
-            return None
-        acting = self._modes.buffers()
-        identity = describe_run(
-            self.model, self._learning, acting, self.loss, self.config, data.train, data.val
-        )
-        return Workdir(self._path, identity)
 
     def _save(self) -> None:
         if self._workdir is not None:
