@@ -180,12 +180,8 @@ class _EpochInputs:
             self._image_rows = numbers["references"](references), numbers["targets"](targets)
         texts_of = [triplet.texts for triplet in triplets]
         self._texts = tuple(chain.from_iterable(texts_of))
-        self._counts = torch.ones(len(triplets), dtype=torch.int64)
-        # A triplet has a text at least: as many texts as triplets are one each.
-        self._single = len(self._texts) == len(triplets)
-        if not self._single:
-            counts = np.fromiter(map(len, texts_of), np.int64, len(triplets))
-            self._counts = torch.from_numpy(counts)
+        counts = np.fromiter(map(len, texts_of), np.int64, len(triplets))
+        self._counts = torch.from_numpy(counts)
         self._first = self._counts.cumsum(0) - self._counts
         self._text_rows = numbers["texts"](self._texts) if "texts" in numbers else None
 
@@ -194,11 +190,10 @@ class _EpochInputs:
 
     def texts(self, rows: Tensor) -> tuple[Tensor | list[str], Tensor]:
         """Return the texts of some triplets, one after another, and the number that each has."""
-        counts, positions = self._counts[rows], rows
-        if not self._single:
-            before = counts.cumsum(0) - counts
-            positions = torch.arange(int(counts.sum()))
-            positions += torch.repeat_interleave(self._first[rows] - before, counts)
+        counts = self._counts[rows]
+        before = counts.cumsum(0) - counts
+        positions = torch.arange(int(counts.sum()))
+        positions += torch.repeat_interleave(self._first[rows] - before, counts)
         if self._text_rows is not None:
             return self._text_rows[positions], counts
         return [self._texts[position] for position in positions.tolist()], counts

@@ -1,8 +1,10 @@
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fusecomp._core.devices import autocast
 from fusecomp._core.keywords import taken_keywords
@@ -18,13 +20,12 @@ from fusecomp.distributed import (
     whole,
 )
 from fusecomp.model import ComposedEncoder
-from fusecomp.training._batch_encoder import BatchEncoder
-from fusecomp.training._gradient_cache import GradientCache
+from fusecomp.training._gradient_cache import Features, GradientCache
 from fusecomp.training._learning_parameters import require_precision
 from fusecomp.training._optimizer import make_optimizer, rate_factor
 from fusecomp.training._progress import NonFiniteError, Outcome
 from fusecomp.training._stage_config import StageConfig
-from fusecomp.types import LOSS_KEYWORDS, Batch, Encoder, Loss
+from fusecomp.types import LOSS_KEYWORDS, Batch, Encode, Encoder, Loss
 
 
 class Step:
@@ -109,15 +110,16 @@ class Step:
 
     def _backward(self, encoder: Encoder, batch: Batch, number: int) -> tuple[Tensor, float, float]:
         """Return the loss, its value, and the norm of the gradient that the parameters now have."""
-        encode = BatchEncoder(
-            encoder, batch, self._config, self._device, number, self._encoder_learns
-        )
+        encode = partial(self._features, encoder, batch, number)
+        size = self._config.micro_batch_size
+        parts = 1 if size is None else math.ceil(len(batch) / size)
+        most_parts = 1 if size is None else max(gather_objects(parts))
         cache = None
         # All processes take the same way: with the cache, what is frozen has a gradient too, and a
         # gather that only some go back through would leave the others behind.
-        if (most_parts := encode.most_parts()) > 1:
+        if most_parts > 1:
             # Each call of a sharded encoder needs all processes.
-            parts = most_parts if self._is_sharded else encode.parts
+            parts = most_parts if self._is_sharded else parts
             cache = GradientCache(encode, parts, self._encoder_learns)
         image, text, target = encode(0) if cache is None else cache.features
         seed(self._device, self._config.seed, number, get_rank() + 1)
@@ -130,6 +132,31 @@ class Step:
             cache.backward()
         average_gradients([p for kind in self._kinds for p in kind])
         return loss.detach(), *self._checked(loss.detach(), query, target, batch)
+
+    def _features(self, encoder: Encoder, batch: Batch, number: int, part: int) -> Features:
+        """Encode one part of this process's rows, with random numbers of its own."""
+        seed(self._device, self._config.seed, number, get_rank() + 1, part + 1)
+        size = self._config.micro_batch_size
+        start = part * (size or 0)
+        behind = start >= len(batch)
+        if behind:
+            # A call that the other processes of a sharded encoder wait for; its row is dropped.
+            batch = batch.rows(0, 1)
+        elif size is not None:
+            batch = batch.rows(start, start + size)
+        with autocast(self._device, self._config.precision):
+            image = self._run(encoder.encode_image, batch.reference)
+            text = self._run(encoder.encode_text, batch.texts)
+            target = self._run(encoder.encode_image, batch.target)
+        return (image[:0], text[:0], target[:0]) if behind else (image, text, target)
+
+    def _run(self, encode: Encode, inputs: object) -> Tensor:
+        if isinstance(inputs, Tensor):
+            inputs = inputs.to(self._device)
+        if not (self._config.gradient_checkpointing and self._encoder_learns):
+            return encode(inputs)
+        features: Tensor = checkpoint(encode, inputs, use_reentrant=False)
+        return features
 
     def _global_loss(self, query: Tensor, target: Tensor, batch: Batch, number: int) -> Tensor:
         if self._loss_remembers:
