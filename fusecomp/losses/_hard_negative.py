@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fusecomp._core.checks import number
 from fusecomp.losses._loss_repr import LossRepr
-from fusecomp.losses._pairs import Ids, Pairs, check_candidates, check_exclude, own_targets
+from fusecomp.losses._pairs import Ids, Pairs, check_exclude, own_targets
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
@@ -71,7 +71,6 @@ class HardNegativeNCE(LossRepr):
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
         pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)
-        check_candidates(len(target))
         row_losses = partial(_weighted, pairs=pairs, alpha=self.alpha, beta=self.beta)
         return tiled(row_losses, query, target, scale_of(self.temperature))
 

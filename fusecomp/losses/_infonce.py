@@ -112,7 +112,7 @@ class InfoNCE(LossRepr):
         negative_ids: Ids = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)
+        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids, least_rows=1)
         candidates = target
         if negatives is not None or negative_ids is not None:
             negatives, ids = self._checked(query, negatives, negative_ids)
@@ -184,7 +184,7 @@ def _cross_entropies(
     The positive's logit loses the margin. The first B columns are those of the batch's targets.
     """
     positives = pairs.positives[tile]
-    left_out = _prepare(logits, positives, tile, margin, pairs)
+    left_out = pairs.leave_out(logits, tile, margin)
     if columns is None:
         losses = _cross_entropy(logits, positives, smoothing, left_out)
     else:
@@ -215,7 +215,7 @@ def _columns(
         for tile in slices(query, len(unit), _COLUMN_TILE_ROWS):
             logits = unit_rows(query[tile])[0].mul_(scale) @ unit.T
             positives = pairs.positives[tile]
-            left_out = _prepare(logits, positives, tile, margin, pairs)
+            left_out = pairs.leave_out(logits, tile, margin)
             positive[tile] = logits.gather(1, positives).squeeze(1)
             if smoothing:
                 more = _sums(logits, left_out, dim=0)
@@ -228,15 +228,6 @@ def _columns(
         if smoothing:
             losses += smoothing * (positive - sums / counts)
         return _Columns(torch.logaddexp(others, positive), losses, smoothing - share, spread)
-
-
-def _prepare(
-    logits: Tensor, positives: Tensor, tile: slice, margin: float | Tensor | None, pairs: Pairs
-) -> Tensor | None:
-    """Take the margin from the positives and leave out what the pairs say; return the mask."""
-    if margin is not None:
-        logits.scatter_(1, positives, logits.gather(1, positives) - margin)
-    return pairs.leave_out(logits, tile)
 
 
 def _cross_entropy(

@@ -45,8 +45,7 @@ class Bank(KeptFeatures):
         unit = unit_table(features, "features")
         # Sorted, so that an id is found by bisection.
         ids, order = check_ids(ids, features[:, 0], "ids").sort()
-        if (ids[1:] == ids[:-1]).any():
-            again = ids[1:][ids[1:] == ids[:-1]].unique().tolist()
+        if again := ids[1:][ids[1:] == ids[:-1]].unique().tolist():
             raise ValueError(f"ids must be all different, but {again[:5]} occur more than once")
         super().__init__(unit[order])
         self.register_buffer("ids", ids)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fusecomp.losses._loss_repr import LossRepr
-from fusecomp.losses._pairs import Ids, check_batch, check_candidates
+from fusecomp.losses._pairs import Ids, check_batch
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
@@ -51,7 +51,6 @@ class MultiPositiveNCE(LossRepr):
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
         ids, _ = check_batch(query, target, target_ids, reference_ids)
-        check_candidates(len(target))
         if ids is None:
             raise ValueError(
                 "MultiPositiveNCE needs target_ids, to know the positives of each query"

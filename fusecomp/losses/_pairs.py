@@ -36,11 +36,17 @@ class Pairs(NamedTuple):
         """Add columns with these ids."""
         return self._replace(columns=torch.cat((self.columns, ids)))
 
-    def leave_out(self, logits: Tensor, tile: slice) -> Tensor | None:
-        """Lower what the rows of a tile leave out to minus infinity; return its mask, or None.
+    def leave_out(
+        self, logits: Tensor, tile: slice, margin: float | Tensor | None = None
+    ) -> Tensor | None:
+        """Lower the positives of a tile by a margin; leave out what is banned; return its mask.
 
-        ``logits`` [T, C] may be those of the first columns alone.
+        ``logits`` [T, C] may be those of the first columns alone; what is left out becomes minus
+        infinity.
         """
+        positives = self.positives[tile]
+        if margin is not None:
+            logits.scatter_(1, positives, logits.gather(1, positives) - margin)
         if self.banned is None:
             return None
         columns = self.columns[: logits.shape[1]]
@@ -48,7 +54,7 @@ class Pairs(NamedTuple):
         mask = columns == banned[:, :1]
         for other in range(1, banned.shape[1]):
             mask.logical_or_(columns == banned[:, other : other + 1])
-        mask.scatter_(1, self.positives[tile], False)
+        mask.scatter_(1, positives, False)
         logits.masked_fill_(mask, -torch.inf)
         return mask
 
@@ -60,17 +66,22 @@ class Pairs(NamedTuple):
         return others if left_out is None else others - left_out.sum(dim=1, keepdim=True)
 
 
-def check_candidates(number: int) -> None:
-    """Raise ValueError on fewer than two."""
-    if number < 2:
+def check_candidates(number: int, least: int = 2) -> None:
+    """Raise ValueError on too few candidates."""
+    if number < least:
         raise ValueError("the loss needs at least 2 rows: a single candidate gives no gradient")
 
 
 def own_targets(
-    query: Tensor, target: Tensor, exclude: Collection[str], target_ids: Ids, reference_ids: Ids
+    query: Tensor,
+    target: Tensor,
+    exclude: Collection[str],
+    target_ids: Ids,
+    reference_ids: Ids,
+    least_rows: int = 2,
 ) -> Pairs:
     """Check a batch; pair row i with column i of B, leaving out what ``exclude`` names."""
-    columns, references = check_batch(query, target, target_ids, reference_ids)
+    columns, references = check_batch(query, target, target_ids, reference_ids, least_rows)
     rows = torch.arange(len(query), device=query.device)
     pairs = Pairs(rows.unsqueeze(1), torch.zeros_like(rows) if columns is None else columns)
     for name in exclude:
@@ -92,10 +103,11 @@ def check_exclude(exclude: Collection[str]) -> tuple[str, ...]:
 
 
 def check_batch(
-    query: Tensor, target: Tensor, target_ids: Ids, reference_ids: Ids
-) -> tuple[Tensor | None, Tensor | None]:
+    query: Tensor, target: Tensor, target_ids: Ids, reference_ids: Ids, least_rows: int = 2
+) -> tuple[Ids, Ids]:
     """Return the ids as int64; ValueError unless features are [B, D] each and ids integers [B]."""
     check_pair(query, target, ("query", "target"))
+    check_candidates(len(target), least_rows)
     rows = query[:, 0]
     named = (("target_ids", target_ids), ("reference_ids", reference_ids))
     targets, references = (None if i is None else check_ids(i, rows, name) for name, i in named)

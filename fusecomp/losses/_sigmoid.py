@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusecomp._core.checks import number
-from fusecomp.losses._pairs import Ids, Pairs, check_candidates, check_exclude, own_targets
+from fusecomp.losses._pairs import Ids, Pairs, check_exclude, own_targets
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
@@ -65,7 +65,6 @@ class SigmoidLoss(nn.Module):
     ) -> Tensor:
         """Return the mean over the batch of each query's sum over targets, in nats."""
         pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)
-        check_candidates(len(target))
         scale = scale_of(self.temperature)
         return tiled(partial(_each, pairs=pairs), query, target, scale, offset=self.bias)
 

@@ -9,7 +9,7 @@ from fusecomp._core.checks import number, require_choice
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
 from fusecomp.losses._loss_repr import LossRepr
-from fusecomp.losses._pairs import Ids, Pairs, check_candidates, check_exclude, own_targets
+from fusecomp.losses._pairs import Ids, Pairs, check_exclude, own_targets
 from fusecomp.losses._tiles import slices, tiled
 
 _MINING = ("hardest", "semi-hard", "all")
@@ -70,7 +70,6 @@ class TripletMarginLoss(LossRepr):
     ) -> Tensor:
         """Return the mean over the batch."""
         pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)
-        check_candidates(len(target))
         if self.mining == "all":
             return tiled(partial(_hinges, pairs=pairs, margin=self.margin), query, target, 1.0)
         if self.mining == "semi-hard":

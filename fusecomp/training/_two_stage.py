@@ -34,22 +34,18 @@ class TwoStageTrainer:
             either stage.
 
     Example:
-        >>> import tempfile, torch
+        >>> import torch
         >>> from fusecomp import Combiner, InfoNCE
-        >>> from fusecomp.datasets import TripletTable
         >>> from fusecomp.caching import CachedEncoder
-        >>> folder, ids = Path(tempfile.mkdtemp()), ["a", "b", "c"]
-        >>> for name in ids:
-        ...     _ = (folder / f"{name}.png").write_bytes(b"features are there, nothing is opened")
-        >>> lines = ["reference,text,target", "a,is b,b", "b,is c,c", "c,is a,a"]
-        >>> _ = (folder / "mine.csv").write_text(chr(10).join(lines))
-        >>> data = TripletTable(folder / "mine.csv", images=folder, ks=[1])
+        >>> from fusecomp.datasets import Triplets
+        >>> from fusecomp.types import Triplet
+        >>> ids = ["a", "b", "c"]
+        >>> rows = [Triplet(f"{i} to {j}", i, (f"is {j}",), j) for i, j in ("ab", "bc", "ca")]
+        >>> data = Triplets(rows, ks=[1])
         >>> encoder = CachedEncoder.from_arrays(ids, torch.eye(3), data.texts(), torch.eye(3))
         >>> second = StageConfig(epochs=2, batch_size=3, lr=1e-3)
-        >>> trainer = TwoStageTrainer(
-        ...     encoder, Combiner(3), loss=InfoNCE(), stage1=None, stage2=second
-        ... )
-        >>> run = trainer.fit(data, data)
+        >>> parts = {"loss": InfoNCE(), "stage1": None, "stage2": second}
+        >>> run = TwoStageTrainer(encoder, Combiner(3), **parts).fit(data, data)
         >>> list(run.metrics), len(run.history)
         (['epoch', 'loss', 'gradient_norm', 'lr', 'recall@1', 'mean'], 2)
     """
