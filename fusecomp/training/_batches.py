@@ -1,5 +1,5 @@
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain
 
 import numpy as np
@@ -72,7 +72,14 @@ class Epochs:
         self._encoder = encoder
         self._config = config
         image_ids = strings("image_ids of a dataset", dataset.image_ids)
-        find = partial(_find, {image_id: row for row, image_id in enumerate(image_ids)})
+        positions = {image_id: position for position, image_id in enumerate(image_ids)}
+
+        def find(ids: Sequence[str]) -> Tensor:
+            # Several times as fast as torch.tensor of a list.
+            return torch.from_numpy(
+                np.fromiter(map(positions.__getitem__, ids), np.int64, len(ids))
+            )
+
         functions: dict[str, Find] = {"reference_ids": find, "target_ids": find}
         lookup = lookups_of(encoder)
         if "image" in lookup:
@@ -99,7 +106,7 @@ class Epochs:
                 text_counts=text_counts,
                 target_ids=inputs.target_ids[rows],
                 reference_ids=inputs.reference_ids[rows],
-                query_ids=inputs.query_ids(rows),
+                query_ids=[inputs.query_ids[row] for row in rows.tolist()],
             )
 
 
@@ -161,7 +168,7 @@ class _EpochInputs:
     ) -> None:
         self._dataset = dataset
         self._key = key
-        self._query_ids = [triplet.query_id for triplet in triplets]
+        self.query_ids = [triplet.query_id for triplet in triplets]
         references = tuple(triplet.reference_id for triplet in triplets)
         targets = tuple(t.target_id for t in triplets if t.target_id is not None)
         if len(targets) < len(triplets):
@@ -185,9 +192,6 @@ class _EpochInputs:
         self._first = self._counts.cumsum(0) - self._counts
         self._text_rows = numbers["texts"](self._texts) if "texts" in numbers else None
 
-    def query_ids(self, rows: Tensor) -> list[str]:
-        return [self._query_ids[row] for row in rows.tolist()]
-
     def texts(self, rows: Tensor) -> tuple[Tensor | list[str], Tensor]:
         """Return the texts of some triplets, one after another, and the number that each has."""
         counts = self._counts[rows]
@@ -199,12 +203,12 @@ class _EpochInputs:
         return [self._texts[position] for position in positions.tolist()], counts
 
     def images(
-        self, encoder: Encoder, plan: Sequence[Tensor], num_workers: int | None
+        self, encoder: Encoder, shares: Sequence[Tensor], num_workers: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield references and targets of each batch."""
         if self._image_rows is not None:
             references, targets = self._image_rows
-            yield from ((references[rows], targets[rows]) for rows in plan)
+            yield from ((references[rows], targets[rows]) for rows in shares)
             return
         load_image = image_loader(encoder)
         if load_image is None:
@@ -214,17 +218,9 @@ class _EpochInputs:
         paths = {index: self._dataset.path(image_ids[index]) for index in used}
         require_files(list(paths.values()))
         positions = [
-            torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in plan
+            torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in shares
         ]
         device = device_of(encoder)
         for stacked in load_images(paths, load_image, positions, num_workers, device, self._key):
             half = len(stacked) // 2
             yield stacked[:half], stacked[half:]
-
-
-def _find(positions: Mapping[str, int], image_ids: Sequence[str]) -> Tensor:
-    """Return the position of each image in the dataset, int64."""
-    # Several times as fast as torch.tensor of a list.
-    return torch.from_numpy(
-        np.fromiter(map(positions.__getitem__, image_ids), np.int64, len(image_ids))
-    )

@@ -38,8 +38,9 @@ def check_like(name: str, value: object, like: object) -> None:
     elif isinstance(value, Tensor) and isinstance(like, Tensor):
         if value.layout != torch.strided:
             raise WrongEntry(f"{name} is no dense tensor")
-        if value.shape != like.shape or value.dtype != like.dtype:
-            raise WrongEntry(f"{name} is {_kind(value)}, expected {_kind(like)}")
+        kind, expected = (f"{tensor.dtype} {list(tensor.shape)}" for tensor in (value, like))
+        if kind != expected:
+            raise WrongEntry(f"{name} is {kind}, expected {expected}")
         if not bool(value.isfinite().all()) and bool(like.isfinite().all()):
             raise WrongEntry(f"{name} holds NaN or infinity")
     elif isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
@@ -107,7 +108,3 @@ def _tensors(value: object, name: str) -> Iterator[tuple[str, Tensor]]:
 
 def _inside(name: str, entry: str) -> str:
     return f"{name}, {entry}" if name else entry
-
-
-def _kind(tensor: Tensor) -> str:
-    return f"{tensor.dtype} {list(tensor.shape)}"

@@ -25,8 +25,10 @@ def make_optimizer(
     # One kernel cannot take sharded parameters and others.
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        rate, own_decay = _rate(name, config), decay if _decays(name, parameter, config) else 0.0
-        groups.setdefault((rate, own_decay, is_sharded(parameter)), []).append(parameter)
+        rates = [lr for pattern, lr in config.lr_overrides.items() if fnmatchcase(name, pattern)]
+        rate = rates[-1] if rates else config.lr
+        weight_decay = decay if _decays(name, parameter, config) else 0.0
+        groups.setdefault((rate, weight_decay, is_sharded(parameter)), []).append(parameter)
     listed: list[dict[str, Any]] = [
         {"params": members, "lr": lr, "weight_decay": wd} for (lr, wd, _), members in groups.items()
     ]
@@ -35,11 +37,6 @@ def make_optimizer(
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
     # The fused kernels are several times faster on CPUs too.
     return kind(listed, config.lr, config.betas, config.eps, fused=True)
-
-
-def _rate(name: str, config: StageConfig) -> float:
-    rates = [lr for pattern, lr in config.lr_overrides.items() if fnmatchcase(name, pattern)]
-    return rates[-1] if rates else config.lr
 
 
 def _decays(name: str, parameter: nn.Parameter, config: StageConfig) -> bool:
