@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 
 
 def join() -> None:
-    """Join the processes that torchrun has started; nothing to do without torchrun.
+    """Join the processes that torchrun has started; do nothing without torchrun.
 
     Training, extraction and evaluation call it. Afterwards ``"cuda"`` is a GPU of each process's
     own, so call it before the model moves there. Under another launcher, call
@@ -57,45 +57,41 @@ def join() -> None:
         return
     if not dist.is_torchelastic_launched():
         _warn_of_other_launcher()
-    else:
-        local_rank = _checked_local_rank()
-        # More processes than GPUs are a run on the CPU.
-        if local_rank < torch.cuda.device_count():
-            torch.cuda.set_device(local_rank)
-        # Imported later, as by optimisers, its default arguments would keep the group alive; its
-        # threads, still there when Python ends, would now and then abort the process.
-        importlib.import_module("torch.distributed.nn.functional")
-        dist.init_process_group()
-        atexit.register(dist.destroy_process_group)
+        return
+    local_rank = _checked_local_rank()
+    # More processes than GPUs are a run on the CPU.
+    if local_rank < torch.cuda.device_count():
+        torch.cuda.set_device(local_rank)
+    # Imported later, as by optimisers, its default arguments would keep the group alive; its
+    # threads, still there when Python ends, would now and then abort the process.
+    importlib.import_module("torch.distributed.nn.functional")
+    dist.init_process_group()
+    atexit.register(dist.destroy_process_group)
 
 
 def _checked_local_rank() -> int:
     """Return LOCAL_RANK; ValueError if a variable of torchrun is not as torchrun sets it."""
-    numbers = {}
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"):
-        value = os.environ.get(name, "")
-        if not (value.isascii() and value.isdecimal()):
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT", "MASTER_ADDR")
+    values = {name: os.environ.get(name, "") for name in names}
+    for name, value in values.items():
+        # Any name may be a host's.
+        if not (value if name == "MASTER_ADDR" else value.isascii() and value.isdecimal()):
             raise ValueError(
-                f"torchrun seems to have started this process (TORCHELASTIC_RUN_ID is set), but "
-                f"{name} is {value!r} in place of a number: start it with torchrun, or unset "
-                "TORCHELASTIC_RUN_ID to work in one process"
+                "torchrun seems to have started this process (TORCHELASTIC_RUN_ID is set), but "
+                f"{name} is {value!r}: start it with torchrun, or unset TORCHELASTIC_RUN_ID to "
+                "work in one process"
             )
-        numbers[name] = int(value)
-    if numbers["RANK"] >= numbers["WORLD_SIZE"]:
-        raise ValueError(f"RANK={numbers['RANK']} is not below WORLD_SIZE={numbers['WORLD_SIZE']}")
-    if not os.environ.get("MASTER_ADDR"):
-        raise ValueError("MASTER_ADDR is not set, although torchrun seems to have started this")
-    return numbers["LOCAL_RANK"]
-
-
-# The number of processes by launcher: a script's own, srun, mpirun, other MPIs.
-_SIZES = ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+    rank, world_size, local_rank = (int(values[name]) for name in names[:3])
+    if rank >= world_size:
+        raise ValueError(f"RANK={rank} is not below WORLD_SIZE={world_size}")
+    return local_rank
 
 
 @cache
 def _warn_of_other_launcher() -> None:
-    sizes = {name: os.environ.get(name, "").strip() for name in _SIZES}
-    for name, size in sizes.items():
+    # The number of processes by launcher: a script's own, srun, mpirun, other MPIs.
+    for name in ("WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        size = os.environ.get(name, "").strip()
         if size not in ("", "1"):
             warnings.warn(
                 f"{name}={size}, but torchrun has not started this process: if there are several, "
@@ -157,17 +153,14 @@ def gather_objects(value: _T) -> list[_T]:
 
 
 def gather(rows: Tensor) -> Tensor:
-    """Return the rows of all processes, by rank, on each; their numbers may differ.
+    """Return the rows of all processes, by rank, on each.
 
-    Has gradients: its backward sums over the processes. Where each process computes the same loss
+    The backward pass sums gradients over the processes. Where each process computes the same loss
     of the gathered rows and ``average_gradients`` follows, every parameter gets the gradient of
     one process with all rows.
 
-    Args:
-        rows: [B, ...] on each process, any dtype; all but B equal everywhere.
-
     Shape:
-        [sum of all B, ...].
+        [B, ...] on each process, of any dtype, where B may differ -> [sum of all B, ...].
     """
     if get_world_size() == 1:
         return rows
@@ -200,8 +193,7 @@ class _Gather(torch.autograd.Function):
 def average_gradients(parameters: Sequence[Tensor]) -> None:
     """Average each parameter's gradient over the processes, in place.
 
-    A gradient that only some processes have counts as zero on the others. FSDP2 averages those of
-    sharded parameters itself.
+    A gradient that a process lacks counts as zero there. Sharded parameters are left to FSDP2.
     """
     if get_world_size() == 1:
         return
@@ -227,10 +219,7 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
 
 
 def broadcast(values: Iterable[object]) -> None:
-    """Give the tensors on every process the values of rank 0's, in place.
-
-    Sharded tensors are left alone, as every process has a part of them.
-    """
+    """Give tensors, except sharded ones, the values that they have on rank 0, in place."""
     if get_world_size() > 1:
         with torch.no_grad():
             for tensor in values:
@@ -260,9 +249,9 @@ def prepare(part: _T) -> _T:
 
 @contextmanager
 def gathered_weights(part: object) -> Iterator[None]:
-    """Give every process all weights of a sharded part, to call it as often as it likes.
+    """Give every process all weights of a sharded part inside, to call it as often as it likes.
 
-    Otherwise FSDP2 gathers the weights in each call, and all processes must make the same number.
+    Otherwise FSDP2 gathers the weights in each call, and all processes must make as many calls.
     """
     # Sharded first, as weights may have changed since they were gathered.
     modules = _sharded_modules(prepare(part))

@@ -2,18 +2,17 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp._core.similarity import normalize
-from fusecomp._core.tensors import check_pair, widen
-from fusecomp.losses._pairs import batch_ids
+from fusecomp._core.tensors import widen
+from fusecomp.losses._pairs import Ids, check_batch
 
 
 class CosineAlignmentLoss(nn.Module):
-    """Each query must point where its target points; nothing is pushed away.
+    """Distance in direction between each query and its target; nothing is pushed away.
 
     ``loss = mean_i (1 - cos(q_i, t_i)) = mean_i |q_i / |q_i| - t_i / |t_i||^2 / 2``
 
-    The second form is computed: it keeps its precision near 0. In float32 at least. By itself it
-    collapses where both sides learn; it is a companion of a contrastive loss (``CombinedLoss``),
-    or for frozen targets.
+    The second form is computed, in float32 at least, as it keeps its precision near 0. Where both
+    sides learn, combine it with a contrastive loss (``CombinedLoss``): alone it would collapse.
 
     Reference:
         Baldrati, Agnolucci, Bertini, Del Bimbo, "Zero-Shot Composed Image Retrieval with Textual
@@ -21,12 +20,11 @@ class CosineAlignmentLoss(nn.Module):
         https://arxiv.org/abs/2303.15247
 
     Shape:
-        ``loss(query, target) -> scalar``; [B, D] each, of one floating dtype; B may be 1. The
-        inputs need not be normalised. ``target_ids``, ``reference_ids``: integers [B], unused.
+        ``loss(query, target) -> scalar``; [B, D] each, of one floating dtype and any length; B may
+        be 1. ``target_ids``, ``reference_ids``: integers [B], unused.
 
     Raises:
-        ValueError: if query and target differ in shape or dtype or are not [B, D], or if ids are
-            not integers [B].
+        ValueError: if query, target or ids do not fit these shapes.
 
     Example:
         >>> loss = CosineAlignmentLoss()
@@ -35,16 +33,10 @@ class CosineAlignmentLoss(nn.Module):
     """
 
     def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
     ) -> Tensor:
         """Return the mean over the batch, between 0 and 2."""
-        check_pair(query, target, ("query", "target"))
-        batch_ids(query, target_ids, reference_ids)
+        check_batch(query, target, target_ids, reference_ids, least_rows=1)
         with torch.autocast(query.device.type, enabled=False):
             difference = normalize(widen(query)) - normalize(widen(target))
             return difference.square().sum(dim=1).mean() / 2

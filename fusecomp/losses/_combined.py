@@ -5,24 +5,24 @@ from torch import Tensor, nn
 from fusecomp._core.checks import number, shown
 from fusecomp._core.identity import describe
 from fusecomp._core.keywords import taken_keywords
+from fusecomp.losses._pairs import Ids
 from fusecomp.types import LOSS_KEYWORDS, Loss
 
 
 class CombinedLoss(nn.Module):
-    """Several losses at once: ``loss = sum_k weight_k loss_k``.
-
-    Each loss gets the ids that it names, so plain functions of query and target do too.
+    """Weighted sum of losses: ``loss = sum_k weight_k loss_k``.
 
     Args:
-        losses: name -> (weight, loss). Modules among them keep their parameters and buffers.
+        losses: name -> (weight, loss), at least one. A loss may be a plain function of query and
+            target; it gets ``target_ids`` and ``reference_ids`` if it names them.
 
     Shape:
-        ``loss(query, target) -> scalar``; as the losses want it. ``target_ids``,
-        ``reference_ids``: integers [B].
+        ``loss(query, target) -> scalar``; [B, D] each. ``target_ids``, ``reference_ids``:
+        integers [B].
 
     Raises:
-        ValueError: without a loss, if a name cannot be one, a weight is not finite or a loss cannot
-            be called, if a loss does not return a scalar tensor; else what the losses raise.
+        ValueError: if a name is no identifier, a weight is not finite, a loss cannot be called or
+            does not return a scalar tensor; also what the losses raise.
 
     Example:
         >>> import torch
@@ -35,18 +35,26 @@ class CombinedLoss(nn.Module):
 
     def __init__(self, losses: Mapping[str, tuple[float, Loss]]) -> None:
         super().__init__()
-        if not isinstance(losses, Mapping):
-            raise ValueError(f"losses must map names to (weight, loss), got {losses!r:.80}")
-        if not losses:
-            raise ValueError("losses must name at least one loss")
+        if not isinstance(losses, Mapping) or not losses:
+            raise ValueError(
+                f"losses must map at least one name to (weight, loss), got {shown(losses)}"
+            )
         self.weights: dict[str, float] = {}
         self.losses: dict[str, Loss] = {}
         self.keywords: dict[str, tuple[str, ...]] = {}
         for name, pair in losses.items():
             if not isinstance(name, str) or not name.isidentifier() or name in dir(self):
                 raise ValueError(f"a loss cannot be named {name!r}: take another identifier")
-            weight, loss = _weight_and_loss(name, pair)
-            self.weights[name], self.losses[name] = weight, loss
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise ValueError(f"{name!r} must be a pair (weight, loss), got {shown(pair)}")
+            weight, loss = pair
+            if isinstance(loss, type) or not callable(loss):
+                raise ValueError(
+                    f"the loss {name!r} must be a module or function (an instance, no class), got "
+                    f"{shown(loss)}"
+                )
+            self.weights[name] = number(f"the weight of {name!r}", weight)
+            self.losses[name] = loss
             self.keywords[name] = taken_keywords(loss, LOSS_KEYWORDS)
             if isinstance(loss, nn.Module):
                 self.add_module(name, loss)
@@ -54,15 +62,10 @@ class CombinedLoss(nn.Module):
     @property
     def named_keywords(self) -> set[str]:
         """The keywords that the losses name."""
-        return {keyword for keywords in self.keywords.values() for keyword in keywords}
+        return set().union(*self.keywords.values())
 
     def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
     ) -> Tensor:
         """Return the weighted sum."""
         ids = {"target_ids": target_ids, "reference_ids": reference_ids}
@@ -81,15 +84,3 @@ class CombinedLoss(nn.Module):
         lines = [", ".join(f"{name}: {weight}" for name, weight in self.weights.items())]
         lines += [f"({name}): {describe(function)}" for name, function in functions.items()]
         return "\n".join(lines)
-
-
-def _weight_and_loss(name: str, pair: object) -> tuple[float, Loss]:
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise ValueError(f"{name!r} must be a pair (weight, loss), got {shown(pair)}")
-    weight, loss = pair
-    if isinstance(loss, type) or not callable(loss):
-        raise ValueError(
-            f"the loss {name!r} must be a module or function (an instance, no class), got "
-            f"{shown(loss)}"
-        )
-    return number(f"the weight of {name!r}", weight), loss

@@ -8,7 +8,7 @@ from fusecomp._core.identity import hash_tensors
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import check_widths
 from fusecomp.losses._kept_features import KeptFeatures, find, unit_table
-from fusecomp.losses._pairs import batch_ids, check_batch, check_ids
+from fusecomp.losses._pairs import Ids, check_batch, check_ids
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
@@ -17,14 +17,14 @@ _ID_RANGE = 2**31
 
 
 class DistillationLoss(nn.Module):
-    """Each query must see the batch's targets as a teacher sees them.
+    """Divergence of a teacher's similarities within the batch from the student's.
 
     With p_ij = softmax_j(cos(q_i, t_j) / T) and P_ij the same of the teacher's features at the
     teacher's temperature, ``loss = mean_i sum_j P_ij log(P_ij / p_ij)``.
 
-    The teacher is another model, larger or of another stage: its features are computed before
-    training, and looked up by ids. They need not have the student's width. One direction, query to
-    target; tiled and in float32 at least, as ``InfoNCE``. The features are buffers.
+    The teacher is another model, such as a larger one: its features are computed before training,
+    kept as buffers and looked up by ids; they may have another width. One direction, query to
+    target; computed in tiles, in float32 at least.
 
     Reference:
         Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015,
@@ -33,25 +33,23 @@ class DistillationLoss(nn.Module):
 
     Args:
         queries: [P, E]; the teacher's composed queries.
-        query_ids: integers [P, 2]; the reference id and the target id that each belongs to. Rows
-            with equal ids are averaged.
+        query_ids: integers [P, 2]; reference id and target id of each. Rows with equal ids are
+            averaged.
         targets: [M, E]; the teacher's features of images.
         target_ids: integers [M].
         temperature: T > 0, or a ``LearnableTemperature``.
         teacher_temperature: the teacher's; higher is softer.
 
     Shape:
-        ``loss(query, target, target_ids=ids, reference_ids=ids) -> scalar``; [B, D] each, B >= 2,
-        of one floating dtype, the inputs need not be normalised; ids integers [B], positions in
-        ``dataset.image_ids``. In nats.
+        ``loss(query, target, target_ids=ids, reference_ids=ids) -> scalar``, in nats; [B, D] each,
+        B >= 2, of one floating dtype and any length; ids integers [B], positions in
+        ``dataset.image_ids``.
 
     Raises:
         TypeError: if features are no torch tensors.
-        ValueError: if a temperature is not positive and finite, a feature of the teacher is NaN or
-            infinite (also in a state dict), or its features or ids do not fit together; without
-            target_ids and reference_ids, or with some that the teacher does not know (compiled, the
-            loss is then NaN); if query and target differ in shape or dtype or are not [B, D], if
-            B < 2, if ids are not integers [B].
+        ValueError: if a temperature is not positive and finite, the teacher's features are not
+            finite (also in a state dict) or do not fit its ids, ids are missing or unknown to the
+            teacher (compiled, the loss is then NaN), or arguments do not fit these shapes.
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
@@ -82,16 +80,10 @@ class DistillationLoss(nn.Module):
         self.teacher_temperature = positive("teacher_temperature", teacher_temperature)
 
     def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        check_batch(query, target)
-        targets, references = batch_ids(query, target_ids, reference_ids)
+        targets, references = check_batch(query, target, target_ids, reference_ids)
         if targets is None or references is None:
             raise ValueError(
                 "DistillationLoss needs target_ids and reference_ids, to look the teacher up"

@@ -8,21 +8,21 @@ from torch.nn import functional as F
 
 from fusecomp._core.checks import number
 from fusecomp.losses._loss_repr import LossRepr
-from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
+from fusecomp.losses._pairs import Ids, Pairs, check_exclude, own_targets
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
 
 class HardNegativeNCE(LossRepr):
-    """InfoNCE whose negatives weigh more, the closer they are to the query.
+    """InfoNCE whose negatives weigh more the closer they are to the query.
 
     With s_ij = cos(q_i, t_j) / T and n_i negatives of row i,
 
     ``loss = mean_i -log( exp(s_ii) / (alpha exp(s_ii) + sum_j w_ij exp(s_ij)) )``,
     ``w_ij = n_i exp(beta s_ij) / sum_k exp(beta s_ik)``, sums over the negatives j, k of row i.
 
-    One direction, query to target; tiled and in float32 at least, as ``InfoNCE``. The gradient
-    flows through the weights. A row without negatives has the loss 0.
+    One direction, query to target; computed in tiles, in float32 at least. The gradient flows
+    through the weights. A row without negatives has the loss 0.
 
     Reference:
         Radenovic et al., "Filtering, Distillation, and Hard Negatives for Vision-Language
@@ -30,20 +30,19 @@ class HardNegativeNCE(LossRepr):
 
     Args:
         temperature: T > 0, or a ``LearnableTemperature``.
-        alpha: what the positive weighs among the candidates: 1 as in InfoNCE, 0 leaves it out,
-            which decouples pull and push (Yeh et al., "Decoupled Contrastive Learning", ECCV
-            2022). Below 1 the loss may be negative.
+        alpha: the positive's weight in the denominator: 1 as in InfoNCE, 0 leaves it out, which
+            decouples pull and push (Yeh et al., "Decoupled Contrastive Learning", ECCV 2022).
+            Below 1 the loss may be negative.
         beta: how much more close negatives weigh; with 0, and alpha = 1, this is ``InfoNCE``.
-        exclude: as in ``InfoNCE``.
+        exclude: ``"target"``, ``"reference"`` or both: rows with an equal id are no negatives.
 
     Shape:
-        ``loss(query, target) -> scalar``; [B, D] each, B >= 2, of one floating dtype; the inputs
-        need not be normalised. In nats. ``target_ids``, ``reference_ids``: integers [B].
+        ``loss(query, target) -> scalar``, in nats; [B, D] each, B >= 2, of one floating dtype and
+        any length. ``target_ids``, ``reference_ids``: integers [B], which ``exclude`` needs.
 
     Raises:
-        ValueError: if the temperature is not positive and finite, or alpha or beta negative or
-            not finite; if query and target differ in shape or dtype or are not [B, D], if B < 2,
-            if ids are missing or not integers [B].
+        ValueError: if the temperature is not positive and finite, alpha or beta is negative or not
+            finite, or query, target or ids do not fit these shapes.
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
@@ -68,16 +67,10 @@ class HardNegativeNCE(LossRepr):
         self.exclude = check_exclude(exclude)
 
     def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        check_batch(query, target)
-        pairs = own_targets(query, self.exclude, target_ids, reference_ids)
+        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)
         row_losses = partial(_weighted, pairs=pairs, alpha=self.alpha, beta=self.beta)
         return tiled(row_losses, query, target, scale_of(self.temperature))
 
@@ -109,10 +102,7 @@ def _weighted(
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    """Turn logits into their softmax, in place; rows of minus infinity into zeros.
-
-    Return the logarithm [T, 1] of the sum of exponentials.
-    """
+    """Turn logits into their softmax, in place; return the log of the sum of exp, [T, 1]."""
     highest = logits.amax(dim=1, keepdim=True).clamp_min(torch.finfo(logits.dtype).min)
     total = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
     logits.div_(total.clamp_min(1.0))  # at least the highest counts 1, if there is one

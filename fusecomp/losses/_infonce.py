@@ -8,10 +8,17 @@ from torch.nn import functional as F
 
 from fusecomp._core.checks import flag, number, shown
 from fusecomp._core.similarity import unit_rows
-from fusecomp._core.tensors import check_alike, check_floating, check_pair, widen
+from fusecomp._core.tensors import check_alike, check_floating, widen
 from fusecomp.losses._loss_repr import LossRepr
 from fusecomp.losses._memory import Bank, Queue
-from fusecomp.losses._pairs import Pairs, check_candidates, check_exclude, check_ids, own_targets
+from fusecomp.losses._pairs import (
+    Ids,
+    Pairs,
+    check_candidates,
+    check_exclude,
+    check_ids,
+    own_targets,
+)
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import slices, tiled
 
@@ -24,10 +31,9 @@ class InfoNCE(LossRepr):
 
     ``loss = mean_i -log( exp(cos(q_i, t_i) / T) / sum_j exp(cos(q_i, t_j) / T) )``
 
-    One direction, query to target. It is never computed below float32, whatever autocast says;
-    float64 stays float64. The matrix of logits is never held: rows are scored in tiles, whose
-    gradients are computed at once. Near convergence, where the loss is tiny, value and gradient
-    keep their precision.
+    One direction, query to target. Computed in float32 at least, also under autocast, and in
+    tiles: the matrix of logits is never held. Near convergence value and gradient keep their
+    precision.
 
     Reference:
         Baldrati, Bertini, Uricchio, Del Bimbo, "Conditioned and composed image retrieval
@@ -41,8 +47,8 @@ class InfoNCE(LossRepr):
 
     Args:
         temperature: T > 0, 0.01 as published; or a ``LearnableTemperature``.
-        symmetric: the mean of this and of the other direction, each target among the queries.
-        exclude: which candidates are no negatives of a row: ``"target"`` those with the row's own
+        symmetric: add the other direction, each target among the queries, and halve.
+        exclude: candidates that are no negatives of a row: ``"target"`` those with the row's own
             target id, ``"reference"`` those with its reference id, or both names. The published
             loss excludes none.
         memory: further candidates: a ``Bank`` of targets that never change, or a ``Queue`` of the
@@ -51,19 +57,16 @@ class InfoNCE(LossRepr):
         margin: is taken from the positive's cosine.
 
     Shape:
-        ``loss(query, target) -> scalar``; [B, D] each, of one floating dtype; the inputs need not
-        be normalised. In nats. ``target_ids``, ``reference_ids``: integers [B].
-        ``negatives`` [B, K, D]: K more candidates a row, which every row is compared with;
-        ``negative_ids``: integers [B, K], which ``exclude`` and a bank need.
+        ``loss(query, target) -> scalar``, in nats; [B, D] each, of one floating dtype and any
+        length. ``target_ids``, ``reference_ids``: integers [B].
+        ``negatives`` [B, K, D]: further candidates, B * K for every row; ``negative_ids``:
+        integers [B, K], which ``exclude`` and a bank need.
 
     Raises:
         TypeError: if features are no torch tensors.
-        ValueError: if the temperature is not positive and finite, if label_smoothing is not in
-            [0, 1) or the margin negative or not finite, if symmetric is neither True nor False; if
-            memory is something else, or a bank meets ``symmetric`` (it has no other direction); if
-            query and target differ in shape or dtype or are not [B, D], if there are fewer than 2
-            candidates (one has no gradient), if ids are missing or not integers of the right
-            shape.
+        ValueError: if a setting is out of range, a bank meets ``symmetric`` (its targets have no
+            queries), a batch has fewer than 2 candidates (one has no gradient), ids are missing,
+            or arguments do not fit these shapes.
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
@@ -103,14 +106,13 @@ class InfoNCE(LossRepr):
         query: Tensor,
         target: Tensor,
         *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        target_ids: Ids = None,
+        reference_ids: Ids = None,
         negatives: Tensor | None = None,
-        negative_ids: Tensor | None = None,
+        negative_ids: Ids = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        check_pair(query, target, ("query", "target"))
-        pairs = own_targets(query, self.exclude, target_ids, reference_ids)
+        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids, least_rows=1)
         candidates = target
         if negatives is not None or negative_ids is not None:
             negatives, ids = self._checked(query, negatives, negative_ids)
@@ -120,12 +122,12 @@ class InfoNCE(LossRepr):
         check_candidates(len(pairs.columns))
         scale = scale_of(self.temperature)
         margin = self.margin * scale if self.margin > 0 else None
-        row_losses = partial(_one_way, pairs=pairs, smoothing=self.label_smoothing)
+        columns = None
         if self.symmetric:
             columns = _columns(query, target, scale, margin, pairs, self.label_smoothing)
-            row_losses = partial(
-                _both_ways, pairs=pairs, smoothing=self.label_smoothing, columns=columns
-            )
+        row_losses = partial(
+            _cross_entropies, pairs=pairs, smoothing=self.label_smoothing, columns=columns
+        )
         constants = None if self.memory is None else self.memory.features
         loss = tiled(row_losses, query, candidates, scale, constants=constants, offset=margin)
         if isinstance(self.memory, Queue) and self.training:
@@ -133,7 +135,7 @@ class InfoNCE(LossRepr):
         return loss / 2 if self.symmetric else loss
 
     def _checked(
-        self, query: Tensor, negatives: Tensor | None, negative_ids: Tensor | None
+        self, query: Tensor, negatives: Tensor | None, negative_ids: Ids
     ) -> tuple[Tensor, Tensor]:
         """Return negatives and their ids, [B * K, D] and [B * K]."""
         batch, dim = query.shape
@@ -156,53 +158,44 @@ class InfoNCE(LossRepr):
         return negatives.flatten(0, 1), ids.flatten()
 
 
-def _one_way(
-    logits: Tensor, tile: slice, margin: float | Tensor | None, *, pairs: Pairs, smoothing: float
-) -> tuple[Tensor, Tensor | None]:
-    """Compute the cross entropy of each row, for ``tiled``; the positive's logit loses a margin."""
-    left_out = _prepare(logits, tile, margin, pairs)
-    losses = _cross_entropy(logits, pairs.positives[tile], smoothing, left_out)
-    return losses, _slopes(logits, tile, margin, pairs)
-
-
 class _Columns(NamedTuple):
-    """The cross entropy of B columns over all rows, as far as a tile of rows needs it.
+    """The cross entropy of B columns over all rows, as far as a tile of rows needs it."""
 
-    Args:
-        normaliser: [B]; the logarithm of the sum of the exponentials.
-        positive_slope: [B]; the gradient by the positive's logit, before ``spread``.
-        losses: [B].
-        spread: [B]; what smoothing takes from the gradient by every logit.
-    """
-
+    # [B] each: the logarithm of the sum of the exponentials, and the losses.
     normaliser: Tensor
-    positive_slope: Tensor
     losses: Tensor
+    # The gradient by the positive's logit, before ``spread``; and what smoothing takes from the
+    # gradient by every logit.
+    positive_slope: Tensor
     spread: Tensor
 
 
-def _both_ways(
+def _cross_entropies(
     logits: Tensor,
     tile: slice,
     margin: float | Tensor | None,
     *,
     pairs: Pairs,
     smoothing: float,
-    columns: _Columns,
+    columns: _Columns | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute the cross entropy of each row plus that of its target's column, for ``tiled``.
+    """Compute the cross entropy of each row, and its target's column if given, for ``tiled``.
 
-    The first B columns of the logits are those of the batch's targets.
+    The positive's logit loses the margin. The first B columns are those of the batch's targets.
     """
-    batch, positives = len(columns.losses), pairs.positives[tile]
-    left_out = _prepare(logits, tile, margin, pairs)
-    back = (logits[:, :batch] - columns.normaliser).exp_()
-    back.scatter_(1, positives, columns.positive_slope[tile].unsqueeze(1))
-    if smoothing:
-        _spread(back, columns.spread, None if left_out is None else left_out[:, :batch])
-    losses = _cross_entropy(logits, positives, smoothing, left_out) + columns.losses[tile]
-    logits[:, :batch].add_(back)
-    return losses, _slopes(logits, tile, margin, pairs)
+    positives = pairs.positives[tile]
+    left_out = pairs.leave_out(logits, tile, margin)
+    if columns is None:
+        losses = _cross_entropy(logits, positives, smoothing, left_out)
+    else:
+        batch = len(columns.losses)
+        back = (logits[:, :batch] - columns.normaliser).exp_()
+        back.scatter_(1, positives, columns.positive_slope[tile].unsqueeze(1))
+        if smoothing:
+            _spread(back, columns.spread, None if left_out is None else left_out[:, :batch])
+        losses = _cross_entropy(logits, positives, smoothing, left_out) + columns.losses[tile]
+        logits[:, :batch].add_(back)
+    return losses, None if margin is None else -logits.gather(1, positives).squeeze(1)
 
 
 @torch.no_grad()
@@ -214,15 +207,15 @@ def _columns(
     pairs: Pairs,
     smoothing: float,
 ) -> _Columns:
-    """Compute the columns' side of ``_both_ways``: one product of queries and targets [B, D]."""
+    """Score the queries of each target's column: one product of queries and targets [B, D]."""
     with torch.autocast(query.device.type, enabled=False):
         query, unit = widen(query), unit_rows(widen(target))[0]
         others = unit.new_full((len(unit),), -torch.inf)
         positive, sums, counts = (torch.zeros_like(others) for _ in range(3))
         for tile in slices(query, len(unit), _COLUMN_TILE_ROWS):
             logits = unit_rows(query[tile])[0].mul_(scale) @ unit.T
-            left_out = _prepare(logits, tile, margin, pairs)
             positives = pairs.positives[tile]
+            left_out = pairs.leave_out(logits, tile, margin)
             positive[tile] = logits.gather(1, positives).squeeze(1)
             if smoothing:
                 more = _sums(logits, left_out, dim=0)
@@ -234,16 +227,7 @@ def _columns(
         spread = smoothing / counts if smoothing else sums
         if smoothing:
             losses += smoothing * (positive - sums / counts)
-        return _Columns(torch.logaddexp(others, positive), smoothing - share, losses, spread)
-
-
-def _prepare(
-    logits: Tensor, tile: slice, margin: float | Tensor | None, pairs: Pairs
-) -> Tensor | None:
-    if margin is not None:
-        positives = pairs.positives[tile]
-        logits.scatter_(1, positives, logits.gather(1, positives) - margin)
-    return pairs.leave_out(logits, tile)
+        return _Columns(torch.logaddexp(others, positive), losses, smoothing - share, spread)
 
 
 def _cross_entropy(
@@ -275,9 +259,3 @@ def _sums(logits: Tensor, left_out: Tensor | None, dim: int) -> tuple[Tensor, Te
 
 def _spread(gradient: Tensor, share: Tensor, left_out: Tensor | None) -> None:
     gradient.sub_(share if left_out is None else share.masked_fill(left_out, 0.0))
-
-
-def _slopes(
-    logits: Tensor, tile: slice, margin: float | Tensor | None, pairs: Pairs
-) -> Tensor | None:
-    return None if margin is None else -logits.gather(1, pairs.positives[tile]).squeeze(1)

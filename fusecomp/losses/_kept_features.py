@@ -1,5 +1,3 @@
-"""Features that a loss keeps, with ids to find them by: of unit length, and never NaN."""
-
 from typing import Any
 
 import torch
@@ -10,7 +8,7 @@ from fusecomp._core.tensors import check_features, check_finite, widen
 
 
 class KeptFeatures(nn.Module):
-    """A part of a loss with a buffer ``features`` [M, D], which a state dict must keep finite."""
+    """A part of a loss with a buffer of unit features [M, D], which must stay finite."""
 
     features: Tensor
 
@@ -19,6 +17,10 @@ class KeptFeatures(nn.Module):
         self.register_buffer("features", features)
         listening: Any = self  # torch gives the method no types
         listening.register_load_state_dict_post_hook(_check_loaded)
+
+    def check_width(self, query: Tensor) -> None:
+        if query.shape[1] != self.features.shape[1]:
+            raise ValueError(f"query {list(query.shape)} does not fit {self}: its dim is another")
 
     def extra_repr(self) -> str:
         """Show the size."""
@@ -30,13 +32,13 @@ def _check_loaded(module: KeptFeatures, keys: object) -> None:
 
 
 def unit_table(features: Tensor, name: str) -> Tensor:
-    """Return features at unit length, without a graph; ValueError unless finite and [M, D]."""
+    """Return finite features [M, D] at unit length, without a graph."""
     check_features(features, name, "[M, D]")
     check_finite(features, name)
     return normalize(widen(features.detach()))
 
 
 def find(known_ids: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the position of each id among the known ones, which are sorted, and if it is there."""
+    """Return the position of each id among the known ones, which are sorted, and if it is known."""
     positions = torch.searchsorted(known_ids, ids.contiguous()).clamp(max=len(known_ids) - 1)
     return positions, known_ids[positions] == ids

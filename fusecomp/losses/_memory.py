@@ -6,16 +6,16 @@ from fusecomp._core.identity import hash_tensors
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
 from fusecomp.losses._kept_features import KeptFeatures, find, unit_table
-from fusecomp.losses._pairs import ABSENT, Pairs, check_ids
+from fusecomp.losses._pairs import ABSENT, Ids, Pairs, check_ids
 
 
 class Bank(KeptFeatures):
     """Targets that never change, as further candidates: the ``memory`` of ``InfoNCE``.
 
-    Such as those of all training images from a ``CachedEncoder``. Where a row's target id is in
-    the bank, the bank's row is its positive and replaces that of the batch, which gets no
-    gradient: each image counts once. For targets that do not move, so not for training the image
-    side. Features and ids are buffers.
+    An example are the features of all training images from a ``CachedEncoder``; the image side
+    must not learn. Where a row's target id is in the bank, the bank's row is its positive and
+    replaces that of the batch, which gets no gradient: each image counts once. Features and ids
+    are buffers.
 
     Reference:
         Feng, Zhang, Nie, "Improving Composed Image Retrieval via Contrastive Learning with Scaling
@@ -45,15 +45,14 @@ class Bank(KeptFeatures):
         unit = unit_table(features, "features")
         # Sorted, so that an id is found by bisection.
         ids, order = check_ids(ids, features[:, 0], "ids").sort()
-        if (ids[1:] == ids[:-1]).any():
-            again = ids[1:][ids[1:] == ids[:-1]].unique().tolist()
+        if again := ids[1:][ids[1:] == ids[:-1]].unique().tolist():
             raise ValueError(f"ids must be all different, but {again[:5]} occur more than once")
         super().__init__(unit[order])
         self.register_buffer("ids", ids)
 
-    def join(self, pairs: Pairs, query: Tensor, target_ids: Tensor | None) -> Pairs:
+    def join(self, pairs: Pairs, query: Tensor, target_ids: Ids) -> Pairs:
         """Add the bank's columns, in which rows find their positive if it is there."""
-        _check_width(self, query)
+        self.check_width(query)
         if target_ids is None:
             raise ValueError("a bank needs target_ids, to find each row's own target in it")
         positions, known = find(self.ids, target_ids.long())
@@ -84,7 +83,7 @@ class Queue(KeptFeatures):
         dim: their width D.
 
     Raises:
-        ValueError: unless both are positive whole numbers; on a state dict with features that are
+        ValueError: if size or dim is no positive whole number, or the features of a state dict are
             not finite.
 
     Example:
@@ -105,9 +104,9 @@ class Queue(KeptFeatures):
         self.register_buffer("ids", torch.full((size,), ABSENT))
         self.register_buffer("pushed", torch.tensor(0))
 
-    def join(self, pairs: Pairs, query: Tensor, target_ids: Tensor | None) -> Pairs:
+    def join(self, pairs: Pairs, query: Tensor, target_ids: Ids) -> Pairs:
         """Add the queue's columns; those that are still empty are left out."""
-        _check_width(self, query)
+        self.check_width(query)
         return pairs.append(self.ids).ban(_absent(self.ids))
 
     @torch.no_grad()
@@ -120,11 +119,6 @@ class Queue(KeptFeatures):
         self.features[rows] = torch.where(finite, latest, self.features[rows])
         self.ids[rows] = torch.where(finite, ids[-size:], self.ids[rows])
         self.pushed += finite * len(latest)
-
-
-def _check_width(memory: KeptFeatures, query: Tensor) -> None:
-    if query.shape[1] != memory.features.shape[1]:
-        raise ValueError(f"query {list(query.shape)} does not fit {memory}: its dim is another")
 
 
 def _absent(like: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fusecomp.losses._loss_repr import LossRepr
-from fusecomp.losses._pairs import check_batch, own_targets
+from fusecomp.losses._pairs import Ids, check_batch
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
@@ -16,8 +16,8 @@ class MultiPositiveNCE(LossRepr):
 
     ``loss = mean_i mean_{p in P_i} -log( exp(s_ip) / sum_j exp(s_ij) )``.
 
-    One direction, query to target; tiled and in float32 at least, as ``InfoNCE``. A row with k
-    positives cannot fall below log k. Where all ids differ, this is ``InfoNCE``.
+    One direction, query to target; computed in tiles, in float32 at least. A row with k positives
+    cannot fall below log k. Where all ids differ, this is ``InfoNCE``.
 
     Reference:
         Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, the loss "out",
@@ -27,13 +27,12 @@ class MultiPositiveNCE(LossRepr):
         temperature: T > 0, or a ``LearnableTemperature``.
 
     Shape:
-        ``loss(query, target, target_ids=ids) -> scalar``; [B, D] each, B >= 2, of one floating
-        dtype, the inputs need not be normalised; ids integers [B]. In nats.
+        ``loss(query, target, target_ids=ids) -> scalar``, in nats; [B, D] each, B >= 2, of one
+        floating dtype and any length; ids integers [B].
 
     Raises:
-        ValueError: if the temperature is not positive and finite; without target_ids; if query
-            and target differ in shape or dtype or are not [B, D], if B < 2, if ids are not
-            integers [B].
+        ValueError: if the temperature is not positive and finite, target_ids are missing, or query,
+            target or ids do not fit these shapes.
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
@@ -48,20 +47,14 @@ class MultiPositiveNCE(LossRepr):
         self.temperature = check_temperature(temperature)
 
     def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        check_batch(query, target)
-        if target_ids is None:
+        ids, _ = check_batch(query, target, target_ids, reference_ids)
+        if ids is None:
             raise ValueError(
                 "MultiPositiveNCE needs target_ids, to know the positives of each query"
             )
-        ids = own_targets(query, (), target_ids, reference_ids).columns
         return tiled(partial(_out, ids=ids), query, target, scale_of(self.temperature))
 
 

@@ -12,19 +12,18 @@ from fusecomp._core.tensors import check_pair, check_tensor
 # The id of a column that holds nothing.
 ABSENT = torch.iinfo(torch.int64).min
 _EXCLUDABLE = ("target", "reference")
+# Integers, a position in ``dataset.image_ids`` for each row; None where the caller has none.
+Ids = Tensor | None
 
 
 class Pairs(NamedTuple):
-    """The positive and the left-out columns of B rows of logits [B, N].
+    """The positive and the left-out columns of B rows of logits [B, N]."""
 
-    Args:
-        positives: int64 [B, 1]; the column of each row's own target.
-        columns: int64 [N]; the id in each column.
-        banned: int64 [B, E]; the ids that a row leaves out, except in its positive; or None.
-    """
-
+    # int64 [B, 1]: the column of each row's own target.
     positives: Tensor
+    # int64 [N]: the id in each column.
     columns: Tensor
+    # int64 [B, E]: the ids that a row leaves out, except in its positive.
     banned: Tensor | None = None
 
     def ban(self, ids: Tensor) -> "Pairs":
@@ -37,13 +36,17 @@ class Pairs(NamedTuple):
         """Add columns with these ids."""
         return self._replace(columns=torch.cat((self.columns, ids)))
 
-    def leave_out(self, logits: Tensor, tile: slice) -> Tensor | None:
-        """Lower what the rows leave out to minus infinity; return its mask, None if it is empty.
+    def leave_out(
+        self, logits: Tensor, tile: slice, margin: float | Tensor | None = None
+    ) -> Tensor | None:
+        """Lower the positives of a tile by a margin; leave out what is banned; return its mask.
 
-        Args:
-            logits: [T, C], of all columns or of the first ones.
-            tile: the T rows.
+        ``logits`` [T, C] may be those of the first columns alone; what is left out becomes minus
+        infinity.
         """
+        positives = self.positives[tile]
+        if margin is not None:
+            logits.scatter_(1, positives, logits.gather(1, positives) - margin)
         if self.banned is None:
             return None
         columns = self.columns[: logits.shape[1]]
@@ -51,7 +54,7 @@ class Pairs(NamedTuple):
         mask = columns == banned[:, :1]
         for other in range(1, banned.shape[1]):
             mask.logical_or_(columns == banned[:, other : other + 1])
-        mask.scatter_(1, self.positives[tile], False)
+        mask.scatter_(1, positives, False)
         logits.masked_fill_(mask, -torch.inf)
         return mask
 
@@ -63,26 +66,22 @@ class Pairs(NamedTuple):
         return others if left_out is None else others - left_out.sum(dim=1, keepdim=True)
 
 
-def check_batch(query: Tensor, target: Tensor) -> None:
-    """Raise ValueError unless these are two [B, D] tensors of one floating dtype, B >= 2."""
-    check_pair(query, target, ("query", "target"))
-    check_candidates(len(target))
-
-
-def check_candidates(number: int) -> None:
-    """Raise ValueError on fewer than two."""
-    if number < 2:
+def check_candidates(number: int, least: int = 2) -> None:
+    """Raise ValueError on too few candidates."""
+    if number < least:
         raise ValueError("the loss needs at least 2 rows: a single candidate gives no gradient")
 
 
 def own_targets(
     query: Tensor,
+    target: Tensor,
     exclude: Collection[str],
-    target_ids: Tensor | None,
-    reference_ids: Tensor | None,
+    target_ids: Ids,
+    reference_ids: Ids,
+    least_rows: int = 2,
 ) -> Pairs:
-    """Pair row i with column i of B, leaving out what ``exclude`` says; ValueError on wrong ids."""
-    columns, references = batch_ids(query, target_ids, reference_ids)
+    """Check a batch; pair row i with column i of B, leaving out what ``exclude`` names."""
+    columns, references = check_batch(query, target, target_ids, reference_ids, least_rows)
     rows = torch.arange(len(query), device=query.device)
     pairs = Pairs(rows.unsqueeze(1), torch.zeros_like(rows) if columns is None else columns)
     for name in exclude:
@@ -103,14 +102,16 @@ def check_exclude(exclude: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in _EXCLUDABLE if name in names)
 
 
-def batch_ids(
-    query: Tensor, target_ids: Tensor | None, reference_ids: Tensor | None
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return the ids of a batch as int64; ValueError on a wrong dtype, length or device."""
+def check_batch(
+    query: Tensor, target: Tensor, target_ids: Ids, reference_ids: Ids, least_rows: int = 2
+) -> tuple[Ids, Ids]:
+    """Return the ids as int64; ValueError unless features are [B, D] each and ids integers [B]."""
+    check_pair(query, target, ("query", "target"))
+    check_candidates(len(target), least_rows)
     rows = query[:, 0]
     named = (("target_ids", target_ids), ("reference_ids", reference_ids))
-    target, reference = (None if i is None else check_ids(i, rows, name) for name, i in named)
-    return target, reference
+    targets, references = (None if i is None else check_ids(i, rows, name) for name, i in named)
+    return targets, references
 
 
 def check_ids(ids: object, rows: Tensor, name: str) -> Tensor:

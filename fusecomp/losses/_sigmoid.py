@@ -6,37 +6,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusecomp._core.checks import number
-from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
+from fusecomp.losses._pairs import Ids, Pairs, check_exclude, own_targets
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 
 
 class SigmoidLoss(nn.Module):
-    """Each query and target by themselves: do they belong together or not?
+    """Classification of each pair of a query and a target: do they belong together or not?
 
     With l_ij = cos(q_i, t_j) / T + b,
     ``loss = mean_i ( -log sigmoid(l_ii) - sum_{j != i} log sigmoid(-l_ij) )``.
 
-    T and the bias b learn. Tiled and in float32 at least, as ``InfoNCE``.
+    T and the bias b learn. Computed in tiles, in float32 at least.
 
     Reference:
-        Zhai, Mustafa, Kolesnikov, Beyer, "SigmoidLoss Loss for Language Image Pre-Training",
-        ICCV 2023 (SigLIP), https://arxiv.org/abs/2303.15343
+        Zhai, Mustafa, Kolesnikov, Beyer, "Sigmoid Loss for Language Image Pre-Training", ICCV 2023
+        (SigLIP), https://arxiv.org/abs/2303.15343
 
     Args:
         temperature: a number that stays, or a ``LearnableTemperature``; None is one that starts
             at 0.1 and has no limit, as published.
         bias: b at first; the published -10 makes most pairs negative from the start.
-        exclude: as in ``InfoNCE``; such pairs do not count.
+        exclude: ``"target"``, ``"reference"`` or both: pairs of rows with an equal id do not count.
 
     Shape:
-        ``loss(query, target) -> scalar``; [B, D] each, B >= 2, of one floating dtype; the inputs
-        need not be normalised. In nats. ``target_ids``, ``reference_ids``: integers [B].
+        ``loss(query, target) -> scalar``, in nats; [B, D] each, B >= 2, of one floating dtype and
+        any length. ``target_ids``, ``reference_ids``: integers [B], which ``exclude`` needs.
 
     Raises:
-        ValueError: if the temperature is not positive and finite, or the bias not finite; if
-            query and target differ in shape or dtype or are not [B, D], if B < 2, if ids are
-            missing or not integers [B].
+        ValueError: if the temperature is not positive and finite, the bias is not finite, or query,
+            target or ids do not fit these shapes.
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
@@ -62,16 +61,10 @@ class SigmoidLoss(nn.Module):
         self.exclude = check_exclude(exclude)
 
     def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
     ) -> Tensor:
         """Return the mean over the batch of each query's sum over targets, in nats."""
-        check_batch(query, target)
-        pairs = own_targets(query, self.exclude, target_ids, reference_ids)
+        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)
         scale = scale_of(self.temperature)
         return tiled(partial(_each, pairs=pairs), query, target, scale, offset=self.bias)
 

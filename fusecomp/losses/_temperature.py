@@ -9,9 +9,8 @@ from fusecomp._core.checks import number, positive
 class LearnableTemperature(nn.Module):
     """A temperature T that a loss learns, in place of a number.
 
-    What learns is ``log_scale = log(1 / T)``, of no dimensions, so that weight decay can leave it
-    out. A step past the limit is taken back before the next use: the gradient stays alive there,
-    and the way down open.
+    The parameter is ``log_scale = log(1 / T)``, a scalar, which weight decay leaves out. A step
+    past the limit is taken back before the next use, so that the gradient stays alive there.
 
     Reference:
         Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",

@@ -28,24 +28,11 @@ def tiled(
 ) -> Tensor:
     """Return the mean of a loss over the rows of ``scale * cosine(query, [target; constants])``.
 
-    Rows are scored in tiles. A row is complete within its tile, so the gradients are computed in
-    the forward pass, without a second product for the logits. It is never computed below
-    float32, whatever autocast says; float64 stays float64.
-
-    Args:
-        row_losses: ``row_losses(logits [T, N], tile, offset) -> (losses [T], slopes [T] or
-            None)``, where ``tile`` is the slice of the batch that the logits are of. It replaces
-            the logits in place by the gradient of each row's loss with respect to them;
-            ``slopes`` is the gradient with respect to the offset. Other tensors that it holds get
-            no gradient.
-        query: [B, D].
-        target: [N - M, D].
-        scale: a number, or a scalar that learns.
-        constants: [M, D] of unit length, candidates to which no gradient flows.
-        offset: what ``row_losses`` adds to or subtracts from some logits; a scalar may learn.
-
-    Raises:
-        RuntimeError: on a second derivative, which it does not have.
+    A row is complete within its tile, so the gradients are computed in the forward pass, without
+    a second product for the logits: ``row_losses`` replaces the logits of the rows ``tile`` in
+    place by the gradient of each row's loss; ``slopes`` is the gradient by the offset, which it
+    adds to some logits. ``query`` is [B, D], ``target`` [N - M, D]; ``constants`` [M, D] have unit
+    length. Query, target, and scale and offset if they are tensors, get gradients.
     """
     with torch.autocast(query.device.type, enabled=False):
         wide = widen(query)
@@ -120,10 +107,7 @@ class _Tiled(torch.autograd.Function):
 
 
 def _along_the_sphere(grad: Tensor, unit: Tensor, length: Tensor) -> Tensor:
-    """Turn the gradient by unit vectors into the gradient by the vectors, in place.
-
-    Return the share [T] that points away from the sphere, which is the gradient by the length.
-    """
+    """Turn gradients by unit vectors into those by vectors, in place; return those by length."""
     away = (grad * unit).sum(dim=1, keepdim=True)
     grad.addcmul_(unit, away, value=-1).mul_(length)
     return away.squeeze(1)

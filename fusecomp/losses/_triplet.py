@@ -9,26 +9,24 @@ from fusecomp._core.checks import number, require_choice
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
 from fusecomp.losses._loss_repr import LossRepr
-from fusecomp.losses._pairs import Pairs, check_batch, check_exclude, own_targets
+from fusecomp.losses._pairs import Ids, Pairs, check_exclude, own_targets
 from fusecomp.losses._tiles import slices, tiled
 
 _MINING = ("hardest", "semi-hard", "all")
 
 
 class TripletMarginLoss(LossRepr):
-    """Each query's target must be closer than others by a margin m.
+    """Margin m by which each query's target must be closer than its negatives.
 
     With s_ij = cos(q_i, t_j) and the negatives j of row i, the loss of a row is
 
     - ``"all"``: ``mean_j max(0, m - s_ii + s_ij)``;
     - ``"hardest"``: ``max_j max(0, m - s_ii + s_ij)``;
-    - ``"semi-hard"``: the same over the j with ``s_ij < s_ii``, 0 if there are none. A target that
-      the batch holds twice is no negative of its own copy, whose cosine rounding alone would put
-      below or above: rows have one target if their target ids are equal or, without ids, if their
-      targets are equal in every number.
+    - ``"semi-hard"``: the same over the j with ``s_ij < s_ii``, 0 if there are none. A copy of the
+      row's target (an equal target id or, without ids, equal numbers) is no negative: rounding
+      alone would decide.
 
-    The loss is their mean. One direction, query to target; in float32 at least. No matrix of
-    cosines is held.
+    The loss is their mean. One direction, query to target; computed in tiles, in float32 at least.
 
     Reference:
         "semi-hard": Schroff, Kalenichenko, Philbin, "FaceNet", CVPR 2015,
@@ -38,16 +36,15 @@ class TripletMarginLoss(LossRepr):
     Args:
         margin: m >= 0, in units of the cosine.
         mining: which negatives count; "hardest" learns fast and may collapse at the start.
-        exclude: as in ``InfoNCE``.
+        exclude: ``"target"``, ``"reference"`` or both: rows with an equal id are no negatives.
 
     Shape:
-        ``loss(query, target) -> scalar``; [B, D] each, B >= 2, of one floating dtype; the inputs
-        need not be normalised. ``target_ids``, ``reference_ids``: integers [B].
+        ``loss(query, target) -> scalar``; [B, D] each, B >= 2, of one floating dtype and any
+        length. ``target_ids``, ``reference_ids``: integers [B], which ``exclude`` needs.
 
     Raises:
-        ValueError: if the margin is negative or not finite, or mining is unknown; if query and
-            target differ in shape or dtype or are not [B, D], if B < 2, if ids are missing or
-            not integers [B].
+        ValueError: if the margin is negative or not finite, mining is unknown, or query, target or
+            ids do not fit these shapes.
         RuntimeError: on a second derivative with "all", which has none.
 
     Example:
@@ -69,16 +66,10 @@ class TripletMarginLoss(LossRepr):
         self.exclude = check_exclude(exclude)
 
     def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Tensor | None = None,
-        reference_ids: Tensor | None = None,
+        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
     ) -> Tensor:
         """Return the mean over the batch."""
-        check_batch(query, target)
-        pairs = own_targets(query, self.exclude, target_ids, reference_ids)
+        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)
         if self.mining == "all":
             return tiled(partial(_hinges, pairs=pairs, margin=self.margin), query, target, 1.0)
         if self.mining == "semi-hard":

@@ -3,8 +3,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
 from fusecomp._core.checks import as_path
 from fusecomp.caching import CachedEncoder
 from fusecomp.evaluation import Evaluation, evaluate
@@ -17,7 +15,7 @@ from fusecomp.types import Dataset, Encoder, Fusion, Loss
 
 @dataclass(frozen=True, slots=True)
 class Ablation:
-    """The result of ``ablation``.
+    """Result of ``ablation``.
 
     Args:
         evaluations: by the name of a row, such as ``"tuned, Sum"``.
@@ -46,14 +44,14 @@ def ablation(
         fusion: trained in place for the tuned encoder; the plain one gets a copy.
         train_dataset: the triplets to learn from.
         val_dataset: is evaluated, and picks each training's best weights.
-        loss: as in ``TwoStageTrainer``.
-        stage1: its settings; None leaves out the tuned rows.
-        stage2: its settings.
+        loss: each stage of each training gets a copy.
+        stage1: settings of stage 1; None leaves out the tuned rows.
+        stage2: settings of stage 2.
         workdir: gets the folders ``plain`` and ``tuned``; the same call again resumes.
 
     Raises:
         TypeError: if an argument is something else, such as a workdir that is no path.
-        ValueError: as ``Trainer``; also if the workdir belongs to another run.
+        ValueError: if ``Trainer`` raises it, or the workdir belongs to another run.
         FileNotFoundError: if images are missing.
         ImageError: if one cannot be read.
     """
@@ -61,13 +59,9 @@ def ablation(
     folder = None if workdir is None else as_path("workdir", workdir)
 
     def trained(fusion: Fusion, stage1: StageConfig | None, subfolder: str) -> ComposedEncoder:
+        path = None if folder is None else folder / subfolder
         trainer = TwoStageTrainer(
-            encoder,
-            fusion,
-            loss=loss,
-            stage1=stage1,
-            stage2=stage2,
-            workdir=None if folder is None else folder / subfolder,
+            encoder, fusion, loss=loss, stage1=stage1, stage2=stage2, workdir=path
         )
         return trainer.fit(train_dataset, val_dataset).model
 
@@ -76,8 +70,8 @@ def ablation(
 
     plain = CachedEncoder.build(encoder, val_dataset)
     rows = {
-        "image only": evaluated(plain, _image_only),
-        "text only": evaluated(plain, _text_only),
+        "image only": evaluated(plain, lambda image, _: image),
+        "text only": evaluated(plain, lambda _, text: text),
         "plain, Sum": evaluated(plain, Sum()),
     }
     model = trained(fusion if stage1 is None else copy.deepcopy(fusion), None, "plain")
@@ -88,11 +82,3 @@ def ablation(
         rows["tuned, Sum"] = evaluated(tuned, Sum())
         rows[f"tuned, {name}"] = evaluated(tuned, fusion)
     return Ablation(rows, model)
-
-
-def _image_only(image: Tensor, text: Tensor) -> Tensor:
-    return image
-
-
-def _text_only(image: Tensor, text: Tensor) -> Tensor:
-    return text

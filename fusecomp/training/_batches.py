@@ -1,7 +1,6 @@
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +17,8 @@ from fusecomp.types import Batch, Dataset, Encoder, Find, Triplet
 
 # The stream of random numbers that orders batches; datasets have their own.
 _ORDER = 1_000_003
+# What finds the numbers of an epoch's names (a tuple), by what they are.
+_Numbers = Mapping[str, Find]
 
 
 def batches(
@@ -33,10 +34,9 @@ def batches(
         dataset: its targets must be known.
         encoder: decides the form of the inputs: row numbers for the sides that it looks up,
             else images opened by ``encoder.load_image`` and strings.
-        config: ``batch_size``, ``drop_last``, ``unique_targets``, ``seed`` and ``num_workers``
-            count.
+        config: its ``batch_size``, ``drop_last``, ``unique_targets``, ``seed`` and ``num_workers``.
         epoch: from 0.
-        start: the number of batches to skip at the beginning.
+        start: the number of batches to skip.
 
     Raises:
         TypeError: if an argument is something else, as when two are swapped.
@@ -65,29 +65,31 @@ def batches(
 
 
 class Epochs:
-    """The batches of one epoch after another, as ``batches`` yields them.
-
-    Epochs mostly have the same images in the same order; their numbers are found once.
-    """
+    """The batches of one epoch after another, as ``batches`` yields them."""
 
     def __init__(self, dataset: Dataset, encoder: Encoder, config: StageConfig) -> None:
         self._dataset = dataset
         self._encoder = encoder
         self._config = config
         image_ids = strings("image_ids of a dataset", dataset.image_ids)
-        find = partial(_find, {image_id: row for row, image_id in enumerate(image_ids)})
+        positions = {image_id: position for position, image_id in enumerate(image_ids)}
+
+        def find(ids: Sequence[str]) -> Tensor:
+            # Several times as fast as torch.tensor of a list.
+            return torch.from_numpy(
+                np.fromiter(map(positions.__getitem__, ids), np.int64, len(ids))
+            )
+
+        functions: dict[str, Find] = {"reference_ids": find, "target_ids": find}
         lookup = lookups_of(encoder)
-        find_image, find_text = lookup.get("image"), lookup.get("text")
-        self._numbers = _Numbers(
-            reference_ids=_Remembered(find),
-            target_ids=_Remembered(find),
-            references=None if find_image is None else _Remembered(find_image),
-            targets=None if find_image is None else _Remembered(find_image),
-            texts=None if find_text is None else _Remembered(find_text),
-        )
+        if "image" in lookup:
+            functions |= {"references": lookup["image"], "targets": lookup["image"]}
+        if "text" in lookup:
+            functions["texts"] = lookup["text"]
+        # Epochs mostly have the same images in the same order, whose numbers are found once.
+        self._numbers: _Numbers = {n: lru_cache(maxsize=1)(f) for n, f in functions.items()}
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of one epoch (from 0), skipping the first ``start``."""
         config = self._config
         given = self._dataset.triplets(epoch, config.seed)
         triplets = ordered("triplets() of a dataset", given, "triplets")
@@ -104,41 +106,12 @@ class Epochs:
                 text_counts=text_counts,
                 target_ids=inputs.target_ids[rows],
                 reference_ids=inputs.reference_ids[rows],
-                query_ids=inputs.query_ids(rows),
+                query_ids=[inputs.query_ids[row] for row in rows.tolist()],
             )
 
 
-class _Remembered:
-    """A function from names to numbers that keeps its last answer."""
-
-    def __init__(self, find: Find) -> None:
-        self._find = find
-        self._names: Sequence[str] | None = None
-        self._numbers = torch.empty(0, dtype=torch.int64)
-
-    def __call__(self, names: Sequence[str]) -> Tensor:
-        # Comparing is a hundred times as fast as finding where the strings are the same objects.
-        if names != self._names:
-            self._numbers = self._find(names)
-            self._names = names
-        return self._numbers
-
-
-class _Numbers(NamedTuple):
-    """Functions from an epoch's names to numbers; None where the encoder looks nothing up."""
-
-    reference_ids: _Remembered
-    target_ids: _Remembered
-    references: _Remembered | None
-    targets: _Remembered | None
-    texts: _Remembered | None
-
-
 def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> list[Tensor]:
-    """Choose the rows of each batch of an epoch, on all processes together; int64.
-
-    Equal ``target_ids`` [count] are the same target.
-    """
+    """Choose the rows of each batch of an epoch, on all processes together; int64."""
     if config.batch_size < get_world_size():
         raise ValueError(
             f"batch_size={config.batch_size} is less than a row for each of {get_world_size()} "
@@ -195,57 +168,47 @@ class _EpochInputs:
     ) -> None:
         self._dataset = dataset
         self._key = key
-        self._query_ids = [triplet.query_id for triplet in triplets]
-        references = [triplet.reference_id for triplet in triplets]
-        targets = [t.target_id for t in triplets if t.target_id is not None]
+        self.query_ids = [triplet.query_id for triplet in triplets]
+        references = tuple(triplet.reference_id for triplet in triplets)
+        targets = tuple(t.target_id for t in triplets if t.target_id is not None)
         if len(targets) < len(triplets):
             query_id = next(t.query_id for t in triplets if t.target_id is None)
             raise ValueError(f"query {query_id!r} has no target to train on")
         try:
-            self.reference_ids = numbers.reference_ids(references)
-            self.target_ids = numbers.target_ids(targets)
+            self.reference_ids = numbers["reference_ids"](references)
+            self.target_ids = numbers["target_ids"](targets)
         except KeyError as error:
             query_id = next(t.query_id for t in triplets if error.args[0] in t.image_ids)
             raise ValueError(
                 f"query {query_id!r}: image {error.args[0]!r} is not among the dataset's image_ids"
             ) from None
         self._image_rows = None
-        if numbers.references is not None and numbers.targets is not None:
-            self._image_rows = numbers.references(references), numbers.targets(targets)
+        if "references" in numbers:
+            self._image_rows = numbers["references"](references), numbers["targets"](targets)
         texts_of = [triplet.texts for triplet in triplets]
-        self._texts = list(chain.from_iterable(texts_of))
-        self._counts = torch.ones(len(triplets), dtype=torch.int64)
-        # A triplet has a text at least: as many texts as triplets are one each.
-        self._single = len(self._texts) == len(triplets)
-        if not self._single:
-            counts = np.fromiter(map(len, texts_of), np.int64, len(triplets))
-            self._counts = torch.from_numpy(counts)
+        self._texts = tuple(chain.from_iterable(texts_of))
+        counts = np.fromiter(map(len, texts_of), np.int64, len(triplets))
+        self._counts = torch.from_numpy(counts)
         self._first = self._counts.cumsum(0) - self._counts
-        self._text_rows = None if numbers.texts is None else numbers.texts(self._texts)
-
-    def query_ids(self, rows: Tensor) -> list[str]:
-        """Return the names of some triplets."""
-        return [self._query_ids[row] for row in rows.tolist()]
+        self._text_rows = numbers["texts"](self._texts) if "texts" in numbers else None
 
     def texts(self, rows: Tensor) -> tuple[Tensor | list[str], Tensor]:
         """Return the texts of some triplets, one after another, and the number that each has."""
-        counts, positions = self._counts[rows], rows
-        if not self._single:
-            before = counts.cumsum(0) - counts
-            positions = torch.arange(int(counts.sum()))
-            positions += torch.repeat_interleave(self._first[rows] - before, counts)
+        counts = self._counts[rows]
+        before = counts.cumsum(0) - counts
+        positions = torch.arange(int(counts.sum()))
+        positions += torch.repeat_interleave(self._first[rows] - before, counts)
         if self._text_rows is not None:
             return self._text_rows[positions], counts
         return [self._texts[position] for position in positions.tolist()], counts
 
     def images(
-        self, encoder: Encoder, plan: Sequence[Tensor], num_workers: int | None
+        self, encoder: Encoder, shares: Sequence[Tensor], num_workers: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield references and targets of each batch."""
         if self._image_rows is not None:
             references, targets = self._image_rows
-            for rows in plan:
-                yield references[rows], targets[rows]
+            yield from ((references[rows], targets[rows]) for rows in shares)
             return
         load_image = image_loader(encoder)
         if load_image is None:
@@ -255,17 +218,9 @@ class _EpochInputs:
         paths = {index: self._dataset.path(image_ids[index]) for index in used}
         require_files(list(paths.values()))
         positions = [
-            torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in plan
+            torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in shares
         ]
         device = device_of(encoder)
         for stacked in load_images(paths, load_image, positions, num_workers, device, self._key):
             half = len(stacked) // 2
             yield stacked[:half], stacked[half:]
-
-
-def _find(positions: Mapping[str, int], image_ids: Sequence[str]) -> Tensor:
-    """Return the position of each image in the dataset, int64."""
-    # Several times as fast as torch.tensor of a list.
-    return torch.from_numpy(
-        np.fromiter(map(positions.__getitem__, image_ids), np.int64, len(image_ids))
-    )

@@ -1,6 +1,5 @@
 import re
 from collections.abc import Sequence
-from typing import TypedDict
 
 from fusecomp.training._progress import Record
 from fusecomp.training._workdir import Weights, Workdir
@@ -9,84 +8,66 @@ from fusecomp.training._workdir import Weights, Workdir
 _LONGEST_NAME = 100
 
 
-class _Entry(TypedDict):
-    name: str
-    value: float
-    record: dict[str, float]
-
-
 class BestWeights:
-    """The best weights by each metric, in the workdir or in memory.
+    """The best weights by each metric, in the workdir or in memory; the history says which.
 
     Args:
         metrics: whose highest values are the best; the first decides about the result.
-        keep: how many weights to keep by each.
+        keep: how many weights to keep by each metric; of equal values the earlier is better.
         workdir: where their files are; None keeps them in memory.
     """
 
     def __init__(self, metrics: Sequence[str], keep: int, workdir: Workdir | None) -> None:
-        self.metrics = metrics
+        self._metrics = metrics
         self._keep = keep
         self._workdir = workdir
         self._in_memory: dict[str, Weights] = {}
-        # By metric, best first: file name, value, and the record of the epoch.
-        self.entries: dict[str, list[_Entry]] = {metric: [] for metric in metrics}
 
-    def offer(self, record: Record, weights: Weights) -> None:
-        """Keep an epoch's weights by each metric for which they are among the best.
+    def _best(self, metric: str, history: Sequence[Record]) -> list[Record]:
+        validated = [record for record in history if metric in record]
+        # A stable sort keeps the earlier of two equal values ahead.
+        return sorted(validated, key=lambda record: -record[metric])[: self._keep]
 
-        Of equal values the earlier one is better.
-        """
-        for metric in self.metrics:
-            entries, value = self.entries[metric], record[metric]
-            if len(entries) == self._keep and value <= entries[-1]["value"]:
-                continue
-            name = f"{_slug(metric)}-epoch-{int(record['epoch'])}.pt"
-            self._save(name, weights)
-            entries.append({"name": name, "value": value, "record": dict(record)})
-            # A stable sort keeps the earlier of two equal values ahead.
-            entries.sort(key=lambda entry: -entry["value"])
-            del entries[self._keep :]
-        for name in self._in_memory.keys() - self.names():
+    def names(self, history: Sequence[Record]) -> set[str]:
+        """Return the files of all best weights."""
+        return {
+            _file_name(metric, record)
+            for metric in self._metrics
+            for record in self._best(metric, history)
+        }
+
+    def offer(self, history: Sequence[Record], weights: Weights) -> None:
+        """Keep the last epoch's weights by each metric for which they are among the best."""
+        names = self.names(history)
+        for name in sorted(names & {_file_name(metric, history[-1]) for metric in self._metrics}):
+            if self._workdir is None:
+                self._in_memory[name] = weights
+            else:
+                self._workdir.save_best(name, weights)
+        for name in self._in_memory.keys() - names:
             del self._in_memory[name]
         if self._workdir is not None:
-            self._workdir.remove_best_but(self.names())
-
-    def restore(self, entries: dict[str, list[_Entry]]) -> None:
-        """Go on from the entries of a checkpoint."""
-        self.entries = entries
-        if self._workdir is not None:
-            self._workdir.needed = self.names()
-
-    def names(self) -> set[str]:
-        """Return the files that are in use."""
-        return {entry["name"] for entries in self.entries.values() for entry in entries}
+            self._workdir.remove_best_but(names)
 
     def epochs_without_better(self, history: Sequence[Record]) -> int:
         """Count the validated epochs since the best one by the deciding metric."""
-        metric = self.metrics[0]
-        if not self.entries[metric]:
-            return 0
-        best = self.entries[metric][0]["record"]["epoch"]
-        return sum(metric in record and record["epoch"] > best for record in history)
+        metric = self._metrics[0]
+        best = self._best(metric, history)
+        return sum(metric in r and r["epoch"] > best[0]["epoch"] for r in history) if best else 0
 
-    def result(self, like: Weights) -> tuple[Weights, Record]:
+    def result(self, history: Sequence[Record], like: Weights) -> tuple[Weights, Record]:
         """Return the deciding metric's best weights, which must fit ``like``, and their record."""
-        best = self.entries[self.metrics[0]][0]
+        record = self._best(self._metrics[0], history)[0]
+        name = _file_name(self._metrics[0], record)
         if self._workdir is None:
-            return self._in_memory[best["name"]], best["record"]
-        return self._workdir.load_best(best["name"], like), best["record"]
-
-    def _save(self, name: str, weights: Weights) -> None:
-        if self._workdir is None:
-            self._in_memory[name] = weights
-        else:
-            self._workdir.save_best(name, weights)
+            return self._in_memory[name], record
+        return self._workdir.load_best(name, like), record
 
 
-def _slug(metric: str) -> str:
-    """Make a part of a file name: ``dress/recall@10`` -> ``dress-recall-10``.
+def _file_name(metric: str, record: Record) -> str:
+    """Name a file of weights: ``dress/recall@10`` -> ``dress-recall-10-epoch-7.pt``.
 
-    Metrics of one such name share a file in an epoch that is the best by both: its weights.
+    Metrics of one such name share the file of an epoch that is the best by both: its weights.
     """
-    return re.sub(r"[^A-Za-z0-9_]+", "-", metric).strip("-")[:_LONGEST_NAME]
+    slug = re.sub(r"[^A-Za-z0-9_]+", "-", metric).strip("-")[:_LONGEST_NAME]
+    return f"{slug}-epoch-{int(record['epoch'])}.pt"

@@ -15,12 +15,7 @@ class _Stateful(Protocol):
 
 
 class Callbacks:
-    """Calls the hooks that each object has; ``Trainer`` lists them.
-
-    Raises:
-        TypeError: if these are no objects in an order, if one has no hook, an attribute that looks
-            like one and is none, or is a class.
-    """
+    """Calls the hooks that each object has; ``Trainer`` lists them."""
 
     def __init__(self, callbacks: Iterable[object]) -> None:
         if not isinstance(callbacks, Iterable) or isinstance(callbacks, str | Set | Mapping):
@@ -34,12 +29,10 @@ class Callbacks:
         self.show_progress = any(getattr(c, "shows_progress", False) for c in self._callbacks)
 
     def call(self, hook: str, *arguments: object) -> None:
-        """Call one hook of all that have it, in order."""
         for function in self._hooks[hook]:
             function(*arguments)
 
     def states(self) -> list[object]:
-        """Return what each callback wants to have kept in the checkpoint."""
         return [c.state_dict() if isinstance(c, _Stateful) else None for c in self._callbacks]
 
     def check(self, path: Path, states: object) -> None:
@@ -59,7 +52,6 @@ class Callbacks:
 
 
 def _hooks_of(callback: object) -> dict[str, Callable[..., object]]:
-    """Return the hooks of a callback by name."""
     if isinstance(callback, type):
         raise TypeError(f"callback {callback.__name__} is a class: pass an instance of it")
     kind = f"callback {type(callback).__name__}"

@@ -12,15 +12,16 @@ from fusecomp.model import ComposedEncoder
 from fusecomp.training._best_weights import BestWeights
 from fusecomp.training._callbacks import Callbacks
 from fusecomp.training._checkpoint_checks import (
-    check_best,
+    WrongEntry,
     check_history,
     check_like,
     check_names,
     check_optimizer,
     check_own_bytes,
-    wrong_checkpoint,
+    checked,
 )
 from fusecomp.training._progress import Progress, Sums
+from fusecomp.training._stage_data import StageData
 from fusecomp.training._step import Step
 from fusecomp.training._weight_average import WeightAverage
 from fusecomp.training._workdir import Saved, Weights
@@ -30,17 +31,7 @@ _OptimizerState = dict[str, dict[str, object]]
 
 @dataclass(frozen=True, slots=True)
 class StageState:
-    """All that changes while a stage trains.
-
-    Args:
-        model: the encoder and fusion.
-        step: has the optimiser, the loss and the scale of fp16.
-        progress: epochs and steps so far.
-        average: of the weights, or None.
-        best: the best weights so far.
-        callbacks: whose states are kept too.
-        batches_per_epoch: the number of steps of an epoch.
-    """
+    """All that changes while a stage trains."""
 
     model: ComposedEncoder
     step: Step
@@ -48,7 +39,7 @@ class StageState:
     average: WeightAverage | None
     best: BestWeights
     callbacks: Callbacks
-    batches_per_epoch: int
+    data: StageData
 
     def weights(self) -> Weights:
         """Copy what training changes: learning weights, and buffers such as BatchNorm's."""
@@ -70,7 +61,6 @@ class StageState:
         return self._position() | {
             "history": self.progress.history,
             "optimizer": _optimizer_state(self.step.optimizer, self.step.parameters),
-            "best": self.best.entries,
             "callbacks": self.callbacks.states(),
         }
 
@@ -87,25 +77,24 @@ class StageState:
         }
 
     def check(self, path: Path, saved: Saved) -> None:
-        """Refuse a checkpoint that this training has not written; nothing is restored yet.
-
-        Raises:
-            ValueError: naming file, entry and what is wrong with it.
-        """
+        """Raise ValueError on what this training has not written; nothing is restored yet."""
         like = self._position()
-        others = ("format", "identity", "history", "optimizer", "best", "callbacks")
-        check_names(path, "", saved, (*like, *others))
-        check_like(path, "", {name: saved[name] for name in like}, like)
-        epoch, batch, steps = saved["epoch"], saved["batch"], saved["steps"]
-        if batch > self.batches_per_epoch or steps != epoch * self.batches_per_epoch + batch:
-            raise wrong_checkpoint(path, f"batch {batch} of epoch {epoch}", f"is not step {steps}")
-        check_history(path, saved["history"], epoch)
-        check_best(path, saved["best"], self.best.metrics, saved["history"])
-        self.callbacks.check(path, saved["callbacks"])
-        adam = isinstance(self.step.optimizer, torch.optim.Adam | torch.optim.AdamW)
-        moments = ("exp_avg", "exp_avg_sq") if adam else ()
-        check_optimizer(path, saved["optimizer"], self.step.parameters, moments, steps)
-        check_own_bytes(path, {name: saved[name] for name in ("weights", "average", "optimizer")})
+        with checked(path):
+            others = ("format", "identity", "history", "optimizer", "callbacks")
+            check_names("", saved, (*like, *others))
+            check_like("", {name: saved[name] for name in like}, like)
+            epoch, batch, steps = saved["epoch"], saved["batch"], saved["steps"]
+            in_epoch = self.data.batches_per_epoch
+            if batch > in_epoch or steps != epoch * in_epoch + batch:
+                raise WrongEntry(f"batch {batch} of epoch {epoch} is not step {steps}")
+            check_history(saved["history"], epoch)
+            for name in self.best.names(saved["history"]):
+                if not (path.parent / "best" / name).is_file():
+                    raise WrongEntry(f"history says that best/{name} is needed, which is missing")
+            self.callbacks.check(path, saved["callbacks"])
+            adam = isinstance(self.step.optimizer, torch.optim.Adam | torch.optim.AdamW)
+            check_optimizer(saved["optimizer"], self.step.parameters, adam, steps)
+            check_own_bytes({name: saved[name] for name in ("weights", "average", "optimizer")})
 
     def load_state_dict(self, saved: Saved) -> None:
         """Put what ``state_dict`` returned back, after ``check``."""
@@ -117,7 +106,6 @@ class StageState:
         self.progress.epoch, self.progress.batch = saved["epoch"], saved["batch"]
         self.progress.steps, self.progress.sums = saved["steps"], Sums(**saved["sums"])
         self.progress.history = saved["history"]
-        self.best.restore(saved["best"])
         self.callbacks.restore(saved["callbacks"])
 
 
@@ -128,7 +116,7 @@ def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _optimizer_state(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
 ) -> _OptimizerState:
-    """Return the state of an optimiser by parameter names, whole on every process."""
+    """Return an optimiser's state by the names of parameters, whole on every process."""
     return {
         name: {
             entry: whole(value) if isinstance(value, Tensor) else value

@@ -1,5 +1,3 @@
-"""Algorithms that repeat to the bit."""
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +7,7 @@ import torch
 
 @contextmanager
 def deterministic(enabled: bool) -> Iterator[None]:
-    """Only algorithms that repeat to the bit inside, if enabled; as before afterwards."""
+    """Use only algorithms that repeat to the bit inside, if enabled."""
     if not enabled:
         yield
         return

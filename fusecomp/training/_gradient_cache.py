@@ -17,12 +17,6 @@ class GradientCache:
     Reference:
         Gao, Zhang, Han, Callan, "Scaling Deep Contrastive Learning Batch Size under Memory
         Limited Setup", RepL4NLP 2021.
-
-    Args:
-        encode: the number of a part -> its features, with a graph where gradients are enabled; the
-            same at each call.
-        parts: the number of parts.
-        learns: whether anything below the features learns.
     """
 
     def __init__(self, encode: Callable[[int], Features], parts: int, learns: bool) -> None:

@@ -1,5 +1,3 @@
-"""Choose, by name, which parameters learn in a stage."""
-
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
@@ -14,10 +12,7 @@ from fusecomp.types import SIDES
 
 
 def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str, nn.Parameter]:
-    """Return what ``config.trainable`` names, by name; heads learn with their towers.
-
-    What the user has frozen is left out. ValueError if nothing is left, or a gradient is sparse.
-    """
+    """Return what ``config.trainable`` names and the user has not frozen; heads with towers."""
     names = (config.trainable,) if isinstance(config.trainable, str) else config.trainable
     # A parameter that both towers share has two names.
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -29,8 +24,7 @@ def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str
             raise ValueError(
                 f"trainable={name!r} names nothing that can learn: no parameter of the model "
                 f"matches {', '.join(patterns) or 'it'}. Valid: 'fusion' if it has weights (Sum "
-                "has none), "
-                "'text', 'image', 'both', or name patterns such as 'encoder.text.*'"
+                "has none), 'text', 'image', 'both', or name patterns such as 'encoder.text.*'"
             )
         chosen.update(found)
     if any(name.startswith("encoder.") for name in chosen):
@@ -51,7 +45,7 @@ def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str
 
 
 def require_precision(learning: Mapping[str, nn.Parameter]) -> None:
-    """Raise ValueError that names a parameter in which what is learned would be lost."""
+    """Refuse parameters whose updates would be lost."""
     for name, parameter in learning.items():
         if torch.finfo(parameter.dtype).bits < 32:
             raise ValueError(
@@ -89,7 +83,7 @@ def _matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
 
 
 def frozen_sides(model: ComposedEncoder, learning: Mapping[str, nn.Parameter]) -> list[str]:
-    """List the sides of the encoder in which nothing learns but perhaps a head on top."""
+    """List the sides of the encoder in which nothing learns, except perhaps a head on top."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
 
     def members(patterns: Iterable[str]) -> set[int]:

@@ -45,21 +45,33 @@ class TqdmBar:
             self._bar.refresh()
 
 
-class _Steps:
-    """Counts steps over all stages that one object sees."""
+class _Log:
+    """Base of logs, which the first process writes; counts steps over all stages that it sees."""
 
     _before = 0
 
-    def _step(self, trainer: Trainer) -> int:
-        """Return the number of the last step."""
-        return self._before + trainer.steps
+    def __init__(self, every_steps: int) -> None:
+        self._every_steps = every_steps
+
+    def _write(self, values: Mapping[str, float], step: int) -> None:
+        raise NotImplementedError
+
+    def on_step(self, trainer: Trainer, loss: Tensor) -> None:
+        """Send the loss, as ``step/loss``."""
+        if get_rank() == 0 and trainer.steps % self._every_steps == 0:
+            self._write({"step/loss": loss.item()}, self._before + trainer.steps)
+
+    def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
+        """Send loss, learning rate and metrics under their own names."""
+        if get_rank() == 0:
+            self._write(record, self._before + trainer.steps)
 
     def on_end(self, trainer: Trainer, run: Run) -> None:
         """Let the next stage go on from here."""
         self._before += trainer.steps
 
 
-class TensorBoardLog(_Steps):
+class TensorBoardLog(_Log):
     """Writes the loss of steps and the numbers of epochs for TensorBoard.
 
     Args:
@@ -69,19 +81,12 @@ class TensorBoardLog(_Steps):
     """
 
     def __init__(self, writer: Any, every_steps: int = 10) -> None:
+        super().__init__(every_steps)
         self._writer = writer
-        self._every_steps = every_steps
 
-    def on_step(self, trainer: Trainer, loss: Tensor) -> None:
-        """Send the loss, as ``step/loss``."""
-        if get_rank() == 0 and trainer.steps % self._every_steps == 0:
-            self._writer.add_scalar("step/loss", loss.item(), self._step(trainer))
-
-    def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
-        """Send loss, learning rate and metrics under their own names, by step."""
-        if get_rank() == 0:
-            for name, value in record.items():
-                self._writer.add_scalar(name, value, self._step(trainer))
+    def _write(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
 
     def on_end(self, trainer: Trainer, run: Run) -> None:
         """Write what is still in memory."""
@@ -90,30 +95,23 @@ class TensorBoardLog(_Steps):
             self._writer.flush()
 
 
-class WandbLog(_Steps):
+class WandbLog(_Log):
     """Sends the settings, the loss of steps and the numbers of epochs to Weights & Biases.
 
     Args:
         run: ``wandb.init(...)``. Of many processes the first sends; the others may give None.
-        every_steps: as in ``TensorBoardLog``.
+        every_steps: steps from one loss to the next; asking a GPU for one waits for it.
     """
 
     def __init__(self, run: Any, every_steps: int = 10) -> None:
+        super().__init__(every_steps)
         self._run = run
-        self._every_steps = every_steps
+
+    def _write(self, values: Mapping[str, float], step: int) -> None:
+        self._run.log({**values, "step": step})
 
     def on_start(self, trainer: Trainer) -> None:
         """Send the settings, and the axis ``step``: a resume repeats some steps."""
         if get_rank() == 0:
             self._run.define_metric("*", step_metric="step")
             self._run.config.update(trainer.config.to_dict(), allow_val_change=True)
-
-    def on_step(self, trainer: Trainer, loss: Tensor) -> None:
-        """Send the loss, as ``step/loss``."""
-        if get_rank() == 0 and trainer.steps % self._every_steps == 0:
-            self._run.log({"step/loss": loss.item(), "step": self._step(trainer)})
-
-    def on_epoch(self, trainer: Trainer, record: Mapping[str, float]) -> None:
-        """Send loss, learning rate and metrics under their own names."""
-        if get_rank() == 0:
-            self._run.log({**record, "step": self._step(trainer)})

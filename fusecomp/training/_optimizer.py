@@ -13,17 +13,9 @@ from fusecomp.training._stage_config import StageConfig
 def make_optimizer(
     parameters: Mapping[str, nn.Parameter], config: StageConfig
 ) -> torch.optim.Optimizer:
-    """Make the optimiser, with a group for each pair of learning rate and weight decay.
-
-    Sharded parameters have groups of their own.
-
-    The loss's own parameters are called ``loss.NAME``. ValueError if a pattern of the settings
-    matches nothing.
-    """
-    for field, patterns in (
-        ("lr_overrides", config.lr_overrides),
-        ("no_decay", config.no_decay or ()),
-    ):
+    """Make the optimiser, with a group for each pair of learning rate and weight decay."""
+    named = {"lr_overrides": config.lr_overrides, "no_decay": config.no_decay or ()}
+    for field, patterns in named.items():
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in parameters):
                 raise ValueError(f"{field}: no learning parameter matches {pattern!r}")
@@ -33,8 +25,10 @@ def make_optimizer(
     # One kernel cannot take sharded parameters and others.
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        rate, own_decay = _rate(name, config), decay if _decays(name, parameter, config) else 0.0
-        groups.setdefault((rate, own_decay, is_sharded(parameter)), []).append(parameter)
+        rates = [lr for pattern, lr in config.lr_overrides.items() if fnmatchcase(name, pattern)]
+        rate = rates[-1] if rates else config.lr
+        weight_decay = decay if _decays(name, parameter, config) else 0.0
+        groups.setdefault((rate, weight_decay, is_sharded(parameter)), []).append(parameter)
     listed: list[dict[str, Any]] = [
         {"params": members, "lr": lr, "weight_decay": wd} for (lr, wd, _), members in groups.items()
     ]
@@ -45,11 +39,6 @@ def make_optimizer(
     return kind(listed, config.lr, config.betas, config.eps, fused=True)
 
 
-def _rate(name: str, config: StageConfig) -> float:
-    rates = [lr for pattern, lr in config.lr_overrides.items() if fnmatchcase(name, pattern)]
-    return rates[-1] if rates else config.lr
-
-
 def _decays(name: str, parameter: nn.Parameter, config: StageConfig) -> bool:
     # A learnable temperature would be dragged towards zero.
     if config.no_decay is None or (name.startswith("loss.") and parameter.ndim < 2):
@@ -58,7 +47,7 @@ def _decays(name: str, parameter: nn.Parameter, config: StageConfig) -> bool:
 
 
 def rate_factor(config: StageConfig, step: int, steps: int) -> float:
-    """Return the factor of the learning rate in a step, from 0."""
+    """Return the factor of the learning rate in a step (from 0)."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     # A loop of one's own may go on behind the last step.

@@ -14,11 +14,9 @@ class NonFiniteError(ValueError):
 
 
 class Outcome(NamedTuple):
-    """The result of a step: the loss without its graph, its value, and the gradient's norm.
+    """The result of a step."""
 
-    The value is known already; asking the tensor for it would wait for the update.
-    """
-
+    # Without its graph; asking it for its value would wait for the update.
     loss: Tensor
     value: float = math.nan
     gradient_norm: float = math.nan
@@ -39,7 +37,6 @@ class Sums:
     skipped: int = 0
 
     def add(self, outcome: Outcome) -> None:
-        """Count a step."""
         if not outcome.updated:
             self.skipped += 1
             return
@@ -49,33 +46,17 @@ class Sums:
 
     def means(self) -> dict[str, float]:
         """Return the means over the steps, if there were any, and the number of skipped ones."""
-        means: dict[str, float] = {}
-        if self.steps:
-            means = {
-                "loss": self.loss / self.steps,
-                "gradient_norm": self.gradient_norm / self.steps,
-            }
+        sums = {"loss": self.loss, "gradient_norm": self.gradient_norm} if self.steps else {}
+        means = {name: value / self.steps for name, value in sums.items()}
         return {**means, "skipped": self.skipped} if self.skipped else means
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a stage has come.
-
-    Args:
-        epoch: epochs that are complete.
-        batch: steps of the epoch under way.
-        steps: steps in all.
-        sums: over the epoch under way.
-        history: one record for each complete epoch.
-    """
+    """Complete epochs, steps of the epoch under way and in all; a record for each epoch."""
 
     epoch: int = 0
     batch: int = 0
     steps: int = 0
     sums: Sums = field(default_factory=Sums)
     history: list[Record] = field(default_factory=list)
-
-    def end_epoch(self) -> None:
-        """Begin the next epoch."""
-        self.batch, self.sums = 0, Sums()

@@ -1,5 +1,5 @@
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from fusecomp._core.identity import hash_tensors, settings
 from fusecomp.images import file_marks, image_paths
 from fusecomp.model import ComposedEncoder
 from fusecomp.training._stage_config import StageConfig
+from fusecomp.training._stage_data import StageData
 from fusecomp.types import Dataset, Loss, Task
 
 
@@ -18,74 +19,63 @@ def describe_run(
     acting: Iterable[Tensor],
     loss: Loss,
     config: StageConfig,
-    train: Dataset,
-    validation: Dataset | None,
+    data: StageData,
 ) -> dict[str, object]:
     """Describe what must be equal for a resumed run to be the same run.
 
-    ``acting`` are buffers that a step may change, such as BatchNorm's. ValueError if a part does
-    not tell its settings.
+    ``acting`` are buffers that a step may change. ValueError if a part does not tell its settings.
     """
     changing = {id(tensor) for tensor in (*learning.values(), *acting)}
     tensors = chain(model.named_parameters(), model.named_buffers())
     frozen = [(name, tensor) for name, tensor in tensors if id(tensor) not in changing]
-    data = {"train": train} if validation is None else {"train": train, "validation": validation}
+    datasets = {"train": data.train, "validation": data.val}
+    tasks = None if data.val is None else _hash(map(_content, data.val.tasks()))
+    # torch.compile puts something into the names of weights.
+    shapes = {name.replace("_orig_mod.", ""): list(p.shape) for name, p in learning.items()}
     return {
         **{f"config.{name}": value for name, value in config.fixed().items()},
         **{
             f"{name}.{entry}": value
-            for name, dataset in data.items()
+            for name, dataset in datasets.items()
+            if dataset is not None
             for entry, value in _describe_dataset(dataset, config.seed).items()
         },
-        "validation.tasks": None if validation is None else _hash_tasks(validation.tasks()),
+        "validation.tasks": tasks,
         "frozen weights": hash_tensors(frozen),
-        **{f"learning weights {_plain(n)}": list(p.shape) for n, p in learning.items()},
+        **{f"learning weights {name}": shape for name, shape in shapes.items()},
         **settings(model.encoder, "encoder"),
         **settings(model.fusion, "fusion"),
         **settings(loss, "loss"),
-        "loss.features": _hash_fixed_features(loss),
+        "loss.features": list(_fixed_features(loss)),
     }
 
 
-def _plain(name: str) -> str:
-    """Take out of the name of a weight what torch.compile puts into it."""
-    return name.replace("_orig_mod.", "")
-
-
 def _describe_dataset(dataset: Dataset, seed: int) -> dict[str, object]:
-    triplets = hashlib.sha256()
-    for triplet in dataset.triplets(0, seed):
-        triplets.update(repr(triplet).encode(errors="backslashreplace"))
     return {
         "triplets": len(dataset),
         "images": len(dataset.image_ids),
-        "hash": triplets.hexdigest(),
-        "files": _file_sizes(dataset),
+        "hash": _hash(dataset.triplets(0, seed)),
+        # In bytes, -1 where there is no file, by ``image_ids``.
+        "files": file_marks(list(image_paths([dataset]).values()), "size").tolist(),
         **protocol_of(dataset),
     }
 
 
-def _file_sizes(dataset: Dataset) -> list[int]:
-    """Return the size of each image file in bytes, -1 where there is none, by ``image_ids``."""
-    sizes: list[int] = file_marks(list(image_paths([dataset]).values()), "size").tolist()
-    return sizes
-
-
-def _hash_tasks(tasks: Iterable[Task]) -> str:
+def _hash(items: Iterable[object]) -> str:
     digest = hashlib.sha256()
-    for task in tasks:
-        digest.update(repr(_task_content(task)).encode(errors="backslashreplace"))
+    for item in items:
+        digest.update(repr(item).encode(errors="backslashreplace"))
     return digest.hexdigest()
 
 
-def _task_content(task: Task) -> tuple[object, ...]:
+def _content(task: Task) -> tuple[object, ...]:
     rows = task.exclude, task.subsets, task.relevant
     metrics = [settings(metric, metric.name) for metric in task.metrics]
     return task.name, task.queries, task.gallery, *rows, metrics, task.summaries, task.decides
 
 
-def _hash_fixed_features(loss: Loss) -> list[str]:
-    """Hash the features that a loss compares with and never changes, such as a bank's."""
-    if not isinstance(loss, nn.Module):
-        return []
-    return [told for module in loss.modules() if (told := told_fingerprint(module)) is not None]
+def _fixed_features(loss: Loss) -> Iterator[str]:
+    """Yield the fingerprints of what a loss compares with and never changes, such as a bank."""
+    for module in loss.modules() if isinstance(loss, nn.Module) else ():
+        if (fingerprint := told_fingerprint(module)) is not None:
+            yield fingerprint

@@ -11,7 +11,7 @@ from fusecomp._core.strict_json import parse_json
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
-# What each field may hold, but for names and betas.
+# Valid values of the fields, except names and betas.
 _LEAST = {
     "epochs": 1,
     "batch_size": 2,
@@ -46,8 +46,7 @@ class StageConfig:
 
     Args:
         epochs: passes over the triplets.
-        batch_size: triplets a step, on all processes together; each row's target is a negative
-            of the others.
+        batch_size: triplets a step, on all processes together.
         lr: the learning rate.
         trainable: what learns, the rest is frozen: ``"fusion"``, ``"text"``, ``"image"``,
             ``"both"`` (the two towers of the encoder), or name patterns such as
@@ -56,40 +55,38 @@ class StageConfig:
         optimizer: ``"adamw"``, ``"adam"`` or ``"sgd"``.
         betas: of Adam and AdamW.
         eps: of Adam and AdamW.
-        weight_decay: None is the optimiser's own default (0.01 for AdamW, else 0).
+        weight_decay: None is 0.01 for AdamW, else 0.
         no_decay: name patterns of parameters without weight decay; None exempts biases, norms
             and all that has less than two dimensions. A temperature of the loss never decays.
         lr_overrides: other learning rates by name pattern; the last that matches counts. The loss's
             own parameters are called ``loss.NAME``.
-        lr_schedule: ``"constant"``, or ``"cosine"`` or ``"linear"`` down towards zero, which
-            the step after the last one would have.
+        lr_schedule: ``"constant"``, or ``"cosine"`` or ``"linear"`` down to zero, which the step
+            after the last one would have.
         warmup_steps: steps in which the learning rate rises to its full value.
         max_grad_norm: the largest norm of the gradient; longer ones are scaled down to it.
-        ema_decay: decay of an average of the weights over the steps, such as 0.999, which is then
-            what is evaluated, kept and returned.
+        ema_decay: decay of an average of the weights over the steps, such as 0.999; the average is
+            evaluated, kept and returned.
         precision: ``"fp32"``, or autocast to ``"bf16"`` or ``"fp16"`` (GPUs only). The loss is
             always computed in float32 at least.
-        micro_batch_size: rows that the encoders take at once on one process. The loss still sees
-            the whole batch, and the gradient is that of the whole batch: features are computed
-            twice, activations of one part are held at a time.
+        micro_batch_size: rows that the encoders take at once on one process, to hold the
+            activations of one part at a time. Features are computed twice; loss and gradient are
+            those of the whole batch.
         gradient_checkpointing: recompute the activations of each call of the encoder (references,
-            texts, targets) in the backward pass, so that those of one call are held at a time.
+            texts, targets) in the backward pass, to hold those of one call at a time.
         drop_last: leave out the last batch of an epoch if it is not full. If False, a last batch
             of a single row, or of fewer rows than processes, joins the one before.
-        unique_targets: arrange each epoch so that no batch holds a target twice, as far as
-            possible.
+        unique_targets: arrange each epoch so that, if possible, no batch holds a target twice.
         encoder_mode: ``"eval"`` keeps BatchNorm and dropout of a learning encoder frozen (the
             paper's way), ``"train"`` does not, next to parameters that learn.
-        metric: the validation metric, the higher the better, that picks the best weights; None
-            is the evaluation's default. Of several, in a tuple, each keeps its own best
-            weights; the first decides about the result and about stopping.
+        metric: the validation metric, higher is better, that picks the best weights; None is the
+            evaluation's default. Of several, in a tuple, each keeps its own best weights; the
+            first decides about the result and about stopping.
         keep_best: how many best weights to keep by each metric.
         patience: validations without a better one before training stops; None never stops early.
         eval_every_epochs: epochs between validations; the last epoch is always validated.
-        save_every_steps: steps between checkpoints, of which there is one at the end too; None is
-            once an epoch.
-        on_nonfinite: what NaN or infinity in a loss or gradient does: ``"raise"`` an error that
-            names the rows, or ``"skip"`` the step. Nothing is updated either way.
+        save_every_steps: steps between checkpoints; None is once an epoch. The end has one too.
+        on_nonfinite: on NaN or infinity in a loss or gradient, ``"raise"`` an error that names the
+            rows, or ``"skip"`` the step. Nothing is updated either way.
         cache: compute the features of what does not learn once. Switch it off if ``load_image``
             draws random numbers.
         compile: compile the fusion and the loss.
@@ -195,8 +192,7 @@ class StageConfig:
 
         Raises:
             TypeError: if text is no string.
-            ValueError: as ``from_dict``, or if text is no JSON or has a field twice; the message
-                names line and field.
+            ValueError: if text is no JSON object, or a field is unknown, missing or given twice.
         """
         if not isinstance(text, str | bytes):
             raise TypeError(f"text must be a string of JSON, got {text!r}")
@@ -246,9 +242,10 @@ def _rates(value: object) -> dict[str, float]:
 
 
 def _names(name: str, value: object) -> object:
-    names = (value,) if isinstance(value, str) and name in ("trainable", "metric") else value
+    single = name in ("trainable", "metric")
+    names = (value,) if isinstance(value, str) and single else value
     if not isinstance(names, tuple) or not all(isinstance(n, str) and n for n in names):
         raise ValueError(f"{name} must be a name or a tuple of names, got {shown(names)}")
-    if names == () and name in ("trainable", "metric"):
+    if names == () and single:
         raise ValueError(f"{name} must name something, got ()")
     return value

@@ -16,23 +16,17 @@ from fusecomp.types import Dataset, Encoder
 
 
 class StageData(NamedTuple):
-    """The datasets of a stage.
-
-    Args:
-        train: the triplets to learn from.
-        val: what picks the best weights, or None.
-        metrics: that pick the best weights, the deciding one first; empty without validation.
-        batches_per_epoch: the number of steps of an epoch.
-    """
+    """The datasets of a stage."""
 
     train: Dataset
     val: Dataset | None
+    # These pick the best weights, the deciding one first; empty without validation.
     metrics: tuple[str, ...]
     batches_per_epoch: int
 
 
 def check_data(train: Dataset, val: Dataset | None, config: StageConfig) -> StageData:
-    """Check the datasets of a stage against its settings; TypeError or ValueError, as ``fit``."""
+    """Check the datasets of a stage against its settings."""
     order = "train_dataset, val_dataset"
     require("train_dataset", train, "triplets", "a Dataset", order)
     metrics: tuple[str, ...] = ()
@@ -53,10 +47,7 @@ def check_data(train: Dataset, val: Dataset | None, config: StageConfig) -> Stag
 def look_up_frozen_sides(
     model: ComposedEncoder, data: StageData, config: StageConfig, frozen: list[str]
 ) -> Encoder:
-    """Compute the features of the encoder's frozen sides once, unless the settings say otherwise.
-
-    Returns the encoder that looks them up, or the model's own.
-    """
+    """Compute the features of frozen sides once, if the settings say so; return the encoder."""
     encoder: Encoder = model.encoder
     known = lookups_of(encoder)
     datasets = [_TripletsOnly(data.train), *([] if data.val is None else [data.val])]
@@ -75,7 +66,7 @@ def look_up_frozen_sides(
 
 
 class _TripletsOnly:
-    """A training set without the gallery images that no triplet uses, where it tells them."""
+    """A training set without the gallery images that no triplet names, where it tells them."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset

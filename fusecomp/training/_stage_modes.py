@@ -16,7 +16,7 @@ _SET: MutableMapping[Tensor, tuple[bool, bool]] = WeakTensorKeyDictionary()
 
 
 def is_free(parameter: Tensor) -> bool:
-    """Whether the user lets a parameter learn, whatever trainers have frozen meanwhile."""
+    """Return whether the user lets a parameter learn, whatever trainers have frozen meanwhile."""
     now, before = _SET.get(parameter, (None, False))
     if parameter.requires_grad is now:
         return before
@@ -56,21 +56,18 @@ class StageModes:
     def applied(self) -> Iterator[None]:
         """Put the model into this state; no other thread reads or changes it inside."""
         with self.alone():
-            self._apply()
+            # Cheap where it is in the state already.
+            for parameter, learns in self._gradients:
+                if parameter.requires_grad is not learns:
+                    _SET[parameter] = learns, is_free(parameter)
+                    parameter.requires_grad = learns
+            for module, mode in self._modes:
+                set_mode(module, mode)
             yield
 
     def alone(self) -> AbstractContextManager[None]:
         """Let no other thread read or change the model or the loss inside."""
         return changing(self._modules)
-
-    def _apply(self) -> None:
-        # Cheap where it is in the state already.
-        for parameter, learns in self._gradients:
-            if parameter.requires_grad is not learns:
-                _SET[parameter] = learns, is_free(parameter)
-                parameter.requires_grad = learns
-        for module, mode in self._modes:
-            set_mode(module, mode)
 
     def _acting(self, part: str) -> list[nn.Module]:
         return [module for module, mode in self._modes_of[part] if mode]
@@ -96,8 +93,8 @@ class StageModes:
                 )
 
     @contextmanager
-    def borrowed(self) -> Iterator[None]:
-        """Give the model back as it was, also after an error."""
+    def restored(self) -> Iterator[None]:
+        """Give modes and ``requires_grad`` back as they were, also after an error."""
         with self.alone():
             gradients = [(p, p.requires_grad, _SET.get(p)) for p, _ in self._gradients]
             modes = [(module, module.training) for module, _ in self._modes]

@@ -1,8 +1,10 @@
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fusecomp._core.devices import autocast
 from fusecomp._core.keywords import taken_keywords
@@ -18,25 +20,18 @@ from fusecomp.distributed import (
     whole,
 )
 from fusecomp.model import ComposedEncoder
-from fusecomp.training._batch_encoder import BatchEncoder
-from fusecomp.training._gradient_cache import GradientCache
+from fusecomp.training._gradient_cache import Features, GradientCache
 from fusecomp.training._learning_parameters import require_precision
 from fusecomp.training._optimizer import make_optimizer, rate_factor
 from fusecomp.training._progress import NonFiniteError, Outcome
 from fusecomp.training._stage_config import StageConfig
-from fusecomp.types import LOSS_KEYWORDS, Batch, Encoder, Loss
+from fusecomp.types import LOSS_KEYWORDS, Batch, Encode, Encoder, Loss
 
 
 class Step:
-    """One update of what learns: encode, fuse, gather, compute the loss, go back, step.
+    """One update of the learning parameters: encode, fuse, gather, compute the loss, go back, step.
 
-    Args:
-        model: whose fusion composes the queries.
-        learning: the parameters that learn, by name.
-        loss: as ``Trainer`` takes it.
-        config: the settings.
-        device: where the model is.
-        buffers: of the model, that the forward pass changes, as BatchNorm does.
+    ``buffers`` are those of the model that the forward pass changes, such as BatchNorm's.
     """
 
     def __init__(
@@ -61,8 +56,8 @@ class Step:
             # Another view of the same weights; only the steps are compiled, not evaluation.
             self._compose = ComposedEncoder(model.encoder, torch.compile(model.fusion)).compose
             self._loss = torch.compile(loss)
-        of_loss = {} if self.loss_module is None else dict(self.loss_module.named_parameters())
-        self.parameters = {**learning, **{f"loss.{name}": p for name, p in of_loss.items()}}
+        of_loss = () if self.loss_module is None else self.loss_module.named_parameters()
+        self.parameters = {**learning, **{f"loss.{name}": p for name, p in of_loss}}
         require_precision(
             {n: p for n, p in self.parameters.items() if n in learning or p.requires_grad}
         )
@@ -82,11 +77,7 @@ class Step:
         return [rate * factor for rate in self._rates]
 
     def __call__(self, encoder: Encoder, batch: Batch, number: int, steps: int) -> Outcome:
-        """Update once, in step ``number`` (from 0) of ``steps``.
-
-        TypeError if the batch is none, ValueError if the loss is no scalar, and NonFiniteError if
-        the loss or a gradient is NaN or infinite and the settings say so; nothing is updated then.
-        """
+        """Update once, in step ``number`` (from 0) of ``steps``; after an error nothing is."""
         if not isinstance(batch, Batch):
             raise TypeError(
                 f"batch must be a Batch, as training.batches gives them, got {type(batch).__name__}"
@@ -119,10 +110,17 @@ class Step:
 
     def _backward(self, encoder: Encoder, batch: Batch, number: int) -> tuple[Tensor, float, float]:
         """Return the loss, its value, and the norm of the gradient that the parameters now have."""
-        encode = BatchEncoder(
-            encoder, batch, self._config, self._device, number, self._encoder_learns
-        )
-        cache = self._gradient_cache(encode)
+        encode = partial(self._features, encoder, batch, number)
+        size = self._config.micro_batch_size
+        parts = 1 if size is None else math.ceil(len(batch) / size)
+        most_parts = 1 if size is None else max(gather_objects(parts))
+        cache = None
+        # All processes take the same way: with the cache, what is frozen has a gradient too, and a
+        # gather that only some go back through would leave the others behind.
+        if most_parts > 1:
+            # Each call of a sharded encoder needs all processes.
+            parts = most_parts if self._is_sharded else parts
+            cache = GradientCache(encode, parts, self._encoder_learns)
         image, text, target = encode(0) if cache is None else cache.features
         seed(self._device, self._config.seed, number, get_rank() + 1)
         with autocast(self._device, self._config.precision):
@@ -135,15 +133,30 @@ class Step:
         average_gradients([p for kind in self._kinds for p in kind])
         return loss.detach(), *self._checked(loss.detach(), query, target, batch)
 
-    def _gradient_cache(self, encode: BatchEncoder) -> GradientCache | None:
-        # All processes take the same way: with the cache, what is frozen has a gradient too, and a
-        # gather that only some go back through would leave the others behind.
-        most_parts = encode.most_parts()
-        if most_parts == 1:
-            return None
-        # Each call of a sharded encoder needs all processes.
-        parts = most_parts if self._is_sharded else encode.parts
-        return GradientCache(encode, parts, self._encoder_learns)
+    def _features(self, encoder: Encoder, batch: Batch, number: int, part: int) -> Features:
+        """Encode one part of this process's rows, with random numbers of its own."""
+        seed(self._device, self._config.seed, number, get_rank() + 1, part + 1)
+        size = self._config.micro_batch_size
+        start = part * (size or 0)
+        behind = start >= len(batch)
+        if behind:
+            # A call that the other processes of a sharded encoder wait for; its row is dropped.
+            batch = batch.rows(0, 1)
+        elif size is not None:
+            batch = batch.rows(start, start + size)
+        with autocast(self._device, self._config.precision):
+            image = self._run(encoder.encode_image, batch.reference)
+            text = self._run(encoder.encode_text, batch.texts)
+            target = self._run(encoder.encode_image, batch.target)
+        return (image[:0], text[:0], target[:0]) if behind else (image, text, target)
+
+    def _run(self, encode: Encode, inputs: object) -> Tensor:
+        if isinstance(inputs, Tensor):
+            inputs = inputs.to(self._device)
+        if not (self._config.gradient_checkpointing and self._encoder_learns):
+            return encode(inputs)
+        features: Tensor = checkpoint(encode, inputs, use_reentrant=False)
+        return features
 
     def _global_loss(self, query: Tensor, target: Tensor, batch: Batch, number: int) -> Tensor:
         if self._loss_remembers:
@@ -182,7 +195,8 @@ class Step:
                 "infinity; nothing was updated. Look at the loss, or lower the learning rate"
             )
         if not math.isfinite(length) and not self.scaler.is_enabled():
-            bad = [n for n, p in self._learning.items() if p.grad is not None and _broken(p.grad)]
+            gradients = {n: p.grad for n, p in self._learning.items() if p.grad is not None}
+            bad = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
             raise NonFiniteError(
                 f"the loss is finite, but the gradients of {bad[:5] or 'the loss itself'} hold NaN "
                 "or infinity; nothing was updated. Look for a square root or a division at zero"
@@ -199,7 +213,3 @@ class Step:
             f"{prefix}queries {rows[:5]} have features that hold NaN or infinity; nothing was "
             "updated. Look at these rows, or lower the learning rate"
         )
-
-
-def _broken(gradient: Tensor) -> bool:
-    return not bool(gradient.isfinite().all())

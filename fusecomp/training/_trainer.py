@@ -1,5 +1,5 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from fusecomp.training._callbacks import Callbacks
 from fusecomp.training._checkpoint import StageState
 from fusecomp.training._deterministic import deterministic
 from fusecomp.training._learning_parameters import frozen_sides, learning_parameters
-from fusecomp.training._progress import NonFiniteError, Progress, Record
+from fusecomp.training._progress import NonFiniteError, Progress, Record, Sums
 from fusecomp.training._run_identity import describe_run
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.training._stage_data import StageData, check_data, look_up_frozen_sides
@@ -36,8 +36,9 @@ class Run:
 
     Args:
         model: the trained model, with the best weights (the last ones without validation).
-        metrics: of these weights: ``epoch``, ``loss``, and those of the validation.
-        history: the same for every epoch, with ``lr`` and the mean ``gradient_norm``.
+        metrics: the record of these weights' epoch: ``epoch``, ``loss``, ``gradient_norm`` (means
+            over the steps), ``lr``, and the metrics of the validation.
+        history: the record of every epoch.
         path: the workdir, or None.
         stage1: the first stage's run, if this is the second of two.
     """
@@ -56,9 +57,9 @@ class Run:
 class Trainer:
     """Trains what ``config.trainable`` names, in place; one loop for every stage.
 
-    ``fit`` does it all. A loop of your own calls ``prepare``, makes ``batches`` with the encoder
-    that it returns, and feeds them to ``step``. A trainer trains once; another one goes on from
-    the model's weights.
+    Call ``fit``; or, in a loop of your own, ``prepare``, then ``step`` on ``training.batches`` made
+    with the encoder that it returns. A trainer trains once; another one goes on from the model's
+    weights.
 
     Args:
         model: the encoder and fusion to train, on the device to train on.
@@ -74,15 +75,15 @@ class Trainer:
         callbacks: any objects with some of the hooks ``on_start(trainer)``, ``on_step(trainer,
             loss)``, ``on_evaluation(trainer, evaluation)``, ``on_epoch(trainer, record)``,
             ``on_checkpoint(trainer, path)`` and ``on_end(trainer, run)``, called on every
-            process. What ``state_dict()`` of one returns is kept in the checkpoint and given to
-            its ``load_state_dict``. One with ``shows_progress = True`` replaces the progress line.
-            ``TqdmBar``, ``TensorBoardLog`` and ``WandbLog`` are ready.
+            process; such as ``TqdmBar``, ``TensorBoardLog`` and ``WandbLog``. Checkpoints keep
+            what ``state_dict()`` of one returns, for its ``load_state_dict``. One with
+            ``shows_progress = True`` replaces the progress line.
 
     Raises:
         TypeError: if an argument is something else.
         ValueError: if ``config.trainable`` names nothing that can learn, or only what you have
             frozen, weights that learn are in half precision, the precision does not fit the
-            device, or encoder and fusion are on different devices, or FSDP2 has sharded the whole
+            device, encoder and fusion are on different devices, or FSDP2 has sharded the whole
             model.
     """
 
@@ -135,7 +136,7 @@ class Trainer:
 
     @property
     def steps(self) -> int:
-        """The number of steps so far, over all epochs; a loop of your own that resumes sets it."""
+        """The number of steps so far, over all epochs; set it to resume a loop of your own."""
         return self._progress.steps
 
     @steps.setter
@@ -148,10 +149,9 @@ class Trainer:
         return 0 if self._data is None else self.config.epochs * self._data.batches_per_epoch
 
     def prepare(self, train_dataset: Dataset, val_dataset: Dataset | None = None) -> Encoder:
-        """Check the datasets and compute what is cached, for a loop of your own.
+        """Check the datasets and return the encoder to make ``batches`` with, for your own loop.
 
-        Returns:
-            The encoder to make ``batches`` with: what does not learn is looked up.
+        It looks up what does not learn, which is computed here.
 
         Raises:
             TypeError: if an argument is no dataset.
@@ -183,8 +183,8 @@ class Trainer:
     def step(self, batch: Batch) -> Tensor:
         """Encode, fuse, compute the loss, update; return the loss without its graph.
 
-        It leaves the model in the state of the stage: what learns needs gradients, dropout acts.
-        On many processes each gives its share of the batch, and all get the loss of the whole.
+        The model stays in the state of the stage: what learns needs gradients, dropout acts. On
+        many processes each gives its share of the batch, and all get the loss of the whole.
 
         Raises:
             NonFiniteError: if the loss or a gradient is NaN or infinite; nothing has been updated.
@@ -204,31 +204,32 @@ class Trainer:
     def fit(self, train_dataset: Dataset, val_dataset: Dataset | None = None) -> Run:
         """Train to the end, or go on from the last checkpoint; then load the best weights.
 
-        Afterwards every module is in the mode, and every parameter needs gradients, as before.
+        Modes of modules and ``requires_grad`` of parameters are afterwards as before.
 
         Args:
             train_dataset: the triplets to learn from.
             val_dataset: is evaluated to pick the best weights; without it the last ones stay.
 
         Raises:
-            ValueError: as ``prepare``, as for other errors; also if the workdir belongs to another
-                run.
+            TypeError: if an argument is no dataset.
+            ValueError: if ``prepare`` would raise it, or the workdir belongs to another run.
             NonFiniteError: if the loss or a gradient is NaN or infinite.
+            FileNotFoundError: if images are missing.
+            ImageError: if one cannot be read.
         """
         data = self._begin(train_dataset, val_dataset)
-        self._workdir = self._make_workdir(data)
+        self._workdir = None
+        if self._path is not None:
+            identity = describe_run(
+                self.model, self._learning, self._modes.buffers(), self.loss, self.config, data
+            )
+            self._workdir = Workdir(self._path, identity)
         self._best = BestWeights(data.metrics, self.config.keep_best, self._workdir)
         self._state = StageState(
-            self.model,
-            self._step,
-            self._progress,
-            self._average,
-            self._best,
-            self._callbacks,
-            data.batches_per_epoch,
+            self.model, self._step, self._progress, self._average, self._best, self._callbacks, data
         )
         held = nullcontext() if self._workdir is None else self._workdir.held()
-        with held, self._modes.borrowed(), deterministic(self.config.deterministic):
+        with held, self._modes.restored(), deterministic(self.config.deterministic):
             self._resume()
             self._callbacks.call("on_start", self)
             if not self._is_over():
@@ -238,7 +239,7 @@ class Trainer:
             return run
 
     def _train(self, data: StageData) -> None:
-        """Make the steps that are left; one line of progress for all epochs."""
+        """Make the steps that are left."""
         batches = self._batches_left(data, self._look_up(data))
         if not self._callbacks.show_progress:
             names = self.config.trainable
@@ -271,14 +272,17 @@ class Trainer:
         self._progress.epoch += 1
         (rate, *_) = self._step.rates(self.steps - 1, self.total_steps)
         record: dict[str, float] = {"epoch": self.epoch, **sums.means(), "lr": rate}
+        self._progress.history.append(record)
         due = self.epoch % self.config.eval_every_epochs == 0 or self.epoch == self.config.epochs
         if val is not None and due:
-            with self._average_in_place():
+            with ExitStack() as stack:
+                if self._average is not None:
+                    stack.enter_context(self._modes.alone())
+                    stack.enter_context(self._average.in_place())
                 record.update(self._validate(val, ComposedEncoder(encoder, self.model.fusion)))
-                self._best.offer(record, self._state.weights())
-        self._progress.history.append(record)
+                self._best.offer(self._progress.history, self._state.weights())
         self._callbacks.call("on_epoch", self, record)
-        self._progress.end_epoch()
+        self._progress.batch, self._progress.sums = 0, Sums()
         if self.config.save_every_steps is None or self._is_over():
             self._save()
 
@@ -291,26 +295,10 @@ class Trainer:
         metrics: Record = gather_objects(dict(evaluation))[0]
         return metrics
 
-    @contextmanager
-    def _average_in_place(self) -> Iterator[None]:
-        if self._average is None:
-            yield
-            return
-        with self._modes.alone(), self._average.in_place():
-            yield
-
-    def _make_workdir(self, data: StageData) -> Workdir | None:
-        if self._path is None:
-            return None
-        acting = self._modes.buffers()
-        identity = describe_run(
-            self.model, self._learning, acting, self.loss, self.config, data.train, data.val
-        )
-        return Workdir(self._path, identity)
-
     def _save(self) -> None:
         if self._workdir is not None:
-            self._workdir.save_last(self._state.state_dict(), self._best.names())
+            best = self._best.names(self._progress.history)
+            self._workdir.save_last(self._state.state_dict(), best)
             self._callbacks.call("on_checkpoint", self, self._workdir.last)
             self._workdir.keep_held()
 
@@ -321,6 +309,7 @@ class Trainer:
         self._workdir.save_config(self.config.to_dict())
         if saved is not None:
             self._state.check(self._workdir.last, saved)
+            self._workdir.needed = self._best.names(saved["history"])
             with self._modes.alone():
                 self._state.load_state_dict(saved)
 
@@ -329,7 +318,7 @@ class Trainer:
         metrics = history[-1]
         with self._modes.alone():
             if data.val is not None:
-                weights, metrics = self._best.result(self._state.weights())
+                weights, metrics = self._best.result(history, self._state.weights())
                 self._state.put_weights(weights)
             elif self._average is not None:
                 self._average.put()

@@ -26,30 +26,26 @@ class TwoStageTrainer:
         stage1: its settings, with ``trainable`` naming sides of the encoder; None skips it.
         stage2: its settings.
         workdir: gets the folders ``stage1`` and ``stage2``; the same call again resumes.
-        callbacks: as in ``Trainer``, for both stages.
+        callbacks: objects with hooks, as in ``Trainer``, for both stages.
 
     Raises:
         TypeError: if an argument is something else, as when two are swapped.
-        ValueError: if ``loss`` is a tuple of another length than 2; else as ``Trainer``, for either
-            stage.
+        ValueError: if ``loss`` is a tuple of another length than 2, or ``Trainer`` raises it for
+            either stage.
 
     Example:
-        >>> import tempfile, torch
+        >>> import torch
         >>> from fusecomp import Combiner, InfoNCE
-        >>> from fusecomp.datasets import TripletTable
         >>> from fusecomp.caching import CachedEncoder
-        >>> folder, ids = Path(tempfile.mkdtemp()), ["a", "b", "c"]
-        >>> for name in ids:
-        ...     _ = (folder / f"{name}.png").write_bytes(b"features are there, nothing is opened")
-        >>> lines = ["reference,text,target", "a,is b,b", "b,is c,c", "c,is a,a"]
-        >>> _ = (folder / "mine.csv").write_text(chr(10).join(lines))
-        >>> data = TripletTable(folder / "mine.csv", images=folder, ks=[1])
+        >>> from fusecomp.datasets import Triplets
+        >>> from fusecomp.types import Triplet
+        >>> ids = ["a", "b", "c"]
+        >>> rows = [Triplet(f"{i} to {j}", i, (f"is {j}",), j) for i, j in ("ab", "bc", "ca")]
+        >>> data = Triplets(rows, ks=[1])
         >>> encoder = CachedEncoder.from_arrays(ids, torch.eye(3), data.texts(), torch.eye(3))
         >>> second = StageConfig(epochs=2, batch_size=3, lr=1e-3)
-        >>> trainer = TwoStageTrainer(
-        ...     encoder, Combiner(3), loss=InfoNCE(), stage1=None, stage2=second
-        ... )
-        >>> run = trainer.fit(data, data)
+        >>> parts = {"loss": InfoNCE(), "stage1": None, "stage2": second}
+        >>> run = TwoStageTrainer(encoder, Combiner(3), **parts).fit(data, data)
         >>> list(run.metrics), len(run.history)
         (['epoch', 'loss', 'gradient_norm', 'lr', 'recall@1', 'mean'], 2)
     """
@@ -67,9 +63,9 @@ class TwoStageTrainer:
     ) -> None:
         require("encoder", encoder, "encode_image", "an encoder", "encoder, fusion")
         require("fusion", fusion, "__call__", "callable", "encoder, fusion")
-        for name, config in (("stage1", stage1), ("stage2", stage2)):
-            if not (isinstance(config, StageConfig) or (name == "stage1" and config is None)):
-                raise TypeError(f"{name} must be a StageConfig, got {type(config).__name__}")
+        if stage1 is not None:
+            require("stage1", stage1, "fixed", "a StageConfig")
+        require("stage2", stage2, "fixed", "a StageConfig")
         if isinstance(loss, tuple) and len(loss) != 2:
             raise ValueError(f"loss must be one loss or a pair, got {len(loss)}")
         pair = loss if isinstance(loss, tuple) else (copy.deepcopy(loss), copy.deepcopy(loss))
@@ -91,11 +87,12 @@ class TwoStageTrainer:
         """Train both stages; return the run of the second, which has the first as ``stage1``.
 
         Args:
-            train_dataset: as in ``Trainer.fit``.
-            val_dataset: as in ``Trainer.fit``.
+            train_dataset: the triplets to learn from.
+            val_dataset: is evaluated to pick each stage's best weights; without it the last stay.
 
         Raises:
-            ValueError: as ``Trainer.fit``; for either stage before the first begins.
+            ValueError: if ``Trainer.fit`` raises it; wrong settings of either stage before the
+                first begins.
         """
         check_data(train_dataset, val_dataset, self.stage2.config)
         first = None if self.stage1 is None else self.stage1.fit(train_dataset, val_dataset)

@@ -11,9 +11,7 @@ from fusecomp.distributed import local, shard_like, whole
 class WeightAverage:
     """The exponential moving average of weights: after each step, decay x old + (1 - decay) x new.
 
-    Args:
-        parameters: what is averaged, by name; the average begins with their present values.
-        decay: in [0, 1).
+    It begins with the present values.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
@@ -23,7 +21,6 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the current weights."""
         # Each process averages its part of sharded weights.
         current = [local(parameter.detach()) for parameter in self._parameters.values()]
         self._average([local(value) for value in self._values.values()], current, 0)
@@ -48,10 +45,8 @@ class WeightAverage:
             parameter.copy_(values[name])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what a checkpoint keeps."""
         return {name: whole(value) for name, value in self._values.items()}
 
     def load_state_dict(self, values: Mapping[str, Tensor]) -> None:
-        """Go on from what ``state_dict`` gave."""
         for name, value in self._values.items():
             value.copy_(shard_like(values[name], value))

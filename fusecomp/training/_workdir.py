@@ -14,10 +14,10 @@ from fusecomp._core.identity import differences
 from fusecomp._core.strict_json import read_json, write_json
 from fusecomp.distributed import barrier, first_alone, gather_objects
 from fusecomp.images import ABSENT
-from fusecomp.training._checkpoint_checks import check_like
+from fusecomp.training._checkpoint_checks import check_like, checked
 from fusecomp.training._workdir_lock import only_run
 
-_FORMAT = "fusecomp.training/2"
+_FORMAT = "fusecomp.training/3"
 # The way out where it is no setting that differs.
 _WAY_BACK = {
     "config.epochs": "Only a constant schedule can go on for more epochs; keep the number",
@@ -36,40 +36,28 @@ class Workdir:
     """The files of one stage: ``config.json``, ``last.pt``, ``best/*.pt`` and ``log.jsonl``.
 
     Half-written files have another name, and a later run removes them. Of many processes the first
-    writes, the others wait.
-
-    Args:
-        path: the folder.
-        identity: what must be equal for a run to go on here; ``config.epochs`` may grow where the
-            learning rate does not depend on it.
+    writes, the others wait. ``identity`` must be equal for a run to go on here.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, object]) -> None:
         self.path = path
-        # The best weights that ``last.pt`` names.
+        self.last = path / "last.pt"
+        # The best weights that ``last.pt`` needs.
         self.needed: set[str] = set()
         self._identity = dict(identity)
         self._take_lock: Callable[[], None] = lambda: None
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep every other run out of the folder meanwhile; ValueError if one is in it."""
+        """Keep every other run out of the folder inside; ValueError if one is in it."""
         with ExitStack() as stack:
             with first_alone() as first:
                 if first:
                     self._take_lock = stack.enter_context(only_run(self.path))
             yield
 
-    @property
-    def last(self) -> Path:
-        """The file that a run goes on from."""
-        return self.path / "last.pt"
-
     def load_last(self) -> Saved | None:
-        """Read the state to go on from; None in a new folder.
-
-        ValueError if the folder belongs to another run, or only some processes see its checkpoint.
-        """
+        """Read the state to go on from; None in a new folder. ValueError if it is another run's."""
         found = gather_objects(self.last.exists())
         if any(found) and not all(found):
             blind = [rank for rank, seen in enumerate(found) if not seen]
@@ -77,7 +65,12 @@ class Workdir:
                 f"processes {blind} do not see {self.last}, the others do: give a workdir on a "
                 "disk that all share"
             )
-        self._sweep()
+        with first_alone() as first:
+            if first:
+                # What a kill has left half written.
+                for folder in (self.path, self.path / "best"):
+                    for path in folder.glob(".*.partial"):
+                        path.unlink(missing_ok=True)
         if not found[0]:
             return None
         saved = _read(self.last)
@@ -106,14 +99,6 @@ class Workdir:
             f"{next(ways, 'Go on with the old settings')}, or give another workdir"
         )
 
-    def _sweep(self) -> None:
-        """Remove files that a kill has left half written."""
-        with first_alone() as first:
-            if first:
-                for folder in (self.path, self.path / "best"):
-                    for path in folder.glob(".*.partial"):
-                        path.unlink(missing_ok=True)
-
     def load_best(self, name: str, like: Weights) -> Weights:
         """Read ``best/NAME``; ValueError if it is another run's, or unlike the weights given."""
         path = self.path / "best" / name
@@ -122,13 +107,14 @@ class Workdir:
             raise ValueError(
                 f"{path} holds the weights of another run or epoch; give another workdir"
             )
-        check_like(path, "weights", saved.get("weights"), like)
+        with checked(path):
+            check_like("weights", saved.get("weights"), like)
         weights: Weights = saved["weights"]
         return weights
 
     @property
     def _run(self) -> str:
-        """The name of the run, whatever its number of epochs and wherever its images are."""
+        """Name of the run, whatever its number of epochs and the files of its images."""
         free = ("config.epochs", *_FILES)
         fixed = {name: value for name, value in self._identity.items() if name not in free}
         return hashlib.sha256(repr(sorted(fixed.items())).encode()).hexdigest()
@@ -141,7 +127,6 @@ class Workdir:
                 write_json(path, config)
 
     def save_best(self, name: str, weights: Weights) -> None:
-        """Write ``best/NAME``."""
         content = {"format": _FORMAT, "run": self._run, "name": name, "weights": weights}
         with first_alone() as first:
             if first:

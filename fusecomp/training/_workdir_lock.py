@@ -15,15 +15,11 @@ _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 @contextmanager
 def only_run(folder: Path) -> Iterator[Callable[[], None]]:
-    """Hold a folder for one run, in this process and among all.
+    """Hold a folder for one run, in this process and among all; ValueError if another holds it.
 
     The system's lock ends with the process that took it, however that ends; workers that it has
     forked do not keep it. Whoever closes the file in this process, as a copy of the folder does,
     gives it away: the function that is yielded takes it again.
-
-    Raises:
-        ValueError: if another run holds the folder.
-        OSError: if the file ``lock`` in it is no regular file.
     """
     name = os.path.realpath(folder)
     with _guard:

@@ -77,8 +77,8 @@ def test_its_modules_are_its_own() -> None:
 @pytest.mark.parametrize(
     ("losses", "message"),
     [
-        ({}, "at least one loss"),
-        ([(1.0, InfoNCE())], r"losses must map names to \(weight, loss\), got"),
+        ({}, r"losses must map at least one name to \(weight, loss\), got {}"),
+        ([(1.0, InfoNCE())], r"losses must map at least one name to \(weight, loss\), got"),
         ({"a b": (1.0, InfoNCE())}, "a loss cannot be named 'a b'"),
         ({"forward": (1.0, InfoNCE())}, "a loss cannot be named 'forward'"),
         ({"find": (float("nan"), InfoNCE())}, "the weight of 'find' must be finite, got nan"),

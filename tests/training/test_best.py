@@ -106,12 +106,13 @@ def test_unknown_metrics_list_the_valid_ones(tmp_path: Path) -> None:
 )
 def test_no_name_of_a_metric_leaves_the_folder(task: str) -> None:
     metric = f"{task}/recall@1"
-    best = BestWeights([metric], 2, None)
+    best, history = BestWeights([metric], 2, None), []
     for epoch in (1, 2):
-        best.offer({"epoch": epoch, metric: epoch}, {"model": {"w": torch.tensor(epoch)}})
-    assert len(best.names()) == 2
-    for name in best.names():
+        history.append({"epoch": epoch, metric: epoch})
+        best.offer(history, {"model": {"w": torch.tensor(epoch)}})
+    assert len(best.names(history)) == 2
+    for name in best.names(history):
         assert re.fullmatch(r"[A-Za-z0-9_-]{1,150}\.pt", name)
-    weights, record = best.result({})
+    weights, record = best.result(history, {})
     assert weights["model"]["w"] == 2
     assert record == {"epoch": 2, metric: 2}

@@ -466,13 +466,12 @@ def nan(old: Tensor) -> Tensor:
     return torch.full_like(old, torch.nan)
 
 
-MEAN = "mean"
 TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
     **{
         f"no {part}": without(part)
         for part in ("epoch", "batch", "steps", "sums", "weights", "average", "optimizer", "scaler")
     },
-    **{f"no {part}": without(part) for part in ("best", "callbacks", "history", "identity")},
+    **{f"no {part}": without(part) for part in ("callbacks", "history", "identity")},
     "another part": put("more")(1),
     "no weight": without("weights", "model", WEIGHT),
     "one more weight": put("weights", "model", "x")(torch.ones(1)),
@@ -514,12 +513,6 @@ TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "record of text": put("history", 0, "loss")("x"),
     "record of NaN": put("history", 0, "loss")(torch.nan),
     "record of another epoch": put("history", 0, "epoch")(2),
-    "best by another metric": put("best")({"other": []}),
-    "best of another value": put("best", MEAN, 0, "value")(99.0),
-    "best that leads elsewhere": put("best", MEAN, 0, "name")("../../x.pt"),
-    "best without a file": put("best", MEAN, 0, "name")("x.pt"),
-    "best that is no list": put("best", MEAN)(3),
-    "entry that is no mapping": put("best", MEAN)([3]),
     "callbacks of another number": put("callbacks")([]),
     "callbacks that are no list": put("callbacks")(3),
 }
@@ -547,6 +540,17 @@ def test_a_checkpoint_that_does_not_fit_is_refused_whole(
             train(stopped, Idle())
     finally:
         last.write_bytes(before)
+
+
+def test_a_checkpoint_without_its_best_weights_is_refused(stopped: Path) -> None:
+    (best,) = (stopped / "run" / "best").iterdir()
+    weights = best.read_bytes()
+    best.unlink()
+    try:
+        with pytest.raises(ValueError, match=rf"last\.pt .* best/{best.name} .* missing"):
+            train(stopped, Idle())
+    finally:
+        best.write_bytes(weights)
 
 
 def test_the_checkpoint_as_it_was_is_taken(stopped: Path, tmp_path: Path) -> None:
