@@ -48,11 +48,7 @@ def skipped_images(encoder: object) -> Mapping[str, str]:
 
 
 def told_fingerprint(part: object) -> str | None:
-    """Return a part's ``fingerprint()``, or None where it has none (see ``types.Fingerprinted``).
-
-    Raises:
-        ValueError: if the part cannot name its state.
-    """
+    """Return a part's ``fingerprint()``; None where it has none (see ``types.Fingerprinted``)."""
     make = optional(part, "fingerprint")
     return str(make()) if callable(make) else None
 

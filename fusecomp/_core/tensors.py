@@ -88,10 +88,7 @@ def check_alike(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
 
 
 def check_pair(a: object, b: object, names: tuple[str, str]) -> None:
-    """Raise ValueError unless a and b are features [B, D] of one dtype on one device.
-
-    What is no tensor at all raises TypeError.
-    """
+    """Raise ValueError unless a and b are features [B, D] of one dtype on one device."""
     one, other = check_features(a, names[0]), check_features(b, names[1])
     if one.shape != other.shape:
         raise ValueError(

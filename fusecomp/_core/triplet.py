@@ -1,5 +1,5 @@
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import NoReturn
 
 from fusecomp._core.checks import can_be_listed, ordered, shown
 
@@ -33,42 +33,26 @@ class Triplet:
     group: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        texts, group, target_id = self.texts, self.group, self.target_id
-        if type(texts) is not tuple:
-            texts = self._tuple("texts", texts)
-        if group is not None:
-            if type(group) is not tuple:
-                group = self._tuple("group", group)
-            self._require_strings("group", group)
-            if len({*group}) < len(group):
-                twice = next(i for i in group if group.count(i) > 1)
+        self._set_tuple("texts", self.texts)
+        if self.group is not None:
+            self._set_tuple("group", self.group)
+            if len({*self.group}) < len(self.group):
+                twice = next(i for i in self.group if self.group.count(i) > 1)
                 raise ValueError(f"query {self.query_id!r}: group names an image twice: {twice!r}")
-        self._require_strings("texts", texts)
-        if not (
-            isinstance(self.query_id, str)
-            and isinstance(self.reference_id, str)
-            and (target_id is None or isinstance(target_id, str))
-        ):
+        ids = (*self.image_ids, self.query_id)
+        if not all(isinstance(name, str) for name in ids):
             raise TypeError(f"the ids of a triplet must be strings, got {self!r:.300}")
 
-    def _tuple(self, name: str, values: object) -> tuple[str, ...]:
-        """A list becomes a tuple, so that equal triplets are one key."""
-        if not can_be_listed(values):
-            self._refuse(name, values)
-        listed = tuple(ordered(name, values, "strings"))
-        object.__setattr__(self, name, listed)
-        return listed
-
-    def _require_strings(self, name: str, values: tuple[str, ...]) -> None:
-        if not values:
-            self._refuse(name, values)
-        try:
+    def _set_tuple(self, name: str, values: object) -> None:
+        """Make a list a tuple, so that equal triplets are one key; refuse all but strings."""
+        if type(values) is not tuple and can_be_listed(values):
+            values = tuple(ordered(name, values, "strings"))
+            object.__setattr__(self, name, values)
+        if type(values) is tuple and values:
             # Quicker than a look at each: there may be hundreds of thousands of triplets.
-            "".join(values)
-        except TypeError:
-            self._refuse(name, values)
-
-    def _refuse(self, name: str, values: object) -> NoReturn:
+            with suppress(TypeError):
+                "".join(values)
+                return
         raise ValueError(
             f"query {self.query_id!r}: {name} must be a non-empty tuple of strings, "
             f"got {shown(values)}"
