@@ -19,12 +19,7 @@ By = Literal["size", "content"]
 
 
 def image_paths(datasets: Iterable[Dataset]) -> dict[str, Path | None]:
-    """Find the file of every image of some datasets; None where the dataset has none.
-
-    Raises:
-        ValueError: if one id means two different files, naming both, or if the ids are no list of
-            strings.
-    """
+    """Find the file of every image of some datasets; None where the dataset has none."""
     paths: dict[str, Path | None] = {}
     for data in datasets:
         # Where features are looked up, a dataset needs no files.
@@ -61,13 +56,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def file_marks(paths: Sequence[Path | None], by: By) -> NDArray[np.int64]:
-    """Mark each image file by its size in bytes, or by a hash of its content.
-
-    Modification times are no mark, as they change when a folder is copied.
-
-    Shape:
-        int64 [N]; -1 where there is no file.
-    """
+    """Mark each image file by its size in bytes, or by a hash of its content."""
     mark = _size if by == "size" else _content
     return np.fromiter((ABSENT if path is None else mark(path) for path in paths), np.int64)
 
@@ -91,15 +80,7 @@ def _content(path: Path) -> int:
 def changed_image(
     old: Mapping[str, object], new: Mapping[str, object], skipped: Iterable[str] = ()
 ) -> str | None:
-    """Name the first image whose file is another than it was; None if all are the same.
-
-    Where no file is, or none was, nothing is said, but of images that were skipped for want of one.
-
-    Args:
-        old: the marks by image id.
-        new: the same, now.
-        skipped: images that could not be read then.
-    """
+    """Name the first image whose file is another than it was; None if all are the same."""
     missed = set(skipped)
     for image_id, mark in new.items():
         before = old.get(image_id, ABSENT)

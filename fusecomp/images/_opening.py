@@ -76,10 +76,7 @@ def sides_of(image: "Image") -> tuple[int, int]:
 
 
 def open_image(file: BinaryIO) -> "Image":
-    """Return the image of an open file; ValueError if it is larger than Pillow's limit.
-
-    What is no image gives Pillow's own errors, which ``why_unreadable`` puts into words.
-    """
+    """Return the image of an open file; ValueError if it is larger than Pillow's limit."""
     from PIL import Image
 
     try:
