@@ -10,8 +10,8 @@ from typing import Any
 
 from fusecomp import __version__
 from fusecomp.caching import CachedEncoder
-from fusecomp.datasets import CIRR, FashionIQ, TripletTable
-from fusecomp.evaluation import Evaluation, compare
+from fusecomp.datasets import CIRR, FashionIQ, TripletTable, VerifyReport
+from fusecomp.evaluation import Comparison, Evaluation, compare
 
 __all__ = ["main"]
 
@@ -88,7 +88,6 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     for name, title in (("fashioniq", "FashionIQ"), ("cirr", "CIRR")):
         kind = kinds.add_parser(name, help=f"{title}, in CLIP4Cir's layout")
         kind.add_argument("root", metavar="DIR", help="the folder of the dataset")
-        kind.set_defaults(images=None, split=None)
         _add_verify_options(kind)
     table = kinds.add_parser("table", help="your own triplets: a .csv or .jsonl file")
     table.add_argument("root", metavar="FILE", help="the table")
@@ -113,13 +112,16 @@ def _verify(options: argparse.Namespace) -> int:
     settings = {"decode": options.decode, "num_workers": options.num_workers}
     if options.dataset == "table":
         report = TripletTable.verify(options.root, options.images, options.split, **settings)
-    elif options.dataset == "cirr":
-        report = CIRR.verify(options.root, **settings)
     else:
-        report = FashionIQ.verify(options.root, **settings)
-    text = json.dumps(report.to_dict(), indent=2) if options.json else str(report)
-    sys.stdout.write(f"{text}\n")
+        dataset = CIRR if options.dataset == "cirr" else FashionIQ
+        report = dataset.verify(options.root, **settings)
+    _print(report, options.json)
     return _OK if report.ok else _FINDINGS
+
+
+def _print(report: VerifyReport | Comparison, as_json: bool) -> None:
+    text = json.dumps(report.to_dict(), indent=2) if as_json else str(report)
+    sys.stdout.write(f"{text}\n")
 
 
 def _verify_features(options: argparse.Namespace) -> int:
@@ -158,6 +160,5 @@ def _compare(options: argparse.Namespace) -> int:
         comparison = compare(*map(Evaluation.load, names), names=names, seed=options.seed)
     for warning in caught:
         sys.stderr.write(f"fusecomp: warning: {warning.message}\n")
-    text = json.dumps(comparison.to_dict(), indent=2) if options.json else str(comparison)
-    sys.stdout.write(f"{text}\n")
+    _print(comparison, options.json)
     return _OK

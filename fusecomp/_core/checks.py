@@ -35,7 +35,8 @@ def number(name: str, value: object, low: float = -math.inf, high: float = math.
     if not (math.isfinite(found) and low <= found < high):
         expected = f"in [{low}, {high})"
         if high == math.inf:
-            expected = "finite" if low == -math.inf else "finite and not negative"
+            known = {-math.inf: "finite", 0: "finite and not negative"}
+            expected = known.get(low, f"finite and at least {low}")
         raise ValueError(f"{name} must be {expected}, got {shown(value)}")
     return found
 

@@ -15,6 +15,7 @@ import torch
 # What random numbers depend on, such as a seed and an epoch.
 Key = Sequence[int]
 
+_CPU = torch.device("cpu")
 _CURRENT: ContextVar[Key] = ContextVar("key", default=())
 
 # One for each process: a forked one would find its parent's in use, and for ever.
@@ -44,16 +45,15 @@ def forked(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def own_streams() -> Iterator[None]:
-    """Do what ``forked`` does, for the generators of ``random``, numpy and torch on the CPU."""
-    with _streams():
-        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+def own_streams(device: torch.device = _CPU) -> Iterator[None]:
+    """Do what ``forked`` does, for the generators of ``random`` and numpy too."""
+    with forked(device):
+        states = random.getstate(), np.random.get_state()
         try:
             yield
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
-            torch.set_rng_state(states[2])
 
 
 def seed(device: torch.device, *numbers: int) -> None:
@@ -99,7 +99,7 @@ def repeatable(device: torch.device, name: str) -> Iterator[None]:
     if not key:
         yield
         return
-    with forked(device), own_streams():
+    with own_streams(device):
         number = _one_of((*key, _number_of(name)))
         seed(device, number)
         _seed_all(number)

@@ -98,10 +98,9 @@ def why_unreadable(file: BinaryIO, error: Exception) -> str:
     if not isinstance(error, UnidentifiedImageError):
         return f"{type(error).__name__}: {error}"
     file.seek(0)
-    head = file.read(24)
-    if not head:
-        return "the file is empty"
-    return f"not an image that Pillow can open; the file starts with {head!r}"
+    if head := file.read(24):
+        return f"not an image that Pillow can open; the file starts with {head!r}"
+    return "the file is empty"
 
 
 def rgb(image: "Image") -> "Image":
