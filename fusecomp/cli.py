@@ -102,9 +102,8 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the whole report as JSON")
     parser.add_argument("--decode", action="store_true", help="read every pixel too; slower")
-    parser.add_argument(
-        "--num-workers", type=int, metavar="N", help="threads (default: by the cores)"
-    )
+    threads = "threads (default: by the cores)"
+    parser.add_argument("--num-workers", type=int, metavar="N", help=threads)
     parser.set_defaults(run=_verify)
 
 
@@ -142,12 +141,9 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     about = _texts(_COMPARE, _COMPARE_EXAMPLES)
     title = "compare two evaluations of the same queries"
     command = commands.add_parser("compare", help=title, **about)
-    for name in "AB":
-        command.add_argument(
-            f"run_{name.lower()}",
-            metavar=f"RUN_{name}",
-            help="a file of Evaluation.save, or the folder of its evaluation.npz",
-        )
+    about_run = "a file of Evaluation.save, or the folder of its evaluation.npz"
+    for name in ("run_a", "run_b"):
+        command.add_argument(name, metavar=name.upper(), help=about_run)
     command.add_argument("--json", action="store_true", help="the whole comparison as JSON")
     command.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
     command.set_defaults(run=_compare)

@@ -38,9 +38,8 @@ class ComposedEncoder(nn.Module):
     """An encoder and a fusion: reference image + text -> one query of unit length.
 
     Args:
-        encoder: anything with ``encode_image`` and ``encode_text``; what DistributedDataParallel
-            wraps is taken out, as ``Trainer`` synchronises by itself; ``fully_shard`` of FSDP2 may
-            have been called on it.
+        encoder: anything with ``encode_image`` and ``encode_text``; it is taken out of a
+            DistributedDataParallel, and FSDP2's ``fully_shard`` may have been called on it.
         fusion: any callable ``fusion(image, text) -> query`` of image features [B, D] and text
             features [B, T] (``Sum`` and ``Combiner`` need T = D); the query has the width D.
 
@@ -103,10 +102,9 @@ class ComposedEncoder(nn.Module):
         require_one_device(self.encoder, self.fusion)
         with inference(self.encoder, self.fusion):
             images = self._encode_images(references)
-            features = [
-                self._encode("text", texts[i : i + _BATCH]) for i in range(0, len(texts), _BATCH)
-            ]
-            queries = self.compose(images, torch.cat(features))
+            blocks = (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
+            features = torch.cat([self._encode("text", block) for block in blocks])
+            queries = self.compose(images, features)
         for row in non_finite_rows(queries)[:1]:
             raise ValueError(
                 f"query {row} ({_shown_row(references, row)} with {texts[row]!r}) holds NaN or "
@@ -154,11 +152,9 @@ class ComposedEncoder(nn.Module):
             ValueError: if features are no rows of a floating dtype, texts or text_counts do not
                 fit the images, or the fusion returns another shape.
         """
-        check_features(image, "image")
-        check_features(text, "text")
+        image, text = widen(check_features(image, "image")), widen(check_features(text, "text"))
         if text_counts is not None:
             check_text_counts(text_counts, len(image), len(text))
-        image, text = widen(image), widen(text)
         if isinstance(self.fusion, nn.Module):
             # Numpy's features are float64 by habit.
             dtype = next((p.dtype for p in self.fusion.parameters() if p.is_floating_point()), None)
@@ -170,12 +166,10 @@ class ComposedEncoder(nn.Module):
                 f"{len(image)} images but {len(text)} texts: where a row has several texts, pass "
                 "text_counts (a Batch has them)"
             )
-        query = self.fusion(image, text)
-        check_tensor(query, "what the fusion returns")
+        query = check_tensor(self.fusion(image, text), "what the fusion returns")
         if query.shape != image.shape:
-            raise ValueError(
-                f"the fusion returned {list(query.shape)} for features {list(image.shape)}"
-            )
+            shape, expected = list(query.shape), list(image.shape)
+            raise ValueError(f"the fusion returned {shape} for features {expected}")
         return normalize(widen(query, "what the fusion returns"))
 
     def forward(self, images: Any, texts: Any) -> Tensor:
@@ -207,12 +201,12 @@ class ComposedEncoder(nn.Module):
         )
 
     def _encode(self, side: str, inputs: Tensor | Sequence[str]) -> Tensor:
-        features = encode_function(self.encoder, side)(inputs)
-        check_tensor(features, f"what encode_{side} returns")
+        encode = encode_function(self.encoder, side)
+        features = check_tensor(encode(inputs), f"what encode_{side} returns")
         if features.ndim != 2 or len(features) != len(inputs):
+            shape, rows = list(features.shape), len(inputs)
             raise ValueError(
-                f"encode_{side} returned {list(features.shape)} for {len(inputs)} inputs, "
-                f"expected [{len(inputs)}, D]"
+                f"encode_{side} returned {shape} for {rows} inputs, expected [{rows}, D]"
             )
         return features
 
@@ -275,7 +269,9 @@ def _rebuilt(saved: SavedModel, encoder: Encoder) -> Fusion:
         raise ValueError(
             f"{saved.path} holds the fusion {name}, which is not rebuilt: pass fusion="
         )
-    weights, where = saved.weights_of("fusion"), f"{saved.path} holds no complete {name}"
+    where, prefix = f"{saved.path} holds no complete {name}", "fusion."
+    of_fusion = {n: tensor for n, tensor in saved.weights.items() if n.startswith(prefix)}
+    weights = {n.removeprefix(prefix): tensor for n, tensor in of_fusion.items()}
     try:
         with torch.device("meta"):  # sizes may be a hostile file's
             expected = _FUSIONS[name](**arguments).state_dict()

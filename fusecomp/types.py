@@ -80,13 +80,12 @@ class TaskRanking:
 
         Raises:
             TypeError: if a metric gives no tensor.
-            ValueError: if a target is unknown, or a metric gives values of another shape or kind,
-                or one that is not finite.
+            ValueError: if a target is unknown, or a metric gives other values than one finite
+                number or bool for each query.
         """
         if self.ranks is None:
-            raise ValueError(
-                f"task {self.task.name!r} has no targets, so there is nothing to score"
-            )
+            name = self.task.name
+            raise ValueError(f"task {name!r} has no targets, so there is nothing to score")
         self.task.require_targets()
         return {metric.name: self._values_of(metric) for metric in self.task.metrics}
 
@@ -117,16 +116,16 @@ class Batch:
         reference: input of ``encode_image``: loaded images [B, ...], or row numbers [B] where
             the encoder looks images up.
         texts: input of ``encode_text``: T >= B strings, or row numbers [T].
-        target: as ``reference``.
+        target: input of ``encode_image``.
         text_counts: int64 [B]; the number of the T texts that belong to each row, in order.
         target_ids: int64 [B]; positions in ``dataset.image_ids``.
-        reference_ids: int64 [B]; the same.
+        reference_ids: int64 [B]; positions in ``dataset.image_ids``.
         query_ids: B strings, to name rows in messages.
 
     Raises:
         TypeError: if ids or counts are no torch tensors.
-        ValueError: without rows, if ids, counts, references or targets do not fit them, or if
-            texts or query_ids are no list of strings (a set or a dict is none).
+        ValueError: if there is no row, a field does not fit the rows, or texts or query_ids are
+            no list of strings.
     """
 
     reference: Any
@@ -151,9 +150,7 @@ class Batch:
                 continue  # another input of an encoder of one's own
             shape = [len(value)] if isinstance(value, list | tuple) else list(value.shape)
             if shape[:1] != [rows]:
-                raise ValueError(
-                    f"{name} must have {rows} rows, as there are {rows} query_ids, got {shape}"
-                )
+                raise ValueError(f"{name} must have {rows} rows, as query_ids have, got {shape}")
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -178,13 +175,10 @@ class Batch:
         return f"Batch({len(self)} triplets, reference {shape}, {len(self.texts)} texts)"
 
 
-# What each part must offer
-
 # The two sides of an encoder, wherever one is named.
 SIDES = ("image", "text")
 # What a loss gets if it names it: fields of ``Batch``.
 LOSS_KEYWORDS = ("target_ids", "reference_ids")
-
 
 # path -> one loaded image, as ``encode_image`` takes them without the batch dimension
 LoadImage = Callable[[Path], Tensor]
@@ -198,9 +192,9 @@ Encode = Callable[[Any], Tensor]
 class Encoder(Protocol):
     """Turns images into features [B, D] and texts into features [B, T], on one device.
 
-    More abilities are optional, each a protocol of its own: ``LoadsImages``, ``LooksUp``,
-    ``HasTowers``, ``HasHeads`` and ``Fingerprinted``. An encoder that is no module looks after
-    its own device and evaluation mode.
+    Optional abilities have protocols of their own: ``LoadsImages``, ``LooksUp``, ``HasTowers``,
+    ``HasHeads`` and ``Fingerprinted``. An encoder that is no module looks after its own device and
+    evaluation mode.
     """
 
     def encode_image(self, images: Any, /) -> Tensor:

@@ -76,10 +76,8 @@ def as_path(name: str, value: object) -> Path:
     try:
         os.fsencode(path)
     except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{name} must be a path, which the file system's {error.encoding} cannot write: got "
-            f"{shown(value)}"
-        ) from error
+        expected = f"a path, which {error.encoding} can write"
+        raise ValueError(f"{name} must be {expected}, got {shown(value)}") from error
     return Path(path)
 
 
@@ -135,9 +133,8 @@ def can_be_listed(values: object) -> TypeGuard[Collection[Any]]:
     """Return whether values have an order, as a dict's keys do, and can be read twice."""
     if isinstance(values, str | bytes | Mapping | Tensor) or optional(values, "ndim", 1) != 1:
         return False
-    return isinstance(values, Collection) and isinstance(values, KeysView) >= isinstance(
-        values, Set
-    )
+    unordered = isinstance(values, Set) and not isinstance(values, KeysView)
+    return isinstance(values, Collection) and not unordered
 
 
 def shown(value: object) -> str:

@@ -13,8 +13,6 @@ from fusecomp._core.weights import kind_of
 
 _NOTHING = np.empty(0, np.uint8)
 _PLAIN = (str, int, float, bool, bytes, type(None))
-# A file may name one tensor several times, but not without end.
-_REPEATS = 100
 
 
 def checksum(content: object, max_bytes: float = math.inf) -> str:
@@ -50,14 +48,6 @@ def checksum(content: object, max_bytes: float = math.inf) -> str:
         if size > max_bytes:
             raise ValueError("it holds more than it has bytes: one value many times")
     return digest.hexdigest()
-
-
-def require_checksum(content: object, expected: object, size: int) -> None:
-    """Raise ValueError if content from a file of ``size`` bytes has another checksum, or none."""
-    if expected is None:
-        raise ValueError("it has no checksum")
-    if checksum(content, _REPEATS * size) != expected:
-        raise ValueError("its content is not that of its checksum")
 
 
 def bytes_of(name: str, tensor: Tensor) -> NDArray[np.uint8]:

@@ -67,14 +67,6 @@ class SavedModel:
     parts: Parts
     weights: Mapping[str, Tensor]
 
-    def weights_of(self, part: str) -> dict[str, Tensor]:
-        """Return the weights of ``"encoder"`` or ``"fusion"``, by their names in it."""
-        return {
-            name.removeprefix(f"{part}."): tensor
-            for name, tensor in self.weights.items()
-            if name.startswith(f"{part}.")
-        }
-
     def copy_into(self, model: nn.Module, parts: Parts) -> None:
         """Load the weights, after every check; what is refused leaves the model as it was."""
         live = self.parts.features is None
@@ -100,8 +92,8 @@ class SavedModel:
 
     def warn_of_other_features(self, encoder: object) -> None:
         """Warn where the fusion was trained on the features of another encoder than this one."""
-        keys = self.parts.features or "", _key(encoder)
-        saved, own = (_EXTRACTION.sub("", key) for key in keys)
+        saved = _EXTRACTION.sub("", self.parts.features or "")
+        own = _EXTRACTION.sub("", _key(encoder))
         if saved and own and saved != own:
             warnings.warn(
                 f"the fusion of {self.path} was trained on features of the key {saved!r}, but this "

@@ -26,33 +26,29 @@ _Rows = Sequence[Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One ranking problem of a dataset, such as a category of FashionIQ; checked when it is made.
-
-    All lists become tuples.
+    """One ranking problem of a dataset, such as a category of FashionIQ; lists become tuples.
 
     Args:
         name: the prefix of its metrics, as in ``dress/recall@10``; may be empty.
         queries: Q triplets, each with an id of its own.
         gallery: the image ids that every query is compared with, each once.
-        exclude: for each query the image ids that are left out of its ranking, or None; never its
-            target.
-        subsets: for each query the image ids that are also ranked among themselves, or None;
-            with its target, if that is known.
+        exclude: for each query the image ids that are left out of its ranking, or None.
+        subsets: for each query the image ids that are also ranked among themselves, its target
+            included, or None.
         metrics: what is measured: recall@10 and recall@50 by default, with subsets also
             recall_subset@1, 2 and 3.
         summaries: means of the metrics, taken once the tasks are averaged: ``mean`` by default;
             where subset recalls are measured, CIRR's means.
-        decides: the summary or metric that picks the best weights; the first summary by default,
-            or the first metric where there is none.
+        decides: the summary or metric that picks the best weights; by default the first summary,
+            or else the first metric.
         relevant: for each query the image ids that are right answers, its target first, or None.
         missing_queries: ids of queries left out because an image is missing.
         missing_images: ids of gallery images left out because they are missing.
 
     Raises:
-        ValueError: if there is no query, an argument is no list of what it should hold, a query or
-            gallery id is there twice, a named image is not in the gallery, rows do not fit the
-            queries or their targets, or a metric or summary is unknown, there twice, or needs
-            subsets that are not given.
+        ValueError: if there is no query, an argument is no list of what it should hold, an id
+            is there twice, a named image is not in the gallery, rows do not fit the queries or
+            their targets, or a metric or summary is unknown, there twice, or lacks its subsets.
 
     Example:
         >>> query = Triplet("q0", "a", ("is red",), target_id="c")
@@ -106,11 +102,7 @@ class Task:
         return {name: values for name, values in rows.items() if values is not None}
 
     def positions(self, image_ids: Iterable[str]) -> Tensor:
-        """Return the positions of images in the gallery: int64 [N].
-
-        Raises:
-            ValueError: that names the first image which is not in the gallery.
-        """
+        """Return positions in the gallery, int64 [N]; ValueError names an unknown image."""
         try:
             found = [self._positions[image_id] for image_id in image_ids]
         except KeyError as error:

@@ -29,7 +29,7 @@ def check_weights(where: str, saved: Mapping[str, Any], own: Mapping[str, Tensor
     if missing := sorted(map(str, own.keys() ^ saved.keys())):
         raise ValueError(f"{where}: only one of the two has {missing[0]!r} ({len(missing)} such)")
     for name, tensor in own.items():
-        if problem := _misfit(saved[name], tensor) or _strange_values(saved[name], tensor):
+        if problem := _misfit(saved[name], tensor):
             raise ValueError(f"{where}: {name!r} {problem}")
     for pair in shared_bytes(saved):
         if pair not in shared_bytes({name: local(own[name]) for name in pair}):
@@ -61,10 +61,6 @@ def _misfit(value: Any, own: Tensor) -> str | None:
         return f"{list(value.shape)} has fewer bytes in the file than it needs"
     if not own.is_meta and local(own).nbytes > local(own).untyped_storage().nbytes():
         return "cannot be copied into: its module must make it with .contiguous()"
-    return None
-
-
-def _strange_values(value: Tensor, own: Tensor) -> str | None:
     value = value.to(own.dtype)
     finite = value.isfinite()
     if finite.all():

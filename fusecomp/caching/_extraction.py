@@ -177,10 +177,8 @@ def _encode_block(
         with repeatable(device, batch.names[0]):
             features = encode(batch.inputs)
         features = widen(check_features(features, f"what encode_{side} returns"))
-        if len(features) != len(batch.names):
-            raise ValueError(
-                f"encode_{side} returned {len(features)} rows for {len(batch.names)} inputs"
-            )
+        if (rows := len(features)) != (inputs := len(batch.names)):
+            raise ValueError(f"encode_{side} returned {rows} rows for {inputs} inputs")
         encoded.append(features)
         names.extend(batch.names)
     if not encoded:

@@ -108,9 +108,8 @@ class DualEncoder(nn.Module):
             inputs = list_of_texts(inputs)
         features = encode(inputs)
         if not isinstance(features, Tensor):
-            raise TypeError(
-                f"the {side} side must return a tensor [B, D], got {type(features).__name__}"
-            )
+            kind = type(features).__name__
+            raise TypeError(f"the {side} side must return a tensor [B, D], got {kind}")
         return features
 
     def _headed(self, side: str, inputs: Any) -> Tensor:
@@ -134,9 +133,8 @@ class DualEncoder(nn.Module):
         """
         for name, part in (("image", self.image), ("text", self.text)):
             if not isinstance(part, nn.Module):
-                raise ValueError(
-                    f"the {name} side is a plain callable: give the cache a key of your own"
-                )
+                kind = "a plain callable"
+                raise ValueError(f"the {name} side is {kind}: give the cache a key of your own")
         return fingerprint(self)
 
 

@@ -149,8 +149,7 @@ class OpenClipEncoder(nn.Module):
     ) -> Self:
         """Build the CLIP of a published checkpoint ``{"epoch": ..., "CLIP": weights}``.
 
-        All sizes are taken from the weights, which keep their precision; the activation is
-        QuickGELU, as in all of OpenAI's models. Needs open_clip (extra ``clip``).
+        All sizes are taken from the weights; the activation is QuickGELU. Needs open_clip.
 
         Args:
             path: the checkpoint.

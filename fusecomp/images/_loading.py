@@ -43,6 +43,7 @@ def require_files(paths: Sequence[Path]) -> None:
 
 # The name of an image in ``paths``: its position, or its id.
 _K = TypeVar("_K")
+_T = TypeVar("_T")
 _K_contra = TypeVar("_K_contra", contravariant=True)
 
 
@@ -106,7 +107,7 @@ def load_available(
         _Images(paths, load_image, current_key() if key is None else key),  # type: ignore[arg-type]
         batch_sampler=batches,
         num_workers=num_workers,
-        collate_fn=_collate,
+        collate_fn=_as_it_is,
         generator=torch.Generator(),  # else it would draw from the caller's stream
     )
     failure: ValueError | None = None
@@ -135,37 +136,50 @@ def _usual_workers(count: int, device: torch.device | None) -> int:
     return min(cores, _MOST_WORKERS)
 
 
-_Item = tuple[_K, Path, Tensor | ImageError]
-
-
 class _Images(Generic[_K]):
     def __init__(self, paths: _Paths[_K], load_image: Callable[[Path], Tensor], key: Key) -> None:
         self.paths = paths
         self.load_image = load_image
         self.key = key
 
-    def __getitems__(self, keys: Iterable[_K]) -> list[_Item[_K]]:
+    def __getitems__(self, keys: Iterable[_K]) -> Loaded[_K] | ValueError:
         """Load a batch: keeping the caller's streams takes as long as opening a small image."""
+        loaded: list[_K] = []
+        images: list[Tensor] = []
+        failed: dict[_K, ImageError] = {}
         with own_streams():
-            return [self._item(key) for key in keys]
+            for key in keys:
+                path = self.paths[key]
+                seed_for_file(self.key, path)
+                try:
+                    image = load_one(path, self.load_image)
+                except ImageError as error:
+                    failed[key] = error
+                    continue
+                if images and image.shape != images[0].shape:
+                    return ValueError(
+                        f"{path} has shape {list(image.shape)} and {self.paths[loaded[0]]} "
+                        f"{list(images[0].shape)}: load_image must bring every image to one shape"
+                    )
+                loaded.append(key)
+                images.append(image)
+        return Loaded(torch.stack(images) if images else None, loaded, failed)
 
-    def _item(self, key: _K) -> _Item[_K]:
-        path = self.paths[key]
-        seed_for_file(self.key, path)
-        try:
-            return key, path, load_one(path, self.load_image)
-        except ImageError as error:
-            return key, path, error
+
+def _as_it_is(batch: _T) -> _T:
+    return batch
 
 
 def load_few(paths: Sequence[Path], load_image: Callable[[Path], Tensor]) -> Tensor:
-    """Return one batch, as ``load_images`` gives it, in this process and without a loader."""
-    images = []
-    for _, path, item in _Images(paths, load_image, current_key()).__getitems__(range(len(paths))):
-        if isinstance(item, ImageError):
-            raise item
-        images.append((path, item))
-    return _stacked(images)
+    """Return some images as one batch of ``load_images``, loaded in this process."""
+    loaded = _Images(paths, load_image, current_key()).__getitems__(range(len(paths)))
+    if isinstance(loaded, ValueError):
+        raise loaded
+    for error in loaded.failed.values():
+        raise error
+    if loaded.images is None:
+        raise ValueError("there are no images to load")
+    return loaded.images
 
 
 def load_one(path: Path, load_image: Callable[[Path], Tensor]) -> Tensor:
@@ -182,24 +196,3 @@ def load_one(path: Path, load_image: Callable[[Path], Tensor]) -> Tensor:
             "end your transform with one that makes tensors"
         )
     return image
-
-
-def _collate(items: list[_Item[_K]]) -> Loaded[_K] | ValueError:
-    failed = {key: item for key, _, item in items if isinstance(item, ImageError)}
-    keys = [key for key, _, item in items if isinstance(item, Tensor)]
-    good = [(path, item) for _, path, item in items if isinstance(item, Tensor)]
-    try:
-        return Loaded(_stacked(good) if good else None, keys, failed)
-    except ValueError as error:
-        return error
-
-
-def _stacked(items: Sequence[tuple[Path, Tensor]]) -> Tensor:
-    first_path, first = items[0]
-    for path, image in items:
-        if image.shape != first.shape:
-            raise ValueError(
-                f"{path} has shape {list(image.shape)} and {first_path} {list(first.shape)}: "
-                "load_image must bring every image to one shape"
-            )
-    return torch.stack([image for _, image in items])

@@ -55,8 +55,11 @@ class TargetPad:
     ratio: float = 1.25
 
     def __post_init__(self) -> None:
+        ratio: object = self.ratio
+        if isinstance(ratio, Tensor) and ratio.ndim == 0:
+            ratio = ratio.item()
         # Equal ratios must print alike, as caches are named by it: 1 is 1.0.
-        object.__setattr__(self, "ratio", number("ratio", self.ratio, 1))
+        object.__setattr__(self, "ratio", number("ratio", ratio, 1))
 
     def __call__(self, image: "Image") -> "Image":
         """Return the image, padded if it is too long."""
