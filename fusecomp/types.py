@@ -150,7 +150,8 @@ class Batch:
                 continue  # another input of an encoder of one's own
             shape = [len(value)] if isinstance(value, list | tuple) else list(value.shape)
             if shape[:1] != [rows]:
-                raise ValueError(f"{name} must have {rows} rows, as query_ids have, got {shape}")
+                expected = f"{rows} rows, as there are {rows} query_ids"
+                raise ValueError(f"{name} must have {expected}, got {shape}")
 
     def __len__(self) -> int:
         return len(self.query_ids)

@@ -142,7 +142,7 @@ def test_the_images_of_a_batch_are_as_many_as_its_queries(
 ) -> None:
     ones = torch.ones(2, dtype=torch.int64)
     values: dict[str, Any] = {"reference": ones, "target": ones, name: torch.ones(shape)}
-    with pytest.raises(ValueError, match=f"{name} must have 2 rows, as query_ids have"):
+    with pytest.raises(ValueError, match=f"{name} must have 2 rows, as there are 2 query_ids"):
         Batch(
             texts=["a", "b"],
             text_counts=ones,

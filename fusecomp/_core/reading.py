@@ -79,23 +79,19 @@ class _Book:
     @contextmanager
     def entered(self, section: _Section) -> Iterator[None]:
         try:
-            self._enter(section)
+            with self._changed:
+                self._waiting.append(section)
+                try:
+                    self._changed.wait_for(lambda: not self._must_wait(section))
+                    self._held.append(section)
+                finally:
+                    self._waiting.remove(section)
             yield
         finally:
             with self._changed:
                 if section in self._held:
                     self._held.remove(section)
                 self._changed.notify_all()
-
-    def _enter(self, section: _Section) -> None:
-        with self._changed:
-            self._waiting.append(section)
-            try:
-                while self._must_wait(section):
-                    self._changed.wait()
-                self._held.append(section)
-            finally:
-                self._waiting.remove(section)
 
     def _must_wait(self, section: _Section) -> bool:
         if any(map(section.excludes, self._held)):

@@ -11,15 +11,14 @@ class Triplet:
     Args:
         query_id: names the query; unique within a dataset.
         reference_id: the image that the texts modify.
-        texts: what is different; the features of several texts are averaged. A list becomes a
-            tuple, as any other list or array of strings does.
+        texts: what is different; the features of several texts are averaged. Lists become tuples.
         target_id: the image to find, or None where it is not public.
-        group: the members of the query's subset (CIRR), each once, or None. A list becomes a tuple.
+        group: the members of the query's subset (CIRR), each once, or None.
 
     Raises:
         TypeError: if an id is no string.
-        ValueError: if texts or group hold nothing, or anything but strings, such as lists of
-            texts, or are a plain string; or if the group names an image twice.
+        ValueError: if texts or group are empty or no list of strings, or the group names an image
+            twice.
 
     Example:
         >>> Triplet("dress/0", "B003FGW7MK", ("is solid black",), target_id="B008BHCT58").texts
@@ -61,6 +60,6 @@ class Triplet:
     @property
     def image_ids(self) -> tuple[str, ...]:
         """The reference, and the target if it is known."""
-        return (
-            (self.reference_id,) if self.target_id is None else (self.reference_id, self.target_id)
-        )
+        if self.target_id is None:
+            return (self.reference_id,)
+        return self.reference_id, self.target_id

@@ -107,9 +107,8 @@ class CachedEncoder(nn.Module):
         of the same weights and settings from image files of the same sizes. Images that are not
         there count as unchanged, with one warning, so that features can be used without them.
 
-        Finished blocks of four batches are kept in ``PATH.partial/`` meanwhile: after a kill, the
-        same call goes on from the last one. Under torchrun the processes share the work by blocks,
-        and all must see ``path``; their number does not change the file.
+        Finished blocks are kept in ``PATH.partial/`` meanwhile: after a kill, the same call goes on
+        from the last one. Under torchrun the processes share the work, and all must see ``path``.
 
         Args:
             encoder: in evaluation mode meanwhile, on the device of its weights.
@@ -127,14 +126,12 @@ class CachedEncoder(nn.Module):
                 ``"skip"`` lists it in ``skipped`` and goes on.
 
         Raises:
-            FileNotFoundError: if images are missing; counts them and names the first.
+            FileNotFoundError: if images are missing.
             ImageError: if an image cannot be read.
-            ValueError: if the file at ``path`` belongs to another key, precision, dtype, to other
-                datasets or image files; if one image id means two files in two datasets; if there
-                is no key for a file, a feature is NaN or infinite, or no image could be read; if
-                a setting is of another kind or out of range.
-            TypeError: if encoder or datasets are something else, as when they are swapped, or the
-                key is no string.
+            ValueError: if the file belongs to another key, precision or dtype, or to other datasets
+                or image files; if one image id means two files; if there is no key, a feature is
+                NaN or infinite, or no image could be read; on a bad setting.
+            TypeError: if encoder, datasets or key are something else.
         """
         if not datasets:
             raise ValueError("build needs at least one dataset to know what to encode")

@@ -25,7 +25,7 @@ from fusecomp.types import Dataset, Encode, Encoder
 _BLOCK_BATCHES = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Extraction:
     """How features are computed and kept; ``CachedEncoder.build`` explains each field."""
 
@@ -36,15 +36,11 @@ class Extraction:
     on_error: str = "raise"
 
     def __post_init__(self) -> None:
-        checked: dict[str, object] = {
-            "batch_size": whole_number("batch_size", self.batch_size, 1),
-            "precision": require_choice("precision", self.precision, PRECISIONS),
-            "on_error": require_choice("on_error", self.on_error, ON_ERROR),
-        }
+        self.batch_size = whole_number("batch_size", self.batch_size, 1)
         if self.num_workers is not None:
-            checked["num_workers"] = whole_number("num_workers", self.num_workers, 0)
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+            self.num_workers = whole_number("num_workers", self.num_workers, 0)
+        self.precision = require_choice("precision", self.precision, PRECISIONS)
+        self.on_error = require_choice("on_error", self.on_error, ON_ERROR)
         if self.dtype is not None and self.dtype not in FLOATING:
             valid = ", ".join(map(str, FLOATING))
             raise ValueError(f"dtype must be floating, one of {valid}; got {shown(self.dtype)}")

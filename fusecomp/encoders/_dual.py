@@ -30,8 +30,7 @@ class DualEncoder(nn.Module):
         dim: a common width for both sides; None keeps the widths that they have.
 
     Raises:
-        TypeError: if a side cannot be called or is a class, or ``text`` is a bare
-            ``SentenceTransformer``.
+        TypeError: if a side cannot be called, is a class, or is a bare ``SentenceTransformer``.
         ValueError: if a width that a head needs is unknown, or one is no positive whole number.
 
     Example:

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from fusecomp._core.checks import as_path
+from fusecomp._core.checks import as_path, no_class
 from fusecomp._core.files import write_tensors
 from fusecomp._core.foreign import optional
 from fusecomp._core.identity import fingerprint
@@ -186,6 +186,8 @@ class OpenClipEncoder(nn.Module):
 
 
 def _check(model: object, tokenizer: object, preprocess: object) -> None:
+    for name, part in (("model", model), ("tokenizer", tokenizer), ("preprocess", preprocess)):
+        no_class(name, part)
     methods, others = ("encode_image", "encode_text"), "for transformers use TransformersEncoder"
     check_model(model, methods, "a CLIP of open_clip or clip", others)
     if preprocess is not None:

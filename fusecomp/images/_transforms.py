@@ -114,10 +114,9 @@ def clip_transform(
     Pad; resize the shorter side to ``size``, bicubic, the longer one to
     ``int(size * long / short)``; crop the centre; turn to RGB; divide by 255; subtract ``mean`` and
     divide by ``std``. Without ``pad`` this is OpenAI's preprocessing, with ``TargetPad()`` that of
-    CLIP4Cir, both pixel for pixel under the same version of Pillow. (Version 13 shrinks images
-    more than twice as tall as wide in another order than the versions before, which moves some of
-    their pixels where they are not padded.) Of an animation or several pages the first image is
-    taken.
+    CLIP4Cir, both pixel for pixel under the same version of Pillow (from version 13 on, some pixels
+    differ in images more than twice as tall as wide). Of an animation or several pages the first
+    image is taken.
 
     The published code turns to RGB **last**, which shows in every mode but RGB and L: P and 1 are
     resized to the nearest pixel; RGBA and LA blend with transparency before it is dropped, so what
