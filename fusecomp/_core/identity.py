@@ -183,17 +183,17 @@ def _object_text(value: object, above: _Above) -> str | None:
         fields = [field.name for field in dataclasses.fields(value) if field.repr]
         shown = (f"{f}={_named(optional(value, f), above)}" for f in fields)
         return f"{name}({', '.join(shown)})"
-    own = _attributes(value)
+    values = _attributes(value)
     if kind.__repr__ is object.__repr__ or isinstance(value, SimpleNamespace):
         if not _is_users(value):
-            own = {n: v for n, v in own.items() if not n.startswith("_") and n not in _NOTES}
-        return f"{name} {_container_text(own, above)}" if own else None
+            values = {n: v for n, v in values.items() if not n.startswith("_") and n not in _NOTES}
+        return f"{name} {_container_text(values, above)}" if values else None
     text = repr(value)
     if _NAMELESS in text:
         inner = optional(value, "__wrapped__")  # as of what functools.cache returns
         return None if inner is None else _text(inner, above)
     # A repr names functions at most, and shortens arrays.
-    more = [_named(item, above) for item in own.values() if _is_cut_short(item)]
+    more = [_named(item, above) for item in values.values() if _is_cut_short(item)]
     return " ".join([ADDRESS.sub("", _LOADED_FROM.sub("", text)), *more])
 
 
@@ -275,18 +275,18 @@ def _module_text(module: nn.Module, above: _Above) -> str:
 
 def _module_settings(part: nn.Module, name: str, above: _Above) -> dict[str, str]:
     found = {}
-    for place, module in part.named_modules(prefix=name):
+    for path, module in part.named_modules(prefix=name):
         if "_orig_mod" in module._modules:  # what torch.compile puts around a module
             continue
-        place = place.replace("._orig_mod", "").replace("_orig_mod", "")
+        path = path.replace("._orig_mod", "").replace("_orig_mod", "")
         extra = module.extra_repr() if _is_users(module) else ""
-        found[place] = f"{class_name(module)}({extra})" if extra else class_name(module)
+        found[path] = f"{class_name(module)}({extra})" if extra else class_name(module)
         if isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule):
-            found[f"{place}.code"] = _short(str(module.code))
+            found[f"{path}.code"] = _short(str(module.code))
         for attribute, value in _attributes(module).items():
             text = _attribute_text(module, attribute, value, (*above, id(part), id(module)))
             if text is not None:
-                found[f"{place}.{attribute}"] = _short(text)
+                found[f"{path}.{attribute}"] = _short(text)
     return found
 
 
@@ -316,8 +316,8 @@ def _without_fsdp(method: MethodType) -> MethodType | None:
         return method
     inner = inspect.unwrap(method)
     function = optional(inner, "__func__", inner)
-    own = optional(plain_class(method.__self__), method.__func__.__name__)
-    return None if function is own else inner
+    original = optional(plain_class(method.__self__), method.__func__.__name__)
+    return None if function is original else inner
 
 
 def _hashed(text: str) -> str:

@@ -47,10 +47,10 @@ def describe_parts(
 ) -> Parts:
     """Return what is saved of an encoder and a fusion."""
     cached = set(SIDES) <= set(lookups_of(encoder))
-    told = {} if cached else settings(encoder, "encoder")
-    told |= settings(fusion, "fusion")
+    described = {} if cached else settings(encoder, "encoder")
+    described |= settings(fusion, "fusion")
     features = _key(encoder) if cached else None
-    return Parts(class_name(encoder), class_name(fusion), arguments, features, told)
+    return Parts(class_name(encoder), class_name(fusion), arguments, features, described)
 
 
 def _key(encoder: object) -> str:
@@ -70,34 +70,36 @@ class SavedModel:
     def copy_into(self, model: nn.Module, parts: Parts) -> None:
         """Load the weights, after every check; what is refused leaves the model as it was."""
         live = self.parts.features is None
-        own = {n: t for n, t in model.state_dict().items() if live or n.startswith("fusion.")}
+        current = {n: t for n, t in model.state_dict().items() if live or n.startswith("fusion.")}
         if not live:  # any encoder will do
-            settings = {n: s for n, s in parts.settings.items() if not n.startswith("encoder")}
-            parts = replace(parts, encoder=self.parts.encoder, settings=settings)
+            kept = {n: s for n, s in parts.settings.items() if not n.startswith("encoder")}
+            parts = replace(parts, encoder=self.parts.encoder, settings=kept)
         saved, given = (f"{p.encoder} and {p.fusion}" for p in (self.parts, parts))
         if saved != given:
             raise ValueError(f"{self.path} holds {saved}, but {given} was given to load it into")
         check_weights(
             f"{self.path} does not fit the encoder and fusion given",
             self.weights,
-            {plain_name(name): tensor for name, tensor in own.items()},
+            {plain_name(name): tensor for name, tensor in current.items()},
         )
         if found := list(differences(self.parts.settings, parts.settings)):
             raise ValueError(
                 f"{self.path} was saved with other settings than those of the encoder and fusion "
                 f"given: {'; '.join(found[:3])}"
             )
-        weights = {name: shard_like(self.weights[plain_name(name)], own[name]) for name in own}
+        weights = {
+            name: shard_like(self.weights[plain_name(name)], current[name]) for name in current
+        }
         model.load_state_dict(weights, strict=live)
 
     def warn_of_other_features(self, encoder: object) -> None:
         """Warn where the fusion was trained on the features of another encoder than this one."""
         saved = _EXTRACTION.sub("", self.parts.features or "")
-        own = _EXTRACTION.sub("", _key(encoder))
-        if saved and own and saved != own:
+        given = _EXTRACTION.sub("", _key(encoder))
+        if saved and given and saved != given:
             warnings.warn(
                 f"the fusion of {self.path} was trained on features of the key {saved!r}, but this "
-                f"encoder's is {own!r}: if it gives other features, queries will be wrong",
+                f"encoder's is {given!r}: if it gives other features, queries will be wrong",
                 stacklevel=3,
             )
 
@@ -129,9 +131,9 @@ def _tied(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
     """Yield each name whose tensor is that of an earlier one, and the earlier one's name."""
     first: dict[object, str] = {}
     for name, tensor in tensors.items():
-        place = tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
-        if tensor.nbytes and first.setdefault(place, name) != name:
-            yield name, first[place]
+        memory = tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+        if tensor.nbytes and first.setdefault(memory, name) != name:
+            yield name, first[memory]
 
 
 def read_model(path: Path) -> SavedModel:
@@ -147,11 +149,11 @@ def read_model(path: Path) -> SavedModel:
         known = config.pop("checksum")
         if known != checksum(config):
             raise ValueError("its content is not that of its checksum")
-        arguments, features, told = config["arguments"], config["features"], config["settings"]
+        arguments, features, kept = config["arguments"], config["features"], config["settings"]
         kinds = dict | None, str | None, dict
-        if not all(map(isinstance, (arguments, features, told), kinds)):
+        if not all(map(isinstance, (arguments, features, kept), kinds)):
             raise ValueError("its arguments, features or settings are of another kind")
-        parts = Parts(str(config["encoder"]), str(config["fusion"]), arguments, features, told)
+        parts = Parts(str(config["encoder"]), str(config["fusion"]), arguments, features, kept)
     with reading(path / _WEIGHTS, "file", problem, way_out):
         _, tensors, found = read_safetensors(path / _WEIGHTS)
         if found is None or found != config["weights"]:

@@ -58,8 +58,8 @@ def parse_json(text: str | bytes, where: object, line: int = 1) -> Any:
         line += error.lineno - 1
         problem = f"{error.msg}, column {error.colno}"
     except (ValueError, RecursionError):
-        place, problem = _locate(str(text))
-        line += str(text).count("\n", 0, place)
+        position, problem = _locate(str(text))
+        line += str(text).count("\n", 0, position)
     raise ValueError(f"{where}, line {line}: not valid JSON ({problem}); correct it there")
 
 

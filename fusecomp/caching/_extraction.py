@@ -73,9 +73,9 @@ def compute_table(
     size = extraction.batch_size * _BLOCK_BATCHES
     blocks = [names[start : start + size] for start in range(0, len(names), size)]
     finished = Blocks(None, "") if finished is None else finished
-    own = blocks[get_rank() :: get_world_size()]
-    remaining = [block for block in own if not _is_done(finished.find(block), extraction)]
-    done = sum(map(len, own)) - sum(map(len, remaining))
+    share = blocks[get_rank() :: get_world_size()]
+    remaining = [block for block in share if not _is_done(finished.find(block), extraction)]
+    done = sum(map(len, share)) - sum(map(len, remaining))
     inputs = _inputs(encoder, datasets, side, remaining, done, extraction)
     encode = tower_function(encoder, side) if below_head else encode_function(encoder, side)
     device = device_of(encoder)

@@ -15,18 +15,18 @@ _WAY_OUT = "delete it to compute them again, or give another path"
 
 def key_of(encoder: Encoder, key: str | None, extraction: Extraction) -> str:
     """Name all that features depend on but images and texts; ValueError without any key."""
-    told = told_fingerprint(encoder) if key in (None, "", "content") else key
-    if told is None:
+    name = told_fingerprint(encoder) if key in (None, "", "content") else key
+    if name is None:
         raise ValueError(
             f"{type(encoder).__name__} has no fingerprint(): pass a key that names its weights"
         )
     if key == "content":
-        told += "; images by content"
+        name += "; images by content"
     if extraction.precision != "fp32":
-        told += f", computed in {extraction.precision}"
+        name += f", computed in {extraction.precision}"
     if extraction.dtype is not None:
-        told += f", stored as {extraction.dtype}"
-    return told
+        name += f", stored as {extraction.dtype}"
+    return name
 
 
 def require_same(

@@ -28,7 +28,7 @@ _TOKENIZER = (
 )
 _PREPROCESS = (
     "a function from a PIL image to a tensor, such as the one that "
-    "open_clip.create_model_and_transforms returns beside the model"
+    "open_clip.create_model_and_transforms returns with the model"
 )
 
 

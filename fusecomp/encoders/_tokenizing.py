@@ -57,9 +57,9 @@ def list_of_texts(texts: object) -> list[str]:
     rows = strings("texts", texts)
     if not rows:
         raise ValueError('texts must hold at least one string, as ["is red"], got none')
-    for place, text in enumerate(rows):
+    for position, text in enumerate(rows):
         if not text.isascii() and has_half_character(text):
             raise ValueError(
-                f"texts[{place}] holds half of a character, such as of an emoji: {text!a:.80}"
+                f"texts[{position}] holds half of a character, such as of an emoji: {text!a:.80}"
             )
     return rows
