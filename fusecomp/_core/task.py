@@ -124,12 +124,8 @@ class Task:
     def drop_images(self, image_ids: Collection[str]) -> "Task":
         """Return the task without some images, and without the queries that need one of them.
 
-        Args:
-            image_ids: may name images of other tasks too. Images and queries of this task that
-                are left out are added to ``missing_images`` and ``missing_queries``.
-
-        Raises:
-            ValueError: if no query is left.
+        They are added to ``missing_images`` and ``missing_queries``. ValueError if no query is
+        left; images of other tasks may be named too.
         """
         missing = frozenset(image_ids)
         left_out = [not missing.isdisjoint(query.image_ids) for query in self.queries]

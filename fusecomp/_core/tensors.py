@@ -13,9 +13,7 @@ _PIECE = 65536
 def widen(features: Tensor, name: str = "features") -> Tensor:
     """Return the features in float32 at least: half types widen, float32 and float64 stay."""
     check_floating(features, name)
-    if features.dtype in (torch.float16, torch.bfloat16):
-        return features.float()
-    return features
+    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 
 def non_finite_rows(features: Tensor) -> list[int]:

@@ -65,7 +65,8 @@ class TargetPad:
         """Return the image, padded if it is too long."""
         width, height = sides_of(image)
         side = max(width, height) / self.ratio
-        return _padded(image, int((side - width) / 2), int((side - height) / 2))
+        left, top = max(int((side - width) / 2), 0), max(int((side - height) / 2), 0)
+        return _padded(image, left, top) if left or top else image
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,7 @@ class SquarePad:
 
     def __call__(self, image: "Image") -> "Image":
         """Return the image, padded if it is no square."""
-        width, height = sides_of(image)
-        side = max(width, height)
-        return _padded(image, (side - width) // 2, (side - height) // 2)
+        return TargetPad(1)(image)
 
 
 def clip_transform(
@@ -236,12 +235,9 @@ def _require_room(width: int, height: int, step: str) -> None:
 
 
 def _padded(image: "Image", left: int, top: int) -> "Image":
-    """Return the image between as many zeros on opposite edges; as it is where there are none."""
+    """Return the image between as many zeros on opposite edges."""
     from PIL import Image
 
-    left, top = max(left, 0), max(top, 0)
-    if left == top == 0:
-        return image
     width, height = image.width + 2 * left, image.height + 2 * top
     _require_room(width, height, "padding")
     padded = Image.new(image.mode, (width, height))
