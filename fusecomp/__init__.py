@@ -1,6 +1,6 @@
 """Composed image retrieval: fuse an image and a text embedding into one query.
 
-The most used names stand here; the packages hold the rest. Each is loaded when it is asked for.
+The most used names are here, the rest is in the packages. Each is loaded when it is asked for.
 """
 
 from importlib import import_module
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PACKAGES = (
-    *("caching", "datasets", "encoders", "evaluation", "fusions", "images", "losses"),
-    *("report", "retrieval", "training", "types"),
-)
 _HOMES = {
     **dict.fromkeys(("Dataset", "Encoder", "Fusion", "Loss", "Task", "Triplet"), "types"),
     **dict.fromkeys(("Evaluation", "Ranking", "evaluate", "rank"), "evaluation"),
@@ -85,10 +81,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return import_module(f"fusecomp.{name}")
     if name in _HOMES:
         return getattr(import_module(f"fusecomp.{_HOMES[name]}"), name)
+    if name in __all__:
+        return import_module(f"fusecomp.{name}")
     raise AttributeError(f"module 'fusecomp' has no attribute {name!r}")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from fusecomp import __version__
 from fusecomp.caching import CachedEncoder
-from fusecomp.datasets import CIRR, FashionIQ, TripletTable
-from fusecomp.evaluation import Evaluation, compare
+from fusecomp.datasets import CIRR, FashionIQ, TripletTable, VerifyReport
+from fusecomp.evaluation import Comparison, Evaluation, compare
 
 __all__ = ["main"]
 
@@ -88,7 +88,6 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     for name, title in (("fashioniq", "FashionIQ"), ("cirr", "CIRR")):
         kind = kinds.add_parser(name, help=f"{title}, in CLIP4Cir's layout")
         kind.add_argument("root", metavar="DIR", help="the folder of the dataset")
-        kind.set_defaults(images=None, split=None)
         _add_verify_options(kind)
     table = kinds.add_parser("table", help="your own triplets: a .csv or .jsonl file")
     table.add_argument("root", metavar="FILE", help="the table")
@@ -103,9 +102,8 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_verify_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the whole report as JSON")
     parser.add_argument("--decode", action="store_true", help="read every pixel too; slower")
-    parser.add_argument(
-        "--num-workers", type=int, metavar="N", help="threads (default: by the cores)"
-    )
+    threads = "threads (default: by the cores)"
+    parser.add_argument("--num-workers", type=int, metavar="N", help=threads)
     parser.set_defaults(run=_verify)
 
 
@@ -113,13 +111,16 @@ def _verify(options: argparse.Namespace) -> int:
     settings = {"decode": options.decode, "num_workers": options.num_workers}
     if options.dataset == "table":
         report = TripletTable.verify(options.root, options.images, options.split, **settings)
-    elif options.dataset == "cirr":
-        report = CIRR.verify(options.root, **settings)
     else:
-        report = FashionIQ.verify(options.root, **settings)
-    text = json.dumps(report.to_dict(), indent=2) if options.json else str(report)
-    sys.stdout.write(f"{text}\n")
+        dataset = CIRR if options.dataset == "cirr" else FashionIQ
+        report = dataset.verify(options.root, **settings)
+    _print(report, options.json)
     return _OK if report.ok else _FINDINGS
+
+
+def _print(report: VerifyReport | Comparison, as_json: bool) -> None:
+    text = json.dumps(report.to_dict(), indent=2) if as_json else str(report)
+    sys.stdout.write(f"{text}\n")
 
 
 def _verify_features(options: argparse.Namespace) -> int:
@@ -140,12 +141,9 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     about = _texts(_COMPARE, _COMPARE_EXAMPLES)
     title = "compare two evaluations of the same queries"
     command = commands.add_parser("compare", help=title, **about)
-    for name in "AB":
-        command.add_argument(
-            f"run_{name.lower()}",
-            metavar=f"RUN_{name}",
-            help="a file of Evaluation.save, or the folder of its evaluation.npz",
-        )
+    about_run = "a file of Evaluation.save, or the folder of its evaluation.npz"
+    for name in ("run_a", "run_b"):
+        command.add_argument(name, metavar=name.upper(), help=about_run)
     command.add_argument("--json", action="store_true", help="the whole comparison as JSON")
     command.add_argument("--seed", type=int, default=0, help="of the resamples (default: 0)")
     command.set_defaults(run=_compare)
@@ -158,6 +156,5 @@ def _compare(options: argparse.Namespace) -> int:
         comparison = compare(*map(Evaluation.load, names), names=names, seed=options.seed)
     for warning in caught:
         sys.stderr.write(f"fusecomp: warning: {warning.message}\n")
-    text = json.dumps(comparison.to_dict(), indent=2) if options.json else str(comparison)
-    sys.stdout.write(f"{text}\n")
+    _print(comparison, options.json)
     return _OK

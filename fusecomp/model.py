@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from fusecomp import fusions
 from fusecomp._core.abilities import encode_function, image_loader, lookups_of
-from fusecomp._core.checks import as_path, ordered, shown, strings
+from fusecomp._core.checks import as_path, no_class, ordered, require, shown, strings
 from fusecomp._core.devices import device_of, inference, require_one_device
-from fusecomp._core.foreign import optional
 from fusecomp._core.identity import class_name, without_compile
 from fusecomp._core.saved_model import SavedModel, describe_parts, read_model, write_model
 from fusecomp._core.similarity import normalize
@@ -39,9 +38,8 @@ class ComposedEncoder(nn.Module):
     """An encoder and a fusion: reference image + text -> one query of unit length.
 
     Args:
-        encoder: anything with ``encode_image`` and ``encode_text``; what DistributedDataParallel
-            wraps is taken out, as ``Trainer`` synchronises by itself; ``fully_shard`` of FSDP2 may
-            have been called on it.
+        encoder: anything with ``encode_image`` and ``encode_text``; it is taken out of a
+            DistributedDataParallel, and FSDP2's ``fully_shard`` may have been called on it.
         fusion: any callable ``fusion(image, text) -> query`` of image features [B, D] and text
             features [B, T] (``Sum`` and ``Combiner`` need T = D); the query has the width D.
 
@@ -63,45 +61,38 @@ class ComposedEncoder(nn.Module):
         super().__init__()
         encoder = prepare(encoder)
         for method in ("encode_image", "encode_text"):
-            if not callable(optional(encoder, method)):
-                raise TypeError(f"encoder {type(encoder).__name__} has no method {method}")
-        for name, part in (("encoder", encoder), ("fusion", fusion)):
-            if isinstance(part, type):
-                raise TypeError(f"{name} is the class {part.__name__}: pass an instance of it")
+            require("encoder", encoder, method, f"an encoder with {method}")
+        no_class("fusion", fusion)
         if not callable(fusion):
             raise TypeError(f"fusion must be callable, got {type(fusion).__name__}")
         self.encoder = encoder
         self.fusion = fusion
 
     def encode_query(self, references: Images, texts: Sequence[str]) -> Tensor:
-        """Return queries for a vector index, without gradients and in evaluation mode.
+        """Return queries for search, without gradients and in evaluation mode.
 
         Args:
             references: B images: a tensor that ``encode_image`` takes, a list of paths, or, if
-                the encoder looks images up, a list of ids. A row of ``encode_gallery`` is no
-                reference: it has unit length, and a fusion takes features as the encoder gives
-                    them.
-            texts: B strings, one for each reference. Several texts a row are for ``compose``
-                with ``text_counts``, or for a dataset whose ``Triplet`` has several.
+                the encoder looks images up, a list of ids.
+            texts: B strings, one for each reference.
 
         Shape:
             [B, D], unit length.
 
         Raises:
             TypeError: if encoder or fusion return no tensor.
-            ValueError: if the numbers differ, references or texts are no lists, an id is unknown,
-                the encoder returns another shape than [B, D], encoder and fusion are on
-                different devices, or a query is NaN or infinite, naming its row.
+            ValueError: if the numbers differ, references or texts are no lists or empty, an id is
+                unknown, the encoder returns another shape than [B, D], encoder and fusion are on
+                different devices, or a query is NaN or infinite.
             FileNotFoundError: naming a string that is no file.
         """
         if not isinstance(references, Tensor):
             references = _names("references", references)
-        for place, text in enumerate(ordered("texts", texts, "strings")):
+        for position, text in enumerate(ordered("texts", texts, "strings")):
             if isinstance(text, list | tuple):
                 raise ValueError(
-                    f"texts[{place}] is {shown(text)}, but a query takes one text: encode several "
-                    "of a row with encode_text and pass them to compose with text_counts, or "
-                    "evaluate a dataset of Triplet(..., texts=...), whose features are averaged"
+                    f"texts[{position}] is {shown(text)}, but a query takes one text: for several, "
+                    "pass text_counts to compose, or evaluate a dataset of Triplet(..., texts=...)"
                 )
         texts = strings("texts", texts)
         if len(references) != len(texts) or len(texts) == 0:
@@ -111,10 +102,9 @@ class ComposedEncoder(nn.Module):
         require_one_device(self.encoder, self.fusion)
         with inference(self.encoder, self.fusion):
             images = self._encode_images(references)
-            features = [
-                self._encode("text", texts[i : i + _BATCH]) for i in range(0, len(texts), _BATCH)
-            ]
-            queries = self.compose(images, torch.cat(features))
+            blocks = (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
+            features = torch.cat([self._encode("text", block) for block in blocks])
+            queries = self.compose(images, features)
         for row in non_finite_rows(queries)[:1]:
             raise ValueError(
                 f"query {row} ({_shown_row(references, row)} with {texts[row]!r}) holds NaN or "
@@ -125,16 +115,16 @@ class ComposedEncoder(nn.Module):
     def encode_gallery(self, images: Images) -> Tensor:
         """Return what queries are compared with: image features [N, D] scaled to unit length.
 
-        They are for searching. Where a found image becomes the next reference, give
-        ``encode_query`` its path or id again, or ``compose`` its features from ``encode_image``:
-        the length that is lost here is part of what a fusion takes.
+        They are no references: a fusion takes features of the length that the encoder gives them.
 
         Args:
-            images: as ``references`` of ``encode_query``.
+            images: N images: a tensor that ``encode_image`` takes, a list of paths, or, if the
+                encoder looks images up, a list of ids.
 
         Raises:
-            ValueError: as ``encode_query``.
-            FileNotFoundError: as ``encode_query``.
+            ValueError: if images are no list or empty, an id is unknown, the encoder returns
+                another shape than [N, D], or a feature is NaN or infinite.
+            FileNotFoundError: naming a string that is no file.
         """
         with inference(self.encoder):
             gallery = normalize(self._encode_images(images))
@@ -149,42 +139,37 @@ class ComposedEncoder(nn.Module):
         """Fuse features; whatever the fusion returns gets unit length. Has gradients.
 
         Args:
-            image: [B, D], as ``encode_image`` gives them: not the unit vectors of
-                ``encode_gallery``, which give other queries.
-            text: [B, T], or [N, T] with text_counts, as ``encode_text`` gives them.
-            text_counts: int64 [B], each 1 at least, summing to N: how many texts belong to each
-                row, in order; their features are averaged. Best on the CPU, as it is looked at.
+            image: [B, D] from ``encode_image``, not scaled to unit length.
+            text: [B, T] from ``encode_text``, or [N, T] with text_counts.
+            text_counts: int64 [B], each 1 at least, summing to N: the number of texts of each row,
+                in order, whose features are averaged. Best on the CPU.
 
         Shape:
             [B, D], in the dtype of the fusion's weights where it has some, float32 at least.
 
         Raises:
             TypeError: if features, counts or what the fusion returns are no torch tensors.
-            ValueError: if features are no rows of a floating dtype, if there are more texts than
-                images and no text_counts, if these do not fit, or the fusion returns another
-                shape.
+            ValueError: if features are no rows of a floating dtype, texts or text_counts do not
+                fit the images, or the fusion returns another shape.
         """
-        check_features(image, "image")
-        check_features(text, "text")
+        image, text = widen(check_features(image, "image")), widen(check_features(text, "text"))
         if text_counts is not None:
             check_text_counts(text_counts, len(image), len(text))
-        image, text = widen(image), widen(text)
-        dtype = _dtype_of(self.fusion)
-        if dtype is not None:
+        if isinstance(self.fusion, nn.Module):
+            # Numpy's features are float64 by habit.
+            dtype = next((p.dtype for p in self.fusion.parameters() if p.is_floating_point()), None)
             image, text = image.to(dtype), text.to(dtype)
-        if text_counts is None and len(text) != len(image):
+        if text_counts is not None and len(text) != len(text_counts):
+            text = _average(text, text_counts)
+        elif len(text) != len(image):
             raise ValueError(
                 f"{len(image)} images but {len(text)} texts: where a row has several texts, pass "
                 "text_counts (a Batch has them)"
             )
-        if text_counts is not None and len(text) != len(text_counts):
-            text = _average(text, text_counts)
-        query = self.fusion(image, text)
-        check_tensor(query, "what the fusion returns")
+        query = check_tensor(self.fusion(image, text), "what the fusion returns")
         if query.shape != image.shape:
-            raise ValueError(
-                f"the fusion returned {list(query.shape)} for features {list(image.shape)}"
-            )
+            shape, expected = list(query.shape), list(image.shape)
+            raise ValueError(f"the fusion returned {shape} for features {expected}")
         return normalize(widen(query, "what the fusion returns"))
 
     def forward(self, images: Any, texts: Any) -> Tensor:
@@ -216,21 +201,21 @@ class ComposedEncoder(nn.Module):
         )
 
     def _encode(self, side: str, inputs: Tensor | Sequence[str]) -> Tensor:
-        features = encode_function(self.encoder, side)(inputs)
-        check_tensor(features, f"what encode_{side} returns")
+        encode = encode_function(self.encoder, side)
+        features = check_tensor(encode(inputs), f"what encode_{side} returns")
         if features.ndim != 2 or len(features) != len(inputs):
+            shape, rows = list(features.shape), len(inputs)
             raise ValueError(
-                f"encode_{side} returned {list(features.shape)} for {len(inputs)} inputs, "
-                f"expected [{len(inputs)}, D]"
+                f"encode_{side} returned {shape} for {rows} inputs, expected [{rows}, D]"
             )
         return features
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder of all weights, the encoder's included, and a description, atomically.
+        """Write a folder atomically; a model that was saved there before is replaced.
 
-        ``weights.safetensors`` holds the weights, ``config.json`` the classes and settings of both
-        parts, the arguments of a fusion of ``fusecomp.fusions``, and checksums. A model that was
-        saved there before is replaced as a whole. Of a sharded encoder, every process must call it.
+        ``weights.safetensors`` holds all weights, the encoder's included, ``config.json`` the
+        classes and settings of both parts, the arguments of a fusion of ``fusecomp.fusions``, and
+        checksums. With a sharded encoder, every process must call it.
 
         Raises:
             OSError: if writing fails, or if a file, or a folder of other files, has this name.
@@ -241,11 +226,10 @@ class ComposedEncoder(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path, encoder: Encoder, fusion: Fusion | None = None) -> Self:
-        """Read what ``save`` wrote into an encoder and a fusion of the same kinds and settings.
+        """Read what ``save`` wrote into an encoder and a fusion of the same classes and settings.
 
-        The model comes back in evaluation mode, as its parts do. A fusion that was trained on
-        cached features takes its place behind any encoder, with a warning where the features are
-        known to be those of another one.
+        Both are in evaluation mode afterwards. A fusion that was trained on cached features fits
+        any encoder, with a warning where the features are known to be those of another one.
 
         Args:
             folder: what ``save`` wrote.
@@ -255,9 +239,9 @@ class ComposedEncoder(nn.Module):
 
         Raises:
             FileNotFoundError: if there is no such folder.
-            ValueError: if a file in it is torn, changed or of another kind, if it does not fit the
-                encoder and fusion given, which then stay as they are, or if no fusion is given and
-                the saved one is the user's own.
+            ValueError: if a file in it is torn, changed or of another kind; if it does not fit the
+                encoder and fusion, which then stay as they are; or if the saved fusion is not
+                of ``fusecomp.fusions`` and none is given.
         """
         saved = read_model(as_path("folder", folder))
         model = cls(encoder, _rebuilt(saved, encoder) if fusion is None else fusion)
@@ -285,7 +269,9 @@ def _rebuilt(saved: SavedModel, encoder: Encoder) -> Fusion:
         raise ValueError(
             f"{saved.path} holds the fusion {name}, which is not rebuilt: pass fusion="
         )
-    weights, where = saved.weights_of("fusion"), f"{saved.path} holds no complete {name}"
+    where, prefix = f"{saved.path} holds no complete {name}", "fusion."
+    of_fusion = {n: tensor for n, tensor in saved.weights.items() if n.startswith(prefix)}
+    weights = {n.removeprefix(prefix): tensor for n, tensor in of_fusion.items()}
     try:
         with torch.device("meta"):  # sizes may be a hostile file's
             expected = _FUSIONS[name](**arguments).state_dict()
@@ -301,24 +287,17 @@ def _names(name: str, values: object) -> list[str | Path]:
     if isinstance(values, Path):
         values = str(values)
     listed = ordered(name, values, "strings")
-    for place, value in enumerate(listed):
+    for position, value in enumerate(listed):
         if not isinstance(value, str | Path):
             raise ValueError(
                 f"{name} must be a list of paths or ids, or one tensor of loaded images: "
-                f"{name}[{place}] is {shown(value)}"
+                f"{name}[{position}] is {shown(value)}"
             )
     return listed
 
 
 def _shown_row(references: Images, row: int) -> str:
     return "a loaded image" if isinstance(references, Tensor) else f"{str(references[row])!r}"
-
-
-def _dtype_of(fusion: object) -> torch.dtype | None:
-    """Return the dtype of a fusion's weights; numpy's features are float64 by habit."""
-    if not isinstance(fusion, nn.Module):
-        return None
-    return next((p.dtype for p in fusion.parameters() if p.is_floating_point()), None)
 
 
 def _average(features: Tensor, counts: Tensor) -> Tensor:

@@ -50,10 +50,10 @@ class TaskRanking:
         task: the queries (reference, texts, target) and the gallery.
         indices: int64 [Q, k], positions in ``task.gallery``, best first; -1 where none is left.
         scores: [Q, k], cosines, for display only.
-        ranks: int64 [Q], the target's place in the whole gallery, from 1; -1 where it cannot be
+        ranks: int64 [Q], the target's rank in the whole gallery, from 1; -1 where it cannot be
             found; None if the task has no targets.
         subset_indices: int64 [Q, M], the members of each query's subset, best first, or None.
-        subset_ranks: int64 [Q], the target's place among them, or None.
+        subset_ranks: int64 [Q], the target's rank among them, or None.
     """
 
     task: Task
@@ -64,11 +64,11 @@ class TaskRanking:
     subset_ranks: Tensor | None = None
 
     def top_ids(self) -> list[list[str]]:
-        """The image ids that each query found, best first."""
+        """Return the image ids that each query found, best first."""
         return self._ids(self.indices)
 
     def subset_ids(self) -> list[list[str]] | None:
-        """The image ids of each query's subset, best first; None if the task has none."""
+        """Return the image ids of each query's subset, best first; None if the task has none."""
         return None if self.subset_indices is None else self._ids(self.subset_indices)
 
     def _ids(self, indices: Tensor) -> list[list[str]]:
@@ -80,19 +80,18 @@ class TaskRanking:
 
         Raises:
             TypeError: if a metric gives no tensor.
-            ValueError: if a target is unknown, or a metric gives values of another shape or kind,
-                or one that is not finite.
+            ValueError: if a target is unknown, or a metric gives other values than one finite
+                number or bool for each query.
         """
         if self.ranks is None:
-            raise ValueError(
-                f"task {self.task.name!r} has no targets, so there is nothing to score"
-            )
+            name = self.task.name
+            raise ValueError(f"task {name!r} has no targets, so there is nothing to score")
         self.task.require_targets()
         return {metric.name: self._values_of(metric) for metric in self.task.metrics}
 
     def _values_of(self, metric: Metric) -> Tensor:
-        values, name, queries = metric(self), f"the metric {metric.name!r}", len(self.task.queries)
-        check_tensor(values, name)
+        name, queries = f"the metric {metric.name!r}", len(self.task.queries)
+        values = check_tensor(metric(self), name)
         hits = values.dtype == torch.bool
         if values.shape != (queries,) or not (hits or values.is_floating_point()):
             raise ValueError(
@@ -117,16 +116,16 @@ class Batch:
         reference: input of ``encode_image``: loaded images [B, ...], or row numbers [B] where
             the encoder looks images up.
         texts: input of ``encode_text``: T >= B strings, or row numbers [T].
-        target: as ``reference``.
+        target: input of ``encode_image``.
         text_counts: int64 [B]; the number of the T texts that belong to each row, in order.
         target_ids: int64 [B]; positions in ``dataset.image_ids``.
-        reference_ids: int64 [B]; the same.
+        reference_ids: int64 [B]; positions in ``dataset.image_ids``.
         query_ids: B strings, to name rows in messages.
 
     Raises:
         TypeError: if ids or counts are no torch tensors.
-        ValueError: without rows, if ids, counts, references or targets do not fit them, or if
-            texts or query_ids are no list of strings (a set or a dict is none).
+        ValueError: if there is no row, a field does not fit the rows, or texts or query_ids are
+            no list of strings.
     """
 
     reference: Any
@@ -143,7 +142,6 @@ class Batch:
         rows = len(self.query_ids)
         if rows == 0:
             raise ValueError("a batch needs a row at least, on every process")
-        check_int64("text_counts", self.text_counts, rows, "query_ids")
         check_int64("target_ids", self.target_ids, rows, "query_ids")
         check_int64("reference_ids", self.reference_ids, rows, "query_ids")
         check_text_counts(self.text_counts, rows, len(self.texts))
@@ -152,26 +150,24 @@ class Batch:
                 continue  # another input of an encoder of one's own
             shape = [len(value)] if isinstance(value, list | tuple) else list(value.shape)
             if shape[:1] != [rows]:
-                raise ValueError(
-                    f"{name} must have {rows} rows, as there are {rows} query_ids, got {shape}"
-                )
+                expected = f"{rows} rows, as there are {rows} query_ids"
+                raise ValueError(f"{name} must have {expected}, got {shape}")
 
     def __len__(self) -> int:
         return len(self.query_ids)
 
     def rows(self, start: int, stop: int) -> "Batch":
-        """The rows from start to stop as a batch of their own."""
+        """Return the rows from start to stop as a batch."""
         before = int(self.text_counts[:start].sum())
         after = before + int(self.text_counts[start:stop].sum())
-        at = slice(start, stop)
         return Batch(
-            reference=self.reference[at],
+            reference=self.reference[start:stop],
             texts=self.texts[before:after],
-            target=self.target[at],
-            text_counts=self.text_counts[at],
-            target_ids=self.target_ids[at],
-            reference_ids=self.reference_ids[at],
-            query_ids=self.query_ids[at],
+            target=self.target[start:stop],
+            text_counts=self.text_counts[start:stop],
+            target_ids=self.target_ids[start:stop],
+            reference_ids=self.reference_ids[start:stop],
+            query_ids=self.query_ids[start:stop],
         )
 
     def __repr__(self) -> str:
@@ -180,13 +176,10 @@ class Batch:
         return f"Batch({len(self)} triplets, reference {shape}, {len(self.texts)} texts)"
 
 
-# What each part must offer
-
 # The two sides of an encoder, wherever one is named.
 SIDES = ("image", "text")
 # What a loss gets if it names it: fields of ``Batch``.
 LOSS_KEYWORDS = ("target_ids", "reference_ids")
-
 
 # path -> one loaded image, as ``encode_image`` takes them without the batch dimension
 LoadImage = Callable[[Path], Tensor]
@@ -200,9 +193,9 @@ Encode = Callable[[Any], Tensor]
 class Encoder(Protocol):
     """Turns images into features [B, D] and texts into features [B, T], on one device.
 
-    More abilities are optional, each a protocol of its own: ``LoadsImages``, ``LooksUp``,
-    ``HasTowers``, ``HasHeads`` and ``Fingerprinted``. An encoder that is no module looks after
-    its own device and evaluation mode.
+    Optional abilities have protocols of their own: ``LoadsImages``, ``LooksUp``, ``HasTowers``,
+    ``HasHeads`` and ``Fingerprinted``. An encoder that is no module looks after its own device and
+    evaluation mode.
     """
 
     def encode_image(self, images: Any, /) -> Tensor:
@@ -267,7 +260,7 @@ class Fusion(Protocol):
     """Turns image features [B, D] and text features [B, T] into queries [B, D]."""
 
     def __call__(self, image: Tensor, text: Tensor, /) -> Tensor:
-        """Queries [B, D]."""
+        """Return queries [B, D]."""
         ...
 
 
@@ -276,7 +269,7 @@ class Loss(Protocol):
     """Compares queries [B, D] with their targets [B, D] (row i belongs to row i)."""
 
     def __call__(self, query: Tensor, target: Tensor, /) -> Tensor:
-        """A scalar."""
+        """Return a scalar."""
         ...
 
 
@@ -294,9 +287,9 @@ class NamesKeywords(Protocol):
 class Dataset(Protocol):
     """Knows ids, texts, paths and its protocol; opens no image.
 
-    Two attributes are optional: ``protocol`` (a mapping of strings), which evaluation prints
-    beside each score, and ``triplet_image_ids``, the images that triplets can name, where the
-    galleries hold more: only these are cached for training.
+    Two attributes are optional: ``protocol`` (a mapping of strings), which evaluation prints with
+    its scores, and ``triplet_image_ids``, the images that triplets name, where the galleries hold
+    more: only these are cached for training.
     """
 
     @property
@@ -305,21 +298,21 @@ class Dataset(Protocol):
         ...
 
     def path(self, image_id: str, /) -> Path:
-        """Where the image lies."""
+        """Return the path of an image."""
         ...
 
     def triplets(self, epoch: int = 0, seed: int = 0) -> Sequence[Triplet]:
-        """The triplets of one epoch, always in the same order."""
+        """Return the triplets of one epoch, always in the same order."""
         ...
 
     def texts(self) -> Sequence[str]:
-        """Every text that can occur in a triplet or a task, once."""
+        """Return every text that can occur in a triplet or a task, once."""
         ...
 
     def tasks(self) -> Sequence[Task]:
-        """What evaluation ranks."""
+        """Return what evaluation ranks."""
         ...
 
     def __len__(self) -> int:
-        """The number of triplets."""
+        """Return the number of triplets."""
         ...

@@ -201,7 +201,7 @@ def test_images_of_two_shapes_are_named(images: list[Path]) -> None:
 
 
 def test_an_encoder_has_both_methods_and_a_fusion_can_be_called() -> None:
-    with pytest.raises(TypeError, match="encoder Linear has no method encode_image"):
+    with pytest.raises(TypeError, match="encoder must be an encoder with encode_image, got Linear"):
         ComposedEncoder(nn.Linear(2, 2), Sum())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="fusion must be callable, got str"):
         ComposedEncoder(cached(), "sum")  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ An attribute is asked for, as ``isinstance`` does not see what a wrapper passes 
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from torch import nn
 
@@ -48,11 +49,7 @@ def skipped_images(encoder: object) -> Mapping[str, str]:
 
 
 def told_fingerprint(part: object) -> str | None:
-    """Return a part's ``fingerprint()``, or None where it has none (see ``types.Fingerprinted``).
-
-    Raises:
-        ValueError: if the part cannot name its state.
-    """
+    """Return a part's ``fingerprint()``; None where it has none (see ``types.Fingerprinted``)."""
     make = optional(part, "fingerprint")
     return str(make()) if callable(make) else None
 
@@ -65,3 +62,13 @@ def protocol_of(dataset: Dataset) -> dict[str, str]:
 def training_image_ids(dataset: Dataset) -> Sequence[str]:
     """Return the images that triplets name, where the dataset tells them, else all its images."""
     return optional(dataset, "triplet_image_ids", dataset.image_ids)
+
+
+def image_path(dataset: Dataset, image_id: str) -> Path | None:
+    """Return the path of an image; None where the dataset has no files, or none of this image."""
+    locate = optional(dataset, "path")
+    try:
+        path = None if locate is None else locate(image_id)
+    except FileNotFoundError:
+        return None
+    return path if isinstance(path, Path | None) else Path(path)

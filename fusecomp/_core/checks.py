@@ -16,16 +16,16 @@ from torch import Tensor
 
 from fusecomp._core.foreign import optional
 
-# The largest number that torch takes for a size or a place.
+# The largest number that torch takes for a size or a position.
 _LARGEST = 2**63 - 1
 
 
-def whole_number(name: str, value: object, least: int, most: float = _LARGEST) -> int:
-    """Return the value as an int; ValueError unless it is whole and from ``least`` to ``most``."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {shown(value)}")
-    if int(value) > most:
-        raise ValueError(f"{name} must be at most {most}, got {shown(value)}")
+def whole_number(name: str, value: object, low: int, high: float = _LARGEST) -> int:
+    """Return the value as an int; ValueError unless it is whole and from ``low`` to ``high``."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < low:
+        raise ValueError(f"{name} must be a whole number of at least {low}, got {shown(value)}")
+    if int(value) > high:
+        raise ValueError(f"{name} must be at most {high}, got {shown(value)}")
     return int(value)
 
 
@@ -33,15 +33,16 @@ def number(name: str, value: object, low: float = -math.inf, high: float = math.
     """Return the value as a float; ValueError unless it is a finite number in [low, high)."""
     found = _as_float(name, value)
     if not (math.isfinite(found) and low <= found < high):
-        wanted = f"in [{low}, {high})"
+        expected = f"in [{low}, {high})"
         if high == math.inf:
-            wanted = "finite" if low == -math.inf else "finite and not negative"
-        raise ValueError(f"{name} must be {wanted}, got {shown(value)}")
+            known = {-math.inf: "finite", 0: "finite and not negative"}
+            expected = known.get(low, f"finite and at least {low}")
+        raise ValueError(f"{name} must be {expected}, got {shown(value)}")
     return found
 
 
 def positive(name: str, value: object) -> float:
-    """Return the value as a float; ValueError unless it is a number, positive and finite."""
+    """Return the value as a float; ValueError unless it is positive and finite."""
     found = _as_float(name, value)
     if not 0 < found < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {shown(value)}")
@@ -66,10 +67,7 @@ def flag(name: str, value: object) -> bool:
 
 
 def as_path(name: str, value: object) -> Path:
-    """Return the value as a path; TypeError unless it is a string or a path.
-
-    ValueError on a text that no path can be.
-    """
+    """Return the value as a path; TypeError on another kind, ValueError on an impossible name."""
     path = fspath(value) if isinstance(value, PathLike) else value
     if not isinstance(path, str):
         raise TypeError(f"{name} must be a path, got {shown(value)}")
@@ -78,10 +76,8 @@ def as_path(name: str, value: object) -> Path:
     try:
         os.fsencode(path)
     except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{name} must be a path, which the file system's {error.encoding} cannot write: got "
-            f"{shown(value)}"
-        ) from error
+        expected = f"a path, which {error.encoding} can write"
+        raise ValueError(f"{name} must be {expected}, got {shown(value)}") from error
     return Path(path)
 
 
@@ -104,20 +100,17 @@ def has_half_character(text: str) -> bool:
 def strings(name: str, values: object) -> list[str]:
     """Return the strings as a list; ValueError on anything else, a single string included."""
     listed = ordered(name, values, "strings")
-    for place, value in enumerate(listed):
+    for position, value in enumerate(listed):
         if not isinstance(value, str):
             raise ValueError(
                 f"{name} must be a list of strings, got {type(values).__name__} of "
-                f"{type(value).__name__}: {name}[{place}] is {shown(value)}"
+                f"{type(value).__name__}: {name}[{position}] is {shown(value)}"
             )
     return listed
 
 
 def require_strings(name: str, values: object) -> None:
-    """Raise ValueError on what cannot be sliced, and on a list that holds anything but strings.
-
-    It is quick, for what is made at every step; what else can be sliced is not looked into.
-    """
+    """Raise ValueError on what cannot be sliced, or a list of anything but strings; quick."""
     if isinstance(values, str | bytes | Mapping) or optional(values, "__getitem__") is None:
         raise ValueError(f"{name} must be a list of strings, got {shown(values)}")
     if isinstance(values, list | tuple):
@@ -140,13 +133,12 @@ def can_be_listed(values: object) -> TypeGuard[Collection[Any]]:
     """Return whether values have an order, as a dict's keys do, and can be read twice."""
     if isinstance(values, str | bytes | Mapping | Tensor) or optional(values, "ndim", 1) != 1:
         return False
-    return isinstance(values, Collection) and isinstance(values, KeysView) >= isinstance(
-        values, Set
-    )
+    unordered = isinstance(values, Set) and not isinstance(values, KeysView)
+    return isinstance(values, Collection) and not unordered
 
 
 def shown(value: object) -> str:
-    """Return the beginning of the value's ``repr``, for a message."""
+    """Return the beginning of the value's ``repr``."""
     try:
         text = repr(value)
     except Exception:  # a foreign object's own, or that of an int of thousands of digits
@@ -155,10 +147,7 @@ def shown(value: object) -> str:
 
 
 def require(name: str, value: object, member: str, kind: str, order: str = "") -> None:
-    """Raise TypeError unless an argument has the member that makes it of a kind.
-
-    It is asked first where arguments are easily swapped; ``order`` is the right one.
-    """
+    """Raise TypeError unless an argument has a member; ``order`` is that of the arguments."""
     no_class(name, value)
     if not hasattr(value, member):
         hint = f"; the order is {order}" if order else ""

@@ -20,11 +20,11 @@ def device_of(*parts: object) -> torch.device:
 
 def require_one_device(encoder: object, fusion: object) -> None:
     """Raise ValueError if encoder and fusion have tensors, and not on one device."""
-    devices = [next(_devices(part), None) for part in (encoder, fusion)]
-    if None not in devices and devices[0] != devices[1]:
+    one, other = (next(_devices(part), None) for part in (encoder, fusion))
+    if one and other and one != other:
         raise ValueError(
-            f"the encoder is on {devices[0]} and the fusion on {devices[1]}: move both to one "
-            "device, as model.to(device) does"
+            f"the encoder is on {one} and the fusion on {other}: move both to one device, as "
+            "model.to(device) does"
         )
 
 
@@ -36,26 +36,18 @@ def _devices(*parts: object) -> Iterator[torch.device]:
 
 @contextmanager
 def inference(*parts: object) -> Iterator[None]:
-    """Set evaluation mode without gradients inside; restore each submodule's mode afterwards.
-
-    No training changes the parts meanwhile, and other threads may read them too.
-    """
+    """Set evaluation mode without gradients; no training changes the parts meanwhile."""
     with reading(*parts), torch.no_grad():
         yield
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return the context of a precision: ``"fp32"``, ``"bf16"``, or ``"fp16"`` on a GPU.
-
-    Raises:
-        ValueError: on another precision, or fp16 on a CPU, where it is some 80 times slower.
-    """
+    """Return the context of a precision: ``"fp32"``, ``"bf16"``, or ``"fp16"`` on a GPU."""
     precision = require_choice("precision", precision, PRECISIONS)
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("precision='fp16' needs a GPU; use 'bf16' or 'fp32' on a CPU")
     dtype = PRECISIONS[precision]
-    if not torch.amp.is_autocast_available(device.type):
-        return nullcontext()
-    if dtype is None and not torch.is_autocast_enabled(device.type):
+    available = torch.amp.is_autocast_available(device.type)
+    if not available or (dtype is None and not torch.is_autocast_enabled(device.type)):
         return nullcontext()
     return torch.autocast(device.type, dtype, enabled=dtype is not None)

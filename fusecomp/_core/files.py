@@ -1,11 +1,11 @@
-"""Files that are whole or absent: written beside and renamed, read with errors that help."""
+"""Files that are whole or absent: written elsewhere and renamed, read with errors that help."""
 
 import errno
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -14,22 +14,14 @@ from typing import Any, BinaryIO
 import torch
 
 from fusecomp._core.checks import as_path
-from fusecomp._core.checksum import checksum, require_checksum
+from fusecomp._core.checksum import checksum
 
 _CHECKSUM = "checksum"
 
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path`` that takes its place when the block ends well.
-
-    On any error, Ctrl-C and a full disk included, what stood at ``path`` stays untouched.
-
-    Raises:
-        ValueError: if no file can have this name.
-        OSError: if writing fails; the message names ``path``. What the block raises about another
-            file passes as it is.
-    """
+    """Open a temporary file that replaces ``path`` if the block ends well."""
     path, name = as_path("path", path), None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,17 +47,10 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replace_folder(path: Path, names: Collection[str]) -> Iterator[Path]:
-    """Make a temporary folder next to ``path`` that takes its place when the block ends well.
+    """Make a temporary folder that replaces ``path`` if the block ends well.
 
-    On any error, Ctrl-C and a full disk included, the folder that was at ``path`` stays. A process
-    that is killed between the two renames leaves the old folder and the new one next to ``path``.
-
-    Args:
-        path: where the folder belongs.
-        names: the files of such a folder; one that holds others is not replaced.
-
-    Raises:
-        OSError: if writing fails, or if ``path`` is a file or a folder of something else.
+    A folder that holds other files than ``names`` is not replaced. A process that is killed between
+    the two renames leaves the old folder and the new one next to ``path``.
     """
     path, new = Path(os.path.realpath(path)), None
     if path.exists() and (not path.is_dir() or {part.name for part in path.iterdir()} - {*names}):
@@ -117,18 +102,10 @@ def _umask() -> int:
 
 @contextmanager
 def reading(path: Path, kind: str, problem: str, way_out: str) -> Iterator[None]:
-    """Turn whatever fails while the content of a file is read into one error that names it.
+    """Turn whatever fails while a file is read into one error that names it.
 
-    Args:
-        path: the file.
-        kind: what is said to be missing, such as ``"file"``.
-        problem: what is said to be wrong with the content, such as ``"torn or no feature file"``.
-        way_out: what to do about that.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        OSError: if it cannot be opened, such as a folder or the file of somebody else.
-        ValueError: on every other error; readers of archives have some of every kind.
+    ``kind`` may be missing, ``problem`` is what its content may be (torn, ...). OSErrors about the
+    file pass; all else becomes a ValueError, as readers of archives have errors of every kind.
     """
     try:
         yield
@@ -142,12 +119,7 @@ def reading(path: Path, kind: str, problem: str, way_out: str) -> Iterator[None]
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file for reading, and refuse at once what could keep a reader waiting for ever.
-
-    Raises:
-        OSError: naming ``path``, if it cannot be opened, is a folder, a pipe, a socket or a
-            device, or no file can have such a name.
-    """
+    """Open a file for reading, and refuse at once what could keep a reader waiting for ever."""
     # Opening a pipe would otherwise wait for somebody who writes into it.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -165,57 +137,38 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def write_tensors(path: Path, content: Mapping[str, object]) -> None:
-    """Write tensors and plain values with ``torch.save``, atomically.
-
-    A checksum of it all is added where the content has a format of ours.
-
-    Raises:
-        OSError: if writing fails.
-        TypeError: naming an entry that is neither a tensor nor plain.
-        ValueError: naming a tensor that is not dense.
-    """
+    """Write tensors and plain values with ``torch.save``, atomically; with a checksum if ours."""
     content = dict(content)
     if _is_ours(content):
         content[_CHECKSUM] = checksum(content)
     with open_atomic(path) as file:
-        _as_os_error(lambda: torch.save(content, file))
-
-
-def _as_os_error(write: Callable[[], None]) -> None:
-    # torch's zip writer reports a full disk as a bare RuntimeError.
-    try:
-        write()
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise OSError(None, f"{error}") from error
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch's zip writer reports a full disk so
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise OSError(None, f"{error}") from error
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """Read a file written by ``torch.save`` without running any code in it.
-
-    A file of a format of ours must have its checksum, which is verified and left out.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        OSError: if it is no regular file, or cannot be opened.
-        ValueError: if it is torn, no such file, holds no dict, or holds anything but tensors
-            and plain values (a pickle that would run code is refused, not run); if the checksum
-            is missing, or another one.
-    """
+    """Read a file of ``torch.save`` without running code in it; verify the checksum of ours."""
     problem = (
         "not a readable checkpoint: torn, of another format, or holding more than tensors and "
         "plain values"
     )
-    with reading(path, "file", problem, "fetch or write it again"), open_regular(path) as file:
+    way_out = "fetch or write it again"
+    with reading(path, "file", problem, way_out), open_regular(path) as file:
         content = torch.load(file, map_location="cpu", weights_only=True)
         size = os.fstat(file.fileno()).st_size
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a dict")
     if _is_ours(content):
-        problem = "changed, damaged or of an older fusecomp"
-        with reading(path, "file", problem, "fetch or write it again"):
-            require_checksum(content, content.pop(_CHECKSUM, None), size)
+        with reading(path, "file", "changed, damaged or of an older fusecomp", way_out):
+            if (known := content.pop(_CHECKSUM, None)) is None:
+                raise ValueError("it has no checksum")
+            # A file may name one tensor several times, but not without end.
+            if checksum(content, 100 * size) != known:
+                raise ValueError("its content is not that of its checksum")
     return content
 
 

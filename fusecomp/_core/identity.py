@@ -1,5 +1,7 @@
 """One rule for "is this the same?", for caches, workdirs and saved models.
 
+Values, objects and functions are put into words, equal for what does the same, in every process.
+
 These count: classes; settings, which are the plain values among any module's attributes and what
 other objects tell; structure; names, shapes and values of tensors; functions by their code, their
 defaults, the values they close over, and the constants, functions and transforms of their own file
@@ -10,33 +12,49 @@ loaded from, the code of classes, and private attributes that hold anything but 
 a module may keep what changes with use.
 """
 
+import dataclasses
 import hashlib
 import inspect
 import io
-from collections.abc import Iterable, Iterator, Mapping
-from types import MethodType
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from enum import Enum
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fusecomp._core.descriptions import Above, attributes, describe_inside, hashed, is_foreign, told
 from fusecomp._core.foreign import optional
+from fusecomp._core.functions import ADDRESS, FIXED, PLAIN, code_text, used_values
 from fusecomp.distributed import plain_class, whole
 
+# Their objects may keep notes that change with use; what matters is public there.
+_LIBRARIES = (
+    *("fusecomp", "torch", "torchvision", "timm", "open_clip", "clip"),
+    *("transformers", "tokenizers", "sentence_transformers", "peft"),
+)
 # Attributes that change no feature.
 _PASSING = frozenset(vars(nn.Module())) | {
-    "device",
-    "grad_checkpointing",
-    "gradient_checkpointing",
-    "name_or_path",
-    # Of a module that FSDP2 has sharded.
-    "_fsdp_use_orig_params",
-    "_is_fsdp_managed_module",
+    *("device", "grad_checkpointing", "gradient_checkpointing", "name_or_path"),
+    *("_fsdp_use_orig_params", "_is_fsdp_managed_module"),  # of a module that FSDP2 has sharded
 }
 # Private attributes of a library that change what it computes.
 _TELLING = frozenset({"_disable_adapters"})
+# A library's own memory of what it has seen.
+_NOTES = frozenset({"cache"})
+_LOADED_FROM = re.compile(r"\bname_or_path='[^']*',? ?")
+_NAMELESS = " object at 0x"
+_BRACKETS: dict[type, tuple[str, str]] = {tuple: ("(", ")"), list: ("[", "]"), dict: ("{", "}")}
 # Longer texts are told by their beginning and a hash.
 _SHORT = 120
+# Ids of the objects that a value lies in, so that what holds itself comes to an end.
+_Above = tuple[int, ...]
 
 
 def without_compile(part: object) -> object:
@@ -55,10 +73,7 @@ def class_name(part: object) -> str:
 
 
 def fingerprint(part: nn.Module) -> str:
-    """Name an encoder's state for a cache: a hash of its weights and one of its settings.
-
-    Equal on any device.
-    """
+    """Name an encoder's state by a hash of its weights and one of its settings, on any device."""
     return _module_text(part, ())
 
 
@@ -67,20 +82,14 @@ def hash_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
     digest = hashlib.sha256()
     for name, tensor in tensors:
         digest.update(f"{plain_name(name)} {tensor.dtype} {list(tensor.shape)}".encode())
-        data = whole(tensor).detach().cpu().contiguous().flatten()
-        digest.update(data.view(torch.uint8).numpy().data)
+        digest.update(_bytes(tensor).data)
     return digest.hexdigest()
 
 
 def settings(part: object, name: str) -> dict[str, str]:
-    """Describe a part by the place of each of its settings, such as ``fusion.dropout.p``.
+    """Describe each setting of a part by its place, such as ``fusion.dropout.p``.
 
-    Args:
-        part: a module, of which each module inside has entries of its own, or any other callable.
-        name: what the part is called.
-
-    Raises:
-        ValueError: if an object of the user's own does not tell its settings.
+    ValueError if an object of the user's own does not tell its settings.
     """
     if isinstance(part, nn.Module):
         return _module_settings(part, name, ())
@@ -99,16 +108,12 @@ def differences(old: Mapping[str, object], new: Mapping[str, object]) -> Iterato
 
 
 def describe(part: object) -> str:
-    """Say what a value, function or object is, in the same words in every process.
-
-    Raises:
-        ValueError: if it tells nothing but its address.
-    """
-    return _described(part, ())
+    """Describe a value, function or object; ValueError if it tells nothing but its address."""
+    return _required_text(part, ())
 
 
-def _described(part: object, above: Above) -> str:
-    text = _inside(part, above)
+def _required_text(part: object, above: _Above) -> str:
+    text = _text(part, above)
     if text is None:
         raise ValueError(
             f"{part!r} does not tell its settings, so that nothing can be named by it: give it a "
@@ -117,64 +122,192 @@ def _described(part: object, above: Above) -> str:
     return text
 
 
-def _inside(value: object, above: Above) -> str | None:
-    return describe_inside(value, above, _module_text)
+def _named(value: object, above: _Above) -> str:
+    """Describe a value inside of another, by its class alone if it tells no more."""
+    return _text(value, above) or plain_class(value).__qualname__
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _SHORT else f"{text[:_SHORT]}... {hashed(text)}"
+def _text(value: object, above: _Above) -> str | None:
+    """Describe a value; None if it tells nothing."""
+    if value is None or isinstance(value, PLAIN):
+        return repr(value)
+    if id(value) in above:
+        return "itself"
+    above = (*above, id(value))
+    if isinstance(value, type):
+        return value.__qualname__
+    if isinstance(value, BuiltinFunctionType):
+        owner: object = value.__self__
+        if owner is None or isinstance(owner, type | ModuleType):
+            return f"{value.__module__}.{value.__qualname__}"
+        return f"{value.__name__} of {_named(owner, above)}"
+    if isinstance(value, Enum):
+        return str(value)
+    if isinstance(value, Tensor | np.ndarray):
+        return _array_text(value)
+    if isinstance(value, nn.Module):
+        return f"{plain_class(value).__qualname__} {_module_text(value, above)}"
+    if isinstance(value, tuple | list | set | frozenset | Mapping):
+        return _container_text(value, above)
+    if isinstance(value, partial):
+        parts = [value.func, *value.args, value.keywords]
+        return f"functools.partial({', '.join(_named(part, above) for part in parts)})"
+    if isinstance(value, MethodType):
+        return f"{_named(value.__func__, above)} of {_named(value.__self__, above)}"
+    if isinstance(value, FunctionType):
+        return _function_text(value, above)
+    return _object_text(value, above)
 
 
-def _module_text(module: nn.Module, above: Above) -> str:
-    found = hashed(repr(sorted(_module_settings(module, "", above).items())))
-    return f"weights {_hash_state(module)}; settings {found}"
+def _container_text(value: Collection[object], above: _Above) -> str:
+    kind = type(value)
+    if isinstance(value, Mapping):
+        if kind is dict and all(type(k) is str and type(v) in (str, int) for k, v in value.items()):
+            return repr(value)  # a vocabulary, quickly
+        items = [f"{_named(k, above)}: {_named(v, above)}" for k, v in value.items()]
+    else:
+        items = [_named(item, above) for item in value]
+    if isinstance(value, set | frozenset):
+        items.sort()
+    first, last = _BRACKETS.get(kind, (f"{kind.__name__}(", ")"))
+    comma = "," if kind is tuple and len(items) == 1 else ""
+    return f"{first}{', '.join(items)}{comma}{last}"
 
 
-def _hash_state(module: nn.Module) -> str:
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+def _object_text(value: object, above: _Above) -> str | None:
+    """Describe an object by its fields, its ``repr`` or its attributes; None without any."""
+    kind, name = type(value), plain_class(value).__qualname__
+    if _is_tokenizer(value):
+        return f"{name} {_tokenizer_text(value)}"
+    if dataclasses.is_dataclass(value) and optional(kind, "__dataclass_params__").repr:
+        fields = [field.name for field in dataclasses.fields(value) if field.repr]
+        shown = (f"{f}={_named(optional(value, f), above)}" for f in fields)
+        return f"{name}({', '.join(shown)})"
+    values = _attributes(value)
+    if kind.__repr__ is object.__repr__ or isinstance(value, SimpleNamespace):
+        if not _is_users(value):
+            values = {n: v for n, v in values.items() if not n.startswith("_") and n not in _NOTES}
+        return f"{name} {_container_text(values, above)}" if values else None
+    text = repr(value)
+    if _NAMELESS in text:
+        inner = optional(value, "__wrapped__")  # as of what functools.cache returns
+        return None if inner is None else _text(inner, above)
+    # A repr names functions at most, and shortens arrays.
+    more = [_named(item, above) for item in values.values() if _is_cut_short(item)]
+    return " ".join([ADDRESS.sub("", _LOADED_FROM.sub("", text)), *more])
+
+
+def _function_text(function: FunctionType, above: _Above) -> str:
+    function = optional(function, "_torchdynamo_orig_callable", function)
+    used = [label + _named(value, above) for label, value in used_values(function)]
+    return f"{function.__qualname__} {_hashed(' '.join([code_text(function.__code__), *used]))}"
+
+
+def _is_cut_short(value: object) -> bool:
+    return isinstance(value, FunctionType | Tensor | np.ndarray) or (
+        isinstance(value, list | tuple) and any(map(callable, value))
+    )
+
+
+def _is_users(value: object) -> bool:
+    """Return whether a value's class is the user's own, and not one of the libraries known here."""
+    return plain_class(value).__module__.partition(".")[0] not in _LIBRARIES
+
+
+def _attributes(value: object) -> dict[str, object]:
+    """Return the attributes of an object, slots included, and plain ones of a user's class."""
+    found: dict[str, object] = {}
+    for kind in reversed(type(value).__mro__):
+        if kind.__module__.partition(".")[0] not in (*_LIBRARIES, "builtins"):
+            named = vars(kind).items()
+            found |= {n: v for n, v in named if isinstance(v, FIXED) and not n.startswith("__")}
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            with suppress(AttributeError):  # of a slot that holds nothing
+                found[name] = getattr(value, name)
+    return found | optional(value, "__dict__", {})
+
+
+def _bytes(tensor: Tensor) -> NDArray[np.uint8]:
+    flat = whole(tensor).detach().cpu().contiguous().flatten()
+    array: NDArray[np.uint8] = flat.view(torch.uint8).numpy()
+    return array
+
+
+def _array_text(value: Tensor | NDArray[Any]) -> str:
+    if isinstance(value, Tensor):
+        content, kind = _bytes(value).tobytes(), "tensor"
+    elif value.dtype.hasobject:
+        return ADDRESS.sub("", repr(value.tolist()))
+    else:
+        content, kind = np.ascontiguousarray(value).tobytes(), "array"
+    return f"{kind} {value.dtype} {list(value.shape)} {hashlib.sha256(content).hexdigest()}"
+
+
+def _is_tokenizer(value: object) -> bool:
+    return callable(optional(value, "get_vocab"))
+
+
+def _tokenizer_text(tokenizer: Any) -> str:
+    """Describe a tokenizer by its vocabulary and rules; the padding of its last call is none."""
+    backend = optional(tokenizer, "backend_tokenizer") or tokenizer
+    names = "model_max_length", "padding_side", "truncation_side"
+    limits = [optional(tokenizer, name) for name in names]
+    if callable(optional(backend, "to_str")):
+        rules = json.loads(backend.to_str())
+        rules.pop("truncation", None), rules.pop("padding", None)
+        return f"{limits} {_hashed(json.dumps(rules, sort_keys=True))}"
+    words: Any = tokenizer.get_vocab()
+    pairs = words.items() if isinstance(words, Mapping) else enumerate(words)
+    return f"{limits} {_hashed(repr(sorted(map(str, pairs))))}"
+
+
+def _module_text(module: nn.Module, above: _Above) -> str:
+    found = _hashed(repr(sorted(_module_settings(module, "", above).items())))
+    text = hash_tensors({**dict(module.named_parameters()), **dict(module.named_buffers())}.items())
     packed = {n: v for n, v in module.state_dict().items() if not isinstance(v, Tensor)}
-    text = hash_tensors(tensors.items())
-    if not packed:
-        return text
-    # The weights of quantised modules are no tensors.
-    content = io.BytesIO()
-    torch.save(packed, content)
-    return f"{text} {hashlib.sha256(content.getvalue()).hexdigest()}"
+    if packed:  # the weights of quantised modules are no tensors
+        content = io.BytesIO()
+        torch.save(packed, content)
+        text = f"{text} {hashlib.sha256(content.getvalue()).hexdigest()}"
+    return f"weights {text}; settings {found}"
 
 
-def _module_settings(part: nn.Module, name: str, above: Above) -> dict[str, str]:
+def _module_settings(part: nn.Module, name: str, above: _Above) -> dict[str, str]:
     found = {}
-    for place, module in part.named_modules(prefix=name):
+    for path, module in part.named_modules(prefix=name):
         if "_orig_mod" in module._modules:  # what torch.compile puts around a module
             continue
-        place = place.replace("._orig_mod", "").replace("_orig_mod", "")
-        extra = module.extra_repr() if is_foreign(module) else ""
-        found[place] = f"{class_name(module)}({extra})" if extra else class_name(module)
+        path = path.replace("._orig_mod", "").replace("_orig_mod", "")
+        extra = module.extra_repr() if _is_users(module) else ""
+        found[path] = f"{class_name(module)}({extra})" if extra else class_name(module)
         if isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule):
-            found[f"{place}.code"] = _short(str(module.code))
-        for attribute, value in attributes(module).items():
-            text = _attribute(module, attribute, value, (*above, id(part), id(module)))
+            found[f"{path}.code"] = _short(str(module.code))
+        for attribute, value in _attributes(module).items():
+            text = _attribute_text(module, attribute, value, (*above, id(part), id(module)))
             if text is not None:
-                found[f"{place}.{attribute}"] = _short(text)
+                found[f"{path}.{attribute}"] = _short(text)
     return found
 
 
-def _attribute(module: nn.Module, name: str, value: object, above: Above) -> str | None:
+def _attribute_text(module: nn.Module, name: str, value: object, above: _Above) -> str | None:
     """Describe an attribute of a module; None if it counts for nothing."""
     if name in _PASSING or isinstance(value, nn.Module):
         return None
     if isinstance(value, MethodType) and (value := _without_fsdp(value)) is None:
         return None
-    if name.startswith("_") and name not in _TELLING:
-        plain = value is not None and told(value)
-        return _inside(value, above) if is_foreign(module) and (plain or callable(value)) else None
-    if not is_foreign(module) and not (
-        told(value, containers=True) or callable(value) or _holds_tokens(value)
-    ):
+    private = name.startswith("_") and name not in _TELLING
+    if private:
+        fixed = value is not None and isinstance(value, FIXED)
+        counts = _is_users(module) and (fixed or callable(value))
+    else:
+        plain = isinstance(value, (*FIXED, list, dict, set, Tensor))
+        counts = _is_users(module) or plain or callable(value) or _is_tokenizer(value)
+    if not counts:
         return None
-    if callable(value) and is_foreign(value):
-        return _described(value, above)  # what tells nothing may do anything
-    return _inside(value, above)
+    if not private and callable(value) and _is_users(value):
+        return _required_text(value, above)  # what tells nothing may do anything
+    return _text(value, above)
 
 
 def _without_fsdp(method: MethodType) -> MethodType | None:
@@ -183,9 +316,13 @@ def _without_fsdp(method: MethodType) -> MethodType | None:
         return method
     inner = inspect.unwrap(method)
     function = optional(inner, "__func__", inner)
-    own = optional(plain_class(method.__self__), method.__func__.__name__)
-    return None if function is own else inner
+    original = optional(plain_class(method.__self__), method.__func__.__name__)
+    return None if function is original else inner
 
 
-def _holds_tokens(value: object) -> bool:
-    return callable(optional(value, "get_vocab"))
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}... {_hashed(text)}"

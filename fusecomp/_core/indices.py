@@ -29,14 +29,8 @@ def check_search(query: object, gallery: object) -> None:
 def check_indices(
     name: str, value: object, query: Tensor, gallery: Tensor, least: int = -1
 ) -> Tensor:
-    """Return indices into a gallery, on the query's device.
-
-    Raises:
-        TypeError: on what is no torch tensor.
-        ValueError: unless they are int64 [Q] or [Q, M], from ``least`` to below N.
-    """
-    indices = check_tensor(value, name)
-    rows, size = len(query), len(gallery)
+    """Return int64 [Q] or [Q, M] from ``least`` to below N, on the query's device."""
+    indices, rows, size = check_tensor(value, name), len(query), len(gallery)
     if indices.dtype != torch.int64:
         raise ValueError(f"{name} must be int64, got {indices.dtype}")
     if indices.ndim not in (1, 2) or len(indices) != rows:

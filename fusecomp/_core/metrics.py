@@ -180,19 +180,16 @@ def metric_named(name: str) -> Recall | None:
 
 
 def hits_at_k(ranks: Tensor, k: int) -> Tensor:
-    """Return which queries have their target among the first k.
+    """Return which queries have their target among the first k: bool [Q].
 
     Args:
         ranks: int64 [Q], counted from 1; -1 never counts as a hit.
         k: at least 1.
 
-    Shape:
-        bool [Q].
-
     Raises:
         TypeError: if ranks are no torch tensor.
-        ValueError: if ranks are empty, no integers or below 1 (but -1), or k is no whole number
-            of at least 1.
+        ValueError: if ranks are empty, no integers, 0 or below -1, or k is no whole number of at
+            least 1.
 
     Example:
         >>> hits_at_k(torch.tensor([1, 7, -1, 3]), k=5)
@@ -212,6 +209,4 @@ def check_ranks(ranks: Tensor) -> None:
         )
     check_values(ranks, "ranks")
     if (wrong := ranks[(ranks < 1) & (ranks != -1)]).numel():
-        raise ValueError(
-            f"ranks are counted from 1, and -1 where a target was not found; got {wrong[0]}"
-        )
+        raise ValueError(f"ranks must be at least 1, or -1 for not found, got {wrong[0]}")

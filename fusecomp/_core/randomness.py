@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-# What random numbers are drawn from beside the image, such as a seed and an epoch.
+# What random numbers depend on, such as a seed and an epoch.
 Key = Sequence[int]
 
+_CPU = torch.device("cpu")
 _CURRENT: ContextVar[Key] = ContextVar("key", default=())
 
 # One for each process: a forked one would find its parent's in use, and for ever.
@@ -44,37 +45,32 @@ def forked(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def own_streams() -> Iterator[None]:
-    """Do what ``forked`` does, for the generators of ``random``, numpy and torch on the CPU."""
-    with _streams():
-        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+def own_streams(device: torch.device = _CPU) -> Iterator[None]:
+    """Do what ``forked`` does, for the generators of ``random`` and numpy too."""
+    with forked(device):
+        states = random.getstate(), np.random.get_state()
         try:
             yield
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
-            torch.set_rng_state(states[2])
 
 
 def seed(device: torch.device, *numbers: int) -> None:
     """Seed torch's streams of the CPU and of the device from some numbers."""
     mixed = 0
     for number in numbers:
-        mixed = _mixed(mixed, number)
+        # As in splitmix64, so that neighbouring numbers give unrelated streams; torch takes 64
+        # bits, and the first constant is 2^64 / golden ratio.
+        mixed = (mixed * 0x9E3779B97F4A7C15 + number) & 0xFFFF_FFFF_FFFF_FFFF
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFF_FFFF_FFFF_FFFF
+        mixed >>= 1
     # Not torch.manual_seed: that would also seed devices whose streams are not kept.
     torch.default_generator.manual_seed(mixed)
     if device.type != "cpu":
         # manual_seed of a GPU's module is that of the current GPU, which may be another.
         state = torch.Generator(device).manual_seed(mixed).get_state()
         torch.get_device_module(device).set_rng_state(state, device)
-
-
-def _mixed(first: int, second: int) -> int:
-    """Return one number from two; neighbouring ones give unrelated streams."""
-    # torch takes 64 bits; the constant is 2^64 / golden ratio, as in splitmix64.
-    mixed = (first * 0x9E3779B97F4A7C15 + second) & 0xFFFF_FFFF_FFFF_FFFF
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFF_FFFF_FFFF_FFFF
-    return mixed >> 1
 
 
 def current_key() -> Key:
@@ -84,7 +80,7 @@ def current_key() -> Key:
 
 @contextmanager
 def keyed(*key: int) -> Iterator[None]:
-    """Evaluation and caching inside draw random numbers by the key, so that they can be repeated.
+    """Make random numbers of evaluation and caching inside a function of the key.
 
     Outside, what ``load_image`` draws depends on the image alone, and an encoder or fusion that
     draws in evaluation mode goes on with the caller's streams.
@@ -103,7 +99,7 @@ def repeatable(device: torch.device, name: str) -> Iterator[None]:
     if not key:
         yield
         return
-    with forked(device), own_streams():
+    with own_streams(device):
         number = _one_of((*key, _number_of(name)))
         seed(device, number)
         _seed_all(number)

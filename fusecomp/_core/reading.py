@@ -18,6 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import takewhile
 
 from torch import nn
@@ -33,8 +34,7 @@ def modules_of(*parts: object) -> dict[int, nn.Module]:
 def reading(*parts: object) -> Iterator[None]:
     """Set evaluation mode inside, where no other thread changes the parts; restore the modes.
 
-    Any number of threads may be inside at once: the first one saves the mode of a module, the last
-    one gives it back.
+    Of many threads the first saves the mode of a module, and the last gives it back.
     """
     modules, book = modules_of(*parts), _book()
     with book.entered(_Section(modules, alone=False)):
@@ -47,24 +47,18 @@ def reading(*parts: object) -> Iterator[None]:
 
 @contextmanager
 def changing(modules: Mapping[int, nn.Module]) -> Iterator[None]:
-    """Keep other threads from reading or changing the modules inside; this one may read them.
-
-    Args:
-        modules: what ``modules_of`` gave, once for many calls.
-    """
+    """Keep other threads from reading or changing the modules; this one may read them."""
     with _book().entered(_Section(modules, alone=True)):
         yield
 
 
+@dataclass(eq=False, slots=True)
 class _Section:
     """Modules that a thread holds, or waits for."""
 
-    __slots__ = ("alone", "modules", "thread")
-
-    def __init__(self, modules: Mapping[int, nn.Module], alone: bool) -> None:
-        self.modules = modules
-        self.alone = alone
-        self.thread = threading.get_ident()
+    modules: Mapping[int, nn.Module]
+    alone: bool
+    thread: int = field(default_factory=threading.get_ident)
 
     def excludes(self, other: "_Section") -> bool:
         if self.thread == other.thread or not (self.alone or other.alone):
@@ -85,23 +79,19 @@ class _Book:
     @contextmanager
     def entered(self, section: _Section) -> Iterator[None]:
         try:
-            self._enter(section)
+            with self._changed:
+                self._waiting.append(section)
+                try:
+                    self._changed.wait_for(lambda: not self._must_wait(section))
+                    self._held.append(section)
+                finally:
+                    self._waiting.remove(section)
             yield
         finally:
             with self._changed:
                 if section in self._held:
                     self._held.remove(section)
                 self._changed.notify_all()
-
-    def _enter(self, section: _Section) -> None:
-        with self._changed:
-            self._waiting.append(section)
-            try:
-                while self._must_wait(section):
-                    self._changed.wait()
-                self._held.append(section)
-            finally:
-                self._waiting.remove(section)
 
     def _must_wait(self, section: _Section) -> bool:
         if any(map(section.excludes, self._held)):

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,15 +48,10 @@ class TensorFile(NamedTuple):
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
-    """Write a file atomically, and return the checksum of its header, which covers all tensors.
-
-    Raises:
-        OSError: if writing fails.
-        ValueError: naming a tensor that is not dense, or of a dtype that the layout lacks.
-    """
+    """Write a file atomically, and return the checksum of its header, which covers all tensors."""
     # Wide items first, so that each tensor starts at a multiple of its item size.
     ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].itemsize))
-    arrays = {name: bytes_of(name, tensor) for name, tensor in ordered.items()}
+    arrays = [bytes_of(name, tensor) for name, tensor in ordered.items()]
     sums = {name: checksum(tensor) for name, tensor in ordered.items()}
     texts = {**about, _CHECKSUMS: json.dumps(sums)}
     header: dict[str, object] = {_ABOUT: texts}
@@ -64,7 +59,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[
     for name, tensor in ordered.items():
         if tensor.dtype not in _NAMES:
             raise ValueError(f"{name!r} is {tensor.dtype}, which no safetensors file can hold")
-        start, end = end, end + arrays[name].nbytes
+        start, end = end, end + tensor.nbytes
         kind, shape = _NAMES[tensor.dtype], list(tensor.shape)
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
     texts[_CHECKSUM] = checksum(header)
@@ -72,21 +67,15 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[
     text += b" " * (-len(text) % 8)
     with open_atomic(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for array in arrays.values():
+        for array in arrays:
             file.write(array.data)
     return texts[_CHECKSUM]
 
 
 def read_safetensors(path: Path, unverified: Collection[str] = ()) -> TensorFile:
-    """Map a file into memory; what is written into its tensors does not reach it.
+    """Map a file into memory, privately; checksums of ``unverified`` tensors are not compared.
 
-    Args:
-        path: the file.
-        unverified: names of tensors whose checksums are not compared, as that reads them whole.
-
-    Raises:
-        OSError: if it is no regular file, or cannot be opened.
-        ValueError: if it is torn or changed; other exceptions on a malformed header.
+    ValueError if it is torn or changed; other exceptions on a malformed header.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -100,48 +89,34 @@ def read_safetensors(path: Path, unverified: Collection[str] = ()) -> TensorFile
     about = header.pop(_ABOUT)
     if not all(isinstance(text, str) for text in about.values()):
         raise ValueError("its metadata are no texts")
-    tensors = {name: _tensor(data, header[name], *span) for name, span in _spans(header, data.size)}
+    tensors = dict(_tensors(data, header))
     known = about.pop(_CHECKSUM, None)
     if known is not None:
-        _verify(known, {_ABOUT: about, **header}, tensors, unverified)
-        del about[_CHECKSUMS]
+        if checksum({_ABOUT: about, **header}) != known:
+            raise ValueError("its header is not that of its checksum")
+        sums = parse_json(about.pop(_CHECKSUMS), "its checksums")
+        for name in tensors.keys() - unverified:
+            if checksum(tensors[name]) != sums.get(name):
+                raise ValueError(f"its {name} are not those of their checksum")
     return TensorFile(about, tensors, known)
 
 
-def _verify(
-    known: str,
-    header: Mapping[str, Mapping[str, str]],
-    tensors: Mapping[str, Tensor],
-    unverified: Collection[str],
-) -> None:
-    if checksum(header) != known:
-        raise ValueError("its header is not that of its checksum")
-    sums = parse_json(header[_ABOUT][_CHECKSUMS], "its checksums")
-    for name in tensors.keys() - unverified:
-        if checksum(tensors[name]) != sums.get(name):
-            raise ValueError(f"its {name} are not those of their checksum")
-
-
-def _spans(
-    header: Mapping[str, Mapping[str, list[object]]], size: int
-) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield where each tensor begins and ends; together they fill the file."""
+def _tensors(
+    data: NDArray[np.uint8], header: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors by name; together they fill the file."""
     position = 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        start, end = entry["data_offsets"]
+        dtype, shape, (start, end) = _DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
         if type(start) is not int or type(end) is not int or start != position or end < start:
             raise ValueError(f"its tensors overlap or leave a gap at byte {position}")
-        yield name, (start, end)
+        if not all(type(side) is int and side >= 0 for side in shape):
+            raise ValueError(f"the shape {shape} is not one of whole numbers from 0")
         position = end
-    if position != size:
-        raise ValueError(f"its tensors have {position} bytes, but it holds {size}")
-
-
-def _tensor(data: NDArray[np.uint8], entry: Mapping[str, object], start: int, end: int) -> Tensor:
-    dtype, shape = _DTYPES[str(entry["dtype"])], entry["shape"]
-    if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
-        raise ValueError(f"the shape {shape} is not one of whole numbers from 0")
-    if 0 in shape and start == end:
-        return torch.empty(shape, dtype=dtype)
-    # A slice of its own, as a view of a wider dtype must begin where its storage does.
-    return torch.from_numpy(data[start:end]).view(dtype).view(shape)
+        if 0 in shape and start == end:
+            yield name, torch.empty(shape, dtype=dtype)
+        else:
+            # A slice, as a view of a wider dtype must begin where its storage does.
+            yield name, torch.from_numpy(data[start:end]).view(dtype).view(shape)
+    if position != data.size:
+        raise ValueError(f"its tensors have {position} bytes, but it holds {data.size}")

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -31,19 +31,13 @@ _EXTRACTION = re.compile(r"(; images by content)?(, computed in \w+)?(, stored a
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Description of an encoder and a fusion.
-
-    Args:
-        encoder: the name of its class.
-        fusion: the name of its class.
-        arguments: those of the fusion's constructor, where it can be rebuilt from them.
-        features: the key of the features that replace an encoder, if they do; may be empty.
-        settings: those of the fusion and, without features, of the encoder.
-    """
+    """Classes and settings of an encoder and a fusion."""
 
     encoder: str
     fusion: str
+    # Of the fusion's constructor, where it can be rebuilt from them.
     arguments: dict[str, object] | None
+    # The key of the features that replace an encoder, if they do; may be empty.
     features: str | None
     settings: dict[str, str]
 
@@ -52,12 +46,11 @@ def describe_parts(
     encoder: object, fusion: object, arguments: dict[str, object] | None = None
 ) -> Parts:
     """Return what is saved of an encoder and a fusion."""
-    features, told = None, settings(fusion, "fusion")
-    if set(SIDES) <= set(lookups_of(encoder)):
-        features = _key(encoder)
-    else:
-        told = {**settings(encoder, "encoder"), **told}
-    return Parts(class_name(encoder), class_name(fusion), arguments, features, told)
+    cached = set(SIDES) <= set(lookups_of(encoder))
+    described = {} if cached else settings(encoder, "encoder")
+    described |= settings(fusion, "fusion")
+    features = _key(encoder) if cached else None
+    return Parts(class_name(encoder), class_name(fusion), arguments, features, described)
 
 
 def _key(encoder: object) -> str:
@@ -74,76 +67,45 @@ class SavedModel:
     parts: Parts
     weights: Mapping[str, Tensor]
 
-    def weights_of(self, part: str) -> dict[str, Tensor]:
-        """Return the weights of ``"encoder"`` or ``"fusion"``, by their names in it."""
-        return {
-            name.removeprefix(f"{part}."): tensor
-            for name, tensor in self.weights.items()
-            if name.startswith(f"{part}.")
-        }
-
     def copy_into(self, model: nn.Module, parts: Parts) -> None:
-        """Load the weights, after every check; what is refused leaves the model as it was.
-
-        Args:
-            model: holds an encoder and a fusion under these names.
-            parts: what ``describe_parts`` says of them.
-
-        Raises:
-            ValueError: naming the folder, if classes, weights or settings do not fit.
-        """
+        """Load the weights, after every check; what is refused leaves the model as it was."""
         live = self.parts.features is None
-        own = {n: t for n, t in model.state_dict().items() if live or n.startswith("fusion.")}
-        self._require_classes(parts)
+        current = {n: t for n, t in model.state_dict().items() if live or n.startswith("fusion.")}
+        if not live:  # any encoder will do
+            kept = {n: s for n, s in parts.settings.items() if not n.startswith("encoder")}
+            parts = replace(parts, encoder=self.parts.encoder, settings=kept)
+        saved, given = (f"{p.encoder} and {p.fusion}" for p in (self.parts, parts))
+        if saved != given:
+            raise ValueError(f"{self.path} holds {saved}, but {given} was given to load it into")
         check_weights(
             f"{self.path} does not fit the encoder and fusion given",
             self.weights,
-            {plain_name(name): tensor for name, tensor in own.items()},
+            {plain_name(name): tensor for name, tensor in current.items()},
         )
-        self._require_settings(parts)
-        saved = {name: shard_like(self.weights[plain_name(name)], own[name]) for name in own}
-        model.load_state_dict(saved, strict=live)
-
-    def _require_classes(self, parts: Parts) -> None:
-        names = [
-            {"encoder": known.encoder, "fusion": known.fusion} for known in (self.parts, parts)
-        ]
-        if self.parts.features is not None:
-            names[0]["encoder"] = names[1]["encoder"]
-        if names[0] != names[1]:
-            raise ValueError(
-                f"{self.path} holds {names[0]}, but {names[1]} was given to load it into"
-            )
-
-    def _require_settings(self, parts: Parts) -> None:
-        given = parts.settings
-        if self.parts.features is not None:
-            given = {name: text for name, text in given.items() if not name.startswith("encoder")}
-        if found := list(differences(self.parts.settings, given)):
+        if found := list(differences(self.parts.settings, parts.settings)):
             raise ValueError(
                 f"{self.path} was saved with other settings than those of the encoder and fusion "
                 f"given: {'; '.join(found[:3])}"
             )
+        weights = {
+            name: shard_like(self.weights[plain_name(name)], current[name]) for name in current
+        }
+        model.load_state_dict(weights, strict=live)
 
     def warn_of_other_features(self, encoder: object) -> None:
         """Warn where the fusion was trained on the features of another encoder than this one."""
-        keys = self.parts.features or "", _key(encoder)
-        saved, own = (_EXTRACTION.sub("", key) for key in keys)
-        if saved and own and saved != own:
+        saved = _EXTRACTION.sub("", self.parts.features or "")
+        given = _EXTRACTION.sub("", _key(encoder))
+        if saved and given and saved != given:
             warnings.warn(
                 f"the fusion of {self.path} was trained on features of the key {saved!r}, but this "
-                f"encoder's is {own!r}: if it gives other features, queries will be wrong",
+                f"encoder's is {given!r}: if it gives other features, queries will be wrong",
                 stacklevel=3,
             )
 
 
 def write_model(path: Path, parts: Parts, weights: Mapping[str, Tensor]) -> None:
-    """Write a folder, atomically; of sharded weights, every process must call it.
-
-    Raises:
-        OSError: if writing fails, or the path is a file or a folder of something else.
-        ValueError: naming a weight that is no dense tensor.
-    """
+    """Write a folder, atomically; of sharded weights, every process must call it."""
     tensors = {plain_name(name): _whole(name, tensor) for name, tensor in weights.items()}
     tied = dict(_tied(tensors))
     config: dict[str, object] = {"format": _FORMAT, **asdict(parts), "tied": tied}
@@ -169,19 +131,13 @@ def _tied(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
     """Yield each name whose tensor is that of an earlier one, and the earlier one's name."""
     first: dict[object, str] = {}
     for name, tensor in tensors.items():
-        place = tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
-        if tensor.nbytes and first.setdefault(place, name) != name:
-            yield name, first[place]
+        memory = tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+        if tensor.nbytes and first.setdefault(memory, name) != name:
+            yield name, first[memory]
 
 
 def read_model(path: Path) -> SavedModel:
-    """Read a folder, and verify its checksums.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        OSError: if a file of it cannot be opened.
-        ValueError: naming the file that is torn, changed or of something else.
-    """
+    """Read a folder, and verify its checksums."""
     if not path.exists():
         raise FileNotFoundError(f"no saved model {path}")
     config = read_json(path / _CONFIG)
@@ -193,19 +149,14 @@ def read_model(path: Path) -> SavedModel:
         known = config.pop("checksum")
         if known != checksum(config):
             raise ValueError("its content is not that of its checksum")
-        parts, tied = _parts(config), {str(n): str(v) for n, v in config["tied"].items()}
+        arguments, features, kept = config["arguments"], config["features"], config["settings"]
+        kinds = dict | None, str | None, dict
+        if not all(map(isinstance, (arguments, features, kept), kinds)):
+            raise ValueError("its arguments, features or settings are of another kind")
+        parts = Parts(str(config["encoder"]), str(config["fusion"]), arguments, features, kept)
     with reading(path / _WEIGHTS, "file", problem, way_out):
         _, tensors, found = read_safetensors(path / _WEIGHTS)
         if found is None or found != config["weights"]:
             raise ValueError(f"its weights are not those that {_CONFIG} names")
-        weights = {**tensors, **{name: tensors[other] for name, other in tied.items()}}
+        weights = {**tensors, **{name: tensors[other] for name, other in config["tied"].items()}}
     return SavedModel(path, parts, weights)
-
-
-def _parts(config: Mapping[str, object]) -> Parts:
-    arguments, features, told = config["arguments"], config["features"], config["settings"]
-    if not isinstance(arguments, dict | None) or not isinstance(features, str | None):
-        raise ValueError("its arguments or features are of another kind")
-    if not isinstance(told, dict):
-        raise ValueError("its settings are of another kind")
-    return Parts(str(config["encoder"]), str(config["fusion"]), arguments, features, told)

@@ -10,25 +10,7 @@ _SMALLEST_NORM = 1e-6
 
 
 def normalize(features: Tensor) -> Tensor:
-    """Scale each row to unit length.
-
-    The norm is computed in float32 at least, also where squares overflow. Rows shorter than 1e-6
-    become zero and get a gradient of zero.
-
-    Args:
-        features: [..., D], a floating dtype.
-
-    Shape:
-        [..., D], the dtype of the input.
-
-    Raises:
-        TypeError: on what is no torch tensor.
-        ValueError: on a dtype that is not floating.
-
-    Example:
-        >>> normalize(torch.tensor([[3.0, 4.0]]))
-        tensor([[0.6000, 0.8000]])
-    """
+    """Scale each row [..., D] to unit length; rows shorter than 1e-6 become zero."""
     unit, _ = unit_rows(widen(features))
     return unit.to(features.dtype)
 
@@ -60,24 +42,7 @@ def _may_overflow(norm: Tensor) -> bool:
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine of every row of a with every row of b.
-
-    Args:
-        a: [Q, D].
-        b: [N, D].
-
-    Shape:
-        [Q, N], float32 at least.
-
-    Raises:
-        TypeError: on what is no torch tensor.
-        ValueError: on a dtype that is not floating, or unless a and b are rows of one width, of one
-            dtype (half types count as float32) and on one device.
-
-    Example:
-        >>> cosine(torch.tensor([[2.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 1.0]]))
-        tensor([[1., 0.]])
-    """
+    """Return the cosine [Q, N] of every row of a [Q, D] with every row of b [N, D]."""
     names = "a", "b"
     for features, name in zip((a, b), names, strict=True):
         check_features(features, name, "[rows, D]")

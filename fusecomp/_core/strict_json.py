@@ -26,13 +26,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a byte order mark is read over.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        OSError: if it is no regular file, or cannot be opened.
-        ValueError: as ``parse_json``, naming the file.
-    """
+    """Read a JSON file as ``parse_json`` does."""
     with (
         reading(path, "file", "not readable", "fetch or write it again"),
         open_regular(path) as file,
@@ -44,14 +38,8 @@ def read_json(path: Path) -> Any:
 def parse_json(text: str | bytes, where: object, line: int = 1) -> Any:
     """Read JSON as strictly as its standard; Python alone takes NaN and lets the last key win.
 
-    Args:
-        text: bytes are UTF-8; a byte order mark is read over.
-        where: the file, or what else errors shall name.
-        line: the number of the first line of ``text`` in that file.
-
-    Raises:
-        ValueError: naming ``where``, the line and the field, if a key stands twice, a number is
-            NaN or beyond 1.8e308, brackets are nested without end, or it is no JSON at all.
+    ValueError names ``where`` (such as the file), the line, counted from ``line``, and the field.
+    A byte order mark is read over.
     """
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
@@ -70,8 +58,8 @@ def parse_json(text: str | bytes, where: object, line: int = 1) -> Any:
         line += error.lineno - 1
         problem = f"{error.msg}, column {error.colno}"
     except (ValueError, RecursionError):
-        place, problem = _locate(str(text))
-        line += str(text).count("\n", 0, place)
+        position, problem = _locate(str(text))
+        line += str(text).count("\n", 0, position)
     raise ValueError(f"{where}, line {line}: not valid JSON ({problem}); correct it there")
 
 
@@ -107,8 +95,8 @@ def _locate(text: str) -> tuple[int, str]:
                 return token.start(), f"the field {key!r} stands twice"
             levels[-1][key] = None
         elif token["word"] and token["word"] not in ("true", "false", "null"):
-            if not math.isfinite(float(token["word"])):
-                number = token["word"]
+            number = token["word"]
+            if not math.isfinite(float(number)):
                 number = number if len(number) <= 20 else f"{number[:20]}..."
                 return token.start(), f"{number} is no finite number{inside}"
         elif token[0] in "[{":
@@ -121,12 +109,7 @@ def _locate(text: str) -> tuple[int, str]:
 
 
 def read_list(path: Path) -> list[Any]:
-    """Read a JSON file that holds a list.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: as ``read_json``, and on anything but a list.
-    """
+    """Read a JSON file that holds a list."""
     content = read_json(path)
     if not isinstance(content, list):
         raise ValueError(f"{path} must hold a list, got a {type(content).__name__}")

@@ -1,7 +1,8 @@
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, compress
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,37 +20,35 @@ from fusecomp._core.metrics import (
 from fusecomp._core.triplet import Triplet
 
 _DEFAULT_KS = (10, 50)
+# Image ids for each query.
+_Rows = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One ranking problem of a dataset, such as a category of FashionIQ; checked when it is made.
-
-    All lists become tuples.
+    """One ranking problem of a dataset, such as a category of FashionIQ; lists become tuples.
 
     Args:
         name: the prefix of its metrics, as in ``dress/recall@10``; may be empty.
         queries: Q triplets, each with an id of its own.
         gallery: the image ids that every query is compared with, each once.
-        exclude: for each query the image ids that are left out of its ranking, or None; never its
-            target.
-        subsets: for each query the image ids that are also ranked among themselves, or None;
-            with its target, if that is known.
+        exclude: for each query the image ids that are left out of its ranking, or None.
+        subsets: for each query the image ids that are also ranked among themselves, its target
+            included, or None.
         metrics: what is measured: recall@10 and recall@50 by default, with subsets also
             recall_subset@1, 2 and 3.
         summaries: means of the metrics, taken once the tasks are averaged: ``mean`` by default;
             where subset recalls are measured, CIRR's means.
-        decides: the summary or metric that picks the best weights; the first summary by default,
-            or the first metric where there is none.
+        decides: the summary or metric that picks the best weights; by default the first summary,
+            or else the first metric.
         relevant: for each query the image ids that are right answers, its target first, or None.
         missing_queries: ids of queries left out because an image is missing.
         missing_images: ids of gallery images left out because they are missing.
 
     Raises:
-        ValueError: if there is no query, an argument is no list of what it should hold, a query or
-            gallery id is there twice, a named image is not in the gallery, rows do not fit the
-            queries or their targets, or a metric or summary is unknown, there twice, or needs
-            subsets that are not given.
+        ValueError: if there is no query, an argument is no list of what it should hold, an id
+            is there twice, a named image is not in the gallery, rows do not fit the queries or
+            their targets, or a metric or summary is unknown, there twice, or lacks its subsets.
 
     Example:
         >>> query = Triplet("q0", "a", ("is red",), target_id="c")
@@ -63,12 +62,12 @@ class Task:
     name: str
     queries: Sequence[Triplet]
     gallery: Sequence[str]
-    exclude: Sequence[Sequence[str]] | None = None
-    subsets: Sequence[Sequence[str]] | None = None
+    exclude: _Rows | None = None
+    subsets: _Rows | None = None
     metrics: Sequence[Metric] = LEFT_OUT
     summaries: Sequence[Mean] = LEFT_OUT
     decides: str = ""
-    relevant: Sequence[Sequence[str]] | None = None
+    relevant: _Rows | None = None
     missing_queries: Sequence[str] = ()
     missing_images: Sequence[str] = ()
     _positions: Mapping[str, int] = field(init=False, repr=False, compare=False)
@@ -97,17 +96,13 @@ class Task:
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
-    def _rows(self) -> dict[str, Sequence[Sequence[str]]]:
-        """The lists that have a row for each query, by name, without those that are None."""
+    def _rows(self) -> dict[str, _Rows]:
+        """Return the lists that have a row for each query, by name; those that are given."""
         rows = {"exclude": self.exclude, "subsets": self.subsets, "relevant": self.relevant}
         return {name: values for name, values in rows.items() if values is not None}
 
     def positions(self, image_ids: Iterable[str]) -> Tensor:
-        """Return the positions of images in the gallery: int64 [N].
-
-        Raises:
-            ValueError: that names the first image which is not in the gallery.
-        """
+        """Return positions in the gallery, int64 [N]; ValueError names an unknown image."""
         try:
             found = [self._positions[image_id] for image_id in image_ids]
         except KeyError as error:
@@ -117,48 +112,29 @@ class Task:
         return torch.tensor(found, dtype=torch.int64)
 
     def select(self, rows: Sequence[int]) -> "Task":
-        """Return the task of some of its queries.
+        """Return the task of the queries at some positions."""
+        queries = [self.queries[row] for row in rows]
+        return self._changed(lambda lists: [lists[row] for row in rows], queries=queries)
 
-        Args:
-            rows: their positions in ``queries``.
-        """
-
-        def chosen(values: Sequence[Sequence[str]] | None) -> Sequence[Sequence[str]] | None:
-            return values and [values[row] for row in rows]
-
-        return replace(
-            self,
-            queries=[self.queries[row] for row in rows],
-            exclude=chosen(self.exclude),
-            subsets=chosen(self.subsets),
-            relevant=chosen(self.relevant),
-        )
+    def _changed(self, change: Callable[[_Rows], _Rows], **changes: Any) -> "Task":
+        """Return the task with other fields, and a change of all lists with a row a query."""
+        changes |= {name: change(rows) for name, rows in self._rows().items()}
+        return replace(self, **changes)
 
     def drop_images(self, image_ids: Collection[str]) -> "Task":
         """Return the task without some images, and without the queries that need one of them.
 
-        Args:
-            image_ids: those of other tasks too; what is left out here is added to
-                ``missing_queries`` and ``missing_images``.
-
-        Raises:
-            ValueError: if no query is left.
+        They are added to ``missing_images`` and ``missing_queries``. ValueError if no query is
+        left; images of other tasks may be named too.
         """
         missing = frozenset(image_ids)
         left_out = [not missing.isdisjoint(query.image_ids) for query in self.queries]
         task = self.select([row for row, out in enumerate(left_out) if not out])
-        lost = [query.query_id for query in compress(self.queries, left_out)]
-
-        def kept(values: Sequence[Sequence[str]] | None) -> Sequence[Sequence[str]] | None:
-            return values and [[i for i in row if i not in missing] for row in values]
-
-        return replace(
-            task,
+        dropped = [query.query_id for query in compress(self.queries, left_out)]
+        return task._changed(
+            lambda rows: [[i for i in row if i not in missing] for row in rows],
             gallery=[i for i in self.gallery if i not in missing],
-            exclude=kept(task.exclude),
-            subsets=kept(task.subsets),
-            relevant=kept(task.relevant),
-            missing_queries=(*self.missing_queries, *lost),
+            missing_queries=(*self.missing_queries, *dropped),
             missing_images=(*self.missing_images, *(i for i in self.gallery if i in missing)),
         )
 
@@ -174,9 +150,8 @@ class Task:
     def __str__(self) -> str:
         text = f"{self.name or 'all'}: {len(self.queries)} queries in {len(self.gallery)}"
         queries, images = len(self.missing_queries), len(self.missing_images)
-        if queries or images:
-            return f"{text} (missing: {queries} queries, {images} images)"
-        return text
+        missing = f" (missing: {queries} queries, {images} images)" if queries or images else ""
+        return text + missing
 
     def __repr__(self) -> str:
         return f"Task({self})"
@@ -257,14 +232,10 @@ def _unknown_images(task: Task) -> Iterator[str]:
 
 def _misfitting_rows(task: Task) -> Iterator[str]:
     """Yield the rows that keep a query's right answers from being found."""
-    nothing: Sequence[None] = [None] * len(task.queries)
-    for query, exclude, subset, relevant in zip(
-        task.queries,
-        task.exclude or nothing,
-        task.subsets or nothing,
-        task.relevant or nothing,
-        strict=True,
-    ):
+    for row, query in enumerate(task.queries):
+        exclude = task.exclude[row] if task.exclude else None
+        subset = task.subsets[row] if task.subsets else None
+        relevant = task.relevant[row] if task.relevant else None
         target = query.target_id
         where = f"query {query.query_id!r} of task {task.name!r}: its target {target!r}"
         if exclude is not None and target in exclude:
@@ -282,6 +253,6 @@ def _misfitting_rows(task: Task) -> Iterator[str]:
 
 def repeated(names: Collection[str]) -> list[str]:
     """Return the names that are there twice or more."""
-    if len(set(names)) == len(names):
+    if len(set(names)) == len(names):  # quickly, as nearly always
         return []
     return [name for name, count in Counter(names).items() if count > 1]

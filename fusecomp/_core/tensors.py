@@ -13,9 +13,7 @@ _PIECE = 65536
 def widen(features: Tensor, name: str = "features") -> Tensor:
     """Return the features in float32 at least: half types widen, float32 and float64 stay."""
     check_floating(features, name)
-    if features.dtype in (torch.float16, torch.bfloat16):
-        return features.float()
-    return features
+    return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 
 def non_finite_rows(features: Tensor) -> list[int]:
@@ -88,10 +86,7 @@ def check_alike(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
 
 
 def check_pair(a: object, b: object, names: tuple[str, str]) -> None:
-    """Raise ValueError unless a and b are features [B, D] of one dtype on one device.
-
-    What is no tensor at all raises TypeError.
-    """
+    """Raise ValueError unless a and b are features [B, D] of one dtype on one device."""
     one, other = check_features(a, names[0]), check_features(b, names[1])
     if one.shape != other.shape:
         raise ValueError(

@@ -21,23 +21,15 @@ def without_wrappers(weights: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_weights(where: str, saved: Mapping[str, Any], own: Mapping[str, Tensor]) -> None:
-    """Refuse weights of a file that a module cannot take whole, as they are.
+    """Refuse weights of a file that a module with the weights ``own`` cannot take as they are.
 
-    Args:
-        where: how the message begins; names the file.
-        saved: what the file holds.
-        own: the module's ``state_dict()``, which may be on the meta device.
-
-    Raises:
-        ValueError: naming a weight that only one of the two has; that is no dense tensor, or of
-            another shape or kind of numbers; that holds NaN or infinity (unless the module's own
-            does in the same places, as masks do); or that shares bytes with another one.
+    ValueError, which begins with ``where``, names the weight. NaN and infinity pass where the
+    module's own values are the same, as those of masks; ``own`` may be on the meta device.
     """
     if missing := sorted(map(str, own.keys() ^ saved.keys())):
         raise ValueError(f"{where}: only one of the two has {missing[0]!r} ({len(missing)} such)")
     for name, tensor in own.items():
-        problem = _misfit(saved[name], tensor) or _strange_values(saved[name], tensor)
-        if problem:
+        if problem := _misfit(saved[name], tensor):
             raise ValueError(f"{where}: {name!r} {problem}")
     for pair in shared_bytes(saved):
         if pair not in shared_bytes({name: local(own[name]) for name in pair}):
@@ -69,10 +61,6 @@ def _misfit(value: Any, own: Tensor) -> str | None:
         return f"{list(value.shape)} has fewer bytes in the file than it needs"
     if not own.is_meta and local(own).nbytes > local(own).untyped_storage().nbytes():
         return "cannot be copied into: its module must make it with .contiguous()"
-    return None
-
-
-def _strange_values(value: Tensor, own: Tensor) -> str | None:
     value = value.to(own.dtype)
     finite = value.isfinite()
     if finite.all():

@@ -22,13 +22,9 @@ class Block(NamedTuple):
 class Blocks:
     """Finished blocks of features, in memory and, with a folder, on disk for a later process.
 
-    A file is named by a hash of the key and of the names whose features it holds, so that a stale
-    one is never found, and processes that compute the same write the same.
-
-    Args:
-        folder: where the blocks are kept; None keeps them in memory alone.
-        key: names the encoder, its settings and the side.
-        marks: by name, what else must be equal, such as the size of the image's file.
+    A file is named by a hash of ``key`` (encoder, settings, side), of the names whose features it
+    holds, and of their ``marks`` (such as the sizes of their files), so that a stale one is never
+    found, and processes that compute the same write the same.
     """
 
     def __init__(
@@ -43,9 +39,13 @@ class Blocks:
         """Return the block of these names, if it is finished."""
         name = self._name(names)
         if name not in self._kept and self._folder is not None:
-            block = _read(self._folder / name)
-            if block is not None:
-                self._kept[name] = block
+            # A file that is not there or cannot be read is computed again; a malformed header
+            # raises errors of every kind.
+            with suppress(Exception):
+                about, tensors, checksum = read_safetensors(self._folder / name)
+                names, skipped = json.loads(about["names"]), json.loads(about["skipped"])
+                if checksum is not None:
+                    self._kept[name] = Block(names, tensors["features"], skipped)
         return self._kept.get(name)
 
     def __getitem__(self, names: Sequence[str]) -> Block:
@@ -55,8 +55,12 @@ class Blocks:
         """Keep the block of these names."""
         name = self._name(names)
         self._kept[name] = block
-        if self._folder is not None:
-            _write(self._folder / name, block)
+        if self._folder is None:
+            return
+        about = {"names": json.dumps(list(block.names)), "skipped": json.dumps(dict(block.skipped))}
+        # Another process may have finished the same cache just now and removed the folder.
+        with suppress(FileNotFoundError):
+            write_safetensors(self._folder / name, {"features": block.features}, about)
 
     def share(self) -> None:
         """Give every process the blocks of all."""
@@ -66,20 +70,3 @@ class Blocks:
     def _name(self, names: Sequence[str]) -> str:
         known = [self._key, *names, *(self._marks.get(name) for name in names)]
         return hashlib.sha256(json.dumps(known).encode()).hexdigest() + ".safetensors"
-
-
-def _write(path: Path, block: Block) -> None:
-    about = {"names": json.dumps(list(block.names)), "skipped": json.dumps(dict(block.skipped))}
-    # Another process may have finished the same cache just now and removed the folder.
-    with suppress(FileNotFoundError):
-        write_safetensors(path, {"features": block.features}, about)
-
-
-def _read(path: Path) -> Block | None:
-    """Return None if there is no such file or it cannot be read: then it is computed again."""
-    try:
-        about, tensors, checksum = read_safetensors(path)
-        block = Block(json.loads(about["names"]), tensors["features"], json.loads(about["skipped"]))
-    except Exception:  # a malformed header raises some of every kind
-        return None
-    return None if checksum is None else block

@@ -11,7 +11,7 @@ from fusecomp._core.checks import as_path, require, shown
 from fusecomp._core.devices import inference
 from fusecomp.caching._blocks import Blocks
 from fusecomp.caching._extraction import Extraction, compute_table
-from fusecomp.caching._feature_file import FeatureFile, read_features, write_features
+from fusecomp.caching._feature_file import read_features, write_features
 from fusecomp.caching._feature_table import FeatureTable
 from fusecomp.caching._stale_features import key_of, require_same
 from fusecomp.distributed import first_alone, join
@@ -22,12 +22,9 @@ from fusecomp.types import SIDES, Dataset, Encoder, Find
 class CachedEncoder(nn.Module):
     """Features computed once and looked up by image id and by text; itself an encoder.
 
-    ``lookup["image"]`` turns image ids into row numbers and ``lookup["text"]`` texts; both
-    encode methods take row numbers (int64 [B]) or the strings themselves.
-
     Make one with ``build`` (from an encoder), ``from_arrays`` (from features of your own) or
-    ``load`` (from a file, memory-mapped). ``skipped`` says of images that could not be read why
-    they have no features; evaluation leaves out what needs them, and says so.
+    ``load`` (from a file, memory-mapped). Both encode methods take strings, or the row numbers
+    (int64 [B]) that ``lookup["image"]`` and ``lookup["text"]`` return.
 
     Example:
         >>> import numpy as np
@@ -54,7 +51,7 @@ class CachedEncoder(nn.Module):
         self.image = image
         self.text = text
         self.key = key
-        # One for each image of the table, then one for each that was skipped.
+        # Of each image of the table, then of each that was skipped.
         self._image_marks = image_marks
 
     @classmethod
@@ -70,20 +67,18 @@ class CachedEncoder(nn.Module):
 
         Args:
             image_ids: N strings, in the order of the rows.
-            image_features: [N, D], as the encoder gave them, not scaled to unit length: a fusion
-                that learned on features takes their lengths into account. A tensor, kept without
-                its graph, or anything that numpy makes an array of: float16, float32 or float64 (a
-                tensor may be bfloat16). Arrays are shared where torch can read and write them, else
-                copied.
+            image_features: floating [N, D], as the encoder gave them, not scaled to unit length:
+                a fusion takes their lengths into account. A tensor, kept without its graph, or
+                anything that numpy makes an array of, shared where torch can write to it.
             texts: T strings, in the order of the rows.
             text_features: [T, E], as ``image_features``; E may differ from D.
             key: names the features, where they are to be cached or compared.
 
         Raises:
-            TypeError: if features are no array of numbers, or the key is no string.
-            ValueError: if names are no list of strings (a set has no order), if names and rows
-                differ in number, a name occurs twice, devices differ, or a feature is NaN or
-                infinite.
+            TypeError: if names are no list of strings, features are no array of numbers, or the
+                key is no string.
+            ValueError: if names and rows differ in number, a name occurs twice, devices differ,
+                or a feature is NaN or infinite.
         """
         if not isinstance(key, str):
             raise TypeError(f"key must be a string, got {shown(key)}")
@@ -108,39 +103,35 @@ class CachedEncoder(nn.Module):
     ) -> Self:
         """Compute the features of every image and text of the datasets, once.
 
-        A file is read only if it was made by an encoder of the same weights and settings from
-        images of the same sizes in bytes. Images that are not there count as unchanged, with one
-        warning, so that features can be used without them.
+        With a path, they are kept in a file, which is read again only if it was made by an encoder
+        of the same weights and settings from image files of the same sizes. Images that are not
+        there count as unchanged, with one warning, so that features can be used without them.
 
-        With a path, finished blocks of four batches lie in ``PATH.partial/`` meanwhile: after a
-        kill, the same call goes on from the last one. Under torchrun the processes share the work
-        by blocks; all must see ``path``. However many they are, the file is the same.
+        Finished blocks are kept in ``PATH.partial/`` meanwhile: after a kill, the same call goes on
+        from the last one. Under torchrun the processes share the work, and all must see ``path``.
 
         Args:
             encoder: in evaluation mode meanwhile, on the device of its weights.
             *datasets: whose ``image_ids`` and ``texts()`` are encoded.
             path: a file for the features; if it exists, it is read instead.
-            key: names the encoder's state; default ``encoder.fingerprint()``. A file with
-                another key, or of another precision or dtype, is refused. ``"content"`` is the
-                default too, but tells image files by a hash of their content, which reads them.
+            key: names the encoder's state; default ``encoder.fingerprint()``. ``"content"`` is
+                the default too, but compares image files by a hash of their content, which reads
+                them.
             batch_size: inputs encoded at once.
             num_workers: processes that load images; None chooses.
-            precision: ``"fp32"``, or autocast to ``"bf16"`` (worth it on GPUs, and on CPUs that
-                have it) or ``"fp16"`` (GPUs only).
+            precision: ``"fp32"``, or autocast to ``"bf16"`` or (on GPUs only) ``"fp16"``.
             dtype: what features are stored as: ``torch.float16``, ``bfloat16``, ``float32`` or
                 ``float64``; None keeps what the encoder gives, float32 at least.
             on_error: ``"raise"`` stops at the first image that is missing or broken;
                 ``"skip"`` lists it in ``skipped`` and goes on.
 
         Raises:
-            FileNotFoundError: if images are missing; counts them and names the first.
-            ImageError: if one cannot be read.
-            ValueError: if the file at ``path`` belongs to another encoder, to other datasets or
-                to other image files; if one image id means two files in two datasets;
-                if there is no key for it, if a feature is NaN or infinite, or if no image at
-                all could be read; if a setting is of another kind or out of range.
-            TypeError: if encoder or datasets are something else, as when they are swapped, or the
-                key is no string.
+            FileNotFoundError: if images are missing.
+            ImageError: if an image cannot be read.
+            ValueError: if the file belongs to another key, precision or dtype, or to other datasets
+                or image files; if one image id means two files; if there is no key, a feature is
+                NaN or infinite, or no image could be read; on a bad setting.
+            TypeError: if encoder, datasets or key are something else.
         """
         if not datasets:
             raise ValueError("build needs at least one dataset to know what to encode")
@@ -152,7 +143,7 @@ class CachedEncoder(nn.Module):
         if not isinstance(key, str | None):
             raise TypeError(f"key must be a string, got {shown(key)}")
         join()
-        with inference(encoder):  # key and both sides of the same weights, beside a training too
+        with inference(encoder):  # key and both sides of the same weights, during a training too
             return cls._build(encoder, datasets, path, key, extraction)
 
     @classmethod
@@ -195,8 +186,7 @@ class CachedEncoder(nn.Module):
         """Read a feature file; its arrays are memory-mapped.
 
         Args:
-            path: what ``save`` or ``build`` wrote. Its header and names are verified by their
-                checksum.
+            path: what ``save`` or ``build`` wrote; the checksum of all but features is verified.
             check: verify the checksum of the features too.
 
         Raises:
@@ -204,35 +194,20 @@ class CachedEncoder(nn.Module):
             OSError: if it is no regular file, or cannot be opened.
             ValueError: if it is torn, changed or no feature file, or a feature is NaN or infinite.
         """
-        content = read_features(as_path("path", path), check)
-        try:
-            return cls(
-                FeatureTable("image", content.image_ids, content.image_features, content.skipped),
-                FeatureTable("text", content.texts, content.text_features),
-                content.key,
-                content.image_marks,
-            )
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        path = as_path("path", path)
+        image, text, key, marks = read_features(path, check)
+        return cls(image, text, key, marks)
 
     def save(self, path: str | Path) -> None:
         """Write one file in the safetensors layout, atomically."""
-        content = FeatureFile(
-            image_ids=list(self.image.rows),
-            image_features=self.image.features,
-            texts=list(self.text.rows),
-            text_features=self.text.features,
-            key=self.key,
-            skipped=self.skipped,
-            image_marks=self._image_marks,
-        )
-        write_features(as_path("path", path), content)
+        path = as_path("path", path)
+        write_features(path, self.image, self.text, self.key, self._image_marks)
 
     @property
     def image_marks(self) -> Mapping[str, int]:
-        """The size in bytes of each image's file, or a hash of its content, by id.
+        """The size in bytes, or a hash, of each image's file by id, skipped ones included.
 
-        Skipped images are among them. -1 where there was no file; empty where no file is known.
+        -1 where there was no file; empty where the files are not known.
         """
         names = (*self.image.rows, *self.image.skipped)
         marks = () if self._image_marks is None else self._image_marks.tolist()
@@ -249,16 +224,12 @@ class CachedEncoder(nn.Module):
         return {"image": self.image.find, "text": self.text.find}
 
     def encode_image(self, images: Tensor | Sequence[str]) -> Tensor:
-        """Return features [B, D] of row numbers (int64 [B]) or a list of ids, float32 at least.
-
-        They are as they were computed or given, of any length;
-        ``ComposedEncoder.encode_gallery`` scales them to unit length for search.
-        """
+        """Return features [B, D] of row numbers (int64 [B]) or ids, as they were computed."""
         features: Tensor = self.image(images)
         return features
 
     def encode_text(self, texts: Tensor | Sequence[str]) -> Tensor:
-        """Return features [B, T] of row numbers (int64 [B]) or of texts, float32 at least."""
+        """Return features [B, T] of row numbers (int64 [B]) or texts, as they were computed."""
         features: Tensor = self.text(texts)
         return features
 

@@ -72,19 +72,17 @@ class FeatureTable(nn.Module):
             rows = np.fromiter(map(self.rows.__getitem__, names), np.int64, len(names))
             return torch.from_numpy(rows)
         except KeyError as error:
-            raise ValueError(self._why_not(error.args[0])) from None
+            name = error.args[0]
         except TypeError:  # a name that cannot be looked up at all
             strings(f"{self.side} names", names)
             raise
-
-    def _why_not(self, name: str) -> str:
         if name in self.skipped:
-            return (
+            raise ValueError(
                 f"the {self.side} {name!r} was skipped when the features were computed: "
                 f"{self.skipped[name]}. datasets.drop_images(dataset, encoder.skipped) leaves out "
                 "what needs it"
             )
-        return (
+        raise ValueError(
             f"no cached features for the {self.side} {name!r} "
             f"(of {len(self.rows)} cached); build the cache from every dataset you use"
         )
@@ -111,16 +109,15 @@ class FeatureTable(nn.Module):
 
 
 def _tensor(name: str, features: Any) -> Tensor:
-    """Return the features as a tensor without a graph, sharing memory where it can be written to.
-
-    Raises:
-        TypeError: on what is no array of numbers; ValueError on one that lacks some.
-    """
+    """Return the features as a tensor without a graph, sharing writable memory."""
     if isinstance(features, np.ma.MaskedArray):
         raise ValueError(f"{name} are a masked array, whose gaps would count: fill or drop them")
     try:
-        if isinstance(features, list | tuple):
-            features = _stacked(features)
+        if isinstance(features, list | tuple) and features:
+            if all(isinstance(row, Tensor) for row in features):
+                features = torch.stack(tuple(features))
+            elif all(isinstance(row, np.ndarray) for row in features):
+                features = np.stack(features)
         if optional(features, "__array__") is not None and not isinstance(features, Tensor):
             features = _native(np.asarray(features))
         tensor = torch.as_tensor(features)
@@ -132,13 +129,6 @@ def _tensor(name: str, features: Any) -> Tensor:
         ) from None
     check_tensor(tensor, name)
     return tensor.detach()
-
-
-def _stacked(rows: Sequence[Any]) -> Any:
-    """Return rows that are tensors or arrays as one; lists of numbers as they are."""
-    if rows and all(isinstance(row, Tensor) for row in rows):
-        return torch.stack(tuple(rows))
-    return np.stack(rows) if rows and all(isinstance(row, np.ndarray) for row in rows) else rows
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:

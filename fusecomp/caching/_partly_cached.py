@@ -1,4 +1,4 @@
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -15,13 +15,13 @@ from fusecomp.types import SIDES, Dataset, Encoder, Find, LoadImage
 class PartlyCachedEncoder(nn.Module):
     """An encoder of which some sides are looked up and the others stay live.
 
-    It serves a stage that tunes one side only: the images' features are computed once while
-    the text side learns. It shares the weights of the encoder behind it.
+    It serves a stage that tunes one side only: the images' features are computed once while the
+    text side learns. It shares the weights of its encoder.
 
     Args:
         encoder: the live encoder.
         tables: the features of the cached sides, by ``"image"`` or ``"text"``.
-        heads: learning heads of cached sides, whose tables hold what lies below.
+        heads: learning heads of cached sides, whose tables hold the features below them.
     """
 
     def __init__(
@@ -58,7 +58,11 @@ class PartlyCachedEncoder(nn.Module):
         sides = strings("sides", sides)
         if unknown := set(sides) - set(SIDES):
             raise ValueError(f"unknown sides {sorted(unknown)}; valid: {', '.join(SIDES)}")
-        heads = {side: head for side, head in _learning_heads(encoder) if side in sides}
+        heads = {
+            side: head
+            for side, head in heads_of(encoder).items()
+            if side in sides and any(p.requires_grad for p in head.parameters())
+        }
         for side, head in heads.items():
             if any(map(is_sharded, head.parameters())):
                 raise ValueError(
@@ -67,7 +71,7 @@ class PartlyCachedEncoder(nn.Module):
                 )
         extraction = Extraction(batch_size, num_workers)
         join()
-        with inference(encoder):  # all sides of the same weights, beside a training too
+        with inference(encoder):  # all sides of the same weights, during a training too
             tables = {
                 side: compute_table(encoder, datasets, side, extraction, below_head=side in heads)
                 for side in sides
@@ -97,9 +101,3 @@ class PartlyCachedEncoder(nn.Module):
             return encode_function(self.encoder, side)(inputs)
         features: Tensor = self.tables[side](inputs)
         return self.heads[side](features) if side in self.heads else features
-
-
-def _learning_heads(encoder: Encoder) -> Iterator[tuple[str, nn.Module]]:
-    for side, head in heads_of(encoder).items():
-        if any(parameter.requires_grad for parameter in head.parameters()):
-            yield side, head

@@ -14,23 +14,19 @@ _WAY_OUT = "delete it to compute them again, or give another path"
 
 
 def key_of(encoder: Encoder, key: str | None, extraction: Extraction) -> str:
-    """Name all that features depend on, but images and texts.
-
-    Raises:
-        ValueError: if there is no key, and the encoder has none.
-    """
-    told = told_fingerprint(encoder) if key in (None, "", "content") else key
-    if told is None:
+    """Name all that features depend on but images and texts; ValueError without any key."""
+    name = told_fingerprint(encoder) if key in (None, "", "content") else key
+    if name is None:
         raise ValueError(
             f"{type(encoder).__name__} has no fingerprint(): pass a key that names its weights"
         )
     if key == "content":
-        told += "; images by content"
+        name += "; images by content"
     if extraction.precision != "fp32":
-        told += f", computed in {extraction.precision}"
+        name += f", computed in {extraction.precision}"
     if extraction.dtype is not None:
-        told += f", stored as {extraction.dtype}"
-    return told
+        name += f", stored as {extraction.dtype}"
+    return name
 
 
 def require_same(
@@ -43,16 +39,8 @@ def require_same(
 ) -> None:
     """Refuse the features of a file where others would be computed now.
 
-    Args:
-        path: the file.
-        cached: the ``CachedEncoder`` that was read from it.
-        key: what ``key_of`` gives now.
-        marks: of the image files now, by id.
-        datasets: whose images and texts must be there.
-        on_error: ``"skip"`` takes images that were skipped too.
-
-    Raises:
-        ValueError: naming what differs.
+    ``cached`` is the CachedEncoder of the file; ``key`` and the ``marks`` of the image files are
+    those of now. With ``on_error="skip"`` images that were skipped then may be missing.
     """
     if cached.key != key:
         raise ValueError(
@@ -68,23 +56,18 @@ def require_same(
                 f"{path} lacks the features of {len(missing)} {table.side}s, the first: "
                 f"{missing[0]!r}; {_WAY_OUT}"
             )
-    _require_same_files(path, cached.image_marks, marks, cached.skipped)
-
-
-def _require_same_files(
-    path: Path, old: Mapping[str, int], new: Mapping[str, int], skipped: Mapping[str, str]
-) -> None:
-    if (image_id := changed_image(old, new, skipped)) is not None:
+    old = cached.image_marks
+    if (image_id := changed_image(old, marks, cached.skipped)) is not None:
         raise ValueError(
             f"{path} was made of another file of the image {image_id!r} (its mark was "
-            f"{old.get(image_id)} and is {new[image_id]}); {_WAY_OUT}"
+            f"{old.get(image_id)} and is {marks[image_id]}); {_WAY_OUT}"
         )
-    absent = [name for name, mark in new.items() if mark == ABSENT and old.get(name, ABSENT) >= 0]
+    absent = [name for name, mark in marks.items() if mark == ABSENT and old.get(name, ABSENT) >= 0]
     if absent:
         warnings.warn(
-            f"{len(absent)} of {len(new)} images are not there, the first: {absent[0]!r}; their "
+            f"{len(absent)} of {len(marks)} images are not there, the first: {absent[0]!r}; their "
             f"features in {path} count as unchanged",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

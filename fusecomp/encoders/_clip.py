@@ -1,12 +1,13 @@
 """Steps that the adapters of CLIP share."""
 
-import hashlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from fusecomp._core.foreign import optional
 from fusecomp._core.tensors import check_tensor
+from fusecomp.encoders._parameters_by_side import parameters_by_side
 
 # Its tokens tell one tokenizer from another.
 PROBE = "A red Dress,  sleeveless & long: it's 42 cm, from the Café"
@@ -14,8 +15,8 @@ PROBE = "A red Dress,  sleeveless & long: it's 42 cm, from the Café"
 _UNUSED = {"logit_scale", "logit_bias", "text_decoder"}
 
 
-def side_by_parts(*image_parts: str) -> Callable[[str], str | None]:
-    """Return a rule for ``parameters_by_side``: the image side has a part of such a name."""
+def clip_towers(encoder: nn.Module, *image_parts: str) -> dict[str, tuple[str, ...]]:
+    """Return the names of each side's parameters; those with one of these parts are the image's."""
 
     def side_of(name: str) -> str | None:
         parts = name.split(".")
@@ -23,19 +24,11 @@ def side_by_parts(*image_parts: str) -> Callable[[str], str | None]:
             return None
         return "text" if set(image_parts).isdisjoint(parts) else "image"
 
-    return side_of
-
-
-def probe_hash(tokens: Tensor) -> str:
-    """Hash what a tokenizer makes of ``PROBE``."""
-    return hashlib.sha256(str(tokens.tolist()).encode()).hexdigest()[:16]
+    return parameters_by_side(encoder, side_of)
 
 
 def in_precision_of(tower: nn.Module, images: Tensor) -> Tensor:
-    """Cast images to the dtype of the convolution that they enter.
-
-    Images are loaded in float32, but the weights may be in half precision, and only some of them.
-    """
+    """Cast images to the dtype of the convolution that they enter, which may be half precision."""
     check_tensor(images, "images")
     kernel = next((weight for weight in tower.parameters() if weight.ndim == 4), None)
     if kernel is None or not images.is_floating_point():
@@ -43,42 +36,35 @@ def in_precision_of(tower: nn.Module, images: Tensor) -> Tensor:
     return images.to(kernel.dtype)
 
 
-def check_model(model: object, methods: Sequence[str], kind: str, others: str) -> None:
+def check_model(model: object, methods: Sequence[str], kind: str, other_adapter: str) -> None:
     """Raise TypeError that says what belongs here, unless a model is a module with some methods."""
     for method in methods:
         if not callable(optional(model, method)):
-            name = type(model).__name__
-            raise TypeError(f"model must be {kind}, got {name}, which has no {method}; {others}")
+            raise TypeError(
+                f"model must be {kind}, got {type(model).__name__}, which has no {method}; "
+                f"{other_adapter}"
+            )
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch module, got {type(model).__name__}")
 
 
-def check_part(name: str, part: object, expected: str) -> None:
-    """Raise TypeError that says what belongs in an argument, unless it can be called."""
+def check_part(
+    name: str, part: object, expected: str, works: Callable[[Any], bool] | None = None
+) -> None:
+    """Raise TypeError that says what is expected, unless a part can be called and ``works``."""
     if not callable(part):
         raise TypeError(f"{name} must be callable, got {type(part).__name__}; pass {expected}")
-
-
-def require_work(name: str, part: object, expected: str, work: Callable[[], bool]) -> None:
-    """Raise TypeError that says what belongs in an argument, unless a part does its work.
-
-    Args:
-        name: the argument.
-        part: its value.
-        expected: what belongs there.
-        work: uses the part on an example; true if it returns what it should.
-    """
     found = f"{name} must be {expected}; got {type(part).__name__}"
     try:
-        works = work()
+        working = works is None or works(part)
     except Exception as error:
         raise TypeError(f"{found}, which fails ({type(error).__name__}: {error})") from error
-    if not works:
+    if not working:
         raise TypeError(f"{found}, which returns something else")
 
 
 def check_vocabulary(tokens: Tensor, size: int | None) -> None:
-    """Raise ValueError on a token that the model, of this many tokens, does not know."""
+    """Raise ValueError on a token that a model of ``size`` tokens does not know."""
     if size is not None and (largest := int(tokens.max())) >= size:
         raise ValueError(
             f"the tokenizer gives token {largest}, but the model knows {size}: it belongs to "

@@ -27,12 +27,7 @@ def read_clip4cir(path: Path) -> dict[str, Tensor]:
 
 
 def build_clip(weights: Mapping[str, Tensor], path: Path) -> tuple[Any, int]:
-    """Return a CLIP of open_clip in float32 with these weights, and the size of its images.
-
-    Raises:
-        ValueError: naming ``path``, if the weights are not those of a CLIP.
-        ImportError: without open_clip.
-    """
+    """Return a CLIP of open_clip in float32 with these weights, and the size of its images."""
     try:
         from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
     except ImportError as error:

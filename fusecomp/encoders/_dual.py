@@ -15,24 +15,22 @@ from fusecomp.encoders._tokenizing import list_of_texts
 class DualEncoder(nn.Module):
     """An encoder from any two callables or modules, one for images and one for texts.
 
-    Their widths often differ. Without ``dim`` the features keep them, for a fusion that takes image
-    features [B, D] and text features [B, T]. With ``dim``, a side of another width gets a linear
-    head without bias, which learns whenever a tower learns. Parameters that you have
-    frozen (as LoRA does) before a trainer is made stay frozen in training.
+    Without ``dim`` the sides keep their widths, image features [B, D] and text features [B, T].
+    With it, a side of another width gets a linear head without bias, which learns whenever a tower
+    learns. Parameters that are frozen when a trainer is made stay frozen.
 
     Args:
         image: loaded images [B, ...] -> features [B, D].
         text: a list of B strings -> features [B, T]; it tokenises itself.
         load_image: path -> tensor, one image as ``image`` takes it, without the batch dimension.
-            Picklable (a function at module level, or an object of one), as it runs in worker
-            processes. Not needed where images never come from files.
+            Picklable, as it runs in worker processes. Not needed where images never come from
+            files.
         image_dim: the width of the images' features, where ``image.output_dim`` does not tell.
-        text_dim: the width of the texts' features, where ``text.output_dim`` does not tell.
+        text_dim: the width of the texts' features, likewise.
         dim: a common width for both sides; None keeps the widths that they have.
 
     Raises:
-        TypeError: if a side cannot be called or is a class, or ``text`` is a bare
-            ``SentenceTransformer``.
+        TypeError: if a side cannot be called, is a class, or is a bare ``SentenceTransformer``.
         ValueError: if a width that a head needs is unknown, or one is no positive whole number.
 
     Example:
@@ -73,12 +71,14 @@ class DualEncoder(nn.Module):
         self.image = image
         self.text = text
         self.load_image = load_image
-        dim = None if dim is None else whole_number("dim", dim, 1)
-        widths = {
-            "image": _width("image", image, image_dim),
-            "text": _width("text", text, text_dim),
-        }
-        self.heads = nn.ModuleDict(_heads(widths, dim))
+        image_dim, text_dim, dim = (
+            None if width is None else whole_number(name, width, 1)
+            for name, width in (("image_dim", image_dim), ("text_dim", text_dim), ("dim", dim))
+        )
+        self.heads = nn.ModuleDict()
+        for side, part, width in (("image", image, image_dim), ("text", text, text_dim)):
+            if dim is not None and (head := _head(side, part, width, dim)) is not None:
+                self.heads[side] = head
 
     @property
     def towers(self) -> Mapping[str, tuple[str, ...]]:
@@ -107,9 +107,8 @@ class DualEncoder(nn.Module):
             inputs = list_of_texts(inputs)
         features = encode(inputs)
         if not isinstance(features, Tensor):
-            raise TypeError(
-                f"the {side} side must return a tensor [B, D], got {type(features).__name__}"
-            )
+            kind = type(features).__name__
+            raise TypeError(f"the {side} side must return a tensor [B, D], got {kind}")
         return features
 
     def _headed(self, side: str, inputs: Any) -> Tensor:
@@ -133,26 +132,16 @@ class DualEncoder(nn.Module):
         """
         for name, part in (("image", self.image), ("text", self.text)):
             if not isinstance(part, nn.Module):
-                raise ValueError(
-                    f"the {name} side is a plain callable: give the cache a key of your own"
-                )
+                kind = "a plain callable"
+                raise ValueError(f"the {name} side is {kind}: give the cache a key of your own")
         return fingerprint(self)
 
 
-def _width(side: str, part: object, given: int | None) -> int | None:
-    if given is not None:
-        return whole_number(f"{side}_dim", given, 1)
+def _head(side: str, part: object, width: int | None, dim: int) -> nn.Linear | None:
+    """Return the head of a side that has another width than ``dim``."""
     known = optional(part, "output_dim")
-    return int(known) if isinstance(known, Integral) else None
-
-
-def _heads(widths: Mapping[str, int | None], dim: int | None) -> dict[str, nn.Linear]:
-    if dim is None:
-        return {}
-    heads = {}
-    for side, width in widths.items():
-        if width is None:
-            raise ValueError(f"dim={dim} needs the width of the {side} side: pass {side}_dim=...")
-        if width != dim:
-            heads[side] = nn.Linear(width, dim, bias=False)
-    return heads
+    if width is None and isinstance(known, Integral):
+        width = int(known)
+    if width is None:
+        raise ValueError(f"dim={dim} needs the width of the {side} side: pass {side}_dim=...")
+    return None if width == dim else nn.Linear(width, dim, bias=False)

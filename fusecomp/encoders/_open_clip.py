@@ -1,6 +1,7 @@
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -13,19 +14,13 @@ from fusecomp.encoders._clip import (
     check_model,
     check_part,
     check_vocabulary,
+    clip_towers,
     in_precision_of,
-    probe_hash,
-    require_work,
-    side_by_parts,
 )
 from fusecomp.encoders._clip4cir import build_clip, read_clip4cir
-from fusecomp.encoders._parameters_by_side import parameters_by_side
 from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, with_tokenizer
 from fusecomp.encoders._without_padding import encode_without_padding
 from fusecomp.images import ImageLoader, TargetPad, clip_transform
-
-if TYPE_CHECKING:
-    pass
 
 _TOKENIZER = (
     "a function from a list of strings to a tensor of tokens [B, context], such as "
@@ -33,7 +28,7 @@ _TOKENIZER = (
 )
 _PREPROCESS = (
     "a function from a PIL image to a tensor, such as the one that "
-    "open_clip.create_model_and_transforms returns beside the model"
+    "open_clip.create_model_and_transforms returns with the model"
 )
 
 
@@ -41,12 +36,11 @@ class OpenClipEncoder(nn.Module):
     """A CLIP of open_clip, or of OpenAI's ``clip``, as an encoder.
 
     It gives the features of the model's own ``encode_image`` and ``encode_text``, in the model's
-    precision; no model but a CoCa normalises them. ``trainable="text"`` learns what ``encode_text``
-    uses, ``trainable="image"`` the visual side; the scale of the logits is never touched.
+    precision; only a CoCa normalises them. The scale of the logits does not learn.
 
     Args:
-        model: as ``open_clip.create_model`` or ``clip.load`` return it; any ResNet or ViT, or one
-            with towers of timm or transformers.
+        model: as ``open_clip.create_model`` or ``clip.load`` return it; its towers may be of timm
+            or transformers.
         tokenizer: as ``open_clip.get_tokenizer`` returns it, or ``clip.tokenize``.
         preprocess: PIL image -> tensor, such as the one that comes with the model, or
             ``fusecomp.images.clip_transform(size, TargetPad())``. Not needed where images never
@@ -79,7 +73,7 @@ class OpenClipEncoder(nn.Module):
     @property
     def towers(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the parameters of each side."""
-        return parameters_by_side(self, side_by_parts("visual"))
+        return clip_towers(self, "visual")
 
     @property
     def output_dim(self) -> int:
@@ -93,11 +87,11 @@ class OpenClipEncoder(nn.Module):
         return features
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Return features [B, D] of B strings; longer ones than the context are cut, and warned of.
+        """Return features [B, D] of B strings; too long ones are cut, with one warning.
 
         Raises:
-            ValueError: if the texts are no list of strings or there are none, or if the tokenizer
-                belongs to another model.
+            ValueError: if the texts are no list of strings or empty, or the tokenizer belongs to
+                another model.
         """
         return encode_without_padding(self.model, self._tokens(list_of_texts(texts)))
 
@@ -146,7 +140,8 @@ class OpenClipEncoder(nn.Module):
 
     def fingerprint(self) -> str:
         """Name weights, settings, tokenizer and preprocessing, for a feature cache."""
-        return f"{fingerprint(self)}; tokens {probe_hash(self.tokenizer([PROBE]))}"
+        tokens = str(self.tokenizer([PROBE]).tolist()).encode()
+        return f"{fingerprint(self)}; tokens {hashlib.sha256(tokens).hexdigest()[:16]}"
 
     @classmethod
     def from_clip4cir(
@@ -154,8 +149,7 @@ class OpenClipEncoder(nn.Module):
     ) -> Self:
         """Build the CLIP of a published checkpoint ``{"epoch": ..., "CLIP": weights}``.
 
-        All sizes are taken from the weights, which keep their precision; the activation is
-        QuickGELU, as in all of OpenAI's models. Needs open_clip (extra ``clip``).
+        All sizes are taken from the weights; the activation is QuickGELU. Needs open_clip.
 
         Args:
             path: the checkpoint.
@@ -191,15 +185,14 @@ class OpenClipEncoder(nn.Module):
         write_tensors(path, {"epoch": epoch, "CLIP": weights})
 
 
-def _check(model: object, tokenizer: Callable[..., Tensor], preprocess: object) -> None:
+def _check(model: object, tokenizer: object, preprocess: object) -> None:
     for name, part in (("model", model), ("tokenizer", tokenizer), ("preprocess", preprocess)):
         no_class(name, part)
-    others = "for transformers there is TransformersEncoder"
-    check_model(model, ("encode_image", "encode_text"), "a CLIP of open_clip or clip", others)
-    check_part("tokenizer", tokenizer, _TOKENIZER)
+    methods, others = ("encode_image", "encode_text"), "for transformers use TransformersEncoder"
+    check_model(model, methods, "a CLIP of open_clip or clip", others)
     if preprocess is not None:
         check_part("preprocess", preprocess, _PREPROCESS)
-    require_work("tokenizer", tokenizer, _TOKENIZER, lambda: isinstance(tokenizer([PROBE]), Tensor))
+    check_part("tokenizer", tokenizer, _TOKENIZER, lambda part: isinstance(part([PROBE]), Tensor))
     # Tokenizers of open_clip have the one, parts of transformers the other.
     if any(optional(preprocess, name) for name in ("context_length", "model_input_names")):
         raise TypeError(f"preprocess must be {_PREPROCESS}; got {type(preprocess).__name__}")

@@ -6,13 +6,7 @@ from torch import nn
 def parameters_by_side(
     module: nn.Module, side_of: Callable[[str], str | None]
 ) -> dict[str, tuple[str, ...]]:
-    """Return for each side the names of its parameters, whether they are frozen or not.
-
-    Args:
-        module: the encoder.
-        side_of: name of a parameter -> its side, or None for what no feature depends on, such as
-            CLIP's ``logit_scale``.
-    """
+    """Return the names of each side's parameters, frozen or not; a side of None counts for none."""
     names: dict[str, list[str]] = {}
     for name, _ in module.named_parameters(remove_duplicate=False):
         side = side_of(name)

@@ -33,7 +33,7 @@ class SentenceTransformersText(nn.Module):
         if not isinstance(model, nn.Module) or optional(model, "prompts") is None:
             raise TypeError(
                 f"model must be a SentenceTransformer, got {type(model).__name__}; any other "
-                "module that takes a list of strings can stand in a DualEncoder as it is"
+                "module that takes a list of strings fits a DualEncoder as it is"
             )
         self.model: Any = model
         self._warn_of_truncated = TruncationWarning()

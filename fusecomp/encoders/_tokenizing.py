@@ -17,8 +17,7 @@ _LOCK = threading.RLock()
 def with_tokenizer(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Make a function that uses a tokenizer wait until no other thread uses one.
 
-    Tokenizers of transformers keep padding and truncation of the last call, in which another
-    thread's call would find them.
+    Tokenizers of transformers keep padding and truncation of the last call.
     """
 
     @functools.wraps(function)
@@ -49,12 +48,7 @@ class TruncationWarning:
 
 
 def list_of_texts(texts: object) -> list[str]:
-    """Return the texts that an encoder was given as a list of strings.
-
-    Raises:
-        ValueError: if they are no list of strings, such as a plain string, which would be taken
-            apart into letters, if there are none, or if one holds half of a character.
-    """
+    """Return texts as a list of strings; ValueError on others, none, or half of a character."""
     if isinstance(texts, str):
         given = shown(texts)
         raise ValueError(
@@ -63,9 +57,9 @@ def list_of_texts(texts: object) -> list[str]:
     rows = strings("texts", texts)
     if not rows:
         raise ValueError('texts must hold at least one string, as ["is red"], got none')
-    for place, text in enumerate(rows):
+    for position, text in enumerate(rows):
         if not text.isascii() and has_half_character(text):
             raise ValueError(
-                f"texts[{place}] holds half of a character, such as of an emoji: {text!a:.80}"
+                f"texts[{position}] holds half of a character, such as of an emoji: {text!a:.80}"
             )
     return rows

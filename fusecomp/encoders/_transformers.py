@@ -1,6 +1,5 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +14,9 @@ from fusecomp.encoders._clip import (
     check_model,
     check_part,
     check_vocabulary,
+    clip_towers,
     in_precision_of,
-    require_work,
-    side_by_parts,
 )
-from fusecomp.encoders._parameters_by_side import parameters_by_side
 from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, with_tokenizer
 from fusecomp.images import ImageLoader, require_pillow, rgb
 
@@ -34,9 +31,7 @@ class TransformersEncoder(nn.Module):
     """A CLIP or SigLIP of transformers as an encoder.
 
     It gives the features of the model's own ``get_image_features`` and ``get_text_features``, not
-    normalised, in the model's precision. ``trainable="text"`` learns the text model and its
-    projection, ``trainable="image"`` the vision model and its own; the scale and bias of the logits
-    are never touched.
+    normalised, in the model's precision. The scale and bias of the logits do not learn.
 
     Args:
         model: a ``CLIPModel``, a ``SiglipModel`` (also of SigLIP 2) or one alike, such as an
@@ -47,9 +42,8 @@ class TransformersEncoder(nn.Module):
             come from files.
 
     Raises:
-        TypeError: if the model has no ``get_image_features`` and ``get_text_features``; if the
-            tokenizer gives no tokens, or the image processor no pixels, such as where the two are
-            swapped; on a ``Siglip2Model``, whose images differ in shape.
+        TypeError: if the model lacks these two methods, the tokenizer gives no tokens or the image
+            processor no pixels; on a ``Siglip2Model``, whose images differ in shape.
 
     Example::
 
@@ -82,7 +76,7 @@ class TransformersEncoder(nn.Module):
     @property
     def towers(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the parameters of each side."""
-        return parameters_by_side(self, side_by_parts("vision_model", "visual_projection"))
+        return clip_towers(self, "vision_model", "visual_projection")
 
     @property
     def output_dim(self) -> int:
@@ -97,11 +91,11 @@ class TransformersEncoder(nn.Module):
         return _features(self.model.get_image_features(pixel_values=images))
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Return features [B, D] of B strings; longer ones than the context are cut, and warned of.
+        """Return features [B, D] of B strings; too long ones are cut, with one warning.
 
         Raises:
-            ValueError: if the texts are no list of strings or there are none, or if the tokenizer
-                belongs to another model.
+            ValueError: if the texts are no list of strings or empty, or the tokenizer belongs to
+                another model.
         """
         tokens = self._tokens(list_of_texts(texts))
         device = device_of(self.model)
@@ -166,35 +160,27 @@ def _unused_positions(model: nn.Module) -> int:
     return 0
 
 
-def _check(
-    model: object,
-    tokenizer: Callable[..., object],
-    image_processor: Callable[..., Any] | None,
-) -> None:
+def _check(model: object, tokenizer: object, image_processor: object) -> None:
     parts = {"model": model, "tokenizer": tokenizer, "image_processor": image_processor}
     for name, part in parts.items():
         no_class(name, part)
     methods = "get_image_features", "get_text_features"
-    others = "for open_clip there is OpenClipEncoder"
+    others = "for open_clip use OpenClipEncoder"
     check_model(model, methods, "a CLIP or SigLIP of transformers", others)
     if optional(optional(model, "config"), "model_type") == "siglip2":
         raise TypeError(
             "Siglip2Model takes images of any shape as patches, which make no batch here; the "
             "checkpoints of SigLIP 2 for one size load as SiglipModel"
         )
-    check_part("tokenizer", tokenizer, _TOKENIZER)
-    if image_processor is not None:
-        check_part("image_processor", image_processor, _PROCESSOR)
     if optional(tokenizer, "image_processor") is not None:
         raise TypeError(
             f"tokenizer must be {_TOKENIZER}; a {type(tokenizer).__name__} holds both parts: pass "
             "its .tokenizer as tokenizer and its .image_processor as image_processor"
         )
-    require_work("tokenizer", tokenizer, _TOKENIZER, lambda: _gives_tokens(tokenizer))
+    check_part("tokenizer", tokenizer, _TOKENIZER, _gives_tokens)
     if image_processor is not None:
         require_pillow()
-        work = partial(_gives_pixels, image_processor)
-        require_work("image_processor", image_processor, _PROCESSOR, work)
+        check_part("image_processor", image_processor, _PROCESSOR, _gives_pixels)
 
 
 def _gives_tokens(tokenizer: Callable[..., object]) -> bool:

@@ -8,28 +8,23 @@ from fusecomp._core.foreign import optional
 
 
 def encode_without_padding(model: Any, tokens: Tensor) -> Tensor:
-    """``model.encode_text(tokens)``, where it can be without the padding behind all texts.
+    """Return ``model.encode_text(tokens)``, where it can be without the padding behind all texts.
 
-    In a CLIP of open_clip a token sees only those before it, and a text's features are those of
-    its end: what stands behind costs time and changes nothing. FashionIQ's texts fill a quarter of
-    the context. Any other model gets all tokens.
-
-    Args:
-        model: has ``encode_text``; may wrap the CLIP, as peft and ``torch.compile`` do.
-        tokens: int64 [B, context], on the CPU.
+    In a CLIP of open_clip a token sees only those before it, so that padding costs time and changes
+    nothing. The model may wrap the CLIP, as peft and ``torch.compile`` do.
     """
     device = device_of(model)
     clip = optional(model.encode_text, "__self__")
-    features: Tensor
     length = int(tokens.argmax(dim=1).max()) + 1
-    if not _is_causal_clip(clip, length):
+    features: Tensor
+    if _is_causal_clip(clip, length):
+        shorter = {
+            "clip.positional_embedding": clip.positional_embedding[:length],
+            "clip.attn_mask": clip.attn_mask[:length, :length],
+        }
+        features = functional_call(_TextSide(clip), shorter, tokens[:, :length].to(device))
+    else:
         features = model.encode_text(tokens.to(device))
-        return features
-    fitting = {
-        "clip.positional_embedding": clip.positional_embedding[:length],
-        "clip.attn_mask": clip.attn_mask[:length, :length],
-    }
-    features = functional_call(_TextSide(clip), fitting, tokens[:, :length].to(device))
     return features
 
 

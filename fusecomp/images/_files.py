@@ -2,15 +2,15 @@
 
 import filecmp
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusecomp._core.abilities import image_path
 from fusecomp._core.checks import strings
-from fusecomp._core.foreign import optional
 from fusecomp.types import Dataset
 
 # The mark of an image without a file.
@@ -19,19 +19,11 @@ By = Literal["size", "content"]
 
 
 def image_paths(datasets: Iterable[Dataset]) -> dict[str, Path | None]:
-    """Find the file of every image of some datasets; None where the dataset has none.
-
-    Raises:
-        ValueError: if one id means two different files, naming both, or if the ids are no list of
-            strings.
-    """
+    """Return the file of every image; None where its dataset has none. One id means one file."""
     paths: dict[str, Path | None] = {}
     for data in datasets:
-        # Where features are looked up, a dataset needs no files.
-        locate = optional(data, "path")
         for image_id in strings("image_ids of a dataset", data.image_ids):
-            path = None if locate is None else _path(locate, image_id)
-            known = paths.get(image_id)
+            path, known = image_path(data, image_id), paths.get(image_id)
             if path is not None and known is not None and not _is_same(path, known):
                 raise ValueError(
                     f"the image id {image_id!r} means two files: {known} and {path}. Features are "
@@ -40,14 +32,6 @@ def image_paths(datasets: Iterable[Dataset]) -> dict[str, Path | None]:
                 )
             paths[image_id] = path if known is None else known
     return paths
-
-
-def _path(locate: Callable[[str], Path], image_id: str) -> Path | None:
-    try:
-        path = locate(image_id)
-    except FileNotFoundError:
-        return None
-    return path if isinstance(path, Path | None) else Path(path)
 
 
 def _is_same(one: Path, other: Path) -> bool:
@@ -61,49 +45,35 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def file_marks(paths: Sequence[Path | None], by: By) -> NDArray[np.int64]:
-    """Mark each image file by its size in bytes, or by a hash of its content.
+    """Mark each image file, int64 [N], by its size in bytes or a hash; ABSENT if there is none.
 
     Modification times are no mark, as they change when a folder is copied.
-
-    Shape:
-        int64 [N]; -1 where there is no file.
     """
-    mark = _size if by == "size" else _content
-    return np.fromiter((ABSENT if path is None else mark(path) for path in paths), np.int64)
+    return np.fromiter((_mark(path, by) for path in paths), np.int64)
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError):  # a name that no file can have
+def _mark(path: Path | None, by: By) -> int:
+    if path is None:
         return ABSENT
-
-
-def _content(path: Path) -> int:
     try:
+        if by == "size":
+            return path.stat().st_size
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8))
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # the latter on a name that no file can have
         return ABSENT
     return int.from_bytes(digest.digest()) >> 1
 
 
 def changed_image(
-    old: Mapping[str, object], new: Mapping[str, object], skipped: Iterable[str] = ()
+    old: Mapping[str, object], new: Mapping[str, object], skipped: Collection[str] = ()
 ) -> str | None:
-    """Name the first image whose file is another than it was; None if all are the same.
+    """Return the first image whose mark has changed, or None.
 
-    Where no file is, or none was, nothing is said, but of images that were skipped for want of one.
-
-    Args:
-        old: the marks by image id.
-        new: the same, now.
-        skipped: images that could not be read then.
+    Where there is no file, or was none, nothing is said, unless the image was ``skipped`` for that.
     """
-    missed = set(skipped)
     for image_id, mark in new.items():
         before = old.get(image_id, ABSENT)
-        if mark in (before, ABSENT) or (before == ABSENT and image_id not in missed):
-            continue
-        return image_id
+        if mark not in (before, ABSENT) and (before != ABSENT or image_id in skipped):
+            return image_id
     return None

@@ -1,9 +1,9 @@
 """Images from paths, in order, in worker processes where that pays."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,81 +41,85 @@ def require_files(paths: Sequence[Path]) -> None:
         )
 
 
-class Loaded(NamedTuple):
-    """The images of one batch that could be loaded, and the errors of the others.
+# The name of an image in ``paths``: its position, or its id.
+_K = TypeVar("_K")
+_T = TypeVar("_T")
+_K_contra = TypeVar("_K_contra", contravariant=True)
 
-    Args:
-        images: stacked [B, ...]; None if there are none.
-        positions: B of the batch's positions.
-        failed: the other positions, with what is wrong.
-    """
+
+class _Paths(Protocol[_K_contra]):
+    """A list or a mapping of paths."""
+
+    def __getitem__(self, key: _K_contra, /) -> Path: ...
+
+
+class Loaded(NamedTuple, Generic[_K]):
+    """The images of a batch that could be loaded, stacked; their keys; the errors of the others."""
 
     images: Tensor | None
-    positions: list[int]
-    failed: dict[int, ImageError]
+    keys: list[_K]
+    failed: dict[_K, ImageError]
 
 
 def load_images(
-    paths: Mapping[int, Path] | Sequence[Path],
+    paths: _Paths[_K],
     load_image: Callable[[Path], Tensor],
-    batches: Sequence[list[int]],
+    batches: Sequence[list[_K]],
     num_workers: int | None = None,
     device: torch.device | None = None,
     key: Key | None = None,
 ) -> Iterator[Tensor]:
-    """Yield stacked images, one tensor for each list of positions in ``batches``.
+    """Yield stacked images, one tensor for each list of keys in ``batches``.
 
-    Random numbers that ``load_image`` draws from ``random``, numpy or torch are a function of the
-    key and the file's name, in whichever process; the caller's streams stay as they are.
+    Random numbers that ``load_image`` draws from ``random``, numpy or torch depend on ``key`` and
+    the file's name alone; the caller's streams stay as they are.
 
     Args:
-        paths: the files, by position.
+        paths: the files; a list, or a mapping by any key.
         load_image: path -> tensor; all of one shape; must be picklable if workers start.
-        batches: positions in ``paths``; none empty.
+        batches: keys of ``paths``, such as positions in a list; none empty.
         num_workers: processes; None chooses by the number of cores and images.
-        device: where the images are worked on; a CPU keeps half of its cores for that.
+        device: where the images go; a CPU keeps half of its cores for its work on them.
         key: such as a seed and an epoch; by default that of the ``keyed`` block around it.
 
     Raises:
         ImageError: naming the file that ``load_image`` could not open.
         ValueError: if two images of a batch have different shapes.
     """
-    failure = None
-    for loaded in load_available(paths, load_image, batches, num_workers, device, key):
-        failure = next(iter(loaded.failed.values()), None)
-        if failure is not None or loaded.images is None:
-            break
-        yield loaded.images
-    # Raised out here, where the worker processes have ended, and with its own message alone.
-    if failure is not None:
-        raise failure
+    for loaded in load_available(paths, load_image, batches, num_workers, device, key, "raise"):
+        if loaded.images is not None:
+            yield loaded.images
 
 
 def load_available(
-    paths: Mapping[int, Path] | Sequence[Path],
+    paths: _Paths[_K],
     load_image: Callable[[Path], Tensor],
-    batches: Sequence[list[int]],
+    batches: Sequence[list[_K]],
     num_workers: int | None = None,
     device: torch.device | None = None,
     key: Key | None = None,
-) -> Iterator[Loaded]:
-    """Do what ``load_images`` does, but list images that cannot be opened, not raise."""
+    on_error: str = "skip",
+) -> Iterator[Loaded[_K]]:
+    """Do what ``load_images`` does, but list images that cannot be opened (or ``"raise"``)."""
     if num_workers is None:
         num_workers = _usual_workers(sum(map(len, batches)), device)
-    images = _Images(paths, load_image, current_key() if key is None else key)
     loader: DataLoader[Any] = DataLoader(
-        images,  # type: ignore[arg-type]  # a map of positions, all that a DataLoader needs
+        _Images(paths, load_image, current_key() if key is None else key),  # type: ignore[arg-type]
         batch_sampler=batches,
         num_workers=num_workers,
-        collate_fn=_collate,
+        collate_fn=_as_it_is,
         generator=torch.Generator(),  # else it would draw from the caller's stream
     )
-    failure = None
+    failure: ValueError | None = None
     for batch in loader:
         if isinstance(batch, ValueError):
             failure = batch
+        elif on_error == "raise":
+            failure = next(iter(batch.failed.values()), None)
+        if failure is not None:
             break
         yield batch
+    # Raised out here, where the worker processes have ended, and with its own message alone.
     if failure is not None:
         raise failure
 
@@ -123,62 +127,63 @@ def load_available(
 def _usual_workers(count: int, device: torch.device | None) -> int:
     if count < _FEW:
         return 0
-    cores = _cores()
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows do not say which cores a process may use
+        cores = os.cpu_count() or 1
     if device is not None and device.type == "cpu":
         cores = max(1, cores // 2)
     return min(cores, _MOST_WORKERS)
 
 
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows do not say which cores a process may use
-        return os.cpu_count() or 1
-
-
-_Item = tuple[int, Path, Tensor | ImageError]
-
-
-class _Images:
-    def __init__(
-        self,
-        paths: Mapping[int, Path] | Sequence[Path],
-        load_image: Callable[[Path], Tensor],
-        key: Key,
-    ) -> None:
+class _Images(Generic[_K]):
+    def __init__(self, paths: _Paths[_K], load_image: Callable[[Path], Tensor], key: Key) -> None:
         self.paths = paths
         self.load_image = load_image
         self.key = key
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitems__(self, positions: Sequence[int]) -> list[_Item]:
-        """A whole batch: keeping the caller's streams takes as long as opening a small image."""
+    def __getitems__(self, keys: Iterable[_K]) -> Loaded[_K] | ValueError:
+        """Load a batch: keeping the caller's streams takes as long as opening a small image."""
+        loaded: list[_K] = []
+        images: list[Tensor] = []
+        failed: dict[_K, ImageError] = {}
         with own_streams():
-            return [self._item(position) for position in positions]
+            for key in keys:
+                path = self.paths[key]
+                seed_for_file(self.key, path)
+                try:
+                    image = load_one(path, self.load_image)
+                except ImageError as error:
+                    failed[key] = error
+                    continue
+                if images and image.shape != images[0].shape:
+                    return ValueError(
+                        f"{path} has shape {list(image.shape)} and {self.paths[loaded[0]]} "
+                        f"{list(images[0].shape)}: load_image must bring every image to one shape"
+                    )
+                loaded.append(key)
+                images.append(image)
+        return Loaded(torch.stack(images) if images else None, loaded, failed)
 
-    def _item(self, position: int) -> _Item:
-        path = self.paths[position]
-        seed_for_file(self.key, path)
-        try:
-            return position, path, load_one(path, self.load_image)
-        except ImageError as error:
-            return position, path, error
+
+def _as_it_is(batch: _T) -> _T:
+    return batch
 
 
 def load_few(paths: Sequence[Path], load_image: Callable[[Path], Tensor]) -> Tensor:
-    """Return one batch, as ``load_images`` gives it, in this process and without a loader."""
-    images = []
-    for _, path, item in _Images(paths, load_image, current_key()).__getitems__(range(len(paths))):
-        if isinstance(item, ImageError):
-            raise item
-        images.append((path, item))
-    return stack_images(images)
+    """Return some images as one batch of ``load_images``, loaded in this process."""
+    loaded = _Images(paths, load_image, current_key()).__getitems__(range(len(paths)))
+    if isinstance(loaded, ValueError):
+        raise loaded
+    for error in loaded.failed.values():
+        raise error
+    if loaded.images is None:
+        raise ValueError("there are no images to load")
+    return loaded.images
 
 
 def load_one(path: Path, load_image: Callable[[Path], Tensor]) -> Tensor:
-    """Return one loaded image; raises ImageError that names the file."""
+    """Return one loaded image; ImageError names the file."""
     try:
         image = load_image(path)
     except (MemoryError, ImportError, ImageError):  # not about the file, or names it already
@@ -191,25 +196,3 @@ def load_one(path: Path, load_image: Callable[[Path], Tensor]) -> Tensor:
             "end your transform with one that makes tensors"
         )
     return image
-
-
-def _collate(items: list[_Item]) -> Loaded | ValueError:
-    failed = {index: item for index, _, item in items if isinstance(item, ImageError)}
-    good = [(path, item) for _, path, item in items if isinstance(item, Tensor)]
-    positions = [index for index, _, item in items if isinstance(item, Tensor)]
-    try:
-        return Loaded(stack_images(good) if good else None, positions, failed)
-    except ValueError as error:
-        return error
-
-
-def stack_images(items: Sequence[tuple[Path, Tensor]]) -> Tensor:
-    """Images of one shape as one tensor; raises ValueError that names two of unlike shapes."""
-    first_path, first = items[0]
-    for path, image in items:
-        if image.shape != first.shape:
-            raise ValueError(
-                f"{path} has shape {list(image.shape)} and {first_path} {list(first.shape)}: "
-                "load_image must bring every image to one shape"
-            )
-    return torch.stack([image for _, image in items])

@@ -76,10 +76,7 @@ def sides_of(image: "Image") -> tuple[int, int]:
 
 
 def open_image(file: BinaryIO) -> "Image":
-    """Return the image of an open file; ValueError if it is larger than Pillow's limit.
-
-    What is no image gives Pillow's own errors, which ``why_unreadable`` puts into words.
-    """
+    """Return the image of an open file; ValueError if it is larger than Pillow's limit."""
     from PIL import Image
 
     try:
@@ -101,10 +98,9 @@ def why_unreadable(file: BinaryIO, error: Exception) -> str:
     if not isinstance(error, UnidentifiedImageError):
         return f"{type(error).__name__}: {error}"
     file.seek(0)
-    head = file.read(24)
-    if not head:
-        return "the file is empty"
-    return f"not an image that Pillow can open; the file starts with {head!r}"
+    if head := file.read(24):
+        return f"not an image that Pillow can open; the file starts with {head!r}"
+    return "the file is empty"
 
 
 def rgb(image: "Image") -> "Image":

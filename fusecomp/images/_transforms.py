@@ -3,17 +3,16 @@
 Needs Pillow.
 """
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import flag, no_class, require_choice, whole_number
+from fusecomp._core.checks import flag, no_class, number, ordered, require_choice, whole_number
 from fusecomp._core.identity import describe
 from fusecomp.images._opening import ImageLoader, rgb, sides_of
 
@@ -28,10 +27,9 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 class TargetPad:
     """Pad an elongated image until its long side is ``ratio`` times the short one.
 
-    An image of ratio r = long / short <= ``ratio`` is returned as it is. Of any other, each short
-    edge gets ``int((long / ratio - short) / 2)`` pixels, so the ratio after padding is exact up to
-    two pixels of the short side. They are zeros in the image's own mode: black in RGB,
-    transparent in RGBA, the first colour of a palette, but white in CMYK.
+    Each short edge gets ``int((long / ratio - short) / 2)`` pixels, so the ratio is exact up to two
+    pixels of the short side. They are zeros in the image's own mode: black in RGB, transparent in
+    RGBA, the first colour of a palette, but white in CMYK.
 
     Reference:
         Baldrati, Bertini, Uricchio, Del Bimbo, "Conditioned and composed image retrieval
@@ -44,9 +42,9 @@ class TargetPad:
         A PIL image -> a PIL image of the same mode, nowhere smaller.
 
     Raises:
-        ValueError: if ``ratio`` is below 1 or not finite; if an image has no pixels, or its
-            padding would need more memory than Pillow's limit for files grants.
-        TypeError: if it gets something else than a PIL image.
+        ValueError: if ``ratio`` is below 1 or not finite, an image has no pixels, or its padding
+            exceeds Pillow's limit of pixels.
+        TypeError: on something else than a PIL image.
 
     Example:
         >>> from PIL import Image
@@ -57,28 +55,26 @@ class TargetPad:
     ratio: float = 1.25
 
     def __post_init__(self) -> None:
-        ratio = _number(self.ratio)
-        if not (math.isfinite(ratio) and ratio >= 1):
-            raise ValueError(
-                f"ratio must be a finite number of at least 1 (1 pads to a square), "
-                f"got {self.ratio!r}"
-            )
+        ratio: object = self.ratio
+        if isinstance(ratio, Tensor) and ratio.ndim == 0:
+            ratio = ratio.item()
         # Equal ratios must print alike, as caches are named by it: 1 is 1.0.
-        object.__setattr__(self, "ratio", ratio)
+        object.__setattr__(self, "ratio", number("ratio", ratio, 1))
 
     def __call__(self, image: "Image") -> "Image":
         """Return the image, padded if it is too long."""
         width, height = sides_of(image)
-        wanted = max(width, height) / self.ratio
-        return _padded(image, int((wanted - width) / 2), int((wanted - height) / 2))
+        side = max(width, height) / self.ratio
+        left, top = max(int((side - width) / 2), 0), max(int((side - height) / 2), 0)
+        return _padded(image, left, top) if left or top else image
 
 
 @dataclass(frozen=True)
 class SquarePad:
     """Pad an image to a square.
 
-    Each short edge gets ``int((long - short) / 2)`` zeros in the image's own mode, as TargetPad
-    has it; where the difference is odd, the result is one pixel short of a square, as published.
+    Each short edge gets ``int((long - short) / 2)`` zeros in the image's own mode; where the
+    difference is odd, the result is one pixel short of a square, as published.
 
     Reference:
         Baldrati, Bertini, Uricchio, Del Bimbo, "Conditioned and composed image retrieval
@@ -88,9 +84,8 @@ class SquarePad:
         A PIL image -> a PIL image of the same mode, nowhere smaller.
 
     Raises:
-        ValueError: if an image has no pixels, or its padding would need more memory than
-            Pillow's limit for files grants.
-        TypeError: if it gets something else than a PIL image.
+        ValueError: if an image has no pixels, or its padding exceeds Pillow's limit of pixels.
+        TypeError: on something else than a PIL image.
 
     Example:
         >>> from PIL import Image
@@ -102,9 +97,7 @@ class SquarePad:
 
     def __call__(self, image: "Image") -> "Image":
         """Return the image, padded if it is no square."""
-        width, height = sides_of(image)
-        wanted = max(width, height)
-        return _padded(image, (wanted - width) // 2, (wanted - height) // 2)
+        return TargetPad(1)(image)
 
 
 def clip_transform(
@@ -115,31 +108,21 @@ def clip_transform(
     convert: Literal["last", "first"] = "last",
     exif: bool = False,
 ) -> "_ClipTransform":
-    """CLIP's preprocessing, a small picklable callable: an encoder's ``load_image``.
+    """Return CLIP's preprocessing, a small picklable callable: an encoder's ``load_image``.
 
     Pad; resize the shorter side to ``size``, bicubic, the longer one to
     ``int(size * long / short)``; crop the centre; turn to RGB; divide by 255; subtract ``mean`` and
     divide by ``std``. Without ``pad`` this is OpenAI's preprocessing, with ``TargetPad()`` that of
-    CLIP4Cir, both pixel for pixel under the same version of Pillow. (Version 13 shrinks images
-    more than twice as tall as wide in another order than the versions before, which moves some of
-    their pixels where they are not padded.)
+    CLIP4Cir, both pixel for pixel under the same version of Pillow (from version 13 on, some pixels
+    differ in images more than twice as tall as wide). Of an animation or several pages the first
+    image is taken.
 
-    The published code turns to RGB **last**, which shows in every mode but RGB and L:
-
-    - P (a palette) and 1 (black and white) are resized without interpolation, to the nearest pixel;
-    - RGBA and LA blend with transparency before it is dropped, so what is invisible gets black
-      and soft edges keep their colour;
-    - CMYK gets white padding;
-    - I;16, I and F (more than 8 bits) are cut at 255, so a 16-bit image turns almost white;
-      Pillow before version 11 cannot resize I;16 and fails.
-
-    ``convert="first"`` turns to RGB at the start: palettes are interpolated, all padding is black,
-    what transparency hid shows, I;16 is brought to 8 bits by dropping the lower eight, and I and F,
-    which have no known range, are refused.
-
-    Of an animation or a file of several pages the first image is taken; the format is told by the
-    content, whatever the file is called. Files are not decoded at reduced size, as that would
-    change pixels.
+    The published code turns to RGB **last**, which shows in every mode but RGB and L: P and 1 are
+    resized to the nearest pixel; RGBA and LA blend with transparency before it is dropped, so what
+    is invisible gets black; CMYK gets white padding; I;16, I and F are cut at 255, so a 16-bit
+    image turns almost white (and Pillow before version 11 fails on I;16). ``convert="first"`` turns
+    to RGB at the start: palettes are interpolated, all padding is black, what transparency hid
+    shows, I;16 loses its lower 8 bits, and I and F, which have no known range, are refused.
 
     Reference:
         Radford et al., "Learning transferable visual models from natural language supervision",
@@ -147,8 +130,8 @@ def clip_transform(
 
     Args:
         size: the side of the result in pixels.
-        pad: image -> image, such as ``TargetPad()`` or ``SquarePad()``. One of your own should
-            be picklable and print its settings: a dataclass, or a function at the top of a module.
+        pad: image -> image, such as ``TargetPad()``; picklable. Your own should print its
+            settings: a dataclass, or a function at the top of a module.
         mean: one number a channel, for pixels between 0 and 1; CLIP's by default.
         std: the same.
         convert: ``"last"`` (as published) or ``"first"``, see above.
@@ -158,12 +141,11 @@ def clip_transform(
         A path or an open PIL image -> [3, size, size], float32.
 
     Raises:
-        ValueError: here, on a bad argument; when called, as ImageError that names the file, if
-            it cannot be read, has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``, or would need
-            as much memory on the way.
+        ValueError: on a bad argument.
+        TypeError: if ``pad`` cannot be called or is a class.
+        ImageError: when called on a file that cannot be read, or that has, or would get, more
+            pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` allows.
         FileNotFoundError: when called, if there is no such file.
-        TypeError: here, if ``pad`` cannot be called or is a class; when called, on something else
-            than a path or a PIL image.
         ImportError: when called, if Pillow is missing.
 
     Example:
@@ -180,14 +162,8 @@ def clip_transform(
         raise TypeError(f"pad must be callable or None, got {pad!r}; for example pad=TargetPad()")
     exif = flag("exif", exif)
     require_choice("convert", convert, ("last", "first"))
-    return _ClipTransform(
-        size,
-        pad,
-        _channels("mean", mean),
-        _channels("std", std, positive=True),
-        convert,
-        exif,
-    )
+    mean, std = _channels("mean", mean), _channels("std", std, positive=True)
+    return _ClipTransform(size, pad, mean, std, convert, exif)
 
 
 @dataclass(frozen=True, repr=False)
@@ -209,14 +185,18 @@ class _ClipTransform:
         return self._tensor(image)
 
     def _tensor(self, image: "Image") -> Tensor:
-        if self.exif:
-            from PIL import ImageOps
+        from PIL import ImageOps
+        from PIL.Image import Image
 
+        if self.exif:
             image = ImageOps.exif_transpose(image)
         if self.convert == "first":
             image = rgb(_eight_bits(image))
         if self.pad is not None:
-            image = _image(self.pad(image), f"pad={describe(self.pad)}")
+            image = self.pad(image)
+            if not isinstance(image, Image):
+                returned = f"pad={describe(self.pad)} returned {type(image).__name__}"
+                raise TypeError(f"{returned}, expected a PIL image")
         image = rgb(_cropped(_resized(image, self.size), self.size))
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
         # The published operations in their order, so that not even the last bit differs.
@@ -229,57 +209,35 @@ class _ClipTransform:
         return f"clip_transform({', '.join(values)})"
 
 
-def _number(value: Any) -> float:
-    """Return the value as a float; nan if it is no real number."""
-    if isinstance(value, (str, bytes, bool)):  # which float() would take
-        return math.nan
+def _channels(name: str, values: object, positive: bool = False) -> tuple[float, ...]:
+    listed = values.tolist() if isinstance(values, Tensor) else values
     try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last of tensors
-        return math.nan
-
-
-def _channels(name: str, values: Sequence[float], positive: bool = False) -> tuple[float, ...]:
-    try:
-        numbers = tuple(_number(value) for value in values)
-    except TypeError:
+        numbers = tuple(number(name, value) for value in ordered(name, listed, "numbers"))
+    except ValueError:
         numbers = ()
-    valid = all(math.isfinite(number) and (number > 0 or not positive) for number in numbers)
-    if len(numbers) != 3 or not valid:
+    if len(numbers) != 3 or (positive and min(numbers) <= 0):
         kind = "positive" if positive else "finite"
         raise ValueError(f"{name} must be three {kind} numbers, one a channel, got {values!r}")
     return numbers
 
 
-def _image(result: object, source: str) -> "Image":
-    """Return what a user's function returned; TypeError unless that is an image."""
-    from PIL.Image import Image
-
-    if not isinstance(result, Image):
-        raise TypeError(f"{source} returned {type(result).__name__}, expected a PIL image")
-    return result
-
-
-def _require_room(width: int, height: int, what: str) -> None:
-    """Refuse an image so thin that ``what`` would make it fill the memory."""
+def _require_room(width: int, height: int, step: str) -> None:
+    """Refuse an image so thin that a step would make it fill the memory."""
     from PIL import Image
 
     # Where Pillow itself refuses a file; thin images within that go through as published.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > 2 * limit:
         raise ValueError(
-            f"{what} makes it {width} x {height} pixels, more than twice "
+            f"{step} makes it {width} x {height} pixels, more than twice "
             f"PIL.Image.MAX_IMAGE_PIXELS = {limit}. Crop it if it is thin, or take a smaller size"
         )
 
 
 def _padded(image: "Image", left: int, top: int) -> "Image":
-    """Return the image between as many zeros on opposite edges; as it is where there are none."""
+    """Return the image between as many zeros on opposite edges."""
     from PIL import Image
 
-    left, top = max(left, 0), max(top, 0)
-    if left == top == 0:
-        return image
     width, height = image.width + 2 * left, image.height + 2 * top
     _require_room(width, height, "padding")
     padded = Image.new(image.mode, (width, height))

@@ -59,7 +59,7 @@ MISTAKES: list[Mistake] = [
         (OpenClipEncoder, ("clip model", "clip tokenizer", transform), f"{TRANSFORM}.*; got .*")
         for transform in ("clip tokenizer", "hf tokenizer", "hf images", "hf processor")
     ),
-    (OpenClipEncoder, ("hf model", "hf tokenizer"), "there is TransformersEncoder"),
+    (OpenClipEncoder, ("hf model", "hf tokenizer"), "TransformersEncoder"),
     (OpenClipEncoder, ("name", "clip tokenizer"), "model must be a CLIP of open_clip .* got str"),
     (OpenClipEncoder, ("all three", "clip tokenizer"), "model must be a CLIP .* got tuple"),
     *(
@@ -77,7 +77,7 @@ MISTAKES: list[Mistake] = [
         (TransformersEncoder, ("hf model", "hf tokenizer", images), f"{IMAGES}.*; got .*")
         for images in ("hf tokenizer", "clip tokenizer", "clip transform", "ours", "len")
     ),
-    (TransformersEncoder, ("clip model", "clip tokenizer"), "there is OpenClipEncoder"),
+    (TransformersEncoder, ("clip model", "clip tokenizer"), "OpenClipEncoder"),
     (TransformersEncoder, ("name", "hf tokenizer"), "model must be a CLIP or SigLIP .* got str"),
     *(
         (SentenceTransformersText, (model,), "model must be a SentenceTransformer, got .*")

@@ -448,7 +448,7 @@ def test_an_unknown_order_and_a_bad_pad_are_refused() -> None:
     ],
 )
 def test_a_bad_ratio_is_refused(ratio: Any) -> None:
-    with pytest.raises(ValueError, match=r"ratio must be a finite number of at least 1.* got"):
+    with pytest.raises(ValueError, match=r"ratio must be .*, got"):
         TargetPad(ratio)
 
 
