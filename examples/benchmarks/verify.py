@@ -1,6 +1,6 @@
 """A folder of FashionIQ's size with planted faults: is each found, and how long does it take?
 
-    python examples/benchmarks/verify.py [--images 74381] [--workers 2] [--decode]
+    python examples/benchmarks/verify.py [--images 74381] [--num-workers 2] [--decode]
 
 The images are small JPEG (baseline, progressive, with a thumbnail), PNG, WebP and GIF files,
 under .jpg and .png names whatever their format; a comment makes each another file. Then faults are
@@ -32,7 +32,7 @@ def main() -> None:
     """Make the folder, verify it, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=74_381)
-    parser.add_argument("--workers", type=int, default=2, help="threads")
+    parser.add_argument("--num-workers", type=int, default=2, help="threads")
     parser.add_argument("--decode", action="store_true", help="read every pixel too")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -43,7 +43,7 @@ def main() -> None:
         planted = plant(root / "images", ids, random.Random(options.seed + 1))
         print(f"{options.images:,} images made in {time.perf_counter() - began:.0f} s")
         report = fc.datasets.FashionIQ.verify(
-            root, decode=options.decode, num_workers=options.workers
+            root, decode=options.decode, num_workers=options.num_workers
         )
     finally:
         shutil.rmtree(root)

@@ -15,7 +15,7 @@ class TqdmBar:
             processes the first shows it; the others may give None.
 
     Example:
-        >>> bar = TqdmBar(None)  # pass ``callbacks=[bar]`` to ``fit``
+        >>> bar = TqdmBar(None)  # pass ``callbacks=[bar]`` to ``Trainer``
     """
 
     shows_progress = True
