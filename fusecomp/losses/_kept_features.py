@@ -19,6 +19,7 @@ class KeptFeatures(nn.Module):
         listening.register_load_state_dict_post_hook(_check_loaded)
 
     def check_width(self, query: Tensor) -> None:
+        """Raise ValueError unless queries have the features' width."""
         if query.shape[1] != self.features.shape[1]:
             raise ValueError(f"query {list(query.shape)} does not fit {self}: its dim is another")
 

@@ -90,6 +90,7 @@ class Epochs:
         self._numbers: _Numbers = {n: lru_cache(maxsize=1)(f) for n, f in functions.items()}
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch, skipping the first ``start``."""
         config = self._config
         given = self._dataset.triplets(epoch, config.seed)
         triplets = ordered("triplets() of a dataset", given, "triplets")

@@ -29,10 +29,12 @@ class Callbacks:
         self.show_progress = any(getattr(c, "shows_progress", False) for c in self._callbacks)
 
     def call(self, hook: str, *arguments: object) -> None:
+        """Call one hook of all that have it, in order."""
         for function in self._hooks[hook]:
             function(*arguments)
 
     def states(self) -> list[object]:
+        """Return what each callback keeps in the checkpoint."""
         return [c.state_dict() if isinstance(c, _Stateful) else None for c in self._callbacks]
 
     def check(self, path: Path, states: object) -> None:

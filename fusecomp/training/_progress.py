@@ -37,6 +37,7 @@ class Sums:
     skipped: int = 0
 
     def add(self, outcome: Outcome) -> None:
+        """Count a step."""
         if not outcome.updated:
             self.skipped += 1
             return
