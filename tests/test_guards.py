@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -348,6 +349,13 @@ def test_the_house_stays_readable() -> None:
         '"picture" in the package': 0,
     }
     assert {name: measured[name] for name in most if measured[name] > most[name]} == {}
+
+
+def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
+    bare = re.compile(r'^\s*r?"""(What|Of|Those|That of|As)\b')
+    paths = [*FILES, *(ROOT.parent / "examples").rglob("*.py")]
+    lines = ((path, line) for path in paths for line in path.read_text().splitlines())
+    assert [f"{path}: {line.strip()}" for path, line in lines if bare.match(line)] == []
 
 
 def test_no_assert_stands_in_the_library() -> None:

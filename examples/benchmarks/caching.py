@@ -1,4 +1,4 @@
-"""What caching saves at the paper's size: RN50x4 with random weights, D 640.
+"""Measure what caching saves at the paper's size: RN50x4 with random weights, D 640.
 
     python examples/benchmarks/caching.py [--data-root fashionIQ_dataset] [--rounds 4]
 

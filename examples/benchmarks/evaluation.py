@@ -89,7 +89,7 @@ def recalls(labels: np.ndarray, ks: tuple[int, ...]) -> list[float]:
 
 
 def memory(data: Triplets, name: str) -> float:
-    """What one way needs beyond the features, in MiB."""
+    """Measure the memory that one way needs beyond the features, in MiB."""
     return growth(make_ways(data)[name])
 
 

@@ -84,7 +84,7 @@ def memory(rows: int, settings: dict[str, Any]) -> float:
 
 
 def gradients(trainer: fc.Trainer, batch: fc.types.Batch) -> list[Tensor]:
-    """Of a first step."""
+    """Measure the first step."""
     trainer.step(batch)
     return [p.grad.clone() for p in trainer.model.parameters() if p.grad is not None]
 

@@ -1,4 +1,4 @@
-"""What `import fusecomp` costs beyond torch and numpy, in fresh processes.
+"""Measure what `import fusecomp` costs beyond torch and numpy, in fresh processes.
 
 python examples/benchmarks/import_time.py [--rounds 10]
 """

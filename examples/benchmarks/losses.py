@@ -169,7 +169,7 @@ def run(loss: Loss, query: Tensor, target: Tensor) -> None:
 
 
 def memory(name: str, batch: int, side: str | None = None) -> float:
-    """What one way needs above its inputs, in MiB."""
+    """Measure the memory that one way needs above its inputs, in MiB."""
     loss: Loss = OWN[name] if side is None else getattr(RIVALS[name], side)
     run(loss, *inputs(SMALL))  # warm-up
     return growth(partial(run, loss, *inputs(batch)))

@@ -14,7 +14,7 @@ def interleaved(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[s
 
 
 def growths(function: Callable[..., float], *arguments: tuple[object, ...]) -> list[float]:
-    """What ``function`` returns for each tuple of arguments, in a fresh process each."""
+    """Return what ``function`` returns for each tuple of arguments, in a fresh process each."""
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         return pool.starmap(function, arguments, chunksize=1)
 
@@ -45,14 +45,14 @@ class Cost(NamedTuple):
 
 
 def cost(work: Callable[[], object]) -> Cost:
-    """What one call costs."""
+    """Measure one call."""
     start, before = time.perf_counter(), sum(os.times()[:4])
     work()
     return Cost(time.perf_counter() - start, sum(os.times()[:4]) - before)
 
 
 def turns(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[Cost]]:
-    """What each way costs, all in turns; the first turn is the warm-up and does not count."""
+    """Measure the cost of each way, all in turns, after a first turn as warm-up."""
     found = [[cost(way) for way in ways.values()] for _ in range(rounds + 1)]
     return {name: list(of) for name, of in zip(ways, zip(*found[1:], strict=True), strict=True)}
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of encoders share: a CLIP of the paper's size, and images to give it."""
+"""Shared by the benchmarks of encoders: a CLIP of the paper's size, and images to give it."""
 
 from collections.abc import Sequence
 from pathlib import Path

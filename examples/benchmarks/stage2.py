@@ -30,7 +30,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def synthetic_triplets() -> fc.datasets.Triplets:
-    """As many triplets as FashionIQ has; each image is once a reference and once a target."""
+    """Make as many triplets as FashionIQ has; each image is once a reference and once a target."""
     ids = [f"image {number}" for number in range(TRIPLETS)]
     triplets = [
         fc.Triplet(f"{row}", ids[row - 1], (f"text {row}",), image_id)
@@ -64,12 +64,12 @@ def matrix_products(dtype: torch.dtype = torch.float32) -> list[tuple[Tensor, Te
 
 
 def flops_of(products: list[tuple[Tensor, Tensor]]) -> int:
-    """Of multiplying all."""
+    """Count the operations of multiplying all of them."""
     return sum(2 * a.shape[0] * a.shape[1] * b.shape[1] for a, b in products)
 
 
 def multiply(products: list[tuple[Tensor, Tensor]]) -> Callable[[], None]:
-    """What computes the products into memory of its own."""
+    """Return a function that computes the products into memory of its own."""
     outputs = [a.new_empty(len(a), b.shape[1]) for a, b in products]
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""What ``fit`` adds to a training step: a tiny model in ``fit`` and in a bare loop, in turns.
+"""Measure what ``fit`` adds to a training step: a tiny model in ``fit`` and in a bare loop, in turns.
 
     python examples/benchmarks/step_overhead.py [--epochs 10] [--rounds 7]
 
@@ -19,7 +19,7 @@ DIM, ROWS, BATCH = 16, 6400, 64
 
 
 def make_data() -> fc.datasets.Triplets:
-    """As many images as triplets, in memory."""
+    """Make as many images as triplets, in memory."""
     ids = [f"image {number}" for number in range(ROWS)]
     triplets = [
         fc.Triplet(f"{row}", image_id, (f"text {row}",), ids[row - 1])

@@ -66,7 +66,7 @@ def parse_json(text: str | bytes, where: object, line: int = 1) -> Any:
 def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key occurs twice")
     return fields
 
 
@@ -92,7 +92,7 @@ def _locate(text: str) -> tuple[int, str]:
         if token["colon"]:
             key = json.loads(token["string"])
             if key in levels[-1]:
-                return token.start(), f"the field {key!r} stands twice"
+                return token.start(), f"the field {key!r} occurs twice"
             levels[-1][key] = None
         elif token["word"] and token["word"] not in ("true", "false", "null"):
             number = token["word"]

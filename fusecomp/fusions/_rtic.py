@@ -20,7 +20,7 @@ class RTIC(nn.Module):
         f     = f + W_5 act(BN(W_4 act(BN(W_3 f))))              once per block, D / 2 wide inside
         query = normalize(g * image + (1 - g) * f)
 
-    This is the composition module; the graph network that the paper trains beside it is not here.
+    This is the composition module; the graph network that the paper trains with it is not here.
     In training, BatchNorm takes its statistics from the batch: rows are not independent, and a
     batch needs two at least.
 

@@ -193,7 +193,7 @@ def test_a_field_that_stands_twice_is_named(tmp_path: Path, form: str) -> None:
     whole, header = saved(path, form)
     text = json.dumps(header).replace('"key": "key"', '"key": "other", "key": "key"')
     path.write_bytes(with_header(whole, text.encode()))
-    with pytest.raises(ValueError, match=f"{path} is torn .*the field 'key' stands twice"):
+    with pytest.raises(ValueError, match=f"{path} is torn .*the field 'key' occurs twice"):
         CachedEncoder.load(path)
 
 

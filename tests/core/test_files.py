@@ -174,9 +174,9 @@ def test_read_json_names_a_broken_file(tmp_path: Path, content: bytes) -> None:
 
 # A text, the line at which it is refused, and what must be said.
 NO_JSON = {
-    "a key twice": ('{"a": 1,\n"b": 2, "a": 3}', 2, "'a' stands twice"),
-    "a key twice, spelled otherwise": ('{"a": 1,\n\n"\\u0061" : 3}', 3, "'a' stands twice"),
-    "a key twice further in": ('[{}, {"a": {"b": 1,\n"b": [1]}}]', 2, "'b' stands twice"),
+    "a key twice": ('{"a": 1,\n"b": 2, "a": 3}', 2, "'a' occurs twice"),
+    "a key twice, spelled otherwise": ('{"a": 1,\n\n"\\u0061" : 3}', 3, "'a' occurs twice"),
+    "a key twice further in": ('[{}, {"a": {"b": 1,\n"b": [1]}}]', 2, "'b' occurs twice"),
     "NaN": ('{"a": "NaN",\n"b": [1, NaN]}', 2, "NaN is no finite number in the field 'b'"),
     "minus infinity": ('{"b":\n{"c": -Infinity}}', 2, "-Infinity is .* in the field 'c'"),
     "a number without a field": ("[1,\nInfinity]", 2, "Infinity is no finite number"),

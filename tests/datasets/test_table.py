@@ -480,7 +480,7 @@ def test_csv_that_cannot_be_read(images: Path, write: Write, lines: Any, error: 
     [
         ('{"reference": "a", "text"', "not valid JSON .*one object a line, such as"),
         ("[" * 100_000, "not valid JSON"),
-        ('{"reference": "a", "reference": "b", "text": "x"}', "the field 'reference' stands twice"),
+        ('{"reference": "a", "reference": "b", "text": "x"}', "the field 'reference' occurs twice"),
         ('{"reference": "a", "text": "x", "target": NaN}', "NaN is no .* in the field 'target'"),
         (f'{{"reference": "a", "text": "x", "z": {"1" * 5000}}}', "no finite .* in the field 'z'"),
         ('{"reference": "a", "text": "x", "price": 1e999}', "1e999 is no finite number in the"),

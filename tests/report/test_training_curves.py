@@ -79,7 +79,7 @@ def test_a_training_without_validation_and_with_a_protocol(tmp_path: Path) -> No
         ("", "log.jsonl is empty: no epoch has ended"),
         ('{"epoch": 1', "line 1: not valid JSON"),
         (f'{json.dumps(record(1))}\n{{"epoch": 2, "lo', "line 2: not valid JSON"),
-        (f'{json.dumps(record(1))}\n{{"epoch": 2, "epoch": 3}}', "line 2: .*'epoch' stands twice"),
+        (f'{json.dumps(record(1))}\n{{"epoch": 2, "epoch": 3}}', "line 2: .*'epoch' occurs twice"),
         ('{"epoch": 1, "loss": 1' + "0" * 400 + "}", "line 1: .*no finite number in .* 'loss'"),
         ("[" * 100_000, "line 1: .*nested"),
         ('{"epoch": 1, "loss": 2}', "expected the fields epoch, loss, gradient_norm, lr"),

@@ -86,7 +86,7 @@ def test_zero_is_a_value(name: str) -> None:
         ('{"epochs": 1}', "batch_size"),
         ("[1]", "JSON object"),
         ("{", "the settings, line 1: .*Expecting"),
-        ('{"epochs": 1,\n"lr": 0.1, "epochs": 2}', "the settings, line 2: .*'epochs' stands twice"),
+        ('{"epochs": 1,\n"lr": 0.1, "epochs": 2}', "the settings, line 2: .*'epochs' occurs twice"),
         ('{"epochs": 1, "lr": NaN}', "NaN is no finite number in the field 'lr'"),
         ('{"epochs": 1, "lr": 1' + "0" * 5000 + "}", "no finite number in the field 'lr'"),
         ("[" * 100_000, "nested"),
