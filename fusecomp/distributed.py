@@ -74,7 +74,7 @@ def _checked_local_rank() -> int:
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT", "MASTER_ADDR")
     values = {name: os.environ.get(name, "") for name in names}
     for name, value in values.items():
-        # Any name may be a host's.
+        # A host may have any name.
         if not (value if name == "MASTER_ADDR" else value.isascii() and value.isdecimal()):
             raise ValueError(
                 "torchrun seems to have started this process (TORCHELASTIC_RUN_ID is set), but "
