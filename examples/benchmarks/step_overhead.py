@@ -1,4 +1,4 @@
-"""Measure what ``fit`` adds to a training step: a tiny model in ``fit`` and in a bare loop, in turns.
+"""Measure what ``fit`` adds to a training step: a tiny model in ``fit`` and in a bare loop.
 
     python examples/benchmarks/step_overhead.py [--epochs 10] [--rounds 7]
 
