@@ -30,6 +30,7 @@ from fusecomp.losses import (
     SigmoidLoss,
     TripletMarginLoss,
 )
+from fusecomp.losses._pairs import check_ids
 
 # What losses are made of, and no loss themselves.
 PARTS = {"Bank", "LearnableTemperature", "Queue"}
@@ -401,29 +402,33 @@ def test_a_state_dict_brings_no_features_that_are_not_finite(name: str) -> None:
     make(name).load_state_dict(state)
 
 
-@every_loss
 @pytest.mark.parametrize("dtype", INTEGERS, ids=str)
-def test_ids_of_every_integer_dtype_give_what_int64_gives(name: str, dtype: torch.dtype) -> None:
+def test_ids_of_every_integer_dtype_are_taken(dtype: torch.dtype) -> None:
+    checked = check_ids(torch.tensor([3, 200]).to(dtype), torch.ones(2), "target_ids")
+    assert checked.dtype == torch.int64
+    assert torch.equal(checked, torch.tensor([3, 200]).to(dtype).long())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bool, torch.complex64])
+def test_ids_that_are_no_integers_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match=f"target_ids must be integers, got {dtype}"):
+        check_ids(torch.ones(2, dtype=dtype), torch.ones(2), "target_ids")
+
+
+@pytest.mark.parametrize("ids", [torch.arange(7), torch.arange(8).unsqueeze(1)], ids=["7", "8x1"])
+def test_ids_of_another_length_are_refused(ids: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"target_ids must be \[8\].* got \["):
+        check_ids(ids, torch.ones(8), "target_ids")
+
+
+@every_loss
+@pytest.mark.parametrize("keyword", ["target_ids", "reference_ids"])
+def test_every_loss_checks_its_ids(name: str, keyword: str) -> None:
     query, target = features()
-    narrow = {key: value.to(dtype) for key, value in ids(8).items()}
+    narrow = {key: value.to(torch.uint8) for key, value in ids(8).items()}
     assert torch.equal(make(name)(query, target, **narrow), call(make(name), query, target))
-
-
-@every_loss
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bool], ids=str)
-@pytest.mark.parametrize("which", ["target_ids", "reference_ids"])
-def test_ids_that_are_no_integers_are_refused(name: str, which: str, dtype: torch.dtype) -> None:
-    wrong = {**ids(8), which: ids(8)[which].to(dtype)}
-    with pytest.raises(ValueError, match=f"{which} must be integers, got {dtype}"):
-        make(name)(*features(), **wrong)
-
-
-@every_loss
-@pytest.mark.parametrize("wrong", [torch.arange(7), torch.arange(8).unsqueeze(1)], ids=["7", "8x1"])
-@pytest.mark.parametrize("which", ["target_ids", "reference_ids"])
-def test_ids_of_another_length_are_refused(name: str, which: str, wrong: Tensor) -> None:
-    with pytest.raises(ValueError, match=rf"{which} must be \[8\].* got \["):
-        make(name)(*features(), **{**ids(8), which: wrong})
+    with pytest.raises(ValueError, match=f"{keyword} must be integers"):
+        make(name)(query, target, **{**ids(8), keyword: torch.ones(8)})
 
 
 @every_loss
