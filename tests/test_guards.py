@@ -125,6 +125,8 @@ PUBLIC = {
         "write_cirr_submission",
     ],
     "fusecomp.fusions": [
+        "ARTEMIS",
+        "CIRPLANT",
         "Combiner",
         "Concat",
         "ConvexGate",

@@ -3,6 +3,8 @@
 A fusion is any callable ``fusion(image, text) -> query`` on [B, D] and [B, T] tensors.
 """
 
+from fusecomp.fusions._artemis import ARTEMIS
+from fusecomp.fusions._cirplant import CIRPLANT
 from fusecomp.fusions._combiner import Combiner
 from fusecomp.fusions._concat import Concat
 from fusecomp.fusions._convex_gate import ConvexGate
@@ -15,6 +17,8 @@ from fusecomp.fusions._tirg import TIRG
 from fusecomp.fusions._weighted_sum import WeightedSum
 
 __all__ = [
+    "ARTEMIS",
+    "CIRPLANT",
     "MUTAN",
     "RTIC",
     "TIRG",

@@ -18,7 +18,8 @@ class PublishedWeights:
         fusion: the name of the fusion that they are for, for messages.
         weights: a state dict; ``module.`` before every name, as DataParallel writes it, is left
             out.
-        elsewhere: names of weights that belong to another part, such as the loss; left out.
+        elsewhere: names of weights that belong to another part, such as the loss; left out. A name
+            that ends with a dot means all that begin so.
 
     Raises:
         TypeError: if the weights are no mapping.
@@ -33,7 +34,7 @@ class PublishedWeights:
         self._weights = {
             name: tensor
             for name, tensor in without_wrappers(weights).items()
-            if name not in elsewhere
+            if not any(_is_named(str(name), other) for other in elsewhere)
         }
 
     def shape(self, name: str, axes: int = 2) -> tuple[int, ...]:
@@ -57,14 +58,17 @@ class PublishedWeights:
         self._weights[name] = self._weights[name][:entries]
 
     def load_into(
-        self, make: Callable[[], _Fusion], names: Mapping[str, str] | None = None
+        self,
+        make: Callable[[], _Fusion],
+        names: Mapping[str, str | tuple[str, ...]] | None = None,
     ) -> _Fusion:
         """Make a fusion of these weights, in their dtype.
 
         Args:
             make: returns a fusion of the right sizes.
             names: how published names begin, by the beginning of our own; None where they are
-                the same.
+                the same. Several are weights of one shape, whose rows ours holds one below the
+                other.
 
         Raises:
             ValueError: naming a weight that is missing, unknown, of another shape or kind, or
@@ -76,13 +80,21 @@ class PublishedWeights:
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{self._where}: {error}") from error
         own = {name: _published(name, names or {}) for name in fusion.state_dict()}
-        self._check_names(list(own.values()))
-        expected = {own[name]: tensor for name, tensor in fusion.state_dict().items()}
+        self._check_names([part for parts in own.values() for part in parts])
+        expected = {
+            part: rows
+            for name, tensor in fusion.state_dict().items()
+            for part, rows in zip(own[name], _chunks(tensor, len(own[name])), strict=True)
+        }
         check_weights(self._where, self._weights, expected)
         dtype = next(t.dtype for t in self._weights.values() if t.is_floating_point())
         fusion = fusion.to_empty(device="cpu").to(dtype)
-        fusion.load_state_dict({name: self._weights[published] for name, published in own.items()})
+        fusion.load_state_dict({name: self._stacked(parts) for name, parts in own.items()})
         return fusion
+
+    def _stacked(self, names: tuple[str, ...]) -> Tensor:
+        parts = [self._weights[name] for name in names]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _check_names(self, expected: list[str]) -> None:
         missing = [name for name in expected if name not in self._weights]
@@ -95,8 +107,17 @@ class PublishedWeights:
                 )
 
 
-def _published(name: str, names: Mapping[str, str]) -> str:
+def _is_named(name: str, other: str) -> bool:
+    return name.startswith(other) if other.endswith(".") else name == other
+
+
+def _chunks(tensor: Tensor, parts: int) -> tuple[Tensor, ...]:
+    return tensor.chunk(parts) if parts > 1 else (tensor,)
+
+
+def _published(name: str, names: Mapping[str, str | tuple[str, ...]]) -> tuple[str, ...]:
     for own, published in names.items():
         if name.startswith(own):
-            return published + name.removeprefix(own)
-    return name
+            beginnings = (published,) if isinstance(published, str) else published
+            return tuple(beginning + name.removeprefix(own) for beginning in beginnings)
+    return (name,)

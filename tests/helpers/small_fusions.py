@@ -14,6 +14,11 @@ TEXT_DIM = 4
 
 # How small ones of each are made: the class, and where one of it is not enough, how it differs.
 MAKE: dict[str, Callable[[], nn.Module]] = {
+    "ARTEMIS": lambda: fusions.ARTEMIS(DIM),
+    "ARTEMIS, IS": lambda: fusions.ARTEMIS(DIM, ["IS"]),
+    "ARTEMIS, two widths": lambda: fusions.ARTEMIS(DIM, text_dim=TEXT_DIM),
+    "CIRPLANT": lambda: fusions.CIRPLANT(DIM, heads=2, max_tokens=1),
+    "CIRPLANT, two widths": lambda: fusions.CIRPLANT(DIM, 1, 3, TEXT_DIM, hidden_dim=5),
     "Combiner": lambda: fusions.Combiner(DIM, projection_dim=5, hidden_dim=7),
     "Concat": lambda: fusions.Concat(DIM),
     "Concat, two widths": lambda: fusions.Concat(DIM, TEXT_DIM),
