@@ -70,6 +70,7 @@ class ARTEMIS(nn.Module):
     ) -> None:
         super().__init__()
         self.dim = dim = whole_number("dim", dim, 1)
+        # A list, as a saved model's config holds it.
         self.terms = _checked_terms(terms)
         self.text_dim = whole_number("text_dim", dim if text_dim is None else text_dim, 1)
         if "EM" in self.terms:
@@ -166,9 +167,9 @@ class ARTEMIS(nn.Module):
         )
 
 
-def _checked_terms(terms: Sequence[str]) -> tuple[str, ...]:
+def _checked_terms(terms: Sequence[str]) -> list[str]:
     """Return the terms in their one order; ValueError unless they are one or both."""
     given = {require_choice("term", term, _TERMS) for term in strings("terms", terms)}
     if not given:
         raise ValueError("terms must name EM, IS or both, got none")
-    return tuple(term for term in _TERMS if term in given)
+    return [term for term in _TERMS if term in given]

@@ -21,6 +21,8 @@ def of_combiner() -> Weights:
 
 # By class: weights under their published names.
 WEIGHTS: dict[str, Callable[[], Weights]] = {
+    "ARTEMIS": lambda: Golden("artemis").below("w/"),
+    "CIRPLANT": lambda: Golden("cirplant").below("w/"),
     "Combiner": of_combiner,
     "Concat": lambda: Golden("concat").below("w/"),
     "ConvexGate": lambda: Golden("dqu").below("w/"),
@@ -28,11 +30,20 @@ WEIGHTS: dict[str, Callable[[], Weights]] = {
     "RTIC": lambda: Golden("rtic").below("w/"),
     "TIRG": lambda: Golden("tirg").below("w/"),
 }
-# What belongs to the loss.
+# How the weights begin that belong to the loss or the encoder.
 ELSEWHERE = {
-    "Concat": "normalization_layer.norm_s",
-    "ConvexGate": "loss_weight",
-    "TIRG": "normalization_layer.norm_s",
+    "ARTEMIS": ("temperature",),
+    "CIRPLANT": (
+        "normalization_layer.norm_s",
+        "imageBert.bert.img_embedding.",
+        "imageBert.bert.LayerNorm.",
+        "imageBert.bert.pooler.",
+        "imageBert.bert.embeddings.word_embeddings.",
+        "imageBert.bert.embeddings.token_type_embeddings.",
+    ),
+    "Concat": ("normalization_layer.norm_s",),
+    "ConvexGate": ("loss_weight",),
+    "TIRG": ("normalization_layer.norm_s",),
 }
 every_class = pytest.mark.parametrize("name", WEIGHTS)
 
@@ -45,7 +56,7 @@ def changed(name: str, change: Callable[[Tensor], object]) -> Iterator[tuple[str
     """Yield each weight's name, and all weights with this one changed."""
     weights = WEIGHTS[name]()
     for weight, tensor in weights.items():
-        if weight not in ELSEWHERE.values():
+        if not weight.startswith(ELSEWHERE.get(name, ("nothing",))):
             yield weight, weights | {weight: change(tensor)}
 
 
@@ -56,11 +67,20 @@ def test_every_fusion_with_layers_can_be_built_of_published_weights() -> None:
 
 @every_class
 def test_sizes_are_those_of_the_weights(name: str) -> None:
-    fusion = build(name, WEIGHTS[name]())
-    image, text = torch.ones(2, fusion.dim).double(), torch.ones(2, 10 if name == "MUTAN" else 16)
-    if name == "Combiner":
-        image, text = torch.ones(2, 4), torch.ones(2, 4)
-    assert fusion.eval()(image, text.to(image.dtype)).shape == image.shape
+    fusion = build(name, WEIGHTS[name]()).eval()
+    dtype = next(fusion.parameters()).dtype
+    text_dim = vars(fusion).get("text_dim", fusion.dim)
+    query = fusion(torch.ones(2, fusion.dim, dtype=dtype), torch.ones(2, text_dim, dtype=dtype))
+    assert query.shape == (2, 4 * fusion.dim if name == "ARTEMIS" else fusion.dim)
+    widths = {"CIRPLANT": (24, 24), "Combiner": (4, 4), "MUTAN": (12, 10)}
+    assert (fusion.dim, text_dim) == widths.get(name, (16, 16))
+    if name == "CIRPLANT":
+        assert (fusion.layers, fusion.heads, fusion.hidden_dim, fusion.max_tokens) == (
+            2,
+            12,
+            40,
+            12,
+        )
     if name == "RTIC":
         assert fusion.blocks == 2
     if name == "MUTAN":
@@ -102,14 +122,17 @@ def test_wrappers_before_every_name_are_left_out(name: str, prefix: str) -> None
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_what_belongs_to_the_loss_may_be_there_or_not(name: str) -> None:
+def test_what_belongs_to_the_loss_or_the_encoder_may_be_there_or_not(name: str) -> None:
     weights = WEIGHTS[name]()
-    with_it, without = weights | {ELSEWHERE[name]: torch.ones(1)}, dict(weights)
-    without.pop(ELSEWHERE[name], None)
+    names = (n + "weight" if n.endswith(".") else n for n in ELSEWHERE[name])
+    with_it = weights | {n: torch.ones(1) for n in names}
+    without = {n: t for n, t in weights.items() if not n.startswith(ELSEWHERE[name])}
     for one, other in zip(
         build(name, with_it).parameters(), build(name, without).parameters(), strict=True
     ):
         assert torch.equal(one, other)
+    longer = {n.rstrip(".") + "s": torch.ones(1) for n in ELSEWHERE[name]}
+    assert "unknown" in own_error(build, name, weights | longer)
 
 
 @every_class
@@ -171,6 +194,8 @@ def test_what_is_no_state_dict_is_refused(name: str, weights: object) -> None:
 @pytest.mark.parametrize(
     ("name", "option", "value"),
     [
+        ("ARTEMIS", "terms", ["IS"]),
+        ("CIRPLANT", "dropout", 0.25),
         ("Combiner", "dropout", 0.25),
         ("Concat", "dropout", 0.25),
         ("ConvexGate", "dropout", 0.25),
@@ -183,4 +208,25 @@ def test_what_shapes_cannot_tell_is_a_keyword(name: str, option: str, value: obj
     given = build(name, WEIGHTS[name](), **{option: value})
     default = build(name, WEIGHTS[name]())
     assert vars(given)[option] == value
-    assert vars(default)[option] == vars(make(4))[option]
+    assert vars(default)[option] == vars(make(8))[option]
+
+
+def test_the_heads_of_cirplant_are_a_keyword_and_divide_its_width() -> None:
+    assert build("CIRPLANT", WEIGHTS["CIRPLANT"](), heads=3).heads == 3
+    message = own_error(build, "CIRPLANT", WEIGHTS["CIRPLANT"](), heads=5)
+    assert message.endswith("published CIRPLANT: heads must divide dim=24, got 5")
+
+
+def test_artemis_needs_the_weights_of_its_terms_alone() -> None:
+    weights = WEIGHTS["ARTEMIS"]()
+    for term, other in (("EM", "IS"), ("IS", "EM")):
+        needed = {n: t for n, t in weights.items() if f"Attention_{other}" not in n}
+        if term == "IS":
+            needed = {n: t for n, t in needed.items() if "Transform" not in n}
+        one, all_given = (
+            build("ARTEMIS", needed, terms=[term]),
+            build("ARTEMIS", weights, terms=[term]),
+        )
+        for mine, theirs in zip(one.parameters(), all_given.parameters(), strict=True):
+            assert torch.equal(mine, theirs)
+        assert "missing" in own_error(build, "ARTEMIS", needed)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from raising import own_error
-from small_fusions import DIM, MAKE, TEXT_DIM
+from small_fusions import BY_SIMILARITY, DIM, MAKE, TEXT_DIM
 from torch import Tensor, nn
 from toy import assert_same
 
@@ -40,13 +40,28 @@ BAD: dict[str, Callable[[int], tuple[Tensor, Tensor]]] = {
 }
 
 every_fusion = pytest.mark.parametrize("name", MAKE)
+by_cosine = pytest.mark.parametrize("name", [name for name in MAKE if name not in BY_SIMILARITY])
+by_similarity = pytest.mark.parametrize("name", BY_SIMILARITY)
+rows_and_dtypes = pytest.mark.parametrize(
+    ("rows", "dtype", "tolerance"),
+    [
+        (rows, dtype, tolerance)
+        for rows in (1, 4)
+        for dtype, tolerance in (
+            (torch.float32, 1e-6),
+            (torch.bfloat16, 2e-2),
+            (torch.float64, 1e-12),
+        )
+    ],
+    ids=str,
+)
 
 
 def eight_bits(width: int) -> Tensor:
     return torch.ones(2, width).to(torch.float8_e4m3fn)
 
 
-def make(name: str, seed: int = 0) -> nn.Module:
+def make(name: str, seed: int = 0) -> Any:
     torch.manual_seed(seed)
     return MAKE[name]().eval()
 
@@ -67,13 +82,12 @@ def test_every_fusion_is_held_to_the_contract() -> None:
     assert {name.partition(",")[0] for name in MAKE} == set(fusions.__all__)
 
 
-@every_fusion
-@pytest.mark.parametrize("rows", [1, 4])
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"),
-    [(torch.float32, 1e-6), (torch.bfloat16, 2e-2), (torch.float64, 1e-12)],
-    ids=str,
-)
+def test_the_fusions_with_a_similarity_are_held_to_its_contract_too() -> None:
+    assert [name for name in MAKE if "similarity" in dir(make(name))] == BY_SIMILARITY
+
+
+@by_cosine
+@rows_and_dtypes
 def test_shape_and_dtype_stay_and_the_length_is_one(
     name: str, rows: int, dtype: torch.dtype, tolerance: float
 ) -> None:
@@ -88,7 +102,8 @@ def test_shape_and_dtype_stay_and_the_length_is_one(
 @every_fusion
 def test_gradients_reach_both_inputs_and_every_weight(name: str) -> None:
     module, (image, text) = make(name), features(name, 16)
-    (module(image, text) * torch.randn(16, DIM)).sum().backward()
+    query = module(image, text)
+    (query * torch.randn(query.shape)).sum().backward()
     for tensor in (image, text):
         assert tensor.grad is not None
         assert tensor.grad.isfinite().all()
@@ -156,7 +171,9 @@ def test_a_saved_one_is_rebuilt_from_its_arguments(name: str, tmp_path: Path) ->
     back = fc.ComposedEncoder.load(tmp_path / "model", encoder)
     assert repr(back.fusion) == repr(model.fusion)
     assert settings(back.fusion, "") == settings(model.fusion, "")
-    assert torch.equal(back.encode_query(ids, texts), model.encode_query(ids, texts))
+    assert torch.equal(back.fusion(image, text), model.fusion(image, text))
+    if name not in BY_SIMILARITY:
+        assert torch.equal(back.encode_query(ids, texts), model.encode_query(ids, texts))
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["arguments"].keys() == inspect.signature(type(make(name))).parameters.keys() - {
         *("args", "kwargs")
@@ -202,3 +219,118 @@ def test_a_gpu_gives_the_same(name: str, cuda: torch.device) -> None:
     here = module(image, text)
     there = module.to(cuda)(image.to(cuda), text.to(cuda))
     torch.testing.assert_close(there.cpu(), here)
+
+
+def queries_and_targets(
+    name: str, dtype: torch.dtype = torch.float64
+) -> tuple[Any, Tensor, Tensor]:
+    """A fusion, four queries that it made, and seven targets of any length."""
+    module = make(name).to(dtype)
+    query = module(*(side.detach() for side in features(name, 4, dtype)))
+    generator = torch.Generator().manual_seed(2)
+    target = 3 * torch.randn(7, DIM, generator=generator).to(dtype)
+    return module, query.detach().requires_grad_(), target.requires_grad_()
+
+
+@by_similarity
+@rows_and_dtypes
+def test_queries_of_a_similarity_keep_dtype_and_one_width(
+    name: str, rows: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    module, (image, text) = make(name).to(dtype), features(name, rows, dtype)
+    query = module(image, text)
+    assert query.dtype == dtype
+    assert query.shape == (rows, module(*features(name, 2, dtype)).shape[1])
+    target = torch.randn(5, DIM).to(dtype)
+    scores = module.similarity(query, target)
+    assert scores.shape == (rows, 5)
+    assert scores.dtype == torch.promote_types(dtype, torch.float32)
+    wide = make(name).double()
+    expected = wide.similarity(wide(image.double(), text.double()), target.double())
+    torch.testing.assert_close(scores.double(), expected, rtol=0, atol=10 * tolerance)
+
+
+@by_similarity
+def test_a_score_depends_on_its_pair_alone(name: str) -> None:
+    module, query, target = queries_and_targets(name)
+    scores, order = module.similarity(query, target), torch.randperm(7)
+    near = {"rtol": 0, "atol": 1e-13}
+    torch.testing.assert_close(module.similarity(query, target[order]), scores[:, order], **near)
+    torch.testing.assert_close(module.similarity(query[1:2], target), scores[1:2], **near)
+    torch.testing.assert_close(module.similarity(query, target[4:6]), scores[:, 4:6], **near)
+
+
+@by_similarity
+def test_a_similarity_has_no_weights(name: str) -> None:
+    module, query, target = queries_and_targets(name)
+    before, scores = dict(module.state_dict()), module.similarity(query, target)
+    scores.sum().backward()
+    assert all(weight.grad is None for weight in module.parameters())
+    assert torch.equal(make(name, seed=1).similarity(query, target), scores)
+    assert_same(dict(module.state_dict()), before)
+
+
+@by_similarity
+def test_gradients_of_a_similarity_are_those_of_finite_differences(name: str) -> None:
+    module, query, target = queries_and_targets(name)
+    assert torch.autograd.gradcheck(module.similarity, (query, target))
+
+
+@by_similarity
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_a_target_of_zeros_scores_zero(name: str, dtype: torch.dtype) -> None:
+    module, query, target = queries_and_targets(name, dtype)
+    target = (target * torch.tensor([1, 0, 1, 1, 1, 1, 0])[:, None]).detach().requires_grad_()
+    scores = module.similarity(query, target)
+    assert scores[:, [1, 6]].tolist() == [[0, 0]] * 4
+    assert scores[:, [0, 2, 3, 4, 5]].all()
+    scores.sum().backward()
+    assert query.grad is not None
+    assert query.grad.isfinite().all()
+    assert target.grad is not None
+    assert target.grad.isfinite().all()
+    assert not target.grad[[1, 6]].any()
+
+
+@by_similarity
+def test_a_compiled_similarity_is_the_same(name: str) -> None:
+    module, query, target = queries_and_targets(name)
+    torch._dynamo.reset()
+    compiled = torch.compile(module.similarity, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(query, target), module.similarity(query, target))
+
+
+@by_similarity
+def test_autocast_leaves_a_similarity_as_it_is(name: str) -> None:
+    module, query, target = queries_and_targets(name, torch.float32)
+    expected = module.similarity(query, target)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(module.similarity(query, target), expected)
+
+
+@by_similarity
+@pytest.mark.parametrize(
+    "bend",
+    [
+        lambda rows: rows[0],
+        lambda rows: rows[:, :-1],
+        lambda rows: rows[:0],
+        lambda rows: rows[None],
+        lambda rows: rows.long(),
+        lambda rows: rows.float(),
+        lambda rows: rows.to("meta"),
+        lambda rows: rows.detach().numpy(),
+        lambda rows: rows.tolist(),
+    ],
+)
+def test_a_similarity_refuses_bad_input(name: str, bend: Callable[[Tensor], Any]) -> None:
+    module, query, target = queries_and_targets(name)
+    assert "query" in own_error(module.similarity, bend(query), target)
+    assert "target" in own_error(module.similarity, query, bend(target))
+
+
+@by_similarity
+def test_a_gpu_gives_the_same_scores(name: str, cuda: torch.device) -> None:
+    module, query, target = queries_and_targets(name)
+    there = module.similarity(query.to(cuda), target.to(cuda))
+    torch.testing.assert_close(there.cpu(), module.similarity(query, target))

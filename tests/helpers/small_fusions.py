@@ -7,7 +7,7 @@ from toy import DIM
 
 from fusecomp import fusions
 
-__all__ = ["DIM", "MAKE", "TEXT_DIM"]
+__all__ = ["BY_SIMILARITY", "DIM", "MAKE", "TEXT_DIM"]
 
 # The width of texts of a fusion that takes two.
 TEXT_DIM = 4
@@ -18,6 +18,7 @@ MAKE: dict[str, Callable[[], nn.Module]] = {
     "ARTEMIS, IS": lambda: fusions.ARTEMIS(DIM, ["IS"]),
     "ARTEMIS, two widths": lambda: fusions.ARTEMIS(DIM, text_dim=TEXT_DIM),
     "CIRPLANT": lambda: fusions.CIRPLANT(DIM, heads=2, max_tokens=1),
+    "CIRPLANT, no dropout": lambda: fusions.CIRPLANT(DIM, 1, 3, dropout=0.0),
     "CIRPLANT, two widths": lambda: fusions.CIRPLANT(DIM, 1, 3, TEXT_DIM, hidden_dim=5),
     "Combiner": lambda: fusions.Combiner(DIM, projection_dim=5, hidden_dim=7),
     "Concat": lambda: fusions.Concat(DIM),
@@ -37,3 +38,5 @@ MAKE: dict[str, Callable[[], nn.Module]] = {
     "WeightedSum, learned": lambda: fusions.WeightedSum(weight=0.25, learned=True),
     "WeightedSum, raw": lambda: fusions.WeightedSum(weight=0.25, normalize=False),
 }
+# Those whose queries are compared by a similarity of their own, not by the cosine.
+BY_SIMILARITY = [name for name in MAKE if name.partition(",")[0] == "ARTEMIS"]
