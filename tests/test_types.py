@@ -9,7 +9,7 @@ import pytest
 import torch
 from raising import own_error, shown_id
 
-from fusecomp.types import Batch, Task, Triplet
+from fusecomp.types import Batch, Task, Tokens, Triplet
 
 
 def test_target_and_group_may_be_unknown() -> None:
@@ -185,3 +185,63 @@ def test_a_batch_needs_rows_and_their_texts() -> None:
         Batch(none, [], none, none, none, none, [])
     with pytest.raises(ValueError, match="text_counts sum to 2, but there are 3 texts"):
         Batch(ones, ["a", "b", "c"], ones, ones, ones, ones, ["q0", "q1"])
+
+
+def test_tokens_show_their_size_and_do_not_change() -> None:
+    tokens = Tokens(torch.zeros(2, 3, 4), torch.tensor([[True, False, True], [True] * 3]))
+    assert len(tokens) == 2
+    assert repr(tokens) == "Tokens(values [2, 3, 4], 5 of 6 positions used)"
+    with pytest.raises(FrozenInstanceError):
+        tokens.mask = tokens.mask  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_tokens_keep_what_they_are_given(dtype: torch.dtype) -> None:
+    values = torch.zeros(2, 3, 4, dtype=dtype, requires_grad=True)
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    tokens = Tokens(values, mask)
+    assert tokens.values is values
+    assert tokens.mask is mask
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (torch.zeros(2, 3), "must be [B, L, W] and not empty, got [2, 3]"),
+        (torch.zeros(2, 3, 4, 5), "must be [B, L, W] and not empty, got [2, 3, 4, 5]"),
+        (torch.zeros(0, 3, 4), "must be [B, L, W] and not empty, got [0, 3, 4]"),
+        (torch.zeros(2, 0, 4), "must be [B, L, W] and not empty, got [2, 0, 4]"),
+        (torch.zeros(2, 3, 0), "must be [B, L, W] and not empty, got [2, 3, 0]"),
+        (torch.zeros(2, 3, 4).long(), "must have a floating dtype, got torch.int64"),
+        (torch.zeros(2, 3, 4).to_sparse(), "must be dense, got torch.sparse_coo"),
+        (np.zeros((2, 3, 4)), "must be a torch tensor, got ndarray"),
+        ([[[0.0]]], "must be a torch tensor, got list"),
+        (None, "must be a torch tensor, got NoneType"),
+    ],
+    ids=shown_id,
+)
+def test_tokens_need_values(values: Any, found: str) -> None:
+    message = own_error(Tokens, values, torch.ones(2, 3, dtype=torch.bool))
+    assert message.startswith(f"values {found}")
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        (
+            torch.ones(2, 3),
+            "must be bool [2, 3], as values are [2, 3, 4], got torch.float32 [2, 3]",
+        ),
+        (torch.ones(2, 3).long(), "must be bool [2, 3]"),
+        (torch.ones(2, 4).bool(), "must be bool [2, 3]"),
+        (torch.ones(2, 3, 4).bool(), "must be bool [2, 3]"),
+        (torch.ones(3).bool(), "must be bool [2, 3]"),
+        (torch.tensor([[True] * 3, [False] * 3]), "row 1 has no token, but every row needs one"),
+        (torch.ones(2, 3).bool().to("meta"), "is on meta: move both to one"),
+        (np.ones((2, 3), bool), "must be a torch tensor, got ndarray"),
+        (None, "must be a torch tensor, got NoneType"),
+    ],
+    ids=shown_id,
+)
+def test_tokens_need_a_mask(mask: Any, found: str) -> None:
+    assert f"mask {found}" in own_error(Tokens, torch.zeros(2, 3, 4), mask)

@@ -126,13 +126,15 @@ class ARTEMIS(nn.Module):
         check_alike(query, target, ("query", "target"))
         with torch.autocast(query.device.type, enabled=False):
             x = normalize(target)
-            directions, squares = query.unflatten(1, (2, -1, self.dim)).unbind(dim=1)
+            directions, squares = (
+                half.reshape(-1, self.dim) for half in query.unflatten(1, (2, -1)).unbind(dim=1)
+            )
             d = squares @ x.square().T
             info = torch.finfo(d.dtype)
             # Smaller sums have lost terms to underflow. Infinity gives them score and gradient 0.
             d = torch.where(d > info.tiny / info.eps, d, torch.inf)
-            scores: Tensor = ((directions @ x.T) * d.rsqrt()).sum(dim=1)
-            return scores
+            terms: Tensor = (directions @ x.T) * d.rsqrt()
+            return terms.view(len(query), -1, len(target)).sum(dim=1)
 
     def extra_repr(self) -> str:
         """The terms."""

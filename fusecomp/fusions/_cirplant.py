@@ -26,7 +26,8 @@ class CIRPLANT(nn.Module):
         query    = normalize(transformer(sequence)'s last position)
 
     The layers are those of BERT (normalisation behind each part, GELU). The image has no position.
-    Masked tokens are not attended to: what they hold changes nothing.
+    Masked positions are not attended to: what they hold changes nothing, to the bit. How many of
+    them there are changes the last digit at most, as the size of a batch does.
 
     Called without ``text_tokens``, the text feature is the only token: that is attention over two
     tokens, which may serve, but is not the published system. Most of its quality comes from what
@@ -84,13 +85,13 @@ class CIRPLANT(nn.Module):
         self.dim = dim = whole_number("dim", dim, 1)
         self.layers = whole_number("layers", layers, 1)
         self.heads = whole_number("heads", heads, 1)
-        if dim % self.heads:
-            raise ValueError(f"heads must divide dim={dim}, got {heads}")
         self.text_dim = whole_number("text_dim", dim if text_dim is None else text_dim, 1)
         hidden_dim = 4 * dim if hidden_dim is None else hidden_dim
         self.hidden_dim = whole_number("hidden_dim", hidden_dim, 1)
         self.max_tokens = whole_number("max_tokens", max_tokens, 1)
         self.dropout = number("dropout", dropout, 0, 1)
+        if dim % self.heads:
+            raise ValueError(f"heads must divide dim={dim}, got {heads}")
         self.projection = nn.Identity() if self.text_dim == dim else nn.Linear(self.text_dim, dim)
         self.positions = nn.Parameter(torch.empty(self.max_tokens, dim))
         nn.init.normal_(self.positions, std=_SPREAD)

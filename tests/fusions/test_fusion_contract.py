@@ -61,7 +61,7 @@ def eight_bits(width: int) -> Tensor:
     return torch.ones(2, width).to(torch.float8_e4m3fn)
 
 
-def make(name: str, seed: int = 0) -> Any:
+def make(name: str, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return MAKE[name]().eval()
 
@@ -221,15 +221,20 @@ def test_a_gpu_gives_the_same(name: str, cuda: torch.device) -> None:
     torch.testing.assert_close(there.cpu(), here)
 
 
+def similarity_of(module: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    similarity: Any = module.similarity
+    return similarity  # type: ignore[no-any-return]
+
+
 def queries_and_targets(
     name: str, dtype: torch.dtype = torch.float64
-) -> tuple[Any, Tensor, Tensor]:
-    """A fusion, four queries that it made, and seven targets of any length."""
+) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor]:
+    """A fusion's similarity, four queries that it made, and seven targets of any length."""
     module = make(name).to(dtype)
     query = module(*(side.detach() for side in features(name, 4, dtype)))
     generator = torch.Generator().manual_seed(2)
     target = 3 * torch.randn(7, DIM, generator=generator).to(dtype)
-    return module, query.detach().requires_grad_(), target.requires_grad_()
+    return similarity_of(module), query.detach().requires_grad_(), target.requires_grad_()
 
 
 @by_similarity
@@ -242,46 +247,49 @@ def test_queries_of_a_similarity_keep_dtype_and_one_width(
     assert query.dtype == dtype
     assert query.shape == (rows, module(*features(name, 2, dtype)).shape[1])
     target = torch.randn(5, DIM).to(dtype)
-    scores = module.similarity(query, target)
+    scores = similarity_of(module)(query, target)
     assert scores.shape == (rows, 5)
     assert scores.dtype == torch.promote_types(dtype, torch.float32)
     wide = make(name).double()
-    expected = wide.similarity(wide(image.double(), text.double()), target.double())
+    query = wide(image.double(), text.double())
+    expected = similarity_of(wide)(query, target.double())
     torch.testing.assert_close(scores.double(), expected, rtol=0, atol=10 * tolerance)
 
 
 @by_similarity
 def test_a_score_depends_on_its_pair_alone(name: str) -> None:
-    module, query, target = queries_and_targets(name)
-    scores, order = module.similarity(query, target), torch.randperm(7)
-    near = {"rtol": 0, "atol": 1e-13}
-    torch.testing.assert_close(module.similarity(query, target[order]), scores[:, order], **near)
-    torch.testing.assert_close(module.similarity(query[1:2], target), scores[1:2], **near)
-    torch.testing.assert_close(module.similarity(query, target[4:6]), scores[:, 4:6], **near)
+    similarity, query, target = queries_and_targets(name)
+    scores, order = similarity(query, target), torch.randperm(7)
+    near: dict[str, Any] = {"rtol": 0, "atol": 1e-13}
+    torch.testing.assert_close(similarity(query, target[order]), scores[:, order], **near)
+    torch.testing.assert_close(similarity(query[1:2], target), scores[1:2], **near)
+    torch.testing.assert_close(similarity(query, target[4:6]), scores[:, 4:6], **near)
 
 
 @by_similarity
 def test_a_similarity_has_no_weights(name: str) -> None:
-    module, query, target = queries_and_targets(name)
-    before, scores = dict(module.state_dict()), module.similarity(query, target)
-    scores.sum().backward()
+    similarity, query, target = queries_and_targets(name)
+    module, scores = make(name, seed=1).double(), similarity(query, target)
+    before = {n: tensor.clone() for n, tensor in module.state_dict().items()}
+    again = similarity_of(module)(query, target)
+    assert torch.equal(again, scores)
+    again.sum().backward()
     assert all(weight.grad is None for weight in module.parameters())
-    assert torch.equal(make(name, seed=1).similarity(query, target), scores)
     assert_same(dict(module.state_dict()), before)
 
 
 @by_similarity
 def test_gradients_of_a_similarity_are_those_of_finite_differences(name: str) -> None:
-    module, query, target = queries_and_targets(name)
-    assert torch.autograd.gradcheck(module.similarity, (query, target))
+    similarity, query, target = queries_and_targets(name)
+    assert torch.autograd.gradcheck(similarity, (query, target))
 
 
 @by_similarity
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_a_target_of_zeros_scores_zero(name: str, dtype: torch.dtype) -> None:
-    module, query, target = queries_and_targets(name, dtype)
+    similarity, query, target = queries_and_targets(name, dtype)
     target = (target * torch.tensor([1, 0, 1, 1, 1, 1, 0])[:, None]).detach().requires_grad_()
-    scores = module.similarity(query, target)
+    scores = similarity(query, target)
     assert scores[:, [1, 6]].tolist() == [[0, 0]] * 4
     assert scores[:, [0, 2, 3, 4, 5]].all()
     scores.sum().backward()
@@ -294,18 +302,18 @@ def test_a_target_of_zeros_scores_zero(name: str, dtype: torch.dtype) -> None:
 
 @by_similarity
 def test_a_compiled_similarity_is_the_same(name: str) -> None:
-    module, query, target = queries_and_targets(name)
+    similarity, query, target = queries_and_targets(name)
     torch._dynamo.reset()
-    compiled = torch.compile(module.similarity, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(query, target), module.similarity(query, target))
+    compiled = torch.compile(similarity, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(query, target), similarity(query, target))
 
 
 @by_similarity
 def test_autocast_leaves_a_similarity_as_it_is(name: str) -> None:
-    module, query, target = queries_and_targets(name, torch.float32)
-    expected = module.similarity(query, target)
+    similarity, query, target = queries_and_targets(name, torch.float32)
+    expected = similarity(query, target)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(module.similarity(query, target), expected)
+        assert torch.equal(similarity(query, target), expected)
 
 
 @by_similarity
@@ -324,13 +332,13 @@ def test_autocast_leaves_a_similarity_as_it_is(name: str) -> None:
     ],
 )
 def test_a_similarity_refuses_bad_input(name: str, bend: Callable[[Tensor], Any]) -> None:
-    module, query, target = queries_and_targets(name)
-    assert "query" in own_error(module.similarity, bend(query), target)
-    assert "target" in own_error(module.similarity, query, bend(target))
+    similarity, query, target = queries_and_targets(name)
+    assert "query" in own_error(similarity, bend(query), target)
+    assert "target" in own_error(similarity, query, bend(target))
 
 
 @by_similarity
 def test_a_gpu_gives_the_same_scores(name: str, cuda: torch.device) -> None:
-    module, query, target = queries_and_targets(name)
-    there = module.similarity(query.to(cuda), target.to(cuda))
-    torch.testing.assert_close(there.cpu(), module.similarity(query, target))
+    similarity, query, target = queries_and_targets(name)
+    there = similarity(query.to(cuda), target.to(cuda))
+    torch.testing.assert_close(there.cpu(), similarity(query, target))

@@ -1,4 +1,4 @@
-"""Sizes and settings of the fusions that are stacks of layers: Concat, TIRG, RTIC, MUTAN."""
+"""Sizes and settings of the fusions that are stacks of layers."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from raising import own_error
 from torch import Tensor, nn
 
 from fusecomp import fusions
-from fusecomp.fusions import MUTAN, RTIC, TIRG, Concat, ConvexGate
+from fusecomp.fusions import ARTEMIS, CIRPLANT, MUTAN, RTIC, TIRG, Concat, ConvexGate
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,9 @@ from fusecomp.fusions import MUTAN, RTIC, TIRG, Concat, ConvexGate
         (lambda dim: RTIC(dim, blocks=1), 1_382_912, 2_158_720),
         (RTIC, 2_372_096, 3_702_400),
         (ConvexGate, 787_969, 1_230_721),
+        (ARTEMIS, 1_313_280, 2_051_200),
     ],
-    ids=["TIRG", "Concat", "RTIC, 1 block", "RTIC", "ConvexGate"],
+    ids=["TIRG", "Concat", "RTIC, 1 block", "RTIC", "ConvexGate", "ARTEMIS"],
 )
 def test_there_are_as_many_weights_as_published(
     make: Callable[[int], nn.Module], at_512: int, at_640: int
@@ -111,9 +112,11 @@ def test_signed_roots_of_zero_have_a_finite_gradient() -> None:
         assert weight.grad.isfinite().all()
 
 
+TWO_WIDTHS = ("ARTEMIS", "Concat", "TIRG", "RTIC", "MUTAN")
 SIZES = [
-    *((name, size) for name in ("Concat", "TIRG", "RTIC", "MUTAN") for size in ("dim", "text_dim")),
+    *((name, size) for name in (*TWO_WIDTHS, "CIRPLANT") for size in ("dim", "text_dim")),
     *(("ConvexGate", "dim"), ("RTIC", "blocks"), ("MUTAN", "rank"), ("MUTAN", "width")),
+    *(("CIRPLANT", size) for size in ("layers", "heads", "hidden_dim", "max_tokens")),
 ]
 
 
@@ -129,16 +132,18 @@ def test_sizes_that_are_none_are_refused(name: str, size: str, value: object) ->
     ("make", "option"),
     [
         (lambda: Concat(4, dropout=1.0), "dropout must be in [0, 1)"),
+        (lambda: CIRPLANT(8, dropout=1.0), "dropout must be in [0, 1)"),
+        (lambda: CIRPLANT(8, heads=3), "heads must divide dim=8, got 3"),
         (lambda: RTIC(4, negative_slope=-0.1), "negative_slope must be finite and not negative"),
         (lambda: MUTAN(4, normalize="yes"), "normalize must be True or False"),  # type: ignore[arg-type]
     ],
-    ids=["Concat", "RTIC", "MUTAN"],
+    ids=["Concat", "CIRPLANT, dropout", "CIRPLANT, heads", "RTIC", "MUTAN"],
 )
 def test_other_options_are_refused(make: Callable[[], nn.Module], option: str) -> None:
     assert own_error(make).startswith(option)
 
 
-@pytest.mark.parametrize("name", ["Concat", "TIRG", "RTIC", "MUTAN"])
+@pytest.mark.parametrize("name", TWO_WIDTHS)
 @pytest.mark.parametrize(("image", "text"), [((2, 5), (2, 3)), ((2, 4), (2, 4)), ((2, 4), (1, 3))])
 def test_features_of_other_widths_are_named(
     name: str, image: tuple[int, int], text: tuple[int, int]
