@@ -1,0 +1,56 @@
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fusecomp._core.tensors import check_floating, check_tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """Features of the tokens of B texts or images, padded to one length.
+
+    Args:
+        values: [B, L, W], floating; what masked positions hold means nothing.
+        mask: bool [B, L], True where there is a token; one at least in every row. Whether there is
+            one is looked at on a CPU alone, as any other device would have to be waited for.
+
+    Raises:
+        TypeError: if values or mask are no torch tensors.
+        ValueError: if they are no such tensors, are empty or on two devices, or a row has no
+            token.
+
+    Example:
+        >>> from fusecomp.types import Tokens
+        >>> mask = torch.tensor([[True, True, False], [True, True, True]])
+        >>> Tokens(torch.zeros(2, 3, 8), mask)
+        Tokens(values [2, 3, 8], 5 of 6 positions used)
+    """
+
+    values: Tensor
+    mask: Tensor
+
+    def __post_init__(self) -> None:
+        values, mask = check_floating(self.values, "values"), check_tensor(self.mask, "mask")
+        shape = list(values.shape)
+        if values.ndim != 3 or 0 in shape:
+            raise ValueError(f"values must be [B, L, W] and not empty, got {shape}")
+        if mask.dtype != torch.bool or list(mask.shape) != shape[:2]:
+            raise ValueError(
+                f"mask must be bool {shape[:2]}, as values are {shape}, got {mask.dtype} "
+                f"{list(mask.shape)}"
+            )
+        if mask.device != values.device:
+            raise ValueError(
+                f"values are on {values.device} and mask is on {mask.device}: move both to one"
+            )
+        if mask.device.type == "cpu":
+            for row in (~mask.any(dim=1)).nonzero()[:1].flatten().tolist():
+                raise ValueError(f"mask row {row} has no token, but every row needs one at least")
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        used = f"{int(self.mask.sum()):,} of {self.mask.numel():,} positions used"
+        return f"Tokens(values {list(self.values.shape)}, {used})"
