@@ -29,7 +29,7 @@ class ARTEMIS(nn.Module):
     cosine. The query is four rows side by side instead, and ``similarity`` compares it with any
     candidates::
 
-        query  = [u; v; a^2; b^2],  u = t * a,  v = b * normalize(b * r)
+        query  = [u; v; a^2; b^2],  u = t * a,  v = b^2 * r / sqrt(<b^2, r^2>)
         score  = <u, x> / sqrt(<a^2, x^2>) + <v, x> / sqrt(<b^2, x^2>)
 
     These are the same scores, by four matrix products of inner width D: nothing of the size Q x N
@@ -85,16 +85,18 @@ class ARTEMIS(nn.Module):
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
         """Return queries [B, 4 D], or [B, 2 D] with one term, for ``similarity``."""
         check_inputs(self, image, text, self.dim, self.text_dim)
-        m, directions, squares = normalize(text), [], []
+        r, m = normalize(widen(image)), normalize(text)
+        directions, squares = [], []
         for term, attention in self.attentions.items():
             z = widen(attention(m))
             # Softmax up to a factor, which leaves no trace in the score: squares keep their digits.
             a = (z - z.amax(dim=-1, keepdim=True)).exp()
+            squares.append(a.square())
             if term == "EM":
                 directions.append(a * normalize(widen(self.transform(m))))
             else:
-                directions.append(a * normalize(a * normalize(widen(image))))
-            squares.append(a.square())
+                length = (squares[-1] * r.square()).sum(dim=-1, keepdim=True)
+                directions.append(squares[-1] * r * _inverse_root(length))
         return torch.cat((*directions, *squares), dim=-1).to(image.dtype)
 
     def similarity(self, query: Tensor, target: Tensor) -> Tensor:
@@ -129,11 +131,7 @@ class ARTEMIS(nn.Module):
             directions, squares = (
                 half.reshape(-1, self.dim) for half in query.unflatten(1, (2, -1)).unbind(dim=1)
             )
-            d = squares @ x.square().T
-            info = torch.finfo(d.dtype)
-            # Smaller sums have lost terms to underflow. Infinity gives them score and gradient 0.
-            d = torch.where(d > info.tiny / info.eps, d, torch.inf)
-            terms: Tensor = (directions @ x.T) * d.rsqrt()
+            terms: Tensor = (directions @ x.T) * _inverse_root(squares @ x.square().T)
             return terms.view(len(query), -1, len(target)).sum(dim=1)
 
     def extra_repr(self) -> str:
@@ -175,3 +173,10 @@ def _checked_terms(terms: Sequence[str]) -> list[str]:
     if not given:
         raise ValueError("terms must name EM, IS or both, got none")
     return [term for term in _TERMS if term in given]
+
+
+def _inverse_root(squares: Tensor) -> Tensor:
+    """Return 1 / sqrt of sums of squares, and 0 of sums that have lost terms to underflow."""
+    info = torch.finfo(squares.dtype)
+    # Infinity has the gradient 0 too.
+    return torch.where(squares > info.tiny / info.eps, squares, torch.inf).rsqrt_()

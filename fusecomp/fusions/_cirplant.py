@@ -30,9 +30,8 @@ class CIRPLANT(nn.Module):
     them there are changes the last digit at most, as the size of a batch does.
 
     Called without ``text_tokens``, the text feature is the only token: that is attention over two
-    tokens, which may serve, but is not the published system. Most of its quality comes from what
-    is not here, the pre-trained weights of OSCAR and its word vectors; the published result without
-    them is 15.2 in place of 19.6 Recall@1 on CIRR.
+    tokens, which may serve, but is not the published system. Nor can the published quality be had
+    from here: it rests on the pre-trained weights of OSCAR and its word vectors.
 
     Reference:
         Liu, Rodriguez-Opazo, Teney, Gould, "Image Retrieval on Real-Life Images With Pre-Trained
@@ -40,7 +39,8 @@ class CIRPLANT(nn.Module):
 
     Args:
         dim: D, the width of image features, of the layers and of queries. The published image
-            projection, which targets pass too, belongs to the encoder: ``DualEncoder(..., dim=D)``.
+            projection, which targets pass too, belongs to the encoder: ``DualEncoder(..., dim=D)``
+            has one without a bias.
         layers: 12 as published; ours is 2.
         heads: of the attention, which must divide dim; 12 as published, ours is 8.
         text_dim: the width of token features, or of text features where there are no tokens; dim
