@@ -96,7 +96,7 @@ class ARTEMIS(nn.Module):
                 directions.append(a * normalize(widen(self.transform(m))))
             else:
                 length = (squares[-1] * r.square()).sum(dim=-1, keepdim=True)
-                directions.append(squares[-1] * r * _inverse_root(length))
+                directions.append(squares[-1] * r / _root(length))
         return torch.cat((*directions, *squares), dim=-1).to(image.dtype)
 
     def similarity(self, query: Tensor, target: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class ARTEMIS(nn.Module):
             directions, squares = (
                 half.reshape(-1, self.dim) for half in query.unflatten(1, (2, -1)).unbind(dim=1)
             )
-            terms: Tensor = (directions @ x.T) * _inverse_root(squares @ x.square().T)
+            terms: Tensor = directions @ x.T / _root(squares @ x.square().T)
             return terms.view(len(query), -1, len(target)).sum(dim=1)
 
     def extra_repr(self) -> str:
@@ -175,8 +175,11 @@ def _checked_terms(terms: Sequence[str]) -> list[str]:
     return [term for term in _TERMS if term in given]
 
 
-def _inverse_root(squares: Tensor) -> Tensor:
-    """Return 1 / sqrt of sums of squares, and 0 of sums that have lost terms to underflow."""
+def _root(squares: Tensor) -> Tensor:
+    """Return the roots of sums of squares; infinity for sums that have lost terms to underflow.
+
+    To divide by infinity gives 0, with the gradient 0. The gradient of a quotient stays finite
+    where that of ``rsqrt``, which is its third power, does not.
+    """
     info = torch.finfo(squares.dtype)
-    # Infinity has the gradient 0 too.
-    return torch.where(squares > info.tiny / info.eps, squares, torch.inf).rsqrt_()
+    return torch.where(squares > info.tiny / info.eps, squares, torch.inf).sqrt()

@@ -191,6 +191,19 @@ def test_candidates_of_any_length_are_compared_in_float32(length: float) -> None
     torch.testing.assert_close(fusion.similarity(query, length * target), expected)
 
 
+@pytest.mark.parametrize(("left", "expected"), [(1e-5, 1), (1e-15, 1), (2e-16, 0), (1e-20, 0)])
+def test_a_candidate_of_which_too_little_is_left_scores_zero(left: float, expected: int) -> None:
+    fusion, attention = ARTEMIS(2, ["EM"]), torch.tensor([[1.0, left]])
+    query = torch.cat((attention * torch.tensor([[0.0, 1.0]]), attention**2), dim=1)
+    query, target = query.requires_grad_(), torch.tensor([[0.0, 3.0]], requires_grad=True)
+    score = fusion.similarity(query, target)
+    assert score.item() == pytest.approx(expected, abs=1e-6 if expected else 0)
+    score.backward()
+    assert query.grad is not None
+    assert query.grad.isfinite().all()
+    assert query.grad.any() == bool(expected)
+
+
 class Largest(TorchDispatchMode):
     """Remembers how many numbers the largest tensor has that any operator makes."""
 
@@ -224,6 +237,7 @@ def test_the_query_is_that_of_the_formula() -> None:
     for found, term in ((a, "EM"), (b, "IS")):
         expected = fusion.attentions[term](m).softmax(dim=1)
         torch.testing.assert_close(found / found.sum(dim=1, keepdim=True), expected)
+        assert torch.equal(found.amax(dim=1), torch.ones(4).double())  # far from underflow
     torch.testing.assert_close(u, a * normalize(fusion.transform(m)))
     torch.testing.assert_close(v, b * normalize(b * image))
 
