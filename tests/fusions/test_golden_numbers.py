@@ -201,14 +201,15 @@ VARIANTS = {"ARTEMIS": ["EM", "IS"], "EM-only": ["EM"], "IS-only": ["IS"]}
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
-def artemis(golden: Golden, variant: str, changed: str = "") -> ARTEMIS:
-    """Of the published weights, or of what the file holds under their names elsewhere."""
-    weights = golden.below("w/") | (golden.below(changed) if changed else {})
-    return ARTEMIS.from_published(weights, VARIANTS[variant])
+def build_artemis(variant: str) -> Callable[[dict[str, Tensor]], ARTEMIS]:
+    return lambda weights: ARTEMIS.from_published(weights, VARIANTS[variant])
 
 
-def check_artemis(golden: Golden, variant: str, experiment: str, inputs: list[Tensor]) -> None:
+def check_artemis(
+    golden: Golden, variant: str, experiment: str, fusion: ARTEMIS, inputs: list[Tensor]
+) -> None:
     """Compare the gradients of inputs and weights with those of an experiment."""
+    check_weights(golden, fusion, build_artemis(variant), f"{variant}/{experiment}")
     for name, tensor in zip(("reference", "text", "target"), inputs, strict=True):
         # The published module takes unit rows as they are.
         expected = golden[f"{variant}/{experiment}/grad_in/{name}"]
@@ -222,25 +223,17 @@ def check_artemis(golden: Golden, variant: str, experiment: str, inputs: list[Te
 @both_dtypes
 def test_scores_of_artemis_equal_the_published_numbers(variant: str, dtype: torch.dtype) -> None:
     golden = Golden("artemis", dtype)
-    fusion, inputs = artemis(golden, variant), golden.inputs("reference", "text", "target")
+    fusion = build_artemis(variant)(golden.below("w/"))
+    inputs = golden.inputs("reference", "text", "target")
     query = fusion(*inputs[:2])
     scores = fusion.similarity(query, inputs[2])
     scores.backward(golden["g/broadcast"])
     golden.check(scores, f"{variant}/broadcast")
     golden.check(scores.diag(), f"{variant}/pair")
-    check_artemis(golden, variant, "broadcast", inputs)
-    check_weights_of_artemis(golden, variant, fusion, "broadcast")
+    check_artemis(golden, variant, "broadcast", fusion, inputs)
     gallery = golden["in/gallery"]
     for scale, name in ((1, "gallery"), (7, "gallery_scaled_targets")):
         golden.check(fusion.similarity(query, scale * gallery), f"{variant}/{name}")
-
-
-def check_weights_of_artemis(
-    golden: Golden, variant: str, fusion: ARTEMIS, experiment: str
-) -> None:
-    expected = artemis(golden, variant, f"{variant}/{experiment}/grad_w/").named_parameters()
-    for (name, weight), (_, gradient) in zip(fusion.named_parameters(), expected, strict=True):
-        golden.assert_close(weight.grad, gradient, name)
 
 
 @every_variant
@@ -248,7 +241,8 @@ def check_weights_of_artemis(
 def test_the_loss_of_artemis_equals_the_published_numbers(variant: str, dtype: torch.dtype) -> None:
     """Cross-entropy of the scores, over a temperature that learns."""
     golden = Golden("artemis", dtype)
-    fusion, inputs = artemis(golden, variant), golden.inputs("reference", "text", "target")
+    fusion = build_artemis(variant)(golden.below("w/"))
+    inputs = golden.inputs("reference", "text", "target")
     temperature = LearnableTemperature(start=math.exp(-golden["w/temperature"].item())).to(dtype)
     nn.init.constant_(temperature.log_scale, golden["w/temperature"].item())  # made in float32
     scores = fusion.similarity(fusion(*inputs[:2]), inputs[2])
@@ -256,8 +250,7 @@ def test_the_loss_of_artemis_equals_the_published_numbers(variant: str, dtype: t
     loss = nn.functional.cross_entropy(temperature.scale() * scores, rows)
     loss.backward()
     golden.check(loss, f"{variant}/loss")
-    check_artemis(golden, variant, "loss", inputs)
-    check_weights_of_artemis(golden, variant, fusion, "loss")
+    check_artemis(golden, variant, "loss", fusion, inputs)
     assert temperature.log_scale.grad is not None
     golden.check(temperature.log_scale.grad[None], f"{variant}/loss/grad_w/temperature")
     plain = nn.functional.cross_entropy(scores, rows)
@@ -267,12 +260,16 @@ def test_the_loss_of_artemis_equals_the_published_numbers(variant: str, dtype: t
 BERT = "imageBert.bert."
 
 
+def build_cirplant(weights: dict[str, Tensor]) -> CIRPLANT:
+    return CIRPLANT.from_published(weights, heads=3)
+
+
 class Cirplant:
     """What the published model has beside the fusion: word vectors and the image projection."""
 
     def __init__(self, dtype: torch.dtype, image_norm: bool = False) -> None:
         self.golden = golden = Golden("cirplant", dtype)
-        self.fusion = CIRPLANT.from_published(golden.below("w/"), heads=3).eval()
+        self.fusion = build_cirplant(golden.below("w/")).eval()
         self.length = golden["w/normalization_layer.norm_s"].requires_grad_()
         self.encoder = {
             name: golden[f"w/{BERT}{name}"].requires_grad_()
@@ -321,12 +318,7 @@ def test_cirplant_equals_the_published_numbers(dtype: torch.dtype) -> None:
     torch.autograd.backward(list(outputs.values()), [golden[f"g/{name}"] for name in outputs])
     for name, tensor in zip(("image", "target", "set_members"), inputs, strict=True):
         golden.check(tensor.grad, f"eval/grad_in/{name}")
-    gradients = golden.below("w/") | golden.below("eval/grad_w/")
-    expected = CIRPLANT.from_published(gradients, heads=3).named_parameters()
-    for (name, weight), (_, gradient) in zip(
-        model.fusion.named_parameters(), expected, strict=True
-    ):
-        golden.assert_close(weight.grad, gradient, name)
+    check_weights(golden, model.fusion, build_cirplant, "eval")
     for name, tensor in model.encoder.items():
         golden.check(tensor.grad, f"eval/grad_w/{BERT}{name}")
     golden.check(model.length.grad, "eval/grad_w/normalization_layer.norm_s")
