@@ -169,7 +169,10 @@ class ComposedEncoder(nn.Module):
         query = check_tensor(self.fusion(image, text), "what the fusion returns")
         if query.shape != image.shape:
             shape, expected = list(query.shape), list(image.shape)
-            raise ValueError(f"the fusion returned {shape} for features {expected}")
+            raise ValueError(
+                f"the fusion returned {shape} for features {expected}: the cosine compares rows of "
+                "one width"
+            )
         return normalize(widen(query, "what the fusion returns"))
 
     def forward(self, images: Any, texts: Any) -> Tensor:
