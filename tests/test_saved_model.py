@@ -460,6 +460,12 @@ def test_a_missing_model_is_named(tmp_path: Path) -> None:
         ComposedEncoder.load(tmp_path / "none", live(), Sum())
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").touch()
+    with pytest.raises(ValueError, match=r"model\.pt is a file; a saved model is a folder"):
+        ComposedEncoder.load(tmp_path / "model.pt", live())
+
+
 class Masked(nn.Module):
     """A fusion with tied weights and a mask, as models have them."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import ordered, shown, strings
+from fusecomp._core.checks import ordered, shown, strings, whole_number
 from fusecomp._core.metrics import (
     LEFT_OUT,
     MEANS,
@@ -112,7 +112,9 @@ class Task:
         return torch.tensor(found, dtype=torch.int64)
 
     def select(self, rows: Sequence[int]) -> "Task":
-        """Return the task of the queries at some positions."""
+        """Return the task of the queries at some positions; ValueError on one that none has."""
+        last = len(self.queries) - 1
+        rows = [whole_number(f"rows[{n}]", row, 0, last) for n, row in enumerate(rows)]
         queries = [self.queries[row] for row in rows]
         return self._changed(lambda lists: [lists[row] for row in rows], queries=queries)
 

@@ -207,3 +207,11 @@ def test_a_task_prints_its_size_and_not_its_queries() -> None:
     queries = [Triplet(f"{number}", "a", ("is red",)) for number in range(1000)]
     assert repr(Task("dress", queries, ["a", "b"])) == "Task(dress: 1000 queries in 2)"
     assert str(Task("", queries, ["a"])) == "all: 1000 queries in 1"
+
+
+@pytest.mark.parametrize("row", [-1, 4, 1.0, True, "1"], ids=shown_id)
+def test_a_row_that_no_query_has_is_named(row: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"rows\[1\] must be (a whole number of at least 0|at most 3)"
+    ):
+        TASK.select([0, row])
