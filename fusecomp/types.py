@@ -182,8 +182,8 @@ class Batch:
 
 # The two sides of an encoder, wherever one is named.
 SIDES = ("image", "text")
-# What a loss gets if it names it: fields of ``Batch``.
-LOSS_KEYWORDS = ("target_ids", "reference_ids")
+# What a loss gets if it names it: fields of ``Batch``, and the fusion's similarity or None.
+LOSS_KEYWORDS = ("target_ids", "reference_ids", "similarity")
 
 # queries [Q, E], image features [N, D] -> scores [Q, N]
 Similarity = Callable[[Tensor, Tensor], Tensor]

@@ -144,3 +144,24 @@ def test_a_query_of_another_number_of_rows_is_named() -> None:
 
     with pytest.raises(ValueError, match=r"the fusion returned \[1, 6\], expected \[3, E\]"):
         make(Flat()).encode_query(IDS[:3], TEXTS)
+
+
+def test_a_loss_without_it_is_refused_when_the_trainer_is_made(model: fc.ComposedEncoder) -> None:
+    config = fc.StageConfig(epochs=1, batch_size=8, lr=1e-3)
+    together = fc.losses.CombinedLoss(
+        {"find": (1.0, fc.InfoNCE(0.1)), "align": (1.0, fc.losses.CosineAlignmentLoss())}
+    )
+    losses: list[fc.Loss] = [fc.losses.CosineAlignmentLoss(), together, lambda query, target: query]
+    for loss in losses:
+        with pytest.raises(ValueError, match="does not name the keyword similarity"):
+            fc.Trainer(model, loss=loss, config=config)
+
+
+def test_such_a_fusion_trains_and_finds_more(model: fc.ComposedEncoder) -> None:
+    dataset = data()
+    before = fc.evaluate(model, dataset)["recall@10"]
+    config = fc.StageConfig(epochs=30, batch_size=10, lr=1e-2)
+    loss = fc.losses.CombinedLoss({"find": (1.0, fc.InfoNCE(0.5))})
+    run = fc.Trainer(model, loss=loss, config=config).fit(dataset, dataset)
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+    assert fc.evaluate(run.model, dataset)["recall@10"] > before
