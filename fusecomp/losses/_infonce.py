@@ -132,28 +132,33 @@ class InfoNCE(LossRepr):
         if self.memory is not None:
             pairs = self.memory.join(pairs, query, target_ids)
         check_candidates(len(pairs.columns))
-        scale = scale_of(self.temperature)
+        loss = self._mean_over_rows(query, target, candidates, pairs, similarity)
+        if isinstance(self.memory, Queue) and self.training:
+            self.memory.push(target, pairs.columns[: len(target)], loss)
+        return loss
+
+    def _mean_over_rows(
+        self,
+        query: Tensor,
+        target: Tensor,
+        candidates: Tensor,
+        pairs: Pairs,
+        similarity: Similarity | None,
+    ) -> Tensor:
+        scale, smoothing = scale_of(self.temperature), self.label_smoothing
         margin = self.margin * scale if self.margin > 0 else None
         columns = None
         if self.symmetric:
-            columns = _columns(
-                query, target, scale, margin, pairs, self.label_smoothing, similarity
-            )
-        row_losses = partial(
-            _cross_entropies, pairs=pairs, smoothing=self.label_smoothing, columns=columns
-        )
-        constants = None if self.memory is None else self.memory.features
+            columns = _columns(query, target, scale, margin, pairs, smoothing, similarity)
         loss = tiled(
-            row_losses,
+            partial(_cross_entropies, pairs=pairs, smoothing=smoothing, columns=columns),
             query,
             candidates,
             scale,
-            constants=constants,
+            constants=None if self.memory is None else self.memory.features,
             offset=margin,
             similarity=similarity,
         )
-        if isinstance(self.memory, Queue) and self.training:
-            self.memory.push(target, pairs.columns[: len(target)], loss)
         return loss / 2 if self.symmetric else loss
 
     def _refuse_with(self, similarity: Similarity | None, negatives: Tensor | None) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from fusecomp._core.similarity import unit_rows
 from fusecomp._core.tensors import widen
 from fusecomp.losses._row_losses import RowLosses, refuse_second_derivative, slices
-from fusecomp.losses._similarity_tiles import SimilarityTiles
+from fusecomp.losses._similarity_tiles import similarity_tiles
 from fusecomp.types import Similarity
 
 
@@ -34,10 +34,8 @@ def tiled(
     with torch.autocast(query.device.type, enabled=False):
         wide = widen(query)
         if similarity is not None:
-            compared: Tensor = SimilarityTiles.apply(  # type: ignore[no-untyped-call]
-                row_losses, similarity, wide, widen(target), scale, offset
-            )
-            return compared
+            wide_target = widen(target)
+            return similarity_tiles(row_losses, similarity, wide, wide_target, scale, offset)
         if constants is not None:
             constants = constants.to(wide.dtype)
         loss: Tensor = _Tiled.apply(  # type: ignore[no-untyped-call]  # torch gives no types
