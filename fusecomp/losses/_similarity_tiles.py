@@ -49,9 +49,10 @@ class _Scores(NamedTuple):
 def _score(
     similarity: Similarity, query: Tensor, target: Tensor, learns: tuple[bool, bool]
 ) -> _Scores:
-    parts = [p.detach().requires_grad_(own) for p, own in zip((query, target), learns, strict=True)]
+    rows = query.detach().requires_grad_(learns[0])
+    images = target.detach().requires_grad_(learns[1])
     with torch.enable_grad():
-        return _Scores(*parts, check_scores(similarity(*parts), *parts))
+        return _Scores(rows, images, check_scores(similarity(rows, images), rows, images))
 
 
 class _Tiles(torch.autograd.Function):

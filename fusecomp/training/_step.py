@@ -50,12 +50,7 @@ class Step:
         self._loss = loss
         self._loss_keywords = taken_keywords(loss, LOSS_KEYWORDS)
         self._similarity = model.similarity
-        if self._similarity is not None and "similarity" not in self._loss_keywords:
-            raise ValueError(
-                f"{type(model.fusion).__name__} compares by a similarity of its own, but the loss "
-                f"{type(loss).__name__} does not name the keyword similarity: use one that does, "
-                "such as InfoNCE"
-            )
+        _require_similarity(model, self._loss_keywords, loss)
         self.loss_module = loss if isinstance(loss, nn.Module) else None
         self._loss_remembers = isinstance(loss, nn.Module) and any(True for _ in loss.buffers())
         self._compose = model.compose
@@ -222,4 +217,13 @@ class Step:
         raise NonFiniteError(
             f"{prefix}queries {rows[:5]} have features that hold NaN or infinity; nothing was "
             "updated. Look at these rows, or lower the learning rate"
+        )
+
+
+def _require_similarity(model: ComposedEncoder, keywords: tuple[str, ...], loss: Loss) -> None:
+    if model.similarity is not None and "similarity" not in keywords:
+        raise ValueError(
+            f"{type(model.fusion).__name__} compares by a similarity of its own, but the loss "
+            f"{type(loss).__name__} does not name the keyword similarity: use one that does, such "
+            "as InfoNCE"
         )
