@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp import fusions
-from fusecomp._core.abilities import encode_function, image_loader, lookups_of
+from fusecomp._core.abilities import encode_function, image_loader, lookups_of, similarity_of
 from fusecomp._core.checks import as_path, no_class, ordered, require, shown, strings
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.identity import class_name, without_compile
@@ -25,7 +25,7 @@ from fusecomp._core.tensors import (
 from fusecomp._core.weights import check_weights
 from fusecomp.distributed import plain_class, prepare
 from fusecomp.images import load_few, require_files
-from fusecomp.types import Encoder, Fusion
+from fusecomp.types import Encoder, Fusion, Similarity
 
 __all__ = ["ComposedEncoder"]
 
@@ -68,6 +68,11 @@ class ComposedEncoder(nn.Module):
         self.encoder = encoder
         self.fusion = fusion
 
+    @property
+    def similarity(self) -> Similarity | None:
+        """The fusion's own similarity (late interaction), or None: then the cosine compares."""
+        return similarity_of(self.fusion)
+
     def encode_query(self, references: Images, texts: Sequence[str]) -> Tensor:
         """Return queries for search, without gradients and in evaluation mode.
 
@@ -77,7 +82,7 @@ class ComposedEncoder(nn.Module):
             texts: B strings, one for each reference.
 
         Shape:
-            [B, D], unit length.
+            [B, D], unit length; [B, E] as it is, of a fusion with a similarity of its own.
 
         Raises:
             TypeError: if encoder or fusion return no tensor.
@@ -113,7 +118,10 @@ class ComposedEncoder(nn.Module):
         return queries
 
     def encode_gallery(self, images: Images) -> Tensor:
-        """Return what queries are compared with: image features [N, D] scaled to unit length.
+        """Return what queries are compared with: image features [N, D].
+
+        They have unit length where the cosine compares, and are as the encoder gives them where
+        the fusion has a similarity of its own.
 
         They are no references: a fusion takes features of the length that the encoder gives them.
 
@@ -127,7 +135,8 @@ class ComposedEncoder(nn.Module):
             FileNotFoundError: naming a string that is no file.
         """
         with inference(self.encoder):
-            gallery = normalize(self._encode_images(images))
+            gallery = self._encode_images(images)
+            gallery = normalize(gallery) if self.similarity is None else widen(gallery)
         for row in non_finite_rows(gallery)[:1]:
             raise ValueError(
                 f"image {row} ({_shown_row(images, row)}) has features with NaN or infinity; check "
@@ -136,7 +145,7 @@ class ComposedEncoder(nn.Module):
         return gallery
 
     def compose(self, image: Tensor, text: Tensor, text_counts: Tensor | None = None) -> Tensor:
-        """Fuse features; whatever the fusion returns gets unit length. Has gradients.
+        """Fuse features into queries, scaled to unit length if the cosine compares. Has gradients.
 
         Args:
             image: [B, D] from ``encode_image``, not scaled to unit length.
@@ -145,7 +154,8 @@ class ComposedEncoder(nn.Module):
                 in order, whose features are averaged. Best on the CPU.
 
         Shape:
-            [B, D], in the dtype of the fusion's weights where it has some, float32 at least.
+            [B, D], or [B, E] of a fusion with a similarity of its own; in the dtype of the fusion's
+            weights where it has some, float32 at least.
 
         Raises:
             TypeError: if features, counts or what the fusion returns are no torch tensors.
@@ -167,6 +177,11 @@ class ComposedEncoder(nn.Module):
                 "text_counts (a Batch has them)"
             )
         query = check_tensor(self.fusion(image, text), "what the fusion returns")
+        if self.similarity is not None:
+            if query.ndim != 2 or len(query) != len(image):
+                shape = list(query.shape)
+                raise ValueError(f"the fusion returned {shape}, expected [{len(image)}, E]")
+            return widen(query, "what the fusion returns")
         if query.shape != image.shape:
             shape, expected = list(query.shape), list(image.shape)
             raise ValueError(

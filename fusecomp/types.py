@@ -30,6 +30,7 @@ __all__ = [
     "Fingerprinted",
     "Fusion",
     "HasHeads",
+    "HasSimilarity",
     "HasTowers",
     "LoadImage",
     "LoadsImages",
@@ -37,6 +38,7 @@ __all__ = [
     "Loss",
     "Metric",
     "NamesKeywords",
+    "Similarity",
     "Task",
     "TaskRanking",
     "Tokens",
@@ -180,9 +182,11 @@ class Batch:
 
 # The two sides of an encoder, wherever one is named.
 SIDES = ("image", "text")
-# What a loss gets if it names it: fields of ``Batch``.
-LOSS_KEYWORDS = ("target_ids", "reference_ids")
+# What a loss gets if it names it: fields of ``Batch``, and the fusion's similarity or None.
+LOSS_KEYWORDS = ("target_ids", "reference_ids", "similarity")
 
+# queries [Q, E], image features [N, D] -> scores [Q, N]
+Similarity = Callable[[Tensor, Tensor], Tensor]
 # path -> one loaded image, as ``encode_image`` takes them without the batch dimension
 LoadImage = Callable[[Path], Tensor]
 # ids or texts -> row numbers int64 [B]
@@ -259,10 +263,25 @@ class Fingerprinted(Protocol):
 
 @runtime_checkable
 class Fusion(Protocol):
-    """Turns image features [B, D] and text features [B, T] into queries [B, D]."""
+    """Turns image features [B, D] and text features [B, T] into queries.
+
+    They are [B, D] and compared by the cosine, or [B, E] where the fusion ``HasSimilarity``.
+    """
 
     def __call__(self, image: Tensor, text: Tensor, /) -> Tensor:
-        """Return queries [B, D]."""
+        """Return queries [B, D] or [B, E]."""
+        ...
+
+
+class HasSimilarity(Fusion, Protocol):
+    """A fusion whose queries are compared by a similarity of its own (late interaction).
+
+    Its queries are used as it returns them. A similarity depends on the pair alone, not on the
+    rest of the gallery, and has no parameters; targets are the encoder's rows, not normalised.
+    """
+
+    def similarity(self, query: Tensor, target: Tensor, /) -> Tensor:
+        """Return scores [Q, N] of queries [Q, E] and image features [N, D]."""
         ...
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from fusecomp._core.foreign import optional
-from fusecomp.types import Dataset, Encode, Encoder, Find, LoadImage
+from fusecomp.types import Dataset, Encode, Encoder, Find, LoadImage, Similarity
 
 
 def encode_function(encoder: Encoder, side: str) -> Encode:
@@ -41,6 +41,11 @@ def towers_of(encoder: object) -> Mapping[str, Sequence[str]] | None:
 def heads_of(encoder: object) -> Mapping[str, nn.Module]:
     """Return the head of each side that has one (see ``types.HasHeads``)."""
     return optional(encoder, "heads", {})
+
+
+def similarity_of(fusion: object) -> Similarity | None:
+    """Return a fusion's own similarity; None where the cosine compares."""
+    return optional(fusion, "similarity", None)
 
 
 def skipped_images(encoder: object) -> Mapping[str, str]:

@@ -10,10 +10,11 @@ from fusecomp._core.tensors import (
     check_tensor,
     check_values,
     check_widths,
+    widen,
 )
 
 
-def check_search(query: object, gallery: object) -> None:
+def check_search(query: object, gallery: object, one_width: bool = True) -> None:
     """Raise ValueError unless these are finite [Q, D] and [N, D] of one dtype on one device."""
     names = "query", "gallery"
     queries, rows = (
@@ -23,7 +24,21 @@ def check_search(query: object, gallery: object) -> None:
     check_finite(queries, "query")
     check_finite(rows, "gallery")
     check_alike(queries, rows, names)
-    check_widths(queries, rows, names)
+    if one_width:
+        check_widths(queries, rows, names)
+
+
+def check_scores(scores: object, query: Tensor, gallery: Tensor) -> Tensor:
+    """Return what a similarity gives; ValueError unless it is [Q, N], floating and without NaN."""
+    found = widen(
+        check_tensor(scores, "what the similarity returns"), "what the similarity returns"
+    )
+    expected = [len(query), len(gallery)]
+    if list(found.shape) != expected:
+        raise ValueError(f"the similarity returned {list(found.shape)}, expected {expected}")
+    if not found.isfinite().all():
+        raise ValueError("the similarity returned NaN or infinity for finite queries and images")
+    return found
 
 
 def check_indices(

@@ -96,6 +96,16 @@ def check_pair(a: object, b: object, names: tuple[str, str]) -> None:
     check_alike(one, other, names)
 
 
+def check_rows(a: object, b: object, names: tuple[str, str]) -> None:
+    """Raise ValueError unless a [B, E] and b [B, D] are features of one dtype on one device."""
+    one, other = check_features(a, names[0]), check_features(b, names[1])
+    if len(one) != len(other):
+        raise ValueError(
+            f"{names[0]} {list(one.shape)} and {names[1]} {list(other.shape)} differ in rows"
+        )
+    check_alike(one, other, names)
+
+
 def check_widths(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
     """Raise ValueError unless both have equally many columns."""
     if a.shape[1] != b.shape[1]:

@@ -124,10 +124,16 @@ def cosines(
             needs it.
 
     Raises:
-        ValueError: if a target is unknown, a feature is not finite, or an option is invalid.
+        ValueError: if the fusion has a similarity of its own, a target is unknown, a feature is
+            not finite, or an option is invalid.
         FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
+    if model.similarity is not None:
+        raise ValueError(
+            f"{type(model.fusion).__name__} compares by a similarity of its own, whose scores are "
+            "no cosines: take search(query, gallery, k, similarity=model.similarity)"
+        )
     tasks = tasks_of(dataset)
     for task in tasks:
         task.require_targets()

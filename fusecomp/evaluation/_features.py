@@ -34,6 +34,7 @@ class TaskFeatures:
     Attributes:
         tasks: the tasks, without the images that were left out.
         protocol: the options of the dataset that make scores comparable or not.
+        similarity: the fusion's own, or None: then the cosine compares.
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
@@ -58,6 +59,7 @@ class TaskFeatures:
         require_one_device(model.encoder, model.fusion)
         encoder: Encoder = model.encoder
         self._model = model
+        self.similarity = model.similarity
         self._device = device_of(model)
         if not {*SIDES} <= lookups_of(encoder).keys():
             cached = CachedEncoder.build(

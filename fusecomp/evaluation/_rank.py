@@ -61,7 +61,8 @@ def rank_tasks(
 def _rank_task(features: TaskFeatures, task: Task, k: int) -> TaskRanking:
     targets, exclude, subsets = features.indices(task)
     query, gallery = features.queries(task), features.gallery(task)
-    found = search_targets(query, gallery, targets, k, exclude, subsets)
+    similarity = features.similarity
+    found = search_targets(query, gallery, targets, k, exclude, subsets, similarity=similarity)
     known = bool((targets >= 0).any())
     ranks = (found.ranks, found.subset_ranks) if known else (None, None)
     on_cpu = (t if t is None else t.cpu() for t in (ranks[0], found.subset_indices, ranks[1]))

@@ -6,7 +6,7 @@ from fusecomp._core.checks import number, shown
 from fusecomp._core.identity import describe
 from fusecomp._core.keywords import taken_keywords
 from fusecomp.losses._pairs import Ids
-from fusecomp.types import LOSS_KEYWORDS, Loss
+from fusecomp.types import LOSS_KEYWORDS, Loss, Similarity
 
 
 class CombinedLoss(nn.Module):
@@ -61,17 +61,29 @@ class CombinedLoss(nn.Module):
 
     @property
     def named_keywords(self) -> set[str]:
-        """The keywords that the losses name."""
-        return set().union(*self.keywords.values())
+        """The keywords that the losses name; ``similarity`` only if all of them do."""
+        named = set().union(*self.keywords.values())
+        all_compare = all("similarity" in keywords for keywords in self.keywords.values())
+        return named if all_compare else named - {"similarity"}
 
     def forward(
-        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Ids = None,
+        reference_ids: Ids = None,
+        similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the weighted sum."""
-        ids = {"target_ids": target_ids, "reference_ids": reference_ids}
+        given = {
+            "target_ids": target_ids,
+            "reference_ids": reference_ids,
+            "similarity": similarity,
+        }
         values = []
         for name, loss in self.losses.items():
-            value = loss(query, target, **{key: ids[key] for key in self.keywords[name]})
+            value = loss(query, target, **{key: given[key] for key in self.keywords[name]})
             if not isinstance(value, Tensor) or value.ndim != 0:
                 got = list(value.shape) if isinstance(value, Tensor) else shown(value)
                 raise ValueError(f"the loss {name!r} must return a scalar, got {got}")

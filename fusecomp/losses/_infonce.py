@@ -19,8 +19,10 @@ from fusecomp.losses._pairs import (
     check_ids,
     own_targets,
 )
+from fusecomp.losses._row_losses import slices
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
-from fusecomp.losses._tiles import slices, tiled
+from fusecomp.losses._tiles import tiled
+from fusecomp.types import Similarity
 
 # The column pass accumulates no gradient, so smaller tiles suffice and cost less to allocate.
 _COLUMN_TILE_ROWS = 384
@@ -110,9 +112,19 @@ class InfoNCE(LossRepr):
         reference_ids: Ids = None,
         negatives: Tensor | None = None,
         negative_ids: Ids = None,
+        similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids, least_rows=1)
+        self._refuse_with(similarity, negatives)
+        pairs = own_targets(
+            query,
+            target,
+            self.exclude,
+            target_ids,
+            reference_ids,
+            least_rows=1,
+            one_width=similarity is None,
+        )
         candidates = target
         if negatives is not None or negative_ids is not None:
             negatives, ids = self._checked(query, negatives, negative_ids)
@@ -120,19 +132,41 @@ class InfoNCE(LossRepr):
         if self.memory is not None:
             pairs = self.memory.join(pairs, query, target_ids)
         check_candidates(len(pairs.columns))
-        scale = scale_of(self.temperature)
+        loss = self._mean_over_rows(query, target, candidates, pairs, similarity)
+        if isinstance(self.memory, Queue) and self.training:
+            self.memory.push(target, pairs.columns[: len(target)], loss)
+        return loss
+
+    def _mean_over_rows(
+        self,
+        query: Tensor,
+        target: Tensor,
+        candidates: Tensor,
+        pairs: Pairs,
+        similarity: Similarity | None,
+    ) -> Tensor:
+        scale, smoothing = scale_of(self.temperature), self.label_smoothing
         margin = self.margin * scale if self.margin > 0 else None
         columns = None
         if self.symmetric:
-            columns = _columns(query, target, scale, margin, pairs, self.label_smoothing)
-        row_losses = partial(
-            _cross_entropies, pairs=pairs, smoothing=self.label_smoothing, columns=columns
+            columns = _columns(query, target, scale, margin, pairs, smoothing, similarity)
+        loss = tiled(
+            partial(_cross_entropies, pairs=pairs, smoothing=smoothing, columns=columns),
+            query,
+            candidates,
+            scale,
+            constants=None if self.memory is None else self.memory.features,
+            offset=margin,
+            similarity=similarity,
         )
-        constants = None if self.memory is None else self.memory.features
-        loss = tiled(row_losses, query, candidates, scale, constants=constants, offset=margin)
-        if isinstance(self.memory, Queue) and self.training:
-            self.memory.push(target, pairs.columns[: len(target)], loss)
         return loss / 2 if self.symmetric else loss
+
+    def _refuse_with(self, similarity: Similarity | None, negatives: Tensor | None) -> None:
+        if similarity is None:
+            return
+        for name, value in (("memory", self.memory), ("negatives", negatives)):
+            if value is not None:
+                raise ValueError(f"{name} does not go with a similarity: its rows have unit length")
 
     def _checked(
         self, query: Tensor, negatives: Tensor | None, negative_ids: Ids
@@ -206,14 +240,19 @@ def _columns(
     margin: float | Tensor | None,
     pairs: Pairs,
     smoothing: float,
+    similarity: Similarity | None,
 ) -> _Columns:
     """Score the queries of each target's column: one product of queries and targets [B, D]."""
     with torch.autocast(query.device.type, enabled=False):
-        query, unit = widen(query), unit_rows(widen(target))[0]
+        query, target = widen(query), widen(target)
+        unit = unit_rows(target)[0] if similarity is None else target
         others = unit.new_full((len(unit),), -torch.inf)
         positive, sums, counts = (torch.zeros_like(others) for _ in range(3))
         for tile in slices(query, len(unit), _COLUMN_TILE_ROWS):
-            logits = unit_rows(query[tile])[0].mul_(scale) @ unit.T
+            if similarity is None:
+                logits = unit_rows(query[tile])[0].mul_(scale) @ unit.T
+            else:
+                logits = similarity(query[tile], target) * scale
             positives = pairs.positives[tile]
             left_out = pairs.leave_out(logits, tile, margin)
             positive[tile] = logits.gather(1, positives).squeeze(1)

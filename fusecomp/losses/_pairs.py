@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.checks import shown
-from fusecomp._core.tensors import check_pair, check_tensor
+from fusecomp._core.tensors import check_pair, check_rows, check_tensor
 
 # The id of a column that holds nothing.
 ABSENT = torch.iinfo(torch.int64).min
@@ -79,9 +79,12 @@ def own_targets(
     target_ids: Ids,
     reference_ids: Ids,
     least_rows: int = 2,
+    one_width: bool = True,
 ) -> Pairs:
     """Check a batch; pair row i with column i of B, leaving out what ``exclude`` names."""
-    columns, references = check_batch(query, target, target_ids, reference_ids, least_rows)
+    columns, references = check_batch(
+        query, target, target_ids, reference_ids, least_rows, one_width
+    )
     rows = torch.arange(len(query), device=query.device)
     pairs = Pairs(rows.unsqueeze(1), torch.zeros_like(rows) if columns is None else columns)
     for name in exclude:
@@ -103,10 +106,18 @@ def check_exclude(exclude: Collection[str]) -> tuple[str, ...]:
 
 
 def check_batch(
-    query: Tensor, target: Tensor, target_ids: Ids, reference_ids: Ids, least_rows: int = 2
+    query: Tensor,
+    target: Tensor,
+    target_ids: Ids,
+    reference_ids: Ids,
+    least_rows: int = 2,
+    one_width: bool = True,
 ) -> tuple[Ids, Ids]:
     """Return the ids as int64; ValueError unless features are [B, D] each and ids integers [B]."""
-    check_pair(query, target, ("query", "target"))
+    if one_width:
+        check_pair(query, target, ("query", "target"))
+    else:
+        check_rows(query, target, ("query", "target"))
     check_candidates(len(target), least_rows)
     rows = query[:, 0]
     named = (("target_ids", target_ids), ("reference_ids", reference_ids))

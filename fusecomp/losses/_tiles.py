@@ -1,6 +1,5 @@
 """Losses of the rows of a matrix of scaled cosines that is never held."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,23 +7,20 @@ from torch import Tensor
 
 from fusecomp._core.similarity import unit_rows
 from fusecomp._core.tensors import widen
-
-# The least rows of a tile, and the least logits. Fewer rows slow the products down, more logits
-# leave a processor's cache; GPUs want larger products.
-_CPU_TILE, _GPU_TILE = (1024, 2**22), (2048, 2**24)
-
-# (logits [T, N], tile, offset) -> (losses [T], slopes [T] or None)
-_RowLosses = Callable[[Tensor, slice, float | Tensor | None], tuple[Tensor, Tensor | None]]
+from fusecomp.losses._row_losses import RowLosses, refuse_second_derivative, slices
+from fusecomp.losses._similarity_tiles import similarity_tiles
+from fusecomp.types import Similarity
 
 
 def tiled(
-    row_losses: _RowLosses,
+    row_losses: RowLosses,
     query: Tensor,
     target: Tensor,
     scale: float | Tensor,
     *,
     constants: Tensor | None = None,
     offset: float | Tensor | None = None,
+    similarity: Similarity | None = None,
 ) -> Tensor:
     """Return the mean of a loss over the rows of ``scale * cosine(query, [target; constants])``.
 
@@ -32,10 +28,14 @@ def tiled(
     a second product for the logits: ``row_losses`` replaces the logits of the rows ``tile`` in
     place by the gradient of each row's loss; ``slopes`` is the gradient by the offset, which it
     adds to some logits. ``query`` is [B, D], ``target`` [N - M, D]; ``constants`` [M, D] have unit
-    length. Query, target, and scale and offset if they are tensors, get gradients.
+    length. Query, target, and scale and offset if they are tensors, get gradients. A similarity
+    replaces the cosine; it has no constants.
     """
     with torch.autocast(query.device.type, enabled=False):
         wide = widen(query)
+        if similarity is not None:
+            wide_target = widen(target)
+            return similarity_tiles(row_losses, similarity, wide, wide_target, scale, offset)
         if constants is not None:
             constants = constants.to(wide.dtype)
         loss: Tensor = _Tiled.apply(  # type: ignore[no-untyped-call]  # torch gives no types
@@ -44,19 +44,11 @@ def tiled(
         return loss
 
 
-def slices(features: Tensor, width: int, least_rows: int | None = None) -> list[slice]:
-    """Split the rows of a batch into tiles of ``width`` columns each."""
-    usual_rows, least_logits = _CPU_TILE if features.device.type == "cpu" else _GPU_TILE
-    rows = max(usual_rows if least_rows is None else least_rows, least_logits // width)
-    batch = len(features)
-    return [slice(start, min(start + rows, batch)) for start in range(0, batch, rows)]
-
-
 class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        row_losses: _RowLosses,
+        row_losses: RowLosses,
         query: Tensor,
         target: Tensor,
         scale: float | Tensor,
@@ -96,11 +88,7 @@ class _Tiled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # The saved gradients are constants here: a graph through them would be wrong.
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            raise RuntimeError(
-                "this loss has no second derivative: call backward without create_graph=True"
-            )
+        refuse_second_derivative()
         share = grad / ctx.rows
         gradients = [None if saved is None else saved * share for saved in ctx.saved_tensors]
         return (None, *gradients, None)

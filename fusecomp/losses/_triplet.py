@@ -10,7 +10,8 @@ from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
 from fusecomp.losses._loss_repr import LossRepr
 from fusecomp.losses._pairs import Ids, Pairs, check_exclude, own_targets
-from fusecomp.losses._tiles import slices, tiled
+from fusecomp.losses._row_losses import slices
+from fusecomp.losses._tiles import tiled
 
 _MINING = ("hardest", "semi-hard", "all")
 

@@ -8,6 +8,7 @@ from fusecomp._core.checks import whole_number
 from fusecomp._core.indices import (
     as_columns,
     check_indices,
+    check_scores,
     check_search,
     check_targets,
     index_pairs,
@@ -15,6 +16,7 @@ from fusecomp._core.indices import (
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
 from fusecomp.retrieval._metrics import target_rank
+from fusecomp.types import Similarity
 
 # Matrix products of fewer rows or columns may sum in another order; with this many, a query's
 # scores do not depend on its neighbours, and equal gallery rows get equal scores.
@@ -42,6 +44,7 @@ def search(
     exclude: Tensor | None = None,
     candidates: Tensor | None = None,
     *,
+    similarity: Similarity | None = None,
     chunk: int = 512,
 ) -> tuple[Tensor, Tensor]:
     """Return the k gallery rows with the highest cosine to each query, exactly.
@@ -56,11 +59,14 @@ def search(
         exclude: int64 [Q] or [Q, M], gallery indices that a query must not find; -1 is padding.
             Indices may be on another device.
         candidates: int64 [Q] or [Q, M], the only indices that a query may find; -1 is padding.
+        similarity: ``similarity(query [Q, E], gallery [N, D]) -> [Q, N]`` in place of the cosine,
+            such as that of a fusion; E may differ from D. Whether ``chunk`` is invisible to the
+            last bit is up to it.
         chunk: queries scored at once; memory grows with chunk x N.
 
     Shape:
-        Scores [Q, k] (cosine, float32 at least) and indices int64 [Q, k], best first. Where
-        fewer than k remain, the rest is index -1 with score -inf.
+        Scores [Q, k] (cosine or similarity, float32 at least) and indices int64 [Q, k], best
+        first. Where fewer than k remain, the rest is index -1 with score -inf.
 
     Raises:
         TypeError: if an argument is no torch tensor.
@@ -73,9 +79,10 @@ def search(
         >>> search(torch.tensor([[2.0, 0.1]]), gallery, k=2)[1]
         tensor([[0, 2]])
     """
-    k, chunk = _check(query, gallery, k, chunk)
+    k, chunk = _check(query, gallery, k, chunk, similarity)
     blocks = [
-        _top(scores, k) for _, scores in _score_blocks(query, gallery, exclude, candidates, chunk)
+        _top(scores, k)
+        for _, scores in _score_blocks(query, gallery, exclude, candidates, chunk, similarity)
     ]
     scores, indices = zip(*blocks, strict=True)
     return torch.cat(scores), torch.cat(indices)
@@ -89,6 +96,7 @@ def search_targets(
     exclude: Tensor | None = None,
     subsets: Tensor | None = None,
     *,
+    similarity: Similarity | None = None,
     chunk: int = 512,
 ) -> TargetRanks:
     """Search as ``search`` does, and rank each query's target in the whole gallery, in one pass.
@@ -102,6 +110,7 @@ def search_targets(
             neither; -1 is padding.
         subsets: int64 [Q] or [Q, M], gallery indices that are also ranked among themselves; -1 is
             padding.
+        similarity: compares in place of the cosine, as in ``search``.
         chunk: queries scored at once; memory grows with chunk x N.
 
     Shape:
@@ -118,12 +127,12 @@ def search_targets(
         >>> search_targets(torch.tensor([[2.0, 0.1]]), gallery, torch.tensor([1]), k=1).ranks
         tensor([3])
     """
-    k, chunk = _check(query, gallery, k, chunk)
+    k, chunk = _check(query, gallery, k, chunk, similarity)
     targets = check_targets(targets, query, gallery)
     if subsets is not None:
         subsets = check_indices("subsets", subsets, query, gallery)
     blocks: list[tuple[Tensor, ...]] = []
-    for rows, scores in _score_blocks(query, gallery, exclude, None, chunk):
+    for rows, scores in _score_blocks(query, gallery, exclude, None, chunk, similarity):
         block = (*_top(scores, k), _ranks(scores, targets[rows]))
         if subsets is None:
             blocks.append(block)
@@ -133,8 +142,10 @@ def search_targets(
     return TargetRanks(*map(torch.cat, zip(*blocks, strict=True)))
 
 
-def _check(query: Tensor, gallery: Tensor, k: int, chunk: int) -> tuple[int, int]:
-    check_search(query, gallery)
+def _check(
+    query: Tensor, gallery: Tensor, k: int, chunk: int, similarity: Similarity | None
+) -> tuple[int, int]:
+    check_search(query, gallery, one_width=similarity is None)
     largest = max(len(gallery), _MAX_PADDED)
     return whole_number("k", k, 1, largest), whole_number("chunk", chunk, 1)
 
@@ -145,16 +156,19 @@ def _score_blocks(
     exclude: Tensor | None,
     candidates: Tensor | None,
     chunk: int,
+    similarity: Similarity | None,
 ) -> Iterator[tuple[slice, Tensor]]:
     if exclude is not None:
         exclude = check_indices("exclude", exclude, query, gallery)
     if candidates is not None:
         candidates = check_indices("candidates", candidates, query, gallery)
     # Scores are compared, not learned from: a graph would only hold memory.
-    query, gallery = normalize(widen(query.detach())), normalize(widen(gallery.detach()))
+    query, gallery = widen(query.detach()), widen(gallery.detach())
+    if similarity is None:
+        query, gallery = normalize(query), normalize(gallery)
     for start in range(0, len(query), chunk):
         rows = slice(start, min(start + chunk, len(query)))
-        scores = _scores(query[rows], gallery)
+        scores = _scores(query[rows], gallery, similarity)
         if candidates is not None:
             pairs = index_pairs(candidates[rows])
             kept = torch.full_like(scores, -torch.inf)
@@ -165,9 +179,12 @@ def _score_blocks(
         yield rows, scores
 
 
-def _scores(query: Tensor, gallery: Tensor) -> Tensor:
+def _scores(query: Tensor, gallery: Tensor, similarity: Similarity | None) -> Tensor:
     rows, size = len(query), len(gallery)
     with torch.autocast(query.device.type, enabled=False):
+        if similarity is not None:
+            with torch.no_grad():
+                return check_scores(similarity(query, gallery), query, gallery).clone()
         return (_padded(query) @ _padded(gallery).T)[:rows, :size].contiguous()
 
 

@@ -49,6 +49,8 @@ class Step:
         self._buffers = buffers
         self._loss = loss
         self._loss_keywords = taken_keywords(loss, LOSS_KEYWORDS)
+        self._similarity = model.similarity
+        _require_similarity(model, self._loss_keywords, loss)
         self.loss_module = loss if isinstance(loss, nn.Module) else None
         self._loss_remembers = isinstance(loss, nn.Module) and any(True for _ in loss.buffers())
         self._compose = model.compose
@@ -162,8 +164,11 @@ class Step:
         if self._loss_remembers:
             # A queue would keep what is broken.
             self._require_finite(query, target, batch, "")
-        offered = {"target_ids": batch.target_ids, "reference_ids": batch.reference_ids}
-        named = {name: gather(offered[name].to(self._device)) for name in self._loss_keywords}
+        ids = {"target_ids": batch.target_ids, "reference_ids": batch.reference_ids}
+        named: dict[str, object] = {
+            name: gather(ids[name].to(self._device)) if name in ids else self._similarity
+            for name in self._loss_keywords
+        }
         # The same numbers on every process: all compute the same loss.
         seed(self._device, self._config.seed, number)
         loss = self._loss(query, target, **named)
@@ -212,4 +217,13 @@ class Step:
         raise NonFiniteError(
             f"{prefix}queries {rows[:5]} have features that hold NaN or infinity; nothing was "
             "updated. Look at these rows, or lower the learning rate"
+        )
+
+
+def _require_similarity(model: ComposedEncoder, keywords: tuple[str, ...], loss: Loss) -> None:
+    if model.similarity is not None and "similarity" not in keywords:
+        raise ValueError(
+            f"{type(model.fusion).__name__} compares by a similarity of its own, but the loss "
+            f"{type(loss).__name__} does not name the keyword similarity: use one that does, such "
+            "as InfoNCE"
         )

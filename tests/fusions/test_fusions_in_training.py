@@ -8,14 +8,14 @@ import pytest
 import torch
 from exact import CONFIG, composed, furthest
 from processes import Processes
-from small_fusions import BY_SIMILARITY, MAKE
+from small_fusions import MAKE
 from torch import Tensor
 from toy import Toy
 
 import fusecomp as fc
 
 # The toy's texts are as wide as its images, and its loss compares by the cosine.
-NAMES = [name for name in MAKE if "two widths" not in name and name not in BY_SIMILARITY]
+NAMES = [name for name in MAKE if "two widths" not in name]
 NORMED = [name for name in NAMES if "BatchNorm" in str(MAKE[name]())]
 
 

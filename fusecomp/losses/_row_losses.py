@@ -1,0 +1,29 @@
+"""The seam of tiled losses: what computes the losses of some rows, and how rows are split."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# The least rows of a tile, and the least logits. Fewer rows slow the products down, more logits
+# leave a processor's cache; GPUs want larger products.
+_CPU_TILE, _GPU_TILE = (1024, 2**22), (2048, 2**24)
+
+# (logits [T, N], tile, offset) -> (losses [T], slopes [T] or None)
+RowLosses = Callable[[Tensor, slice, float | Tensor | None], tuple[Tensor, Tensor | None]]
+
+
+def slices(features: Tensor, width: int, least_rows: int | None = None) -> list[slice]:
+    """Split the rows of a batch into tiles of ``width`` columns each."""
+    usual_rows, least_logits = _CPU_TILE if features.device.type == "cpu" else _GPU_TILE
+    rows = max(usual_rows if least_rows is None else least_rows, least_logits // width)
+    batch = len(features)
+    return [slice(start, min(start + rows, batch)) for start in range(0, batch, rows)]
+
+
+def refuse_second_derivative() -> None:
+    """Raise RuntimeError where a graph through saved gradients, which are constants, is wanted."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError(
+            "this loss has no second derivative: call backward without create_graph=True"
+        )

@@ -1,0 +1,167 @@
+"""A fusion with a similarity of its own: composing, searching, ranking, evaluating, saving."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import fusecomp as fc
+from fusecomp.datasets import Triplets
+from fusecomp.evaluation import cosines
+from fusecomp.fusions import ARTEMIS
+from fusecomp.retrieval import search, search_targets
+
+DIM, IMAGES = 6, 40
+IDS = [f"image {number}" for number in range(IMAGES)]
+TEXTS = ["is blue", "is red", "has dots"]
+
+
+class MaxSim(nn.Module):
+    """Two query vectors against two of each image: the sum of the best products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(DIM, DIM)
+
+    def forward(self, image: Tensor, text: Tensor) -> Tensor:
+        return torch.cat([self.project(image), text[:, :4]], dim=1)  # wider than the images
+
+    def similarity(self, query: Tensor, target: Tensor) -> Tensor:
+        parts = query[:, :DIM].unflatten(1, (2, 3))
+        rows = target.unflatten(1, (2, 3))
+        products = torch.einsum("qad,nbd->qnab", parts, rows)
+        return products.amax(dim=3).sum(dim=2)
+
+
+def make(fusion: fc.Fusion) -> fc.ComposedEncoder:
+    generator = torch.Generator().manual_seed(0)
+    images, texts = (torch.randn(n, DIM, generator=generator) for n in (IMAGES, len(TEXTS)))
+    return fc.ComposedEncoder(fc.CachedEncoder.from_arrays(IDS, images, TEXTS, texts), fusion)
+
+
+def data() -> Triplets:
+    rows = [
+        fc.Triplet(f"q{n}", IDS[n], (TEXTS[n % 3],), IDS[(7 * n + 3) % IMAGES])
+        for n in range(IMAGES)
+    ]
+    return Triplets(rows, ks=(1, 5, 10))
+
+
+@pytest.fixture(params=[MaxSim, lambda: ARTEMIS(DIM)], ids=["MaxSim", "ARTEMIS"])
+def model(request: pytest.FixtureRequest) -> fc.ComposedEncoder:
+    torch.manual_seed(1)
+    return make(request.param()).eval()
+
+
+def pairs(model: fc.ComposedEncoder, query: Tensor, gallery: Tensor) -> Tensor:
+    """The similarity of one pair at a time."""
+    assert model.similarity is not None
+    return torch.stack(
+        [torch.cat([model.similarity(q[None], t[None])[0] for t in gallery]) for q in query]
+    )
+
+
+def test_queries_are_those_of_the_fusion_and_galleries_those_of_the_encoder(
+    model: fc.ComposedEncoder,
+) -> None:
+    query = model.encode_query(IDS[:3], TEXTS)
+    fused = model.fusion(model.encoder.encode_image(IDS[:3]), model.encoder.encode_text(TEXTS))
+    assert torch.equal(query, fused)
+    assert query.shape[1] != DIM
+    assert torch.equal(model.encode_gallery(IDS), model.encoder.encode_image(IDS))
+
+
+def test_search_orders_by_the_similarity(model: fc.ComposedEncoder) -> None:
+    query, gallery = model.encode_query(IDS[:3], TEXTS), model.encode_gallery(IDS)
+    scores, indices = search(query, gallery, 5, similarity=model.similarity, chunk=2)
+    expected = pairs(model, query, gallery).sort(dim=1, descending=True)
+    torch.testing.assert_close(scores, expected.values[:, :5])
+    assert torch.equal(indices, expected.indices[:, :5])
+
+
+def test_targets_are_ranked_and_excluded_ids_are_not_found(model: fc.ComposedEncoder) -> None:
+    query, gallery = model.encode_query(IDS[:3], TEXTS), model.encode_gallery(IDS)
+    best = pairs(model, query, gallery).argsort(dim=1, descending=True)
+    found = search_targets(
+        query, gallery, best[:, 2], 1, exclude=best[:, 0], similarity=model.similarity
+    )
+    assert found.ranks.tolist() == [2, 2, 2]
+    assert torch.equal(found.indices[:, 0], best[:, 1])
+
+
+def test_evaluation_ranks_by_the_similarity(model: fc.ComposedEncoder) -> None:
+    dataset = data()
+    evaluation = fc.evaluate(model, dataset)
+    query = model.encode_query(
+        [q.reference_id for q in dataset.triplets()], [q.texts[0] for q in dataset.triplets()]
+    )
+    gallery = model.encode_gallery(list(dataset.image_ids))
+    scores = pairs(model, query, gallery)
+    position = {image_id: n for n, image_id in enumerate(dataset.image_ids)}
+    hits = []
+    for row, triplet in enumerate(dataset.triplets()):
+        scores[row, position[triplet.reference_id]] = -torch.inf
+        target = scores[row, position[str(triplet.target_id)]]
+        hits.append(int((scores[row] > target).sum()) < 5)
+    assert evaluation["recall@5"] == pytest.approx(100 * np.mean(hits))
+
+
+def test_a_saved_model_compares_alike(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = make(ARTEMIS(DIM)).eval()
+    model.save(tmp_path / "model")
+    again = fc.ComposedEncoder.load(tmp_path / "model", model.encoder)
+    assert torch.equal(again.encode_query(IDS[:3], TEXTS), model.encode_query(IDS[:3], TEXTS))
+    assert dict(fc.evaluate(again, data())) == dict(fc.evaluate(model, data()))
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (torch.ones(3, 2), r"the similarity returned \[3, 2\], expected \[3, 40\]"),
+        (torch.full((3, IMAGES), torch.nan), "the similarity returned NaN or infinity"),
+        (torch.ones(3, IMAGES).long(), "what the similarity returns must have a floating dtype"),
+    ],
+)
+def test_what_a_similarity_may_not_return_is_named(returned: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        search(torch.ones(3, 9), torch.ones(IMAGES, DIM), 5, similarity=lambda q, t: returned)
+    with pytest.raises(TypeError, match="what the similarity returns must be a torch tensor"):
+        search(torch.ones(3, 9), torch.ones(IMAGES, DIM), 5, similarity=lambda q, t: [1.0])  # type: ignore[arg-type,return-value]
+
+
+def test_cosines_of_such_a_fusion_are_refused(model: fc.ComposedEncoder) -> None:
+    with pytest.raises(ValueError, match=r"a similarity of its own.*similarity=model\.similarity"):
+        cosines(model, data())
+
+
+def test_a_query_of_another_number_of_rows_is_named() -> None:
+    class Flat(MaxSim):
+        def forward(self, image: Tensor, text: Tensor) -> Tensor:
+            return image[:1]
+
+    with pytest.raises(ValueError, match=r"the fusion returned \[1, 6\], expected \[3, E\]"):
+        make(Flat()).encode_query(IDS[:3], TEXTS)
+
+
+def test_a_loss_without_it_is_refused_when_the_trainer_is_made(model: fc.ComposedEncoder) -> None:
+    config = fc.StageConfig(epochs=1, batch_size=8, lr=1e-3)
+    together = fc.losses.CombinedLoss(
+        {"find": (1.0, fc.InfoNCE(0.1)), "align": (1.0, fc.losses.CosineAlignmentLoss())}
+    )
+    losses: list[fc.Loss] = [fc.losses.CosineAlignmentLoss(), together, lambda query, target: query]
+    for loss in losses:
+        with pytest.raises(ValueError, match="does not name the keyword similarity"):
+            fc.Trainer(model, loss=loss, config=config)
+
+
+def test_such_a_fusion_trains_and_finds_more(model: fc.ComposedEncoder) -> None:
+    dataset = data()
+    before = fc.evaluate(model, dataset)["recall@10"]
+    config = fc.StageConfig(epochs=30, batch_size=10, lr=1e-2)
+    loss = fc.losses.CombinedLoss({"find": (1.0, fc.InfoNCE(0.5))})
+    run = fc.Trainer(model, loss=loss, config=config).fit(dataset, dataset)
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+    assert fc.evaluate(run.model, dataset)["recall@10"] > before
