@@ -11,6 +11,7 @@ from fusecomp.losses._loss_repr import LossRepr
 from fusecomp.losses._pairs import Ids, Pairs, check_exclude, own_targets
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
+from fusecomp.types import Similarity
 
 
 class HardNegativeNCE(LossRepr):
@@ -39,6 +40,8 @@ class HardNegativeNCE(LossRepr):
     Shape:
         ``loss(query, target) -> scalar``, in nats; [B, D] each, B >= 2, of one floating dtype and
         any length. ``target_ids``, ``reference_ids``: integers [B], which ``exclude`` needs.
+        ``similarity``: a fusion's own, from [Q, E] and [N, D] to [Q, N]; it replaces the cosine,
+        and query is then [B, E].
 
     Raises:
         ValueError: if the temperature is not positive and finite, alpha or beta is negative or not
@@ -67,12 +70,18 @@ class HardNegativeNCE(LossRepr):
         self.exclude = check_exclude(exclude)
 
     def forward(
-        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Ids = None,
+        reference_ids: Ids = None,
+        similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)
+        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids, similarity)
         row_losses = partial(_weighted, pairs=pairs, alpha=self.alpha, beta=self.beta)
-        return tiled(row_losses, query, target, scale_of(self.temperature))
+        return tiled(row_losses, query, target, scale_of(self.temperature), similarity=similarity)
 
 
 def _weighted(

@@ -63,6 +63,8 @@ class InfoNCE(LossRepr):
         length. ``target_ids``, ``reference_ids``: integers [B].
         ``negatives`` [B, K, D]: further candidates, B * K for every row; ``negative_ids``:
         integers [B, K], which ``exclude`` and a bank need.
+        ``similarity``: a fusion's own, from [Q, E] and [N, D] to [Q, N]; it replaces the cosine,
+        and query is then [B, E].
 
     Raises:
         TypeError: if features are no torch tensors.
@@ -117,13 +119,7 @@ class InfoNCE(LossRepr):
         """Return the mean over the batch, in nats."""
         self._refuse_with(similarity, negatives)
         pairs = own_targets(
-            query,
-            target,
-            self.exclude,
-            target_ids,
-            reference_ids,
-            least_rows=1,
-            one_width=similarity is None,
+            query, target, self.exclude, target_ids, reference_ids, similarity, least_rows=1
         )
         candidates = target
         if negatives is not None or negative_ids is not None:

@@ -7,6 +7,7 @@ from fusecomp.losses._loss_repr import LossRepr
 from fusecomp.losses._pairs import Ids, check_batch
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
+from fusecomp.types import Similarity
 
 
 class MultiPositiveNCE(LossRepr):
@@ -29,6 +30,8 @@ class MultiPositiveNCE(LossRepr):
     Shape:
         ``loss(query, target, target_ids=ids) -> scalar``, in nats; [B, D] each, B >= 2, of one
         floating dtype and any length; ids integers [B].
+        ``similarity``: a fusion's own, from [Q, E] and [N, D] to [Q, N]; it replaces the cosine,
+        and query is then [B, E].
 
     Raises:
         ValueError: if the temperature is not positive and finite, target_ids are missing, or query,
@@ -47,15 +50,22 @@ class MultiPositiveNCE(LossRepr):
         self.temperature = check_temperature(temperature)
 
     def forward(
-        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Ids = None,
+        reference_ids: Ids = None,
+        similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        ids, _ = check_batch(query, target, target_ids, reference_ids)
+        ids, _ = check_batch(query, target, target_ids, reference_ids, similarity)
         if ids is None:
             raise ValueError(
                 "MultiPositiveNCE needs target_ids, to know the positives of each query"
             )
-        return tiled(partial(_out, ids=ids), query, target, scale_of(self.temperature))
+        scale = scale_of(self.temperature)
+        return tiled(partial(_out, ids=ids), query, target, scale, similarity=similarity)
 
 
 def _out(logits: Tensor, tile: slice, offset: None, *, ids: Tensor) -> tuple[Tensor, None]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fusecomp._core.checks import shown
 from fusecomp._core.tensors import check_pair, check_rows, check_tensor
+from fusecomp.types import Similarity
 
 # The id of a column that holds nothing.
 ABSENT = torch.iinfo(torch.int64).min
@@ -78,12 +79,12 @@ def own_targets(
     exclude: Collection[str],
     target_ids: Ids,
     reference_ids: Ids,
+    similarity: Similarity | None = None,
     least_rows: int = 2,
-    one_width: bool = True,
 ) -> Pairs:
     """Check a batch; pair row i with column i of B, leaving out what ``exclude`` names."""
     columns, references = check_batch(
-        query, target, target_ids, reference_ids, least_rows, one_width
+        query, target, target_ids, reference_ids, similarity, least_rows
     )
     rows = torch.arange(len(query), device=query.device)
     pairs = Pairs(rows.unsqueeze(1), torch.zeros_like(rows) if columns is None else columns)
@@ -110,11 +111,14 @@ def check_batch(
     target: Tensor,
     target_ids: Ids,
     reference_ids: Ids,
+    similarity: Similarity | None = None,
     least_rows: int = 2,
-    one_width: bool = True,
 ) -> tuple[Ids, Ids]:
-    """Return the ids as int64; ValueError unless features are [B, D] each and ids integers [B]."""
-    if one_width:
+    """Return the ids as int64; ValueError unless features are [B, D] each and ids integers [B].
+
+    Only a similarity takes queries of another width than the targets.
+    """
+    if similarity is None:
         check_pair(query, target, ("query", "target"))
     else:
         check_rows(query, target, ("query", "target"))

@@ -9,6 +9,7 @@ from fusecomp._core.checks import number
 from fusecomp.losses._pairs import Ids, Pairs, check_exclude, own_targets
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
+from fusecomp.types import Similarity
 
 
 class SigmoidLoss(nn.Module):
@@ -32,6 +33,8 @@ class SigmoidLoss(nn.Module):
     Shape:
         ``loss(query, target) -> scalar``, in nats; [B, D] each, B >= 2, of one floating dtype and
         any length. ``target_ids``, ``reference_ids``: integers [B], which ``exclude`` needs.
+        ``similarity``: a fusion's own, from [Q, E] and [N, D] to [Q, N]; it replaces the cosine,
+        and query is then [B, E].
 
     Raises:
         ValueError: if the temperature is not positive and finite, the bias is not finite, or query,
@@ -61,12 +64,19 @@ class SigmoidLoss(nn.Module):
         self.exclude = check_exclude(exclude)
 
     def forward(
-        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Ids = None,
+        reference_ids: Ids = None,
+        similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch of each query's sum over targets, in nats."""
-        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)
+        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids, similarity)
         scale = scale_of(self.temperature)
-        return tiled(partial(_each, pairs=pairs), query, target, scale, offset=self.bias)
+        row_losses = partial(_each, pairs=pairs)
+        return tiled(row_losses, query, target, scale, offset=self.bias, similarity=similarity)
 
     def extra_repr(self) -> str:
         """Show the settings, not the present values."""

@@ -184,7 +184,10 @@ def _scores(query: Tensor, gallery: Tensor, similarity: Similarity | None) -> Te
     with torch.autocast(query.device.type, enabled=False):
         if similarity is not None:
             with torch.no_grad():
-                return check_scores(similarity(query, gallery), query, gallery).clone()
+                scores = check_scores(similarity(query, gallery), query, gallery).clone()
+            if not scores.isfinite().all():
+                raise ValueError("the similarity returned NaN or infinity for finite features")
+            return scores
         return (_padded(query) @ _padded(gallery).T)[:rows, :size].contiguous()
 
 
