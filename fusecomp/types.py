@@ -182,8 +182,9 @@ class Batch:
 
 # The two sides of an encoder, wherever one is named.
 SIDES = ("image", "text")
-# What a loss gets if it names it: fields of ``Batch``, and the fusion's similarity or None.
-LOSS_KEYWORDS = ("target_ids", "reference_ids", "similarity")
+# What a loss gets if it names it: fields of ``Batch``, the features [B, D] of the reference images,
+# and the fusion's similarity or None.
+LOSS_KEYWORDS = ("target_ids", "reference_ids", "reference", "similarity")
 
 # queries [Q, E], image features [N, D] -> scores [Q, N]
 Similarity = Callable[[Tensor, Tensor], Tensor]

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from fusecomp._core.checks import flag, number, shown
 from fusecomp._core.similarity import unit_rows
-from fusecomp._core.tensors import check_alike, check_floating, widen
+from fusecomp._core.tensors import widen
+from fusecomp.losses._further import check_negatives, check_references
 from fusecomp.losses._loss_repr import LossRepr
 from fusecomp.losses._memory import Bank, Queue
 from fusecomp.losses._pairs import (
@@ -16,7 +17,6 @@ from fusecomp.losses._pairs import (
     Pairs,
     check_candidates,
     check_exclude,
-    check_ids,
     own_targets,
 )
 from fusecomp.losses._row_losses import slices
@@ -46,6 +46,8 @@ class InfoNCE(LossRepr):
         Vision", CVPR 2016. ``margin``: Yang et al., "Improving Multilingual Sentence Embedding
         using Bi-directional Dual Encoder with Additive Margin Softmax", IJCAI 2019. ``negatives``:
         Karpukhin et al., "Dense Passage Retrieval for Open-Domain Question Answering", EMNLP 2020.
+        ``include_references``: Zhou et al., "MegaPairs: Massive Data Synthesis For Universal
+        Multimodal Retrieval", ACL 2025, https://arxiv.org/abs/2412.14475
 
     Args:
         temperature: T > 0, 0.01 as published; or a ``LearnableTemperature``.
@@ -57,12 +59,16 @@ class InfoNCE(LossRepr):
             last batches' targets.
         label_smoothing: the share of the label that is spread over all candidates.
         margin: is taken from the positive's cosine.
+        include_references: the batch's reference images are candidates of every row too, for
+            galleries that keep them. One that is a target of the batch counts once, as a target;
+            so no row rejects its own target. ``exclude`` holds for them as well.
 
     Shape:
         ``loss(query, target) -> scalar``, in nats; [B, D] each, of one floating dtype and any
         length. ``target_ids``, ``reference_ids``: integers [B].
         ``negatives`` [B, K, D]: further candidates, B * K for every row; ``negative_ids``:
-        integers [B, K], which ``exclude`` and a bank need.
+        integers [B, K], which ``exclude`` and a bank need. ``reference`` [B, D]: the features of
+        the reference images, which ``include_references`` needs with both ids.
         ``similarity``: a fusion's own, from [Q, E] and [N, D] to [Q, N]; it replaces the cosine,
         and query is then [B, E].
 
@@ -92,6 +98,7 @@ class InfoNCE(LossRepr):
         memory: Bank | Queue | None = None,
         label_smoothing: float = 0.0,
         margin: float = 0.0,
+        include_references: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(memory, Bank | Queue | None):
@@ -104,6 +111,20 @@ class InfoNCE(LossRepr):
         self.memory = memory
         self.label_smoothing = number("label_smoothing", label_smoothing, 0, 1)
         self.margin = number("margin", margin, 0)
+        self.include_references = flag("include_references", include_references)
+
+    @property
+    def named_keywords(self) -> tuple[str, ...]:
+        """The keywords that a trainer passes; ``reference`` only where it is used."""
+        named = ("target_ids", "reference_ids", "similarity")
+        return (*named, "reference") if self.include_references else named
+
+    @property
+    def _user_of_ids(self) -> str | None:
+        """The setting that needs the ids of all candidates."""
+        if isinstance(self.memory, Bank):
+            return "a bank"
+        return f"exclude={self.exclude}" if self.exclude else None
 
     def forward(
         self,
@@ -114,17 +135,22 @@ class InfoNCE(LossRepr):
         reference_ids: Ids = None,
         negatives: Tensor | None = None,
         negative_ids: Ids = None,
+        reference: Tensor | None = None,
         similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        self._refuse_with(similarity, negatives)
+        if similarity is not None and self.memory is not None:
+            raise ValueError("memory does not go with a similarity: its rows have unit length")
         pairs = own_targets(
             query, target, self.exclude, target_ids, reference_ids, similarity, least_rows=1
         )
         candidates = target
         if negatives is not None or negative_ids is not None:
-            negatives, ids = self._checked(query, negatives, negative_ids)
-            candidates, pairs = torch.cat((target, negatives)), pairs.append(ids)
+            negatives, ids = check_negatives(target, negatives, negative_ids, self._user_of_ids)
+            candidates, pairs = torch.cat((candidates, negatives)), pairs.append(ids)
+        if self.include_references:
+            reference, ids = check_references(target, reference, target_ids, reference_ids)
+            candidates, pairs = torch.cat((candidates, reference)), pairs.append(ids).ban_absent()
         if self.memory is not None:
             pairs = self.memory.join(pairs, query, target_ids)
         check_candidates(len(pairs.columns))
@@ -156,36 +182,6 @@ class InfoNCE(LossRepr):
             similarity=similarity,
         )
         return loss / 2 if self.symmetric else loss
-
-    def _refuse_with(self, similarity: Similarity | None, negatives: Tensor | None) -> None:
-        if similarity is None:
-            return
-        for name, value in (("memory", self.memory), ("negatives", negatives)):
-            if value is not None:
-                raise ValueError(f"{name} does not go with a similarity: its rows have unit length")
-
-    def _checked(
-        self, query: Tensor, negatives: Tensor | None, negative_ids: Ids
-    ) -> tuple[Tensor, Tensor]:
-        """Return negatives and their ids, [B * K, D] and [B * K]."""
-        batch, dim = query.shape
-        if negatives is None:
-            raise ValueError("negative_ids need negatives")
-        check_floating(negatives, "negatives")
-        if negatives.ndim != 3 or negatives.shape[::2] != query.shape:
-            raise ValueError(
-                f"negatives must be [{batch}, K, {dim}], as query is {list(query.shape)}, "
-                f"got {list(negatives.shape)}"
-            )
-        check_alike(query, negatives, ("query", "negatives"))
-        if negative_ids is not None:
-            ids = check_ids(negative_ids, negatives[..., 0], "negative_ids")
-        elif self.exclude or isinstance(self.memory, Bank):
-            part = "a bank" if isinstance(self.memory, Bank) else f"exclude={self.exclude}"
-            raise ValueError(f"{part} needs negative_ids of the negatives")
-        else:
-            ids = torch.zeros(negatives.shape[:2], dtype=torch.int64, device=query.device)
-        return negatives.flatten(0, 1), ids.flatten()
 
 
 class _Columns(NamedTuple):

@@ -60,7 +60,7 @@ class Bank(KeptFeatures):
         # An image of the bank is left out among the batch's columns, so that it counts once.
         batch_columns = torch.where(find(self.ids, pairs.columns)[1], ABSENT, pairs.columns)
         columns = torch.cat((batch_columns, self.ids))
-        return Pairs(positives.unsqueeze(1), columns, pairs.banned).ban(_absent(columns))
+        return Pairs(positives.unsqueeze(1), columns, pairs.banned).ban_absent()
 
     def fingerprint(self) -> str:
         """Hash features and ids."""
@@ -107,7 +107,7 @@ class Queue(KeptFeatures):
     def join(self, pairs: Pairs, query: Tensor, target_ids: Ids) -> Pairs:
         """Add the queue's columns; those that are still empty are left out."""
         self.check_width(query)
-        return pairs.append(self.ids).ban(_absent(self.ids))
+        return pairs.append(self.ids).ban_absent()
 
     @torch.no_grad()
     def push(self, target: Tensor, ids: Tensor, loss: Tensor) -> None:
@@ -119,7 +119,3 @@ class Queue(KeptFeatures):
         self.features[rows] = torch.where(finite, latest, self.features[rows])
         self.ids[rows] = torch.where(finite, ids[-size:], self.ids[rows])
         self.pushed += finite * len(latest)
-
-
-def _absent(like: Tensor) -> Tensor:
-    return like.new_full((1,), ABSENT)

@@ -33,6 +33,10 @@ class Pairs(NamedTuple):
         banned = more if self.banned is None else torch.cat((self.banned, more), dim=1)
         return self._replace(banned=banned)
 
+    def ban_absent(self) -> "Pairs":
+        """Let each row leave out the columns that hold nothing."""
+        return self.ban(self.columns.new_full((1,), ABSENT))
+
     def append(self, ids: Tensor) -> "Pairs":
         """Add columns with these ids."""
         return self._replace(columns=torch.cat((self.columns, ids)))

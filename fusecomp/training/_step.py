@@ -128,7 +128,7 @@ class Step:
         with autocast(self._device, self._config.precision):
             query = self._compose(image, text, batch.text_counts)
         query, target = gather(query), gather(widen(target).to(query.dtype))
-        loss = self._global_loss(query, target, batch, number)
+        loss = self._global_loss(query, target, image, batch, number)
         self.scaler.scale(loss).backward()
         if cache is not None:
             cache.backward()
@@ -160,13 +160,19 @@ class Step:
         features: Tensor = checkpoint(encode, inputs, use_reentrant=False)
         return features
 
-    def _global_loss(self, query: Tensor, target: Tensor, batch: Batch, number: int) -> Tensor:
+    def _global_loss(
+        self, query: Tensor, target: Tensor, image: Tensor, batch: Batch, number: int
+    ) -> Tensor:
         if self._loss_remembers:
             # A queue would keep what is broken.
             self._require_finite(query, target, batch, "")
-        ids = {"target_ids": batch.target_ids, "reference_ids": batch.reference_ids}
+        rows = {
+            "target_ids": batch.target_ids,
+            "reference_ids": batch.reference_ids,
+            "reference": widen(image).to(query.dtype),
+        }
         named: dict[str, object] = {
-            name: gather(ids[name].to(self._device)) if name in ids else self._similarity
+            name: gather(rows[name].to(self._device)) if name in rows else self._similarity
             for name in self._loss_keywords
         }
         # The same numbers on every process: all compute the same loss.

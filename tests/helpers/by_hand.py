@@ -71,15 +71,19 @@ def info_nce(
     negative_ids: Sequence[Sequence[int]] = (),
     bank: dict[Any, Vector] | None = None,
     queue: Sequence[tuple[int, Vector]] = (),
+    reference: Tensor | None = None,
 ) -> float:
     """A bank maps an id to features; a queue holds ids with features."""
     q, t = numbers(query), numbers(target)
     rows = range(len(q))
-    own, reference = ids_of(target_ids, q), ids_of(reference_ids, q)
+    own, shown = ids_of(target_ids, q), ids_of(reference_ids, q)
     further: list[tuple[Any, Vector]] = list(queue)
     if negatives is not None:
         flat = numbers(negatives.flatten(0, 1))
         further += zip(ids_of([i for few in negative_ids for i in few], flat), flat, strict=True)
+    if reference is not None:
+        images = zip(reference_ids, numbers(reference), strict=True)
+        further += [(it, vector) for it, vector in images if it not in target_ids]
 
     def row(i: int) -> float:
         candidates = [(it, vector) for it, vector in further if it not in (bank or {})]
@@ -91,14 +95,12 @@ def info_nce(
             wanted = t[i]
             candidates += list((bank or {}).items())
             candidates += [(own[j], t[j]) for j in rows if j != i and own[j] not in (bank or {})]
-        kept = [v for it, v in candidates if not is_excluded(exclude, own[i], reference[i], it)]
+        kept = [v for it, v in candidates if not is_excluded(exclude, own[i], shown[i], it)]
         logits = [cosine(q[i], vector) / temperature for vector in kept]
         return cross_entropy((cosine(q[i], wanted) - margin) / temperature, logits, label_smoothing)
 
     def column(j: int) -> float:
-        kept = [
-            i for i in rows if i != j and not is_excluded(exclude, own[i], reference[i], own[j])
-        ]
+        kept = [i for i in rows if i != j and not is_excluded(exclude, own[i], shown[i], own[j])]
         logits = [cosine(q[i], t[j]) / temperature for i in kept]
         return cross_entropy((cosine(q[j], t[j]) - margin) / temperature, logits, label_smoothing)
 
@@ -251,8 +253,12 @@ def slope(
 def assert_equals_by_hand(
     loss: nn.Module, formula: Callable[..., float], inputs: Sequence[Tensor], **ids: Tensor
 ) -> None:
-    """Value and, in random directions, gradient by query, target and, as third, negatives."""
-    names = ("query", "target", "negatives")[: len(inputs)]
+    """Value and, in random directions, gradient by query, target and, as third, negatives.
+
+    Where these are [B, D], they are the references.
+    """
+    third = "reference" if inputs[-1].ndim == 2 else "negatives"
+    names = ("query", "target", third)[: len(inputs)]
     value = loss(**dict(zip(names, inputs, strict=True)), **ids)
     expected = partial(formula, **{name: given.tolist() for name, given in ids.items()})
     assert value.item() == pytest.approx(expected(*inputs), rel=1e-10, abs=1e-12)

@@ -116,8 +116,19 @@ def test_what_has_unit_length_does_not_go_with_it(
     similarity, query, target = batch
     with pytest.raises(ValueError, match="memory does not go with a similarity"):
         InfoNCE(0.5, memory=memory)(query, target, similarity=similarity)
-    with pytest.raises(ValueError, match="negatives does not go with a similarity"):
-        InfoNCE(0.5)(query, target, negatives=target[:, None], similarity=similarity)
+
+
+def test_negatives_are_compared_by_it_too(batch: tuple[Any, Tensor, Tensor]) -> None:
+    similarity, query, target = batch
+    negatives = torch.randn(ROWS, 2, DIM, dtype=torch.float64).requires_grad_()
+    value = InfoNCE(0.5)(query, target, negatives=negatives, similarity=similarity)
+    scores = similarity(query, torch.cat((target, negatives.flatten(0, 1))))
+    expected = F.cross_entropy(scores / 0.5, torch.arange(ROWS))
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+    parts = query, target, negatives
+    torch.testing.assert_close(
+        torch.autograd.grad(value, parts), torch.autograd.grad(expected, parts)
+    )
 
 
 def test_widths_differ_and_rows_do_not(batch: tuple[Any, Tensor, Tensor]) -> None:
