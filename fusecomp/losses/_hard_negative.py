@@ -7,14 +7,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fusecomp._core.checks import number
-from fusecomp.losses._loss_repr import LossRepr
-from fusecomp.losses._pairs import Ids, Pairs, check_exclude, own_targets
+from fusecomp.losses._candidates import CandidateLoss
+from fusecomp.losses._memory import Bank, Queue
+from fusecomp.losses._pairs import Ids, Pairs
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
-from fusecomp.losses._tiles import tiled
 from fusecomp.types import Similarity
 
 
-class HardNegativeNCE(LossRepr):
+class HardNegativeNCE(CandidateLoss):
     """InfoNCE whose negatives weigh more the closer they are to the query.
 
     With s_ij = cos(q_i, t_j) / T and n_i negatives of row i,
@@ -36,6 +36,7 @@ class HardNegativeNCE(LossRepr):
             Below 1 the loss may be negative.
         beta: how much more close negatives weigh; with 0, and alpha = 1, this is ``InfoNCE``.
         exclude: ``"target"``, ``"reference"`` or both: rows with an equal id are no negatives.
+        memory: further candidates, a ``Bank`` or ``Queue`` of targets.
 
     Shape:
         ``loss(query, target) -> scalar``, in nats; [B, D] each, B >= 2, of one floating dtype and
@@ -62,12 +63,12 @@ class HardNegativeNCE(LossRepr):
         beta: float = 0.25,
         *,
         exclude: Collection[str] = (),
+        memory: Bank | Queue | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(exclude, memory)
         self.temperature = check_temperature(temperature)
         self.alpha = number("alpha", alpha, 0.0)
         self.beta = number("beta", beta, 0.0)
-        self.exclude = check_exclude(exclude)
 
     def forward(
         self,
@@ -79,9 +80,10 @@ class HardNegativeNCE(LossRepr):
         similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids, similarity)
-        row_losses = partial(_weighted, pairs=pairs, alpha=self.alpha, beta=self.beta)
-        return tiled(row_losses, query, target, scale_of(self.temperature), similarity=similarity)
+        pairs = self._pair(query, target, target_ids, reference_ids, similarity)
+        row_losses = partial(_weighted, alpha=self.alpha, beta=self.beta)
+        scale = scale_of(self.temperature)
+        return self._mean(row_losses, query, target, pairs, scale, similarity=similarity)
 
 
 def _weighted(

@@ -6,29 +6,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusecomp._core.checks import flag, number, shown
+from fusecomp._core.checks import flag, number
 from fusecomp._core.similarity import unit_rows
 from fusecomp._core.tensors import widen
+from fusecomp.losses._candidates import CandidateLoss
 from fusecomp.losses._further import check_negatives, check_references
-from fusecomp.losses._loss_repr import LossRepr
 from fusecomp.losses._memory import Bank, Queue
 from fusecomp.losses._pairs import (
     Ids,
     Pairs,
-    check_candidates,
-    check_exclude,
-    own_targets,
 )
 from fusecomp.losses._row_losses import slices
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
-from fusecomp.losses._tiles import tiled
 from fusecomp.types import Similarity
 
 # The column pass accumulates no gradient, so smaller tiles suffice and cost less to allocate.
 _COLUMN_TILE_ROWS = 384
 
 
-class InfoNCE(LossRepr):
+class InfoNCE(CandidateLoss):
     """The batch-based classification loss: each query must find its target among the batch's.
 
     ``loss = mean_i -log( exp(cos(q_i, t_i) / T) / sum_j exp(cos(q_i, t_j) / T) )``
@@ -51,7 +47,7 @@ class InfoNCE(LossRepr):
 
     Args:
         temperature: T > 0, 0.01 as published; or a ``LearnableTemperature``.
-        symmetric: add the other direction, each target among the queries, and halve.
+        symmetric: add the other direction, each target among the batch's queries, and halve.
         exclude: candidates that are no negatives of a row: ``"target"`` those with the row's own
             target id, ``"reference"`` those with its reference id, or both names. The published
             loss excludes none.
@@ -74,9 +70,8 @@ class InfoNCE(LossRepr):
 
     Raises:
         TypeError: if features are no torch tensors.
-        ValueError: if a setting is out of range, a bank meets ``symmetric`` (its targets have no
-            queries), a batch has fewer than 2 candidates (one has no gradient), ids are missing,
-            or arguments do not fit these shapes.
+        ValueError: if a setting is out of range, a batch has fewer than 2 candidates (one has
+            no gradient), ids are missing, or arguments do not fit these shapes.
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
@@ -100,15 +95,9 @@ class InfoNCE(LossRepr):
         margin: float = 0.0,
         include_references: bool = False,
     ) -> None:
-        super().__init__()
-        if not isinstance(memory, Bank | Queue | None):
-            raise ValueError(f"memory must be a losses.Bank or Queue, got {shown(memory)}")
+        super().__init__(exclude, memory)
         self.symmetric = flag("symmetric", symmetric)
-        if self.symmetric and isinstance(memory, Bank):
-            raise ValueError("symmetric=True does not go with a bank: its targets have no queries")
         self.temperature = check_temperature(temperature)
-        self.exclude = check_exclude(exclude)
-        self.memory = memory
         self.label_smoothing = number("label_smoothing", label_smoothing, 0, 1)
         self.margin = number("margin", margin, 0)
         self.include_references = flag("include_references", include_references)
@@ -139,45 +128,26 @@ class InfoNCE(LossRepr):
         similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        if similarity is not None and self.memory is not None:
-            raise ValueError("memory does not go with a similarity: its rows have unit length")
-        pairs = own_targets(
-            query, target, self.exclude, target_ids, reference_ids, similarity, least_rows=1
-        )
-        candidates = target
+        pairs = self._pair(query, target, target_ids, reference_ids, similarity)
+        further: tuple[Tensor, ...] = ()
         if negatives is not None or negative_ids is not None:
             negatives, ids = check_negatives(target, negatives, negative_ids, self._user_of_ids)
-            candidates, pairs = torch.cat((candidates, negatives)), pairs.append(ids)
+            further, pairs = (negatives,), pairs.append(ids)
         if self.include_references:
             reference, ids = check_references(target, reference, target_ids, reference_ids)
-            candidates, pairs = torch.cat((candidates, reference)), pairs.append(ids).ban_absent()
-        if self.memory is not None:
-            pairs = self.memory.join(pairs, query, target_ids)
-        check_candidates(len(pairs.columns))
-        loss = self._mean_over_rows(query, target, candidates, pairs, similarity)
-        if isinstance(self.memory, Queue) and self.training:
-            self.memory.push(target, pairs.columns[: len(target)], loss)
-        return loss
-
-    def _mean_over_rows(
-        self,
-        query: Tensor,
-        target: Tensor,
-        candidates: Tensor,
-        pairs: Pairs,
-        similarity: Similarity | None,
-    ) -> Tensor:
+            further, pairs = (*further, reference), pairs.append(ids).ban_absent()
         scale, smoothing = scale_of(self.temperature), self.label_smoothing
         margin = self.margin * scale if self.margin > 0 else None
         columns = None
         if self.symmetric:
             columns = _columns(query, target, scale, margin, pairs, smoothing, similarity)
-        loss = tiled(
-            partial(_cross_entropies, pairs=pairs, smoothing=smoothing, columns=columns),
+        loss = self._mean(
+            partial(_cross_entropies, smoothing=smoothing, columns=columns),
             query,
-            candidates,
+            target,
+            pairs,
             scale,
-            constants=None if self.memory is None else self.memory.features,
+            further=further,
             offset=margin,
             similarity=similarity,
         )
@@ -194,6 +164,18 @@ class _Columns(NamedTuple):
     # gradient by every logit.
     positive_slope: Tensor
     spread: Tensor
+    pairs: Pairs
+
+    def gradient(self, logits: Tensor, tile: slice, smoothing: float) -> Tensor:
+        """Return the gradient by the logits [T, B] of a tile of rows."""
+        gradient = logits[:, : len(self.losses)] - self.normaliser
+        left_out = self.pairs.leave_out(gradient, tile)
+        gradient.exp_().scatter_(
+            1, self.pairs.positives[tile], self.positive_slope[tile].unsqueeze(1)
+        )
+        if smoothing:
+            _spread(gradient, self.spread, left_out)
+        return gradient
 
 
 def _cross_entropies(
@@ -209,19 +191,17 @@ def _cross_entropies(
 
     The positive's logit loses the margin. The first B columns are those of the batch's targets.
     """
+    back = None if columns is None else columns.gradient(logits, tile, smoothing)
     positives = pairs.positives[tile]
     left_out = pairs.leave_out(logits, tile, margin)
-    if columns is None:
-        losses = _cross_entropy(logits, positives, smoothing, left_out)
-    else:
-        batch = len(columns.losses)
-        back = (logits[:, :batch] - columns.normaliser).exp_()
-        back.scatter_(1, positives, columns.positive_slope[tile].unsqueeze(1))
-        if smoothing:
-            _spread(back, columns.spread, None if left_out is None else left_out[:, :batch])
-        losses = _cross_entropy(logits, positives, smoothing, left_out) + columns.losses[tile]
-        logits[:, :batch].add_(back)
-    return losses, None if margin is None else -logits.gather(1, positives).squeeze(1)
+    losses = _cross_entropy(logits, positives, smoothing, left_out)
+    slopes = None if margin is None else -logits.gather(1, positives).squeeze(1)
+    if columns is not None and back is not None:
+        losses = losses + columns.losses[tile]
+        logits[:, : back.shape[1]].add_(back)
+        if slopes is not None:
+            slopes -= back.gather(1, columns.pairs.positives[tile]).squeeze(1)
+    return losses, slopes
 
 
 @torch.no_grad()
@@ -258,7 +238,8 @@ def _columns(
         spread = smoothing / counts if smoothing else sums
         if smoothing:
             losses += smoothing * (positive - sums / counts)
-        return _Columns(torch.logaddexp(others, positive), losses, smoothing - share, spread)
+        normaliser = torch.logaddexp(others, positive)
+        return _Columns(normaliser, losses, smoothing - share, spread, pairs)
 
 
 def _cross_entropy(

@@ -84,11 +84,10 @@ def own_targets(
     target_ids: Ids,
     reference_ids: Ids,
     similarity: Similarity | None = None,
-    least_rows: int = 2,
 ) -> Pairs:
     """Check a batch; pair row i with column i of B, leaving out what ``exclude`` names."""
     columns, references = check_batch(
-        query, target, target_ids, reference_ids, similarity, least_rows
+        query, target, target_ids, reference_ids, similarity, least_rows=1
     )
     rows = torch.arange(len(query), device=query.device)
     pairs = Pairs(rows.unsqueeze(1), torch.zeros_like(rows) if columns is None else columns)

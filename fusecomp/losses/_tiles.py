@@ -29,17 +29,16 @@ def tiled(
     place by the gradient of each row's loss; ``slopes`` is the gradient by the offset, which it
     adds to some logits. ``query`` is [B, D], ``target`` [N - M, D]; ``constants`` [M, D] have unit
     length. Query, target, and scale and offset if they are tensors, get gradients. A similarity
-    replaces the cosine; it has no constants.
+    replaces the cosine; its constants are as they are.
     """
     with torch.autocast(query.device.type, enabled=False):
-        wide = widen(query)
-        if similarity is not None:
-            wide_target = widen(target)
-            return similarity_tiles(row_losses, similarity, wide, wide_target, scale, offset)
+        wide, rows = widen(query), widen(target)
         if constants is not None:
             constants = constants.to(wide.dtype)
+        if similarity is not None:
+            return similarity_tiles(row_losses, similarity, wide, rows, scale, offset, constants)
         loss: Tensor = _Tiled.apply(  # type: ignore[no-untyped-call]  # torch gives no types
-            row_losses, wide, widen(target), scale, offset, constants
+            row_losses, wide, rows, scale, offset, constants
         )
         return loss
 

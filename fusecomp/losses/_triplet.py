@@ -8,16 +8,16 @@ from torch import Tensor
 from fusecomp._core.checks import number, require_choice
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
-from fusecomp.losses._loss_repr import LossRepr
-from fusecomp.losses._pairs import Ids, Pairs, check_exclude, own_targets
+from fusecomp.losses._candidates import CandidateLoss
+from fusecomp.losses._memory import Bank, Queue
+from fusecomp.losses._pairs import Ids, Pairs
 from fusecomp.losses._row_losses import slices
-from fusecomp.losses._tiles import tiled
 from fusecomp.types import Similarity
 
 _MINING = ("hardest", "semi-hard", "all")
 
 
-class TripletMarginLoss(LossRepr):
+class TripletMarginLoss(CandidateLoss):
     """Margin m by which each query's target must be closer than its negatives.
 
     With s_ij = cos(q_i, t_j) and the negatives j of row i, the loss of a row is
@@ -39,6 +39,7 @@ class TripletMarginLoss(LossRepr):
         margin: m >= 0, in units of the cosine (or of the similarity).
         mining: which negatives count; "hardest" learns fast and may collapse at the start.
         exclude: ``"target"``, ``"reference"`` or both: rows with an equal id are no negatives.
+        memory: further candidates, a ``Bank`` or ``Queue`` of targets.
 
     Shape:
         ``loss(query, target) -> scalar``; [B, D] each, B >= 2, of one floating dtype and any
@@ -63,11 +64,11 @@ class TripletMarginLoss(LossRepr):
         mining: Literal["hardest", "semi-hard", "all"] = "semi-hard",
         *,
         exclude: Collection[str] = (),
+        memory: Bank | Queue | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(exclude, memory)
         self.margin = number("margin", margin, 0)
         self.mining = require_choice("mining", mining, _MINING)
-        self.exclude = check_exclude(exclude)
 
     def forward(
         self,
@@ -79,26 +80,33 @@ class TripletMarginLoss(LossRepr):
         similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch."""
-        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids, similarity)
+        pairs = self._pair(query, target, target_ids, reference_ids, similarity)
         semi_hard = self.mining == "semi-hard"
         if semi_hard:
             columns = _row_keys(target) if target_ids is None else pairs.columns
             pairs = pairs._replace(columns=columns).ban(columns)
         if self.mining == "all" or similarity is not None:
             mined = _hinges if self.mining == "all" else partial(_hinge, semi_hard=semi_hard)
-            row_losses = partial(mined, pairs=pairs, margin=self.margin)
-            return tiled(row_losses, query, target, 1.0, similarity=similarity)
+            row_losses = partial(mined, margin=self.margin)
+            return self._mean(row_losses, query, target, pairs, 1.0, similarity=similarity)
+        joined = self._join(pairs, target)
         with torch.autocast(query.device.type, enabled=False):
             unit, others = normalize(widen(query)), normalize(widen(target))
-            hardest, found = _closest(unit, others, semi_hard, pairs)
-            gap = ((others[hardest] - others) * unit).sum(dim=1)
-            return torch.where(found, (self.margin + gap).relu(), 0.0).mean()
+            own = others
+            if self.memory is not None:
+                others = torch.cat((others, self.memory.features.to(others.dtype)))
+                own = others[joined.positives.squeeze(1)]
+            hardest, found = _closest(unit, others, semi_hard, joined)
+            gap = ((others[hardest] - own) * unit).sum(dim=1)
+            loss = torch.where(found, (self.margin + gap).relu(), 0.0).mean()
+        self._remember(target, pairs, loss)
+        return loss
 
 
 @torch.no_grad()
 def _closest(query: Tensor, target: Tensor, semi_hard: bool, pairs: Pairs) -> tuple[Tensor, Tensor]:
     """Find for each row its hardest negative [B], and whether it has one [B]."""
-    hardest = torch.zeros_like(pairs.columns)
+    hardest = torch.zeros_like(pairs.positives[:, 0])
     highest = torch.empty_like(query[:, 0])
     for tile in slices(query, len(target)):
         cosines = query[tile] @ target.T

@@ -11,14 +11,12 @@ from torch.nn import functional as F
 
 from fusecomp.fusions import ARTEMIS
 from fusecomp.losses import (
-    Bank,
     CosineAlignmentLoss,
     DistillationLoss,
     HardNegativeNCE,
     InfoNCE,
     LearnableTemperature,
     MultiPositiveNCE,
-    Queue,
     SigmoidLoss,
     TripletMarginLoss,
     _row_losses,
@@ -105,17 +103,6 @@ def test_a_side_that_does_not_learn_gets_no_gradient(batch: tuple[Any, Tensor, T
     assert query.grad.any()
     frozen = InfoNCE(0.5)(query.detach(), target.detach(), similarity=similarity)
     assert not frozen.requires_grad
-
-
-@pytest.mark.parametrize(
-    "memory", [Queue(5, DIM), Bank(torch.ones(2, DIM), torch.arange(2))], ids=["queue", "bank"]
-)
-def test_what_has_unit_length_does_not_go_with_it(
-    batch: tuple[Any, Tensor, Tensor], memory: Bank | Queue
-) -> None:
-    similarity, query, target = batch
-    with pytest.raises(ValueError, match="memory does not go with a similarity"):
-        InfoNCE(0.5, memory=memory)(query, target, similarity=similarity)
 
 
 def test_negatives_are_compared_by_it_too(batch: tuple[Any, Tensor, Tensor]) -> None:
