@@ -37,11 +37,15 @@ class CandidateLoss(LossRepr):
             raise ValueError("a bank needs target_ids, to find each row's own target in it")
         return pairs
 
+    def _width(self, pairs: Pairs) -> int:
+        """Return the number of columns, those of the memory included."""
+        return len(pairs.columns) + (0 if self.memory is None else len(self.memory.ids))
+
     def _join(self, pairs: Pairs, target: Tensor) -> Pairs:
         """Add the memory's columns."""
         if self.memory is not None:
             pairs = self.memory.join(pairs, target)
-        check_candidates(len(pairs.columns))
+        check_candidates(pairs.columns.shape[0])
         return pairs
 
     def _mean(

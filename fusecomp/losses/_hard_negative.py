@@ -10,6 +10,7 @@ from fusecomp._core.checks import number
 from fusecomp.losses._candidates import CandidateLoss
 from fusecomp.losses._memory import Bank, Queue
 from fusecomp.losses._pairs import Ids, Pairs
+from fusecomp.losses._row_losses import rows_of
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.types import Similarity
 
@@ -90,7 +91,7 @@ def _weighted(
     logits: Tensor, tile: slice, offset: None, *, pairs: Pairs, alpha: float, beta: float
 ) -> tuple[Tensor, None]:
     """Compute the loss of each row, for ``tiled``."""
-    positives = pairs.positives[tile]
+    positives = rows_of(pairs.positives, tile)
     positive = logits.gather(1, positives)
     counts = pairs.leave_negatives(logits, tile)
     alone = counts == 0

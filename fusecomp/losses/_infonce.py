@@ -1,4 +1,4 @@
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from fusecomp.losses._pairs import (
     Ids,
     Pairs,
 )
-from fusecomp.losses._row_losses import slices
+from fusecomp.losses._row_losses import rows_of, slices
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.types import Similarity
 
@@ -138,11 +138,17 @@ class InfoNCE(CandidateLoss):
             further, pairs = (*further, reference), pairs.append(ids).ban_absent()
         scale, smoothing = scale_of(self.temperature), self.label_smoothing
         margin = self.margin * scale if self.margin > 0 else None
-        columns = None
+        row_losses = partial(_cross_entropies, smoothing=smoothing)
         if self.symmetric:
-            columns = _columns(query, target, scale, margin, pairs, smoothing, similarity)
+            columns = None
+            if len(slices(query, self._width(pairs))) > 1:
+                with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
+                    wide = widen(query)
+                    logits = _logits(wide, widen(target), scale, similarity)
+                    columns = _columns(logits, wide, margin, pairs, smoothing)
+            row_losses = partial(row_losses, batch=pairs, columns=columns)
         loss = self._mean(
-            partial(_cross_entropies, smoothing=smoothing, columns=columns),
+            row_losses,
             query,
             target,
             pairs,
@@ -185,61 +191,81 @@ def _cross_entropies(
     *,
     pairs: Pairs,
     smoothing: float,
-    columns: _Columns | None,
+    batch: Pairs | None = None,
+    columns: _Columns | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute the cross entropy of each row, and its target's column if given, for ``tiled``.
+    """Compute the cross entropy of each row, for ``tiled``; with ``batch``, of its column too.
 
-    The positive's logit loses the margin. The first B columns are those of the batch's targets.
+    The positive's logit loses the margin. The first B columns are those of the batch's targets;
+    where ``columns`` are not given, the tile holds all rows.
     """
-    back = None if columns is None else columns.gradient(logits, tile, smoothing)
-    positives = pairs.positives[tile]
+    back = None
+    if columns is not None:
+        back, more = columns.gradient(logits, tile, smoothing), columns.losses[tile]
+    elif batch is not None:
+        back, more = _all_columns(logits, margin, batch, smoothing)
+    positives = rows_of(pairs.positives, tile)
     left_out = pairs.leave_out(logits, tile, margin)
     losses = _cross_entropy(logits, positives, smoothing, left_out)
     slopes = None if margin is None else -logits.gather(1, positives).squeeze(1)
-    if columns is not None and back is not None:
-        losses = losses + columns.losses[tile]
+    if batch is not None and back is not None:
+        losses = losses + more
         logits[:, : back.shape[1]].add_(back)
         if slopes is not None:
-            slopes -= back.gather(1, columns.pairs.positives[tile]).squeeze(1)
+            slopes -= back.gather(1, rows_of(batch.positives, tile)).squeeze(1)
     return losses, slopes
 
 
-@torch.no_grad()
+def _all_columns(
+    logits: Tensor, margin: float | Tensor | None, batch: Pairs, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient [B, B] and the losses [B] of the columns, where the tile has all rows."""
+    rows = slice(0, logits.shape[0])
+    own = logits[:, : rows.stop].clone()
+    left_out = batch.leave_out(own, rows, margin)
+    back = own.T.contiguous()
+    mask = None if left_out is None else left_out.T
+    return back.T, _cross_entropy(back, batch.positives, smoothing, mask)
+
+
+def _logits(
+    query: Tensor, target: Tensor, scale: float | Tensor, similarity: Similarity | None
+) -> Iterator[tuple[slice, Tensor]]:
+    """Score queries and targets, some rows at a time: one product of [B, D]."""
+    unit = unit_rows(target)[0] if similarity is None else target
+    for tile in slices(query, len(unit), _COLUMN_TILE_ROWS):
+        if similarity is None:
+            yield tile, unit_rows(query[tile])[0].mul_(scale) @ unit.T
+        else:
+            yield tile, similarity(query[tile], target) * scale
+
+
 def _columns(
-    query: Tensor,
-    target: Tensor,
-    scale: float | Tensor,
+    tiles: Iterable[tuple[slice, Tensor]],
+    like: Tensor,
     margin: float | Tensor | None,
     pairs: Pairs,
     smoothing: float,
-    similarity: Similarity | None,
 ) -> _Columns:
-    """Score the queries of each target's column: one product of queries and targets [B, D]."""
-    with torch.autocast(query.device.type, enabled=False):
-        query, target = widen(query), widen(target)
-        unit = unit_rows(target)[0] if similarity is None else target
-        others = unit.new_full((len(unit),), -torch.inf)
-        positive, sums, counts = (torch.zeros_like(others) for _ in range(3))
-        for tile in slices(query, len(unit), _COLUMN_TILE_ROWS):
-            if similarity is None:
-                logits = unit_rows(query[tile])[0].mul_(scale) @ unit.T
-            else:
-                logits = similarity(query[tile], target) * scale
-            positives = pairs.positives[tile]
-            left_out = pairs.leave_out(logits, tile, margin)
-            positive[tile] = logits.gather(1, positives).squeeze(1)
-            if smoothing:
-                more = _sums(logits, left_out, dim=0)
-                sums, counts = sums + more[0], counts + more[1]
-            logits.scatter_(1, positives, -torch.inf)
-            others = torch.logaddexp(others, logits.logsumexp(dim=0))
-        # Near convergence, 1 - p would cancel.
-        losses, share = -F.logsigmoid(positive - others), torch.sigmoid(others - positive)
-        spread = smoothing / counts if smoothing else sums
+    """Add up the columns of tiles of logits [T, B], which are overwritten."""
+    others = like.new_full((pairs.positives.shape[0],), -torch.inf)
+    positive, sums, counts = (torch.zeros_like(others) for _ in range(3))
+    for tile, logits in tiles:
+        positives = rows_of(pairs.positives, tile)
+        left_out = pairs.leave_out(logits, tile, margin)
+        positive[tile] = logits.gather(1, positives).squeeze(1)
         if smoothing:
-            losses += smoothing * (positive - sums / counts)
-        normaliser = torch.logaddexp(others, positive)
-        return _Columns(normaliser, losses, smoothing - share, spread, pairs)
+            more = _sums(logits, left_out, dim=0)
+            sums, counts = sums + more[0], counts + more[1]
+        logits.scatter_(1, positives, -torch.inf)
+        others = torch.logaddexp(others, logits.logsumexp(dim=0))
+    # Near convergence, 1 - p would cancel.
+    losses, share = -F.logsigmoid(positive - others), torch.sigmoid(others - positive)
+    spread = smoothing / counts if smoothing else sums
+    if smoothing:
+        losses += smoothing * (positive - sums / counts)
+    normaliser = torch.logaddexp(others, positive)
+    return _Columns(normaliser, losses, smoothing - share, spread, pairs)
 
 
 def _cross_entropy(
@@ -252,9 +278,9 @@ def _cross_entropy(
     torch.softmax(logits, dim=1, out=logits)
     top = logits.amax(dim=1, keepdim=True)
     # Near convergence, p - 1 and -log p cancel; the sum of the others' p does not.
-    others = logits.scatter_(1, positives, 0.0).sum(dim=1, keepdim=True)
-    logits.scatter_(1, positives, smoothing - others)
-    losses = torch.where(others < 0.5, -(-others).log1p(), highest - positive - top.log())
+    taken = -logits.scatter_(1, positives, 0.0).sum(dim=1, keepdim=True)
+    logits.scatter_(1, positives, smoothing + taken if smoothing else taken)
+    losses = torch.where(taken > -0.5, -taken.log1p(), highest - positive - top.log())
     if smoothing:
         losses += smoothing * (positive - (sums / counts).unsqueeze(1))
         _spread(logits, (smoothing / counts).unsqueeze(1), left_out)

@@ -49,6 +49,8 @@ class Pairs(NamedTuple):
         ``logits`` [T, C] may be those of the first columns alone; what is left out becomes minus
         infinity.
         """
+        if margin is None and self.banned is None:
+            return None
         positives = self.positives[tile]
         if margin is not None:
             logits.scatter_(1, positives, logits.gather(1, positives) - margin)
@@ -89,8 +91,9 @@ def own_targets(
     columns, references = check_batch(
         query, target, target_ids, reference_ids, similarity, least_rows=1
     )
-    rows = torch.arange(len(query), device=query.device)
-    pairs = Pairs(rows.unsqueeze(1), torch.zeros_like(rows) if columns is None else columns)
+    rows = torch.arange(query.shape[0], device=query.device)
+    # Without ids nothing asks for them.
+    pairs = Pairs(rows.unsqueeze(1), rows if columns is None else columns)
     for name in exclude:
         ids = columns if name == "target" else references
         if columns is None or ids is None:
@@ -125,10 +128,11 @@ def check_batch(
         check_pair(query, target, ("query", "target"))
     else:
         check_rows(query, target, ("query", "target"))
-    check_candidates(len(target), least_rows)
-    rows = query[:, 0]
+    check_candidates(target.shape[0], least_rows)
     named = (("target_ids", target_ids), ("reference_ids", reference_ids))
-    targets, references = (None if i is None else check_ids(i, rows, name) for name, i in named)
+    targets, references = (
+        None if ids is None else check_ids(ids, query[:, 0], name) for name, ids in named
+    )
     return targets, references
 
 

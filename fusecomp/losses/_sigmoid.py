@@ -8,6 +8,7 @@ from fusecomp._core.checks import number
 from fusecomp.losses._candidates import CandidateLoss
 from fusecomp.losses._memory import Bank, Queue
 from fusecomp.losses._pairs import Ids, Pairs
+from fusecomp.losses._row_losses import rows_of
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.types import Similarity
 
@@ -89,7 +90,7 @@ class SigmoidLoss(CandidateLoss):
 
 def _each(logits: Tensor, tile: slice, bias: Tensor, *, pairs: Pairs) -> tuple[Tensor, Tensor]:
     """Compute the loss of each row, for ``tiled``."""
-    positives = pairs.positives[tile]
+    positives = rows_of(pairs.positives, tile)
     logits.add_(bias)
     positive = logits.gather(1, positives)
     pairs.leave_out(logits, tile)
