@@ -12,6 +12,7 @@ from fusecomp.datasets import Triplets
 from fusecomp.evaluation import cosines
 from fusecomp.fusions import ARTEMIS
 from fusecomp.retrieval import search, search_targets
+from fusecomp.types import Similarity
 
 DIM, IMAGES = 6, 40
 IDS = [f"image {number}" for number in range(IMAGES)]
@@ -120,14 +121,20 @@ def test_a_saved_model_compares_alike(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        (torch.ones(3, 2), r"the similarity returned \[3, 2\], expected \[3, 40\]"),
-        (torch.full((3, IMAGES), torch.nan), "the similarity returned NaN or infinity"),
-        (torch.ones(3, IMAGES).long(), "what the similarity returns must have a floating dtype"),
+        (
+            lambda q, t: q[:2] @ t.T,
+            r"the similarity returned \[2, 64\] on cpu for queries \[64, 6\] and images "
+            r"\[64, 6\], expected \[64, 64\] on cpu",
+        ),
+        (lambda q, t: (q @ t.T).to("meta"), r"returned \[64, 64\] on meta .* on cpu"),
+        (lambda q, t: (q @ t.T).log(), "the similarity returned NaN or infinity"),
+        (lambda q, t: (q @ t.T).long(), "what the similarity returns must have a floating dtype"),
     ],
+    ids=["shape", "device", "NaN", "dtype"],
 )
-def test_what_a_similarity_may_not_return_is_named(returned: Tensor, message: str) -> None:
+def test_what_a_similarity_may_not_return_is_named(returned: Similarity, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        search(torch.ones(3, 9), torch.ones(IMAGES, DIM), 5, similarity=lambda q, t: returned)
+        search(torch.randn(3, DIM), torch.randn(IMAGES, DIM), 5, similarity=returned)
     with pytest.raises(TypeError, match="what the similarity returns must be a torch tensor"):
         search(torch.ones(3, 9), torch.ones(IMAGES, DIM), 5, similarity=lambda q, t: [1.0])  # type: ignore[arg-type,return-value]
 
