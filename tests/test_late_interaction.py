@@ -139,9 +139,22 @@ def test_what_a_similarity_may_not_return_is_named(returned: Similarity, message
         search(torch.ones(3, 9), torch.ones(IMAGES, DIM), 5, similarity=lambda q, t: [1.0])  # type: ignore[arg-type,return-value]
 
 
-def test_cosines_of_such_a_fusion_are_refused(model: fc.ComposedEncoder) -> None:
-    with pytest.raises(ValueError, match=r"a similarity of its own.*similarity=model\.similarity"):
-        cosines(model, data())
+def test_cosines_are_of_its_scores_and_say_so(model: fc.ComposedEncoder) -> None:
+    dataset = data()
+    queries = dataset.triplets()
+    query = model.encode_query([q.reference_id for q in queries], [q.texts[0] for q in queries])
+    scores = pairs(model, query, model.encode_gallery(IDS))
+    targets = torch.tensor([IDS.index(str(q.target_id)) for q in queries])
+    others = torch.ones_like(scores, dtype=torch.bool)
+    others[torch.arange(IMAGES), targets] = False
+    others[torch.arange(IMAGES), torch.arange(IMAGES)] = False  # the references
+    found = cosines(model, dataset)
+    assert found.measure == found.to_dict()["measure"] == "similarity"
+    assert repr(found).startswith("Cosines(similarity: target ")
+    assert found.target.mean == pytest.approx(float(scores.gather(1, targets[:, None]).mean()))
+    assert found.others.mean == pytest.approx(float(scores[others].mean()))
+    assert found.others.std == pytest.approx(float(scores[others].std(correction=0)))
+    assert found.others.pairs == int(others.sum())
 
 
 def test_a_query_of_another_number_of_rows_is_named() -> None:

@@ -8,21 +8,16 @@ from fusecomp._core.checks import whole_number
 from fusecomp._core.indices import (
     as_columns,
     check_indices,
-    check_scores,
     check_search,
     check_targets,
     index_pairs,
 )
 from fusecomp._core.similarity import normalize
-from fusecomp._core.tensors import non_finite_rows, widen
+from fusecomp._core.tensors import widen
+from fusecomp._core.tiles import compare_in_tiles, pad_rows
 from fusecomp.retrieval._metrics import target_rank
 from fusecomp.types import Similarity
 
-# Matrix products of fewer rows or columns may sum in another order; with this many, a query's
-# scores do not depend on its neighbours, and equal gallery rows get equal scores.
-_MIN_ROWS = 64
-# Gallery rows that a similarity compares at once: it may hold much for each pair.
-_TILE_ROWS = 1024
 # The largest count that float32 holds exactly with every smaller one.
 _EXACT = 2**24
 # How far k may exceed the gallery: what lies beyond is padding, and takes room for each query.
@@ -182,32 +177,11 @@ def _score_blocks(
 
 
 def _scores(query: Tensor, gallery: Tensor, similarity: Similarity | None) -> Tensor:
+    if similarity is not None:
+        return compare_in_tiles(query, gallery, similarity)
     rows, size = len(query), len(gallery)
     with torch.autocast(query.device.type, enabled=False):
-        if similarity is not None:
-            return _in_tiles(query, gallery, similarity)
-        return (_padded(query) @ _padded(gallery).T)[:rows, :size].contiguous()
-
-
-@torch.no_grad()
-def _in_tiles(query: Tensor, gallery: Tensor, similarity: Similarity) -> Tensor:
-    rows = _padded(query)
-
-    def compare(tile: Tensor) -> Tensor:
-        images = _padded(tile)
-        scores = check_scores(similarity(rows, images), rows, images)
-        return scores[: len(query), : len(tile)]
-
-    found = torch.cat([compare(tile) for tile in gallery.split(_TILE_ROWS)], dim=1)
-    if non_finite_rows(found):
-        raise ValueError("the similarity returned NaN or infinity for finite queries and images")
-    return found
-
-
-def _padded(features: Tensor) -> Tensor:
-    """Repeat the last row until there are _MIN_ROWS."""
-    missing = max(0, _MIN_ROWS - len(features))
-    return torch.cat([features, features[-1:].expand(missing, -1)]) if missing else features
+        return (pad_rows(query) @ pad_rows(gallery).T)[:rows, :size].contiguous()
 
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,9 @@ import torch
 from largest import Largest
 from torch import Tensor
 
+from fusecomp._core import tiles
 from fusecomp.fusions import ARTEMIS
-from fusecomp.retrieval import _search, search, search_targets
+from fusecomp.retrieval import search, search_targets
 
 DIM = 16
 
@@ -54,7 +55,7 @@ def test_tiles_of_the_gallery_are_those_of_one_call(
     twins = torch.tensor([3, 70, 199])
     gallery[twins] = gallery[3].clone()  # in three tiles
     expected = similarity(query, gallery).sort(dim=1, descending=True, stable=True)
-    monkeypatch.setattr(_search, "_TILE_ROWS", 65)
+    monkeypatch.setattr(tiles, "_TILE_ROWS", 65)
     found = search_targets(query, gallery, targets, 200, similarity=similarity)
     torch.testing.assert_close(found.scores, expected.values)
     place = found.indices.argsort(dim=1)
