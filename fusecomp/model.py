@@ -44,7 +44,8 @@ class ComposedEncoder(nn.Module):
             features [B, T] (``Sum`` and ``Combiner`` need T = D); the query has the width D.
 
     Raises:
-        TypeError: if encoder or fusion lack what they need.
+        TypeError: if encoder or fusion lack what they need, or the fusion's similarity is no
+            function.
 
     Example:
         >>> from fusecomp.caching import CachedEncoder
@@ -65,6 +66,7 @@ class ComposedEncoder(nn.Module):
         no_class("fusion", fusion)
         if not callable(fusion):
             raise TypeError(f"fusion must be callable, got {type(fusion).__name__}")
+        similarity_of(fusion)  # raises on one that cannot be called
         self.encoder = encoder
         self.fusion = fusion
 

@@ -30,12 +30,13 @@ class MaxSim(nn.Module):
 
     def similarity(self, query: Tensor, target: Tensor) -> Tensor:
         parts, rows = query.unflatten(1, (2, 8)), target.unflatten(1, (4, 8))
-        products: Tensor = torch.einsum("qad,nbd->qnab", parts, rows)
-        return products.amax(dim=3).sum(dim=2)
+        products: Tensor = torch.einsum("qad,nbd->qnab", parts, rows).amax(dim=3).sum(dim=2)
+        return products
 
 
 def unit(x: Tensor) -> Tensor:
-    return x / x.norm(dim=-1, keepdim=True)
+    length: Tensor = x.norm(dim=-1, keepdim=True)
+    return x / length
 
 
 def by_artemis(fusion: ARTEMIS, image: Tensor, text: Tensor, gallery: Tensor) -> Tensor:
