@@ -314,3 +314,21 @@ def test_a_saved_similarity_is_told_from_another(tmp_path: Path) -> None:
     other = Projected(lambda query, target: -query @ target.T)
     with pytest.raises(ValueError, match=r"other settings .* fusion\.similarity was"):
         fc.ComposedEncoder.load(tmp_path / "model", model.encoder, other)
+
+
+@pytest.mark.parametrize("make_fusion", [fc.Sum, lambda: fc.Combiner(DIM), lambda: ARTEMIS(DIM)])
+@pytest.mark.parametrize("of_fusion", [torch.float32, torch.float64])
+@pytest.mark.parametrize("of_features", [torch.float16, torch.float32, torch.float64])
+def test_features_and_fusion_may_have_two_dtypes(
+    make_fusion: Any, of_fusion: torch.dtype, of_features: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    fusion = make_fusion().to(of_fusion).eval()
+    images, texts = torch.randn(IMAGES, DIM).to(of_features), torch.randn(3, DIM).to(of_features)
+    encoder = fc.CachedEncoder.from_arrays(IDS, images, TEXTS, texts)
+    model = fc.ComposedEncoder(encoder, fusion)
+    query, gallery = model.encode_query(IDS[:3], TEXTS), model.encode_gallery(IDS)
+    assert query.dtype == gallery.dtype
+    search(query, gallery, 5, similarity=model.similarity)
+    assert 0 <= fc.evaluate(model, data())["recall@5"] <= 100
+    assert cosines(model, data()).target.pairs == IMAGES

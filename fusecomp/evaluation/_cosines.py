@@ -21,7 +21,7 @@ from fusecomp._core.tiles import compare_in_tiles
 from fusecomp.evaluation._features import TaskFeatures
 from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.model import ComposedEncoder
-from fusecomp.types import Dataset, Similarity
+from fusecomp.types import Dataset, Similarity, Task
 
 _BINS = 200  # of the histograms
 _ROWS = 256  # queries compared at once
@@ -143,15 +143,7 @@ def cosines(
         task.require_targets()
     with inference(model):  # galleries and queries of the same weights, next to a training too
         features = TaskFeatures(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
-        pairs = [
-            _pairs(
-                features.queries(task),
-                features.gallery(task),
-                *features.indices(task)[:2],
-                features.similarity,
-            )
-            for task in features.tasks
-        ]
+        pairs = [_task_pairs(features, task) for task in features.tasks]
         return _counted(pairs, features.protocol)
 
 
@@ -225,6 +217,13 @@ def _pairs(
         exclude = as_columns(check_indices("exclude", exclude, query, gallery))
         out = torch.cat([out, exclude], dim=1)
     return _Pairs(query, gallery, targets, out, similarity)
+
+
+def _task_pairs(features: TaskFeatures, task: Task) -> _Pairs:
+    targets, exclude, _ = features.indices(task)
+    query = features.queries(task)
+    gallery = features.gallery(task).to(query.dtype)
+    return _pairs(query, gallery, targets, exclude, features.similarity)
 
 
 def _counted(tasks: Sequence[_Pairs], protocol: Mapping[str, str]) -> Cosines:
