@@ -44,7 +44,8 @@ class ComposedEncoder(nn.Module):
             features [B, T] (``Sum`` and ``Combiner`` need T = D); the query has the width D.
 
     Raises:
-        TypeError: if encoder or fusion lack what they need.
+        TypeError: if encoder or fusion lack what they need, or the fusion's similarity is no
+            function.
 
     Example:
         >>> from fusecomp.caching import CachedEncoder
@@ -65,6 +66,7 @@ class ComposedEncoder(nn.Module):
         no_class("fusion", fusion)
         if not callable(fusion):
             raise TypeError(f"fusion must be callable, got {type(fusion).__name__}")
+        similarity_of(fusion)  # raises on one that cannot be called
         self.encoder = encoder
         self.fusion = fusion
 
@@ -136,7 +138,10 @@ class ComposedEncoder(nn.Module):
         """
         with inference(self.encoder):
             gallery = self._encode_images(images)
-            gallery = normalize(gallery) if self.similarity is None else widen(gallery)
+            dtype = torch.promote_types(self._dtype() or gallery.dtype, torch.float32)
+            gallery = gallery.to(dtype)  # of queries
+            if self.similarity is None:
+                gallery = normalize(gallery)
         for row in non_finite_rows(gallery)[:1]:
             raise ValueError(
                 f"image {row} ({_shown_row(images, row)}) has features with NaN or infinity; check "
@@ -165,10 +170,8 @@ class ComposedEncoder(nn.Module):
         image, text = widen(check_features(image, "image")), widen(check_features(text, "text"))
         if text_counts is not None:
             check_text_counts(text_counts, len(image), len(text))
-        if isinstance(self.fusion, nn.Module):
-            # Numpy's features are float64 by habit.
-            dtype = next((p.dtype for p in self.fusion.parameters() if p.is_floating_point()), None)
-            image, text = image.to(dtype), text.to(dtype)
+        dtype = self._dtype()
+        image, text = image.to(dtype), text.to(dtype)
         if text_counts is not None and len(text) != len(text_counts):
             text = _average(text, text_counts)
         elif len(text) != len(image):
@@ -193,6 +196,11 @@ class ComposedEncoder(nn.Module):
     def forward(self, images: Any, texts: Any) -> Tensor:
         """Do ``compose`` on the features of what ``encode_image`` and ``encode_text`` take."""
         return self.compose(self.encoder.encode_image(images), self.encoder.encode_text(texts))
+
+    def _dtype(self) -> torch.dtype | None:
+        """Return the dtype of the fusion's weights, as numpy's features are float64 by habit."""
+        weights = self.fusion.parameters() if isinstance(self.fusion, nn.Module) else ()
+        return next((weight.dtype for weight in weights if weight.is_floating_point()), None)
 
     def _encode_images(self, images: Images) -> Tensor:
         device = device_of(self.encoder)

@@ -53,7 +53,7 @@ class TaskRanking:
     Args:
         task: the queries (reference, texts, target) and the gallery.
         indices: int64 [Q, k], positions in ``task.gallery``, best first; -1 where none is left.
-        scores: [Q, k], cosines, for display only.
+        scores: [Q, k], cosines or scores of the fusion's own similarity, for display only.
         ranks: int64 [Q], the target's rank in the whole gallery, from 1; -1 where it cannot be
             found; None if the task has no targets.
         subset_indices: int64 [Q, M], the members of each query's subset, best first, or None.

@@ -45,7 +45,15 @@ def heads_of(encoder: object) -> Mapping[str, nn.Module]:
 
 def similarity_of(fusion: object) -> Similarity | None:
     """Return a fusion's own similarity; None where the cosine compares."""
-    return optional(fusion, "similarity", None)
+    if isinstance(fusion, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        fusion = fusion.module
+    similarity: Similarity | None = optional(fusion, "similarity", None)
+    if similarity is not None and not callable(similarity):
+        raise TypeError(
+            f"{type(fusion).__name__}.similarity must be a method similarity(query, target) -> "
+            f"[Q, N], or None, got {similarity!r}"
+        )
+    return similarity
 
 
 def skipped_images(encoder: object) -> Mapping[str, str]:

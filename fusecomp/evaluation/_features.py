@@ -79,15 +79,21 @@ class TaskFeatures:
             return self._encode("image", task.gallery)
 
     def queries(self, task: Task) -> Tensor:
-        """Return the fused queries [Q, D], of unit length.
+        """Return the fused queries [Q, D], of unit length; [Q, E] for a similarity as they are.
 
         Raises:
-            ValueError: if one is not finite; the message names it.
+            ValueError: if one is not finite, which the message names, or their widths differ.
         """
         _require_task(task)
         blocks = (task.queries[i : i + _FUSE_ROWS] for i in range(0, len(task.queries), _FUSE_ROWS))
         with inference(self._model), repeatable(self._device, task.queries[0].query_id):
-            fused = torch.cat([self._fuse(block) for block in blocks])
+            parts = [self._fuse(block) for block in blocks]
+        if len(widths := {part.shape[1] for part in parts}) > 1:
+            raise ValueError(
+                f"task {task.name!r}: the fusion returned queries of {sorted(widths)} numbers; "
+                "those of all batches must have one width"
+            )
+        fused = torch.cat(parts)
         for row in non_finite_rows(fused)[:1]:
             raise ValueError(
                 f"task {task.name!r}: the fused feature of query {task.queries[row].query_id!r} "

@@ -60,7 +60,8 @@ def rank_tasks(
 
 def _rank_task(features: TaskFeatures, task: Task, k: int) -> TaskRanking:
     targets, exclude, subsets = features.indices(task)
-    query, gallery = features.queries(task), features.gallery(task)
+    query = features.queries(task)
+    gallery = features.gallery(task).to(query.dtype)
     similarity = features.similarity
     found = search_targets(query, gallery, targets, k, exclude, subsets, similarity=similarity)
     known = bool((targets >= 0).any())

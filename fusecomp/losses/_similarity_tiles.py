@@ -22,8 +22,15 @@ def similarity_tiles(
     """Return the mean of a loss over the rows of scaled similarities with target and constants.
 
     As in ``tiled``, a tile of rows is complete, so its gradients are computed at once: through the
-    graph of the tile's similarity, which is dropped before the next tile.
+    graph of the tile's similarity, which is dropped before the next tile. Weights of the
+    similarity itself would get none, and are refused.
     """
+    one = _score(similarity, query[:1], target[:1], None, (False, False)).scores
+    if one.requires_grad:
+        raise ValueError(
+            "the similarity has weights that learn, which would get no gradient: let all that "
+            "learns act on the query, in the fusion's forward"
+        )
     loss: Tensor = _Tiles.apply(  # type: ignore[no-untyped-call]  # torch gives no types
         row_losses, similarity, query, target, scale, offset, constants
     )

@@ -81,7 +81,7 @@ def retrieval_sheet(
     gates: Gates | None = None,
     font: str | Path | None = None,
 ) -> None:
-    """Draw queries as a PNG: reference, text, and the best results with rank and cosine.
+    """Draw queries as a PNG: reference, text, and the best results with rank and score.
 
     The target is framed; where it is not among the results, its rank is printed below the text.
 

@@ -132,7 +132,8 @@ def _links(sheets: Mapping[str, str]) -> str:
     links = ", ".join(f"[{titles[task] or 'all'}]({file})" for task, file in sheets.items())
     return (
         f"Some triplets: [{_SHEET}]({_SHEET}). What the last row found: {links}. A number is a "
-        "cosine, a green frame the target; where it is not shown, its rank is below the text."
+        "score (the cosine, or a similarity of the fusion's own), a green frame the target; where "
+        "it is not shown, its rank is below the text."
     )
 
 

@@ -8,19 +8,16 @@ from fusecomp._core.checks import whole_number
 from fusecomp._core.indices import (
     as_columns,
     check_indices,
-    check_scores,
     check_search,
     check_targets,
     index_pairs,
 )
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
+from fusecomp._core.tiles import compare_in_tiles, pad_rows
 from fusecomp.retrieval._metrics import target_rank
 from fusecomp.types import Similarity
 
-# Matrix products of fewer rows or columns may sum in another order; with this many, a query's
-# scores do not depend on its neighbours, and equal gallery rows get equal scores.
-_MIN_ROWS = 64
 # The largest count that float32 holds exactly with every smaller one.
 _EXACT = 2**24
 # How far k may exceed the gallery: what lies beyond is padding, and takes room for each query.
@@ -60,8 +57,8 @@ def search(
             Indices may be on another device.
         candidates: int64 [Q] or [Q, M], the only indices that a query may find; -1 is padding.
         similarity: ``similarity(query [Q, E], gallery [N, D]) -> [Q, N]`` in place of the cosine,
-            such as that of a fusion; E may differ from D. Whether ``chunk`` is invisible to the
-            last bit is up to it.
+            such as that of a fusion; E may differ from D. It is called with some queries and some
+            images at a time, 64 to 1,024 of these, where rows may be repeated.
         chunk: queries scored at once; memory grows with chunk x N.
 
     Shape:
@@ -180,20 +177,11 @@ def _score_blocks(
 
 
 def _scores(query: Tensor, gallery: Tensor, similarity: Similarity | None) -> Tensor:
+    if similarity is not None:
+        return compare_in_tiles(query, gallery, similarity)
     rows, size = len(query), len(gallery)
     with torch.autocast(query.device.type, enabled=False):
-        if similarity is not None:
-            with torch.no_grad():
-                scores = check_scores(similarity(query, gallery), query, gallery).clone()
-            if not scores.isfinite().all():
-                raise ValueError("the similarity returned NaN or infinity for finite features")
-            return scores
-        return (_padded(query) @ _padded(gallery).T)[:rows, :size].contiguous()
-
-
-def _padded(features: Tensor) -> Tensor:
-    missing = max(0, _MIN_ROWS - len(features))
-    return torch.nn.functional.pad(features, (0, 0, 0, missing)) if missing else features
+        return (pad_rows(query) @ pad_rows(gallery).T)[:rows, :size].contiguous()
 
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

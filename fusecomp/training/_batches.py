@@ -139,26 +139,36 @@ def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> lis
 
 def _keep_targets_apart(parts: list[Tensor], target_ids: Tensor) -> list[Tensor]:
     """Rearrange rows in batches of the same sizes, each target once a batch where that can be."""
-    sizes = [len(part) for part in parts]
     rows: list[list[int]] = [[] for _ in parts]
-    targets: list[set[int]] = [set() for _ in parts]
+    # From a batch that is full, a way to one behind it that may have room; the last has none.
+    onward = list(range(len(parts) + 1))
+    # What a target's last batch passed over stays full or holds the target, so its next is behind.
+    last: dict[int, int] = {}
     left = []
-    for row in torch.cat(parts).tolist():
-        target = int(target_ids[row])
-        fitting = (
-            number
-            for number, size in enumerate(sizes)
-            if len(rows[number]) < size and target not in targets[number]
-        )
-        number = next(fitting, None)
-        if number is None:
+
+    def put(row: int, number: int) -> None:
+        rows[number].append(row)
+        if len(rows[number]) == len(parts[number]):
+            onward[number] = number + 1
+
+    order = torch.cat(parts)
+    for row, target in zip(order.tolist(), target_ids[order].tolist(), strict=True):
+        number = _first_with_room(onward, last.get(target, -1) + 1)
+        if number == len(parts):
             left.append(row)
             continue
-        rows[number].append(row)
-        targets[number].add(target)
+        last[target] = number
+        put(row, number)
     for row in left:
-        next(part for part, size in zip(rows, sizes, strict=True) if len(part) < size).append(row)
+        put(row, _first_with_room(onward, 0))
     return [torch.tensor(part, dtype=torch.int64) for part in rows]
+
+
+def _first_with_room(onward: list[int], number: int) -> int:
+    while onward[number] != number:
+        onward[number] = onward[onward[number]]
+        number = onward[number]
+    return number
 
 
 class _EpochInputs:
