@@ -52,7 +52,8 @@ model = fc.Trainer(model, loss=fc.InfoNCE(), config=config).fit(data, data).mode
 score = fc.evaluate(model, data)["recall@5"]
 assert score > 90, score
 
-_, found = fc.retrieval.search(model.encode_query([ids[3]], [texts[3]]), model.encode_gallery(ids), 5)
+query, gallery = model.encode_query([ids[3]], [texts[3]]), model.encode_gallery(ids)
+_, found = fc.retrieval.search(query, gallery, k=5)
 assert ids[33] in [ids[position] for position in found[0]]
 model.save("model")
 fc.ComposedEncoder.load("model", encoder)
