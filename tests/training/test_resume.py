@@ -1,7 +1,5 @@
-import builtins
 import errno
 import json
-import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ from torch import Tensor, nn
 from toy import (
     CONFIG,
     DIM,
-    IMAGES,
     NormedSum,
     Toy,
     WordText,
@@ -286,144 +283,6 @@ def test_every_option_resumes(tmp_path: Path, options: dict[str, Any]) -> None:
     one, other = (read_tensors(tmp_path / name / "last.pt") for name in ("straight", "broken"))
     assert_same(one, other)
     assert one["weights"]["loss"]["calls"] == one["steps"] == one["callbacks"][0]["steps"]
-
-
-# A workdir that belongs to another run.
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"lr": 0.06}, "config.lr was 0.05 and is now 0.06"),
-        ({"epochs": 2}, "config.epochs was 3 and is now 2"),
-        ({"seed": 1}, "config.seed"),
-        ({"trainable": "text"}, "config.trainable"),
-    ],
-)
-def test_another_config_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    data = Toy(tmp_path)
-    fc.Trainer(composed(), loss=fc.InfoNCE(), config=CONFIG, workdir=tmp_path / "run").fit(
-        data, data
-    )
-    with pytest.raises(ValueError, match=f"belongs to another run: {message}"):
-        fc.Trainer(
-            composed(),
-            loss=fc.InfoNCE(),
-            config=replace(CONFIG, **change),
-            workdir=tmp_path / "run",
-        ).fit(data, data)
-
-
-def test_another_model_loss_or_dataset_is_named(tmp_path: Path) -> None:
-    data, workdir = Toy(tmp_path), tmp_path / "run"
-    fc.Trainer(composed(), loss=fc.InfoNCE(), config=CONFIG, workdir=workdir).fit(data, data)
-    other_encoder = fc.ComposedEncoder(encoder(seed=1), fc.Combiner(DIM))
-    wider = fc.ComposedEncoder(encoder(), fc.Combiner(DIM, hidden_dim=4))
-    cases: list[tuple[Any, Any, Any, Any, str]] = [
-        (other_encoder, fc.InfoNCE(), data, data, "frozen weights .*torch.manual_seed"),
-        (wider, fc.InfoNCE(), data, data, "learning weights"),
-        (composed(), fc.InfoNCE(0.1), data, data, "loss"),
-        (composed(), fc.InfoNCE(), Toy(tmp_path, rows=12), data, "train"),
-        (composed(), fc.InfoNCE(), Toy(tmp_path, start=1), data, "train"),
-        (composed(), fc.InfoNCE(), data, None, "validation"),
-    ]
-    for model, loss, train, val, name in cases:
-        trainer = fc.Trainer(model, loss=loss, config=CONFIG, workdir=workdir)
-        with pytest.raises(ValueError, match=f"belongs to another run: {name}"):
-            trainer.fit(train, val)
-
-
-def test_another_bank_or_teacher_is_another_loss(tmp_path: Path) -> None:
-    data, ids = Toy(tmp_path), torch.arange(IMAGES)
-    pairs = torch.stack([ids, (3 * ids + 1) % IMAGES], dim=1)
-
-    def losses(seed: int) -> list[nn.Module]:
-        features = torch.randn(IMAGES, DIM, generator=torch.Generator().manual_seed(seed))
-        bank = fc.InfoNCE(memory=fc.losses.Bank(features, ids))
-        return [bank, fc.losses.DistillationLoss(features, pairs, features, ids)]
-
-    for number, (loss, same, other) in enumerate(zip(*map(losses, (0, 0, 1)), strict=True)):
-        workdir = tmp_path / f"run{number}"
-        fc.Trainer(composed(), loss=loss, config=CONFIG, workdir=workdir).fit(data)
-        fc.Trainer(composed(), loss=same, config=CONFIG, workdir=workdir).fit(data)
-        with pytest.raises(ValueError, match="belongs to another run: loss"):
-            fc.Trainer(composed(), loss=other, config=CONFIG, workdir=workdir).fit(data)
-
-
-def test_another_kind_of_fusion_is_named(tmp_path: Path) -> None:
-    data, config = Toy(tmp_path), replace(CONFIG, trainable="text")
-    fusions: list[Any] = [lambda image, text: image + text, lambda image, text: image - text]
-    fc.Trainer(
-        fc.ComposedEncoder(encoder(), fusions[0]),
-        loss=fc.InfoNCE(),
-        config=config,
-        workdir=tmp_path / "run",
-    ).fit(data, data)
-    for fusion in (fusions[1], fc.Sum()):
-        with pytest.raises(ValueError, match="belongs to another run: fusion"):
-            model = fc.ComposedEncoder(encoder(), fusion)
-            fc.Trainer(model, loss=fc.InfoNCE(), config=config, workdir=tmp_path / "run").fit(
-                data, data
-            )
-
-
-def test_other_cached_features_are_another_encoder(tmp_path: Path) -> None:
-    data = Toy(tmp_path)
-    for seed in (0, 1):
-        cached = fc.CachedEncoder.build(encoder(seed), data)
-        torch.manual_seed(0)
-        model = fc.ComposedEncoder(cached, fc.Combiner(DIM))
-        if seed == 0:
-            fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG, workdir=tmp_path / "run").fit(
-                data, data
-            )
-        else:
-            with pytest.raises(ValueError, match="frozen weights"):
-                fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG, workdir=tmp_path / "run").fit(
-                    data, data
-                )
-
-
-# Bad files.
-
-
-def test_a_torn_checkpoint_is_named(tmp_path: Path) -> None:
-    whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
-    path = tmp_path / "run" / "last.pt"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"last\.pt is not a readable checkpoint"):
-        whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
-
-
-class Hostile:
-    """Runs code when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return builtins.exec, (f"open({str(self.path)!r}, 'w').close()",)
-
-
-@pytest.mark.parametrize("write", ["torch", "pickle"])
-def test_a_hostile_checkpoint_does_not_run(tmp_path: Path, write: str) -> None:
-    path, trace = tmp_path / "run" / "last.pt", tmp_path / "trace"
-    path.parent.mkdir()
-    if write == "torch":
-        torch.save({"format": Hostile(trace)}, path)
-    else:
-        path.write_bytes(pickle.dumps(Hostile(trace)))
-    with pytest.raises(ValueError, match="not a readable checkpoint"):
-        whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
-    assert not trace.exists()
-
-
-def test_a_checkpoint_of_another_kind_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "run" / "last.pt"
-    path.parent.mkdir()
-    torch.save({"epoch": 3}, path)
-    with pytest.raises(ValueError, match="no training checkpoint"):
-        whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
 
 
 # Interrupted while a checkpoint is written.
