@@ -13,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
+from composing import combiner, live
 from processes import Processes
 from verifying import image
 
@@ -141,6 +142,14 @@ def folder(tmp_path: Path) -> Path:
         (root / name).write_bytes(image(number, kind))
     (tmp_path / "mine.csv").write_text("reference,text,target\na,is blue,b\n")
     return root
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """The folder of a model of ``composing.live()`` and ``composing.combiner()``."""
+    path = tmp_path / "model"
+    ComposedEncoder(live(), combiner()).save(path)
+    return path
 
 
 @pytest.fixture(scope="session")
