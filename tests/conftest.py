@@ -25,7 +25,7 @@ from fusecomp.model import ComposedEncoder
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Callable[[str], Path]:
     """Paths into the folder of published annotations and numbers that lies beside a checkout."""
 

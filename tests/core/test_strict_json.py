@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusecomp._core.strict_json import parse_json, read_json, write_json
@@ -83,6 +83,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(value=JSON, indent=st.sampled_from([None, 1]), ascii_only=st.booleans())
 def test_all_that_json_has_is_read(value: object, indent: int | None, ascii_only: bool) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
@@ -91,6 +92,7 @@ def test_all_that_json_has_is_read(value: object, indent: int | None, ascii_only
         assert parse_json(codecs.BOM_UTF8 + text.encode(), "") == value
 
 
+@settings(max_examples=40)
 @given(
     value=JSON, field=st.text(), odd=st.sampled_from(["NaN", "1E400", "-Infinity", '{"":1,"":2}'])
 )
