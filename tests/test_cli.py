@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -241,15 +242,14 @@ def test_names_that_the_terminal_cannot_show_are_escaped(table: list[str], tmp_p
     assert "gr\\xf6\\xdfe.png" in out
 
 
-def test_python_m_fusecomp_is_the_command() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "fusecomp", "--version"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert done.stdout == f"fusecomp {fusecomp.__version__}\n"
+def test_python_m_fusecomp_is_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fusecomp", "--version"])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_module("fusecomp", run_name="__main__")
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"fusecomp {fusecomp.__version__}\n"
 
 
 def test_ctrl_c_is_status_130(table: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -296,7 +296,7 @@ def test_exif_is_honoured_on_request(tmp_path: Path, orientation: int) -> None:
     assert torch.equal(honoured, plain(8, pad=TargetPad())(image)) == (orientation == 1)
 
 
-@pytest.mark.parametrize("size", [(10_000, 10), (10, 10_000)])
+@pytest.mark.parametrize("size", [(3_000, 10), (10, 3_000)])
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_a_very_thin_image(size: tuple[int, int], pipeline: str) -> None:
     tensor = plain(16, pad=PIPELINES[pipeline])(Image.new("RGB", size, "white"))

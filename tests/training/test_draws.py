@@ -88,7 +88,7 @@ STEPS = 3 * 3
 
 
 @settings(
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # to shrink takes minutes
 )

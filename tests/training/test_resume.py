@@ -65,27 +65,30 @@ def test_the_scale_of_fp16_is_resumed_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("save_every", [1, 2, None])
 @pytest.mark.parametrize("train", ["fusion", "text"])
-@pytest.mark.parametrize("stop", range(STEPS, 2 * STEPS + 1))
 def test_stopped_anywhere_and_resumed_equals_never_stopped(
-    tmp_path: Path, stop: int, train: str, save_every: int | None
+    tmp_path: Path, train: str, save_every: int | None
 ) -> None:
     """Dropout is on; the texts change by epoch; metrics and log count too."""
     mode = "train" if train == "text" else "eval"
     config = replace(CONFIG, trainable=train, save_every_steps=save_every, encoder_mode=mode)
     straight = whole(tmp_path, tmp_path / "straight", config, StopAt(-1))
-    with pytest.raises(Stop):
-        whole(tmp_path, tmp_path / "broken", config, StopAt(stop))
-    resumed = whole(tmp_path, tmp_path / "broken", config, StopAt(-1))
-    assert_equal_weights(resumed.model, straight.model)
-    assert resumed.history == straight.history
-    assert resumed.metrics == straight.metrics
-    kept = [f"best/{path.name}" for path in (tmp_path / "straight" / "best").glob("*.pt")]
+    for stop in range(STEPS, 2 * STEPS + 1):
+        workdir = tmp_path / f"broken-{stop}"
+        with pytest.raises(Stop):
+            whole(tmp_path, workdir, config, StopAt(stop))
+        resumed = whole(tmp_path, workdir, config, StopAt(-1))
+        assert_equal_weights(resumed.model, straight.model)
+        assert resumed.history == straight.history
+        assert resumed.metrics == straight.metrics
+        assert_same_files(tmp_path / "straight", workdir)
+
+
+def assert_same_files(straight: Path, broken: Path) -> None:
+    kept = [f"best/{path.name}" for path in (straight / "best").glob("*.pt")]
     assert len(kept) == 1
     for name in ("last.pt", *kept):
-        one, other = (read_tensors(tmp_path / run / name) for run in ("straight", "broken"))
-        assert_same(one, other)
-    logs = [(tmp_path / run / "log.jsonl").read_text() for run in ("straight", "broken")]
-    assert logs[0] == logs[1]
+        assert_same(*(read_tensors(run / name) for run in (straight, broken)), name)
+    assert (straight / "log.jsonl").read_text() == (broken / "log.jsonl").read_text()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -230,24 +233,16 @@ class Counting:
         self.steps = state["steps"]
 
 
+# Random ones of them come together in test_any_resume.
 OPTIONS: list[dict[str, Any]] = [
     {},
-    {"ema_decay": 0.7},
-    {"lr_schedule": "cosine", "warmup_steps": 2},
-    {"lr_schedule": "linear"},
-    {"optimizer": "sgd"},
-    {"optimizer": "adamw", "weight_decay": 0.1, "no_decay": ()},
-    {"lr_overrides": {"fusion.*": 0.01}, "max_grad_norm": 0.5},
-    {"metric": ("recall@1", "recall@5"), "keep_best": 2},
-    {"eval_every_epochs": 2},
-    {"patience": 1, "metric": "recall@1"},
-    {"precision": "bf16"},
-    {"micro_batch_size": 2},
-    {"gradient_checkpointing": True},
-    {"unique_targets": True},
-    {"drop_last": True},
-    {"cache": False},
-    {"deterministic": True},
+    {"ema_decay": 0.7, "lr_schedule": "cosine", "warmup_steps": 2},
+    {"lr_schedule": "linear", "optimizer": "sgd", "micro_batch_size": 2},
+    {"optimizer": "adamw", "weight_decay": 0.1, "no_decay": (), "gradient_checkpointing": True},
+    {"lr_overrides": {"fusion.*": 0.01}, "max_grad_norm": 0.5, "unique_targets": True},
+    {"metric": ("recall@1", "recall@5"), "keep_best": 2, "drop_last": True},
+    {"eval_every_epochs": 2, "cache": False, "deterministic": True},
+    {"patience": 1, "metric": "recall@1", "precision": "bf16"},
     {"trainable": "text"},
     {"trainable": ("image", "fusion"), "encoder_mode": "eval"},
 ]
@@ -301,31 +296,32 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["full disk", "ctrl-c"])
-@pytest.mark.parametrize("write", range(1, 5))
 def test_interrupted_while_writing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, write: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     straight = whole(tmp_path, tmp_path / "straight", CONFIG, fc.InfoNCE())
-    real, calls = torch.save, []
+    real = torch.save
+    for write in range(1, 5):
+        left, workdir = [None] * (write - 1), tmp_path / f"run-{write}"
 
-    def failing(content: Any, file: Any) -> None:
-        calls.append(1)
-        if len(calls) == write:
+        def failing(content: Any, file: Any, left: list[None] = left) -> None:
+            if left:
+                left.pop()
+                return real(content, file)
             file.write(b"half a checkpoint")
             if kind == "ctrl-c":
                 raise KeyboardInterrupt
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(content, file)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(torch, "save", failing)
-        expected = KeyboardInterrupt if kind == "ctrl-c" else OSError
-        with pytest.raises(expected) as caught:
-            whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
-    if kind == "full disk":
-        assert "No space left" in str(caught.value)
-        assert ".pt" in str(caught.value)
-    assert not list((tmp_path / "run").glob(".*partial"))
-    resumed = whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
-    assert_equal_weights(straight.model, resumed.model)
-    assert straight.history == resumed.history
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "save", failing)
+            expected = KeyboardInterrupt if kind == "ctrl-c" else OSError
+            with pytest.raises(expected) as caught:
+                whole(tmp_path, workdir, CONFIG, fc.InfoNCE())
+        if kind == "full disk":
+            assert "No space left" in str(caught.value)
+            assert ".pt" in str(caught.value)
+        assert not list(workdir.glob(".*partial"))
+        resumed = whole(tmp_path, workdir, CONFIG, fc.InfoNCE())
+        assert_equal_weights(straight.model, resumed.model)
+        assert straight.history == resumed.history
