@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from composing import combiner, live
+from hypothesis import settings
 from processes import Processes
 from verifying import image
 
@@ -21,6 +22,10 @@ from fusecomp.caching import CachedEncoder
 from fusecomp.datasets import CIRR
 from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
+
+# On a busy machine an example takes as long as it takes.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -396,7 +396,7 @@ print((ended - between) / (between - began), len(new), *optional)
 def test_importing_costs_little_beside_torch_and_loads_nothing_optional() -> None:
     # An installed package has its bytecode; without it, this would time the compiler.
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
-    shares = []
+    shares: list[float] = []
     while len(shares) < 4 and min(shares, default=1) >= 0.03:
         share, modules, *optional = subprocess.run(
             [sys.executable, "-c", MEASURE],

@@ -15,6 +15,7 @@ import torch
 from composing import combiner, live
 from full_disk import a_disk_of
 from raising import own_error
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fusecomp._core.checksum import checksum
@@ -118,10 +119,9 @@ def test_the_config_of_one_model_and_the_weights_of_another_are_refused(tmp_path
 
 
 def test_the_safetensors_library_reads_the_weights(tmp_path: Path) -> None:
-    library = pytest.importorskip("safetensors.torch", reason="compares with the library")
     model = ComposedEncoder(live(), combiner().bfloat16())
     model.save(tmp_path / "model")
-    weights = library.load_file(tmp_path / "model" / WEIGHTS)
+    weights = load_file(tmp_path / "model" / WEIGHTS)
     assert weights.keys() == model.state_dict().keys()
     assert all(torch.equal(weights[name], t) for name, t in model.state_dict().items())
 

@@ -25,9 +25,7 @@ def test_a_row_s_random_text_does_not_depend_on_the_other_categories(
     assert turned == everything[16:] + everything[:8]
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**31), st.integers(0, 2**31))
 def test_random_texts_are_a_function_of_seed_and_epoch(
     tiny_fashioniq: Path, epoch: int, seed: int

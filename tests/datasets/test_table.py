@@ -271,7 +271,7 @@ def as_csv(table: Iterable[dict[str, Any]]) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore:.*names no split:UserWarning")
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows(), st.sampled_from(["all", "split"]))
 def test_csv_and_jsonl_give_the_same_triplets(table: list[dict[str, Any]], gallery: str) -> None:
     with tempfile.TemporaryDirectory() as name:

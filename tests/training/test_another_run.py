@@ -218,7 +218,9 @@ def test_other_cached_features_are_another_encoder(tmp_path: Path) -> None:
 def test_compiled_or_not_it_is_the_same_run(tmp_path: Path) -> None:
     def made(compiled: bool) -> fc.ComposedEncoder:
         image: Any = encoder().image
-        return with_image(torch.compile(image, backend="eager") if compiled else image)
+        if compiled:
+            image = torch.compile(image, backend="eager")
+        return with_image(image)
 
     first = fit(tmp_path, model=made(False))
     assert fit(tmp_path, model=made(True)).metrics == first.metrics

@@ -89,7 +89,6 @@ STEPS = 3 * 3
 
 @settings(
     max_examples=6,
-    deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # to shrink takes minutes
 )
 @given(

@@ -87,7 +87,7 @@ def assert_same_files(straight: Path, broken: Path) -> None:
     kept = [f"best/{path.name}" for path in (straight / "best").glob("*.pt")]
     assert len(kept) == 1
     for name in ("last.pt", *kept):
-        assert_same(*(read_tensors(run / name) for run in (straight, broken)), name)
+        assert_same(read_tensors(straight / name), read_tensors(broken / name), name)
     assert (straight / "log.jsonl").read_text() == (broken / "log.jsonl").read_text()
 
 
