@@ -96,7 +96,7 @@ def test_a_function_is_described_alike_in_every_process_in_a_script_and_imported
 ) -> None:
     (tmp_path / "mine.py").write_text(f"# Further down.\n{LOAD}")
     (tmp_path / "1.py").write_text(LOAD + SHOW)
-    (tmp_path / "2.py").write_text(f"from mine import load\n{SHOW}")
+    (tmp_path / "3.py").write_text(f"from mine import load\n{SHOW}")
     root = str(Path(__file__).parents[2])
     outputs = {
         subprocess.run(
@@ -106,7 +106,7 @@ def test_a_function_is_described_alike_in_every_process_in_a_script_and_imported
             text=True,
             check=True,
         ).stdout
-        for seed in ("1", "2")
+        for seed in ("1", "3")  # these put the set of suffixes in another order
     }
     assert len(outputs) == 1
     assert outputs.pop().startswith("load ")
@@ -369,7 +369,7 @@ SAME = {
     "device": (Own(device="cpu"), Own(device="cuda:0")),
     "hook": (linear(0), changed(linear(0), _forward_hooks={1: print})),
     "library's note": (linear(0), changed(linear(0), _is_initialized=True)),
-    "sets": ({"a", "b", "c"}, {"c", "b", "a"}),
+    "sets": ({0, 8}, {8, 0}),  # each has an order of its own
     "addresses": (closing_over(object()), closing_over(object())),
     "notes behind a repr": (Printed(1, notes=[1]), Printed(1, notes=[2])),
     "private notes": (Own(_seen={"a": 1}), Own(_seen={"b": 2})),
