@@ -12,19 +12,23 @@ from torch import Tensor
 from fusecomp._core.weights import kind_of
 
 _NOTHING = np.empty(0, np.uint8)
+_MAX_NAME = 10_000
 _PLAIN = (str, int, float, bool, bytes, type(None))
 
 
 def checksum(content: object, max_bytes: float = math.inf) -> str:
     """Hash nested dicts, lists, tuples, dense tensors, arrays and plain values; SHA-256 in hex.
 
-    A hostile file may name one value many times, and so be without end: ``max_bytes`` ends it.
+    A hostile file may hold one value many times, or itself: ``max_bytes`` and the length of a
+    value's name end it.
     """
     digest, size = hashlib.sha256(), 0
     # A list in place of recursion, as files may be nested without end.
     waiting: list[tuple[str, object]] = [("", content)]
     while waiting:
         name, value = waiting.pop()
+        if len(name) > _MAX_NAME:
+            raise ValueError("it is nested without end")
         body = _NOTHING
         if isinstance(value, Mapping):
             head = f"dict {len(value)}"

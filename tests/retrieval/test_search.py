@@ -68,7 +68,7 @@ def in_loops(
     return all_scores, all_indices
 
 
-few = settings(max_examples=50, deadline=None)
+few = settings(max_examples=50)
 
 
 @few

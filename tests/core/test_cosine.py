@@ -154,7 +154,7 @@ def test_cosine_equals_the_formula_in_loops() -> None:
     np.testing.assert_allclose(cosine(a, b).numpy(), expected, atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.floats(0.01, 1000), st.floats(0.01, 1000))
 def test_scaling_features_moves_no_cosine(seed: int, up: float, down: float) -> None:
     a, b = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
