@@ -13,7 +13,7 @@ from fusecomp._core.files import open_regular
 from fusecomp._core.strict_json import parse_json
 from fusecomp.datasets._alike import folded, require_no_list, require_text
 from fusecomp.datasets._entries import Entry
-from fusecomp.datasets._names import require_below
+from fusecomp.datasets._folder import require_below
 
 # The images of each group, by its name.
 Groups = Mapping[str, Sequence[str]]

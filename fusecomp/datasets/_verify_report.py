@@ -1,6 +1,6 @@
 """Reports of a check of a dataset: the records, and how they print."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,18 +44,6 @@ class Finding:
         if len(self.names) > limit:
             lines.append(f"       and {len(self.names) - limit:,} more")
         return "\n".join(lines)
-
-
-def listed(
-    kind: str, sentence: str, problems: Iterable[tuple[str, str]], fault: bool = True
-) -> list[Finding]:
-    """Return a finding on all problems, pairs of a name and a reason, whose number is ``{}``."""
-    found = list(problems)
-    if not found:
-        return []
-    names, reasons = zip(*found, strict=True)
-    message = sentence.replace("{}", f"{len(found):,}", 1)  # a folder's name may have braces
-    return [Finding(kind, message, names, reasons if any(reasons) else (), fault)]
 
 
 @dataclass(frozen=True, slots=True)

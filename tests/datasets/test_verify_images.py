@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from verifying import check, image, named, reasons
 
-from fusecomp.datasets._verify_images import check_images
+from fusecomp.datasets._verify import check_images
 
 
 @pytest.mark.parametrize("decode", [False, True])
