@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fusecomp._core.checks import as_path, ordered, require
 from fusecomp._core.files import open_atomic
-from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._rank import Ranking
 from fusecomp.types import Task
 
 _NAMES, _SUBSET_NAMES = 50, 3

@@ -9,7 +9,7 @@ from fusecomp._core.checks import shown, strings, whole_number
 from fusecomp.evaluation._bootstrap import checked_draws, interval_of, resampled
 from fusecomp.evaluation._evaluate import Evaluation, compute_metrics, require_evaluation
 from fusecomp.evaluation._protocol import protocol_differences, warn_of_differences
-from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._rank import Ranking
 from fusecomp.types import TaskRanking
 
 _TEXT_WIDTH = 60

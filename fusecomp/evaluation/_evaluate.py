@@ -7,8 +7,7 @@ from torch import Tensor
 
 from fusecomp._core.checks import as_path, require_both, shown
 from fusecomp.evaluation._file import read_ranking, write_ranking
-from fusecomp.evaluation._rank import rank_tasks
-from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._rank import Ranking, rank_tasks
 from fusecomp.evaluation._tasks import (
     average_tasks,
     deciding_metric,

@@ -10,8 +10,7 @@ from fusecomp._core.randomness import repeatable
 from fusecomp._core.tensors import non_finite_rows
 from fusecomp.caching import CachedEncoder
 from fusecomp.datasets import drop_images
-from fusecomp.evaluation._positions import TaskIndices, task_positions
-from fusecomp.evaluation._tasks import tasks_of
+from fusecomp.evaluation._tasks import TaskIndices, task_positions, tasks_of
 from fusecomp.images import ON_ERROR
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import SIDES, Dataset, Encoder, Task, Triplet

@@ -1,6 +1,8 @@
-"""The tasks of one dataset together: their checks, and the names and means of their metrics."""
+"""The tasks of one dataset: checks, names and means of their metrics, and gallery positions."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -105,3 +107,27 @@ def deciding_metric(tasks: Sequence[Task]) -> str:
     decides, group = tasks[0].decides, mean_group(tasks)
     summarised = decides in [mean.name for mean in tasks[0].summaries]
     return decides if summarised or not group else f"{group}/{decides}"
+
+
+class TaskIndices(NamedTuple):
+    """Positions in a gallery: targets int64 [Q], the others int64 [Q, M] or None; -1 is none."""
+
+    targets: Tensor
+    exclude: Tensor | None
+    subsets: Tensor | None
+
+
+def task_positions(task: Task) -> TaskIndices:
+    """Return where a task's targets, excluded images and subsets are in its gallery."""
+    targets = [() if q.target_id is None else (q.target_id,) for q in task.queries]
+    lists = task.exclude, task.subsets
+    optional = (None if rows is None else padded_positions(task, rows) for rows in lists)
+    return TaskIndices(padded_positions(task, targets)[:, 0], *optional)
+
+
+def padded_positions(task: Task, rows: Sequence[Sequence[str]]) -> Tensor:
+    """Return the gallery positions of rows of images: int64 [Q, M], padded with -1, M >= 1."""
+    lengths = torch.tensor([len(row) for row in rows])
+    padded = torch.full((len(rows), max(1, int(lengths.max()))), -1)
+    padded[torch.arange(padded.shape[1]) < lengths[:, None]] = task.positions(chain(*rows))
+    return padded

@@ -13,8 +13,14 @@ from fusecomp._core.checks import as_path, as_text, require, shown, whole_number
 from fusecomp._core.files import open_atomic
 from fusecomp.evaluation import Evaluation, TaskRanking
 from fusecomp.images import require_pillow
-from fusecomp.report._query_results import Gates, QueryResults, checked_gates, query_results
-from fusecomp.report._small_image import require_dataset, small_image
+from fusecomp.report._query_results import (
+    Gates,
+    QueryResults,
+    checked_gates,
+    query_results,
+    require_dataset,
+    small_image,
+)
 from fusecomp.types import Dataset
 
 if TYPE_CHECKING:

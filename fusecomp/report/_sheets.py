@@ -10,8 +10,14 @@ from fusecomp._core.checks import as_path, ordered, shown, whole_number
 from fusecomp.evaluation import TaskRanking
 from fusecomp.images import require_pillow
 from fusecomp.report._figure import BLACK, GREEN, font_families, new_figure, save_figure
-from fusecomp.report._query_results import Gates, QueryResults, checked_gates, query_results
-from fusecomp.report._small_image import require_dataset, small_image
+from fusecomp.report._query_results import (
+    Gates,
+    QueryResults,
+    checked_gates,
+    query_results,
+    require_dataset,
+    small_image,
+)
 from fusecomp.types import Dataset, Triplet
 
 if TYPE_CHECKING:

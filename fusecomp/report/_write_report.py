@@ -10,10 +10,10 @@ from fusecomp._core.checks import as_path, as_text, shown
 from fusecomp._core.files import open_atomic
 from fusecomp._core.strict_json import parse_json, write_json
 from fusecomp.evaluation import Evaluation
-from fusecomp.report._ablation_table import ablation_table
 from fusecomp.report._figure import font_families
+from fusecomp.report._query_results import require_dataset
+from fusecomp.report._score_tables import ablation_table
 from fusecomp.report._sheets import contact_sheet, retrieval_sheet
-from fusecomp.report._small_image import require_dataset
 from fusecomp.types import Dataset
 
 _SHEET = "triplets.png"
