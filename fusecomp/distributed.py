@@ -40,9 +40,9 @@ _T = TypeVar("_T")
 
 
 def join() -> None:
-    """Join the processes that torchrun has started; do nothing without torchrun.
+    """Join the processes that torchrun has started, as training does; do nothing without torchrun.
 
-    Training, extraction and evaluation call it. Afterwards ``"cuda"`` is a GPU of each process's
+    Afterwards ``"cuda"`` is a GPU of each process's
     own, so call it before the model moves there. Under another launcher, call
     ``torch.distributed.init_process_group`` yourself beforehand.
 

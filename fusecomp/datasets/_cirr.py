@@ -41,8 +41,7 @@ class CIRR(Triplets):
     Raises:
         TypeError: if root is no path, or name no string.
         FileNotFoundError: if an annotation file is missing.
-        ValueError: on an unknown split, a broken annotation file, or an image or file name that
-            leads out of the folder; the message names the pair or image.
+        ValueError: on an unknown split or a broken annotation file; names the pair or image.
 
     Warns:
         UserWarning: if captions are words such as ``"nan"``, which programs print for missing ones.
@@ -90,15 +89,7 @@ class CIRR(Triplets):
     ) -> VerifyReport:
         """List all that is wrong with a folder; reading a split raises the first of it.
 
-        Args:
-            root: the folder; it may hold the annotations alone.
-            decode: read every pixel too, as ``FashionIQ.verify``.
-            num_workers: threads; None chooses by the number of cores.
-
-        Raises:
-            FileNotFoundError: if CIRR is not there.
-            ValueError: if an annotation file cannot be read.
-            ImportError: if Pillow is missing.
+        Takes and raises what ``FashionIQ.verify`` does; the root may hold the annotations alone.
         """
         return make_report(as_path("root", root), _inspect, decode, num_workers)
 

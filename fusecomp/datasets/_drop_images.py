@@ -23,15 +23,9 @@ def drop_images(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
         ValueError: if no triplet is left, or ``image_ids`` is a plain string.
 
     Example:
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from fusecomp.datasets import TripletTable
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> for name in ("a", "b", "c"):
-        ...     _ = (folder / f"{name}.png").write_bytes(b"never opened here")
-        >>> lines = ["reference,text,target", "a,is b,b", "b,is a,a", "b,is c,c"]
-        >>> _ = (folder / "mine.csv").write_text(chr(10).join(lines))
-        >>> data = drop_images(TripletTable(folder / "mine.csv", images=folder), ["c"])
+        >>> from fusecomp.datasets import Triplets
+        >>> rows = [Triplet(x + y, x, (f"is {y}",), target_id=y) for x, y in ("ab", "ba", "bc")]
+        >>> data = drop_images(Triplets(rows), ["c"])
         >>> len(data), data.tasks()[0].missing_images, data.protocol["missing"]
         (2, ('c',), '1 of 3 queries, 1 of 3 gallery images')
     """

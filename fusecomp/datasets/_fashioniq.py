@@ -83,12 +83,12 @@ class FashionIQ:
     Raises:
         TypeError: if root is no path, or name no string.
         FileNotFoundError: if an annotation file is missing.
-        ValueError: on an unknown split, category or option, a broken annotation file, an image
-            name that leads out of the folder, or a target that ``exclude_reference`` leaves out.
+        ValueError: on an unknown split, category or option, a broken annotation file, or a target
+            that ``exclude_reference`` leaves out.
 
     Warns:
         UserWarning: if captions are words such as ``"nan"``, which programs print for missing ones,
-            or if both captions of a pair hold nothing but blanks, dots and commas.
+            or if both captions of a pair say nothing.
 
     Example:
         >>> import tempfile
@@ -179,9 +179,8 @@ class FashionIQ:
             num_workers: threads; None chooses by the number of cores.
 
         Raises:
-            TypeError: if root is no path.
-            FileNotFoundError: if FashionIQ is not there.
-            ValueError: if an annotation file cannot be read, or on a wrong option.
+            FileNotFoundError: if the dataset is not there.
+            ValueError: if its annotations cannot be read, or on a wrong option.
             ImportError: if Pillow is missing.
         """
         return make_report(as_path("root", root), inspect, decode, num_workers)

@@ -42,19 +42,17 @@ class TripletTable(Triplets):
         gallery: ``"all"``, every image of the folder, or ``"split"``, only those that the kept
             rows name (easier, and another number for each split).
         exclude_reference: leave each query's reference out of its ranking.
-        groups: the image ids of each group, by its name, where rows name their group instead of
-            listing it.
+        groups: the image ids of each group by its name, where rows name their group.
 
     Raises:
         TypeError: if path or images is no path, or split no string.
         FileNotFoundError: if there is no such file, folder or image.
-        ValueError: on an unknown option or split, names of splits that look alike (where a split
-            is asked for), an id that leads out of the folder, or a file that is not as described;
-            the message names the line.
+        ValueError: on an unknown option or split, or a file that is not as described; the message
+            names the line.
 
     Warns:
-        UserWarning: if values are words such as ``"nan"``, which programs print for a missing
-            value; if a split is asked for and some rows name none.
+        UserWarning: if values are words such as ``"nan"``, which programs print for missing ones;
+            if a split is asked for and some rows name none.
 
     Example:
         >>> import tempfile
@@ -141,30 +139,15 @@ class TripletTable(Triplets):
     ) -> VerifyReport:
         """List all that is wrong with a table and its folder; reading it raises the first of it.
 
+        Takes ``decode`` and ``num_workers`` as ``FashionIQ.verify`` does, and raises what it does.
+
         Args:
             path: the .csv or .jsonl file.
             images: the folder of the images.
             split: check the rows of this split only; None checks all.
-            groups: as above.
-            decode: read every pixel too, as ``FashionIQ.verify``.
-            num_workers: threads; None chooses by the number of cores.
-
-        Raises:
-            TypeError: if path or images is no path, or split no string.
-            FileNotFoundError: if there is no such file or folder.
-            ValueError: if the table cannot be read, or on a wrong option.
-            ImportError: if Pillow is missing.
-
-        Example:
-            >>> import tempfile
-            >>> from PIL import Image
-            >>> folder = Path(tempfile.mkdtemp())
-            >>> Image.new("RGB", (8, 8)).save(folder / "red.png")
-            >>> _ = (folder / "blue.png").write_bytes(b"")
-            >>> _ = (folder / "mine.csv").write_text("reference,text,target\\nred,is blue,blue\\n")
-            >>> report = TripletTable.verify(folder / "mine.csv", images=folder)
-            >>> report.ok, report.findings[0].kind, report.findings[0].names
-            (False, 'empty', ('blue.png',))
+            groups: the images of each group, where rows name their group.
+            decode: read every pixel too.
+            num_workers: threads; None chooses.
         """
         folder = as_path("images", images)
         split = None if split is None else as_text("split", split)

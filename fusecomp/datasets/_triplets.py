@@ -28,9 +28,8 @@ class Triplets:
     Raises:
         TypeError: if images is no path, mapping or None, or name no string.
         FileNotFoundError: if there is no such folder, or no image of an id in it.
-        ValueError: if triplets are no list of triplets or share a query_id, only some have a
-            group, an id has no file in a mapping or may be two files of a folder, or ks are no
-            distinct numbers above 0; the message names the query.
+        ValueError: if triplets or ks are not as above, or an id has no file in a mapping or may be
+            two files of a folder; the message names the query.
 
     Example:
         >>> rows = [Triplet("q0", "red", ("is blue",), target_id="blue")]

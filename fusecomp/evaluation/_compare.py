@@ -129,8 +129,7 @@ def compare(
 
     Raises:
         TypeError: if one is no evaluation.
-        ValueError: if datasets, tasks, metrics or queries differ, names are not two strings,
-            resamples are no whole number of at least 1, or seed or changes none of at least 0.
+        ValueError: if datasets, tasks, metrics or queries differ, or an option is invalid.
 
     Warns:
         ProtocolWarning: if protocols, galleries, excluded images or subsets differ; it names the

@@ -26,9 +26,8 @@ class TaskFeatures:
         model: the encoder and fusion; used in evaluation mode.
         dataset: knows the images and texts.
         tasks: the tasks to encode; ``dataset.tasks()`` by default.
-        num_workers: processes that load images; None chooses.
-        on_error: ``"raise"`` stops at a missing or broken image, ``"skip"`` leaves out whatever
-            needs it.
+        num_workers: as in ``evaluate``.
+        on_error: as in ``evaluate``.
 
     Attributes:
         tasks: the tasks, without the images that were left out.

@@ -62,13 +62,12 @@ def rank(
         k: the number of results to keep for each query.
         num_workers: processes that load images; None chooses.
         on_error: ``"raise"`` stops at a missing or broken image, ``"skip"`` leaves out whatever
-            needs it, as ``datasets.drop_images`` does.
+            needs it.
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
-        ValueError: if k is no whole number of at least 1 or num_workers none of at least 0,
-            encoder and fusion are on different devices, a feature is not finite, or tasks share a
-            name, or one of several has the name "mean" or "".
+        ValueError: if an option is invalid, encoder and fusion are on different devices, a feature
+            is not finite, or names of tasks clash.
         FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)

@@ -80,8 +80,7 @@ def metric_names(dataset: Dataset) -> list[str]:
 
     Raises:
         TypeError: if it is no dataset.
-        ValueError: if the dataset has no task, a query has no target, or tasks have different
-            metrics or names that clash.
+        ValueError: if there is no task, a query has no target, or metrics or names of tasks clash.
     """
     require("dataset", dataset, "triplets", "a Dataset")
     tasks = scored_tasks(dataset)
@@ -93,10 +92,7 @@ def metric_names(dataset: Dataset) -> list[str]:
 def default_metric(dataset: Dataset) -> str:
     """Return the name of the metric that picks the best weights by default (``Task.decides``).
 
-    Raises:
-        TypeError: if it is no dataset.
-        ValueError: if the dataset has no task, a query has no target, or tasks have different
-            metrics or names that clash.
+    Raises what ``metric_names`` raises.
     """
     require("dataset", dataset, "triplets", "a Dataset")
     return deciding_metric(scored_tasks(dataset))

@@ -73,24 +73,11 @@ class TargetPad:
 class SquarePad:
     """Pad an image to a square.
 
-    Each short edge gets ``int((long - short) / 2)`` zeros in the image's own mode; where the
-    difference is odd, the result is one pixel short of a square, as published.
-
-    Reference:
-        Baldrati, Bertini, Uricchio, Del Bimbo, "Conditioned and composed image retrieval
-        combining and partially fine-tuning CLIP-based features", CVPR Workshops 2022.
-
-    Shape:
-        A PIL image -> a PIL image of the same mode, nowhere smaller.
-
-    Raises:
-        ValueError: if an image has no pixels, or its padding exceeds Pillow's limit of pixels.
-        TypeError: on something else than a PIL image.
+    Does what ``TargetPad(1)`` does, and raises what it raises. Where the difference of the sides is
+    odd, the result is one pixel short of a square, as published.
 
     Example:
         >>> from PIL import Image
-        >>> SquarePad()(Image.new("RGB", (1000, 200))).size
-        (1000, 1000)
         >>> SquarePad()(Image.new("RGB", (1000, 201))).size
         (1000, 999)
     """
@@ -110,12 +97,10 @@ def clip_transform(
 ) -> "_ClipTransform":
     """Return CLIP's preprocessing, a small picklable callable: an encoder's ``load_image``.
 
-    Pad; resize the shorter side to ``size``, bicubic, the longer one to
-    ``int(size * long / short)``; crop the centre; turn to RGB; divide by 255; subtract ``mean`` and
-    divide by ``std``. Without ``pad`` this is OpenAI's preprocessing, with ``TargetPad()`` that of
-    CLIP4Cir, both pixel for pixel under the same version of Pillow (from version 13 on, some pixels
-    differ in images more than twice as tall as wide). Of an animation or several pages the first
-    image is taken.
+    Pad; resize the shorter side to ``size``, bicubic; crop the centre; turn to RGB; divide by 255;
+    subtract ``mean`` and divide by ``std``. Without ``pad`` this is OpenAI's preprocessing, with
+    ``TargetPad()`` that of CLIP4Cir, both pixel for pixel under the same version of Pillow (from
+    version 13 on, some pixels differ in images more than twice as tall as wide).
 
     The published code turns to RGB **last**, which shows in every mode but RGB and L: P and 1 are
     resized to the nearest pixel; RGBA and LA blend with transparency before it is dropped, so what
@@ -130,8 +115,7 @@ def clip_transform(
 
     Args:
         size: the side of the result in pixels.
-        pad: image -> image, such as ``TargetPad()``; picklable. Your own should print its
-            settings: a dataclass, or a function at the top of a module.
+        pad: image -> image, such as ``TargetPad()``; picklable, and prints its settings.
         mean: one number a channel, for pixels between 0 and 1; CLIP's by default.
         std: the same.
         convert: ``"last"`` (as published) or ``"first"``, see above.
@@ -144,9 +128,7 @@ def clip_transform(
         ValueError: on a bad argument.
         TypeError: if ``pad`` cannot be called or is a class.
         ImageError: when called on a file that cannot be read, or that has, or would get, more
-            pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` allows.
-        FileNotFoundError: when called, if there is no such file.
-        ImportError: when called, if Pillow is missing.
+            pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` allows; other errors as ``ImageLoader``.
 
     Example:
         >>> from PIL import Image

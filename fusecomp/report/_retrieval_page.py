@@ -74,10 +74,9 @@ def retrieval_page(
 ) -> None:
     """Write an HTML page of queries and their results, with filters by rank and by category.
 
-    The page holds its images and asks for nothing from outside, so it can be moved and mailed.
-    It shows the scores with their protocol and, for each task, the queries whose targets rank
-    best and worst, and some at random: reference, text, the best results with rank and cosine, and
-    the target, framed. The address holds the filters, as in ``page.html#show=worst&task=0``.
+    The page holds its images, so it can be moved and mailed. It shows the scores with their
+    protocol and, for each task, the queries whose targets rank best and worst, and some at random.
+    The address holds the filters, as in ``page.html#show=worst&task=0``.
 
     Args:
         evaluation: holds the queries and their results.
@@ -89,8 +88,7 @@ def retrieval_page(
     Raises:
         ImportError: if jinja2 or Pillow is missing.
         TypeError: if an argument is something else, as when they are swapped.
-        ValueError: if gates name no task or are not finite, or there are more or fewer than
-            queries.
+        ValueError: if gates name no task, or are not one finite number a query.
     """
     require("evaluation", evaluation, "ranking", "an Evaluation", "evaluation, dataset, path")
     require_dataset(dataset)

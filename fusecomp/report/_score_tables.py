@@ -88,18 +88,16 @@ def interval_table(evaluation: Evaluation, *, resamples: int = 10_000, seed: int
 def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
     """Tabulate one's own results among the published ones of FashionIQ or CIRR, in per cent.
 
-    Published numbers are shown as printed, each with its source; a number that was not printed is
-    left empty. A row whose protocol differs from that of the first own row is set apart, with the
-    options that differ. If the own rows have fewer categories than the published means, only the
-    categories are compared.
+    Published numbers are shown as printed, each with its source. A row whose protocol differs from
+    that of the first own row is set apart, with the options that differ. If the own rows have fewer
+    categories than the published means, only the categories are compared.
 
     Args:
         rows: evaluations of ``datasets.FashionIQ`` or ``datasets.CIRR`` by name.
 
     Raises:
         TypeError: unless rows map names to evaluations.
-        ValueError: if there is no row, nothing is published of the dataset, no published metric
-            is among those of the first row, or another row has other metrics.
+        ValueError: if there is no row, metrics differ, or nothing is published of them.
 
     Warns:
         ProtocolWarning: if one's own rows differ in protocol.

@@ -97,8 +97,7 @@ def retrieval_sheet(
         path: the PNG, written atomically.
         queries: positions in ``ranking.task.queries``, one row each; None takes the first ten.
         top: results a row.
-        gates: one number for each query of the task, such as ``Combiner.gate``, printed below its
-            text.
+        gates: one number a query of the task, such as ``Combiner.gate``, printed below its text.
         font: a font file or an installed family that has the characters of the texts, such as
             ``"Noto Sans CJK SC"``; what it lacks is drawn in matplotlib's default. Characters that
             neither has become boxes, with a warning.
@@ -106,9 +105,7 @@ def retrieval_sheet(
     Raises:
         ImportError: if matplotlib or Pillow is missing.
         TypeError: if ranking or dataset is something else, as when they are swapped.
-        ValueError: if there are no queries, positions that are none of the task's, top is no whole
-            number of at least 1, gates are not finite or more or fewer than queries, or there is
-            no such font.
+        ValueError: if there are no queries, or positions, top, gates or font are not as above.
     """
     if not isinstance(ranking, TaskRanking):
         raise TypeError(f"ranking must be one task of a Ranking, got {shown(ranking)}")

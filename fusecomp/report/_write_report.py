@@ -54,8 +54,7 @@ def write_report(
     Raises:
         ImportError: if matplotlib or Pillow is missing.
         TypeError: if an argument is something else, as when they are swapped.
-        ValueError: if there is no row, metrics differ, there is no such font, or a setting is
-            called "protocol" or "metrics" or is nothing that JSON has.
+        ValueError: if there is no row, metrics differ, or settings or font are not as above.
         OSError: if writing fails.
     """
     table = str(ablation_table(rows))
