@@ -30,9 +30,8 @@ def check_search(query: object, gallery: object, one_width: bool = True) -> None
 
 def check_scores(scores: object, query: Tensor, gallery: Tensor) -> Tensor:
     """Return what a similarity gives; ValueError unless it is [Q, N], floating and without NaN."""
-    found = widen(
-        check_tensor(scores, "what the similarity returns"), "what the similarity returns"
-    )
+    name = "what the similarity returns"
+    found = widen(check_tensor(scores, name), name)
     expected = [len(query), len(gallery)]
     if list(found.shape) != expected:
         raise ValueError(f"the similarity returned {list(found.shape)}, expected {expected}")

@@ -141,9 +141,7 @@ def read_model(path: Path) -> SavedModel:
     if not path.exists():
         raise FileNotFoundError(f"no saved model {path}")
     if path.is_file():
-        raise ValueError(
-            f"{path} is a file; a saved model is a folder, as ComposedEncoder.save writes"
-        )
+        raise ValueError(f"{path} is a file; a saved model is a folder")
     config = read_json(path / _CONFIG)
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         form = config.get("format") if isinstance(config, dict) else config

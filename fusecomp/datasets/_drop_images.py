@@ -33,9 +33,7 @@ def drop_images(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
     if isinstance(image_ids, str):
         raise ValueError(f"image_ids must be a list of strings, got the string {image_ids!r}")
     if not isinstance(image_ids, Iterable):
-        raise TypeError(
-            f"image_ids must be a list of strings, got {shown(image_ids)}; [] leaves out nothing"
-        )
+        raise TypeError(f"image_ids must be a list of strings, got {shown(image_ids)}")
     missing = frozenset(as_text("each of image_ids", i) for i in image_ids)
     missing &= frozenset(strings("image_ids of a dataset", dataset.image_ids))
     if not missing:

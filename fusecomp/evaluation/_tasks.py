@@ -17,9 +17,7 @@ def tasks_of(dataset: Dataset) -> list[Task]:
     tasks: list[Task] = ordered("tasks() of a dataset", dataset.tasks(), "tasks")
     for task in tasks:
         if not isinstance(task, Task):
-            raise ValueError(
-                f"tasks() of a dataset must be a list of tasks, got {shown(task)} in it"
-            )
+            raise ValueError(f"tasks() of a dataset must be a list of tasks, got {shown(task)}")
     _check_names([task.name for task in tasks])
     return tasks
 

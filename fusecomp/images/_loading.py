@@ -25,9 +25,7 @@ class ImageError(ValueError):
 
 def unreadable(path: Path, reason: str) -> ImageError:
     """Return the error about an image file that cannot be read."""
-    return ImageError(
-        f"cannot read the image {path} ({reason}); replace the file, or leave out what needs it"
-    )
+    return ImageError(f"cannot read the image {path} ({reason}); replace it, or leave it out")
 
 
 def require_files(paths: Sequence[Path]) -> None:

@@ -169,9 +169,7 @@ def _of_dataset(dataset: str | None) -> list[Published]:
     published = list(published_rows())
     names = dict.fromkeys(line.protocol["dataset"] for line in published)
     if dataset not in names:
-        raise ValueError(
-            f"nothing is published of the dataset {dataset!r}; there is of {', '.join(names)}"
-        )
+        raise ValueError(f"nothing is published of {dataset!r}; there is of {', '.join(names)}")
     return [line for line in published if line.protocol["dataset"] == dataset]
 
 
