@@ -18,7 +18,7 @@ from full_disk import a_disk_of
 from raising import own_error
 from torch import Tensor, nn
 
-from fusecomp._core.checksum import checksum
+from fusecomp._core.files import checksum
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
 from fusecomp.caching import CachedEncoder
 from fusecomp.encoders import DualEncoder

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusecomp._core.checks import strings
-from fusecomp._core.checksum import checksum
-from fusecomp._core.files import open_atomic, open_regular, reading
+from fusecomp._core.files import checksum, open_atomic, open_regular, reading
 from fusecomp._core.metrics import MEANS, Metric, metric_named
 from fusecomp._core.strict_json import parse_json
 from fusecomp.evaluation._rank import Ranking

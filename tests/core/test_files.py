@@ -20,8 +20,14 @@ from hypothesis import strategies as st
 from raising import own_error
 from torch import nn
 
-from fusecomp._core.checksum import checksum
-from fusecomp._core.files import open_atomic, open_regular, read_tensors, reading, write_tensors
+from fusecomp._core.files import (
+    checksum,
+    open_atomic,
+    open_regular,
+    read_tensors,
+    reading,
+    write_tensors,
+)
 from fusecomp._core.strict_json import parse_json, read_json, write_json
 
 

@@ -15,7 +15,7 @@ from evaluations import random_evaluation, random_model
 from torch import Tensor
 
 import fusecomp as fc
-from fusecomp._core.checksum import checksum
+from fusecomp._core.files import checksum
 from fusecomp.datasets import CIRR, FashionIQ, drop_images
 from fusecomp.evaluation import TaskRanking, compute_metrics
 from fusecomp.types import Dataset, Task
