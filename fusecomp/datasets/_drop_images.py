@@ -15,8 +15,7 @@ def drop_images(dataset: Dataset, image_ids: Collection[str]) -> Dataset:
 
     Args:
         dataset: is not changed.
-        image_ids: the images to leave out, such as ``cached_encoder.skipped``; unknown ids are
-            ignored.
+        image_ids: what to leave out, such as ``cached_encoder.skipped``; unknown ids are ignored.
 
     Raises:
         TypeError: if dataset is no dataset, or image_ids hold anything but strings.

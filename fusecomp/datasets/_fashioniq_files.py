@@ -62,7 +62,6 @@ class FashionIQImages:
             )
             for suffixes in (_SUFFIXES, _OTHER_SUFFIXES)
         )
-        self._chosen: dict[str, Path] = {}
 
     def find(self, image_id: str) -> list[str]:
         """Return the files of an image below ``images``, at most one of each folder."""
@@ -73,11 +72,6 @@ class FashionIQImages:
 
     def path(self, image_id: str) -> Path:
         """Return where the image is, or would be; ValueError if it has no single file."""
-        if image_id not in self._chosen:
-            self._chosen[image_id] = self._choose(image_id)
-        return self._chosen[image_id]
-
-    def _choose(self, image_id: str) -> Path:
         names = self.find(image_id)
         if not names and (unread := self._unread.find(image_id)):
             raise ValueError(

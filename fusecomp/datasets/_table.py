@@ -30,9 +30,9 @@ class TripletTable(Triplets):
     - ``split`` (optional): such as train or val;
     - ``query_id`` (optional): by default the number of the row in the file, from 0.
 
-    An image id is the path of an image below the folder, with or without its suffix (.png,
-    .jpg, .jpeg, .webp, .bmp, .gif, .tif or .tiff), which it needs where two files differ in nothing
-    else. Images that the table does not name are in the gallery under their full path.
+    An image id is the path of an image below the folder, with or without its suffix, which it
+    needs where two files differ in nothing else. Images that the table does not name are in the
+    gallery under their full path.
 
     Args:
         path: the .csv or .jsonl file.

@@ -86,7 +86,7 @@ def _read_text(path: Path) -> str:
             content = file.read()
     except FileNotFoundError:
         raise FileNotFoundError(f"no file {path}") from None
-    if b"\0" in content:
+    if b"\0" in content[:8]:
         raise ValueError(
             f"{path}, line 1: not UTF-8 (but UTF-16, or compressed, or of another program, as it "
             f"starts with {content[:8]!r}); save it as a {path.suffix} in UTF-8"

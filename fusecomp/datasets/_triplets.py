@@ -17,9 +17,8 @@ class Triplets:
     Args:
         triplets: at least one, each with a ``query_id`` of its own; either all have a group or
             none.
-        images: the folder of the images, where an id is a path with or without its suffix; or a
-            mapping from each id to its file; or None where nothing opens them, as with cached
-            features.
+        images: the folder of the images, where an id is a path with or without its suffix; a
+            mapping from each id to its file; or None where nothing opens them.
         ks: the k of recall@k, each once.
         gallery: ids to rank beyond those that the triplets name.
         exclude_reference: leave each query's reference out of its ranking.

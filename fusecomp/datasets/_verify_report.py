@@ -68,7 +68,7 @@ class VerifyReport:
         dataset: the name of the dataset.
         root: its folder or table.
         counts: the number ``found`` of each ``name``, and the number ``published``.
-        findings: the faults and notes, with all names.
+        findings: the faults and notes.
         images: the number of files that were opened.
         decoded: whether every pixel was read, or only headers and ends.
         seconds: the time that it took.
@@ -94,16 +94,8 @@ class VerifyReport:
 
     def to_dict(self) -> dict[str, object]:
         """Return the whole report as values that JSON has."""
-        return {
-            "dataset": self.dataset,
-            "root": str(self.root),
-            "ok": self.ok,
-            "images": self.images,
-            "decoded": self.decoded,
-            "seconds": round(self.seconds, 3),
-            "counts": [asdict(count) for count in self.counts],
-            "findings": [asdict(finding) for finding in self.findings],
-        }
+        about = {"root": str(self.root), "ok": self.ok, "seconds": round(self.seconds, 3)}
+        return asdict(self) | about
 
     def __str__(self) -> str:
         depth = "every pixel read" if self.decoded else "headers and ends read, pixels not"

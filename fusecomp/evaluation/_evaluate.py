@@ -147,9 +147,8 @@ def evaluate(
             needs it.
 
     Returns:
-        A mapping of metrics in per cent: ``TASK/METRIC`` for each task and metric, such as
-        ``dress/recall@10``, ``mean/METRIC`` over several tasks, and summaries such as ``mean``.
-        Each query counts the same within a task, each task the same in the means.
+        Metrics in per cent: ``TASK/METRIC`` for each task and metric, such as ``dress/recall@10``,
+        ``mean/METRIC`` over several tasks, which count alike, and summaries such as ``mean``.
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.

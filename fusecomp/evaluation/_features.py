@@ -34,10 +34,7 @@ class TaskFeatures:
         protocol: the options of the dataset that make scores comparable or not.
         similarity: the fusion's own, or None: then the cosine compares.
 
-    Raises:
-        TypeError: if model or dataset is something else, as when they are swapped.
-        ValueError: if an option is invalid, a feature is not finite, or names of tasks clash.
-        FileNotFoundError: if images are missing.
+    Raises what ``rank`` raises.
     """
 
     def __init__(

@@ -27,9 +27,8 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 class TargetPad:
     """Pad an elongated image until its long side is ``ratio`` times the short one.
 
-    Each short edge gets ``int((long / ratio - short) / 2)`` pixels, so the ratio is exact up to two
-    pixels of the short side. They are zeros in the image's own mode: black in RGB, transparent in
-    RGBA, the first colour of a palette, but white in CMYK.
+    Each short edge gets ``int((long / ratio - short) / 2)`` pixels. They are zeros in the image's
+    own mode: black in RGB, transparent in RGBA, the first colour of a palette, but white in CMYK.
 
     Reference:
         Baldrati, Bertini, Uricchio, Del Bimbo, "Conditioned and composed image retrieval
@@ -42,8 +41,7 @@ class TargetPad:
         A PIL image -> a PIL image of the same mode, nowhere smaller.
 
     Raises:
-        ValueError: if ``ratio`` is below 1 or not finite, an image has no pixels, or its padding
-            exceeds Pillow's limit of pixels.
+        ValueError: if ``ratio`` is below 1, or an image has, or would get, no or too many pixels.
         TypeError: on something else than a PIL image.
 
     Example:
@@ -103,20 +101,16 @@ def clip_transform(
     version 13 on, some pixels differ in images more than twice as tall as wide).
 
     The published code turns to RGB **last**, which shows in every mode but RGB and L: P and 1 are
-    resized to the nearest pixel; RGBA and LA blend with transparency before it is dropped, so what
-    is invisible gets black; CMYK gets white padding; I;16, I and F are cut at 255, so a 16-bit
-    image turns almost white (and Pillow before version 11 fails on I;16). ``convert="first"`` turns
-    to RGB at the start: palettes are interpolated, all padding is black, what transparency hid
-    shows, I;16 loses its lower 8 bits, and I and F, which have no known range, are refused.
-
-    Reference:
-        Radford et al., "Learning transferable visual models from natural language supervision",
-        ICML 2021.
+    resized to the nearest pixel; in RGBA and LA what is invisible gets black; CMYK gets white
+    padding; I;16, I and F are cut at 255, so a 16-bit image turns almost white (and Pillow before
+    version 11 fails on I;16). ``convert="first"`` turns to RGB at the start: palettes are
+    interpolated, all padding is black, what transparency hid shows, I;16 loses its lower 8 bits,
+    and I and F, which have no known range, are refused.
 
     Args:
         size: the side of the result in pixels.
         pad: image -> image, such as ``TargetPad()``; picklable, and prints its settings.
-        mean: one number a channel, for pixels between 0 and 1; CLIP's by default.
+        mean: one number a channel, for pixels between 0 and 1; ``std`` too. CLIP's by default.
         std: the same.
         convert: ``"last"`` (as published) or ``"first"``, see above.
         exif: turn and mirror as the file's EXIF block says. The published code does not.

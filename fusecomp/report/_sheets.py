@@ -63,7 +63,7 @@ def contact_sheet(
     Raises:
         ImportError: if matplotlib or Pillow is missing.
         TypeError: if these are no triplets or no dataset, as when they are swapped.
-        ValueError: if there are no triplets, they have no order, or there is no such font.
+        ValueError: if there are no triplets, or no such font.
     """
     require_dataset(dataset)
     path, families = as_path("path", path), font_families(font)

@@ -38,8 +38,7 @@ def write_report(
     The folder gets ``report.md`` with the table, ``metrics.json``, ``evaluation.npz`` (the last
     row's ranking, for ``fusecomp compare``), ``triplets.png`` (a few queries) and, for each task,
     ``results-TASK.png`` (results of some queries in the last row), or ``results.png`` where the
-    only task has no name. In file names, ``-`` replaces all of a task's name but letters, digits,
-    ``-`` and ``_``, and a number follows names that would be equal.
+    only task has no name; odd characters of a name become ``-``.
 
     Args:
         rows: evaluations by name, such as ``training.ablation(...).evaluations``.
@@ -47,8 +46,7 @@ def write_report(
         folder: is made if it is missing.
         title: the headline of the page.
         note: a paragraph for the page, such as how the numbers may not be compared.
-        settings: further values for ``metrics.json``, such as ``{"seed": 0}``; numbers and arrays
-            of NumPy are taken as well.
+        settings: further values for ``metrics.json``, such as ``{"seed": 0}``, also of NumPy.
         font: a font file or an installed family; see ``retrieval_sheet``.
 
     Raises:

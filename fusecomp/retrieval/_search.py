@@ -60,8 +60,7 @@ def search(
             Indices may be on another device.
         candidates: int64 [Q] or [Q, M], the only indices that a query may find; -1 is padding.
         similarity: ``similarity(query [Q, E], gallery [N, D]) -> [Q, N]`` in place of the cosine,
-            such as that of a fusion; E may differ from D. Whether ``chunk`` is invisible to the
-            last bit is up to it.
+            such as that of a fusion; E may differ from D.
         chunk: queries scored at once; memory grows with chunk x N.
 
     Shape:
@@ -111,9 +110,8 @@ def search_targets(
         chunk: as in ``search``.
 
     Shape:
-        Scores [Q, k], indices int64 [Q, k], ranks int64 [Q], counted from 1; -1 where the
-        target cannot be found. Subset indices int64 [Q, M], best first, and subset ranks
-        int64 [Q] in the same way.
+        Scores [Q, k], indices int64 [Q, k], ranks int64 [Q] from 1, or -1 where the target cannot
+        be found; subset indices int64 [Q, M], best first, and subset ranks int64 [Q].
 
     Raises:
         TypeError: if an argument is no torch tensor.
