@@ -4,9 +4,9 @@ import errno
 import hashlib
 import math
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -29,27 +29,26 @@ _PLAIN = (str, int, float, bool, bytes, type(None))
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file that replaces ``path`` if the block ends well."""
-    path, name = as_path("path", path), None
+    path, opened = as_path("path", path), False
+    part = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with part.open("xb") as file:
+            opened = True
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private to the user; the umask decides for ordinary ones.
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        part.replace(path)
     except OSError as error:
-        if name is None:
+        if not opened:
             raise _cannot_write(path, error, f"{error.strerror}: {error.filename}") from error
-        if error.filename is None or error.filename == name:
+        if error.filename in (None, str(part)):
             reason = f"{error.strerror or error}; the old file is untouched"
             raise _cannot_write(path, error, reason) from error
         raise
     finally:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
+        if opened:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -65,9 +64,9 @@ def replace_folder(path: Path, names: Collection[str]) -> Iterator[Path]:
         raise FileExistsError(errno.EEXIST, f"cannot write {path} ({problem})")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        new = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
+        new.mkdir()
         yield new
-        new.chmod(0o777 & ~_umask())
         _rename_over(new, path)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else f"{error}"
@@ -101,12 +100,6 @@ def _cannot_write(path: Path, error: OSError, reason: str) -> OSError:
     return type(error)(error.errno, f"cannot write {path} ({reason})")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 @contextmanager
 def reading(path: Path, kind: str, problem: str, way_out: str) -> Iterator[None]:
     """Turn whatever fails while a file is read into one error that names it.
@@ -127,20 +120,16 @@ def reading(path: Path, kind: str, problem: str, way_out: str) -> Iterator[None]
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading, and refuse at once what could keep a reader waiting for ever."""
-    # Opening a pipe would otherwise wait for somebody who writes into it.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        handle = os.open(path, flags)
+        mode = path.stat().st_mode
     except ValueError as error:
         raise OSError(errno.EINVAL, "no file can have this name", str(path)) from error
-    mode = os.fstat(handle).st_mode
-    if stat.S_ISREG(mode):
-        return os.fdopen(handle, "rb")
-    os.close(handle)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "this is a folder, expected a file", str(path))
-    problem = "this is a pipe or a device, expected a regular file"
-    raise OSError(errno.EINVAL, problem, str(path))
+    if not stat.S_ISREG(mode):
+        problem = "this is a pipe or a device, expected a regular file"
+        raise OSError(errno.EINVAL, problem, str(path))
+    return path.open("rb")
 
 
 def write_tensors(path: Path, content: Mapping[str, object]) -> None:

@@ -3,7 +3,6 @@ import hashlib
 import json
 import os
 import re
-import stat
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -208,18 +207,15 @@ def only_run(folder: Path) -> Iterator[None]:
 def _open_lock(folder: Path) -> int | None:
     """Open the file that is locked; None in a folder that nobody can write to."""
     path = folder / "lock"
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, flags, 0o666)
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "this is no regular file; remove it", str(path))
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         if error.errno in _NOT_WRITABLE:
             return None
         raise
-    if stat.S_ISREG(os.fstat(handle).st_mode):
-        return handle
-    os.close(handle)
-    raise OSError(errno.EINVAL, "this is no regular file; remove it", str(path))
 
 
 def _lock(folder: Path, handle: int) -> None:
