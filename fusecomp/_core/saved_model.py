@@ -14,8 +14,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fusecomp._core.abilities import lookups_of, told_fingerprint
-from fusecomp._core.files import checksum
-from fusecomp._core.files import reading, replace_folder
+from fusecomp._core.files import checksum, reading, replace_folder
 from fusecomp._core.identity import class_name, differences, plain_name, settings
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
 from fusecomp._core.strict_json import read_json, write_json
