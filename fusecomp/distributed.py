@@ -17,32 +17,13 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
-__all__ = [
-    "average_gradients",
-    "barrier",
-    "broadcast",
-    "first_alone",
-    "gather",
-    "gather_objects",
-    "gathered_weights",
-    "get_rank",
-    "get_world_size",
-    "is_sharded",
-    "join",
-    "local",
-    "plain_class",
-    "prepare",
-    "shard_like",
-    "whole",
-]
-
 _T = TypeVar("_T")
 
 
 def join() -> None:
-    """Join the processes that torchrun has started; do nothing without torchrun.
+    """Join the processes that torchrun has started, as training does; do nothing without torchrun.
 
-    Training, extraction and evaluation call it. Afterwards ``"cuda"`` is a GPU of each process's
+    Afterwards ``"cuda"`` is a GPU of each process's
     own, so call it before the model moves there. Under another launcher, call
     ``torch.distributed.init_process_group`` yourself beforehand.
 
@@ -125,12 +106,6 @@ def first_alone() -> Iterator[bool]:
     """Yield whether this process is the first, which does the work; all leave the block together.
 
     An error that one process raises in the block is raised by all.
-
-    Example:
-        >>> with first_alone() as first:
-        ...     if first:
-        ...         print("written once")
-        written once
     """
     try:
         yield get_rank() == 0

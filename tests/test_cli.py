@@ -267,13 +267,13 @@ def test_ctrl_c_is_status_130(table: list[str], monkeypatch: pytest.MonkeyPatch)
 SLOWLY = """
 import signal, sys, time
 from fusecomp import cli
-from fusecomp.datasets import _verify_images
+from fusecomp.datasets import _verify
 
 def check(path, decode):
     time.sleep(0.05)
-    return _verify_images._Checked("empty")
+    return _verify._Checked("empty")
 
-_verify_images._check = check
+_verify._check = check
 # A shell's background processes ignore Ctrl-C, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 print("started", flush=True)

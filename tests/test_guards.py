@@ -152,7 +152,6 @@ PUBLIC = {
         "image_paths",
         "load_available",
         "load_few",
-        "load_images",
         "open_image",
         "require_files",
         "require_pillow",

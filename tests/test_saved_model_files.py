@@ -18,7 +18,7 @@ from raising import own_error
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fusecomp._core.checksum import checksum
+from fusecomp._core.files import checksum
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
 from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder

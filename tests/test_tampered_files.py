@@ -14,7 +14,7 @@ import torch
 from cacheable import IDS, TEXTS, cached, live
 
 import fusecomp as fc
-from fusecomp._core.checksum import checksum
+from fusecomp._core.files import checksum
 from fusecomp.evaluation import TaskRanking, compute_metrics
 from fusecomp.types import Task
 

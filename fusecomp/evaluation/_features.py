@@ -10,8 +10,7 @@ from fusecomp._core.randomness import repeatable
 from fusecomp._core.tensors import non_finite_rows
 from fusecomp.caching import CachedEncoder
 from fusecomp.datasets import drop_images
-from fusecomp.evaluation._positions import TaskIndices, task_positions
-from fusecomp.evaluation._tasks import tasks_of
+from fusecomp.evaluation._tasks import TaskIndices, task_positions, tasks_of
 from fusecomp.images import ON_ERROR
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import SIDES, Dataset, Encoder, Task, Triplet
@@ -27,19 +26,15 @@ class TaskFeatures:
         model: the encoder and fusion; used in evaluation mode.
         dataset: knows the images and texts.
         tasks: the tasks to encode; ``dataset.tasks()`` by default.
-        num_workers: processes that load images; None chooses.
-        on_error: ``"raise"`` stops at a missing or broken image, ``"skip"`` leaves out whatever
-            needs it.
+        num_workers: as in ``evaluate``.
+        on_error: as in ``evaluate``.
 
     Attributes:
         tasks: the tasks, without the images that were left out.
         protocol: the options of the dataset that make scores comparable or not.
         similarity: the fusion's own, or None: then the cosine compares.
 
-    Raises:
-        TypeError: if model or dataset is something else, as when they are swapped.
-        ValueError: if an option is invalid, a feature is not finite, or names of tasks clash.
-        FileNotFoundError: if images are missing.
+    Raises what ``rank`` raises.
     """
 
     def __init__(

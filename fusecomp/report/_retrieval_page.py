@@ -13,8 +13,14 @@ from fusecomp._core.checks import as_path, as_text, require, shown, whole_number
 from fusecomp._core.files import open_atomic
 from fusecomp.evaluation import Evaluation, TaskRanking
 from fusecomp.images import require_pillow
-from fusecomp.report._query_results import Gates, QueryResults, checked_gates, query_results
-from fusecomp.report._small_image import require_dataset, small_image
+from fusecomp.report._query_results import (
+    Gates,
+    QueryResults,
+    checked_gates,
+    query_results,
+    require_dataset,
+    small_image,
+)
 from fusecomp.types import Dataset
 
 if TYPE_CHECKING:
@@ -83,8 +89,7 @@ def retrieval_page(
     Raises:
         ImportError: if jinja2 or Pillow is missing.
         TypeError: if an argument is something else, as when they are swapped.
-        ValueError: if gates name no task or are not finite, or there are more or fewer than
-            queries.
+        ValueError: if gates name no task, or are not one finite number a query.
     """
     require("evaluation", evaluation, "ranking", "an Evaluation", "evaluation, dataset, path")
     require_dataset(dataset)

@@ -67,9 +67,7 @@ def search(
 
     Raises:
         TypeError: if an argument is no torch tensor.
-        ValueError: if tensors are not [Q, D] and [N, D], empty, of different widths, dtypes or
-            devices, or not finite; k or chunk is no whole number of at least 1; or indices are not
-            int64 in [-1, N).
+        ValueError: if tensors or numbers are not as above, or features are empty or not finite.
 
     Example:
         >>> gallery = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -99,21 +97,19 @@ def search_targets(
     """Search as ``search`` does, and rank each query's target in the whole gallery, in one pass.
 
     Args:
-        query: [Q, D].
-        gallery: [N, D].
+        query: as in ``search``.
+        gallery: as in ``search``.
         targets: int64 [Q], gallery indices; -1 where a query has none.
-        k: the number of rows of each query.
-        exclude: int64 [Q] or [Q, M], gallery indices that a query must not find, in its subset
-            neither; -1 is padding.
+        k: as in ``search``.
+        exclude: as in ``search``; holds for the subset too.
         subsets: int64 [Q] or [Q, M], gallery indices that are also ranked among themselves; -1 is
             padding.
-        similarity: compares in place of the cosine, as in ``search``.
-        chunk: queries scored at once; memory grows with chunk x N.
+        similarity: as in ``search``.
+        chunk: as in ``search``.
 
     Shape:
-        Scores [Q, k], indices int64 [Q, k], ranks int64 [Q], counted from 1; -1 where the
-        target cannot be found. Subset indices int64 [Q, M], best first, and subset ranks
-        int64 [Q] in the same way.
+        Scores [Q, k], indices int64 [Q, k], ranks int64 [Q] from 1, or -1 where the target cannot
+        be found; subset indices int64 [Q, M], best first, and subset ranks int64 [Q].
 
     Raises:
         TypeError: if an argument is no torch tensor.

@@ -11,7 +11,7 @@ from fusecomp._core.abilities import image_loader, lookups_of
 from fusecomp._core.checks import ordered, require, strings, whole_number
 from fusecomp._core.devices import device_of
 from fusecomp.distributed import get_rank, get_world_size
-from fusecomp.images import load_images, require_files
+from fusecomp.images import load_available, require_files
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.types import Batch, Dataset, Encoder, Find, Triplet
 
@@ -231,7 +231,10 @@ class _EpochInputs:
         positions = [
             torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in shares
         ]
-        device = device_of(encoder)
-        for stacked in load_images(paths, load_image, positions, num_workers, device, self._key):
-            half = len(stacked) // 2
-            yield stacked[:half], stacked[half:]
+        device, key = device_of(encoder), self._key
+        for loaded in load_available(
+            paths, load_image, positions, num_workers, device, key, on_error="raise"
+        ):
+            if loaded.images is not None:
+                reference, target = loaded.images.chunk(2)
+                yield reference, target

@@ -70,10 +70,10 @@ def test_a_folder_that_cannot_be_made_names_the_file(tmp_path: Path, below: str)
 def test_a_temporary_file_that_cannot_be_made_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def mkstemp(**_: Any) -> None:
+    def refuse(*_: Any) -> None:
         raise PermissionError(errno.EACCES, "not allowed", "temporary")
 
-    monkeypatch.setattr("tempfile.mkstemp", mkstemp)
+    monkeypatch.setattr(Path, "open", refuse)
     path = tmp_path / "file.bin"
     with pytest.raises(PermissionError, match=f"cannot write {path}") as caught:
         write_json(path, 1)

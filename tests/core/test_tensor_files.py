@@ -13,8 +13,7 @@ import torch
 from full_disk import a_disk_of
 from torch import nn
 
-from fusecomp._core.checksum import checksum
-from fusecomp._core.files import read_tensors, write_tensors
+from fusecomp._core.files import checksum, read_tensors, write_tensors
 
 
 class Hostile:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusecomp.datasets import CIRR, FashionIQ, TripletTable
-from fusecomp.datasets._names import require_below
+from fusecomp.datasets._folder import require_below
 
 OUTSIDE = [
     "/etc/passwd",

@@ -16,7 +16,7 @@ from PIL import Image
 import fusecomp.images._transforms
 from fusecomp._core.identity import describe
 from fusecomp.images import SquarePad, TargetPad, clip_transform
-from fusecomp.images._loading import ImageError, load_images
+from fusecomp.images._loading import ImageError, load_available
 from fusecomp.images._opening import ImageLoader
 
 
@@ -26,11 +26,13 @@ def test_it_runs_in_worker_processes(tmp_path: Path) -> None:
     for number, mode in enumerate(("RGB", "L", "P", "RGBA")):
         files.append(tmp_path / f"{number}.png")
         drawn(mode, 10 + number).save(files[-1])
-    [batch] = load_images(files, load, [[0, 1, 2, 3]], num_workers=1)
-    assert torch.equal(batch, torch.stack([load(path) for path in files]))
+    keys, paths = list(range(4)), dict(enumerate(files))
+    [batch] = load_available(paths, load, [keys], num_workers=1)
+    assert batch.images is not None
+    assert torch.equal(batch.images, torch.stack([load(path) for path in files]))
     files[2].write_bytes(b"<html>")
     with pytest.raises(ImageError, match=r"^cannot read the image \S+2.png \(not an image"):
-        list(load_images(files, load, [[0, 1, 2, 3]], num_workers=1))
+        list(load_available(paths, load, [keys], num_workers=1, on_error="raise"))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import fusecomp as fc
 from fusecomp.distributed import get_rank
-from fusecomp.training._workdir_lock import only_run
+from fusecomp.training._workdir import only_run
 
 
 class Meanwhile:
@@ -34,7 +34,7 @@ def test_a_second_run_of_this_process_is_refused(tmp_path: Path) -> None:
     refused = []
 
     def second() -> None:
-        with pytest.raises(ValueError, match=f"a run in this process is training in {link}"):
+        with pytest.raises(ValueError, match=f"another run is training in {link}"):
             fit(link)
         refused.append(True)
 
@@ -58,7 +58,7 @@ def take(folder: Path) -> str:
 def test_a_run_of_another_process_is_refused(tmp_path: Path, two: Processes) -> None:
     found = []
     fit(tmp_path, callbacks=[Meanwhile(lambda: found.append(two.run(take, tmp_path / "run")[0]))])
-    assert "a run in another process is training in" in found[0]
+    assert "another run is training in" in found[0]
     assert two.run(take, tmp_path / "run")[0] == "taken"
 
 
@@ -100,7 +100,7 @@ def test_a_copy_of_the_folder_does_not_give_the_lock_away(tmp_path: Path, two: P
                 found.append(two.run(take, tmp_path / "run")[0])
 
     fit(tmp_path, callbacks=[Backup()], save_every_steps=1)
-    assert "a run in another process" in found[0]
+    assert "another run" in found[0]
 
 
 def test_a_lock_that_is_no_file_is_named_at_once(tmp_path: Path) -> None:
