@@ -136,16 +136,11 @@ class InfoNCE(CandidateLoss):
         if self.include_references:
             reference, ids = check_references(target, reference, target_ids, reference_ids)
             further, pairs = (*further, reference), pairs.append(ids).ban_absent()
-        scale, smoothing = scale_of(self.temperature), self.label_smoothing
+        scale = scale_of(self.temperature)
         margin = self.margin * scale if self.margin > 0 else None
-        row_losses = partial(_cross_entropies, smoothing=smoothing)
+        row_losses = partial(_cross_entropies, smoothing=self.label_smoothing)
         if self.symmetric:
-            columns = None
-            if len(slices(query, self._width(pairs))) > 1:
-                with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
-                    wide = widen(query)
-                    logits = _logits(wide, widen(target), scale, similarity)
-                    columns = _columns(logits, wide, margin, pairs, smoothing)
+            columns = self._columns(query, target, pairs, scale, margin, similarity)
             row_losses = partial(row_losses, batch=pairs, columns=columns)
         loss = self._mean(
             row_losses,
@@ -158,6 +153,24 @@ class InfoNCE(CandidateLoss):
             similarity=similarity,
         )
         return loss / 2 if self.symmetric else loss
+
+    @torch.no_grad()
+    def _columns(
+        self,
+        query: Tensor,
+        target: Tensor,
+        pairs: Pairs,
+        scale: float | Tensor,
+        margin: float | Tensor | None,
+        similarity: Similarity | None,
+    ) -> "_Columns | None":
+        """Add up the other direction in a pass of its own; None where one tile holds all rows."""
+        if len(slices(query, self._width(pairs))) == 1:
+            return None
+        with torch.autocast(query.device.type, enabled=False):
+            wide = widen(query)
+            logits = _logits(wide, widen(target), scale, similarity)
+            return _add_columns(logits, wide, margin, pairs, self.label_smoothing)
 
 
 class _Columns(NamedTuple):
@@ -240,7 +253,7 @@ def _logits(
             yield tile, similarity(query[tile], target) * scale
 
 
-def _columns(
+def _add_columns(
     tiles: Iterable[tuple[slice, Tensor]],
     like: Tensor,
     margin: float | Tensor | None,

@@ -56,9 +56,7 @@ class _Tiled(torch.autograd.Function):
     ) -> Tensor:
         _, query_learns, target_learns, scale_learns, offset_learns, _ = ctx.needs_input_grad
         unit, length = unit_rows(target)
-        width = unit.shape[0] + (0 if constants is None else constants.shape[0])
-        tiles = slices(query, width)
-        buffer = query.new_empty(tiles[0].stop, width)
+        tiles, buffer = _tiles(query, unit, constants)
         losses: list[Tensor] = []
         scale_slopes: list[Tensor] = []
         offset_slopes: list[Tensor] = []
@@ -94,6 +92,13 @@ class _Tiled(torch.autograd.Function):
         share = grad / ctx.rows
         gradients = [None if saved is None else saved * share for saved in ctx.saved_tensors]
         return (None, *gradients, None)
+
+
+def _tiles(query: Tensor, unit: Tensor, constants: Tensor | None) -> tuple[list[slice], Tensor]:
+    """Return the tiles of rows, and room for the logits of one."""
+    width = unit.shape[0] + (0 if constants is None else constants.shape[0])
+    tiles = slices(query, width)
+    return tiles, query.new_empty(tiles[0].stop, width)
 
 
 def _along_the_sphere(grad: Tensor, unit: Tensor, length: Tensor) -> Tensor:
