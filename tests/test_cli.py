@@ -282,7 +282,7 @@ sys.exit(cli.main())
 
 
 def test_ctrl_c_ends_a_running_check_without_a_traceback(table: list[str], tmp_path: Path) -> None:
-    for number in range(400):
+    for number in range(1200):
         (tmp_path / f"{number}.png").write_bytes(b"")
     running = subprocess.Popen(
         [sys.executable, "-c", SLOWLY, *table, "--num-workers", "1"],
@@ -298,7 +298,7 @@ def test_ctrl_c_ends_a_running_check_without_a_traceback(table: list[str], tmp_p
     os.kill(running.pid, signal.SIGINT)
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out, err) == (130, "", "")
-    assert time.monotonic() - sent < 10  # all would take 20
+    assert time.monotonic() - sent < 30  # all would take 60
 
 
 def test_the_package_declares_the_command() -> None:
