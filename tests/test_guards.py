@@ -206,6 +206,7 @@ PUBLIC = {
         "WandbLog",
         "ablation",
         "batches",
+        "interpolate",
         "presets",
     ],
 }
