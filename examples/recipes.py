@@ -11,10 +11,12 @@ gets recipes.json.
 """
 
 import argparse
+import copy
 import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ import fusecomp as fc
 from fusecomp.evaluation import Evaluation, compare
 from fusecomp.losses import Bank
 from fusecomp.report import Table
+from fusecomp.training import interpolate
 
 
 @dataclass(frozen=True)
@@ -40,20 +43,21 @@ class Recipe:
     dropout: float = 0.5
 
 
-COSINE = Recipe(temperature=0.05, bank="targets", lr_schedule="cosine")
+BANK = Recipe(temperature=0.05, bank="targets")
 RECIPES = {
     "paper": Recipe(),
     "temperature 0.05": Recipe(temperature=0.05),
-    "+ bank": Recipe(temperature=0.05, bank="targets"),
-    "+ cosine": COSINE,
-    "+ dropout 0.2": replace(COSINE, dropout=0.2),
-    "+ references": replace(COSINE, dropout=0.2, bank="images"),
+    "+ bank": BANK,
+    "+ dropout 0.2": replace(BANK, dropout=0.2),
+    "+ cosine": replace(BANK, dropout=0.2, lr_schedule="cosine"),
+    "+ references": replace(BANK, dropout=0.2, lr_schedule="cosine", bank="images"),
 }
-# The temperature of stage 1, None for the encoder as it was pretrained; and what to compare on it.
-ENCODERS: dict[str, tuple[float | None, tuple[str, ...]]] = {
-    "plain": (None, ("Sum", *RECIPES)),
-    "tuned": (0.01, ("Sum", *RECIPES)),
-    "tuned at 0.05": (0.05, ("Sum", "paper", "+ dropout 0.2")),
+# The temperature of stage 1, the share of its weights beside the plain ones, and what is compared.
+ENCODERS: dict[str, tuple[float, float, tuple[str, ...]]] = {
+    "plain": (0.01, 0.0, ("Sum", *RECIPES)),
+    "tuned": (0.01, 1.0, ("Sum", *RECIPES)),
+    "tuned at 0.05": (0.05, 1.0, ("Sum", "+ cosine")),
+    "3/4 tuned at 0.05": (0.05, 0.75, ("Sum",)),
 }
 DATASETS: dict[str, tuple[Any, Any]] = {
     "MiniFashion": (fashioniq_repro, fc.datasets.FashionIQ),
@@ -84,17 +88,24 @@ class Prepared:
         self.small, self.args = example.SMALL, args
         self.train, self.val = (reader(root, split, name=name) for split in ("train", "val"))
         self.fresh = reader(other, "val", name=name)
-        live, folder = experiment.pretrained_encoder(args, root, self.small), own(args) / encoder
-        if (temperature := ENCODERS[encoder][0]) is not None:
-            fc.Trainer(
-                fc.ComposedEncoder(live, fc.Sum()),
-                loss=fc.InfoNCE(temperature),
-                config=self.settings(self.small.stage1),
-                workdir=folder / "stage1",
-            ).fit(self.train, self.val)
-        files = (folder / "features.safetensors", folder / "fresh.safetensors")
-        self.encoder = fc.CachedEncoder.build(live, self.train, self.val, path=files[0])
-        self.fresh_encoder = fc.CachedEncoder.build(live, self.fresh, path=files[1])
+        plain = experiment.pretrained_encoder(args, root, self.small)
+        temperature, weight, _ = ENCODERS[encoder]
+        tuned = copy.deepcopy(plain)
+        fc.Trainer(
+            fc.ComposedEncoder(tuned, fc.Sum()),
+            loss=fc.InfoNCE(temperature),
+            config=self.settings(self.small.stage1),
+            workdir=own(args) / f"stage 1 at {temperature}",
+        ).fit(self.train, self.val)
+        self.live, self.folder = interpolate(plain, tuned, weight), own(args) / encoder
+        path = self.folder / "fresh.safetensors"
+        self.fresh_encoder = fc.CachedEncoder.build(self.live, self.fresh, path=path)
+
+    @cached_property
+    def encoder(self) -> fc.CachedEncoder:
+        """The features to train with."""
+        path = self.folder / "features.safetensors"
+        return fc.CachedEncoder.build(self.live, self.train, self.val, path=path)
 
     def settings(self, stage: fc.StageConfig, **changes: Any) -> fc.StageConfig:
         """Return the settings of a stage for this seed."""
@@ -140,7 +151,7 @@ def own(args: argparse.Namespace) -> Path:
 def evaluated(name: str, args: argparse.Namespace) -> Cells:
     """Return the evaluations of one seed; compute those that are not in its folder."""
     cells = {}
-    for encoder, (_, recipes) in ENCODERS.items():
+    for encoder, (*_, recipes) in ENCODERS.items():
         prepared = None
         for recipe in recipes:
             path = own(args) / encoder / f"{recipe}.npz"

@@ -42,7 +42,7 @@ def test_it_compares_the_recipes_and_goes_on_where_it_stopped(
     recipes.main()
     printed = capsys.readouterr().out.partition("in per cent")[2]
     content = json.loads((tmp_path / "recipes.json").read_text())["MiniFashion"]
-    expected = [(name, recipe) for name, (_, used) in recipes.ENCODERS.items() for recipe in used]
+    expected = [(name, recipe) for name, (*_, used) in recipes.ENCODERS.items() for recipe in used]
     assert [(row["encoder"], row["recipe"]) for row in content] == expected
     assert printed.count("\n| ") == 1 + len(expected)
     monkeypatch.setattr(recipes, "Prepared", None)  # whatever is there is not computed again
