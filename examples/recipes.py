@@ -43,14 +43,14 @@ class Recipe:
     dropout: float = 0.5
 
 
-BANK = Recipe(temperature=0.05, bank="targets")
+BANK = Recipe(temperature=0.05, dropout=0.2, bank="targets")
 RECIPES = {
     "paper": Recipe(),
     "temperature 0.05": Recipe(temperature=0.05),
+    "+ dropout 0.2": Recipe(temperature=0.05, dropout=0.2),
     "+ bank": BANK,
-    "+ dropout 0.2": replace(BANK, dropout=0.2),
-    "+ cosine": replace(BANK, dropout=0.2, lr_schedule="cosine"),
-    "+ references": replace(BANK, dropout=0.2, lr_schedule="cosine", bank="images"),
+    "+ cosine": replace(BANK, lr_schedule="cosine"),
+    "+ references": replace(BANK, lr_schedule="cosine", bank="images"),
 }
 # The temperature of stage 1, the share of its weights beside the plain ones, and what is compared.
 ENCODERS: dict[str, tuple[float, float, tuple[str, ...]]] = {

@@ -6,10 +6,9 @@ the values of https://github.com/ABaldrati/CLIP4Cir. Weight decay acts on all pa
 batches are dropped, and fp16 autocast needs a GPU: elsewhere ``dataclasses.replace(stage,
 precision="bf16")``. The published loss, ``loss=InfoNCE(temperature=0.01)``, goes beside them.
 
-``RECOMMENDED`` is the library's own advice, with its loss: temperature 0.05 in both stages, and in
-stage 2 a learning rate of 1e-3 that falls by a cosine. The page "Recipes" of the documentation has
-the rest: a bank of targets, which belongs to a dataset, and the Combiner's dropout; and what each
-change gained.
+``RECOMMENDED`` is the library's own advice, with its loss: temperature 0.05 in both stages, and a
+learning rate of 1e-3 in stage 2. The page "Recipes" of the documentation tells what it gained, and
+has the rest, which belongs to a dataset or fusion: a bank of targets, and the Combiner's dropout.
 """
 
 from dataclasses import replace
@@ -41,7 +40,5 @@ TOMM2023 = {"stage1": replace(_STAGE1, trainable="both"), "stage2": _STAGE2}
 RECOMMENDED: dict[str, Any] = {
     "loss": InfoNCE(temperature=0.05),
     "stage1": StageConfig(epochs=100, batch_size=128, lr=2e-6, trainable="text"),
-    "stage2": StageConfig(
-        epochs=300, batch_size=4096, lr=1e-3, optimizer="adam", lr_schedule="cosine"
-    ),
+    "stage2": StageConfig(epochs=300, batch_size=4096, lr=1e-3, optimizer="adam"),
 }
