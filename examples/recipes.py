@@ -56,7 +56,7 @@ RECIPES = {
 ENCODERS: dict[str, tuple[float, float, tuple[str, ...]]] = {
     "plain": (0.01, 0.0, ("Sum", *RECIPES)),
     "tuned": (0.01, 1.0, ("Sum", *RECIPES)),
-    "tuned at 0.05": (0.05, 1.0, ("Sum", "+ cosine")),
+    "tuned at 0.05": (0.05, 1.0, ("Sum", "temperature 0.05", "+ cosine")),
     "3/4 tuned at 0.05": (0.05, 0.75, ("Sum",)),
 }
 DATASETS: dict[str, tuple[Any, Any]] = {
