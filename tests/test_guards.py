@@ -205,6 +205,7 @@ PUBLIC = {
         "WandbLog",
         "ablation",
         "batches",
+        "interpolate",
         "presets",
     ],
 }
