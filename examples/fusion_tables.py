@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BASE = "Combiner"
+AGAINST = f"against {BASE}, seeds better"
 # The factor of a 95 % interval by Student's t, for 2, 3, ... seeds.
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
@@ -48,11 +49,7 @@ def write(
         for dataset, recipes in results.items()
     }
     (folder / "results.json").write_text(json.dumps(content, indent=1))
-    tables = "\n\n".join(
-        f"{dataset}, {recipe} recipe:\n\n{table(numbers)}"
-        for dataset, recipes in content.items()
-        for recipe, numbers in recipes.items()
-    )
+    tables = "\n\n".join(f"{dataset}\n\n{table(recipes)}" for dataset, recipes in content.items())
     (folder / "tables.md").write_text(f"{tables}\n")
     print(f"\n{tables}\n")
     draw(content, folder / "figure.png")
@@ -90,17 +87,25 @@ def summarize(rows: Rows, name: str, cost: Cost, drawn: bool) -> dict[str, Any]:
     }
 
 
-def table(numbers: Numbers) -> Table:
-    """Return the table of a dataset and recipe, the best fusion first."""
+def table(recipes: Mapping[str, Numbers]) -> Table:
+    """Return the table of a dataset: all numbers of the last recipe, the headline of the others."""
+    *others, (last, numbers) = recipes.items()
     first = next(iter(numbers.values()))
-    shown = [m for m in first["metrics"] if "recall" in m and m != first["headline"]]
-    shown.append(first["headline"])
+    headline = first["headline"]
+    metrics = [m for m in first["metrics"] if "recall" in m and m != headline] + [headline]
     rows = []
     for name, found in ranked(numbers):
-        cells = [f"{found['metrics'][metric]:.2f}" for metric in shown]
-        rows.append((name, *cells, *against_base(name, found), *cost_cells(found)))
-    head = ["", *map(short, shown), f"against {BASE}", "better on"]
-    return Table([*head, "parameters", "ms a query", "training s"], rows, [], numbers)
+        cells = [name]
+        for _, other in others:
+            cells += [f"{other[name]['metrics'][headline]:.2f}", against_base(name, other[name])]
+        cells += [f"{found['metrics'][metric]:.2f}" for metric in metrics]
+        parameters = found["parameters"]
+        cells += [against_base(name, found), f"{found['seconds']:.1f}"]
+        cells += [f"{parameters / 1e6:.1f} M" if parameters >= 1e5 else f"{parameters}"]
+        rows.append([*cells, f"{found['milliseconds']:.2f}"])
+    head = [text for name, _ in others for text in (f"{name} recipe: {short(headline)}", AGAINST)]
+    head += [f"{last} recipe: {short(metrics[0])}", *map(short, metrics[1:]), AGAINST, "training s"]
+    return Table(["", *head, "parameters", "ms a query"], rows, [], recipes)
 
 
 def ranked(numbers: Numbers) -> list[tuple[str, dict[str, Any]]]:
@@ -113,20 +118,13 @@ def short(metric: str) -> str:
     return metric.removeprefix("mean/").replace("recall_subset@", "Rs@").replace("recall@", "R@")
 
 
-def against_base(name: str, found: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the difference from the Combiner, and the number of seeds that are better."""
+def against_base(name: str, found: Mapping[str, Any]) -> str:
+    """Return the difference from the Combiner, its interval and the seeds that are better."""
     if name == BASE:
-        return "", ""
+        return ""
     (low, high), each = found["interval"], found["differences"]
     better = sum(difference > 0 for difference in each)
-    return f"{found['difference']:+.2f} [{low:+.2f}, {high:+.2f}]", f"{better} of {len(each)}"
-
-
-def cost_cells(found: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return parameters, milliseconds and seconds."""
-    parameters = found["parameters"]
-    millions = f"{parameters / 1e6:.1f} M" if parameters >= 1e5 else f"{parameters}"
-    return millions, f"{found['milliseconds']:.2f}", f"{found['seconds']:.1f}"
+    return f"{found['difference']:+.2f} [{low:+.2f}, {high:+.2f}], {better}/{len(each)}"
 
 
 def draw(content: Mapping[str, Mapping[str, Numbers]], path: Path) -> None:

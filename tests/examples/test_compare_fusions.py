@@ -64,7 +64,7 @@ def test_it_compares_every_fusion_on_a_feature_file_and_goes_on_where_it_stopped
         assert found["Sum"]["parameters"] == 0
         assert found["Combiner"]["difference"] == 0
         assert len(found["TIRG"]["scores"]) == 1
-    assert "paper recipe" in capsys.readouterr().out
+    assert "paper recipe: mean" in capsys.readouterr().out
     assert (tmp_path / "out" / "figure.png").stat().st_size > 10_000
 
     def train_again(*args: object, **settings: object) -> None:
@@ -104,12 +104,16 @@ def test_the_interval_on_one_set_of_queries_is_that_of_compare(tiny_fashioniq: P
 
 
 def test_the_table_counts_the_seeds_that_are_better() -> None:
-    one: dict[str, Any] = {"metrics": {"recall@1": 50.0, "mean": 60.0}, "headline": "mean"}
-    one |= {"difference": 1.0, "interval": (-1.0, 3.0), "seconds": 2.0, **COST._asdict()}
-    better = one | {"differences": [3.0, -1.0, 0.0], "metrics": {"recall@1": 51.0, "mean": 61.0}}
-    found = str(table({"Combiner": one | {"differences": [0.0] * 3}, "Sum": better}))
+    base: dict[str, Any] = {"metrics": {"recall@1": 50.0, "mean": 60.0}, "headline": "mean"}
+    base |= {"difference": 0.0, "interval": (0.0, 0.0), "differences": [0.0] * 3, "seconds": 2.0}
+    base |= COST._asdict()
+    ours = base | {"difference": 1.0, "interval": (-1.0, 3.0), "differences": [3.0, -1.0, 0.0]}
+    ours |= {"metrics": {"recall@1": 51.0, "mean": 61.0}}
+    found = str(
+        table({"paper": {"Combiner": base, "Sum": base}, "new": {"Combiner": base, "Sum": ours}})
+    )
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in found.splitlines()]
-    assert cells[0][1:4] == ["R@1", "mean", "against Combiner"]
-    expected = ["Sum", "51.00", "61.00", "+1.00 [-1.00, +3.00]", "1 of 3", "1.2 M", "0.50", "2.0"]
-    assert cells[2] == expected
-    assert cells[3][3:5] == ["", ""]
+    assert cells[0][1:5:2] == ["paper recipe: mean", "new recipe: R@1"]
+    zero, difference = "+0.00 [+0.00, +0.00], 0/3", "+1.00 [-1.00, +3.00], 1/3"
+    assert cells[2] == ["Sum", "60.00", zero, "51.00", "61.00", difference, "2.0", "1.2 M", "0.50"]
+    assert cells[3][2] == cells[3][5] == ""
