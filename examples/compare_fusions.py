@@ -165,7 +165,8 @@ def train(data: Data, name: str, recipe: str, seed: int, args: argparse.Namespac
     config = replace(data.stage2, **RECIPES[recipe].changes, **changes, seed=seed)
     made_of = {"fusion": repr(model.fusion), "loss": repr(loss), "features": data.digest}
     settings = made_of | {"config": config.to_dict()}
-    folder = args.workdir / data.name / f"seed-{seed}" / recipe / name
+    seeded = f"seed-{seed}{'-quick' if args.quick else ''}"
+    folder = args.workdir / data.name / seeded / recipe / name
     file = folder / "training.json"
     if file.exists() and (kept := json.loads(file.read_text()))["settings"] == settings:
         return Score(fc.Evaluation.load(folder), kept["seconds"])
