@@ -1,4 +1,4 @@
-"""Tables and figure of compare_fusions.py."""
+"""Tables and figure of compare_fusions.py; the figure needs matplotlib."""
 
 import json
 import statistics
@@ -129,7 +129,7 @@ def against_base(name: str, found: Mapping[str, Any]) -> str:
 
 def draw(content: Mapping[str, Mapping[str, Numbers]], path: Path) -> None:
     """Draw the headline over the milliseconds of a query, a panel a dataset."""
-    from matplotlib.figure import Figure  # needed here only
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1 + 5.5 * len(content), 5.5), layout="constrained")
     panels = figure.subplots(1, len(content), squeeze=False)[0]
@@ -142,6 +142,8 @@ def draw(content: Mapping[str, Mapping[str, Numbers]], path: Path) -> None:
 
 def draw_panel(axes: "Axes", dataset: str, recipes: Mapping[str, Numbers]) -> None:
     """Draw a point a fusion and recipe, with the names of the fusions in the right margin."""
+    from matplotlib.ticker import LogLocator
+
     *_, last = recipes.values()
     headline = next(iter(last.values()))["headline"]
     for name, found in last.items():
@@ -151,7 +153,9 @@ def draw_panel(axes: "Axes", dataset: str, recipes: Mapping[str, Numbers]) -> No
         points = [(one["milliseconds"], one["metrics"][headline]) for one in numbers.values()]
         axes.plot(*zip(*points, strict=True), "o", color=colour, label=f"{recipe} recipe")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     axes.set_title(dataset, fontsize=11, loc="left")
     axes.set_xlabel("milliseconds a query", fontsize=9)
     axes.set_ylabel(f"{short(headline)}, per cent", fontsize=9)
