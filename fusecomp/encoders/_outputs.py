@@ -1,4 +1,4 @@
-"""What a module inside of a model returns, seen while the model encodes."""
+"""Seeing the output of a module inside of a model, while the model encodes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

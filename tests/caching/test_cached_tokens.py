@@ -220,3 +220,13 @@ def test_images_may_have_tokens_and_be_skipped(tmp_path: Path) -> None:
     assert cached.skipped.keys() == {"3"}
     assert torch.equal(tokens.values.flatten(1), features)
     assert torch.equal(features[1], load(data.path("4")))
+
+
+def test_a_gpu_gathers_the_same_tokens(cuda: torch.device) -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 6, (20,), generator=generator)
+    table = TokenTable.of_rows(torch.randn(int(lengths.sum()), 4, generator=generator), lengths)
+    rows = torch.tensor([19, 0, 7, 7])
+    expected, found = table(rows), table.to(cuda)(rows.to(cuda))
+    assert torch.equal(found.values.cpu(), expected.values)
+    assert torch.equal(found.mask.cpu(), expected.mask)
