@@ -204,3 +204,25 @@ def test_evaluation_fuses_what_a_query_alone_would(tmp_path: Path, fusion: str) 
     cached = fc.CachedEncoder.build(model.encoder, data, tokens=["image", "text"])
     other = fc.evaluation.TaskFeatures(fc.ComposedEncoder(cached, model.fusion), data)
     torch.testing.assert_close(other.queries(other.tasks[0]), queries, rtol=0, atol=0)
+
+
+def test_a_step_has_the_gradient_of_all_that_was_fused(tmp_path: Path) -> None:
+    model, other = composed(), composed()
+    trainer = fc.Trainer(model, loss=fc.InfoNCE(0.1), config=SGD)
+    batch = next(first_epoch(trainer, Prompted(tmp_path)))
+    trainer.step(batch)
+    live: Any = other.encoder
+    image, image_tokens = live.encode_image_tokens(batch.reference)
+    text, text_tokens = live.encode_text_tokens(batch.texts)
+    query = other.compose(
+        image,
+        text,
+        batch.text_counts,
+        image_tokens=image_tokens,
+        text_tokens=text_tokens,
+        reference_text=live.encode_text(batch.reference_texts),
+    )
+    fc.InfoNCE(0.1)(query, live.encode_image(batch.target)).backward()
+    for one, expected in zip(model.parameters(), other.parameters(), strict=True):
+        assert one.grad is not None and expected.grad is not None
+        torch.testing.assert_close(one.grad, expected.grad, rtol=1e-9, atol=1e-12)
