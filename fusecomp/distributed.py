@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 _T = TypeVar("_T")
+_ENCODE = ("encode_image", "encode_text", "encode_image_tokens", "encode_text_tokens")
 
 
 def join() -> None:
@@ -209,13 +210,13 @@ def prepare(part: _T) -> _T:
     """Make a part of a model callable here; return it, or the module inside of DDP.
 
     DistributedDataParallel and FSDP2 only know ``forward``. The first is taken off; the second
-    learns of ``encode_image`` and ``encode_text``, and has its weights sharded afterwards.
+    learns of the encode methods, and has its weights sharded afterwards.
     """
     if isinstance(part, nn.parallel.DistributedDataParallel):
         part = part.module
     for module in _sharded_modules(part):
         module.reshard()
-        for method in ("encode_image", "encode_text"):
+        for method in _ENCODE:
             # Registering puts a method of the same name on the object; twice would gather twice.
             if method in dir(module) and method not in vars(module):
                 _imported("torch.distributed.fsdp").register_fsdp_forward_method(module, method)

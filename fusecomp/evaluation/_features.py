@@ -3,7 +3,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fusecomp._core.abilities import encode_function, lookups_of, protocol_of, skipped_images
+from fusecomp._core.abilities import (
+    encode_function,
+    encode_named,
+    lookups_of,
+    protocol_of,
+    reference_prompts,
+    reference_texts_of,
+    skipped_images,
+    token_sides,
+)
 from fusecomp._core.checks import require_both, require_choice, shown, whole_number
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.randomness import repeatable
@@ -58,11 +67,16 @@ class TaskFeatures:
         self._device = device_of(model)
         if not {*SIDES} <= lookups_of(encoder).keys():
             cached = CachedEncoder.build(
-                encoder, dataset, num_workers=num_workers, on_error=on_error
+                encoder,
+                dataset,
+                num_workers=num_workers,
+                on_error=on_error,
+                tokens=token_sides(encoder, model.fusion_keywords),
             )
             # An encoder that is no module has no device; its features go to the fusion's.
             encoder = cached.to(self._device)
         self._encoder = encoder
+        self._prompts = reference_texts_of(dataset)
         skipped = skipped_images(encoder)
         self.protocol: Mapping[str, str] = protocol_of(drop_images(dataset, skipped))
         self.tasks = [task.drop_images(skipped) for task in tasks] if skipped else tasks
@@ -102,14 +116,30 @@ class TaskFeatures:
         return task_positions(task)
 
     def _fuse(self, queries: Sequence[Triplet]) -> Tensor:
-        image = self._encode("image", [query.reference_id for query in queries])
-        text = self._encode("text", [text for query in queries for text in query.texts])
-        counts = torch.tensor([len(query.texts) for query in queries])
-        return self._model.compose(image, text, counts)
+        references = [query.reference_id for query in queries]
+        texts = [text for query in queries for text in query.texts]
+        named = self._model.fusion_keywords
+        image, image_tokens = encode_named(
+            self._encoder, "image", named, self._rows("image", references)
+        )
+        text, text_tokens = encode_named(self._encoder, "text", named, self._rows("text", texts))
+        prompts = None
+        if self._prompts and "reference_text" in named:
+            prompts = self._encode("text", reference_prompts(self._prompts, references))
+        return self._model.compose(
+            image,
+            text,
+            torch.tensor([len(query.texts) for query in queries]),
+            image_tokens=image_tokens,
+            text_tokens=text_tokens,
+            reference_text=prompts,
+        )
 
     def _encode(self, side: str, names: Sequence[str]) -> Tensor:
-        rows = lookups_of(self._encoder)[side](names).to(self._device)
-        return encode_function(self._encoder, side)(rows)
+        return encode_function(self._encoder, side)(self._rows(side, names))
+
+    def _rows(self, side: str, names: Sequence[str]) -> Tensor:
+        return lookups_of(self._encoder)[side](names).to(self._device)
 
 
 def _require_task(task: object) -> None:

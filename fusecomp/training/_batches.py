@@ -7,7 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fusecomp._core.abilities import image_loader, lookups_of
+from fusecomp._core.abilities import (
+    image_loader,
+    lookups_of,
+    reference_prompts,
+    reference_texts_of,
+)
 from fusecomp._core.checks import ordered, require, strings, whole_number
 from fusecomp._core.devices import device_of
 from fusecomp.distributed import get_rank, get_world_size
@@ -85,7 +90,7 @@ class Epochs:
         if "image" in lookup:
             functions |= {"references": lookup["image"], "targets": lookup["image"]}
         if "text" in lookup:
-            functions["texts"] = lookup["text"]
+            functions |= {"texts": lookup["text"], "reference_texts": lookup["text"]}
         # Epochs mostly have the same images in the same order, whose numbers are found once.
         self._numbers: _Numbers = {n: lru_cache(maxsize=1)(f) for n, f in functions.items()}
 
@@ -108,6 +113,7 @@ class Epochs:
                 target_ids=inputs.target_ids[rows],
                 reference_ids=inputs.reference_ids[rows],
                 query_ids=[inputs.query_ids[row] for row in rows.tolist()],
+                reference_texts=inputs.reference_texts(rows),
             )
 
 
@@ -202,6 +208,11 @@ class _EpochInputs:
         self._counts = torch.from_numpy(counts)
         self._first = self._counts.cumsum(0) - self._counts
         self._text_rows = numbers["texts"](self._texts) if "texts" in numbers else None
+        self._prompts: Tensor | list[str] | None = None
+        if told := reference_texts_of(dataset):
+            self._prompts = reference_prompts(told, references)
+            if "reference_texts" in numbers:
+                self._prompts = numbers["reference_texts"](tuple(self._prompts))
 
     def texts(self, rows: Tensor) -> tuple[Tensor | list[str], Tensor]:
         """Return the texts of some triplets, one after another, and the number that each has."""
@@ -212,6 +223,12 @@ class _EpochInputs:
         if self._text_rows is not None:
             return self._text_rows[positions], counts
         return [self._texts[position] for position in positions.tolist()], counts
+
+    def reference_texts(self, rows: Tensor) -> Tensor | list[str] | None:
+        """Return the prompts of some triplets' references, where the dataset has them."""
+        if self._prompts is None or isinstance(self._prompts, Tensor):
+            return None if self._prompts is None else self._prompts[rows]
+        return [self._prompts[row] for row in rows.tolist()]
 
     def images(
         self, encoder: Encoder, shares: Sequence[Tensor], num_workers: int | None
