@@ -10,15 +10,16 @@ texts of train and val (docs/reproduce.md makes one), DIR the dataset's folder, 
 annotations are read.
 
 The recipes are the paper's second stage (on drawn data that of those two examples, in half of the
-epochs), and the recommended one: temperature 0.05, learning rate 1e-3 falling by a cosine, and all
-training targets as candidates. A fusion starts from the same weights for both, and is scored after
-the last epoch: no epoch is chosen on the reported queries. A fusion without weights is scored as it
-is.
+epochs), and the recommended one, with the temperature and learning rate of presets.RECOMMENDED. A
+fusion starts from the same weights for both, and is scored after the last epoch: no epoch is chosen
+on the reported queries. A fusion without weights is scored as it is. CIRPLANT reads the tokens of
+the text, where the features have them.
 
 Differences from the Combiner are paired. Of several drawn seeds, each an experiment of its own, the
 95 % interval is Student's over the seeds; of one seed, or one feature file, it is that of
 evaluation.compare over the queries, its bounds averaged over the seeds. Parameters and milliseconds
-a query (compose, and search in 10,000 images; 64 queries at once, median) are those at the width of
+a query (compose, of 16 tokens where these are read, and search in 10,000 images; 64 queries at once,
+median) are those at the width of
 the features, 640 for drawn data. On the CPU, times are those of one processor thread.
 
 The workdir gets tables.md, results.json and figure.png, and keeps each finished training: the same
@@ -46,9 +47,10 @@ from fusion_tables import Cost, Score
 from torch import Tensor, nn
 
 import fusecomp as fc
-from fusecomp import fusions, losses
+from fusecomp import fusions
 from fusecomp.retrieval import search
 from fusecomp.training import presets
+from fusecomp.types import Tokens
 
 READERS: dict[str, Any] = {"fashioniq": fc.datasets.FashionIQ, "cirr": fc.datasets.CIRR}
 DRAWN: dict[str, tuple[ModuleType, str]] = {
@@ -61,18 +63,17 @@ Makers = Mapping[str, Callable[[], nn.Module]]
 class Recipe(NamedTuple):
     """How a fusion is trained on frozen features."""
 
-    temperature: float
-    bank: bool  # whether all training targets are candidates, or the batch's alone
+    loss: fc.Loss
     changes: Mapping[str, Any]  # of the settings of the paper's second stage
 
 
 RECIPES = {
-    "paper": Recipe(0.01, bank=False, changes={}),
-    "recommended": Recipe(0.05, bank=True, changes={"lr": 1e-3, "lr_schedule": "cosine"}),
+    "paper": Recipe(fc.InfoNCE(temperature=0.01), {}),
+    "recommended": Recipe(presets.RECOMMENDED["loss"], {"lr": presets.RECOMMENDED["stage2"].lr}),
 }
 
 
-def own_fusions(dim: int, text_dim: int, prompt: Tensor) -> Makers:
+def own_fusions(dim: int, text_dim: int, token_dim: int, prompt: Tensor) -> Makers:
     """Return a maker of each fusion, by a name that begins with its class."""
     return {
         "Sum": fusions.Sum,
@@ -85,8 +86,7 @@ def own_fusions(dim: int, text_dim: int, prompt: Tensor) -> Makers:
         "TIRG": lambda: fusions.TIRG(dim, text_dim),
         "RTIC": lambda: fusions.RTIC(dim, text_dim),
         "ARTEMIS": lambda: fusions.ARTEMIS(dim, text_dim=text_dim),
-        # On one text feature: the encoders here give no tokens.
-        "CIRPLANT": lambda: fusions.CIRPLANT(dim, text_dim=text_dim),
+        "CIRPLANT": lambda: fusions.CIRPLANT(dim, text_dim=token_dim),
         "MUTAN": lambda: fusions.MUTAN(dim, text_dim),
         "Combiner": lambda: fusions.Combiner(dim),
     }
@@ -104,21 +104,18 @@ class Data:
     digest: str  # of the feature file
 
     @property
-    def dims(self) -> tuple[int, int]:
-        """The widths of image and text features."""
-        return self.encoder.image.features.shape[1], self.encoder.text.features.shape[1]
+    def dims(self) -> tuple[int, int, int]:
+        """The widths of image, text and token features, the text's where there are no tokens."""
+        dim, text_dim = self.encoder.image.features.shape[1], self.encoder.text.features.shape[1]
+        if "text" not in self.encoder.token_sides:
+            return dim, text_dim, text_dim
+        _, tokens = self.encoder.encode_text_tokens(list(self.train.texts())[:1])
+        return dim, text_dim, tokens.values.shape[2]
 
     def fusions(self) -> Makers:
         """Return a maker of each fusion; the mean training text is the prompt of Direction."""
         texts = self.encoder.encode_text(list(self.train.texts()))
         return own_fusions(*self.dims, texts.mean(dim=0))
-
-    def bank(self) -> losses.Bank:
-        """Return all training targets, as candidates."""
-        ids = list(dict.fromkeys(str(triplet.target_id) for triplet in self.train.triplets()))
-        place = {image_id: row for row, image_id in enumerate(self.train.image_ids)}
-        rows = torch.tensor([place[image_id] for image_id in ids])
-        return losses.Bank(self.encoder.encode_image(ids), rows)
 
 
 def drawn_data(name: str, seed: int, args: argparse.Namespace) -> Data:
@@ -131,7 +128,7 @@ def drawn_data(name: str, seed: int, args: argparse.Namespace) -> Data:
     encoder = experiment.pretrained_encoder(own, root, example.SMALL)
     train, val = (READERS[kind](root, split, name=name) for split in ("train", "val"))
     path = folder / f"features-{root.name}.safetensors"
-    cached = fc.CachedEncoder.build(encoder, train, val, path=path)
+    cached = fc.CachedEncoder.build(encoder, train, val, path=path, tokens=["text"])
     stage2 = replace(example.SMALL.stage2, epochs=example.SMALL.stage2.epochs // 2)
     return Data(name, train, val, cached.to(args.device), stage2, digest(path))
 
@@ -157,9 +154,7 @@ def train(data: Data, name: str, recipe: str, seed: int, args: argparse.Namespac
     """Train and score a fusion, unless that is done."""
     torch.manual_seed(seed)
     model = fc.ComposedEncoder(data.encoder, data.fusions()[name]().to(args.device))
-    # A bank does not go with a similarity of the fusion's own.
-    memory = data.bank() if RECIPES[recipe].bank and model.similarity is None else None
-    loss = fc.InfoNCE(RECIPES[recipe].temperature, memory=memory)
+    loss = RECIPES[recipe].loss
     given = {"epochs": 2 if args.quick else args.epochs, "batch_size": args.batch_size}
     changes = {name: value for name, value in given.items() if value is not None}
     config = replace(data.stage2, **RECIPES[recipe].changes, **changes, seed=seed)
@@ -181,18 +176,19 @@ def train(data: Data, name: str, recipe: str, seed: int, args: argparse.Namespac
     return score
 
 
-def measure(make: Callable[[], nn.Module], dims: tuple[int, int], images: int) -> Cost:
+def measure(make: Callable[[], nn.Module], dims: tuple[int, int, int], images: int) -> Cost:
     """Count parameters, and time composing 64 queries and searching with them."""
-    gallery, image, text = (
-        torch.randn(rows, dim) for rows, dim in ((images, dims[0]), (64, dims[0]), (64, dims[1]))
-    )
+    dim, text_dim, token_dim = dims
+    gallery, image, text = torch.randn(images, dim), torch.randn(64, dim), torch.randn(64, text_dim)
+    words = Tokens(torch.randn(64, 16, token_dim), torch.ones(64, 16, dtype=torch.bool))
     encoder = fc.CachedEncoder.from_arrays(["image"], image[:1], ["text"], text[:1])
     model = fc.ComposedEncoder(encoder, make()).eval()
     seconds = []
     with torch.inference_mode():
         for _ in range(15):
             start = time.process_time()
-            search(model.compose(image, text), gallery, k=10, similarity=model.similarity)
+            query = model.compose(image, text, text_tokens=words)
+            search(query, gallery, k=10, similarity=model.similarity)
             seconds.append(time.process_time() - start)
     parameters = sum(weights.numel() for weights in model.parameters())
     return Cost(parameters, 1000 * statistics.median(seconds) / len(image))
@@ -237,7 +233,7 @@ def main() -> None:
                 of_recipe[recipe].setdefault(name, []).append(score)
                 headline = score.evaluation[score.evaluation.default_metric]
                 print(f"{data.name}, seed {seed}, {recipe}, {name}: {headline:.2f}", flush=True)
-    dims, images = (640, 640) if drawn else data.dims, 500 if args.quick else 10_000
+    dims, images = (640, 640, 640) if drawn else data.dims, 500 if args.quick else 10_000
     makers = own_fusions(*dims, torch.randn(dims[1]))
     costs = {name: measure(make, dims, images) for name, make in makers.items()}
     fusion_tables.write(results, costs, args.workdir, drawn=drawn)

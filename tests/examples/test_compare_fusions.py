@@ -22,7 +22,7 @@ COST = Cost(parameters=1_240_000, milliseconds=0.5)
 
 
 def test_no_fusion_is_forgotten() -> None:
-    makers = compare_fusions.own_fusions(8, 8, torch.ones(8))
+    makers = compare_fusions.own_fusions(8, 8, 8, torch.ones(8))
     for name, make in makers.items():
         assert type(make()).__name__ == name.partition(",")[0]
     assert {name.partition(",")[0] for name in makers} == set(fusions.__all__)
