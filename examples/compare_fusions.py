@@ -18,9 +18,9 @@ the text, where the features have them.
 Differences from the Combiner are paired. Of several drawn seeds, each an experiment of its own, the
 95 % interval is Student's over the seeds; of one seed, or one feature file, it is that of
 evaluation.compare over the queries, its bounds averaged over the seeds. Parameters and milliseconds
-a query (compose, of 16 tokens where these are read, and search in 10,000 images; 64 queries at once,
-median) are those at the width of
-the features, 640 for drawn data. On the CPU, times are those of one processor thread.
+a query (compose, from 16 tokens where these are read, and search in 10,000 images; 64 queries at
+once, median) are those at the width of the features, 640 for drawn data. On the CPU, times are
+those of one processor thread.
 
 The workdir gets tables.md, results.json and figure.png, and keeps each finished training: the same
 command goes on where it stopped.

@@ -13,12 +13,10 @@ from fusecomp._core.abilities import (
     image_loader,
     lookups_of,
     similarity_of,
-    token_function,
 )
 from fusecomp._core.checks import as_path, no_class, require
 from fusecomp._core.devices import device_of, inference, require_one_device
-from fusecomp._core.fusion_inputs import fusion_inputs
-from fusecomp._core.identity import class_name
+from fusecomp._core.fusion_inputs import fusion_inputs, require_tokens
 from fusecomp._core.keywords import needed_keywords, taken_keywords
 from fusecomp._core.query_inputs import one_each, paths_or_ids, shown_row
 from fusecomp._core.rebuilt_fusion import arguments_of, rebuilt
@@ -34,7 +32,7 @@ from fusecomp._core.tensors import (
 )
 from fusecomp.distributed import prepare
 from fusecomp.images import load_few, require_files
-from fusecomp.types import FUSION_KEYWORDS, SIDES, Encoder, Fusion, Similarity, Tokens
+from fusecomp.types import FUSION_KEYWORDS, Encoder, Fusion, Similarity, Tokens
 
 __all__ = ["ComposedEncoder"]
 
@@ -86,14 +84,7 @@ class ComposedEncoder(nn.Module):
         self.fusion = fusion
         self.fusion_keywords = taken_keywords(fusion, FUSION_KEYWORDS)
         self._needed = needed_keywords(fusion, FUSION_KEYWORDS)
-        for side in SIDES:
-            if f"{side}_tokens" not in self._needed or token_function(encoder, side) is not None:
-                continue
-            raise ValueError(
-                f"{class_name(fusion)} needs {side}_tokens, which this {class_name(encoder)} does "
-                f"not give (see types.GivesTokens); a CachedEncoder keeps them if it is built with "
-                f'tokens=["{side}"]'
-            )
+        require_tokens(encoder, fusion, self._needed)
 
     @property
     def similarity(self) -> Similarity | None:

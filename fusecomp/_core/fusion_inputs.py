@@ -5,8 +5,21 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from fusecomp._core.abilities import token_function
+from fusecomp._core.identity import class_name
 from fusecomp._core.tensors import check_features, widen
-from fusecomp.types import Tokens
+from fusecomp.types import SIDES, Encoder, Fusion, Tokens
+
+
+def require_tokens(encoder: Encoder, fusion: Fusion, needed: Sequence[str]) -> None:
+    """Raise ValueError where a fusion needs tokens that the encoder does not give."""
+    for side in SIDES:
+        if f"{side}_tokens" in needed and token_function(encoder, side) is None:
+            raise ValueError(
+                f"{class_name(fusion)} needs {side}_tokens, which this {class_name(encoder)} does "
+                f"not give (see types.GivesTokens); a CachedEncoder keeps them if it is built with "
+                f'tokens=["{side}"]'
+            )
 
 
 def fusion_inputs(

@@ -169,7 +169,9 @@ def _of_dataset(dataset: str | None) -> list[Published]:
     published = list(published_rows())
     names = dict.fromkeys(line.protocol["dataset"] for line in published)
     if dataset not in names:
-        raise ValueError(f"nothing is published of {dataset!r}; there is of {', '.join(names)}")
+        raise ValueError(
+            f"no numbers are published of {dataset!r}; there are of {', '.join(names)}"
+        )
     return [line for line in published if line.protocol["dataset"] == dataset]
 
 

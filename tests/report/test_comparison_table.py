@@ -152,7 +152,7 @@ def test_json_and_latex(own: fc.Evaluation) -> None:
 def test_what_has_no_published_numbers_is_named(tiny_fashioniq: Path, own: fc.Evaluation) -> None:
     drawn = random_evaluation(FashionIQ(tiny_fashioniq, "val", name="MiniFashion"))
     with pytest.raises(
-        ValueError, match="of the dataset 'MiniFashion'; there is of FashionIQ, CIRR"
+        ValueError, match="published of 'MiniFashion'; there are of FashionIQ, CIRR"
     ):
         comparison_table({"mine": drawn})
     with pytest.raises(ValueError, match="at least one; got none"):
