@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp._core.checks import require_strings
+from fusecomp._core.index import Index
 from fusecomp._core.metrics import Metric
 from fusecomp._core.task import Task
 from fusecomp._core.tensors import check_int64, check_tensor, check_text_counts
@@ -32,6 +33,7 @@ __all__ = [
     "HasHeads",
     "HasSimilarity",
     "HasTowers",
+    "Index",
     "LoadImage",
     "LoadsImages",
     "LooksUp",

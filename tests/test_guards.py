@@ -173,6 +173,7 @@ PUBLIC = {
         "CombinedLoss",
     ],
     "fusecomp.retrieval": [
+        "ExactIndex",
         "TargetRanks",
         "hits_at_k",
         "median_rank",
@@ -379,6 +380,7 @@ OPTIONAL = (
     "wandb",
     "safetensors",
     "sentence_transformers",
+    "faiss",
 )
 MEASURE = f"""
 import sys, time

@@ -6,7 +6,7 @@ from torch import Tensor
 from fusecomp._core.tensors import check_alike, check_features, check_widths, widen
 
 # Shorter rows have no direction to speak of.
-_SMALLEST_NORM = 1e-6
+SMALLEST_NORM = 1e-6
 
 
 def normalize(features: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def unit_rows(wide: Tensor) -> tuple[Tensor, Tensor]:
         wide = wide * factor
         norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     # Dividing by infinity gives such rows a gradient of zero, which half precision can hold too.
-    length = torch.where(norm > _SMALLEST_NORM, norm, torch.inf)
+    length = torch.where(norm > SMALLEST_NORM, norm, torch.inf)
     return wide / length, factor / length
 
 
