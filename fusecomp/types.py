@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp._core.checks import require_strings
-from fusecomp._core.index import Index
+from fusecomp._core.index import ChangingIndex, Index, SearchModel
 from fusecomp._core.metrics import Metric
 from fusecomp._core.task import Task
 from fusecomp._core.tensors import check_int64, check_tensor, check_text_counts
@@ -24,6 +24,7 @@ __all__ = [
     "LOSS_KEYWORDS",
     "SIDES",
     "Batch",
+    "ChangingIndex",
     "Dataset",
     "Encode",
     "Encoder",
@@ -40,6 +41,7 @@ __all__ = [
     "Loss",
     "Metric",
     "NamesKeywords",
+    "SearchModel",
     "Similarity",
     "Task",
     "TaskRanking",

@@ -174,6 +174,9 @@ PUBLIC = {
     ],
     "fusecomp.retrieval": [
         "ExactIndex",
+        "Gallery",
+        "Hits",
+        "rerank",
         "TargetRanks",
         "hits_at_k",
         "median_rank",

@@ -1,8 +1,11 @@
-"""The protocol of an index: it finds the nearest rows of a gallery."""
+"""The protocols of an index, and of a model whose queries it takes."""
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from fusecomp.types import Encoder, Similarity
 
 
 @runtime_checkable
@@ -26,4 +29,28 @@ class Index(Protocol):
         query must not find, and the only ones that it may find. Where fewer than k are left, the
         rest is position -1 with score -inf.
         """
+        ...
+
+
+@runtime_checkable
+class ChangingIndex(Index, Protocol):
+    """An index whose rows come and go; a row that is removed leaves a gap."""
+
+    def add(self, features: Tensor) -> None:
+        """Append features [M, D], which get the next positions."""
+        ...
+
+    def remove(self, positions: Tensor) -> None:
+        """Find the rows of these positions, int64 [M], no more."""
+        ...
+
+
+class SearchModel(Protocol):
+    """A model as galleries know it, such as ``ComposedEncoder``."""
+
+    encoder: "Encoder"
+
+    @property
+    def similarity(self) -> "Similarity | None":
+        """What compares queries [Q, E] and image features [N, D]; None for the cosine."""
         ...

@@ -29,8 +29,8 @@ _SINGLE = 4
 # Bytes that may lie in a processor's cache.
 _CACHED = 2**25
 _inner = optional(np, "vecdot", np.inner)  # which NumPy 1 does not have
-# Rows that are measured at once.
-_PIECE = 65536
+# Values that are measured at once.
+_MEASURED = 2**17
 # Fetched beyond k, so that it shows whether a tie crosses the border; by how much it widens if so.
 _MORE, _WIDER = 6, 8
 # Scores are computed of lengths times this, so that no product overflows.
@@ -79,7 +79,7 @@ class ExactIndex:
         self.features = check_features(features, "features", "[N, D]").detach()
         self.similarity = similarity
         rows, width = self.features.shape
-        self.lengths = _measure(self.features) if lengths is None else lengths
+        self.lengths = measure_lengths(self.features) if lengths is None else lengths
         if self.lengths.shape != (rows,) or self.lengths.dtype != torch.float64:
             kind = f"{self.lengths.dtype} {list(self.lengths.shape)}"
             raise ValueError(f"lengths must be float64 [{rows}], got {kind}")
@@ -105,7 +105,7 @@ class ExactIndex:
         more = check_features(features, "features", "[M, D]").detach()
         check_alike(more, self.features, ("features", "the index"))
         check_widths(more, self.features, ("features", "the index"))
-        lengths = _measure(more)
+        lengths = measure_lengths(more)
         self.features = torch.cat([self.features, more])
         self.lengths = torch.cat([self.lengths, lengths])
         self._factors = _factors(self.lengths, self._dtype)
@@ -289,9 +289,9 @@ def _multiply(query: Tensor, features: Tensor, out: Tensor) -> None:
             np.einsum("nd,d->n", features.numpy(), row.numpy(), out=scores.numpy())
 
 
-def _measure(features: Tensor) -> Tensor:
+def measure_lengths(features: Tensor) -> Tensor:
     """Return the lengths of all rows; ValueError names the first that is not finite."""
-    pieces = features.split(_PIECE)
+    pieces = features.split(_MEASURED // features.shape[1] + 1)
     lengths = [torch.linalg.vector_norm(piece, dim=1, dtype=torch.float64) for piece in pieces]
     found = torch.cat(lengths)
     for row in (~found.isfinite()).nonzero().flatten()[:1].tolist():
