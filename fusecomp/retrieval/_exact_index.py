@@ -19,7 +19,7 @@ from fusecomp.retrieval._top import best_columns, sort_best
 from fusecomp.types import Similarity
 
 # Queries that are searched together, and their scores at once; features that are widened at once.
-_QUERIES, _SCORES, _WIDENED = 1024, 2**24, 2**20
+_QUERIES, _SCORES, _WIDENED = 1024, 2**23, 2**20
 # Bytes of the table of what queries may find.
 _ALLOWED = 2**26
 # Pairs that are scored in float64 at once.
@@ -275,11 +275,15 @@ def _slices(size: int, step: int) -> Iterator[slice]:
 
 def _multiply(query: Tensor, features: Tensor, out: Tensor) -> None:
     """Write query @ features.T."""
-    if len(query) > _SINGLE:
-        torch.mm(query, features.T, out=out)
-        return
-    # MKL's product with a vector reaches half the speed of memory on some processors.
+    # MKL, torch's library for products, is slower than NumPy's on some processors: with a vector
+    # it reaches half the speed of memory.
     by_numpy = features.device.type == "cpu" and torch.get_num_threads() == 1
+    if len(query) > _SINGLE:
+        if by_numpy:
+            np.matmul(query.numpy(), features.numpy().T, out=out.numpy())
+        else:
+            torch.mm(query, features.T, out=out)
+        return
     for row, scores in zip(query, out, strict=True):
         if not by_numpy:
             torch.mv(features, row, out=scores)
