@@ -52,5 +52,5 @@ class SearchModel(Protocol):
 
     @property
     def similarity(self) -> "Similarity | None":
-        """What compares queries [Q, E] and image features [N, D]; None for the cosine."""
+        """The comparison of queries [Q, E] with image features [N, D]; None is the cosine."""
         ...

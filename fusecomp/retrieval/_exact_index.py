@@ -295,9 +295,9 @@ def _multiply(query: Tensor, features: Tensor, out: Tensor) -> None:
 
 def measure_lengths(features: Tensor) -> Tensor:
     """Return the lengths of all rows; ValueError names the first that is not finite."""
-    pieces = features.split(_MEASURED // features.shape[1] + 1)
-    lengths = [torch.linalg.vector_norm(piece, dim=1, dtype=torch.float64) for piece in pieces]
-    found = torch.cat(lengths)
+    found = torch.empty(len(features), dtype=torch.float64, device=features.device)
+    for some in _slices(len(features), _MEASURED // features.shape[1] + 1):
+        torch.linalg.vector_norm(features[some], dim=1, dtype=torch.float64, out=found[some])
     for row in (~found.isfinite()).nonzero().flatten()[:1].tolist():
         raise ValueError(f"features row {row} holds NaN or infinity, or is too long to be measured")
     return found
