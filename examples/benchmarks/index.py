@@ -36,7 +36,7 @@ def memory(size: int) -> float:
         ExactIndex(draw(size, 0)).search(query, K)
 
     query = draw(1, 1)
-    ExactIndex(draw(100, 2)).search(query, K)  # what torch loads when it is first used
+    ExactIndex(draw(1000, 2)).search(query, K)  # what torch loads when it is first used
     return growth(work) * 2**20 / (size * DIM * 4)
 
 

@@ -30,7 +30,7 @@ _SINGLE = 4
 _CACHED = 2**25
 _inner = optional(np, "vecdot", np.inner)  # which NumPy 1 does not have
 # Values that are measured at once.
-_MEASURED = 2**17
+_MEASURED = 2**15
 # Fetched beyond k, so that it shows whether a tie crosses the border; by how much it widens if so.
 _MORE, _WIDER = 6, 8
 # Scores are computed of lengths times this, so that no product overflows.
@@ -48,7 +48,8 @@ class ExactIndex:
     closer than the error of the product are scored again in float64, and equal scores are ordered
     by position. That error is taken as 4 sqrt(D) roundings, the statistical bound of Higham and
     Mary (A new approach to probabilistic rounding error analysis, SIAM J. Sci. Comput. 41, 2019).
-    Where a ``similarity`` compares, this is up to it.
+    Where a ``similarity`` compares, this is up to it; where torch is told to multiply float32 in
+    lower precision (TF32), the bound does not hold.
 
     Args:
         features: [N, D], of float16, bfloat16, float32 or float64, not scaled to unit length;
