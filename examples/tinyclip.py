@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from fusecomp.types import Tokens
+
 WORD = re.compile(r"[a-z0-9]+")
 BUCKETS = 4096
 
@@ -74,6 +76,10 @@ class TinyTextEncoder(nn.Module):
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """B sentences -> [B, dim]."""
+        return self.encode_tokens(texts)[0]
+
+    def encode_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tokens]:
+        """B sentences -> [B, dim], and the states of their words [B, L, 2 * width]."""
         tokens = self.tokens(texts)
         there = tokens.ne(0)
         lengths = there.sum(1).clamp(min=1).cpu()
@@ -81,9 +87,9 @@ class TinyTextEncoder(nn.Module):
             self.words(tokens), lengths, batch_first=True, enforce_sorted=False
         )
         states, _ = nn.utils.rnn.pad_packed_sequence(self.reader(packed)[0], batch_first=True)
-        mean = states.sum(1) / lengths.to(states.device)[:, None]
-        features: Tensor = self.project(self.norm(mean))
-        return features
+        lengths = lengths.to(states.device)[:, None]
+        features: Tensor = self.project(self.norm(states.sum(1) / lengths))
+        return features, Tokens(states, torch.arange(states.shape[1]).to(lengths) < lengths)
 
 
 def read_pairs(root: str | Path) -> tuple[Tensor, list[str]]:

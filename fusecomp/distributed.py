@@ -17,32 +17,14 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
-__all__ = [
-    "average_gradients",
-    "barrier",
-    "broadcast",
-    "first_alone",
-    "gather",
-    "gather_objects",
-    "gathered_weights",
-    "get_rank",
-    "get_world_size",
-    "is_sharded",
-    "join",
-    "local",
-    "plain_class",
-    "prepare",
-    "shard_like",
-    "whole",
-]
-
 _T = TypeVar("_T")
+_ENCODE = ("encode_image", "encode_text", "encode_image_tokens", "encode_text_tokens")
 
 
 def join() -> None:
-    """Join the processes that torchrun has started; do nothing without torchrun.
+    """Join the processes that torchrun has started, as training does; do nothing without torchrun.
 
-    Training, extraction and evaluation call it. Afterwards ``"cuda"`` is a GPU of each process's
+    Afterwards ``"cuda"`` is a GPU of each process's
     own, so call it before the model moves there. Under another launcher, call
     ``torch.distributed.init_process_group`` yourself beforehand.
 
@@ -125,12 +107,6 @@ def first_alone() -> Iterator[bool]:
     """Yield whether this process is the first, which does the work; all leave the block together.
 
     An error that one process raises in the block is raised by all.
-
-    Example:
-        >>> with first_alone() as first:
-        ...     if first:
-        ...         print("written once")
-        written once
     """
     try:
         yield get_rank() == 0
@@ -234,13 +210,13 @@ def prepare(part: _T) -> _T:
     """Make a part of a model callable here; return it, or the module inside of DDP.
 
     DistributedDataParallel and FSDP2 only know ``forward``. The first is taken off; the second
-    learns of ``encode_image`` and ``encode_text``, and has its weights sharded afterwards.
+    learns of the encode methods, and has its weights sharded afterwards.
     """
     if isinstance(part, nn.parallel.DistributedDataParallel):
         part = part.module
     for module in _sharded_modules(part):
         module.reshard()
-        for method in ("encode_image", "encode_text"):
+        for method in _ENCODE:
             # Registering puts a method of the same name on the object; twice would gather twice.
             if method in dir(module) and method not in vars(module):
                 _imported("torch.distributed.fsdp").register_fsdp_forward_method(module, method)

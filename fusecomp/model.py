@@ -1,37 +1,49 @@
 """The composed encoder: what users train, query, save and load."""
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from fusecomp import fusions
-from fusecomp._core.abilities import encode_function, image_loader, lookups_of, similarity_of
-from fusecomp._core.checks import as_path, no_class, ordered, require, shown, strings
+from fusecomp._core.abilities import (
+    encode_named,
+    image_loader,
+    lookups_of,
+    similarity_of,
+    token_function,
+)
+from fusecomp._core.checks import as_path, no_class, require
 from fusecomp._core.devices import device_of, inference, require_one_device
-from fusecomp._core.identity import class_name, without_compile
-from fusecomp._core.saved_model import SavedModel, describe_parts, read_model, write_model
+from fusecomp._core.fusion_inputs import fusion_inputs
+from fusecomp._core.identity import class_name
+from fusecomp._core.keywords import needed_keywords, taken_keywords
+from fusecomp._core.query_inputs import one_each, paths_or_ids, shown_row
+from fusecomp._core.rebuilt_fusion import arguments_of, rebuilt
+from fusecomp._core.saved_model import describe_parts, read_model, write_model
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import (
+    average_rows,
     check_features,
     check_tensor,
     check_text_counts,
     non_finite_rows,
     widen,
 )
-from fusecomp._core.weights import check_weights
-from fusecomp.distributed import plain_class, prepare
+from fusecomp.distributed import prepare
 from fusecomp.images import load_few, require_files
-from fusecomp.types import Encoder, Fusion, Similarity
+from fusecomp.types import FUSION_KEYWORDS, SIDES, Encoder, Fusion, Similarity, Tokens
 
 __all__ = ["ComposedEncoder"]
 
 _BATCH = 128
 # Loaded images [B, ...], or paths or ids.
 Images = Tensor | Sequence[str | Path]
+# Features of a side, and its tokens where the fusion names them.
+Encoded = tuple[Tensor, Tokens | None]
+_T = TypeVar("_T")
 
 
 class ComposedEncoder(nn.Module):
@@ -41,10 +53,14 @@ class ComposedEncoder(nn.Module):
         encoder: anything with ``encode_image`` and ``encode_text``; it is taken out of a
             DistributedDataParallel, and FSDP2's ``fully_shard`` may have been called on it.
         fusion: any callable ``fusion(image, text) -> query`` of image features [B, D] and text
-            features [B, T] (``Sum`` and ``Combiner`` need T = D); the query has the width D.
+            features [B, T] (``Sum`` and ``Combiner`` need T = D); the query has the width D. Those
+            of ``types.FUSION_KEYWORDS`` that it names it gets too, where encoder and dataset give
+            them; where it names tokens without a default, the encoder must.
 
     Raises:
-        TypeError: if encoder or fusion lack what they need.
+        TypeError: if encoder or fusion lack what they need, or the fusion's similarity is no
+            function.
+        ValueError: if the fusion needs tokens that the encoder does not give.
 
     Example:
         >>> from fusecomp.caching import CachedEncoder
@@ -65,21 +81,36 @@ class ComposedEncoder(nn.Module):
         no_class("fusion", fusion)
         if not callable(fusion):
             raise TypeError(f"fusion must be callable, got {type(fusion).__name__}")
+        similarity_of(fusion)  # raises on one that cannot be called
         self.encoder = encoder
         self.fusion = fusion
+        self.fusion_keywords = taken_keywords(fusion, FUSION_KEYWORDS)
+        self._needed = needed_keywords(fusion, FUSION_KEYWORDS)
+        for side in SIDES:
+            if f"{side}_tokens" not in self._needed or token_function(encoder, side) is not None:
+                continue
+            raise ValueError(
+                f"{class_name(fusion)} needs {side}_tokens, which this {class_name(encoder)} does "
+                f"not give (see types.GivesTokens); a CachedEncoder keeps them if it is built with "
+                f'tokens=["{side}"]'
+            )
 
     @property
     def similarity(self) -> Similarity | None:
         """The fusion's own similarity (late interaction), or None: then the cosine compares."""
         return similarity_of(self.fusion)
 
-    def encode_query(self, references: Images, texts: Sequence[str]) -> Tensor:
+    def encode_query(
+        self, references: Images, texts: Sequence[str], reference_texts: Sequence[str] | None = None
+    ) -> Tensor:
         """Return queries for search, without gradients and in evaluation mode.
 
         Args:
             references: B images: a tensor that ``encode_image`` takes, a list of paths, or, if
                 the encoder looks images up, a list of ids.
             texts: B strings, one for each reference.
+            reference_texts: B prompts that describe the references, for a fusion that names
+                ``reference_text``; others get nothing of them.
 
         Shape:
             [B, D], unit length; [B, E] as it is, of a fusion with a similarity of its own.
@@ -92,27 +123,26 @@ class ComposedEncoder(nn.Module):
             FileNotFoundError: naming a string that is no file.
         """
         if not isinstance(references, Tensor):
-            references = _names("references", references)
-        for position, text in enumerate(ordered("texts", texts, "strings")):
-            if isinstance(text, list | tuple):
-                raise ValueError(
-                    f"texts[{position}] is {shown(text)}, but a query takes one text: for several, "
-                    "pass text_counts to compose, or evaluate a dataset of Triplet(..., texts=...)"
-                )
-        texts = strings("texts", texts)
-        if len(references) != len(texts) or len(texts) == 0:
-            raise ValueError(
-                f"{len(references)} references but {len(texts)} texts: give as many, and not empty"
-            )
+            references = paths_or_ids("references", references)
+        texts = one_each("texts", texts, len(references))
+        prompts = None
         require_one_device(self.encoder, self.fusion)
         with inference(self.encoder, self.fusion):
-            images = self._encode_images(references)
-            blocks = (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
-            features = torch.cat([self._encode("text", block) for block in blocks])
-            queries = self.compose(images, features)
+            image, image_tokens = self._encode_images(references, self.fusion_keywords)
+            text, text_tokens = self._encode_texts(texts, self.fusion_keywords)
+            if reference_texts is not None and "reference_text" in self.fusion_keywords:
+                listed = one_each("reference_texts", reference_texts, len(references))
+                prompts, _ = self._encode_texts(listed)
+            queries = self.compose(
+                image,
+                text,
+                image_tokens=image_tokens,
+                text_tokens=text_tokens,
+                reference_text=prompts,
+            )
         for row in non_finite_rows(queries)[:1]:
             raise ValueError(
-                f"query {row} ({_shown_row(references, row)} with {texts[row]!r}) holds NaN or "
+                f"query {row} ({shown_row(references, row)} with {texts[row]!r}) holds NaN or "
                 "infinity; check the reference, the encoder and the fusion's weights"
             )
         return queries
@@ -135,23 +165,41 @@ class ComposedEncoder(nn.Module):
             FileNotFoundError: naming a string that is no file.
         """
         with inference(self.encoder):
-            gallery = self._encode_images(images)
-            gallery = normalize(gallery) if self.similarity is None else widen(gallery)
+            gallery, _ = self._encode_images(images)
+            dtype = torch.promote_types(self._dtype() or gallery.dtype, torch.float32)
+            gallery = gallery.to(dtype)  # of queries
+            if self.similarity is None:
+                gallery = normalize(gallery)
         for row in non_finite_rows(gallery)[:1]:
             raise ValueError(
-                f"image {row} ({_shown_row(images, row)}) has features with NaN or infinity; check "
+                f"image {row} ({shown_row(images, row)}) has features with NaN or infinity; check "
                 "the image and the encoder"
             )
         return gallery
 
-    def compose(self, image: Tensor, text: Tensor, text_counts: Tensor | None = None) -> Tensor:
+    def compose(
+        self,
+        image: Tensor,
+        text: Tensor,
+        text_counts: Tensor | None = None,
+        *,
+        image_tokens: Tokens | None = None,
+        text_tokens: Tokens | None = None,
+        reference_text: Tensor | None = None,
+    ) -> Tensor:
         """Fuse features into queries, scaled to unit length if the cosine compares. Has gradients.
+
+        The fusion gets those of the keywords that it names; the others change nothing.
 
         Args:
             image: [B, D] from ``encode_image``, not scaled to unit length.
             text: [B, T] from ``encode_text``, or [N, T] with text_counts.
             text_counts: int64 [B], each 1 at least, summing to N: the number of texts of each row,
                 in order, whose features are averaged. Best on the CPU.
+            image_tokens: B rows, from ``encode_image_tokens``.
+            text_tokens: a row for each text, from ``encode_text_tokens``; those of several texts of
+                an image are put one after another.
+            reference_text: [B, T], text features of a prompt for each reference.
 
         Shape:
             [B, D], or [B, E] of a fusion with a similarity of its own; in the dtype of the fusion's
@@ -159,24 +207,35 @@ class ComposedEncoder(nn.Module):
 
         Raises:
             TypeError: if features, counts or what the fusion returns are no torch tensors.
-            ValueError: if features are no rows of a floating dtype, texts or text_counts do not
-                fit the images, or the fusion returns another shape.
+            ValueError: if features are no rows of a floating dtype, texts, text_counts or tokens
+                do not fit the images, the fusion lacks a keyword that it needs, or it returns
+                another shape.
         """
         image, text = widen(check_features(image, "image")), widen(check_features(text, "text"))
         if text_counts is not None:
             check_text_counts(text_counts, len(image), len(text))
-        if isinstance(self.fusion, nn.Module):
-            # Numpy's features are float64 by habit.
-            dtype = next((p.dtype for p in self.fusion.parameters() if p.is_floating_point()), None)
-            image, text = image.to(dtype), text.to(dtype)
-        if text_counts is not None and len(text) != len(text_counts):
-            text = _average(text, text_counts)
         elif len(text) != len(image):
             raise ValueError(
                 f"{len(image)} images but {len(text)} texts: where a row has several texts, pass "
                 "text_counts (a Batch has them)"
             )
-        query = check_tensor(self.fusion(image, text), "what the fusion returns")
+        dtype = self._dtype()
+        given = (image_tokens, text_tokens, reference_text)
+        named = fusion_inputs(
+            dict(zip(FUSION_KEYWORDS, given, strict=True)),
+            self.fusion_keywords,
+            self._needed,
+            text_counts,
+            len(image),
+            dtype,
+        )
+        image, text = image.to(dtype), text.to(dtype)
+        if text_counts is not None and len(text) != len(image):
+            text = average_rows(text, text_counts)
+        return self._checked(self.fusion(image, text, **named), image)
+
+    def _checked(self, query: object, image: Tensor) -> Tensor:
+        query = check_tensor(query, "what the fusion returns")
         if self.similarity is not None:
             if query.ndim != 2 or len(query) != len(image):
                 shape = list(query.shape)
@@ -192,19 +251,26 @@ class ComposedEncoder(nn.Module):
 
     def forward(self, images: Any, texts: Any) -> Tensor:
         """Do ``compose`` on the features of what ``encode_image`` and ``encode_text`` take."""
-        return self.compose(self.encoder.encode_image(images), self.encoder.encode_text(texts))
+        image, image_tokens = encode_named(self.encoder, "image", self.fusion_keywords, images)
+        text, text_tokens = encode_named(self.encoder, "text", self.fusion_keywords, texts)
+        return self.compose(image, text, image_tokens=image_tokens, text_tokens=text_tokens)
 
-    def _encode_images(self, images: Images) -> Tensor:
+    def _dtype(self) -> torch.dtype | None:
+        """Return the dtype of the fusion's weights, as numpy's features are float64 by habit."""
+        weights = self.fusion.parameters() if isinstance(self.fusion, nn.Module) else ()
+        return next((weight.dtype for weight in weights if weight.is_floating_point()), None)
+
+    def _encode_images(self, images: Images, keywords: Sequence[str] = ()) -> Encoded:
         device = device_of(self.encoder)
         if isinstance(images, Tensor):
-            return self._encode("image", images.to(device))
-        images = _names("images", images)
+            return self._encode("image", images.to(device), keywords)
+        images = paths_or_ids("images", images)
         if not images:
             raise ValueError("expected a non-empty list of images, got []")
         lookup = lookups_of(self.encoder)
         if "image" in lookup:
             rows = lookup["image"]([str(image) for image in images])
-            return self._encode("image", rows.to(device))
+            return self._encode("image", rows.to(device), keywords)
         load_image = image_loader(self.encoder)
         if load_image is None:
             raise ValueError(
@@ -213,20 +279,23 @@ class ComposedEncoder(nn.Module):
             )
         paths = [Path(image) for image in images]
         require_files(paths)
-        blocks = (paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH))
-        return torch.cat(
-            [self._encode("image", load_few(block, load_image).to(device)) for block in blocks]
-        )
+        blocks = (load_few(block, load_image).to(device) for block in _blocks(paths))
+        return _joined(self._encode("image", block, keywords) for block in blocks)
 
-    def _encode(self, side: str, inputs: Tensor | Sequence[str]) -> Tensor:
-        encode = encode_function(self.encoder, side)
-        features = check_tensor(encode(inputs), f"what encode_{side} returns")
+    def _encode_texts(self, texts: Sequence[str], keywords: Sequence[str] = ()) -> Encoded:
+        return _joined(self._encode("text", block, keywords) for block in _blocks(texts))
+
+    def _encode(
+        self, side: str, inputs: Tensor | Sequence[str], keywords: Sequence[str]
+    ) -> Encoded:
+        features, tokens = encode_named(self.encoder, side, keywords, inputs)
+        check_tensor(features, f"what encode_{side} returns")
         if features.ndim != 2 or len(features) != len(inputs):
             shape, rows = list(features.shape), len(inputs)
             raise ValueError(
                 f"encode_{side} returned {shape} for {rows} inputs, expected [{rows}, D]"
             )
-        return features
+        return features, tokens
 
     def save(self, folder: str | Path) -> None:
         """Write a folder atomically; a model that was saved there before is replaced.
@@ -239,7 +308,7 @@ class ComposedEncoder(nn.Module):
             OSError: if writing fails, or if a file, or a folder of other files, has this name.
             ValueError: if a part does not tell its settings, or a weight is no dense tensor.
         """
-        parts = describe_parts(self.encoder, self.fusion, _arguments(self.fusion))
+        parts = describe_parts(self.encoder, self.fusion, arguments_of(self.fusion, _FUSIONS))
         write_model(as_path("folder", folder), parts, self.state_dict())
 
     @classmethod
@@ -262,7 +331,9 @@ class ComposedEncoder(nn.Module):
                 of ``fusecomp.fusions`` and none is given.
         """
         saved = read_model(as_path("folder", folder))
-        model = cls(encoder, _rebuilt(saved, encoder) if fusion is None else fusion)
+        model = cls(
+            encoder, rebuilt(saved, _FUSIONS, device_of(encoder)) if fusion is None else fusion
+        )
         saved.copy_into(model, describe_parts(model.encoder, model.fusion))
         saved.warn_of_other_features(model.encoder)
         return model.eval()
@@ -271,55 +342,11 @@ class ComposedEncoder(nn.Module):
 _FUSIONS: dict[str, type[nn.Module]] = {name: vars(fusions)[name] for name in fusions.__all__}
 
 
-def _arguments(fusion: Fusion) -> dict[str, object] | None:
-    """Return the arguments that rebuild a fusion; None of a class that is not fusecomp's own."""
-    module = without_compile(fusion)
-    if plain_class(module) is not _FUSIONS.get(class_name(module)):
-        return None
-    # Each fusion keeps its arguments under their own names.
-    names = inspect.signature(_FUSIONS[class_name(module)]).parameters
-    return {name: value for name, value in vars(module).items() if name in names}
+def _blocks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
 
 
-def _rebuilt(saved: SavedModel, encoder: Encoder) -> Fusion:
-    name, arguments = saved.parts.fusion, saved.parts.arguments
-    if arguments is None or name not in _FUSIONS:
-        raise ValueError(
-            f"{saved.path} holds the fusion {name}, which is not rebuilt: pass fusion="
-        )
-    where, prefix = f"{saved.path} holds no complete {name}", "fusion."
-    of_fusion = {n: tensor for n, tensor in saved.weights.items() if n.startswith(prefix)}
-    weights = {n.removeprefix(prefix): tensor for n, tensor in of_fusion.items()}
-    try:
-        with torch.device("meta"):  # sizes may be a hostile file's
-            expected = _FUSIONS[name](**arguments).state_dict()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{where}: {error}") from error
-    check_weights(where, weights, expected)
-    dtype = next((t.dtype for t in weights.values() if t.is_floating_point()), None)
-    return _FUSIONS[name](**arguments).to(device_of(encoder), dtype)
-
-
-def _names(name: str, values: object) -> list[str | Path]:
-    """Return paths or ids as a list; ValueError on anything else."""
-    if isinstance(values, Path):
-        values = str(values)
-    listed = ordered(name, values, "strings")
-    for position, value in enumerate(listed):
-        if not isinstance(value, str | Path):
-            raise ValueError(
-                f"{name} must be a list of paths or ids, or one tensor of loaded images: "
-                f"{name}[{position}] is {shown(value)}"
-            )
-    return listed
-
-
-def _shown_row(references: Images, row: int) -> str:
-    return "a loaded image" if isinstance(references, Tensor) else f"{str(references[row])!r}"
-
-
-def _average(features: Tensor, counts: Tensor) -> Tensor:
-    counts = counts.to(features.device)
-    rows = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-    total = features.new_zeros(len(counts), features.shape[1]).index_add(0, rows, features)
-    return total / counts.unsqueeze(1)
+def _joined(blocks: Iterable[Encoded]) -> Encoded:
+    features, given = zip(*blocks, strict=True)
+    tokens = [block for block in given if block is not None]
+    return torch.cat(features), Tokens.cat(tokens) if tokens else None

@@ -8,29 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusecomp._core.checks import require_strings
+from fusecomp._core.batch import Batch
 from fusecomp._core.index import ChangingIndex, Index, SearchModel
 from fusecomp._core.metrics import Metric
 from fusecomp._core.task import Task
-from fusecomp._core.tensors import check_int64, check_tensor, check_text_counts
+from fusecomp._core.tensors import check_tensor
 from fusecomp._core.tokens import Tokens
 from fusecomp._core.triplet import Triplet
 
 __all__ = [
+    "FUSION_KEYWORDS",
     "LOSS_KEYWORDS",
     "SIDES",
     "Batch",
     "ChangingIndex",
     "Dataset",
     "Encode",
+    "EncodeTokens",
     "Encoder",
     "Find",
     "Fingerprinted",
     "Fusion",
+    "GivesTokens",
     "HasHeads",
     "HasSimilarity",
     "HasTowers",
@@ -57,7 +59,7 @@ class TaskRanking:
     Args:
         task: the queries (reference, texts, target) and the gallery.
         indices: int64 [Q, k], positions in ``task.gallery``, best first; -1 where none is left.
-        scores: [Q, k], cosines, for display only.
+        scores: [Q, k], cosines or scores of the fusion's own similarity, for display only.
         ranks: int64 [Q], the target's rank in the whole gallery, from 1; -1 where it cannot be
             found; None if the task has no targets.
         subset_indices: int64 [Q, M], the members of each query's subset, best first, or None.
@@ -116,78 +118,14 @@ class TaskRanking:
         return f"TaskRanking({self.task}; the best {self.indices.shape[1]}, targets {targets})"
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One training batch of B triplets, as the inputs that an encoder takes.
-
-    Args:
-        reference: input of ``encode_image``: loaded images [B, ...], or row numbers [B] where
-            the encoder looks images up.
-        texts: input of ``encode_text``: T >= B strings, or row numbers [T].
-        target: input of ``encode_image``.
-        text_counts: int64 [B]; the number of the T texts that belong to each row, in order.
-        target_ids: int64 [B]; positions in ``dataset.image_ids``.
-        reference_ids: int64 [B]; positions in ``dataset.image_ids``.
-        query_ids: B strings, to name rows in messages.
-
-    Raises:
-        TypeError: if ids or counts are no torch tensors.
-        ValueError: if there is no row, a field does not fit the rows, or texts or query_ids are
-            no list of strings.
-    """
-
-    reference: Any
-    texts: Any
-    target: Any
-    text_counts: Tensor
-    target_ids: Tensor
-    reference_ids: Tensor
-    query_ids: Sequence[str]
-
-    def __post_init__(self) -> None:
-        require_strings("texts", self.texts)
-        require_strings("query_ids", self.query_ids)
-        rows = len(self.query_ids)
-        if rows == 0:
-            raise ValueError("a batch needs a row at least, on every process")
-        check_int64("target_ids", self.target_ids, rows, "query_ids")
-        check_int64("reference_ids", self.reference_ids, rows, "query_ids")
-        check_text_counts(self.text_counts, rows, len(self.texts))
-        for name, value in (("reference", self.reference), ("target", self.target)):
-            if not isinstance(value, Tensor | np.ndarray | list | tuple):
-                continue  # another input of an encoder of one's own
-            shape = [len(value)] if isinstance(value, list | tuple) else list(value.shape)
-            if shape[:1] != [rows]:
-                expected = f"{rows} rows, as there are {rows} query_ids"
-                raise ValueError(f"{name} must have {expected}, got {shape}")
-
-    def __len__(self) -> int:
-        return len(self.query_ids)
-
-    def rows(self, start: int, stop: int) -> "Batch":
-        """Return the rows from start to stop as a batch."""
-        before = int(self.text_counts[:start].sum())
-        after = before + int(self.text_counts[start:stop].sum())
-        return Batch(
-            reference=self.reference[start:stop],
-            texts=self.texts[before:after],
-            target=self.target[start:stop],
-            text_counts=self.text_counts[start:stop],
-            target_ids=self.target_ids[start:stop],
-            reference_ids=self.reference_ids[start:stop],
-            query_ids=self.query_ids[start:stop],
-        )
-
-    def __repr__(self) -> str:
-        images = self.reference
-        shape = list(images.shape) if isinstance(images, Tensor | np.ndarray) else [len(self)]
-        return f"Batch({len(self)} triplets, reference {shape}, {len(self.texts)} texts)"
-
-
 # The two sides of an encoder, wherever one is named.
 SIDES = ("image", "text")
-# What a loss gets if it names it: fields of ``Batch``, and the fusion's similarity or None.
-LOSS_KEYWORDS = ("target_ids", "reference_ids", "similarity")
+# What a loss gets if it names it: fields of ``Batch``, the features [B, D] of the reference images,
+# and the fusion's similarity or None.
+LOSS_KEYWORDS = ("target_ids", "reference_ids", "reference", "similarity")
+# What a fusion gets if it names it: ``Tokens`` of a side whose encoder ``GivesTokens``, and text
+# features [B, T] of a prompt for each reference, where the dataset has ``reference_texts``.
+FUSION_KEYWORDS = ("image_tokens", "text_tokens", "reference_text")
 
 # queries [Q, E], image features [N, D] -> scores [Q, N]
 Similarity = Callable[[Tensor, Tensor], Tensor]
@@ -197,6 +135,8 @@ LoadImage = Callable[[Path], Tensor]
 Find = Callable[[Sequence[str]], Tensor]
 # inputs of one side -> features [B, D]
 Encode = Callable[[Any], Tensor]
+# inputs of one side -> features [B, D], and features of each token
+EncodeTokens = Callable[[Any], tuple[Tensor, Tokens]]
 
 
 @runtime_checkable
@@ -204,8 +144,8 @@ class Encoder(Protocol):
     """Turns images into features [B, D] and texts into features [B, T], on one device.
 
     Optional abilities have protocols of their own: ``LoadsImages``, ``LooksUp``, ``HasTowers``,
-    ``HasHeads`` and ``Fingerprinted``. An encoder that is no module looks after its own device and
-    evaluation mode.
+    ``HasHeads``, ``GivesTokens`` and ``Fingerprinted``. An encoder that is no module looks after
+    its own device and evaluation mode.
     """
 
     def encode_image(self, images: Any, /) -> Tensor:
@@ -257,6 +197,22 @@ class HasHeads(HasTowers, Protocol):
         ...
 
 
+class GivesTokens(Protocol):
+    """An encoder that gives features of each token too, for the fusions that name them.
+
+    One of the two methods may be missing. If an attribute ``token_sides`` lists sides, only these
+    have tokens. Tokens are computed below a head, in a width of their own, with the padding last.
+    """
+
+    def encode_image_tokens(self, images: Any, /) -> tuple[Tensor, Tokens]:
+        """Return the features [B, D] of ``encode_image``, and tokens of the same pass."""
+        ...
+
+    def encode_text_tokens(self, texts: Any, /) -> tuple[Tensor, Tokens]:
+        """Return the features [B, T] of ``encode_text``, and tokens of the same pass."""
+        ...
+
+
 class Fingerprinted(Protocol):
     """A part that names its state, so that what was computed with it can be told apart."""
 
@@ -269,7 +225,8 @@ class Fingerprinted(Protocol):
 class Fusion(Protocol):
     """Turns image features [B, D] and text features [B, T] into queries.
 
-    They are [B, D] and compared by the cosine, or [B, E] where the fusion ``HasSimilarity``.
+    They are [B, D] and compared by the cosine, or [B, E] where the fusion ``HasSimilarity``. Those
+    of ``FUSION_KEYWORDS`` that it names are passed by keyword, where there are any.
     """
 
     def __call__(self, image: Tensor, text: Tensor, /) -> Tensor:
@@ -312,9 +269,10 @@ class NamesKeywords(Protocol):
 class Dataset(Protocol):
     """Knows ids, texts, paths and its protocol; opens no image.
 
-    Two attributes are optional: ``protocol`` (a mapping of strings), which evaluation prints with
-    its scores, and ``triplet_image_ids``, the images that triplets name, where the galleries hold
-    more: only these are cached for training.
+    Three attributes are optional: ``protocol`` (a mapping of strings), which evaluation prints with
+    its scores; ``triplet_image_ids``, the images that triplets name, where the galleries hold
+    more: only these are cached for training; and ``reference_texts``, a mapping from the id of
+    each reference to a prompt that describes it, for fusions that name ``reference_text``.
     """
 
     @property

@@ -13,6 +13,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
+from composing import combiner, live
+from hypothesis import settings
 from processes import Processes
 from verifying import image
 
@@ -21,10 +23,14 @@ from fusecomp.datasets import CIRR
 from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
 
+# On a busy machine an example takes as long as it takes.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Callable[[str], Path]:
     """Paths into the folder of published annotations and numbers that lies beside a checkout."""
 
@@ -141,6 +147,14 @@ def folder(tmp_path: Path) -> Path:
         (root / name).write_bytes(image(number, kind))
     (tmp_path / "mine.csv").write_text("reference,text,target\na,is blue,b\n")
     return root
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """The folder of a model of ``composing.live()`` and ``composing.combiner()``."""
+    path = tmp_path / "model"
+    ComposedEncoder(live(), combiner()).save(path)
+    return path
 
 
 @pytest.fixture(scope="session")

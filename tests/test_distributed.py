@@ -235,6 +235,7 @@ Path(sys.argv[1], f"{distributed.get_rank()}.txt").write_text(str(found))
 """
 
 
+@pytest.mark.heavy
 def test_join_finds_the_processes_of_torchrun(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

@@ -152,7 +152,6 @@ PUBLIC = {
         "image_paths",
         "load_available",
         "load_few",
-        "load_images",
         "open_image",
         "require_files",
         "require_pillow",
@@ -210,6 +209,7 @@ PUBLIC = {
         "WandbLog",
         "ablation",
         "batches",
+        "interpolate",
         "presets",
     ],
 }
@@ -398,17 +398,17 @@ print((ended - between) / (between - began), len(new), *optional)
 """
 
 
-def test_importing_costs_little_beside_torch_and_loads_nothing_optional(tmp_path: Path) -> None:
+def test_importing_costs_little_beside_torch_and_loads_nothing_optional() -> None:
     # An installed package has its bytecode; without it, this would time the compiler.
-    bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
-    shares = []
-    for _ in range(4):
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
+    shares: list[float] = []
+    while len(shares) < 4 and min(shares, default=1) >= 0.03:
         share, modules, *optional = subprocess.run(
             [sys.executable, "-c", MEASURE],
             capture_output=True,
             text=True,
             check=True,
-            env=os.environ | bytecode,
+            env=environment,
         ).stdout.split()
         assert (int(modules), optional) == (1, [])  # the rest is loaded when it is asked for
         shares.append(float(share))

@@ -260,7 +260,7 @@ def counts_of_texts(draw: st.DrawFn) -> tuple[int, int, list[int]]:
     return rows, texts, draw(st.lists(st.integers(-1, 4), min_size=0, max_size=5))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(counts_of_texts())
 def test_counts_of_texts_fit_rows_and_texts_or_are_named(case: tuple[int, int, list[int]]) -> None:
     rows, texts, counts = case
@@ -338,7 +338,7 @@ def test_several_texts_of_a_row_are_refused_with_the_way_out(texts: Any) -> None
     assert "Triplet" in message
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 299), st.sampled_from([torch.nan, torch.inf, -torch.inf]))
 def test_a_query_or_image_that_is_not_finite_is_named(row: int, value: float) -> None:
     model = ComposedEncoder(live(), Sum())

@@ -5,7 +5,7 @@
 
 All ways of a table are timed in turns in one process, after a warm-up; a ratio compares the best
 times. Memory is the largest growth of a fresh process above inputs and libraries, the gradients
-included. --alone measures InfoNCE only. --rivals needs `pip install -e ".[bench]"`.
+included. --alone measures InfoNCE only. --rivals needs `pip install --group bench`.
 """
 
 import argparse
@@ -218,7 +218,7 @@ def rivals_table(rounds: int) -> None:
         try:
             value = theirs(*pair).item()
         except ImportError as error:
-            print(f"{name:<48} not measured: {error}; pip install -e '.[bench]'")
+            print(f"{name:<48} not measured: {error}; pip install --group bench")
             continue
         difference = f"{abs(ours(*pair).item() / value - 1):>10.0e}" if same else "other"
         times = interleaved(

@@ -3,19 +3,61 @@
 An attribute is asked for, as ``isinstance`` does not see what a wrapper passes on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from fusecomp._core.checks import shown
 from fusecomp._core.foreign import optional
-from fusecomp.types import Dataset, Encode, Encoder, Find, LoadImage, Similarity
+from fusecomp.types import (
+    FUSION_KEYWORDS,
+    SIDES,
+    Dataset,
+    Encode,
+    Encoder,
+    EncodeTokens,
+    Find,
+    LoadImage,
+    Similarity,
+    Tokens,
+)
 
 
 def encode_function(encoder: Encoder, side: str) -> Encode:
     """Return ``encode_image`` or ``encode_text``."""
     return encoder.encode_image if side == "image" else encoder.encode_text
+
+
+def token_function(encoder: object, side: str) -> EncodeTokens | None:
+    """Return what gives features and tokens of a side, or None (see ``types.GivesTokens``)."""
+    if side not in optional(encoder, "token_sides", SIDES):
+        return None
+    return optional(encoder, f"encode_{side}_tokens", None)
+
+
+def token_sides(encoder: object, keywords: Collection[str] = FUSION_KEYWORDS) -> list[str]:
+    """Return the sides whose tokens some keywords name and the encoder gives."""
+    named = [side for side in SIDES if f"{side}_tokens" in keywords]
+    return [side for side in named if token_function(encoder, side) is not None]
+
+
+def encode_named(
+    encoder: Encoder, side: str, keywords: Collection[str], inputs: Any
+) -> tuple[Tensor, Tokens | None]:
+    """Return features of a side, and its tokens, where a keyword names them and they are given."""
+    encode = token_function(encoder, side) if f"{side}_tokens" in keywords else None
+    if encode is None:
+        return encode_function(encoder, side)(inputs), None
+    features, tokens = encode(inputs)
+    if not isinstance(tokens, Tokens) or len(tokens) != len(features):
+        raise TypeError(
+            f"encode_{side}_tokens must return features and Tokens of as many rows, got "
+            f"{shown(tokens)} for {list(features.shape)}"
+        )
+    return features, tokens
 
 
 def tower_function(encoder: object, side: str) -> Encode:
@@ -45,7 +87,15 @@ def heads_of(encoder: object) -> Mapping[str, nn.Module]:
 
 def similarity_of(fusion: object) -> Similarity | None:
     """Return a fusion's own similarity; None where the cosine compares."""
-    return optional(fusion, "similarity", None)
+    if isinstance(fusion, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        fusion = fusion.module
+    similarity: Similarity | None = optional(fusion, "similarity", None)
+    if similarity is not None and not callable(similarity):
+        raise TypeError(
+            f"{type(fusion).__name__}.similarity must be a method similarity(query, target) -> "
+            f"[Q, N], or None, got {similarity!r}"
+        )
+    return similarity
 
 
 def skipped_images(encoder: object) -> Mapping[str, str]:
@@ -67,6 +117,19 @@ def protocol_of(dataset: Dataset) -> dict[str, str]:
 def training_image_ids(dataset: Dataset) -> Sequence[str]:
     """Return the images that triplets name, where the dataset tells them, else all its images."""
     return optional(dataset, "triplet_image_ids", dataset.image_ids)
+
+
+def reference_texts_of(dataset: Dataset) -> Mapping[str, str]:
+    """Return a prompt for each reference by id, where the dataset has them."""
+    return optional(dataset, "reference_texts", {})
+
+
+def reference_prompts(texts: Mapping[str, str], image_ids: Sequence[str]) -> list[str]:
+    """Return the prompt of each reference; ValueError that names one without."""
+    for image_id in image_ids:
+        if image_id not in texts:
+            raise ValueError(f"reference_texts of the dataset lack the reference {image_id!r}")
+    return [texts[image_id] for image_id in image_ids]
 
 
 def image_path(dataset: Dataset, image_id: str) -> Path | None:

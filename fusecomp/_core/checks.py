@@ -41,6 +41,14 @@ def number(name: str, value: object, low: float = -math.inf, high: float = math.
     return found
 
 
+def as_share(name: str, value: object) -> float:
+    """Return the value as a float; ValueError unless it is a number in [0, 1]."""
+    found = number(name, value)
+    if not 0 <= found <= 1:
+        raise ValueError(f"{name} must be in [0, 1], got {shown(value)}")
+    return found
+
+
 def positive(name: str, value: object) -> float:
     """Return the value as a float; ValueError unless it is positive and finite."""
     found = _as_float(name, value)

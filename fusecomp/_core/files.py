@@ -1,48 +1,55 @@
 """Files that are whole or absent: written elsewhere and renamed, read with errors that help."""
 
 import errno
+import hashlib
+import math
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from fusecomp._core.checks import as_path
-from fusecomp._core.checksum import checksum
+from fusecomp._core.weights import kind_of
 
 _CHECKSUM = "checksum"
+_NOTHING = np.empty(0, np.uint8)
+_MAX_NAME = 10_000
+_PLAIN = (str, int, float, bool, bytes, type(None))
 
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file that replaces ``path`` if the block ends well."""
-    path, name = as_path("path", path), None
+    path, opened = as_path("path", path), False
+    part = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with part.open("xb") as file:
+            opened = True
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private to the user; the umask decides for ordinary ones.
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        part.replace(path)
     except OSError as error:
-        if name is None:
+        if not opened:
             raise _cannot_write(path, error, f"{error.strerror}: {error.filename}") from error
-        if error.filename is None or error.filename == name:
+        if error.filename in (None, str(part)):
             reason = f"{error.strerror or error}; the old file is untouched"
             raise _cannot_write(path, error, reason) from error
         raise
     finally:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)
+        if opened:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -58,9 +65,9 @@ def replace_folder(path: Path, names: Collection[str]) -> Iterator[Path]:
         raise FileExistsError(errno.EEXIST, f"cannot write {path} ({problem})")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+        new = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
+        new.mkdir()
         yield new
-        new.chmod(0o777 & ~_umask())
         _rename_over(new, path)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else f"{error}"
@@ -94,12 +101,6 @@ def _cannot_write(path: Path, error: OSError, reason: str) -> OSError:
     return type(error)(error.errno, f"cannot write {path} ({reason})")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 @contextmanager
 def reading(path: Path, kind: str, problem: str, way_out: str) -> Iterator[None]:
     """Turn whatever fails while a file is read into one error that names it.
@@ -120,20 +121,16 @@ def reading(path: Path, kind: str, problem: str, way_out: str) -> Iterator[None]
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading, and refuse at once what could keep a reader waiting for ever."""
-    # Opening a pipe would otherwise wait for somebody who writes into it.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        handle = os.open(path, flags)
+        mode = path.stat().st_mode
     except ValueError as error:
         raise OSError(errno.EINVAL, "no file can have this name", str(path)) from error
-    mode = os.fstat(handle).st_mode
-    if stat.S_ISREG(mode):
-        return os.fdopen(handle, "rb")
-    os.close(handle)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "this is a folder, expected a file", str(path))
-    problem = "this is a pipe or a device, expected a regular file"
-    raise OSError(errno.EINVAL, problem, str(path))
+    if not stat.S_ISREG(mode):
+        problem = "this is a pipe or a device, expected a regular file"
+        raise OSError(errno.EINVAL, problem, str(path))
+    return path.open("rb")
 
 
 def write_tensors(path: Path, content: Mapping[str, object]) -> None:
@@ -175,3 +172,52 @@ def read_tensors(path: Path) -> dict[str, Any]:
 def _is_ours(content: Mapping[str, object]) -> bool:
     form = content.get("format")
     return isinstance(form, str) and form.startswith("fusecomp.")
+
+
+def checksum(content: object, max_bytes: float = math.inf) -> str:
+    """Hash nested dicts, lists, tuples, dense tensors, arrays and plain values; SHA-256 in hex.
+
+    A hostile file may hold one value many times, or itself: ``max_bytes`` and the length of a
+    value's name end it.
+    """
+    digest, size = hashlib.sha256(), 0
+    # A list in place of recursion, as files may be nested without end.
+    waiting: list[tuple[str, object]] = [("", content)]
+    while waiting:
+        name, value = waiting.pop()
+        if len(name) > _MAX_NAME:
+            raise ValueError("it is nested without end")
+        body = _NOTHING
+        if isinstance(value, Mapping):
+            head = f"dict {len(value)}"
+            for key, entry in value.items():
+                waiting += ((f"{name}/{key}", key), (f"{name}/{key}", entry))
+        elif isinstance(value, list | tuple):
+            head = f"{'list' if isinstance(value, list) else 'tuple'} {len(value)}"
+            waiting += ((f"{name}/{position}", entry) for position, entry in enumerate(value))
+        elif isinstance(value, Tensor):
+            head, body = f"{value.dtype} {list(value.shape)}", bytes_of(name[1:], value)
+        elif isinstance(value, np.ndarray):
+            head = f"{value.dtype.str} {list(value.shape)}"
+            body = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
+        elif type(value) in _PLAIN:
+            head = ascii(value)
+        else:
+            raise TypeError(f"{name[1:]!r} is a {type(value).__name__}, no tensor or plain value")
+        digest.update(f"{head}\n".encode())
+        digest.update(body.data)
+        size += len(head) + body.nbytes
+        if size > max_bytes:
+            raise ValueError("it holds more than it has bytes: one value many times")
+    return digest.hexdigest()
+
+
+def bytes_of(name: str, tensor: Tensor) -> NDArray[np.uint8]:
+    """Return the bytes of a tensor; ValueError that names it unless it is dense."""
+    if (kind := kind_of(tensor)) != "dense":
+        raise ValueError(f"{name!r} is {kind}, expected a dense tensor")
+    if tensor.nbytes > tensor.untyped_storage().nbytes():
+        raise ValueError(f"{name!r} {list(tensor.shape)} repeats its bytes; make it contiguous")
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    array: NDArray[np.uint8] = flat.view(torch.uint8).numpy()
+    return array

@@ -44,15 +44,16 @@ def check_query(query: object, gallery: Tensor, k: object, one_width: bool) -> i
 
 
 def check_scores(scores: object, query: Tensor, gallery: Tensor) -> Tensor:
-    """Return what a similarity gives; ValueError unless it is [Q, N], floating and without NaN."""
-    found = widen(
-        check_tensor(scores, "what the similarity returns"), "what the similarity returns"
-    )
+    """Return what a similarity gives; ValueError unless it is [Q, N] on the queries' device."""
+    name = "what the similarity returns"
+    found = widen(check_tensor(scores, name), name)
     expected = [len(query), len(gallery)]
-    if list(found.shape) != expected:
-        raise ValueError(f"the similarity returned {list(found.shape)}, expected {expected}")
-    if not found.isfinite().all():
-        raise ValueError("the similarity returned NaN or infinity for finite queries and images")
+    if list(found.shape) != expected or found.device != query.device:
+        raise ValueError(
+            f"the similarity returned {list(found.shape)} on {found.device} for queries "
+            f"{list(query.shape)} and images {list(gallery.shape)}, expected {expected} on "
+            f"{query.device}"
+        )
     return found
 
 

@@ -15,15 +15,26 @@ def taken_keywords(part: Callable[..., object], offered: Sequence[str]) -> tuple
 
     ``**kwargs`` names nothing. A module is asked for ``forward``, a part made of others for theirs.
     """
-    if isinstance(part, nn.Module):
-        part = part._modules.get("_orig_mod") or part  # inside of torch.compile
-    if isinstance(part, NamesKeywords):
-        named = set(part.named_keywords)
-    else:
-        function = part.forward if isinstance(part, nn.Module) else part
-        try:
-            parameters = inspect.signature(function).parameters.values()
-        except ValueError:  # a builtin tells nothing
-            return ()
-        named = {parameter.name for parameter in parameters if parameter.kind in _NAMED}
+    part = _inside(part)
+    named = part.named_keywords if isinstance(part, NamesKeywords) else _parameters(part)
     return tuple(keyword for keyword in offered if keyword in named)
+
+
+def needed_keywords(part: Callable[..., object], offered: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the offered keywords that a callable names without a default."""
+    parameters = _parameters(_inside(part))
+    needed = {name for name, p in parameters.items() if p.default is inspect.Parameter.empty}
+    return tuple(keyword for keyword in offered if keyword in needed)
+
+
+def _inside(part: Callable[..., object]) -> Callable[..., object]:
+    """Return the module that torch.compile has wrapped; any other part as it is."""
+    return part._modules.get("_orig_mod") or part if isinstance(part, nn.Module) else part
+
+
+def _parameters(part: Callable[..., object]) -> dict[str, inspect.Parameter]:
+    try:
+        signature = inspect.signature(part.forward if isinstance(part, nn.Module) else part)
+    except ValueError:  # a builtin tells nothing
+        return {}
+    return {name: p for name, p in signature.parameters.items() if p.kind in _NAMED}

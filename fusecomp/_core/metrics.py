@@ -188,8 +188,7 @@ def hits_at_k(ranks: Tensor, k: int) -> Tensor:
 
     Raises:
         TypeError: if ranks are no torch tensor.
-        ValueError: if ranks are empty, no integers, 0 or below -1, or k is no whole number of at
-            least 1.
+        ValueError: if ranks are empty or not as above, or k is no whole number of at least 1.
 
     Example:
         >>> hits_at_k(torch.tensor([1, 7, -1, 3]), k=5)

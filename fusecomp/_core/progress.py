@@ -58,6 +58,12 @@ def progress(
             _write("\n")
 
 
+def say(line: str) -> None:
+    """Write a line, on the first of many processes."""
+    if get_rank() == 0:
+        _write(f"{line}\n")
+
+
 # Standard error may be None, closed, a broken pipe or on a full disk: the work matters more.
 _UNWRITABLE = (AttributeError, OSError, ValueError)
 

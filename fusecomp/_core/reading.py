@@ -3,14 +3,6 @@
 Models share parts, such as two fusions on one encoder, so that it is modules that are held, not
 models: a thread gets all modules that it asks for at once, or waits. Who came first goes first:
 neither a training nor a query waits for ever. A thread never waits for itself.
-
-Example:
-    >>> layer = nn.Dropout()
-    >>> with reading(layer):
-    ...     layer.training
-    False
-    >>> layer.training
-    True
 """
 
 import os

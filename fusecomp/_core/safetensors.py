@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fusecomp._core.checksum import bytes_of, checksum
-from fusecomp._core.files import open_atomic, open_regular
+from fusecomp._core.files import bytes_of, checksum, open_atomic, open_regular
 from fusecomp._core.strict_json import parse_json
 
 _DTYPES = {

@@ -14,8 +14,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fusecomp._core.abilities import lookups_of, told_fingerprint
-from fusecomp._core.checksum import checksum
-from fusecomp._core.files import reading, replace_folder
+from fusecomp._core.files import checksum, reading, replace_folder
 from fusecomp._core.identity import class_name, differences, plain_name, settings
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
 from fusecomp._core.strict_json import read_json, write_json
@@ -141,9 +140,7 @@ def read_model(path: Path) -> SavedModel:
     if not path.exists():
         raise FileNotFoundError(f"no saved model {path}")
     if path.is_file():
-        raise ValueError(
-            f"{path} is a file; a saved model is a folder, as ComposedEncoder.save writes"
-        )
+        raise ValueError(f"{path} is a file; a saved model is a folder")
     config = read_json(path / _CONFIG)
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         form = config.get("format") if isinstance(config, dict) else config

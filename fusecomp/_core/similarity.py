@@ -1,7 +1,10 @@
 """Unit length and cosine, defined once for fusions, losses, search and evaluation."""
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold
 
 from fusecomp._core.tensors import check_alike, check_features, check_widths, widen
 
@@ -18,17 +21,21 @@ def normalize(features: Tensor) -> Tensor:
 def unit_rows(wide: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rows [..., D] at unit length, and by what [..., 1] they were multiplied."""
     norm: Tensor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    factor = torch.ones_like(norm)
-    if _may_overflow(norm):
-        # A power of two, so that no digit is lost: it takes the largest norm that overflows as
-        # well as the smallest far into the range.
-        down = 2.0**-16 * torch.finfo(wide.dtype).tiny ** 0.5
-        factor = torch.where(norm == torch.inf, down, factor)
-        wide = wide * factor
-        norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    # Dividing by infinity gives such rows a gradient of zero, which half precision can hold too.
-    length = torch.where(norm > SMALLEST_NORM, norm, torch.inf)
+    if not _may_overflow(norm):
+        length = _length(norm)
+        return wide / length, length.reciprocal()
+    # A power of two, so that no digit is lost: it takes the largest norm that overflows as well
+    # as the smallest far into the range.
+    down = 2.0**-16 * torch.finfo(wide.dtype).tiny ** 0.5
+    factor = torch.where(norm == torch.inf, down, torch.ones_like(norm))
+    wide = wide * factor
+    length = _length(torch.linalg.vector_norm(wide, dim=-1, keepdim=True))
     return wide / length, factor / length
+
+
+def _length(norm: Tensor) -> Tensor:
+    # Dividing by infinity gives such rows a gradient of zero, which half precision can hold too.
+    return threshold(norm, SMALLEST_NORM, torch.inf)
 
 
 def _may_overflow(norm: Tensor) -> bool:
@@ -36,7 +43,8 @@ def _may_overflow(norm: Tensor) -> bool:
     if torch.compiler.is_compiling() or norm.device.type != "cpu":
         return True
     try:
-        return bool((norm == torch.inf).any())
+        # A sum that is finite has finite terms.
+        return not math.isfinite(norm.sum().item())
     except RuntimeError:  # vmap cannot ask either
         return True
 

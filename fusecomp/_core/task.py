@@ -46,9 +46,7 @@ class Task:
         missing_images: ids of gallery images left out because they are missing.
 
     Raises:
-        ValueError: if there is no query, an argument is no list of what it should hold, an id
-            is there twice, a named image is not in the gallery, rows do not fit the queries or
-            their targets, or a metric or summary is unknown, there twice, or lacks its subsets.
+        ValueError: if arguments are not as above or do not fit each other; names the query.
 
     Example:
         >>> query = Triplet("q0", "a", ("is red",), target_id="c")

@@ -16,6 +16,19 @@ def widen(features: Tensor, name: str = "features") -> Tensor:
     return features.float() if features.dtype in (torch.float16, torch.bfloat16) else features
 
 
+def average_rows(features: Tensor, counts: Tensor) -> Tensor:
+    """Average features [N, D] by rows [B, D], int64 counts [B] of them in each, in order."""
+    counts = counts.to(features.device)
+    rows = rows_of(counts)
+    total = features.new_zeros(len(counts), features.shape[1]).index_add(0, rows, features)
+    return total / counts.unsqueeze(1)
+
+
+def rows_of(counts: Tensor) -> Tensor:
+    """Return the row of each of N members, int64 [N], where counts [B] say how many a row has."""
+    return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+
+
 def non_finite_rows(features: Tensor) -> list[int]:
     """Return the rows of [N, D] that hold NaN or infinity."""
     bad = []

@@ -1,9 +1,10 @@
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fusecomp._core.tensors import check_floating, check_tensor
+from fusecomp._core.tensors import check_floating, check_tensor, rows_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,3 +55,46 @@ class Tokens:
     def __repr__(self) -> str:
         used = f"{int(self.mask.sum()):,} of {self.mask.numel():,} positions used"
         return f"Tokens(values {list(self.values.shape)}, {used})"
+
+    @classmethod
+    def unpack(cls, values: Tensor, lengths: Tensor) -> "Tokens":
+        """Pad the tokens [S, W] of B rows, one after another, to the longest of lengths [B]."""
+        positions = torch.arange(int(lengths.max()), device=lengths.device)
+        mask = positions < lengths.unsqueeze(1)
+        padded = values.new_zeros(*mask.shape, values.shape[1])
+        return cls(padded.index_put((mask,), values), mask)
+
+    def pack(self) -> tuple[Tensor, Tensor]:
+        """Return the unmasked tokens [S, W], one after another, and how many each row has [B]."""
+        return self.values[self.mask], self.mask.sum(dim=1)
+
+    def join(self, counts: Tensor) -> "Tokens":
+        """Put the tokens of several texts of a row one after another; counts int64 [rows]."""
+        if len(counts) == len(self):
+            return self
+        counts = counts.to(self.mask.device)
+        values, lengths = self.pack()
+        return Tokens.unpack(
+            values, torch.zeros_like(counts).index_add(0, rows_of(counts), lengths)
+        )
+
+    @staticmethod
+    def cat(pieces: "Sequence[Tokens]") -> "Tokens":
+        """Put the rows of some tokens one after another, padded to the longest."""
+        return Tokens(
+            cat_padded([piece.values for piece in pieces]),
+            cat_padded([piece.mask for piece in pieces]),
+        )
+
+
+def cat_padded(pieces: Sequence[Tensor]) -> Tensor:
+    """Put rows [B, L, ...] one after another, padded with zeros to the longest."""
+    longest = max(piece.shape[1] for piece in pieces)
+    if any(piece.shape[1] < longest for piece in pieces):
+        pieces = [_padded(piece, longest) for piece in pieces]
+    return torch.cat(list(pieces))
+
+
+def _padded(rows: Tensor, length: int) -> Tensor:
+    padding = rows.new_zeros(len(rows), length - rows.shape[1], *rows.shape[2:])
+    return torch.cat((rows, padding), dim=1)

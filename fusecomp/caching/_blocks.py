@@ -12,11 +12,15 @@ from fusecomp.distributed import gather_objects
 
 
 class Block(NamedTuple):
-    """Features [B, D] of the names that could be encoded, and why others could not."""
+    """Features [B, D] of the names that could be encoded, and why others could not.
+
+    ``tokens`` are their values [S, W], one name after another, and the number [B] that each has.
+    """
 
     names: Sequence[str]
     features: Tensor
     skipped: Mapping[str, str]
+    tokens: tuple[Tensor, Tensor] | None = None
 
 
 class Blocks:
@@ -35,6 +39,11 @@ class Blocks:
         self._marks = marks or {}
         self._kept: dict[str, Block] = {}
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether blocks are written."""
+        return self._folder is not None
+
     def find(self, names: Sequence[str]) -> Block | None:
         """Return the block of these names, if it is finished."""
         name = self._name(names)
@@ -45,7 +54,10 @@ class Blocks:
                 about, tensors, checksum = read_safetensors(self._folder / name)
                 names, skipped = json.loads(about["names"]), json.loads(about["skipped"])
                 if checksum is not None:
-                    self._kept[name] = Block(names, tensors["features"], skipped)
+                    tokens = (
+                        (tensors["tokens"], tensors["lengths"]) if "tokens" in tensors else None
+                    )
+                    self._kept[name] = Block(names, tensors["features"], skipped, tokens)
         return self._kept.get(name)
 
     def __getitem__(self, names: Sequence[str]) -> Block:
@@ -58,9 +70,12 @@ class Blocks:
         if self._folder is None:
             return
         about = {"names": json.dumps(list(block.names)), "skipped": json.dumps(dict(block.skipped))}
+        tensors = {"features": block.features}
+        if block.tokens is not None:
+            tensors |= dict(zip(("tokens", "lengths"), block.tokens, strict=True))
         # Another process may have finished the same cache just now and removed the folder.
         with suppress(FileNotFoundError):
-            write_safetensors(self._folder / name, {"features": block.features}, about)
+            write_safetensors(self._folder / name, tensors, about)
 
     def share(self) -> None:
         """Give every process the blocks of all."""

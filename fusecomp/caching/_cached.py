@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fusecomp._core.abilities import token_function
 from fusecomp._core.checks import as_path, require, shown
 from fusecomp._core.devices import inference
 from fusecomp.caching._blocks import Blocks
@@ -16,7 +17,7 @@ from fusecomp.caching._feature_table import FeatureTable
 from fusecomp.caching._stale_features import key_of, require_same
 from fusecomp.distributed import first_alone, join
 from fusecomp.images import By, file_marks, image_paths
-from fusecomp.types import SIDES, Dataset, Encoder, Find
+from fusecomp.types import SIDES, Dataset, Encoder, Find, Tokens
 
 
 class CachedEncoder(nn.Module):
@@ -100,6 +101,7 @@ class CachedEncoder(nn.Module):
         precision: str = "fp32",
         dtype: torch.dtype | None = None,
         on_error: str = "raise",
+        tokens: Sequence[str] = (),
     ) -> Self:
         """Compute the features of every image and text of the datasets, once.
 
@@ -124,24 +126,29 @@ class CachedEncoder(nn.Module):
                 ``float64``; None keeps what the encoder gives, float32 at least.
             on_error: ``"raise"`` stops at the first image that is missing or broken;
                 ``"skip"`` lists it in ``skipped`` and goes on.
+            tokens: the sides (``"image"``, ``"text"``) whose tokens are kept too, for fusions that
+                name ``image_tokens`` or ``text_tokens``; in the dtype that the encoder gives, if
+                ``dtype`` is None. Before it writes, it says how many bytes they take.
 
         Raises:
             FileNotFoundError: if images are missing.
             ImageError: if an image cannot be read.
             ValueError: if the file belongs to another key, precision or dtype, or to other datasets
-                or image files; if one image id means two files; if there is no key, a feature is
-                NaN or infinite, or no image could be read; on a bad setting.
+                or image files, or lacks tokens; if the encoder gives none; if one image id means
+                two files; if there is no key, a feature is NaN or infinite, or no image could be
+                read; on a bad setting.
             TypeError: if encoder, datasets or key are something else.
         """
         if not datasets:
             raise ValueError("build needs at least one dataset to know what to encode")
-        extraction = Extraction(batch_size, num_workers, precision, dtype, on_error)
+        extraction = Extraction(batch_size, num_workers, precision, dtype, on_error, tokens)
         order = "encoder, dataset, another dataset, ..."
         require("encoder", encoder, "encode_image", "an encoder", order)
         for data in datasets:
             require("dataset", data, "image_ids", "a Dataset", order)
         if not isinstance(key, str | None):
             raise TypeError(f"key must be a string, got {shown(key)}")
+        _require_tokens(encoder, extraction.tokens)
         join()
         with inference(encoder):  # key and both sides of the same weights, during a training too
             return cls._build(encoder, datasets, path, key, extraction)
@@ -164,12 +171,13 @@ class CachedEncoder(nn.Module):
         path, key = as_path("path", path), key_of(encoder, key, extraction)
         if path.exists():
             cached = cls.load(path)
-            require_same(path, cached, key, marks, datasets, extraction.on_error)
+            require_same(path, cached, key, marks, datasets, extraction)
             return cached
         folder = path.with_name(f"{path.name}.partial")
+        kept = {side: " tokens" if side in extraction.tokens else "" for side in SIDES}
         image, text = (
             compute_table(
-                encoder, datasets, s, extraction, finished=Blocks(folder, f"{key} {s}", m)
+                encoder, datasets, s, extraction, finished=Blocks(folder, f"{key} {s}{kept[s]}", m)
             )
             for s, m in zip(SIDES, (marks, None), strict=True)
         )
@@ -233,6 +241,19 @@ class CachedEncoder(nn.Module):
         features: Tensor = self.text(texts)
         return features
 
+    @property
+    def token_sides(self) -> list[str]:
+        """The sides whose tokens are kept."""
+        return [table.side for table in (self.image, self.text) if table.tokens is not None]
+
+    def encode_image_tokens(self, images: Tensor | Sequence[str]) -> tuple[Tensor, Tokens]:
+        """Return ``encode_image``'s features, and tokens as they were computed."""
+        return self.image.with_tokens(images)
+
+    def encode_text_tokens(self, texts: Tensor | Sequence[str]) -> tuple[Tensor, Tokens]:
+        """Return ``encode_text``'s features, and tokens as they were computed."""
+        return self.text.with_tokens(texts)
+
     def fingerprint(self) -> str:
         """Return the key that the features were computed under.
 
@@ -242,3 +263,13 @@ class CachedEncoder(nn.Module):
         if not self.key:
             raise ValueError("these cached features have no key; pass one to from_arrays")
         return self.key
+
+
+def _require_tokens(encoder: Encoder, sides: Sequence[str]) -> None:
+    """Raise ValueError where an encoder gives no tokens of one of these sides."""
+    for side in sides:
+        if token_function(encoder, side) is None:
+            raise ValueError(
+                f"tokens={sides}, but this {type(encoder).__name__} gives no {side} tokens "
+                "(see types.GivesTokens)"
+            )

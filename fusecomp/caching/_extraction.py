@@ -1,28 +1,38 @@
 """Computing the features of every image or text of some datasets, once."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fusecomp._core.abilities import encode_function, image_loader, lookups_of, tower_function
+from fusecomp._core.abilities import (
+    encode_named,
+    image_loader,
+    lookups_of,
+    reference_texts_of,
+    tower_function,
+)
 from fusecomp._core.checks import require_choice, shown, strings, whole_number
 from fusecomp._core.devices import PRECISIONS, autocast, device_of, inference
-from fusecomp._core.progress import progress
+from fusecomp._core.progress import progress, say
 from fusecomp._core.randomness import repeatable
 from fusecomp._core.tensors import FLOATING, check_features, non_finite_rows, widen
 from fusecomp.caching._blocks import Block, Blocks
 from fusecomp.caching._feature_table import FeatureTable
+from fusecomp.caching._token_table import TokenTable
 from fusecomp.distributed import gathered_weights, get_rank, get_world_size
 from fusecomp.images import ON_ERROR, image_paths, load_available, require_files
-from fusecomp.types import Dataset, Encode, Encoder
+from fusecomp.types import SIDES, Dataset, Encoder, Tokens
 
 # Batches a block: what a kill costs, and what one of many processes takes at a time.
 _BLOCK_BATCHES = 4
+# Inputs of a side -> features, and tokens if they are kept.
+_Encode = Callable[[Any], tuple[Tensor, Tokens | None]]
 
 
 @dataclass(slots=True)
@@ -34,6 +44,8 @@ class Extraction:
     precision: str = "fp32"
     dtype: torch.dtype | None = None
     on_error: str = "raise"
+    # The sides whose tokens are kept too.
+    tokens: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.batch_size = whole_number("batch_size", self.batch_size, 1)
@@ -41,6 +53,8 @@ class Extraction:
             self.num_workers = whole_number("num_workers", self.num_workers, 0)
         self.precision = require_choice("precision", self.precision, PRECISIONS)
         self.on_error = require_choice("on_error", self.on_error, ON_ERROR)
+        sides = strings("tokens", self.tokens)
+        self.tokens = [require_choice("side of tokens", side, SIDES) for side in sides]
         if self.dtype is not None and self.dtype not in FLOATING:
             valid = ", ".join(map(str, FLOATING))
             raise ValueError(f"dtype must be floating, one of {valid}; got {shown(self.dtype)}")
@@ -80,10 +94,13 @@ def compute_table(
     device = device_of(encoder)
     with gathered_weights(encoder), inference(encoder), autocast(device, extraction.precision):
         # Not before: gathering the weights registers the methods of a sharded encoder with FSDP2.
-        encode = tower_function(encoder, side) if below_head else encode_function(encoder, side)
-        for block in remaining:
+        encode = _encode_function(encoder, side, below_head, side in extraction.tokens)
+        for number, block in enumerate(remaining):
             batches = islice(inputs, math.ceil(len(block) / extraction.batch_size))
-            finished.add(block, _encode_block(encode, side, batches, extraction, device))
+            encoded = _encode_block(encode, side, batches, extraction, device)
+            if number == 0 and finished.on_disk:
+                _tell_cost(side, encoded)
+            finished.add(block, encoded)
         if remaining:
             next(inputs, None)  # the bar and the workers come to their end
     finished.share()
@@ -98,6 +115,8 @@ def names_of(datasets: Iterable[Dataset], side: str) -> list[str]:
             names |= dict.fromkeys(strings("image_ids of a dataset", data.image_ids))
         else:
             names |= dict.fromkeys(strings("texts() of a dataset", data.texts()))
+            prompts = list(reference_texts_of(data).values())
+            names |= dict.fromkeys(strings("reference_texts of a dataset", prompts))
     return list(names)
 
 
@@ -157,14 +176,25 @@ def _loaded(
         yield _Inputs(names, inputs, {name: str(error) for name, error in failed.items()})
 
 
+def _encode_function(encoder: Encoder, side: str, below_head: bool, tokens: bool) -> _Encode:
+    """Return what gives features, below the head if that is asked for, and maybe tokens."""
+    keywords = [f"{side}_tokens"] if tokens else []
+    whole = partial(encode_named, encoder, side, keywords)
+    if not below_head:
+        return whole
+    tower = tower_function(encoder, side)
+    return lambda inputs: (tower(inputs), whole(inputs)[1] if tokens else None)
+
+
 def _encode_block(
-    encode: Encode,
+    encode: _Encode,
     side: str,
     batches: Iterable[_Inputs],
     extraction: Extraction,
     device: torch.device,
 ) -> Block:
     encoded: list[Tensor] = []
+    packed: list[tuple[Tensor, Tensor]] = []
     names: list[str] = []
     skipped: dict[str, str] = {}
     for batch in batches:
@@ -172,18 +202,56 @@ def _encode_block(
         if batch.inputs is None:
             continue
         with repeatable(device, batch.names[0]):
-            features = encode(batch.inputs)
+            features, tokens = encode(batch.inputs)
         features = widen(check_features(features, f"what encode_{side} returns"))
         if (rows := len(features)) != (inputs := len(batch.names)):
             raise ValueError(f"encode_{side} returned {rows} rows for {inputs} inputs")
         encoded.append(features)
+        if tokens is not None:
+            packed.append(_packed(tokens, side, batch.names, extraction.dtype))
         names.extend(batch.names)
     if not encoded:
         return Block(names, torch.empty(0, 0), skipped)
     features = torch.cat(encoded).to("cpu", extraction.dtype)
     for row in non_finite_rows(features)[:1]:
         raise ValueError(f"the features of {side} {names[row]!r} hold NaN or infinity")
-    return Block(names, features, skipped)
+    return Block(names, features, skipped, _cat(packed))
+
+
+def _packed(
+    tokens: Tokens, side: str, names: Sequence[str], dtype: torch.dtype | None
+) -> tuple[Tensor, Tensor]:
+    """Return the unmasked tokens of a batch on the CPU, and the number of each row."""
+    values, lengths = (tensor.cpu() for tensor in tokens.pack())
+    values = values.to(dtype)
+    last = torch.where(tokens.mask, torch.arange(tokens.mask.shape[1]).to(tokens.mask.device), -1)
+    for row in (last.amax(1).cpu() >= lengths).nonzero()[:1].flatten().tolist():
+        raise ValueError(
+            f"the tokens of {side} {names[row]!r} have padding before or between them: a cache "
+            "keeps no padding, so that it must come last"
+        )
+    for bad in non_finite_rows(values)[:1]:
+        row = int((lengths.cumsum(0) <= bad).sum())
+        raise ValueError(f"the tokens of {side} {names[row]!r} hold NaN or infinity")
+    return values, lengths
+
+
+def _cat(pieces: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor] | None:
+    """Put tokens and their numbers one after another; None where there are none."""
+    values, lengths = list(zip(*pieces, strict=True)) or ((), ())
+    return (torch.cat(values), torch.cat(lengths)) if values else None
+
+
+def _tell_cost(side: str, block: Block) -> None:
+    if block.tokens is None:
+        return
+    values, lengths = block.tokens
+    rows, kind = len(lengths), str(values.dtype).removeprefix("torch.")
+    way_out = "; with dtype=torch.float16, 2 bytes a number" if values.itemsize > 2 else ""
+    say(
+        f"tokens of {side}s: {values.nbytes / rows / 1e3:.1f} MB for each 1,000 ({kind}, "
+        f"{len(values) / rows:.1f} x {values.shape[1]} numbers each){way_out}"
+    )
 
 
 def _assemble(side: str, blocks: Sequence[Block]) -> FeatureTable:
@@ -192,4 +260,6 @@ def _assemble(side: str, blocks: Sequence[Block]) -> FeatureTable:
     if not names:
         raise ValueError(f"none of {len(skipped)} {side}s: {next(iter(skipped.values()))}")
     features = torch.cat([block.features for block in blocks if len(block.names)])
-    return FeatureTable(side, names, features, skipped)
+    tokens = _cat(block.tokens for block in blocks if block.tokens is not None)
+    table = None if tokens is None else TokenTable.of_rows(*tokens)
+    return FeatureTable(side, names, features, skipped, table)

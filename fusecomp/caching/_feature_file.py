@@ -1,6 +1,7 @@
 """The feature file: names and features of both sides, in the safetensors layout."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,11 +12,13 @@ from fusecomp._core.files import reading
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
 from fusecomp._core.strict_json import parse_json
 from fusecomp.caching._feature_table import FeatureTable
+from fusecomp.caching._token_table import TokenTable
+from fusecomp.types import SIDES
 
 _FORMAT = "fusecomp.features/3"
 # Without checksums; other programs may still write it.
 _PLAIN_FORMAT = "fusecomp.features/1"
-_FEATURES = ("image_features", "text_features")
+_FEATURES = ("image_features", "text_features", "image_tokens", "text_tokens")
 _MARKS = "image_files"
 
 
@@ -32,6 +35,10 @@ def write_features(
         "image_ids": _encode_names(image),
         "texts": _encode_names(text),
     }
+    for table in (image, text):
+        if table.tokens is not None:
+            tensors[f"{table.side}_tokens"] = table.tokens.values
+            tensors[f"{table.side}_token_offsets"] = table.tokens.offsets
     if image_marks is not None:
         tensors[_MARKS] = image_marks
     skipped = json.dumps(image.skipped)
@@ -59,14 +66,20 @@ def read_features(
         if not isinstance(skipped, dict) or not all(isinstance(r, str) for r in skipped.values()):
             raise ValueError("its skipped images are no reasons by id")
         image_ids, texts = (_decode_names(tensors[name]) for name in ("image_ids", "texts"))
-        image = FeatureTable("image", image_ids, tensors["image_features"], skipped)
-        text = FeatureTable("text", texts, tensors["text_features"])
+        of_images, of_texts = (_tokens(tensors, side) for side in SIDES)
+        image = FeatureTable("image", image_ids, tensors["image_features"], skipped, of_images)
+        text = FeatureTable("text", texts, tensors["text_features"], tokens=of_texts)
         marks, count = tensors.get(_MARKS), len(image_ids) + len(skipped)
         if marks is not None and (marks.dtype != torch.int64 or marks.shape != (count,)):
             raise ValueError(
                 f"{_MARKS} are {marks.dtype} {list(marks.shape)}, expected int64 [{count}]"
             )
         return image, text, about.get("key", ""), marks
+
+
+def _tokens(tensors: Mapping[str, Tensor], side: str) -> TokenTable | None:
+    values = tensors.get(f"{side}_tokens")
+    return None if values is None else TokenTable(values, tensors[f"{side}_token_offsets"])
 
 
 def _decode_names(encoded: Tensor) -> list[str]:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from fusecomp._core.checks import can_be_listed, ordered, shown, strings
 from fusecomp._core.foreign import optional
 from fusecomp._core.tensors import FLOATING, check_tensor, check_values, non_finite_rows, widen
+from fusecomp.caching._token_table import TokenTable
+from fusecomp.types import Tokens
 
 # What was probably meant where names and features are confused.
 _ORDER = "from_arrays takes image_ids, image_features, texts, text_features"
@@ -17,7 +19,7 @@ _ORDER = "from_arrays takes image_ids, image_features, texts, text_features"
 class FeatureTable(nn.Module):
     """Features [N, D] with a name for each row.
 
-    ``skipped`` says of further names why they have no features.
+    ``skipped`` says of further names why they have no features; ``tokens`` are those of each row.
     """
 
     features: Tensor
@@ -28,6 +30,7 @@ class FeatureTable(nn.Module):
         names: Sequence[str],
         features: NDArray[Any] | Tensor,
         skipped: Mapping[str, str] | None = None,
+        tokens: TokenTable | None = None,
     ) -> None:
         super().__init__()
         try:
@@ -43,6 +46,9 @@ class FeatureTable(nn.Module):
         check_values(features, f"{side} features")
         if len(names) != len(features):
             raise ValueError(f"{len(names)} {side} names but {len(features)} rows of features")
+        if tokens is not None and len(tokens) != len(features):
+            raise ValueError(f"{len(names)} {side} names but {len(tokens)} rows of tokens")
+        self.tokens = tokens
         self.side = side
         self.skipped = dict(skipped or {})
         self.rows = {name: row for row, name in enumerate(names)}
@@ -106,6 +112,18 @@ class FeatureTable(nn.Module):
                 f"{self.side} rows must lie in [0, {len(self.features)}), got "
                 f"{int(rows.min())} to {int(rows.max())}"
             ) from None
+
+    def with_tokens(self, rows: Tensor | Sequence[str]) -> tuple[Tensor, Tokens]:
+        """Return features [B, D], and tokens in the dtype that they are kept in.
+
+        Raises:
+            ValueError: as the features alone, or if no tokens are kept.
+        """
+        if self.tokens is None:
+            raise ValueError(f'no {self.side} tokens are kept: build with tokens=["{self.side}"]')
+        rows = rows if isinstance(rows, Tensor) else self.find(rows)
+        features: Tensor = self(rows)
+        return features, self.tokens(rows.to(features.device))
 
 
 def _tensor(name: str, features: Any) -> Tensor:

@@ -3,13 +3,20 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from fusecomp._core.abilities import encode_function, heads_of, image_loader, lookups_of
+from fusecomp._core.abilities import (
+    encode_function,
+    heads_of,
+    image_loader,
+    lookups_of,
+    token_function,
+    token_sides,
+)
 from fusecomp._core.checks import strings
 from fusecomp._core.devices import inference
 from fusecomp.caching._extraction import Extraction, compute_table
 from fusecomp.caching._feature_table import FeatureTable
 from fusecomp.distributed import is_sharded, join
-from fusecomp.types import SIDES, Dataset, Encoder, Find, LoadImage
+from fusecomp.types import SIDES, Dataset, Encoder, Find, LoadImage, Tokens
 
 
 class PartlyCachedEncoder(nn.Module):
@@ -34,6 +41,7 @@ class PartlyCachedEncoder(nn.Module):
         self.encoder = encoder
         self.tables = nn.ModuleDict(tables)
         self._find = {side: table.find for side, table in tables.items()}
+        self._with_tokens = {side: table.with_tokens for side, table in tables.items()}
         self.heads = nn.ModuleDict(heads)
 
     @classmethod
@@ -44,10 +52,12 @@ class PartlyCachedEncoder(nn.Module):
         sides: Sequence[str],
         batch_size: int = 128,
         num_workers: int | None = None,
+        tokens: Sequence[str] = (),
     ) -> Self:
         """Compute the features of some sides (``"image"``, ``"text"``) of the datasets, once.
 
-        Where a side has a head that learns, the features below it are computed.
+        Where a side has a head that learns, the features below it are computed. ``tokens`` are
+        the sides whose tokens are kept too, in the encoder's dtype.
 
         Raises:
             ValueError: on an unknown side, if a feature is NaN or infinite, or if a head is
@@ -69,7 +79,7 @@ class PartlyCachedEncoder(nn.Module):
                     f"FSDP2 has sharded the {side} side's head with its encoder, so that it cannot "
                     "be called alone: switch caching off (StageConfig(cache=False))"
                 )
-        extraction = Extraction(batch_size, num_workers)
+        extraction = Extraction(batch_size, num_workers, tokens=tokens)
         join()
         with inference(encoder):  # all sides of the same weights, during a training too
             tables = {
@@ -96,8 +106,34 @@ class PartlyCachedEncoder(nn.Module):
         """Return features [B, D] of row numbers if cached, else of strings."""
         return self._encode("text", texts)
 
+    @property
+    def token_sides(self) -> list[str]:
+        """The sides that have tokens, cached or live."""
+        live = token_sides(self.encoder)
+        cached = {side: table.tokens is not None for side, table in self.tables.items()}
+        return [side for side in SIDES if cached.get(side, side in live)]
+
+    def encode_image_tokens(self, images: Any) -> tuple[Tensor, Tokens]:
+        """Return ``encode_image``'s features, and tokens."""
+        return self._encode_tokens("image", images)
+
+    def encode_text_tokens(self, texts: Any) -> tuple[Tensor, Tokens]:
+        """Return ``encode_text``'s features, and tokens."""
+        return self._encode_tokens("text", texts)
+
     def _encode(self, side: str, inputs: Any) -> Tensor:
         if side not in self.tables:
             return encode_function(self.encoder, side)(inputs)
-        features: Tensor = self.tables[side](inputs)
+        return self._headed(side, self.tables[side](inputs))
+
+    def _encode_tokens(self, side: str, inputs: Any) -> tuple[Tensor, Tokens]:
+        if side in self._with_tokens:
+            features, tokens = self._with_tokens[side](inputs)
+            return self._headed(side, features), tokens
+        encode = token_function(self.encoder, side)
+        if encode is None:
+            raise ValueError(f"this {type(self.encoder).__name__} gives no {side} tokens")
+        return encode(inputs)
+
+    def _headed(self, side: str, features: Tensor) -> Tensor:
         return self.heads[side](features) if side in self.heads else features

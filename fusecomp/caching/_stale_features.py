@@ -35,7 +35,7 @@ def require_same(
     key: str,
     marks: Mapping[str, int],
     datasets: Sequence[Dataset],
-    on_error: str,
+    extraction: Extraction,
 ) -> None:
     """Refuse the features of a file where others would be computed now.
 
@@ -48,8 +48,10 @@ def require_same(
             f"{_differing(cached.key, key)}; {_WAY_OUT}"
         )
     for table in (cached.image, cached.text):
+        if table.side in extraction.tokens and table.tokens is None:
+            raise ValueError(f"{path} holds no tokens of {table.side}s; {_WAY_OUT}")
         missing = [name for name in names_of(datasets, table.side) if name not in table.rows]
-        if on_error == "skip":
+        if extraction.on_error == "skip":
             missing = [name for name in missing if name not in table.skipped]
         if missing:
             raise ValueError(

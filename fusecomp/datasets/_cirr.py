@@ -1,22 +1,22 @@
-from collections.abc import Mapping
+"""CIRR (rc2): its files, the dataset, and a whole folder against what is published."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from fusecomp._core.checks import as_path, as_text, require_choice
-from fusecomp.datasets._alike import warn_of_missing_words
-from fusecomp.datasets._cirr_files import (
-    annotation_files,
-    find_folders,
-    inspect,
-    pair_problems,
-    read_files,
-    read_pairs,
-)
-from fusecomp.datasets._entries import raise_first, unlisted
+from fusecomp._core.strict_json import read_json
+from fusecomp.datasets._alike import require_text, warn_of_missing_words
+from fusecomp.datasets._entries import Entry, field, raise_first, read_objects, unlisted
+from fusecomp.datasets._folder import require_below
 from fusecomp.datasets._triplets import Triplets
-from fusecomp.datasets._verify import make_report
+from fusecomp.datasets._verify import Annotations, make_report
 from fusecomp.datasets._verify_report import VerifyReport
 
-_SPLITS = ("train", "val", "test1")
+_SOURCE = "https://github.com/Cuberick-Orion/CIRR, branch cirr_dataset"
+_GROUP = 6
+# split -> images, queries
+_PUBLISHED = {"train": (16_939, 28_225), "val": (2_297, 4_181), "test1": (2_315, 4_148)}
 
 
 class CIRR(Triplets):
@@ -41,8 +41,7 @@ class CIRR(Triplets):
     Raises:
         TypeError: if root is no path, or name no string.
         FileNotFoundError: if an annotation file is missing.
-        ValueError: on an unknown split, a broken annotation file, or an image or file name that
-            leads out of the folder; the message names the pair or image.
+        ValueError: on an unknown split or a broken annotation file; names the pair or image.
 
     Warns:
         UserWarning: if captions are words such as ``"nan"``, which programs print for missing ones.
@@ -61,19 +60,19 @@ class CIRR(Triplets):
     """
 
     def __init__(self, root: str | Path, split: str, name: str = "CIRR") -> None:
-        self.split = split = require_choice("split", split, _SPLITS)
+        self.split = split = require_choice("split", split, _PUBLISHED)
         self.root = as_path("root", root)
         name = as_text("name", name)
-        annotations, image_folder = find_folders(self.root)
-        split_path, captions = annotation_files(annotations, split)
-        files = read_files(split_path)
-        pairs = read_pairs(captions, split)
+        annotations, image_folder = _folders(self.root)
+        split_path, captions = _annotation_files(annotations, split)
+        files = _read_files(split_path)
+        pairs = _read_pairs(captions, split)
         if not pairs:
             raise ValueError(f"{captions} holds no pairs; fetch it again")
         missing = unlisted(pairs, files)
         why = f"is not in {split_path}; fetch both files again"
         raise_first(captions, ((pair, f"image {image_id!r} {why}") for pair, image_id in missing))
-        raise_first(captions, pair_problems(pairs))
+        raise_first(captions, _pair_problems(pairs))
         super().__init__(
             [pair.triplet() for pair in pairs],
             {image_id: image_folder / file for image_id, file in files.items()},
@@ -90,17 +89,9 @@ class CIRR(Triplets):
     ) -> VerifyReport:
         """List all that is wrong with a folder; reading a split raises the first of it.
 
-        Args:
-            root: the folder; it may hold the annotations alone.
-            decode: read every pixel too, as ``FashionIQ.verify``.
-            num_workers: threads; None chooses by the number of cores.
-
-        Raises:
-            FileNotFoundError: if CIRR is not there.
-            ValueError: if an annotation file cannot be read.
-            ImportError: if Pillow is missing.
+        Takes and raises what ``FashionIQ.verify`` does; the root may hold the annotations alone.
         """
-        return make_report(as_path("root", root), inspect, decode, num_workers)
+        return make_report(as_path("root", root), _inspect, decode, num_workers)
 
     @property
     def protocol(self) -> Mapping[str, str]:
@@ -110,3 +101,98 @@ class CIRR(Triplets):
 
     def __repr__(self) -> str:
         return f"CIRR({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"
+
+
+def _folders(root: Path) -> tuple[Path, Path]:
+    """Return the folders of the annotations and of the images, in either published layout."""
+    nested = (root / "cirr" / "image_splits").is_dir()
+    annotations = root / "cirr" if nested else root
+    splits, raw = annotations / "image_splits", annotations / "img_raw"
+    if not splits.is_dir():
+        raise FileNotFoundError(
+            f"no CIRR in {root}: the folder {splits} is missing, and cirr/image_splits too; "
+            f"give the folder that holds one, or fetch the annotations from {_SOURCE}"
+        )
+    return annotations, raw if raw.is_dir() else root
+
+
+def _annotation_files(annotations: Path, split: str) -> tuple[Path, Path]:
+    """Return the split file and the caption file."""
+    return (
+        annotations / "image_splits" / f"split.rc2.{split}.json",
+        annotations / "captions" / f"cap.rc2.{split}.json",
+    )
+
+
+def _read_files(path: Path) -> dict[str, str]:
+    """Return the path of each image of a split below the folder of the images."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold an object, got a {type(content).__name__}")
+    for name, file in content.items():
+        if not isinstance(file, str) or not file:
+            raise ValueError(f"{path}: expected the file of image {name!r}, got {file!r:.80}")
+        require_below(f"{path}", "image id", name)
+        require_below(f"{path}, image {name!r}", "file", file)
+    return content
+
+
+def _read_pairs(path: Path, split: str) -> list[Entry]:
+    """Return the entries of a caption file; targets may be absent in test1."""
+    return [_pair(row, where, split != "test1") for where, row in read_objects(path)]
+
+
+def _pair(row: dict[str, object], where: str, has_target: bool) -> Entry:
+    known = has_target or row.get("target_hard") is not None
+    members = field(row, "img_set", dict, where).get("members")
+    if not isinstance(members, list) or not all(isinstance(m, str) for m in members):
+        raise ValueError(
+            f"{where}: img_set.members must be a list of names, got {members!r:.80}; "
+            "fetch the file again"
+        )
+    caption = field(row, "caption", str, where)
+    require_text(where, "caption", caption, "write the caption itself")
+    pair_id = str(field(row, "pairid", int, where))
+    return Entry(
+        where=f"pair {pair_id}",
+        query_id=pair_id,
+        reference=field(row, "reference", str, where),
+        texts=(caption,),
+        target=field(row, "target_hard", str, where) if known else None,
+        group=tuple(members),
+    )
+
+
+def _pair_problems(pairs: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
+    """Yield well-formed pairs that make no query, each with a sentence that says why."""
+    seen: set[str] = set()
+    for pair in pairs:
+        if pair.query_id in seen:
+            yield pair, "the pairid is in the file already"
+        seen.add(pair.query_id)
+        members = pair.group or ()
+        group = " ".join(members)
+        if len(members) != _GROUP or len(set(members)) != _GROUP:
+            yield pair, f"the group must be {_GROUP} distinct images, got {group}"
+        if pair.reference not in members:
+            yield pair, f"the reference {pair.reference!r} is not in its group: {group}"
+        if pair.target == pair.reference:
+            yield pair, f"the target is the reference, {pair.target!r}"
+        elif pair.target is not None and pair.target not in members:
+            yield pair, f"the target {pair.target!r} is not in its group: {group}"
+
+
+def _inspect(root: Path) -> Annotations:
+    """Return all that the annotations and the folders of images hold, and what is wrong."""
+    annotations, image_folder = _folders(root)
+    found = Annotations("CIRR", root)
+    for split, published in _PUBLISHED.items():
+        paths = _annotation_files(annotations, split)
+        read = partial(_read_pairs, split=split)
+        files, pairs = found.read_split(split, paths, published, _read_files, read)
+        found.images |= {name: image_folder / path for name, path in (files or {}).items()}
+        sentence = f"{paths[1].name} has {{}} faults in its pairs; CIRR refuses the file"
+        problems = ((pair.where, problem) for pair, problem in _pair_problems(pairs))
+        found.add("pair", sentence, problems)
+    found.compare(_SOURCE)
+    return found

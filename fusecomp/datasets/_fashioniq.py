@@ -1,5 +1,5 @@
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -8,22 +8,47 @@ import numpy as np
 
 from fusecomp._core.checks import as_path, as_text, flag, ordered, require_choice, whole_number
 from fusecomp.datasets._alike import is_blank, warn_of_missing_words
-from fusecomp.datasets._captions import CAPTIONS, RANDOM, clean
 from fusecomp.datasets._entries import Entry, raise_first, unlisted, warn_of
 from fusecomp.datasets._fashioniq_files import (
     CATEGORIES,
     SPLITS,
     FashionIQImages,
     annotation_files,
+    clean,
+    inspect,
     read_pairs,
     read_split,
 )
-from fusecomp.datasets._fashioniq_folder import inspect
 from fusecomp.datasets._verify import make_report
 from fusecomp.datasets._verify_report import VerifyReport
 from fusecomp.types import Task, Triplet
 
 _GALLERIES = ("original", "val")
+
+# The texts that published systems make of the two captions of a pair.
+_Texts = tuple[str, ...]
+
+
+def _joined(first: str, second: str) -> str:
+    # str.capitalize also lowers the rest of the first caption; the published texts have that.
+    return f"{clean(first).capitalize()} and {clean(second)}"
+
+
+def _alone(caption: str) -> str:
+    return clean(caption).capitalize()
+
+
+_RANDOM = "random"
+
+# name -> the texts of each query that a pair gives; "random" draws one of these.
+_CAPTIONS: dict[str, Callable[[str, str], tuple[_Texts, ...]]] = {
+    _RANDOM: lambda c1, c2: ((_joined(c1, c2),), (_joined(c2, c1),), (_alone(c1),), (_alone(c2),)),
+    "both": lambda c1, c2: ((_joined(c1, c2),),),
+    "reversed": lambda c1, c2: ((_joined(c2, c1),),),
+    "averaged": lambda c1, c2: ((_joined(c1, c2), _joined(c2, c1)),),
+    "alone": lambda c1, c2: ((_alone(c1),), (_alone(c2),)),
+    "both-orders": lambda c1, c2: ((_joined(c1, c2),), (_joined(c2, c1),)),
+}
 
 
 class FashionIQ:
@@ -58,12 +83,12 @@ class FashionIQ:
     Raises:
         TypeError: if root is no path, or name no string.
         FileNotFoundError: if an annotation file is missing.
-        ValueError: on an unknown split, category or option, a broken annotation file, an image
-            name that leads out of the folder, or a target that ``exclude_reference`` leaves out.
+        ValueError: on an unknown split, category or option, a broken annotation file, or a target
+            that ``exclude_reference`` leaves out.
 
     Warns:
         UserWarning: if captions are words such as ``"nan"``, which programs print for missing ones,
-            or if both captions of a pair hold nothing but blanks, dots and commas.
+            or if both captions of a pair say nothing.
 
     Example:
         >>> import tempfile
@@ -87,11 +112,11 @@ class FashionIQ:
         name: str = "FashionIQ",
     ) -> None:
         if captions is None:
-            captions = RANDOM if split == "train" else "both"
+            captions = _RANDOM if split == "train" else "both"
         self.split = require_choice("split", split, SPLITS)
         self.categories = _checked_categories(categories)
         self.root = as_path("root", root)
-        self.captions = require_choice("captions", captions, CAPTIONS)
+        self.captions = require_choice("captions", captions, _CAPTIONS)
         self.gallery = require_choice("gallery", gallery, _GALLERIES)
         self.exclude_reference = flag("exclude_reference", exclude_reference)
         self.name = as_text("name", name)
@@ -132,8 +157,8 @@ class FashionIQ:
         return ((f"{path}, {pair.where}", pair.texts) for pair in pairs)
 
     def _queries(self, pair: Entry) -> Iterator[Triplet]:
-        forms = CAPTIONS[self.captions](*pair.texts)
-        numbered = self.captions != RANDOM and len(forms) > 1
+        forms = _CAPTIONS[self.captions](*pair.texts)
+        numbered = self.captions != _RANDOM and len(forms) > 1
         for number, texts in enumerate(forms):
             query_id = f"{pair.query_id}/{number}" if numbered else pair.query_id
             yield Triplet(query_id, pair.reference, texts, pair.target)
@@ -154,9 +179,8 @@ class FashionIQ:
             num_workers: threads; None chooses by the number of cores.
 
         Raises:
-            TypeError: if root is no path.
-            FileNotFoundError: if FashionIQ is not there.
-            ValueError: if an annotation file cannot be read, or on a wrong option.
+            FileNotFoundError: if the dataset is not there.
+            ValueError: if its annotations cannot be read, or on a wrong option.
             ImportError: if Pillow is missing.
         """
         return make_report(as_path("root", root), inspect, decode, num_workers)
@@ -205,7 +229,7 @@ class FashionIQ:
 
     def _drawn(self, category: str, epoch: int = 0, seed: int = 0) -> list[Triplet]:
         rows = self._rows[category]
-        if self.captions != RANDOM:
+        if self.captions != _RANDOM:
             return list(chain.from_iterable(rows))
         # The category's own stream: a row's text does not depend on which others are loaded.
         rng = np.random.default_rng([seed, epoch, CATEGORIES.index(category)])
@@ -229,7 +253,7 @@ class FashionIQ:
 
     def __len__(self) -> int:
         rows = chain.from_iterable(self._rows.values())
-        return sum(1 if self.captions == RANDOM else len(row) for row in rows)
+        return sum(1 if self.captions == _RANDOM else len(row) for row in rows)
 
     def __repr__(self) -> str:
         return f"FashionIQ({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"

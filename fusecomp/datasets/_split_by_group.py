@@ -24,8 +24,8 @@ def split_by_group(
         A list of triplets for each fraction, near it as far as the families allow.
 
     Raises:
-        ValueError: if triplets are no list of triplets, fractions do not sum to 1, seed is no
-            whole number, or a split gets no triplet as too many hang together.
+        ValueError: if an argument is not as above, or a split gets no triplet as too many hang
+            together.
 
     Example:
         >>> pairs = [("a", "b"), ("b", "c"), ("d", "e"), ("f", "g")]

@@ -1,22 +1,16 @@
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from fusecomp._core.checks import as_path, as_text, flag, require_choice
-from fusecomp.datasets._alike import warn_of_missing_words
+from fusecomp.datasets._alike import folded, is_blank, is_missing_word, warn_of_missing_words
 from fusecomp.datasets._entries import Entry, raise_first, warn_of
-from fusecomp.datasets._folder import ImageFolder
-from fusecomp.datasets._table_file import cells, read_table
-from fusecomp.datasets._table_rows import (
-    inspect,
-    row_problems,
-    rows_of_split,
-    split_problems,
-    without_split,
-)
+from fusecomp.datasets._folder import ImageFolder, told_apart
+from fusecomp.datasets._table_file import Groups, cells, read_table
 from fusecomp.datasets._triplets import Triplets
-from fusecomp.datasets._verify import make_report
-from fusecomp.datasets._verify_report import VerifyReport
+from fusecomp.datasets._verify import Annotations, make_report
+from fusecomp.datasets._verify_report import Count, VerifyReport
 
 _GALLERIES = ("all", "split")
 
@@ -36,9 +30,9 @@ class TripletTable(Triplets):
     - ``split`` (optional): such as train or val;
     - ``query_id`` (optional): by default the number of the row in the file, from 0.
 
-    An image id is the path of an image below the folder, with or without its suffix (.png,
-    .jpg, .jpeg, .webp, .bmp, .gif, .tif or .tiff), which it needs where two files differ in nothing
-    else. Images that the table does not name are in the gallery under their full path.
+    An image id is the path of an image below the folder, with or without its suffix, which it
+    needs where two files differ in nothing else. Images that the table does not name are in the
+    gallery under their full path.
 
     Args:
         path: the .csv or .jsonl file.
@@ -48,19 +42,17 @@ class TripletTable(Triplets):
         gallery: ``"all"``, every image of the folder, or ``"split"``, only those that the kept
             rows name (easier, and another number for each split).
         exclude_reference: leave each query's reference out of its ranking.
-        groups: the image ids of each group, by its name, where rows name their group instead of
-            listing it.
+        groups: the image ids of each group by its name, where rows name their group.
 
     Raises:
         TypeError: if path or images is no path, or split no string.
         FileNotFoundError: if there is no such file, folder or image.
-        ValueError: on an unknown option or split, names of splits that look alike (where a split
-            is asked for), an id that leads out of the folder, or a file that is not as described;
-            the message names the line.
+        ValueError: on an unknown option or split, or a file that is not as described; the message
+            names the line.
 
     Warns:
-        UserWarning: if values are words such as ``"nan"``, which programs print for a missing
-            value; if a split is asked for and some rows name none.
+        UserWarning: if values are words such as ``"nan"``, which programs print for missing ones;
+            if a split is asked for and some rows name none.
 
     Example:
         >>> import tempfile
@@ -90,15 +82,15 @@ class TripletTable(Triplets):
         exclude_reference = flag("exclude_reference", exclude_reference)
         image_folder = as_path("images", images)
         rows = read_table(self.table, groups)
-        kept = rows_of_split(self.table, rows, split)
+        kept = _rows_of_split(self.table, rows, split)
         if split is not None:
-            raise_first(self.table, split_problems(rows))
+            raise_first(self.table, _split_problems(rows))
             warn_of(
-                [f"{self.table}, {row.where}" for row in without_split(rows)],
+                [f"{self.table}, {row.where}" for row in _without_split(rows)],
                 ": the row names no split, though others do; {} of the "
                 f"{len(rows):,} rows are in no split for that: name one in each",
             )
-        raise_first(self.table, row_problems(kept))
+        raise_first(self.table, _row_problems(kept))
         warn_of_missing_words(
             (f"{self.table}, {row.where}: {name}", value)
             for row in rows
@@ -147,34 +139,19 @@ class TripletTable(Triplets):
     ) -> VerifyReport:
         """List all that is wrong with a table and its folder; reading it raises the first of it.
 
+        Takes ``decode`` and ``num_workers`` as ``FashionIQ.verify`` does, and raises what it does.
+
         Args:
             path: the .csv or .jsonl file.
             images: the folder of the images.
             split: check the rows of this split only; None checks all.
-            groups: as above.
-            decode: read every pixel too, as ``FashionIQ.verify``.
-            num_workers: threads; None chooses by the number of cores.
-
-        Raises:
-            TypeError: if path or images is no path, or split no string.
-            FileNotFoundError: if there is no such file or folder.
-            ValueError: if the table cannot be read, or on a wrong option.
-            ImportError: if Pillow is missing.
-
-        Example:
-            >>> import tempfile
-            >>> from PIL import Image
-            >>> folder = Path(tempfile.mkdtemp())
-            >>> Image.new("RGB", (8, 8)).save(folder / "red.png")
-            >>> _ = (folder / "blue.png").write_bytes(b"")
-            >>> _ = (folder / "mine.csv").write_text("reference,text,target\\nred,is blue,blue\\n")
-            >>> report = TripletTable.verify(folder / "mine.csv", images=folder)
-            >>> report.ok, report.findings[0].kind, report.findings[0].names
-            (False, 'empty', ('blue.png',))
+            groups: the images of each group, where rows name their group.
+            decode: read every pixel too.
+            num_workers: threads; None chooses.
         """
         folder = as_path("images", images)
         split = None if split is None else as_text("split", split)
-        read = partial(inspect, images=folder, split=split, groups=groups)
+        read = partial(_inspect, images=folder, split=split, groups=groups)
         return make_report(as_path("path", path), read, decode, num_workers)
 
     @property
@@ -190,3 +167,123 @@ class TripletTable(Triplets):
     def __repr__(self) -> str:
         split = "" if self.split is None else f", split={self.split!r}"
         return f"TripletTable({str(self.table)!r}{split}, {len(self)} triplets)"
+
+
+def _rows_of_split(path: Path, rows: Sequence[Entry], split: str | None) -> list[Entry]:
+    """Return the rows of a split, all for None; ValueError lists the splits there are."""
+    kept = [row for row in rows if split is None or row.split == split]
+    if kept:
+        return kept
+    splits = dict.fromkeys(row.split for row in rows if row.split is not None)
+    if not splits:
+        raise ValueError(f"{path} has no column 'split', so there is no split {split!r} in it")
+    raise ValueError(f"unknown split {split!r}; {path} has {', '.join(map(repr, splits))}")
+
+
+def _split_problems(rows: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
+    """Yield the first row of each split whose name looks like another one, with a sentence."""
+    known: set[str] = set()
+    first: dict[str, Entry] = {}
+    for row in rows:
+        if row.split is None or row.split in known:
+            continue
+        known.add(row.split)
+        alike = first.setdefault(folded(row.split), row)
+        if alike is not row:
+            name, other = told_apart([row.split, alike.split or ""])
+            sentence = f"split '{name}' looks like '{other}' of {alike.where}; write it in one way"
+            yield row, sentence
+
+
+def _without_split(rows: Sequence[Entry]) -> list[Entry]:
+    """Return the rows that name no split, where other rows name one."""
+    found = [row for row in rows if row.split is None]
+    return found if len(found) < len(rows) else []
+
+
+def _row_problems(rows: Collection[Entry]) -> Iterator[tuple[Entry, str]]:
+    """Yield the rows of one split that make no query, each with a sentence that says why."""
+    grouped = any(row.group is not None for row in rows)
+    queries: dict[str, Entry] = {}
+    seen: dict[tuple[str, tuple[str, ...], str | None], Entry] = {}
+    for row in rows:
+        if any(map(is_blank, row.texts)):
+            yield row, "the text is blank; say what is different, or remove the row"
+        if row.target == row.reference:
+            yield row, f"the target is the reference, {row.target!r}; a query asks for another one"
+        first = queries.setdefault(row.query_id, row)
+        if first is not row:
+            yield row, f"the query_id {row.query_id!r} is on {first.where} already"
+        first = seen.setdefault((row.reference, row.texts, row.target), row)
+        if first is not row:
+            yield row, f"reference, text and target are those of {first.where}; remove one"
+        if grouped:
+            yield from ((row, sentence) for sentence in _group_problems(row))
+
+
+def _group_problems(row: Entry) -> Iterator[str]:
+    if row.group is None:
+        yield "the group is missing, though other rows have one; give every row a group, or none"
+        return
+    if len(set(row.group)) != len(row.group):
+        yield f"the group names an image twice: {' '.join(row.group)}"
+    if row.target is not None and row.target not in row.group:
+        yield f"the target {row.target!r} is not in its group: {' '.join(row.group)}"
+    elif set(row.group) <= {row.reference}:
+        yield "the group holds the reference alone; it must name the images to choose from"
+
+
+def _inspect(path: Path, images: Path, split: str | None, groups: Groups | None) -> Annotations:
+    """Return all that a table and its folder hold, and what is wrong."""
+    every_row = read_table(path, groups)
+    rows = _rows_of_split(path, every_row, split)
+    folder, found = ImageFolder(images), Annotations(f"table {path.name}", images)
+    splits: dict[str | None, list[Entry]] = defaultdict(list)
+    for row in rows:
+        splits[row.split].append(row)
+    sources = {image_id: row.where for row in rows for image_id in row.image_ids}
+    without_file = [image_id for image_id in sources if not folder.named(image_id)]
+    unread = {image_id: why for image_id in without_file if (why := folder.why_not_read(image_id))}
+    names = [*folder.names, *(image_id for image_id in without_file if image_id not in unread)]
+    found.images = {name: folder.root / name for name in names}
+    found.counts = [
+        *(Count(f"{name} queries" if name else "queries", len(r)) for name, r in splits.items()),
+        Count("images in the table", len(sources)),
+        Count("images in the folder", len(folder.names)),
+    ]
+    _add_rows(splits, every_row, found)
+    spelled = ((i, f"{sources[i]}: {why}") for i, why, _ in folder.spelling_problems(sources))
+    ambiguous = "{} images are not named in one way; TripletTable refuses the table"
+    hidden = (
+        "{} images have files that are hidden or of a suffix that is not read; TripletTable "
+        "refuses the table: rename them"
+    )
+    found.add("ambiguous", ambiguous, spelled)
+    found.add("misnamed", hidden, unread.items())
+    splits_of: dict[str, dict[str, None]] = defaultdict(dict)
+    for row in rows:
+        for image_id in row.image_ids:
+            splits_of[next(iter(folder.named(image_id)), image_id)][str(row.split)] = None
+    shared = ((name, ", ".join(where)) for name, where in splits_of.items() if len(where) > 1)
+    found.add("overlap", "{} images are in more than one split", shared, fault=False)
+    values = ((row.where, name, value) for row in rows for name, value in cells(row))
+    words = ((where, f"{name}: {value}") for where, name, value in values if is_missing_word(value))
+    sentence = "{} values are words that are printed where a value is missing"
+    found.add("word", sentence, words, fault=False)
+    return found
+
+
+def _add_rows(
+    splits: Mapping[str | None, Collection[Entry]], every_row: Sequence[Entry], found: Annotations
+) -> None:
+    # Rows of two splits may be equal.
+    order = {id(row): number for number, row in enumerate(every_row)}
+    problems = [problem for rows in splits.values() for problem in _row_problems(rows)]
+    problems.sort(key=lambda problem: (order[id(problem[0])], problem[1]))
+    refused = "{} rows make no query; TripletTable refuses the table"
+    confused = "{} names of splits look like another one; TripletTable reads no split"
+    unused = "{} rows name no split, though others do; no split has them"
+    found.add("row", refused, ((row.where, why) for row, why in problems))
+    found.add("split", confused, ((row.where, why) for row, why in _split_problems(every_row)))
+    nowhere = ((row.where, "") for row in _without_split(every_row))
+    found.add("split", unused, nowhere, fault=False)

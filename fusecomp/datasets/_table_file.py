@@ -2,7 +2,6 @@
 
 import csv
 import io
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
@@ -13,7 +12,7 @@ from fusecomp._core.files import open_regular
 from fusecomp._core.strict_json import parse_json
 from fusecomp.datasets._alike import folded, require_no_list, require_text
 from fusecomp.datasets._entries import Entry
-from fusecomp.datasets._names import require_below
+from fusecomp.datasets._folder import require_below
 
 # The images of each group, by its name.
 Groups = Mapping[str, Sequence[str]]
@@ -35,15 +34,6 @@ _TOO_LONG = (
     "no cell may have more characters: shorten it, close a quotation mark that was left open, or "
     "write the table as JSONL"
 )
-# The first bytes of files that are no texts.
-_OTHER_KINDS = {
-    b"\x1f\x8b": "compressed with gzip",
-    b"PK\x03\x04": "a zip archive or a spreadsheet",
-    b"BZh": "compressed with bzip2",
-    b"\xfd7zXZ": "compressed with xz",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd",
-    b"PAR1": "a Parquet file",
-}
 
 _Fields = dict[str, object]
 
@@ -96,14 +86,10 @@ def _read_text(path: Path) -> str:
             content = file.read()
     except FileNotFoundError:
         raise FileNotFoundError(f"no file {path}") from None
-    for start, kind in _OTHER_KINDS.items():
-        if content.startswith(start):
-            raise ValueError(
-                f"{path} is {kind}, not a text; unpack it, or save it as a {path.suffix}"
-            )
-    if b"\0" in content[:2] or content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+    if b"\0" in content[:8]:
         raise ValueError(
-            f"{path}, line 1: not UTF-8 (but UTF-16, it seems); save the file as UTF-8"
+            f"{path}, line 1: not UTF-8 (but UTF-16, or compressed, or of another program, as it "
+            f"starts with {content[:8]!r}); save it as a {path.suffix} in UTF-8"
         )
     try:
         return content.decode("utf-8-sig")

@@ -17,9 +17,8 @@ class Triplets:
     Args:
         triplets: at least one, each with a ``query_id`` of its own; either all have a group or
             none.
-        images: the folder of the images, where an id is a path with or without its suffix; or a
-            mapping from each id to its file; or None where nothing opens them, as with cached
-            features.
+        images: the folder of the images, where an id is a path with or without its suffix; a
+            mapping from each id to its file; or None where nothing opens them.
         ks: the k of recall@k, each once.
         gallery: ids to rank beyond those that the triplets name.
         exclude_reference: leave each query's reference out of its ranking.
@@ -28,9 +27,8 @@ class Triplets:
     Raises:
         TypeError: if images is no path, mapping or None, or name no string.
         FileNotFoundError: if there is no such folder, or no image of an id in it.
-        ValueError: if triplets are no list of triplets or share a query_id, only some have a
-            group, an id has no file in a mapping or may be two files of a folder, or ks are no
-            distinct numbers above 0; the message names the query.
+        ValueError: if triplets or ks are not as above, or an id has no file in a mapping or may be
+            two files of a folder; the message names the query.
 
     Example:
         >>> rows = [Triplet("q0", "red", ("is blue",), target_id="blue")]

@@ -1,6 +1,6 @@
 """Reports of a check of a dataset: the records, and how they print."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -46,18 +46,6 @@ class Finding:
         return "\n".join(lines)
 
 
-def listed(
-    kind: str, sentence: str, problems: Iterable[tuple[str, str]], fault: bool = True
-) -> list[Finding]:
-    """Return a finding on all problems, pairs of a name and a reason, whose number is ``{}``."""
-    found = list(problems)
-    if not found:
-        return []
-    names, reasons = zip(*found, strict=True)
-    message = sentence.replace("{}", f"{len(found):,}", 1)  # a folder's name may have braces
-    return [Finding(kind, message, names, reasons if any(reasons) else (), fault)]
-
-
 @dataclass(frozen=True, slots=True)
 class Count:
     """The number found of something, and the published number, if there is one."""
@@ -80,7 +68,7 @@ class VerifyReport:
         dataset: the name of the dataset.
         root: its folder or table.
         counts: the number ``found`` of each ``name``, and the number ``published``.
-        findings: the faults and notes, with all names.
+        findings: the faults and notes.
         images: the number of files that were opened.
         decoded: whether every pixel was read, or only headers and ends.
         seconds: the time that it took.
@@ -106,16 +94,8 @@ class VerifyReport:
 
     def to_dict(self) -> dict[str, object]:
         """Return the whole report as values that JSON has."""
-        return {
-            "dataset": self.dataset,
-            "root": str(self.root),
-            "ok": self.ok,
-            "images": self.images,
-            "decoded": self.decoded,
-            "seconds": round(self.seconds, 3),
-            "counts": [asdict(count) for count in self.counts],
-            "findings": [asdict(finding) for finding in self.findings],
-        }
+        about = {"root": str(self.root), "ok": self.ok, "seconds": round(self.seconds, 3)}
+        return asdict(self) | about
 
     def __str__(self) -> str:
         depth = "every pixel read" if self.decoded else "headers and ends read, pixels not"

@@ -10,6 +10,7 @@ from fusecomp._core.foreign import optional
 from fusecomp._core.identity import fingerprint
 from fusecomp.encoders._parameters_by_side import parameters_by_side
 from fusecomp.encoders._tokenizing import list_of_texts
+from fusecomp.types import Tokens
 
 
 class DualEncoder(nn.Module):
@@ -21,7 +22,8 @@ class DualEncoder(nn.Module):
 
     Args:
         image: loaded images [B, ...] -> features [B, D].
-        text: a list of B strings -> features [B, T]; it tokenises itself.
+        text: a list of B strings -> features [B, T]; it tokenises itself. A side that has a method
+            ``encode_tokens`` -> (features, ``types.Tokens``) gives tokens too, in their own width.
         load_image: path -> tensor, one image as ``image`` takes it, without the batch dimension.
             Picklable, as it runs in worker processes. Not needed where images never come from
             files.
@@ -88,11 +90,28 @@ class DualEncoder(nn.Module):
 
     def encode_image(self, images: Any) -> Tensor:
         """Return features [B, D] of loaded images."""
-        return self._headed("image", images)
+        return self._headed("image", self.encode_tower("image", images))
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Return features [B, T] of B strings."""
-        return self._headed("text", texts)
+        return self._headed("text", self.encode_tower("text", texts))
+
+    @property
+    def token_sides(self) -> list[str]:
+        """The sides that give tokens."""
+        parts = {"image": self.image, "text": self.text}
+        return [side for side, part in parts.items() if optional(part, "encode_tokens") is not None]
+
+    def encode_image_tokens(self, images: Any) -> tuple[Tensor, Tokens]:
+        """Return features [B, D] of loaded images, and tokens, by ``image.encode_tokens``."""
+        features, tokens = optional(self.image, "encode_tokens")(images)
+        return self._headed("image", features), tokens
+
+    def encode_text_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tokens]:
+        """Return features [B, T] of B strings, and tokens, by ``text.encode_tokens``."""
+        texts = texts if isinstance(texts, Tensor) else list_of_texts(texts)
+        features, tokens = optional(self.text, "encode_tokens")(texts)
+        return self._headed("text", features), tokens
 
     def encode_tower(self, side: str, inputs: Any) -> Tensor:
         """Return features below the head of a side (``"image"``, ``"text"``), in its own width.
@@ -111,8 +130,7 @@ class DualEncoder(nn.Module):
             raise TypeError(f"the {side} side must return a tensor [B, D], got {kind}")
         return features
 
-    def _headed(self, side: str, inputs: Any) -> Tensor:
-        features = self.encode_tower(side, inputs)
+    def _headed(self, side: str, features: Tensor) -> Tensor:
         if side not in self.heads:
             return features
         head: Any = self.heads[side]

@@ -18,9 +18,11 @@ from fusecomp.encoders._clip import (
     in_precision_of,
 )
 from fusecomp.encoders._clip4cir import build_clip, read_clip4cir
+from fusecomp.encoders._outputs import all_tokens, last_states, outputs_of
 from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, with_tokenizer
 from fusecomp.encoders._without_padding import encode_without_padding
 from fusecomp.images import ImageLoader, TargetPad, clip_transform
+from fusecomp.types import Tokens
 
 _TOKENIZER = (
     "a function from a list of strings to a tensor of tokens [B, context], such as "
@@ -36,7 +38,9 @@ class OpenClipEncoder(nn.Module):
     """A CLIP of open_clip, or of OpenAI's ``clip``, as an encoder.
 
     It gives the features of the model's own ``encode_image`` and ``encode_text``, in the model's
-    precision; only a CoCa normalises them. The scale of the logits does not learn.
+    precision; only a CoCa normalises them. The scale of the logits does not learn. Tokens are the
+    last hidden states behind the final norm, [B, L, W] before projection: of a text up to its end,
+    of an image with the class token first. Only towers of open_clip's own transformers have them.
 
     Args:
         model: as ``open_clip.create_model`` or ``clip.load`` return it; its towers may be of timm
@@ -94,6 +98,43 @@ class OpenClipEncoder(nn.Module):
                 another model.
         """
         return encode_without_padding(self.model, self._tokens(list_of_texts(texts)))
+
+    @property
+    def token_sides(self) -> list[str]:
+        """The sides whose tower is a transformer with a final norm."""
+        norms = {"image": self._image_norm, "text": self._text_norm}
+        return [side for side, norm in norms.items() if norm is not None]
+
+    def encode_image_tokens(self, images: Tensor) -> tuple[Tensor, Tokens]:
+        """Return the features [B, D] of ``encode_image``, and tokens of the same pass."""
+        with outputs_of(self._image_norm) as outputs:
+            features = self.encode_image(images)
+        return features, all_tokens(last_states(outputs, "image"))
+
+    def encode_text_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tokens]:
+        """Return the features [B, D] of ``encode_text``, and tokens of the same pass."""
+        tokens = self._tokens(list_of_texts(texts))
+        with outputs_of(self._text_norm) as outputs:
+            features = encode_without_padding(self.model, tokens)
+        states = last_states(outputs, "text")
+        mask = self._is_token(tokens)[:, : states.shape[1]]
+        return features, Tokens(states, mask.to(states.device))
+
+    @property
+    def _image_norm(self) -> Any:
+        return optional(optional(self.model, "visual"), "ln_post")
+
+    @property
+    def _text_norm(self) -> Any:
+        return optional(optional(self.model, "text", self.model), "ln_final")
+
+    @with_tokenizer
+    def _is_token(self, tokens: Tensor) -> Tensor:
+        """Return which positions [B, L] are no padding: the first, up to the last that differs."""
+        padding = self.tokenizer([""])[0].mode().values
+        is_token = (tokens != padding).flip(1).cummax(1).values.flip(1)
+        is_token[:, 0] = True
+        return is_token
 
     @with_tokenizer
     def _tokens(self, texts: list[str]) -> Tensor:

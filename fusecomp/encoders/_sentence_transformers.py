@@ -7,6 +7,7 @@ from fusecomp._core.checks import no_class
 from fusecomp._core.devices import device_of
 from fusecomp._core.foreign import optional
 from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, with_tokenizer
+from fusecomp.types import Tokens
 
 
 class SentenceTransformersText(nn.Module):
@@ -54,14 +55,31 @@ class SentenceTransformersText(nn.Module):
         Raises:
             ValueError: if the texts are no list of strings, or there are none.
         """
+        return self._run(texts)[0]
+
+    def encode_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tokens]:
+        """Return features [B, D] of B strings, and the model's own ``token_embeddings``.
+
+        Raises:
+            ValueError: as above, or if the model has none, as a static embedding.
+        """
+        features, output = self._run(texts)
+        values, mask = output.get("token_embeddings"), output.get("attention_mask")
+        if values is None or mask is None:
+            raise ValueError("model gives no token_embeddings: a fusion on tokens needs another")
+        return features, Tokens(values, mask.bool())
+
+    def _run(self, texts: Sequence[str]) -> tuple[Tensor, dict[str, Any]]:
+        """Return the features, and all that the model gives."""
         texts = list_of_texts(texts)
         prompt = self.model.prompts.get(self.model.default_prompt_name) or ""
         tokens = self._tokens(texts, prompt)
         self._warn([prompt + text for text in texts], tokens)
         device = device_of(self.model)
         on_device = {n: v.to(device) if isinstance(v, Tensor) else v for n, v in tokens.items()}
-        features: Tensor = self.model(on_device)["sentence_embedding"]
-        return features[:, : self.model.truncate_dim]
+        output = self.model(on_device)
+        features: Tensor = output["sentence_embedding"]
+        return features[:, : self.model.truncate_dim], output
 
     @with_tokenizer
     def _tokens(self, texts: list[str], prompt: str) -> dict[str, Any]:

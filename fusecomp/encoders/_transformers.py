@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from fusecomp._core.checks import no_class
@@ -17,8 +18,10 @@ from fusecomp.encoders._clip import (
     clip_towers,
     in_precision_of,
 )
+from fusecomp.encoders._outputs import all_tokens, last_states, outputs_of
 from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, with_tokenizer
 from fusecomp.images import ImageLoader, require_pillow, rgb
+from fusecomp.types import Tokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,7 +34,9 @@ class TransformersEncoder(nn.Module):
     """A CLIP or SigLIP of transformers as an encoder.
 
     It gives the features of the model's own ``get_image_features`` and ``get_text_features``, not
-    normalised, in the model's precision. The scale and bias of the logits do not learn.
+    normalised, in the model's precision. The scale and bias of the logits do not learn. Tokens are
+    the last hidden states behind the final norm, [B, L, W] before projection; those of a text end
+    where its padding begins.
 
     Args:
         model: a ``CLIPModel``, a ``SiglipModel`` (also of SigLIP 2) or one alike, such as an
@@ -97,13 +102,34 @@ class TransformersEncoder(nn.Module):
             ValueError: if the texts are no list of strings or empty, or the tokenizer belongs to
                 another model.
         """
-        tokens = self._tokens(list_of_texts(texts))
+        return self._encode_texts(texts)[0]
+
+    def encode_image_tokens(self, images: Tensor) -> tuple[Tensor, Tokens]:
+        """Return the features [B, D] of ``encode_image``, and tokens of the same pass."""
+        tower = self.model.vision_model
+        norm = optional(tower, "post_layernorm", nn.Identity())
+        with outputs_of(tower) as records, outputs_of(norm) as normed:
+            features = self.encode_image(images)
+        states = _hidden_states(records, "image")
+        if normed and all(output.ndim == 2 for output in normed):
+            states = norm(states)  # CLIP normalises what it has pooled alone
+        return features, all_tokens(states)
+
+    def encode_text_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tokens]:
+        """Return the features [B, D] of ``encode_text``, and tokens of the same pass."""
+        with outputs_of(self.model.text_model) as records:
+            features, mask = self._encode_texts(texts)
+        return features, Tokens(_hidden_states(records, "text"), mask.bool())
+
+    def _encode_texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return features [B, D], and a mask of the tokens [B, L]."""
+        tokens, mask = self._tokens(list_of_texts(texts))
         device = device_of(self.model)
         on_device = {name: value.to(device) for name, value in tokens.items()}
-        return _features(self.model.get_text_features(**on_device))
+        return _features(self.model.get_text_features(**on_device)), mask.to(device)
 
     @with_tokenizer
-    def _tokens(self, texts: list[str]) -> dict[str, Tensor]:
+    def _tokens(self, texts: list[str]) -> tuple[dict[str, Tensor], Tensor]:
         # SigLIP has learnt with texts padded to the whole context, and without a mask.
         siglip = str(self.model.config.model_type).startswith("siglip")
         longest = min(self._context, optional(self.tokenizer, "model_max_length", self._context))
@@ -120,7 +146,9 @@ class TransformersEncoder(nn.Module):
             lengths = [len(row) for row in self.tokenizer(texts)["input_ids"]]
             self._warn_of_truncated([t for t, n in zip(texts, lengths, strict=True) if n > longest])
         kept = ("input_ids",) if siglip else ("input_ids", "attention_mask")
-        return {name: tokens[name] for name in kept if name in tokens}
+        # A tokenizer without a mask pads with what the model reads.
+        mask = tokens.get("attention_mask", torch.ones_like(ids))
+        return {name: tokens[name] for name in kept if name in tokens}, mask
 
     def fingerprint(self) -> str:
         """Name weights, settings, tokenizer and preprocessing, for a feature cache."""
@@ -150,6 +178,10 @@ def _features(output: object) -> Tensor:
             "DualEncoder(image, text)"
         )
     return features
+
+
+def _hidden_states(records: list[Any], side: str) -> Tensor:
+    return last_states([optional(r, "last_hidden_state") for r in records], side)
 
 
 def _unused_positions(model: nn.Module) -> int:

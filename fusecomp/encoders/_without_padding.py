@@ -1,7 +1,7 @@
+from copy import copy
 from typing import Any
 
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from fusecomp._core.devices import device_of
 from fusecomp._core.foreign import optional
@@ -16,15 +16,11 @@ def encode_without_padding(model: Any, tokens: Tensor) -> Tensor:
     device = device_of(model)
     clip = optional(model.encode_text, "__self__")
     length = int(tokens.argmax(dim=1).max()) + 1
-    features: Tensor
     if _is_causal_clip(clip, length):
-        shorter = {
-            "clip.positional_embedding": clip.positional_embedding[:length],
-            "clip.attn_mask": clip.attn_mask[:length, :length],
-        }
-        features = functional_call(_TextSide(clip), shorter, tokens[:, :length].to(device))
+        tokens, encode = tokens[:, :length], _shorter(clip, length).encode_text
     else:
-        features = model.encode_text(tokens.to(device))
+        encode = model.encode_text
+    features: Tensor = encode(tokens.to(device))
     return features
 
 
@@ -39,11 +35,10 @@ def _is_causal_clip(clip: Any, length: int) -> bool:
     )
 
 
-class _TextSide(nn.Module):
-    def __init__(self, clip: nn.Module) -> None:
-        super().__init__()
-        self.clip: Any = clip
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        features: Tensor = self.clip.encode_text(tokens)
-        return features
+def _shorter(clip: Any, length: int) -> Any:
+    """Return a CLIP of fewer positions with the same weights; the one that threads share stays."""
+    shorter = copy(clip)
+    positions, mask = clip.positional_embedding[:length], clip.attn_mask[:length, :length]
+    shorter._parameters = {**clip._parameters, "positional_embedding": positions}
+    shorter._buffers = {**clip._buffers, "attn_mask": mask}
+    return shorter

@@ -13,8 +13,7 @@ from fusecomp.evaluation._protocol import (
     protocol_differences,
     warn_of_differences,
 )
-from fusecomp.evaluation._rank import rank
-from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._rank import Ranking, rank
 from fusecomp.evaluation._tasks import default_metric, metric_names
 from fusecomp.types import TaskRanking
 

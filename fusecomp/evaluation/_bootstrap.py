@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusecomp._core.checks import whole_number
 from fusecomp.evaluation._evaluate import Evaluation, require_evaluation
-from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._rank import Ranking
 from fusecomp.evaluation._tasks import average_tasks
 
 # Numbers that are drawn at once, 8 bytes each.

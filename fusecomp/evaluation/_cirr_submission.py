@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fusecomp._core.checks import as_path, ordered, require
 from fusecomp._core.files import open_atomic
-from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._rank import Ranking
 from fusecomp.types import Task
 
 _NAMES, _SUBSET_NAMES = 50, 3
@@ -24,9 +24,8 @@ def write_cirr_submission(ranking: Ranking, folder: str | Path) -> tuple[Path, P
 
     Raises:
         TypeError: if there is no ranking, or folder is no path.
-        ValueError: if the ranking is not of CIRR's kind or lacks queries, a pair id is no number,
-            a pair has too few names, one twice, its own reference, or one outside the split or the
-            pair's group, or a file would be larger than the server takes (5 MB).
+        ValueError: if the server would refuse a file: the ranking is not of CIRR's kind, lacks
+            pairs or names, or has names that a pair must not find.
         OSError: if writing fails.
     """
     require("ranking", ranking, "tasks", "a Ranking", "ranking, folder")

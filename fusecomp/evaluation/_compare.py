@@ -9,7 +9,7 @@ from fusecomp._core.checks import shown, strings, whole_number
 from fusecomp.evaluation._bootstrap import checked_draws, interval_of, resampled
 from fusecomp.evaluation._evaluate import Evaluation, compute_metrics, require_evaluation
 from fusecomp.evaluation._protocol import protocol_differences, warn_of_differences
-from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._rank import Ranking
 from fusecomp.types import TaskRanking
 
 _TEXT_WIDTH = 60
@@ -129,8 +129,7 @@ def compare(
 
     Raises:
         TypeError: if one is no evaluation.
-        ValueError: if datasets, tasks, metrics or queries differ, names are not two strings,
-            resamples are no whole number of at least 1, or seed or changes none of at least 0.
+        ValueError: if datasets, tasks, metrics or queries differ, or an option is invalid.
 
     Warns:
         ProtocolWarning: if protocols, galleries, excluded images or subsets differ; it names the

@@ -1,7 +1,7 @@
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,28 +16,32 @@ from fusecomp._core.indices import (
     index_pairs,
 )
 from fusecomp._core.similarity import cosine
+from fusecomp._core.tensors import widen
+from fusecomp._core.tiles import compare_in_tiles
 from fusecomp.evaluation._features import TaskFeatures
 from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.model import ComposedEncoder
-from fusecomp.types import Dataset
+from fusecomp.types import Dataset, Similarity, Task
 
-_BINS = 200  # of the histograms over [-1, 1]
+_BINS = 200  # of the histograms
 _ROWS = 256  # queries compared at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CosineDistribution:
-    """Distribution of the cosines of some pairs.
+    """Distribution of the cosines of some pairs, or of their scores by a similarity.
 
     Args:
-        counts: int64 [200], the number of pairs in each bin of 0.01 from -1 to 1.
+        counts: int64 [200], the number of pairs in each of 200 equal bins.
         total: the sum of the cosines.
         squares: the sum of their squares.
+        bounds: where the bins begin and end.
     """
 
     counts: Tensor
     total: float
     squares: float
+    bounds: tuple[float, float] = (-1.0, 1.0)
 
     @property
     def pairs(self) -> int:
@@ -57,7 +61,7 @@ class CosineDistribution:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
         summary = {"pairs": self.pairs, "mean": self.mean, "std": self.std}
-        return {**summary, "counts": self.counts.tolist()}
+        return {**summary, "bounds": list(self.bounds), "counts": self.counts.tolist()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,11 +72,14 @@ class Cosines:
         target: cosines of each query and its target.
         others: cosines of each query and every other image that it is ranked among.
         protocol: the dataset's; empty for bare features.
+        measure: ``"cosine"``, or ``"similarity"`` where the scores are of a fusion's own: then gaps
+            of two fusions have two scales, and only their separations compare.
     """
 
     target: CosineDistribution
     others: CosineDistribution
     protocol: Mapping[str, str] = field(default_factory=dict)
+    measure: str = "cosine"
 
     @property
     def gap(self) -> float:
@@ -89,8 +96,9 @@ class Cosines:
         return self.gap / spread if spread else math.copysign(math.inf, self.gap)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values; ``counts`` are of 200 bins from -1 to 1."""
+        """Return plain values; ``counts`` are of 200 bins between ``bounds``."""
         return {
+            "measure": self.measure,
             "protocol": dict(self.protocol),
             "gap": self.gap,
             "separation": self.separation,
@@ -99,8 +107,9 @@ class Cosines:
         }
 
     def __repr__(self) -> str:
+        of = "" if self.measure == "cosine" else f"{self.measure}: "
         return (
-            f"Cosines(target {self.target.mean:.3f}, others {self.others.mean:.3f}, gap "
+            f"Cosines({of}target {self.target.mean:.3f}, others {self.others.mean:.3f}, gap "
             f"{self.gap:.3f}, separation {self.separation:.2f})"
         )
 
@@ -114,7 +123,8 @@ def cosines(
 ) -> Cosines:
     """Compare a dataset's queries with their targets and with all other images of the gallery.
 
-    Every pair counts, none is sampled; memory grows with the gallery alone.
+    Every pair counts, none is sampled; memory grows with the galleries alone. A fusion with a
+    similarity of its own is compared by it, twice: the first time shows where the bins begin.
 
     Args:
         model: the encoder and fusion; used in evaluation mode.
@@ -124,35 +134,26 @@ def cosines(
             needs it.
 
     Raises:
-        ValueError: if the fusion has a similarity of its own, a target is unknown, a feature is
-            not finite, or an option is invalid.
+        ValueError: if a target is unknown, a feature is not finite, or an option is invalid.
         FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
-    if model.similarity is not None:
-        raise ValueError(
-            f"{type(model.fusion).__name__} compares by a similarity of its own, whose scores are "
-            "no cosines: take search(query, gallery, k, similarity=model.similarity)"
-        )
     tasks = tasks_of(dataset)
     for task in tasks:
         task.require_targets()
-    parts = []
     with inference(model):  # galleries and queries of the same weights, next to a training too
         features = TaskFeatures(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
-        for task in features.tasks:
-            targets, exclude, _ = features.indices(task)
-            query, gallery = features.queries(task), features.gallery(task)
-            parts.append(feature_cosines(query, gallery, targets, exclude))
-    return Cosines(
-        _together(part.target for part in parts),
-        _together(part.others for part in parts),
-        features.protocol,
-    )
+        pairs = [_task_pairs(features, task) for task in features.tasks]
+        return _counted(pairs, features.protocol)
 
 
 def feature_cosines(
-    query: Tensor, gallery: Tensor, targets: Tensor, exclude: Tensor | None = None
+    query: Tensor,
+    gallery: Tensor,
+    targets: Tensor,
+    exclude: Tensor | None = None,
+    *,
+    similarity: Similarity | None = None,
 ) -> Cosines:
     """Compare query features with their targets and with all other features of the gallery.
 
@@ -161,6 +162,7 @@ def feature_cosines(
         gallery: [N, D], the same device and dtype.
         targets: int64 [Q], gallery indices.
         exclude: int64 [Q] or [Q, M], gallery indices that do not count; -1 is padding.
+        similarity: compares in place of the cosine, as in ``retrieval.search``.
 
     Raises:
         TypeError: if an argument is no torch tensor.
@@ -173,35 +175,92 @@ def feature_cosines(
         >>> found.target.mean, found.others.mean, found.gap
         (1.0, -0.5, 1.5)
     """
-    check_search(query, gallery)
-    query, gallery = query.detach(), gallery.detach()
+    return _counted([_pairs(query, gallery, targets, exclude, similarity)], {})
+
+
+class _Pairs(NamedTuple):
+    """Checked features and the pairs of them that count."""
+
+    query: Tensor
+    gallery: Tensor
+    targets: Tensor
+    out: Tensor
+    similarity: Similarity | None
+
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the scores of some queries' targets, and of all other pairs that count."""
+        for start in range(0, len(self.query), _ROWS):
+            rows = slice(start, start + _ROWS)
+            query = self.query[rows]
+            if self.similarity is None:
+                scores = cosine(query, self.gallery)
+            else:
+                scores = compare_in_tiles(query, self.gallery, self.similarity)
+            counted = torch.ones_like(scores, dtype=torch.bool)
+            counted[index_pairs(self.out[rows])] = False
+            yield scores.gather(1, self.targets[rows].unsqueeze(1)).flatten(), scores[counted]
+
+
+def _pairs(
+    query: Tensor,
+    gallery: Tensor,
+    targets: Tensor,
+    exclude: Tensor | None,
+    similarity: Similarity | None,
+) -> _Pairs:
+    check_search(query, gallery, one_width=similarity is None)
+    query, gallery = widen(query.detach()), widen(gallery.detach())
     targets = check_targets(targets, query, gallery, least=0)
     # A target does not count among the others either.
     out = targets.unsqueeze(1)
     if exclude is not None:
         exclude = as_columns(check_indices("exclude", exclude, query, gallery))
         out = torch.cat([out, exclude], dim=1)
-    blocks = []
-    for start in range(0, len(query), _ROWS):
-        rows = slice(start, start + _ROWS)
-        scores = cosine(query[rows], gallery)
-        counted = torch.ones_like(scores, dtype=torch.bool)
-        counted[index_pairs(out[rows])] = False
-        found = scores.gather(1, targets[rows].unsqueeze(1)).flatten()
-        blocks.append((_distribution(found), _distribution(scores[counted])))
-    target, others = map(_together, zip(*blocks, strict=True))
+    return _Pairs(query, gallery, targets, out, similarity)
+
+
+def _task_pairs(features: TaskFeatures, task: Task) -> _Pairs:
+    targets, exclude, _ = features.indices(task)
+    query = features.queries(task)
+    gallery = features.gallery(task).to(query.dtype)
+    return _pairs(query, gallery, targets, exclude, features.similarity)
+
+
+def _counted(tasks: Sequence[_Pairs], protocol: Mapping[str, str]) -> Cosines:
+    by_cosine = tasks[0].similarity is None
+    bounds = (-1.0, 1.0) if by_cosine else _bounds(tasks)
+    found = [
+        (_distribution(of_targets, bounds), _distribution(of_others, bounds))
+        for task in tasks
+        for of_targets, of_others in task.blocks()
+    ]
+    target, others = map(_together, zip(*found, strict=True))
     if not others.pairs:
-        raise ValueError(f"the gallery of {len(gallery)} holds nothing but targets of the queries")
-    return Cosines(target, others)
+        size = max(len(task.gallery) for task in tasks)
+        raise ValueError(f"the gallery of {size} holds nothing but targets of the queries")
+    return Cosines(target, others, protocol, "cosine" if by_cosine else "similarity")
 
 
-def _distribution(values: Tensor) -> CosineDistribution:
-    bins = ((values + 1) * (_BINS / 2)).long().clamp_(0, _BINS - 1)
+def _bounds(tasks: Sequence[_Pairs]) -> tuple[float, float]:
+    """Return the least and largest score that counts, or what is around it if all are equal."""
+    lowest, highest = zip(
+        *(torch.cat(block).aminmax() for task in tasks for block in task.blocks()), strict=True
+    )
+    low, high = float(min(lowest)), float(max(highest))
+    return (low, high) if low < high else (low - 1, high + 1)
+
+
+def _distribution(values: Tensor, bounds: tuple[float, float]) -> CosineDistribution:
+    low, high = bounds
+    bins = ((values - low) * (_BINS / (high - low))).long().clamp_(0, _BINS - 1)
     counts = torch.bincount(bins, minlength=_BINS).cpu()
     wide = values.double()
-    return CosineDistribution(counts, float(wide.sum()), float(wide.square().sum()))
+    return CosineDistribution(counts, float(wide.sum()), float(wide.square().sum()), bounds)
 
 
 def _together(parts: Iterable[CosineDistribution]) -> CosineDistribution:
-    counts, totals, squares = zip(*((p.counts, p.total, p.squares) for p in parts), strict=True)
-    return CosineDistribution(torch.stack(counts).sum(0), sum(totals), sum(squares))
+    """Add up distributions of the same bounds."""
+    counts, totals, squares, bounds = zip(
+        *((p.counts, p.total, p.squares, p.bounds) for p in parts), strict=True
+    )
+    return CosineDistribution(torch.stack(counts).sum(0), sum(totals), sum(squares), bounds[0])

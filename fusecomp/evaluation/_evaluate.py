@@ -7,8 +7,7 @@ from torch import Tensor
 
 from fusecomp._core.checks import as_path, require_both, shown
 from fusecomp.evaluation._file import read_ranking, write_ranking
-from fusecomp.evaluation._rank import rank_tasks
-from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._rank import Ranking, rank_tasks
 from fusecomp.evaluation._tasks import (
     average_tasks,
     deciding_metric,
@@ -148,9 +147,8 @@ def evaluate(
             needs it.
 
     Returns:
-        A mapping of metrics in per cent: ``TASK/METRIC`` for each task and metric, such as
-        ``dress/recall@10``, ``mean/METRIC`` over several tasks, and summaries such as ``mean``.
-        Each query counts the same within a task, each task the same in the means.
+        Metrics in per cent: ``TASK/METRIC`` for each task and metric, such as ``dress/recall@10``,
+        ``mean/METRIC`` over several tasks, which count alike, and summaries such as ``mean``.
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.

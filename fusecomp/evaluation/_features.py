@@ -3,15 +3,23 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fusecomp._core.abilities import encode_function, lookups_of, protocol_of, skipped_images
+from fusecomp._core.abilities import (
+    encode_function,
+    encode_named,
+    lookups_of,
+    protocol_of,
+    reference_prompts,
+    reference_texts_of,
+    skipped_images,
+    token_sides,
+)
 from fusecomp._core.checks import require_both, require_choice, shown, whole_number
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.randomness import repeatable
 from fusecomp._core.tensors import non_finite_rows
 from fusecomp.caching import CachedEncoder
 from fusecomp.datasets import drop_images
-from fusecomp.evaluation._positions import TaskIndices, task_positions
-from fusecomp.evaluation._tasks import tasks_of
+from fusecomp.evaluation._tasks import TaskIndices, task_positions, tasks_of
 from fusecomp.images import ON_ERROR
 from fusecomp.model import ComposedEncoder
 from fusecomp.types import SIDES, Dataset, Encoder, Task, Triplet
@@ -27,19 +35,15 @@ class TaskFeatures:
         model: the encoder and fusion; used in evaluation mode.
         dataset: knows the images and texts.
         tasks: the tasks to encode; ``dataset.tasks()`` by default.
-        num_workers: processes that load images; None chooses.
-        on_error: ``"raise"`` stops at a missing or broken image, ``"skip"`` leaves out whatever
-            needs it.
+        num_workers: as in ``evaluate``.
+        on_error: as in ``evaluate``.
 
     Attributes:
         tasks: the tasks, without the images that were left out.
         protocol: the options of the dataset that make scores comparable or not.
         similarity: the fusion's own, or None: then the cosine compares.
 
-    Raises:
-        TypeError: if model or dataset is something else, as when they are swapped.
-        ValueError: if an option is invalid, a feature is not finite, or names of tasks clash.
-        FileNotFoundError: if images are missing.
+    Raises what ``rank`` raises.
     """
 
     def __init__(
@@ -63,11 +67,16 @@ class TaskFeatures:
         self._device = device_of(model)
         if not {*SIDES} <= lookups_of(encoder).keys():
             cached = CachedEncoder.build(
-                encoder, dataset, num_workers=num_workers, on_error=on_error
+                encoder,
+                dataset,
+                num_workers=num_workers,
+                on_error=on_error,
+                tokens=token_sides(encoder, model.fusion_keywords),
             )
             # An encoder that is no module has no device; its features go to the fusion's.
             encoder = cached.to(self._device)
         self._encoder = encoder
+        self._prompts = reference_texts_of(dataset)
         skipped = skipped_images(encoder)
         self.protocol: Mapping[str, str] = protocol_of(drop_images(dataset, skipped))
         self.tasks = [task.drop_images(skipped) for task in tasks] if skipped else tasks
@@ -79,15 +88,21 @@ class TaskFeatures:
             return self._encode("image", task.gallery)
 
     def queries(self, task: Task) -> Tensor:
-        """Return the fused queries [Q, D], of unit length.
+        """Return the fused queries [Q, D], of unit length; [Q, E] for a similarity as they are.
 
         Raises:
-            ValueError: if one is not finite; the message names it.
+            ValueError: if one is not finite, which the message names, or their widths differ.
         """
         _require_task(task)
         blocks = (task.queries[i : i + _FUSE_ROWS] for i in range(0, len(task.queries), _FUSE_ROWS))
         with inference(self._model), repeatable(self._device, task.queries[0].query_id):
-            fused = torch.cat([self._fuse(block) for block in blocks])
+            parts = [self._fuse(block) for block in blocks]
+        if len(widths := {part.shape[1] for part in parts}) > 1:
+            raise ValueError(
+                f"task {task.name!r}: the fusion returned queries of {sorted(widths)} numbers; "
+                "those of all batches must have one width"
+            )
+        fused = torch.cat(parts)
         for row in non_finite_rows(fused)[:1]:
             raise ValueError(
                 f"task {task.name!r}: the fused feature of query {task.queries[row].query_id!r} "
@@ -101,14 +116,30 @@ class TaskFeatures:
         return task_positions(task)
 
     def _fuse(self, queries: Sequence[Triplet]) -> Tensor:
-        image = self._encode("image", [query.reference_id for query in queries])
-        text = self._encode("text", [text for query in queries for text in query.texts])
-        counts = torch.tensor([len(query.texts) for query in queries])
-        return self._model.compose(image, text, counts)
+        references = [query.reference_id for query in queries]
+        texts = [text for query in queries for text in query.texts]
+        named = self._model.fusion_keywords
+        image, image_tokens = encode_named(
+            self._encoder, "image", named, self._rows("image", references)
+        )
+        text, text_tokens = encode_named(self._encoder, "text", named, self._rows("text", texts))
+        prompts = None
+        if self._prompts and "reference_text" in named:
+            prompts = self._encode("text", reference_prompts(self._prompts, references))
+        return self._model.compose(
+            image,
+            text,
+            torch.tensor([len(query.texts) for query in queries]),
+            image_tokens=image_tokens,
+            text_tokens=text_tokens,
+            reference_text=prompts,
+        )
 
     def _encode(self, side: str, names: Sequence[str]) -> Tensor:
-        rows = lookups_of(self._encoder)[side](names).to(self._device)
-        return encode_function(self._encoder, side)(rows)
+        return encode_function(self._encoder, side)(self._rows(side, names))
+
+    def _rows(self, side: str, names: Sequence[str]) -> Tensor:
+        return lookups_of(self._encoder)[side](names).to(self._device)
 
 
 def _require_task(task: object) -> None:

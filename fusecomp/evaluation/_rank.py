@@ -1,13 +1,47 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from fusecomp._core.checks import require_both, whole_number
 from fusecomp._core.devices import inference
 from fusecomp.evaluation._features import TaskFeatures
-from fusecomp.evaluation._ranking import Ranking
+from fusecomp.evaluation._protocol import describe_protocol
 from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.model import ComposedEncoder
 from fusecomp.retrieval import search_targets
 from fusecomp.types import Dataset, Task, TaskRanking
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranking(Mapping[str, TaskRanking]):
+    """Rankings of a dataset's tasks by name; reports and metrics are made from them.
+
+    Args:
+        tasks: the ranking of each task.
+        protocol: the options of the dataset that make scores comparable or not.
+    """
+
+    tasks: Sequence[TaskRanking]
+    protocol: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> TaskRanking:
+        for ranking in self.tasks:
+            if ranking.task.name == name:
+                return ranking
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (ranking.task.name for ranking in self.tasks)
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def summary(self) -> tuple[str, str]:
+        """Return the two lines printed with each score: the size of each task, and the protocol."""
+        sizes = ", ".join(str(ranking.task) for ranking in self.tasks)
+        return sizes, describe_protocol(self.protocol)
+
+    def __repr__(self) -> str:
+        return f"Ranking({'; '.join(self.summary())})"
 
 
 def rank(
@@ -28,13 +62,12 @@ def rank(
         k: the number of results to keep for each query.
         num_workers: processes that load images; None chooses.
         on_error: ``"raise"`` stops at a missing or broken image, ``"skip"`` leaves out whatever
-            needs it, as ``datasets.drop_images`` does.
+            needs it.
 
     Raises:
         TypeError: if model or dataset is something else, as when they are swapped.
-        ValueError: if k is no whole number of at least 1 or num_workers none of at least 0,
-            encoder and fusion are on different devices, a feature is not finite, or tasks share a
-            name, or one of several has the name "mean" or "".
+        ValueError: if an option is invalid, encoder and fusion are on different devices, a feature
+            is not finite, or names of tasks clash.
         FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
@@ -60,7 +93,8 @@ def rank_tasks(
 
 def _rank_task(features: TaskFeatures, task: Task, k: int) -> TaskRanking:
     targets, exclude, subsets = features.indices(task)
-    query, gallery = features.queries(task), features.gallery(task)
+    query = features.queries(task)
+    gallery = features.gallery(task).to(query.dtype)
     similarity = features.similarity
     found = search_targets(query, gallery, targets, k, exclude, subsets, similarity=similarity)
     known = bool((targets >= 0).any())

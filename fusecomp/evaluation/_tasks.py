@@ -1,6 +1,8 @@
-"""The tasks of one dataset together: their checks, and the names and means of their metrics."""
+"""The tasks of one dataset: checks, names and means of their metrics, and gallery positions."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,9 +17,7 @@ def tasks_of(dataset: Dataset) -> list[Task]:
     tasks: list[Task] = ordered("tasks() of a dataset", dataset.tasks(), "tasks")
     for task in tasks:
         if not isinstance(task, Task):
-            raise ValueError(
-                f"tasks() of a dataset must be a list of tasks, got {shown(task)} in it"
-            )
+            raise ValueError(f"tasks() of a dataset must be a list of tasks, got {shown(task)}")
     _check_names([task.name for task in tasks])
     return tasks
 
@@ -78,8 +78,7 @@ def metric_names(dataset: Dataset) -> list[str]:
 
     Raises:
         TypeError: if it is no dataset.
-        ValueError: if the dataset has no task, a query has no target, or tasks have different
-            metrics or names that clash.
+        ValueError: if there is no task, a query has no target, or metrics or names of tasks clash.
     """
     require("dataset", dataset, "triplets", "a Dataset")
     tasks = scored_tasks(dataset)
@@ -91,10 +90,7 @@ def metric_names(dataset: Dataset) -> list[str]:
 def default_metric(dataset: Dataset) -> str:
     """Return the name of the metric that picks the best weights by default (``Task.decides``).
 
-    Raises:
-        TypeError: if it is no dataset.
-        ValueError: if the dataset has no task, a query has no target, or tasks have different
-            metrics or names that clash.
+    Raises what ``metric_names`` raises.
     """
     require("dataset", dataset, "triplets", "a Dataset")
     return deciding_metric(scored_tasks(dataset))
@@ -105,3 +101,27 @@ def deciding_metric(tasks: Sequence[Task]) -> str:
     decides, group = tasks[0].decides, mean_group(tasks)
     summarised = decides in [mean.name for mean in tasks[0].summaries]
     return decides if summarised or not group else f"{group}/{decides}"
+
+
+class TaskIndices(NamedTuple):
+    """Positions in a gallery: targets int64 [Q], the others int64 [Q, M] or None; -1 is none."""
+
+    targets: Tensor
+    exclude: Tensor | None
+    subsets: Tensor | None
+
+
+def task_positions(task: Task) -> TaskIndices:
+    """Return where a task's targets, excluded images and subsets are in its gallery."""
+    targets = [() if q.target_id is None else (q.target_id,) for q in task.queries]
+    lists = task.exclude, task.subsets
+    optional = (None if rows is None else padded_positions(task, rows) for rows in lists)
+    return TaskIndices(padded_positions(task, targets)[:, 0], *optional)
+
+
+def padded_positions(task: Task, rows: Sequence[Sequence[str]]) -> Tensor:
+    """Return the gallery positions of rows of images: int64 [Q, M], padded with -1, M >= 1."""
+    lengths = torch.tensor([len(row) for row in rows])
+    padded = torch.full((len(rows), max(1, int(lengths.max()))), -1)
+    padded[torch.arange(padded.shape[1]) < lengths[:, None]] = task.positions(chain(*rows))
+    return padded

@@ -3,10 +3,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from fusecomp._core.checks import number
+from fusecomp._core.checks import as_share, number
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import check_features, check_pair
-from fusecomp.fusions._features import as_share, check_one_width
+from fusecomp.fusions._features import check_one_width
 
 
 class Direction(nn.Module):

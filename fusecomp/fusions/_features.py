@@ -2,7 +2,6 @@
 
 from torch import Tensor, is_autocast_enabled, nn
 
-from fusecomp._core.checks import number
 from fusecomp._core.tensors import check_alike, check_features, check_pair
 
 
@@ -73,11 +72,3 @@ def check_batchnorm(fusion: nn.Module, image: Tensor) -> None:
             f"{type(fusion).__name__} has BatchNorm, which needs 2 rows at least in training mode, "
             f"got image {list(image.shape)}: take a larger batch, or call .eval() to query"
         )
-
-
-def as_share(name: str, value: object) -> float:
-    """Return the value as a float; ValueError unless it is a number in [0, 1]."""
-    share = number(name, value)
-    if not 0 <= share <= 1:
-        raise ValueError(f"{name} must be in [0, 1], got {value!r}")
-    return share

@@ -1,9 +1,10 @@
 import torch
 from torch import Tensor, nn
 
+from fusecomp._core.checks import as_share
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
-from fusecomp.fusions._features import as_share, check_one_width
+from fusecomp.fusions._features import check_one_width
 
 # Below this angle sin(x) is computed by its series: the quotient loses its gradient to rounding.
 _SMALL_ANGLE = 0.01

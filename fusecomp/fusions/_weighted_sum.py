@@ -3,9 +3,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fusecomp._core.checks import flag
+from fusecomp._core.checks import as_share, flag
 from fusecomp._core.similarity import normalize as unit
-from fusecomp.fusions._features import as_share, check_dtype, check_one_width
+from fusecomp.fusions._features import check_dtype, check_one_width
 
 
 class WeightedSum(nn.Module):

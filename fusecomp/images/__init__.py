@@ -6,7 +6,6 @@ from fusecomp.images._loading import (
     ImageError,
     load_available,
     load_few,
-    load_images,
     require_files,
 )
 from fusecomp.images._opening import (
@@ -32,7 +31,6 @@ __all__ = [
     "image_paths",
     "load_available",
     "load_few",
-    "load_images",
     "open_image",
     "require_files",
     "require_pillow",

@@ -1,9 +1,9 @@
 """Images from paths, in order, in worker processes where that pays."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,9 +25,7 @@ class ImageError(ValueError):
 
 def unreadable(path: Path, reason: str) -> ImageError:
     """Return the error about an image file that cannot be read."""
-    return ImageError(
-        f"cannot read the image {path} ({reason}); replace the file, or leave out what needs it"
-    )
+    return ImageError(f"cannot read the image {path} ({reason}); replace it, or leave it out")
 
 
 def require_files(paths: Sequence[Path]) -> None:
@@ -41,16 +39,9 @@ def require_files(paths: Sequence[Path]) -> None:
         )
 
 
-# The name of an image in ``paths``: its position, or its id.
+# The name of an image.
 _K = TypeVar("_K")
 _T = TypeVar("_T")
-_K_contra = TypeVar("_K_contra", contravariant=True)
-
-
-class _Paths(Protocol[_K_contra]):
-    """A list or a mapping of paths."""
-
-    def __getitem__(self, key: _K_contra, /) -> Path: ...
 
 
 class Loaded(NamedTuple, Generic[_K]):
@@ -61,38 +52,8 @@ class Loaded(NamedTuple, Generic[_K]):
     failed: dict[_K, ImageError]
 
 
-def load_images(
-    paths: _Paths[_K],
-    load_image: Callable[[Path], Tensor],
-    batches: Sequence[list[_K]],
-    num_workers: int | None = None,
-    device: torch.device | None = None,
-    key: Key | None = None,
-) -> Iterator[Tensor]:
-    """Yield stacked images, one tensor for each list of keys in ``batches``.
-
-    Random numbers that ``load_image`` draws from ``random``, numpy or torch depend on ``key`` and
-    the file's name alone; the caller's streams stay as they are.
-
-    Args:
-        paths: the files; a list, or a mapping by any key.
-        load_image: path -> tensor; all of one shape; must be picklable if workers start.
-        batches: keys of ``paths``, such as positions in a list; none empty.
-        num_workers: processes; None chooses by the number of cores and images.
-        device: where the images go; a CPU keeps half of its cores for its work on them.
-        key: such as a seed and an epoch; by default that of the ``keyed`` block around it.
-
-    Raises:
-        ImageError: naming the file that ``load_image`` could not open.
-        ValueError: if two images of a batch have different shapes.
-    """
-    for loaded in load_available(paths, load_image, batches, num_workers, device, key, "raise"):
-        if loaded.images is not None:
-            yield loaded.images
-
-
 def load_available(
-    paths: _Paths[_K],
+    paths: Mapping[_K, Path],
     load_image: Callable[[Path], Tensor],
     batches: Sequence[list[_K]],
     num_workers: int | None = None,
@@ -100,7 +61,24 @@ def load_available(
     key: Key | None = None,
     on_error: str = "skip",
 ) -> Iterator[Loaded[_K]]:
-    """Do what ``load_images`` does, but list images that cannot be opened (or ``"raise"``)."""
+    """Yield the images of each list of keys in ``batches``, stacked.
+
+    Random numbers that ``load_image`` draws from ``random``, numpy or torch depend on ``key`` and
+    the file's name alone; the caller's streams stay as they are.
+
+    Args:
+        paths: the files by any key, such as an image id.
+        load_image: path -> tensor; all of one shape; must be picklable if workers start.
+        batches: keys of ``paths``; none empty.
+        num_workers: processes; None chooses by the number of cores and images.
+        device: where the images go; a CPU keeps half of its cores for its work on them.
+        key: such as a seed and an epoch; by default that of the ``keyed`` block around it.
+        on_error: ``"skip"`` lists the images that cannot be opened, ``"raise"`` stops there.
+
+    Raises:
+        ImageError: naming the file that ``load_image`` could not open.
+        ValueError: if two images of a batch have different shapes.
+    """
     if num_workers is None:
         num_workers = _usual_workers(sum(map(len, batches)), device)
     loader: DataLoader[Any] = DataLoader(
@@ -137,7 +115,9 @@ def _usual_workers(count: int, device: torch.device | None) -> int:
 
 
 class _Images(Generic[_K]):
-    def __init__(self, paths: _Paths[_K], load_image: Callable[[Path], Tensor], key: Key) -> None:
+    def __init__(
+        self, paths: Mapping[_K, Path], load_image: Callable[[Path], Tensor], key: Key
+    ) -> None:
         self.paths = paths
         self.load_image = load_image
         self.key = key
@@ -171,8 +151,10 @@ def _as_it_is(batch: _T) -> _T:
 
 
 def load_few(paths: Sequence[Path], load_image: Callable[[Path], Tensor]) -> Tensor:
-    """Return some images as one batch of ``load_images``, loaded in this process."""
-    loaded = _Images(paths, load_image, current_key()).__getitems__(range(len(paths)))
+    """Return some images as one batch, loaded in this process."""
+    loaded = _Images(dict(enumerate(paths)), load_image, current_key()).__getitems__(
+        range(len(paths))
+    )
     if isinstance(loaded, ValueError):
         raise loaded
     for error in loaded.failed.values():

@@ -27,8 +27,7 @@ class ImageLoader:
 
     Raises:
         ImageError: when called on a file that cannot be read; names it and the reason.
-        FileNotFoundError: when called, if there is no such file.
-        OSError: when called, if it is no regular file, or cannot be opened.
+        OSError: when called, if there is no such file, or it is no regular one.
         ImportError: when called, if Pillow is missing.
     """
 

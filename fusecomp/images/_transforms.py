@@ -27,9 +27,8 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 class TargetPad:
     """Pad an elongated image until its long side is ``ratio`` times the short one.
 
-    Each short edge gets ``int((long / ratio - short) / 2)`` pixels, so the ratio is exact up to two
-    pixels of the short side. They are zeros in the image's own mode: black in RGB, transparent in
-    RGBA, the first colour of a palette, but white in CMYK.
+    Each short edge gets ``int((long / ratio - short) / 2)`` pixels. They are zeros in the image's
+    own mode: black in RGB, transparent in RGBA, the first colour of a palette, but white in CMYK.
 
     Reference:
         Baldrati, Bertini, Uricchio, Del Bimbo, "Conditioned and composed image retrieval
@@ -42,8 +41,7 @@ class TargetPad:
         A PIL image -> a PIL image of the same mode, nowhere smaller.
 
     Raises:
-        ValueError: if ``ratio`` is below 1 or not finite, an image has no pixels, or its padding
-            exceeds Pillow's limit of pixels.
+        ValueError: if ``ratio`` is below 1, or an image has, or would get, no or too many pixels.
         TypeError: on something else than a PIL image.
 
     Example:
@@ -73,24 +71,11 @@ class TargetPad:
 class SquarePad:
     """Pad an image to a square.
 
-    Each short edge gets ``int((long - short) / 2)`` zeros in the image's own mode; where the
-    difference is odd, the result is one pixel short of a square, as published.
-
-    Reference:
-        Baldrati, Bertini, Uricchio, Del Bimbo, "Conditioned and composed image retrieval
-        combining and partially fine-tuning CLIP-based features", CVPR Workshops 2022.
-
-    Shape:
-        A PIL image -> a PIL image of the same mode, nowhere smaller.
-
-    Raises:
-        ValueError: if an image has no pixels, or its padding exceeds Pillow's limit of pixels.
-        TypeError: on something else than a PIL image.
+    Does what ``TargetPad(1)`` does, and raises what it raises. Where the difference of the sides is
+    odd, the result is one pixel short of a square, as published.
 
     Example:
         >>> from PIL import Image
-        >>> SquarePad()(Image.new("RGB", (1000, 200))).size
-        (1000, 1000)
         >>> SquarePad()(Image.new("RGB", (1000, 201))).size
         (1000, 999)
     """
@@ -110,29 +95,22 @@ def clip_transform(
 ) -> "_ClipTransform":
     """Return CLIP's preprocessing, a small picklable callable: an encoder's ``load_image``.
 
-    Pad; resize the shorter side to ``size``, bicubic, the longer one to
-    ``int(size * long / short)``; crop the centre; turn to RGB; divide by 255; subtract ``mean`` and
-    divide by ``std``. Without ``pad`` this is OpenAI's preprocessing, with ``TargetPad()`` that of
-    CLIP4Cir, both pixel for pixel under the same version of Pillow (from version 13 on, some pixels
-    differ in images more than twice as tall as wide). Of an animation or several pages the first
-    image is taken.
+    Pad; resize the shorter side to ``size``, bicubic; crop the centre; turn to RGB; divide by 255;
+    subtract ``mean`` and divide by ``std``. Without ``pad`` this is OpenAI's preprocessing, with
+    ``TargetPad()`` that of CLIP4Cir, both pixel for pixel under the same version of Pillow (from
+    version 13 on, some pixels differ in images more than twice as tall as wide).
 
     The published code turns to RGB **last**, which shows in every mode but RGB and L: P and 1 are
-    resized to the nearest pixel; RGBA and LA blend with transparency before it is dropped, so what
-    is invisible gets black; CMYK gets white padding; I;16, I and F are cut at 255, so a 16-bit
-    image turns almost white (and Pillow before version 11 fails on I;16). ``convert="first"`` turns
-    to RGB at the start: palettes are interpolated, all padding is black, what transparency hid
-    shows, I;16 loses its lower 8 bits, and I and F, which have no known range, are refused.
-
-    Reference:
-        Radford et al., "Learning transferable visual models from natural language supervision",
-        ICML 2021.
+    resized to the nearest pixel; in RGBA and LA what is invisible gets black; CMYK gets white
+    padding; I;16, I and F are cut at 255, so a 16-bit image turns almost white (and Pillow before
+    version 11 fails on I;16). ``convert="first"`` turns to RGB at the start: palettes are
+    interpolated, all padding is black, what transparency hid shows, I;16 loses its lower 8 bits,
+    and I and F, which have no known range, are refused.
 
     Args:
         size: the side of the result in pixels.
-        pad: image -> image, such as ``TargetPad()``; picklable. Your own should print its
-            settings: a dataclass, or a function at the top of a module.
-        mean: one number a channel, for pixels between 0 and 1; CLIP's by default.
+        pad: image -> image, such as ``TargetPad()``; picklable, and prints its settings.
+        mean: one number a channel, for pixels between 0 and 1; ``std`` too. CLIP's by default.
         std: the same.
         convert: ``"last"`` (as published) or ``"first"``, see above.
         exif: turn and mirror as the file's EXIF block says. The published code does not.
@@ -144,9 +122,7 @@ def clip_transform(
         ValueError: on a bad argument.
         TypeError: if ``pad`` cannot be called or is a class.
         ImageError: when called on a file that cannot be read, or that has, or would get, more
-            pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` allows.
-        FileNotFoundError: when called, if there is no such file.
-        ImportError: when called, if Pillow is missing.
+            pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` allows; other errors as ``ImageLoader``.
 
     Example:
         >>> from PIL import Image

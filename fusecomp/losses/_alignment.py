@@ -13,6 +13,7 @@ class CosineAlignmentLoss(nn.Module):
 
     The second form is computed, in float32 at least, as it keeps its precision near 0. Where both
     sides learn, combine it with a contrastive loss (``CombinedLoss``): alone it would collapse.
+    It compares directions, so it takes no fusion with a similarity of its own.
 
     Reference:
         Baldrati, Agnolucci, Bertini, Del Bimbo, "Zero-Shot Composed Image Retrieval with Textual

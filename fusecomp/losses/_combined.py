@@ -14,11 +14,11 @@ class CombinedLoss(nn.Module):
 
     Args:
         losses: name -> (weight, loss), at least one. A loss may be a plain function of query and
-            target; it gets ``target_ids`` and ``reference_ids`` if it names them.
+            target; it gets the keywords that it names.
 
     Shape:
         ``loss(query, target) -> scalar``; [B, D] each. ``target_ids``, ``reference_ids``:
-        integers [B].
+        integers [B]; ``reference`` [B, D] and ``similarity`` go to the losses that name them.
 
     Raises:
         ValueError: if a name is no identifier, a weight is not finite, a loss cannot be called or
@@ -73,12 +73,14 @@ class CombinedLoss(nn.Module):
         *,
         target_ids: Ids = None,
         reference_ids: Ids = None,
+        reference: Tensor | None = None,
         similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the weighted sum."""
         given = {
             "target_ids": target_ids,
             "reference_ids": reference_ids,
+            "reference": reference,
             "similarity": similarity,
         }
         values = []

@@ -11,6 +11,7 @@ from fusecomp.losses._kept_features import KeptFeatures, find, unit_table
 from fusecomp.losses._pairs import Ids, check_batch, check_ids
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
+from fusecomp.types import Similarity
 
 # Two ids below this make one key.
 _ID_RANGE = 2**31
@@ -44,6 +45,8 @@ class DistillationLoss(nn.Module):
         ``loss(query, target, target_ids=ids, reference_ids=ids) -> scalar``, in nats; [B, D] each,
         B >= 2, of one floating dtype and any length; ids integers [B], positions in
         ``dataset.image_ids``.
+        ``similarity``: a fusion's own, from [Q, E] and [N, D] to [Q, N]; it replaces the cosine,
+        and query is then [B, E].
 
     Raises:
         TypeError: if features are no torch tensors.
@@ -80,10 +83,16 @@ class DistillationLoss(nn.Module):
         self.teacher_temperature = positive("teacher_temperature", teacher_temperature)
 
     def forward(
-        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Ids = None,
+        reference_ids: Ids = None,
+        similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        targets, references = check_batch(query, target, target_ids, reference_ids)
+        targets, references = check_batch(query, target, target_ids, reference_ids, similarity)
         if targets is None or references is None:
             raise ValueError(
                 "DistillationLoss needs target_ids and reference_ids, to look the teacher up"
@@ -93,7 +102,8 @@ class DistillationLoss(nn.Module):
             teacher_queries=self.queries(references, targets) / self.teacher_temperature,
             teacher_targets=self.targets(targets),
         )
-        return tiled(row_losses, query, target, scale_of(self.temperature))
+        scale = scale_of(self.temperature)
+        return tiled(row_losses, query, target, scale, similarity=similarity)
 
     def extra_repr(self) -> str:
         """Show the temperatures that are fixed."""

@@ -7,13 +7,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fusecomp._core.checks import number
-from fusecomp.losses._loss_repr import LossRepr
-from fusecomp.losses._pairs import Ids, Pairs, check_exclude, own_targets
+from fusecomp.losses._candidates import CandidateLoss
+from fusecomp.losses._memory import Bank, Queue
+from fusecomp.losses._pairs import Ids, Pairs
+from fusecomp.losses._row_losses import rows_of
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
-from fusecomp.losses._tiles import tiled
+from fusecomp.types import Similarity
 
 
-class HardNegativeNCE(LossRepr):
+class HardNegativeNCE(CandidateLoss):
     """InfoNCE whose negatives weigh more the closer they are to the query.
 
     With s_ij = cos(q_i, t_j) / T and n_i negatives of row i,
@@ -35,10 +37,13 @@ class HardNegativeNCE(LossRepr):
             Below 1 the loss may be negative.
         beta: how much more close negatives weigh; with 0, and alpha = 1, this is ``InfoNCE``.
         exclude: ``"target"``, ``"reference"`` or both: rows with an equal id are no negatives.
+        memory: further candidates, a ``Bank`` or ``Queue`` of targets.
 
     Shape:
         ``loss(query, target) -> scalar``, in nats; [B, D] each, B >= 2, of one floating dtype and
         any length. ``target_ids``, ``reference_ids``: integers [B], which ``exclude`` needs.
+        ``similarity``: a fusion's own, from [Q, E] and [N, D] to [Q, N]; it replaces the cosine,
+        and query is then [B, E].
 
     Raises:
         ValueError: if the temperature is not positive and finite, alpha or beta is negative or not
@@ -59,27 +64,34 @@ class HardNegativeNCE(LossRepr):
         beta: float = 0.25,
         *,
         exclude: Collection[str] = (),
+        memory: Bank | Queue | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(exclude, memory)
         self.temperature = check_temperature(temperature)
         self.alpha = number("alpha", alpha, 0.0)
         self.beta = number("beta", beta, 0.0)
-        self.exclude = check_exclude(exclude)
 
     def forward(
-        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Ids = None,
+        reference_ids: Ids = None,
+        similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)
-        row_losses = partial(_weighted, pairs=pairs, alpha=self.alpha, beta=self.beta)
-        return tiled(row_losses, query, target, scale_of(self.temperature))
+        pairs = self._pair(query, target, target_ids, reference_ids, similarity)
+        row_losses = partial(_weighted, alpha=self.alpha, beta=self.beta)
+        scale = scale_of(self.temperature)
+        return self._mean(row_losses, query, target, pairs, scale, similarity=similarity)
 
 
 def _weighted(
     logits: Tensor, tile: slice, offset: None, *, pairs: Pairs, alpha: float, beta: float
 ) -> tuple[Tensor, None]:
     """Compute the loss of each row, for ``tiled``."""
-    positives = pairs.positives[tile]
+    positives = rows_of(pairs.positives, tile)
     positive = logits.gather(1, positives)
     counts = pairs.leave_negatives(logits, tile)
     alone = counts == 0

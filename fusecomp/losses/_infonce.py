@@ -1,4 +1,4 @@
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -6,29 +6,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusecomp._core.checks import flag, number, shown
+from fusecomp._core.checks import flag, number
 from fusecomp._core.similarity import unit_rows
-from fusecomp._core.tensors import check_alike, check_floating, widen
-from fusecomp.losses._loss_repr import LossRepr
+from fusecomp._core.tensors import widen
+from fusecomp.losses._candidates import CandidateLoss
+from fusecomp.losses._further import check_negatives, check_references
 from fusecomp.losses._memory import Bank, Queue
 from fusecomp.losses._pairs import (
     Ids,
     Pairs,
-    check_candidates,
-    check_exclude,
-    check_ids,
-    own_targets,
 )
-from fusecomp.losses._row_losses import slices
+from fusecomp.losses._row_losses import rows_of, slices
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
-from fusecomp.losses._tiles import tiled
 from fusecomp.types import Similarity
 
 # The column pass accumulates no gradient, so smaller tiles suffice and cost less to allocate.
 _COLUMN_TILE_ROWS = 384
 
 
-class InfoNCE(LossRepr):
+class InfoNCE(CandidateLoss):
     """The batch-based classification loss: each query must find its target among the batch's.
 
     ``loss = mean_i -log( exp(cos(q_i, t_i) / T) / sum_j exp(cos(q_i, t_j) / T) )``
@@ -46,10 +42,12 @@ class InfoNCE(LossRepr):
         Vision", CVPR 2016. ``margin``: Yang et al., "Improving Multilingual Sentence Embedding
         using Bi-directional Dual Encoder with Additive Margin Softmax", IJCAI 2019. ``negatives``:
         Karpukhin et al., "Dense Passage Retrieval for Open-Domain Question Answering", EMNLP 2020.
+        ``include_references``: Zhou et al., "MegaPairs: Massive Data Synthesis For Universal
+        Multimodal Retrieval", ACL 2025, https://arxiv.org/abs/2412.14475
 
     Args:
         temperature: T > 0, 0.01 as published; or a ``LearnableTemperature``.
-        symmetric: add the other direction, each target among the queries, and halve.
+        symmetric: add the other direction, each target among the batch's queries, and halve.
         exclude: candidates that are no negatives of a row: ``"target"`` those with the row's own
             target id, ``"reference"`` those with its reference id, or both names. The published
             loss excludes none.
@@ -57,18 +55,23 @@ class InfoNCE(LossRepr):
             last batches' targets.
         label_smoothing: the share of the label that is spread over all candidates.
         margin: is taken from the positive's cosine.
+        include_references: the batch's reference images are candidates of every row too, for
+            galleries that keep them. One that is a target of the batch counts once, as a target;
+            so no row rejects its own target. ``exclude`` holds for them as well.
 
     Shape:
         ``loss(query, target) -> scalar``, in nats; [B, D] each, of one floating dtype and any
         length. ``target_ids``, ``reference_ids``: integers [B].
         ``negatives`` [B, K, D]: further candidates, B * K for every row; ``negative_ids``:
-        integers [B, K], which ``exclude`` and a bank need.
+        integers [B, K], which ``exclude`` and a bank need. ``reference`` [B, D]: the features of
+        the reference images, which ``include_references`` needs with both ids.
+        ``similarity``: a fusion's own, from [Q, E] and [N, D] to [Q, N]; it replaces the cosine,
+        and query is then [B, E].
 
     Raises:
         TypeError: if features are no torch tensors.
-        ValueError: if a setting is out of range, a bank meets ``symmetric`` (its targets have no
-            queries), a batch has fewer than 2 candidates (one has no gradient), ids are missing,
-            or arguments do not fit these shapes.
+        ValueError: if a setting is out of range, a batch has fewer than 2 candidates (one has
+            no gradient), ids are missing, or arguments do not fit these shapes.
         RuntimeError: on a second derivative, which it does not have.
 
     Example:
@@ -90,18 +93,27 @@ class InfoNCE(LossRepr):
         memory: Bank | Queue | None = None,
         label_smoothing: float = 0.0,
         margin: float = 0.0,
+        include_references: bool = False,
     ) -> None:
-        super().__init__()
-        if not isinstance(memory, Bank | Queue | None):
-            raise ValueError(f"memory must be a losses.Bank or Queue, got {shown(memory)}")
+        super().__init__(exclude, memory)
         self.symmetric = flag("symmetric", symmetric)
-        if self.symmetric and isinstance(memory, Bank):
-            raise ValueError("symmetric=True does not go with a bank: its targets have no queries")
         self.temperature = check_temperature(temperature)
-        self.exclude = check_exclude(exclude)
-        self.memory = memory
         self.label_smoothing = number("label_smoothing", label_smoothing, 0, 1)
         self.margin = number("margin", margin, 0)
+        self.include_references = flag("include_references", include_references)
+
+    @property
+    def named_keywords(self) -> tuple[str, ...]:
+        """The keywords that a trainer passes; ``reference`` only where it is used."""
+        named = ("target_ids", "reference_ids", "similarity")
+        return (*named, "reference") if self.include_references else named
+
+    @property
+    def _user_of_ids(self) -> str | None:
+        """The setting that needs the ids of all candidates."""
+        if isinstance(self.memory, Bank):
+            return "a bank"
+        return f"exclude={self.exclude}" if self.exclude else None
 
     def forward(
         self,
@@ -112,84 +124,53 @@ class InfoNCE(LossRepr):
         reference_ids: Ids = None,
         negatives: Tensor | None = None,
         negative_ids: Ids = None,
+        reference: Tensor | None = None,
         similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        self._refuse_with(similarity, negatives)
-        pairs = own_targets(
+        pairs = self._pair(query, target, target_ids, reference_ids, similarity)
+        further: tuple[Tensor, ...] = ()
+        if negatives is not None or negative_ids is not None:
+            negatives, ids = check_negatives(target, negatives, negative_ids, self._user_of_ids)
+            further, pairs = (negatives,), pairs.append(ids)
+        if self.include_references:
+            reference, ids = check_references(target, reference, target_ids, reference_ids)
+            further, pairs = (*further, reference), pairs.append(ids).ban_absent()
+        scale = scale_of(self.temperature)
+        margin = self.margin * scale if self.margin > 0 else None
+        row_losses = partial(_cross_entropies, smoothing=self.label_smoothing)
+        if self.symmetric:
+            columns = self._columns(query, target, pairs, scale, margin, similarity)
+            row_losses = partial(row_losses, batch=pairs, columns=columns)
+        loss = self._mean(
+            row_losses,
             query,
             target,
-            self.exclude,
-            target_ids,
-            reference_ids,
-            least_rows=1,
-            one_width=similarity is None,
-        )
-        candidates = target
-        if negatives is not None or negative_ids is not None:
-            negatives, ids = self._checked(query, negatives, negative_ids)
-            candidates, pairs = torch.cat((target, negatives)), pairs.append(ids)
-        if self.memory is not None:
-            pairs = self.memory.join(pairs, query, target_ids)
-        check_candidates(len(pairs.columns))
-        loss = self._mean_over_rows(query, target, candidates, pairs, similarity)
-        if isinstance(self.memory, Queue) and self.training:
-            self.memory.push(target, pairs.columns[: len(target)], loss)
-        return loss
-
-    def _mean_over_rows(
-        self,
-        query: Tensor,
-        target: Tensor,
-        candidates: Tensor,
-        pairs: Pairs,
-        similarity: Similarity | None,
-    ) -> Tensor:
-        scale, smoothing = scale_of(self.temperature), self.label_smoothing
-        margin = self.margin * scale if self.margin > 0 else None
-        columns = None
-        if self.symmetric:
-            columns = _columns(query, target, scale, margin, pairs, smoothing, similarity)
-        loss = tiled(
-            partial(_cross_entropies, pairs=pairs, smoothing=smoothing, columns=columns),
-            query,
-            candidates,
+            pairs,
             scale,
-            constants=None if self.memory is None else self.memory.features,
+            further=further,
             offset=margin,
             similarity=similarity,
         )
         return loss / 2 if self.symmetric else loss
 
-    def _refuse_with(self, similarity: Similarity | None, negatives: Tensor | None) -> None:
-        if similarity is None:
-            return
-        for name, value in (("memory", self.memory), ("negatives", negatives)):
-            if value is not None:
-                raise ValueError(f"{name} does not go with a similarity: its rows have unit length")
-
-    def _checked(
-        self, query: Tensor, negatives: Tensor | None, negative_ids: Ids
-    ) -> tuple[Tensor, Tensor]:
-        """Return negatives and their ids, [B * K, D] and [B * K]."""
-        batch, dim = query.shape
-        if negatives is None:
-            raise ValueError("negative_ids need negatives")
-        check_floating(negatives, "negatives")
-        if negatives.ndim != 3 or negatives.shape[::2] != query.shape:
-            raise ValueError(
-                f"negatives must be [{batch}, K, {dim}], as query is {list(query.shape)}, "
-                f"got {list(negatives.shape)}"
-            )
-        check_alike(query, negatives, ("query", "negatives"))
-        if negative_ids is not None:
-            ids = check_ids(negative_ids, negatives[..., 0], "negative_ids")
-        elif self.exclude or isinstance(self.memory, Bank):
-            part = "a bank" if isinstance(self.memory, Bank) else f"exclude={self.exclude}"
-            raise ValueError(f"{part} needs negative_ids of the negatives")
-        else:
-            ids = torch.zeros(negatives.shape[:2], dtype=torch.int64, device=query.device)
-        return negatives.flatten(0, 1), ids.flatten()
+    @torch.no_grad()
+    def _columns(
+        self,
+        query: Tensor,
+        target: Tensor,
+        pairs: Pairs,
+        scale: float | Tensor,
+        margin: float | Tensor | None,
+        similarity: Similarity | None,
+    ) -> "_Columns | None":
+        """Add up the other direction in a pass of its own; None where one tile holds all rows."""
+        if len(slices(query, self._width(pairs))) == 1:
+            return None
+        with torch.autocast(query.device.type, enabled=False):
+            wide = widen(query)
+            logits = _logits(wide, widen(target), scale, similarity)
+            return _add_columns(logits, wide, margin, pairs, self.label_smoothing)
 
 
 class _Columns(NamedTuple):
@@ -202,6 +183,18 @@ class _Columns(NamedTuple):
     # gradient by every logit.
     positive_slope: Tensor
     spread: Tensor
+    pairs: Pairs
+
+    def gradient(self, logits: Tensor, tile: slice, smoothing: float) -> Tensor:
+        """Return the gradient by the logits [T, B] of a tile of rows."""
+        gradient = logits[:, : len(self.losses)] - self.normaliser
+        left_out = self.pairs.leave_out(gradient, tile)
+        gradient.exp_().scatter_(
+            1, self.pairs.positives[tile], self.positive_slope[tile].unsqueeze(1)
+        )
+        if smoothing:
+            _spread(gradient, self.spread, left_out)
+        return gradient
 
 
 def _cross_entropies(
@@ -211,62 +204,81 @@ def _cross_entropies(
     *,
     pairs: Pairs,
     smoothing: float,
-    columns: _Columns | None,
+    batch: Pairs | None = None,
+    columns: _Columns | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute the cross entropy of each row, and its target's column if given, for ``tiled``.
+    """Compute the cross entropy of each row, for ``tiled``; with ``batch``, of its column too.
 
-    The positive's logit loses the margin. The first B columns are those of the batch's targets.
+    The positive's logit loses the margin. The first B columns are those of the batch's targets;
+    where ``columns`` are not given, the tile holds all rows.
     """
-    positives = pairs.positives[tile]
+    back = None
+    if columns is not None:
+        back, more = columns.gradient(logits, tile, smoothing), columns.losses[tile]
+    elif batch is not None:
+        back, more = _all_columns(logits, margin, batch, smoothing)
+    positives = rows_of(pairs.positives, tile)
     left_out = pairs.leave_out(logits, tile, margin)
-    if columns is None:
-        losses = _cross_entropy(logits, positives, smoothing, left_out)
-    else:
-        batch = len(columns.losses)
-        back = (logits[:, :batch] - columns.normaliser).exp_()
-        back.scatter_(1, positives, columns.positive_slope[tile].unsqueeze(1))
-        if smoothing:
-            _spread(back, columns.spread, None if left_out is None else left_out[:, :batch])
-        losses = _cross_entropy(logits, positives, smoothing, left_out) + columns.losses[tile]
-        logits[:, :batch].add_(back)
-    return losses, None if margin is None else -logits.gather(1, positives).squeeze(1)
+    losses = _cross_entropy(logits, positives, smoothing, left_out)
+    slopes = None if margin is None else -logits.gather(1, positives).squeeze(1)
+    if batch is not None and back is not None:
+        losses = losses + more
+        logits[:, : back.shape[1]].add_(back)
+        if slopes is not None:
+            slopes -= back.gather(1, rows_of(batch.positives, tile)).squeeze(1)
+    return losses, slopes
 
 
-@torch.no_grad()
-def _columns(
-    query: Tensor,
-    target: Tensor,
-    scale: float | Tensor,
+def _all_columns(
+    logits: Tensor, margin: float | Tensor | None, batch: Pairs, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Return the gradient [B, B] and the losses [B] of the columns, where the tile has all rows."""
+    rows = slice(0, logits.shape[0])
+    own = logits[:, : rows.stop].clone()
+    left_out = batch.leave_out(own, rows, margin)
+    back = own.T.contiguous()
+    mask = None if left_out is None else left_out.T
+    return back.T, _cross_entropy(back, batch.positives, smoothing, mask)
+
+
+def _logits(
+    query: Tensor, target: Tensor, scale: float | Tensor, similarity: Similarity | None
+) -> Iterator[tuple[slice, Tensor]]:
+    """Score queries and targets, some rows at a time: one product of [B, D]."""
+    unit = unit_rows(target)[0] if similarity is None else target
+    for tile in slices(query, len(unit), _COLUMN_TILE_ROWS):
+        if similarity is None:
+            yield tile, unit_rows(query[tile])[0].mul_(scale) @ unit.T
+        else:
+            yield tile, similarity(query[tile], target) * scale
+
+
+def _add_columns(
+    tiles: Iterable[tuple[slice, Tensor]],
+    like: Tensor,
     margin: float | Tensor | None,
     pairs: Pairs,
     smoothing: float,
-    similarity: Similarity | None,
 ) -> _Columns:
-    """Score the queries of each target's column: one product of queries and targets [B, D]."""
-    with torch.autocast(query.device.type, enabled=False):
-        query, target = widen(query), widen(target)
-        unit = unit_rows(target)[0] if similarity is None else target
-        others = unit.new_full((len(unit),), -torch.inf)
-        positive, sums, counts = (torch.zeros_like(others) for _ in range(3))
-        for tile in slices(query, len(unit), _COLUMN_TILE_ROWS):
-            if similarity is None:
-                logits = unit_rows(query[tile])[0].mul_(scale) @ unit.T
-            else:
-                logits = similarity(query[tile], target) * scale
-            positives = pairs.positives[tile]
-            left_out = pairs.leave_out(logits, tile, margin)
-            positive[tile] = logits.gather(1, positives).squeeze(1)
-            if smoothing:
-                more = _sums(logits, left_out, dim=0)
-                sums, counts = sums + more[0], counts + more[1]
-            logits.scatter_(1, positives, -torch.inf)
-            others = torch.logaddexp(others, logits.logsumexp(dim=0))
-        # Near convergence, 1 - p would cancel.
-        losses, share = -F.logsigmoid(positive - others), torch.sigmoid(others - positive)
-        spread = smoothing / counts if smoothing else sums
+    """Add up the columns of tiles of logits [T, B], which are overwritten."""
+    others = like.new_full((pairs.positives.shape[0],), -torch.inf)
+    positive, sums, counts = (torch.zeros_like(others) for _ in range(3))
+    for tile, logits in tiles:
+        positives = rows_of(pairs.positives, tile)
+        left_out = pairs.leave_out(logits, tile, margin)
+        positive[tile] = logits.gather(1, positives).squeeze(1)
         if smoothing:
-            losses += smoothing * (positive - sums / counts)
-        return _Columns(torch.logaddexp(others, positive), losses, smoothing - share, spread)
+            more = _sums(logits, left_out, dim=0)
+            sums, counts = sums + more[0], counts + more[1]
+        logits.scatter_(1, positives, -torch.inf)
+        others = torch.logaddexp(others, logits.logsumexp(dim=0))
+    # Near convergence, 1 - p would cancel.
+    losses, share = -F.logsigmoid(positive - others), torch.sigmoid(others - positive)
+    spread = smoothing / counts if smoothing else sums
+    if smoothing:
+        losses += smoothing * (positive - sums / counts)
+    normaliser = torch.logaddexp(others, positive)
+    return _Columns(normaliser, losses, smoothing - share, spread, pairs)
 
 
 def _cross_entropy(
@@ -279,9 +291,9 @@ def _cross_entropy(
     torch.softmax(logits, dim=1, out=logits)
     top = logits.amax(dim=1, keepdim=True)
     # Near convergence, p - 1 and -log p cancel; the sum of the others' p does not.
-    others = logits.scatter_(1, positives, 0.0).sum(dim=1, keepdim=True)
-    logits.scatter_(1, positives, smoothing - others)
-    losses = torch.where(others < 0.5, -(-others).log1p(), highest - positive - top.log())
+    taken = -logits.scatter_(1, positives, 0.0).sum(dim=1, keepdim=True)
+    logits.scatter_(1, positives, smoothing + taken if smoothing else taken)
+    losses = torch.where(taken > -0.5, -taken.log1p(), highest - positive - top.log())
     if smoothing:
         losses += smoothing * (positive - (sums / counts).unsqueeze(1))
         _spread(logits, (smoothing / counts).unsqueeze(1), left_out)

@@ -18,18 +18,15 @@ class KeptFeatures(nn.Module):
         listening: Any = self  # torch gives the method no types
         listening.register_load_state_dict_post_hook(_check_loaded)
 
-    def check_width(self, query: Tensor) -> None:
-        """Raise ValueError unless queries have the features' width."""
-        if query.shape[1] != self.features.shape[1]:
-            raise ValueError(f"query {list(query.shape)} does not fit {self}: its dim is another")
-
     def extra_repr(self) -> str:
         """Show the size."""
         return f"{len(self.features)}, dim={self.features.shape[1]}"
 
 
 def _check_loaded(module: KeptFeatures, keys: object) -> None:
-    check_finite(module.features, f"the state dict's features of {type(module).__name__}")
+    for name, buffer in module.named_buffers():
+        if buffer.is_floating_point():
+            check_finite(buffer, f"the state dict's {name} of {type(module).__name__}")
 
 
 def unit_table(features: Tensor, name: str) -> Tensor:

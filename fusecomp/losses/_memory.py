@@ -6,11 +6,37 @@ from fusecomp._core.identity import hash_tensors
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
 from fusecomp.losses._kept_features import KeptFeatures, find, unit_table
-from fusecomp.losses._pairs import ABSENT, Ids, Pairs, check_ids
+from fusecomp.losses._pairs import ABSENT, Pairs, check_ids
+from fusecomp.types import Similarity
 
 
-class Bank(KeptFeatures):
-    """Targets that never change, as further candidates: the ``memory`` of ``InfoNCE``.
+class _Memory(KeptFeatures):
+    """Targets [M, D] at unit length, the lengths [M, 1] that they had, and their ids [M]."""
+
+    lengths: Tensor
+    ids: Tensor
+
+    def __init__(self, unit: Tensor, lengths: Tensor, ids: Tensor) -> None:
+        super().__init__(unit)
+        self.register_buffer("lengths", lengths)
+        self.register_buffer("ids", ids)
+
+    def rows(self, similarity: Similarity | None) -> Tensor:
+        """Return the targets: as they were for a similarity, at unit length for the cosine."""
+        return self.features if similarity is None else self.features * self.lengths
+
+    def check_width(self, target: Tensor) -> None:
+        """Raise ValueError unless the batch's targets have the memory's width."""
+        if target.shape[1] != self.features.shape[1]:
+            raise ValueError(f"target {list(target.shape)} does not fit {self}: its dim is another")
+
+
+def _lengths(features: Tensor, unit: Tensor) -> Tensor:
+    return (widen(features) * unit).sum(dim=1, keepdim=True)
+
+
+class Bank(_Memory):
+    """Targets that never change, as further candidates: the ``memory`` of a loss.
 
     An example are the features of all training images from a ``CachedEncoder``; the image side
     must not learn. Where a row's target id is in the bank, the bank's row is its positive and
@@ -39,36 +65,31 @@ class Bank(KeptFeatures):
         0.3133
     """
 
-    ids: Tensor
-
     def __init__(self, features: Tensor, ids: Tensor) -> None:
         unit = unit_table(features, "features")
         # Sorted, so that an id is found by bisection.
         ids, order = check_ids(ids, features[:, 0], "ids").sort()
         if again := ids[1:][ids[1:] == ids[:-1]].unique().tolist():
             raise ValueError(f"ids must be all different, but {again[:5]} occur more than once")
-        super().__init__(unit[order])
-        self.register_buffer("ids", ids)
+        super().__init__(unit[order], _lengths(features.detach(), unit)[order], ids)
 
-    def join(self, pairs: Pairs, query: Tensor, target_ids: Ids) -> Pairs:
+    def join(self, pairs: Pairs, target: Tensor) -> Pairs:
         """Add the bank's columns, in which rows find their positive if it is there."""
-        self.check_width(query)
-        if target_ids is None:
-            raise ValueError("a bank needs target_ids, to find each row's own target in it")
-        positions, known = find(self.ids, target_ids.long())
+        self.check_width(target)
+        positions, known = find(self.ids, pairs.columns[: len(target)])
         positives = torch.where(known, positions + len(pairs.columns), pairs.positives.squeeze(1))
         # An image of the bank is left out among the batch's columns, so that it counts once.
         batch_columns = torch.where(find(self.ids, pairs.columns)[1], ABSENT, pairs.columns)
         columns = torch.cat((batch_columns, self.ids))
-        return Pairs(positives.unsqueeze(1), columns, pairs.banned).ban(_absent(columns))
+        return Pairs(positives.unsqueeze(1), columns, pairs.banned).ban_absent()
 
     def fingerprint(self) -> str:
         """Hash features and ids."""
         return hash_tensors(self.named_buffers())
 
 
-class Queue(KeptFeatures):
-    """The targets of the last batches, as further negatives: the ``memory`` of ``InfoNCE``.
+class Queue(_Memory):
+    """The targets of the last batches, as further candidates: the ``memory`` of a loss.
 
     First in, first out. In training mode, each batch is compared with what is in the queue and
     then joins it, unless its loss is not finite. The loss sees the gathered batch, so the queue is
@@ -95,31 +116,26 @@ class Queue(KeptFeatures):
         tensor(6)
     """
 
-    ids: Tensor
     pushed: Tensor
 
     def __init__(self, size: int, dim: int) -> None:
         size, dim = whole_number("size", size, 1), whole_number("dim", dim, 1)
-        super().__init__(torch.zeros(size, dim))
-        self.register_buffer("ids", torch.full((size,), ABSENT))
+        super().__init__(torch.zeros(size, dim), torch.zeros(size, 1), torch.full((size,), ABSENT))
         self.register_buffer("pushed", torch.tensor(0))
 
-    def join(self, pairs: Pairs, query: Tensor, target_ids: Ids) -> Pairs:
+    def join(self, pairs: Pairs, target: Tensor) -> Pairs:
         """Add the queue's columns; those that are still empty are left out."""
-        self.check_width(query)
-        return pairs.append(self.ids).ban(_absent(self.ids))
+        self.check_width(target)
+        return pairs.append(self.ids).ban_absent()
 
     @torch.no_grad()
     def push(self, target: Tensor, ids: Tensor, loss: Tensor) -> None:
         """Let the batch's targets [B, D] with their ids [B] join, if the loss is finite."""
         size = len(self.ids)
-        latest = normalize(widen(target[-size:])).to(self.features.dtype)
+        unit = normalize(widen(target[-size:]))
+        latest = (unit, _lengths(target[-size:], unit), ids[-size:])
         finite = loss.isfinite()
-        rows = (self.pushed + torch.arange(len(latest), device=target.device)) % size
-        self.features[rows] = torch.where(finite, latest, self.features[rows])
-        self.ids[rows] = torch.where(finite, ids[-size:], self.ids[rows])
-        self.pushed += finite * len(latest)
-
-
-def _absent(like: Tensor) -> Tensor:
-    return like.new_full((1,), ABSENT)
+        rows = (self.pushed + torch.arange(len(unit), device=target.device)) % size
+        for held, new in zip((self.features, self.lengths, self.ids), latest, strict=True):
+            held[rows] = torch.where(finite, new.to(held.dtype), held[rows])
+        self.pushed += finite * len(unit)

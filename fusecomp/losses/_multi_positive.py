@@ -3,13 +3,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fusecomp.losses._loss_repr import LossRepr
-from fusecomp.losses._pairs import Ids, check_batch
+from fusecomp.losses._candidates import CandidateLoss
+from fusecomp.losses._memory import Bank, Queue
+from fusecomp.losses._pairs import Ids, Pairs
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
-from fusecomp.losses._tiles import tiled
+from fusecomp.types import Similarity
 
 
-class MultiPositiveNCE(LossRepr):
+class MultiPositiveNCE(CandidateLoss):
     """InfoNCE in which every target with the row's target id is a positive.
 
     With s_ij = cos(q_i, t_j) / T and P_i the rows that have the target id of row i,
@@ -25,10 +26,13 @@ class MultiPositiveNCE(LossRepr):
 
     Args:
         temperature: T > 0, or a ``LearnableTemperature``.
+        memory: further candidates, a ``Bank`` or ``Queue`` of targets; positives among them count.
 
     Shape:
         ``loss(query, target, target_ids=ids) -> scalar``, in nats; [B, D] each, B >= 2, of one
         floating dtype and any length; ids integers [B].
+        ``similarity``: a fusion's own, from [Q, E] and [N, D] to [Q, N]; it replaces the cosine,
+        and query is then [B, E].
 
     Raises:
         ValueError: if the temperature is not positive and finite, target_ids are missing, or query,
@@ -42,25 +46,41 @@ class MultiPositiveNCE(LossRepr):
         0.8133
     """
 
-    def __init__(self, temperature: float | LearnableTemperature = 0.07) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        temperature: float | LearnableTemperature = 0.07,
+        *,
+        memory: Bank | Queue | None = None,
+    ) -> None:
+        super().__init__(memory=memory)
         self.temperature = check_temperature(temperature)
 
     def forward(
-        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Ids = None,
+        reference_ids: Ids = None,
+        similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        ids, _ = check_batch(query, target, target_ids, reference_ids)
-        if ids is None:
+        pairs = self._pair(query, target, target_ids, reference_ids, similarity)
+        if target_ids is None:
             raise ValueError(
                 "MultiPositiveNCE needs target_ids, to know the positives of each query"
             )
-        return tiled(partial(_out, ids=ids), query, target, scale_of(self.temperature))
+        row_losses = partial(_out, own=pairs.columns)
+        scale = scale_of(self.temperature)
+        return self._mean(row_losses, query, target, pairs, scale, similarity=similarity)
 
 
-def _out(logits: Tensor, tile: slice, offset: None, *, ids: Tensor) -> tuple[Tensor, None]:
-    """Compute the loss of each row, for ``tiled``."""
-    positive = ids[tile].unsqueeze(1) == ids
+def _out(
+    logits: Tensor, tile: slice, offset: None, *, pairs: Pairs, own: Tensor
+) -> tuple[Tensor, None]:
+    """Compute the loss of each row, whose target id is ``own``, for ``tiled``."""
+    positive = own[tile].unsqueeze(1) == pairs.columns
+    pairs.leave_out(logits, tile)
     count = positive.sum(dim=1, keepdim=True)
     highest = logits.amax(dim=1, keepdim=True)
     logits.sub_(highest)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fusecomp._core.checks import shown
 from fusecomp._core.tensors import check_pair, check_rows, check_tensor
+from fusecomp.types import Similarity
 
 # The id of a column that holds nothing.
 ABSENT = torch.iinfo(torch.int64).min
@@ -32,6 +33,10 @@ class Pairs(NamedTuple):
         banned = more if self.banned is None else torch.cat((self.banned, more), dim=1)
         return self._replace(banned=banned)
 
+    def ban_absent(self) -> "Pairs":
+        """Let each row leave out the columns that hold nothing."""
+        return self.ban(self.columns.new_full((1,), ABSENT))
+
     def append(self, ids: Tensor) -> "Pairs":
         """Add columns with these ids."""
         return self._replace(columns=torch.cat((self.columns, ids)))
@@ -44,6 +49,8 @@ class Pairs(NamedTuple):
         ``logits`` [T, C] may be those of the first columns alone; what is left out becomes minus
         infinity.
         """
+        if margin is None and self.banned is None:
+            return None
         positives = self.positives[tile]
         if margin is not None:
             logits.scatter_(1, positives, logits.gather(1, positives) - margin)
@@ -78,15 +85,15 @@ def own_targets(
     exclude: Collection[str],
     target_ids: Ids,
     reference_ids: Ids,
-    least_rows: int = 2,
-    one_width: bool = True,
+    similarity: Similarity | None = None,
 ) -> Pairs:
     """Check a batch; pair row i with column i of B, leaving out what ``exclude`` names."""
     columns, references = check_batch(
-        query, target, target_ids, reference_ids, least_rows, one_width
+        query, target, target_ids, reference_ids, similarity, least_rows=1
     )
-    rows = torch.arange(len(query), device=query.device)
-    pairs = Pairs(rows.unsqueeze(1), torch.zeros_like(rows) if columns is None else columns)
+    rows = torch.arange(query.shape[0], device=query.device)
+    # Without ids nothing asks for them.
+    pairs = Pairs(rows.unsqueeze(1), rows if columns is None else columns)
     for name in exclude:
         ids = columns if name == "target" else references
         if columns is None or ids is None:
@@ -110,18 +117,22 @@ def check_batch(
     target: Tensor,
     target_ids: Ids,
     reference_ids: Ids,
+    similarity: Similarity | None = None,
     least_rows: int = 2,
-    one_width: bool = True,
 ) -> tuple[Ids, Ids]:
-    """Return the ids as int64; ValueError unless features are [B, D] each and ids integers [B]."""
-    if one_width:
+    """Return the ids as int64; ValueError unless features are [B, D] each and ids integers [B].
+
+    Only a similarity takes queries of another width than the targets.
+    """
+    if similarity is None:
         check_pair(query, target, ("query", "target"))
     else:
         check_rows(query, target, ("query", "target"))
-    check_candidates(len(target), least_rows)
-    rows = query[:, 0]
+    check_candidates(target.shape[0], least_rows)
     named = (("target_ids", target_ids), ("reference_ids", reference_ids))
-    targets, references = (None if i is None else check_ids(i, rows, name) for name, i in named)
+    targets, references = (
+        None if ids is None else check_ids(ids, query[:, 0], name) for name, ids in named
+    )
     return targets, references
 
 

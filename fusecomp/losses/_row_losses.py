@@ -17,8 +17,13 @@ def slices(features: Tensor, width: int, least_rows: int | None = None) -> list[
     """Split the rows of a batch into tiles of ``width`` columns each."""
     usual_rows, least_logits = _CPU_TILE if features.device.type == "cpu" else _GPU_TILE
     rows = max(usual_rows if least_rows is None else least_rows, least_logits // width)
-    batch = len(features)
+    batch = features.shape[0]
     return [slice(start, min(start + rows, batch)) for start in range(0, batch, rows)]
+
+
+def rows_of(features: Tensor, tile: slice) -> Tensor:
+    """Return the rows of a tile, which for small batches are all."""
+    return features if tile.stop - tile.start == features.shape[0] else features[tile]
 
 
 def refuse_second_derivative() -> None:

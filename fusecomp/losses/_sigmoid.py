@@ -1,17 +1,19 @@
 from collections.abc import Collection
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusecomp._core.checks import number
-from fusecomp.losses._pairs import Ids, Pairs, check_exclude, own_targets
+from fusecomp.losses._candidates import CandidateLoss
+from fusecomp.losses._memory import Bank, Queue
+from fusecomp.losses._pairs import Ids, Pairs
+from fusecomp.losses._row_losses import rows_of
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
-from fusecomp.losses._tiles import tiled
+from fusecomp.types import Similarity
 
 
-class SigmoidLoss(nn.Module):
+class SigmoidLoss(CandidateLoss):
     """Classification of each pair of a query and a target: do they belong together or not?
 
     With l_ij = cos(q_i, t_j) / T + b,
@@ -28,10 +30,13 @@ class SigmoidLoss(nn.Module):
             at 0.1 and has no limit, as published.
         bias: b at first; the published -10 makes most pairs negative from the start.
         exclude: ``"target"``, ``"reference"`` or both: pairs of rows with an equal id do not count.
+        memory: further candidates, a ``Bank`` or ``Queue`` of targets.
 
     Shape:
         ``loss(query, target) -> scalar``, in nats; [B, D] each, B >= 2, of one floating dtype and
         any length. ``target_ids``, ``reference_ids``: integers [B], which ``exclude`` needs.
+        ``similarity``: a fusion's own, from [Q, E] and [N, D] to [Q, N]; it replaces the cosine,
+        and query is then [B, E].
 
     Raises:
         ValueError: if the temperature is not positive and finite, the bias is not finite, or query,
@@ -51,22 +56,30 @@ class SigmoidLoss(nn.Module):
         bias: float = -10.0,
         *,
         exclude: Collection[str] = (),
+        memory: Bank | Queue | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(exclude, memory)
         if temperature is None:
             temperature = LearnableTemperature(start=0.1, lowest=0.0)
         self.temperature = check_temperature(temperature)
         self.start = number("bias", bias)
         self.bias = nn.Parameter(torch.tensor(self.start))
-        self.exclude = check_exclude(exclude)
 
     def forward(
-        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Ids = None,
+        reference_ids: Ids = None,
+        similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch of each query's sum over targets, in nats."""
-        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)
+        pairs = self._pair(query, target, target_ids, reference_ids, similarity)
         scale = scale_of(self.temperature)
-        return tiled(partial(_each, pairs=pairs), query, target, scale, offset=self.bias)
+        return self._mean(
+            _each, query, target, pairs, scale, offset=self.bias, similarity=similarity
+        )
 
     def extra_repr(self) -> str:
         """Show the settings, not the present values."""
@@ -77,7 +90,7 @@ class SigmoidLoss(nn.Module):
 
 def _each(logits: Tensor, tile: slice, bias: Tensor, *, pairs: Pairs) -> tuple[Tensor, Tensor]:
     """Compute the loss of each row, for ``tiled``."""
-    positives = pairs.positives[tile]
+    positives = rows_of(pairs.positives, tile)
     logits.add_(bias)
     positive = logits.gather(1, positives)
     pairs.leave_out(logits, tile)

@@ -17,14 +17,22 @@ def similarity_tiles(
     target: Tensor,
     scale: float | Tensor,
     offset: float | Tensor | None,
+    constants: Tensor | None,
 ) -> Tensor:
-    """Return the mean of a loss over the rows of ``scale * similarity(query, target)``.
+    """Return the mean of a loss over the rows of scaled similarities with target and constants.
 
     As in ``tiled``, a tile of rows is complete, so its gradients are computed at once: through the
-    graph of the tile's similarity, which is dropped before the next tile.
+    graph of the tile's similarity, which is dropped before the next tile. Weights of the
+    similarity itself would get none, and are refused.
     """
+    one = _score(similarity, query[:1], target[:1], None, (False, False)).scores
+    if one.requires_grad:
+        raise ValueError(
+            "the similarity has weights that learn, which would get no gradient: let all that "
+            "learns act on the query, in the fusion's forward"
+        )
     loss: Tensor = _Tiles.apply(  # type: ignore[no-untyped-call]  # torch gives no types
-        row_losses, similarity, query, target, scale, offset
+        row_losses, similarity, query, target, scale, offset, constants
     )
     return loss
 
@@ -47,12 +55,21 @@ class _Scores(NamedTuple):
 
 
 def _score(
-    similarity: Similarity, query: Tensor, target: Tensor, learns: tuple[bool, bool]
+    similarity: Similarity,
+    query: Tensor,
+    target: Tensor,
+    constants: Tensor | None,
+    learns: tuple[bool, bool],
 ) -> _Scores:
     rows = query.detach().requires_grad_(learns[0])
     images = target.detach().requires_grad_(learns[1])
     with torch.enable_grad():
-        return _Scores(rows, images, check_scores(similarity(rows, images), rows, images))
+        scores = check_scores(similarity(rows, images), rows, images)
+        if constants is not None:
+            # Apart, so that nothing computes their gradient.
+            more = check_scores(similarity(rows, constants), rows, constants)
+            scores = torch.cat((scores, more), dim=1)
+        return _Scores(rows, images, scores)
 
 
 class _Tiles(torch.autograd.Function):
@@ -65,12 +82,14 @@ class _Tiles(torch.autograd.Function):
         target: Tensor,
         scale: float | Tensor,
         offset: float | Tensor | None,
+        constants: Tensor | None,
     ) -> Tensor:
-        _, _, *learns, scale_learns, offset_learns = ctx.needs_input_grad
+        _, _, *learns, scale_learns, offset_learns, _ = ctx.needs_input_grad
         losses, scale_slopes, offset_slopes = (query.new_zeros(len(query)) for _ in range(3))
         query_grad, target_grad = torch.zeros_like(query), torch.zeros_like(target)
-        for tile in slices(query, len(target)):
-            scored = _score(similarity, query[tile], target, (learns[0], learns[1]))
+        width = len(target) + (0 if constants is None else len(constants))
+        for tile in slices(query, width):
+            scored = _score(similarity, query[tile], target, constants, (learns[0], learns[1]))
             logits = scored.scores.detach() * scale
             losses[tile], slopes = row_losses(logits, tile, offset)
             if slopes is not None:
@@ -95,4 +114,4 @@ class _Tiles(torch.autograd.Function):
         refuse_second_derivative()
         share = grad / ctx.rows
         gradients = [None if saved is None else saved * share for saved in ctx.saved_tensors]
-        return (None, None, *gradients)
+        return (None, None, *gradients, None)

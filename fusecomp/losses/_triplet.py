@@ -8,15 +8,16 @@ from torch import Tensor
 from fusecomp._core.checks import number, require_choice
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
-from fusecomp.losses._loss_repr import LossRepr
-from fusecomp.losses._pairs import Ids, Pairs, check_exclude, own_targets
+from fusecomp.losses._candidates import CandidateLoss
+from fusecomp.losses._memory import Bank, Queue
+from fusecomp.losses._pairs import Ids, Pairs
 from fusecomp.losses._row_losses import slices
-from fusecomp.losses._tiles import tiled
+from fusecomp.types import Similarity
 
 _MINING = ("hardest", "semi-hard", "all")
 
 
-class TripletMarginLoss(LossRepr):
+class TripletMarginLoss(CandidateLoss):
     """Margin m by which each query's target must be closer than its negatives.
 
     With s_ij = cos(q_i, t_j) and the negatives j of row i, the loss of a row is
@@ -35,18 +36,21 @@ class TripletMarginLoss(LossRepr):
         Fidler, "VSE++", BMVC 2018, https://arxiv.org/abs/1707.05612
 
     Args:
-        margin: m >= 0, in units of the cosine.
+        margin: m >= 0, in units of the cosine (or of the similarity).
         mining: which negatives count; "hardest" learns fast and may collapse at the start.
         exclude: ``"target"``, ``"reference"`` or both: rows with an equal id are no negatives.
+        memory: further candidates, a ``Bank`` or ``Queue`` of targets.
 
     Shape:
         ``loss(query, target) -> scalar``; [B, D] each, B >= 2, of one floating dtype and any
         length. ``target_ids``, ``reference_ids``: integers [B], which ``exclude`` needs.
+        ``similarity``: a fusion's own, from [Q, E] and [N, D] to [Q, N]; it replaces the cosine,
+        and query is then [B, E].
 
     Raises:
         ValueError: if the margin is negative or not finite, mining is unknown, or query, target or
             ids do not fit these shapes.
-        RuntimeError: on a second derivative with "all", which has none.
+        RuntimeError: on a second derivative with "all" or a similarity, which have none.
 
     Example:
         >>> loss = TripletMarginLoss(margin=0.2)
@@ -60,42 +64,78 @@ class TripletMarginLoss(LossRepr):
         mining: Literal["hardest", "semi-hard", "all"] = "semi-hard",
         *,
         exclude: Collection[str] = (),
+        memory: Bank | Queue | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(exclude, memory)
         self.margin = number("margin", margin, 0)
         self.mining = require_choice("mining", mining, _MINING)
-        self.exclude = check_exclude(exclude)
 
     def forward(
-        self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
+        self,
+        query: Tensor,
+        target: Tensor,
+        *,
+        target_ids: Ids = None,
+        reference_ids: Ids = None,
+        similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch."""
-        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids)
-        if self.mining == "all":
-            return tiled(partial(_hinges, pairs=pairs, margin=self.margin), query, target, 1.0)
-        if self.mining == "semi-hard":
+        pairs = self._pair(query, target, target_ids, reference_ids, similarity)
+        semi_hard = self.mining == "semi-hard"
+        if semi_hard:
             columns = _row_keys(target) if target_ids is None else pairs.columns
             pairs = pairs._replace(columns=columns).ban(columns)
+        if self.mining == "all" or similarity is not None:
+            mined = _hinges if self.mining == "all" else partial(_hinge, semi_hard=semi_hard)
+            row_losses = partial(mined, margin=self.margin)
+            return self._mean(row_losses, query, target, pairs, 1.0, similarity=similarity)
+        joined = self._join(pairs, target)
         with torch.autocast(query.device.type, enabled=False):
             unit, others = normalize(widen(query)), normalize(widen(target))
-            hardest, found = _closest(unit, others, self.mining == "semi-hard", pairs)
-            gap = ((others[hardest] - others) * unit).sum(dim=1)
-            return torch.where(found, (self.margin + gap).relu(), 0.0).mean()
+            own = others
+            if self.memory is not None:
+                others = torch.cat((others, self.memory.features.to(others.dtype)))
+                own = others[joined.positives.squeeze(1)]
+            hardest, found = _closest(unit, others, semi_hard, joined)
+            gap = ((others[hardest] - own) * unit).sum(dim=1)
+            loss = torch.where(found, (self.margin + gap).relu(), 0.0).mean()
+        self._remember(target, pairs, loss)
+        return loss
 
 
 @torch.no_grad()
 def _closest(query: Tensor, target: Tensor, semi_hard: bool, pairs: Pairs) -> tuple[Tensor, Tensor]:
     """Find for each row its hardest negative [B], and whether it has one [B]."""
-    hardest = torch.zeros_like(pairs.columns)
+    hardest = torch.zeros_like(pairs.positives[:, 0])
     highest = torch.empty_like(query[:, 0])
     for tile in slices(query, len(target)):
         cosines = query[tile] @ target.T
-        positive = cosines.gather(1, pairs.positives[tile])
-        pairs.leave_negatives(cosines, tile)
-        if semi_hard:
-            cosines.masked_fill_(cosines >= positive, -torch.inf)
-        highest[tile], hardest[tile] = cosines.max(dim=1)
+        _, highest[tile], hardest[tile] = _mine(cosines, tile, semi_hard, pairs)
     return hardest, highest != -torch.inf
+
+
+def _mine(
+    scores: Tensor, tile: slice, semi_hard: bool, pairs: Pairs
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each row's positive, its hardest negative and the column of that, [T] each."""
+    positive = scores.gather(1, pairs.positives[tile])
+    pairs.leave_negatives(scores, tile)
+    if semi_hard:
+        scores.masked_fill_(scores >= positive, -torch.inf)
+    return positive.squeeze(1), *scores.max(dim=1)
+
+
+def _hinge(
+    scores: Tensor, tile: slice, offset: None, *, semi_hard: bool, pairs: Pairs, margin: float
+) -> tuple[Tensor, None]:
+    """Compute the loss of each row over its hardest negative, for ``tiled``."""
+    positive, highest, hardest = _mine(scores, tile, semi_hard, pairs)
+    # A row without a negative has minus infinity, so no loss; NaN stays.
+    losses = (margin - positive + highest).relu()
+    slope = losses.sign().unsqueeze(1)
+    scores.zero_().scatter_(1, hardest.unsqueeze(1), slope)
+    scores.scatter_(1, pairs.positives[tile], -slope)
+    return losses, None
 
 
 def _hinges(

@@ -1,10 +1,8 @@
 """Reports: tables, figures and pages of what was measured."""
 
-from fusecomp.report._ablation_table import ablation_table
-from fusecomp.report._comparison_table import comparison_table
 from fusecomp.report._cosine_figure import cosine_figure
-from fusecomp.report._interval_table import interval_table
 from fusecomp.report._retrieval_page import PageOptions, retrieval_page
+from fusecomp.report._score_tables import ablation_table, comparison_table, interval_table
 from fusecomp.report._sheets import contact_sheet, retrieval_sheet
 from fusecomp.report._table import Table
 from fusecomp.report._training_curves import training_curves

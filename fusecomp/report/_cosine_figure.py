@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,9 @@ def cosine_figure(
 ) -> None:
     """Draw the distributions of ``cosines`` below each other as a PNG, with their gaps.
 
+    Cosines share one axis. Where a row holds scores of a fusion's own similarity, each row has its
+    own, and only gaps in standard deviations compare.
+
     Args:
         rows: cosines by name, such as of plain and tuned encoders.
         path: the PNG, written atomically.
@@ -34,16 +37,17 @@ def cosine_figure(
     path = as_path("path", path)
     differences_of(rows, Cosines)
     families = font_families(font)
-    figure = new_figure(7, 0.9 + 1.35 * len(rows), layout="constrained")
-    panels = figure.subplots(len(rows), sharex=True, squeeze=False)[:, 0]
+    by_cosine = all(row.measure == "cosine" for row in rows.values())
+    height = 1.35 if by_cosine else 1.75
+    figure = new_figure(7, 0.9 + height * len(rows), layout="constrained")
+    panels = figure.subplots(len(rows), sharex=by_cosine, squeeze=False)[:, 0]
     for axes, (name, row) in zip(panels, rows.items(), strict=True):
         _draw(axes, name, row)
+        if not by_cosine:
+            _label(axes, [row])
+    if by_cosine:
+        _label(panels[-1], list(rows.values()))
     first = next(iter(rows.values()))
-    _, edges = _density(first.target)
-    counts = sum((row.target.counts + row.others.counts).numpy() for row in rows.values())
-    seen = np.flatnonzero(counts)
-    panels[-1].set_xlim(edges[seen[0]] - 0.02, edges[seen[-1] + 1] + 0.02)
-    panels[-1].set_xlabel("cosine with the query; dashed: means", fontsize=9)
     labels = panels[0].get_legend_handles_labels()
     figure.legend(*labels, loc="outside upper right", ncols=2, fontsize=8, frameon=False)
     save_figure(figure, path, families, first.protocol)
@@ -63,7 +67,16 @@ def _draw(axes: "Axes", name: str, row: Cosines) -> None:
     decorate(axes)
 
 
+def _label(axes: "Axes", rows: Sequence[Cosines]) -> None:
+    """Show the part of the axis that rows of the same bins use."""
+    _, edges = _density(rows[0].target)
+    seen = np.flatnonzero(sum((row.target.counts + row.others.counts).numpy() for row in rows))
+    margin = (edges[-1] - edges[0]) / 100
+    axes.set_xlim(edges[seen[0]] - margin, edges[seen[-1] + 1] + margin)
+    axes.set_xlabel(f"{rows[0].measure} with the query; dashed: means", fontsize=9)
+
+
 def _density(cosines: CosineDistribution) -> tuple[np.ndarray, np.ndarray]:
     """Return the share of the pairs in each bin, and the edges of the bins."""
     counts = cosines.counts.numpy()
-    return counts / counts.sum(), np.linspace(-1, 1, len(counts) + 1)
+    return counts / counts.sum(), np.linspace(*cosines.bounds, len(counts) + 1)

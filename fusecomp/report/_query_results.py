@@ -1,14 +1,19 @@
-"""Results of one query, as sheets and pages show them."""
+"""Results of one query and small images, as sheets and pages show them. Needs Pillow."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from fusecomp._core.checks import number, ordered
+from fusecomp._core.checks import number, ordered, require
+from fusecomp._core.files import open_regular
 from fusecomp.evaluation import TaskRanking
-from fusecomp.types import Task, Triplet
+from fusecomp.images import open_image, rgb
+from fusecomp.types import Dataset, Task, Triplet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Gates = Sequence[float] | Tensor
 
@@ -72,3 +77,23 @@ def checked_gates(task: Task, gates: Gates | None) -> list[float] | None:
             f"{len(numbers)} gates for the {len(task.queries)} queries of task {task.name!r}"
         )
     return numbers
+
+
+def require_dataset(dataset: Dataset) -> None:
+    """Raise TypeError unless this is a dataset, which knows where the images are."""
+    require("dataset", dataset, "path", "a Dataset", "what is drawn, dataset, path")
+
+
+def small_image(dataset: Dataset, image_id: str, side: int) -> "Image | None":
+    """Read an image, at most ``side`` pixels wide and high; None if it cannot be read."""
+    path = dataset.path(image_id)
+    try:
+        with open_regular(path) as file:
+            image = rgb(open_image(file))
+            image.thumbnail((side, side))
+            image.load()  # a small image is not decoded before
+    except (MemoryError, ImportError):  # not about the file
+        raise
+    except Exception:
+        return None
+    return image

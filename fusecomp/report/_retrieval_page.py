@@ -13,8 +13,14 @@ from fusecomp._core.checks import as_path, as_text, require, shown, whole_number
 from fusecomp._core.files import open_atomic
 from fusecomp.evaluation import Evaluation, TaskRanking
 from fusecomp.images import require_pillow
-from fusecomp.report._query_results import Gates, QueryResults, checked_gates, query_results
-from fusecomp.report._small_image import require_dataset, small_image
+from fusecomp.report._query_results import (
+    Gates,
+    QueryResults,
+    checked_gates,
+    query_results,
+    require_dataset,
+    small_image,
+)
 from fusecomp.types import Dataset
 
 if TYPE_CHECKING:
@@ -70,7 +76,7 @@ def retrieval_page(
 
     The page holds its images and asks for nothing from outside, so it can be moved and mailed.
     It shows the scores with their protocol and, for each task, the queries whose targets rank
-    best and worst, and some at random: reference, text, the best results with rank and cosine, and
+    best and worst, and some at random: reference, text, the best results with rank and score, and
     the target, framed. The address holds the filters, as in ``page.html#show=worst&task=0``.
 
     Args:
@@ -83,8 +89,7 @@ def retrieval_page(
     Raises:
         ImportError: if jinja2 or Pillow is missing.
         TypeError: if an argument is something else, as when they are swapped.
-        ValueError: if gates name no task or are not finite, or there are more or fewer than
-            queries.
+        ValueError: if gates name no task, or are not one finite number a query.
     """
     require("evaluation", evaluation, "ranking", "an Evaluation", "evaluation, dataset, path")
     require_dataset(dataset)

@@ -10,8 +10,14 @@ from fusecomp._core.checks import as_path, ordered, shown, whole_number
 from fusecomp.evaluation import TaskRanking
 from fusecomp.images import require_pillow
 from fusecomp.report._figure import BLACK, GREEN, font_families, new_figure, save_figure
-from fusecomp.report._query_results import Gates, QueryResults, checked_gates, query_results
-from fusecomp.report._small_image import require_dataset, small_image
+from fusecomp.report._query_results import (
+    Gates,
+    QueryResults,
+    checked_gates,
+    query_results,
+    require_dataset,
+    small_image,
+)
 from fusecomp.types import Dataset, Triplet
 
 if TYPE_CHECKING:
@@ -57,7 +63,7 @@ def contact_sheet(
     Raises:
         ImportError: if matplotlib or Pillow is missing.
         TypeError: if these are no triplets or no dataset, as when they are swapped.
-        ValueError: if there are no triplets, they have no order, or there is no such font.
+        ValueError: if there are no triplets, or no such font.
     """
     require_dataset(dataset)
     path, families = as_path("path", path), font_families(font)
@@ -81,7 +87,7 @@ def retrieval_sheet(
     gates: Gates | None = None,
     font: str | Path | None = None,
 ) -> None:
-    """Draw queries as a PNG: reference, text, and the best results with rank and cosine.
+    """Draw queries as a PNG: reference, text, and the best results with rank and score.
 
     The target is framed; where it is not among the results, its rank is printed below the text.
 
@@ -91,8 +97,7 @@ def retrieval_sheet(
         path: the PNG, written atomically.
         queries: positions in ``ranking.task.queries``, one row each; None takes the first ten.
         top: results a row.
-        gates: one number for each query of the task, such as ``Combiner.gate``, printed below its
-            text.
+        gates: one number a query of the task, such as ``Combiner.gate``, printed below its text.
         font: a font file or an installed family that has the characters of the texts, such as
             ``"Noto Sans CJK SC"``; what it lacks is drawn in matplotlib's default. Characters that
             neither has become boxes, with a warning.
@@ -100,9 +105,7 @@ def retrieval_sheet(
     Raises:
         ImportError: if matplotlib or Pillow is missing.
         TypeError: if ranking or dataset is something else, as when they are swapped.
-        ValueError: if there are no queries, positions that are none of the task's, top is no whole
-            number of at least 1, gates are not finite or more or fewer than queries, or there is
-            no such font.
+        ValueError: if there are no queries, or positions, top, gates or font are not as above.
     """
     if not isinstance(ranking, TaskRanking):
         raise TypeError(f"ranking must be one task of a Ranking, got {shown(ranking)}")

@@ -37,8 +37,8 @@ def training_curves(
         ImportError: if matplotlib is missing.
         FileNotFoundError: if there is no log.
         TypeError: if the protocol is no mapping.
-        ValueError: if log or path are no paths, there is no such font, or the log is empty or no
-            log of a training; the message names the line.
+        ValueError: if there is no such font, or the log is empty or no log of a training; the
+            message names the line.
     """
     log, path = as_path("log", log), as_path("path", path)
     if not isinstance(protocol, Mapping | None):

@@ -10,10 +10,10 @@ from fusecomp._core.checks import as_path, as_text, shown
 from fusecomp._core.files import open_atomic
 from fusecomp._core.strict_json import parse_json, write_json
 from fusecomp.evaluation import Evaluation
-from fusecomp.report._ablation_table import ablation_table
 from fusecomp.report._figure import font_families
+from fusecomp.report._query_results import require_dataset
+from fusecomp.report._score_tables import ablation_table
 from fusecomp.report._sheets import contact_sheet, retrieval_sheet
-from fusecomp.report._small_image import require_dataset
 from fusecomp.types import Dataset
 
 _SHEET = "triplets.png"
@@ -38,8 +38,7 @@ def write_report(
     The folder gets ``report.md`` with the table, ``metrics.json``, ``evaluation.npz`` (the last
     row's ranking, for ``fusecomp compare``), ``triplets.png`` (a few queries) and, for each task,
     ``results-TASK.png`` (results of some queries in the last row), or ``results.png`` where the
-    only task has no name. In file names, ``-`` replaces all of a task's name but letters, digits,
-    ``-`` and ``_``, and a number follows names that would be equal.
+    only task has no name; odd characters of a name become ``-``.
 
     Args:
         rows: evaluations by name, such as ``training.ablation(...).evaluations``.
@@ -47,15 +46,13 @@ def write_report(
         folder: is made if it is missing.
         title: the headline of the page.
         note: a paragraph for the page, such as how the numbers may not be compared.
-        settings: further values for ``metrics.json``, such as ``{"seed": 0}``; numbers and arrays
-            of NumPy are taken as well.
+        settings: further values for ``metrics.json``, such as ``{"seed": 0}``, also of NumPy.
         font: a font file or an installed family; see ``retrieval_sheet``.
 
     Raises:
         ImportError: if matplotlib or Pillow is missing.
         TypeError: if an argument is something else, as when they are swapped.
-        ValueError: if there is no row, metrics differ, there is no such font, or a setting is
-            called "protocol" or "metrics" or is nothing that JSON has.
+        ValueError: if there is no row, metrics differ, or settings or font are not as above.
         OSError: if writing fails.
     """
     table = str(ablation_table(rows))
@@ -132,7 +129,8 @@ def _links(sheets: Mapping[str, str]) -> str:
     links = ", ".join(f"[{titles[task] or 'all'}]({file})" for task, file in sheets.items())
     return (
         f"Some triplets: [{_SHEET}]({_SHEET}). What the last row found: {links}. A number is a "
-        "cosine, a green frame the target; where it is not shown, its rank is below the text."
+        "score (the cosine, or a similarity of the fusion's own), a green frame the target; where "
+        "it is not shown, its rank is below the text."
     )
 
 

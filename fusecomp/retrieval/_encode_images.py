@@ -8,7 +8,7 @@ from fusecomp._core.abilities import image_loader, lookups_of
 from fusecomp._core.devices import device_of, inference
 from fusecomp._core.progress import progress
 from fusecomp._core.tensors import check_features, widen
-from fusecomp.images import load_images, require_files
+from fusecomp.images import load_available, require_files
 from fusecomp.types import Encoder
 
 
@@ -46,6 +46,7 @@ def _inputs(
         raise ValueError(f"{type(encoder).__name__} has {missing}")
     paths = {name: Path(path(name)) for name in names}
     require_files([*paths.values()])
-    loaded = load_images(paths, load_image, batches, device=device)
-    for images in progress(loaded, len(names), "encoding images", "images", per_item=size):
-        yield images.to(device)
+    loaded = load_available(paths, load_image, batches, device=device, on_error="raise")
+    for block in progress(loaded, len(names), "encoding images", "images", per_item=size):
+        if block.images is not None:
+            yield block.images.to(device)

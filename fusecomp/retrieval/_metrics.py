@@ -69,8 +69,7 @@ def recall_at_k(ranks: Tensor, k: int) -> float:
 
     Raises:
         TypeError: if ranks are no torch tensor.
-        ValueError: if ranks are empty, no integers or below 1 (but -1), or k is no whole number
-            of at least 1.
+        ValueError: if ranks are empty or not as above, or k is no whole number of at least 1.
 
     Example:
         >>> recall_at_k(torch.tensor([1, 7, -1, 3]), k=5)

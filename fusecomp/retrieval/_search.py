@@ -9,20 +9,17 @@ from fusecomp._core.indices import (
     MAX_PADDED,
     as_columns,
     check_indices,
-    check_scores,
     check_search,
     check_targets,
     index_pairs,
 )
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
+from fusecomp._core.tiles import compare_in_tiles, pad_rows
 from fusecomp.retrieval._metrics import target_rank
 from fusecomp.retrieval._top import best_columns, sort_best
 from fusecomp.types import Similarity
 
-# Matrix products of fewer rows or columns may sum in another order; with this many, a query's
-# scores do not depend on its neighbours, and equal gallery rows get equal scores.
-_MIN_ROWS = 64
 # The largest count that float32 holds exactly with every smaller one.
 _EXACT = 2**24
 
@@ -60,8 +57,8 @@ def search(
             Indices may be on another device.
         candidates: int64 [Q] or [Q, M], the only indices that a query may find; -1 is padding.
         similarity: ``similarity(query [Q, E], gallery [N, D]) -> [Q, N]`` in place of the cosine,
-            such as that of a fusion; E may differ from D. Whether ``chunk`` is invisible to the
-            last bit is up to it.
+            such as that of a fusion; E may differ from D. It is called with some queries and some
+            images at a time, 64 to 1,024 of these, where rows may be repeated.
         chunk: queries scored at once; memory grows with chunk x N.
 
     Shape:
@@ -70,9 +67,7 @@ def search(
 
     Raises:
         TypeError: if an argument is no torch tensor.
-        ValueError: if tensors are not [Q, D] and [N, D], empty, of different widths, dtypes or
-            devices, or not finite; k or chunk is no whole number of at least 1; or indices are not
-            int64 in [-1, N).
+        ValueError: if tensors or numbers are not as above, or features are empty or not finite.
 
     Example:
         >>> gallery = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -102,21 +97,19 @@ def search_targets(
     """Search as ``search`` does, and rank each query's target in the whole gallery, in one pass.
 
     Args:
-        query: [Q, D].
-        gallery: [N, D].
+        query: as in ``search``.
+        gallery: as in ``search``.
         targets: int64 [Q], gallery indices; -1 where a query has none.
-        k: the number of rows of each query.
-        exclude: int64 [Q] or [Q, M], gallery indices that a query must not find, in its subset
-            neither; -1 is padding.
+        k: as in ``search``.
+        exclude: as in ``search``; holds for the subset too.
         subsets: int64 [Q] or [Q, M], gallery indices that are also ranked among themselves; -1 is
             padding.
-        similarity: compares in place of the cosine, as in ``search``.
-        chunk: queries scored at once; memory grows with chunk x N.
+        similarity: as in ``search``.
+        chunk: as in ``search``.
 
     Shape:
-        Scores [Q, k], indices int64 [Q, k], ranks int64 [Q], counted from 1; -1 where the
-        target cannot be found. Subset indices int64 [Q, M], best first, and subset ranks
-        int64 [Q] in the same way.
+        Scores [Q, k], indices int64 [Q, k], ranks int64 [Q] from 1, or -1 where the target cannot
+        be found; subset indices int64 [Q, M], best first, and subset ranks int64 [Q].
 
     Raises:
         TypeError: if an argument is no torch tensor.
@@ -180,17 +173,11 @@ def _score_blocks(
 
 
 def _scores(query: Tensor, gallery: Tensor, similarity: Similarity | None) -> Tensor:
+    if similarity is not None:
+        return compare_in_tiles(query, gallery, similarity)
     rows, size = len(query), len(gallery)
     with torch.autocast(query.device.type, enabled=False):
-        if similarity is not None:
-            with torch.no_grad():
-                return check_scores(similarity(query, gallery), query, gallery).clone()
-        return (_padded(query) @ _padded(gallery).T)[:rows, :size].contiguous()
-
-
-def _padded(features: Tensor) -> Tensor:
-    missing = max(0, _MIN_ROWS - len(features))
-    return torch.nn.functional.pad(features, (0, 0, 0, missing)) if missing else features
+        return (pad_rows(query) @ pad_rows(gallery).T)[:rows, :size].contiguous()
 
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:

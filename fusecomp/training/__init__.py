@@ -3,6 +3,7 @@
 from fusecomp.training import presets
 from fusecomp.training._ablation import Ablation, ablation
 from fusecomp.training._batches import batches
+from fusecomp.training._interpolate import interpolate
 from fusecomp.training._loggers import TensorBoardLog, TqdmBar, WandbLog
 from fusecomp.training._progress import NonFiniteError
 from fusecomp.training._stage_config import StageConfig
@@ -21,5 +22,6 @@ __all__ = [
     "WandbLog",
     "ablation",
     "batches",
+    "interpolate",
     "presets",
 ]

@@ -50,10 +50,7 @@ def ablation(
         workdir: gets the folders ``plain`` and ``tuned``; the same call again resumes.
 
     Raises:
-        TypeError: if an argument is something else, such as a workdir that is no path.
-        ValueError: if ``Trainer`` raises it, or the workdir belongs to another run.
-        FileNotFoundError: if images are missing.
-        ImageError: if one cannot be read.
+        Exception: whatever ``TwoStageTrainer`` and ``evaluate`` raise.
     """
     name = type(fusion).__name__
     folder = None if workdir is None else as_path("workdir", workdir)

@@ -7,11 +7,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fusecomp._core.abilities import image_loader, lookups_of
+from fusecomp._core.abilities import (
+    image_loader,
+    lookups_of,
+    reference_prompts,
+    reference_texts_of,
+)
 from fusecomp._core.checks import ordered, require, strings, whole_number
 from fusecomp._core.devices import device_of
 from fusecomp.distributed import get_rank, get_world_size
-from fusecomp.images import load_images, require_files
+from fusecomp.images import load_available, require_files
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.types import Batch, Dataset, Encoder, Find, Triplet
 
@@ -85,7 +90,7 @@ class Epochs:
         if "image" in lookup:
             functions |= {"references": lookup["image"], "targets": lookup["image"]}
         if "text" in lookup:
-            functions["texts"] = lookup["text"]
+            functions |= {"texts": lookup["text"], "reference_texts": lookup["text"]}
         # Epochs mostly have the same images in the same order, whose numbers are found once.
         self._numbers: _Numbers = {n: lru_cache(maxsize=1)(f) for n, f in functions.items()}
 
@@ -108,6 +113,7 @@ class Epochs:
                 target_ids=inputs.target_ids[rows],
                 reference_ids=inputs.reference_ids[rows],
                 query_ids=[inputs.query_ids[row] for row in rows.tolist()],
+                reference_texts=inputs.reference_texts(rows),
             )
 
 
@@ -139,26 +145,36 @@ def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> lis
 
 def _keep_targets_apart(parts: list[Tensor], target_ids: Tensor) -> list[Tensor]:
     """Rearrange rows in batches of the same sizes, each target once a batch where that can be."""
-    sizes = [len(part) for part in parts]
     rows: list[list[int]] = [[] for _ in parts]
-    targets: list[set[int]] = [set() for _ in parts]
+    # From a batch that is full, a way to one behind it that may have room; the last has none.
+    onward = list(range(len(parts) + 1))
+    # What a target's last batch passed over stays full or holds the target, so its next is behind.
+    last: dict[int, int] = {}
     left = []
-    for row in torch.cat(parts).tolist():
-        target = int(target_ids[row])
-        fitting = (
-            number
-            for number, size in enumerate(sizes)
-            if len(rows[number]) < size and target not in targets[number]
-        )
-        number = next(fitting, None)
-        if number is None:
+
+    def put(row: int, number: int) -> None:
+        rows[number].append(row)
+        if len(rows[number]) == len(parts[number]):
+            onward[number] = number + 1
+
+    order = torch.cat(parts)
+    for row, target in zip(order.tolist(), target_ids[order].tolist(), strict=True):
+        number = _first_with_room(onward, last.get(target, -1) + 1)
+        if number == len(parts):
             left.append(row)
             continue
-        rows[number].append(row)
-        targets[number].add(target)
+        last[target] = number
+        put(row, number)
     for row in left:
-        next(part for part, size in zip(rows, sizes, strict=True) if len(part) < size).append(row)
+        put(row, _first_with_room(onward, 0))
     return [torch.tensor(part, dtype=torch.int64) for part in rows]
+
+
+def _first_with_room(onward: list[int], number: int) -> int:
+    while onward[number] != number:
+        onward[number] = onward[onward[number]]
+        number = onward[number]
+    return number
 
 
 class _EpochInputs:
@@ -192,6 +208,11 @@ class _EpochInputs:
         self._counts = torch.from_numpy(counts)
         self._first = self._counts.cumsum(0) - self._counts
         self._text_rows = numbers["texts"](self._texts) if "texts" in numbers else None
+        self._prompts: Tensor | list[str] | None = None
+        if told := reference_texts_of(dataset):
+            self._prompts = reference_prompts(told, references)
+            if "reference_texts" in numbers:
+                self._prompts = numbers["reference_texts"](tuple(self._prompts))
 
     def texts(self, rows: Tensor) -> tuple[Tensor | list[str], Tensor]:
         """Return the texts of some triplets, one after another, and the number that each has."""
@@ -202,6 +223,12 @@ class _EpochInputs:
         if self._text_rows is not None:
             return self._text_rows[positions], counts
         return [self._texts[position] for position in positions.tolist()], counts
+
+    def reference_texts(self, rows: Tensor) -> Tensor | list[str] | None:
+        """Return the prompts of some triplets' references, where the dataset has them."""
+        if self._prompts is None or isinstance(self._prompts, Tensor):
+            return None if self._prompts is None else self._prompts[rows]
+        return [self._prompts[row] for row in rows.tolist()]
 
     def images(
         self, encoder: Encoder, shares: Sequence[Tensor], num_workers: int | None
@@ -221,7 +248,10 @@ class _EpochInputs:
         positions = [
             torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in shares
         ]
-        device = device_of(encoder)
-        for stacked in load_images(paths, load_image, positions, num_workers, device, self._key):
-            half = len(stacked) // 2
-            yield stacked[:half], stacked[half:]
+        device, key = device_of(encoder), self._key
+        for loaded in load_available(
+            paths, load_image, positions, num_workers, device, key, on_error="raise"
+        ):
+            if loaded.images is not None:
+                reference, target = loaded.images.chunk(2)
+                yield reference, target

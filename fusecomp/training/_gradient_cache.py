@@ -3,8 +3,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Reference, text and target features.
-Features = tuple[Tensor, Tensor, Tensor]
+from fusecomp._core.tokens import cat_padded
+
+# Features of rows by name: images, texts and targets, and what else the fusion names.
+Features = dict[str, Tensor]
 
 
 class GradientCache:
@@ -25,23 +27,23 @@ class GradientCache:
         self._learns = learns
         with torch.no_grad():
             pieces = [encode(part) for part in range(parts)]
-        sides = zip(*pieces, strict=True)
-        image, text, target = (torch.cat(side).requires_grad_(learns) for side in sides)
-        self.features: Features = (image, text, target)
+        self.features: Features = {n: cat_padded([p[n] for p in pieces]) for n in pieces[0]}
+        for feature in self.features.values():
+            feature.requires_grad_(learns and feature.is_floating_point())
 
     def backward(self) -> None:
         """Send the gradients of the features on into the encoders."""
         if not self._learns:
             return
-        starts = [0, 0, 0]
+        starts = dict.fromkeys(self.features, 0)
         for part in range(self._parts):
             below, above = [], []
-            for side, feature in enumerate(self._encode(part)):
-                rows = slice(starts[side], starts[side] + len(feature))
-                starts[side] = rows.stop
-                gradient = self.features[side].grad
+            for name, feature in self._encode(part).items():
+                start, starts[name] = starts[name], starts[name] + len(feature)
+                gradient = self.features[name].grad
                 if feature.requires_grad and gradient is not None:
                     below.append(feature)
-                    above.append(gradient[rows])
+                    # Without what tokens were padded with.
+                    above.append(gradient[start : starts[name], : feature.shape[1]])
             if below:
                 torch.autograd.backward(below, above)

@@ -4,7 +4,7 @@ from itertools import chain
 
 from torch import Tensor, nn
 
-from fusecomp._core.abilities import protocol_of, told_fingerprint
+from fusecomp._core.abilities import protocol_of, reference_texts_of, told_fingerprint
 from fusecomp._core.identity import hash_tensors, settings
 from fusecomp.images import file_marks, image_paths
 from fusecomp.model import ComposedEncoder
@@ -51,12 +51,14 @@ def describe_run(
 
 
 def _describe_dataset(dataset: Dataset, seed: int) -> dict[str, object]:
+    told = reference_texts_of(dataset)
     return {
         "triplets": len(dataset),
         "images": len(dataset.image_ids),
         "hash": _hash(dataset.triplets(0, seed)),
         # In bytes, -1 where there is no file, by ``image_ids``.
         "files": file_marks(list(image_paths([dataset]).values()), "size").tolist(),
+        **({"reference_texts": _hash(sorted(told.items()))} if told else {}),
         **protocol_of(dataset),
     }
 

@@ -2,7 +2,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fusecomp._core.abilities import lookups_of, training_image_ids
+from fusecomp._core.abilities import lookups_of, token_sides, training_image_ids
 from fusecomp._core.checks import require
 from fusecomp._core.devices import device_of
 from fusecomp._core.randomness import keyed
@@ -58,7 +58,11 @@ def look_up_frozen_sides(
         return encoder
     with keyed(config.seed):
         cached = PartlyCachedEncoder.build(
-            encoder, *datasets, sides=sides, num_workers=config.num_workers
+            encoder,
+            *datasets,
+            sides=sides,
+            num_workers=config.num_workers,
+            tokens=token_sides(encoder, model.fusion_keywords),
         )
     # An encoder that is no module has no device; its features go to the fusion's.
     cached.tables.to(device_of(model))

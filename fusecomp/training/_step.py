@@ -1,6 +1,7 @@
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +21,15 @@ from fusecomp.distributed import (
     whole,
 )
 from fusecomp.model import ComposedEncoder
+from fusecomp.training._batch_features import compose_features, encode_batch
 from fusecomp.training._gradient_cache import Features, GradientCache
 from fusecomp.training._learning_parameters import require_precision
 from fusecomp.training._optimizer import make_optimizer, rate_factor
 from fusecomp.training._progress import NonFiniteError, Outcome
 from fusecomp.training._stage_config import StageConfig
-from fusecomp.types import LOSS_KEYWORDS, Batch, Encode, Encoder, Loss
+from fusecomp.types import LOSS_KEYWORDS, Batch, Encoder, Loss
+
+_T = TypeVar("_T")
 
 
 class Step:
@@ -49,6 +53,7 @@ class Step:
         self._buffers = buffers
         self._loss = loss
         self._loss_keywords = taken_keywords(loss, LOSS_KEYWORDS)
+        self._fusion_keywords = model.fusion_keywords
         self._similarity = model.similarity
         _require_similarity(model, self._loss_keywords, loss)
         self.loss_module = loss if isinstance(loss, nn.Module) else None
@@ -123,12 +128,12 @@ class Step:
             # Each call of a sharded encoder needs all processes.
             parts = most_parts if self._is_sharded else parts
             cache = GradientCache(encode, parts, self._encoder_learns)
-        image, text, target = encode(0) if cache is None else cache.features
+        features = encode(0) if cache is None else cache.features
         seed(self._device, self._config.seed, number, get_rank() + 1)
         with autocast(self._device, self._config.precision):
-            query = self._compose(image, text, batch.text_counts)
-        query, target = gather(query), gather(widen(target).to(query.dtype))
-        loss = self._global_loss(query, target, batch, number)
+            query = compose_features(self._compose, features, batch.text_counts)
+        query, target = gather(query), gather(widen(features["target"]).to(query.dtype))
+        loss = self._global_loss(query, target, features["image"], batch, number)
         self.scaler.scale(loss).backward()
         if cache is not None:
             cache.backward()
@@ -147,26 +152,30 @@ class Step:
         elif size is not None:
             batch = batch.rows(start, start + size)
         with autocast(self._device, self._config.precision):
-            image = self._run(encoder.encode_image, batch.reference)
-            text = self._run(encoder.encode_text, batch.texts)
-            target = self._run(encoder.encode_image, batch.target)
-        return (image[:0], text[:0], target[:0]) if behind else (image, text, target)
+            features = encode_batch(encoder, batch, self._fusion_keywords, self._run)
+        return {name: rows[:0] for name, rows in features.items()} if behind else features
 
-    def _run(self, encode: Encode, inputs: object) -> Tensor:
+    def _run(self, encode: Callable[[Any], _T], inputs: object) -> _T:
         if isinstance(inputs, Tensor):
             inputs = inputs.to(self._device)
         if not (self._config.gradient_checkpointing and self._encoder_learns):
             return encode(inputs)
-        features: Tensor = checkpoint(encode, inputs, use_reentrant=False)
-        return features
+        encoded: _T = checkpoint(encode, inputs, use_reentrant=False)
+        return encoded
 
-    def _global_loss(self, query: Tensor, target: Tensor, batch: Batch, number: int) -> Tensor:
+    def _global_loss(
+        self, query: Tensor, target: Tensor, image: Tensor, batch: Batch, number: int
+    ) -> Tensor:
         if self._loss_remembers:
             # A queue would keep what is broken.
             self._require_finite(query, target, batch, "")
-        ids = {"target_ids": batch.target_ids, "reference_ids": batch.reference_ids}
+        rows = {
+            "target_ids": batch.target_ids,
+            "reference_ids": batch.reference_ids,
+            "reference": widen(image).to(query.dtype),
+        }
         named: dict[str, object] = {
-            name: gather(ids[name].to(self._device)) if name in ids else self._similarity
+            name: gather(rows[name].to(self._device)) if name in rows else self._similarity
             for name in self._loss_keywords
         }
         # The same numbers on every process: all compute the same loss.

@@ -300,7 +300,6 @@ class Trainer:
             best = self._best.names(self._progress.history)
             self._workdir.save_last(self._state.state_dict(), best)
             self._callbacks.call("on_checkpoint", self, self._workdir.last)
-            self._workdir.keep_held()
 
     def _resume(self) -> None:
         if self._workdir is None:

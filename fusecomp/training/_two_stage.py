@@ -13,7 +13,7 @@ from fusecomp.types import Dataset, Encoder, Fusion, Loss
 
 
 class TwoStageTrainer:
-    """The paper's training: the encoder under Sum, then the fusion on the frozen encoder.
+    """The paper's training: the encoder under a simple fusion, then ``fusion`` on it, frozen.
 
     Reference:
         Baldrati, Bertini, Uricchio, Del Bimbo, "Conditioned and composed image retrieval
@@ -27,11 +27,14 @@ class TwoStageTrainer:
         stage2: its settings.
         workdir: gets the folders ``stage1`` and ``stage2``; the same call again resumes.
         callbacks: objects with hooks, as in ``Trainer``, for both stages.
+        stage1_fusion: of stage 1; None is the paper's ``Sum()``. Its weights, if it has any, learn
+            if ``stage1.trainable`` names ``"fusion"`` too. It may be ``fusion`` itself, which
+            stage 2 then trains further.
 
     Raises:
         TypeError: if an argument is something else, as when two are swapped.
-        ValueError: if ``loss`` is a tuple of another length than 2, or ``Trainer`` raises it for
-            either stage.
+        ValueError: if ``loss`` is a tuple of another length than 2, ``stage1_fusion`` is given
+            without ``stage1``, or ``Trainer`` raises it for either stage.
 
     Example:
         >>> import torch
@@ -60,12 +63,18 @@ class TwoStageTrainer:
         stage2: StageConfig,
         workdir: str | Path | None = None,
         callbacks: Iterable[object] = (),
+        stage1_fusion: Fusion | None = None,
     ) -> None:
         require("encoder", encoder, "encode_image", "an encoder", "encoder, fusion")
         require("fusion", fusion, "__call__", "callable", "encoder, fusion")
         if stage1 is not None:
             require("stage1", stage1, "fixed", "a StageConfig")
         require("stage2", stage2, "fixed", "a StageConfig")
+        if stage1_fusion is None:
+            stage1_fusion = Sum()
+        elif stage1 is None:
+            raise ValueError("stage1_fusion needs stage1, which is None: leave out both or none")
+        require("stage1_fusion", stage1_fusion, "__call__", "callable")
         if isinstance(loss, tuple) and len(loss) != 2:
             raise ValueError(f"loss must be one loss or a pair, got {len(loss)}")
         pair = loss if isinstance(loss, tuple) else (copy.deepcopy(loss), copy.deepcopy(loss))
@@ -81,7 +90,7 @@ class TwoStageTrainer:
             )
 
         self.stage2 = trainer(2, fusion, stage2)
-        self.stage1 = None if stage1 is None else trainer(1, Sum(), stage1)
+        self.stage1 = None if stage1 is None else trainer(1, stage1_fusion, stage1)
 
     def fit(self, train_dataset: Dataset, val_dataset: Dataset | None = None) -> Run:
         """Train both stages; return the run of the second, which has the first as ``stage1``.

@@ -1,8 +1,11 @@
+import errno
 import hashlib
 import json
+import os
 import re
+import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,6 @@ from fusecomp._core.strict_json import read_json, write_json
 from fusecomp.distributed import barrier, first_alone, gather_objects
 from fusecomp.images import ABSENT
 from fusecomp.training._checkpoint_checks import check_like, checked
-from fusecomp.training._workdir_lock import only_run
 
 _FORMAT = "fusecomp.training/3"
 # The way out where it is no setting that differs.
@@ -25,6 +27,10 @@ _WAY_BACK = {
 }
 _FILES = ("train.files", "validation.files")
 _SHOWN = 3
+# The locks that this process holds: a forked child must let go of its copies.
+_LOCKS: set[int] = set()
+_NOT_WRITABLE = (errno.EACCES, errno.EROFS, errno.EPERM)
+_TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
 # The content of a checkpoint by name, as it is in the file.
 Saved = dict[str, Any]
@@ -45,7 +51,6 @@ class Workdir:
         # The best weights that ``last.pt`` needs.
         self.needed: set[str] = set()
         self._identity = dict(identity)
-        self._take_lock: Callable[[], None] = lambda: None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -53,7 +58,7 @@ class Workdir:
         with ExitStack() as stack:
             with first_alone() as first:
                 if first:
-                    self._take_lock = stack.enter_context(only_run(self.path))
+                    stack.enter_context(only_run(self.path))
             yield
 
     def load_last(self) -> Saved | None:
@@ -145,12 +150,6 @@ class Workdir:
         self.needed = best
         self.remove_best_but(best)
 
-    def keep_held(self) -> None:
-        """Take the folder's lock again: a callback that copies the folder gives it away."""
-        with first_alone() as first:
-            if first:
-                self._take_lock()
-
     def remove_best_but(self, best: set[str]) -> None:
         """Remove all best weights but these, and those that are needed to resume."""
         with first_alone() as first:
@@ -183,3 +182,65 @@ def _read(path: Path) -> Saved:
     if saved.get("format") != _FORMAT:
         raise ValueError(f"{path} is no training checkpoint of this version")
     return saved
+
+
+@contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """Hold a folder for one run; ValueError if another holds it.
+
+    The system's lock ends with the process that took it, however that ends.
+    """
+    handle = _open_lock(folder)
+    if handle is None:
+        yield
+        return
+    _LOCKS.add(handle)
+    try:
+        _lock(folder, handle)
+        yield
+    finally:
+        if handle in _LOCKS:
+            _LOCKS.remove(handle)
+            os.close(handle)
+
+
+def _open_lock(folder: Path) -> int | None:
+    """Open the file that is locked; None in a folder that nobody can write to."""
+    path = folder / "lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "this is no regular file; remove it", str(path))
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        if error.errno in _NOT_WRITABLE:
+            return None
+        raise
+
+
+def _lock(folder: Path, handle: int) -> None:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            raise ValueError(
+                f"another run is training in {folder} at this moment: wait for its end, or give "
+                "another workdir"
+            ) from None
+        # Some network disks know no locks: there the user must see to it.
+
+
+def _let_go() -> None:
+    while _LOCKS:
+        os.close(_LOCKS.pop())
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_let_go)

@@ -172,9 +172,7 @@ ARRAYS: dict[str, Callable[[NDArray[Any], Path], Any]] = {
 
 
 @pytest.mark.parametrize("kind", ARRAYS)
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.integers(1, 4), width=st.integers(1, 5), seed=st.integers(0, 99))
 def test_any_array_of_numbers_is_read_as_numpy_reads_it(
     kind: str, tmp_path: Path, rows: int, width: int, seed: int

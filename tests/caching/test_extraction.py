@@ -1,13 +1,10 @@
 """Extraction: blocks that survive, many processes, precision, images that cannot be read."""
 
 import io
-import os
 import pickle
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +13,7 @@ import extracting
 import pytest
 import torch
 from extracting import IMAGES, Numbered, build, draw, make, seen
-from processes import Processes
+from processes import CONTEXT, Processes
 from torch import nn
 
 from fusecomp import ComposedEncoder, Sum, evaluate, rank
@@ -32,20 +29,10 @@ def data(tmp_path: Path) -> Numbered:
     return draw(tmp_path / "images")
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from extracting import build
-build(*map(Path, sys.argv[1:4]), float(sys.argv[4]))
-"""
-
-
-def start(data: Numbered, path: Path, journal: Path, seconds: float) -> subprocess.Popen[bytes]:
-    script = [sys.executable, "-c", SCRIPT, str(data.root), str(path), str(journal), str(seconds)]
-    root = Path(__file__).parents[2]
-    folders = [str(root), str(root / "tests" / "helpers")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(script, env=environment)
+def start(data: Numbered, path: Path, journal: Path, seconds: float) -> BaseProcess:
+    process = CONTEXT.Process(target=build, args=(data.root, path, journal, seconds))
+    process.start()
+    return process
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -68,8 +55,8 @@ def test_killed_half_way_it_goes_on_from_the_last_finished_block(
     path, journal = tmp_path / "features", tmp_path / "journal"
     process = start(data, path, journal, seconds=0.05)
     wait_for(lambda: len(parts(path)) >= 2)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     assert not path.exists()
     finished = 8 * len(parts(path))
     assert 16 <= finished < IMAGES
@@ -173,7 +160,9 @@ def test_blocks_of_other_weights_are_not_used(
 def test_two_processes_on_one_cache_do_not_corrupt_it(data: Numbered, tmp_path: Path) -> None:
     path = tmp_path / "features"
     both = [start(data, path, tmp_path / f"journal{i}", seconds=0.02) for i in range(2)]
-    assert [process.wait(60) for process in both] == [0, 0]
+    for process in both:
+        process.join(60)
+        assert process.exitcode == 0
     build(data.root, tmp_path / "alone", None, 0.0)
     assert path.read_bytes() == (tmp_path / "alone").read_bytes()
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cacheable import IDS, IMAGES, TEXTS, WORDS, cached, live
+from safetensors import numpy as safetensors_numpy
 
 from fusecomp.caching import CachedEncoder
 from fusecomp.datasets import FashionIQ
@@ -55,12 +56,7 @@ def test_saving_over_the_file_that_is_mapped_keeps_the_features(tmp_path: Path) 
     assert torch.equal(CachedEncoder.load(path).encode_image(IDS), torch.from_numpy(IMAGES))
 
 
-@pytest.fixture
-def safetensors_numpy() -> Any:
-    return pytest.importorskip("safetensors.numpy", reason="compares with the safetensors library")
-
-
-def test_the_safetensors_library_reads_our_file(tmp_path: Path, safetensors_numpy: Any) -> None:
+def test_the_safetensors_library_reads_our_file(tmp_path: Path) -> None:
     path = tmp_path / "features.safetensors"
     cached(np.float16).save(path)
     arrays = safetensors_numpy.load_file(path)
@@ -71,9 +67,7 @@ def test_the_safetensors_library_reads_our_file(tmp_path: Path, safetensors_nump
 
 
 @pytest.mark.parametrize("dtypes", [(np.float32, np.float32), (np.float16, np.float64)])
-def test_we_read_the_safetensors_library_s_file(
-    tmp_path: Path, safetensors_numpy: Any, dtypes: tuple[Any, Any]
-) -> None:
+def test_we_read_the_safetensors_library_s_file(tmp_path: Path, dtypes: tuple[Any, Any]) -> None:
     arrays = {
         "image_features": IMAGES.astype(dtypes[0]),
         "text_features": WORDS.astype(dtypes[1]),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from raising import own_error
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fusecomp._core.files import reading
@@ -45,13 +46,12 @@ def test_nothing_at_all_comes_back(tmp_path: Path) -> None:
 
 
 def test_the_library_reads_ours_and_we_read_its(tmp_path: Path) -> None:
-    library = pytest.importorskip("safetensors.torch", reason="compares with the library")
     content = {name: tensor.clone().contiguous() for name, tensor in tensors(LIBRARY).items()}
     write_safetensors(tmp_path / "ours", content, {})
-    library.save_file(content, tmp_path / "theirs", {"format": "pt"})
+    save_file(content, tmp_path / "theirs", {"format": "pt"})
     theirs = read_safetensors(tmp_path / "theirs")
     assert (theirs.about, theirs.checksum) == ({"format": "pt"}, None)
-    for found in (library.load_file(tmp_path / "ours"), theirs.tensors):
+    for found in (load_file(tmp_path / "ours"), theirs.tensors):
         assert found.keys() == content.keys()
         assert all(same(found[name], tensor) for name, tensor in content.items())
 

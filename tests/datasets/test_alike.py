@@ -159,12 +159,16 @@ def object_array(values: list[Any]) -> Any:
     return np.array(values, dtype=object)
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 @pytest.mark.parametrize("text", [*PRINTED, *WITH_GAPS, *CALLS])
+def test_a_list_that_was_printed_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="file: text is a list that was printed, "):
+        require_no_list("file", "text", text, "")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize("text", [PRINTED[0], CALLS[0]])
 @pytest.mark.parametrize("column", ["text", "reference", "target", "split", "query_id"])
-def test_a_list_that_was_printed_is_refused(
-    folder: Path, column: str, text: str, suffix: str
-) -> None:
+def test_a_list_in_any_column_is_refused(folder: Path, column: str, text: str, suffix: str) -> None:
     table = write(folder, [ROW | {column: text}], suffix)
     problem = rf"line {2 if suffix == 'csv' else 1}: {column} is a list that was printed, .* JSONL"
     with pytest.raises(ValueError, match=problem):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusecomp.datasets import CIRR, FashionIQ, TripletTable
-from fusecomp.datasets._names import require_below
+from fusecomp.datasets._folder import require_below
 
 OUTSIDE = [
     "/etc/passwd",
@@ -51,6 +51,16 @@ def write(root: Path, name: str, content: Any) -> None:
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
+def test_a_name_that_leads_out_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match="file: image must be a path below the folder"):
+        require_below("file", "image", name)
+
+
+# Each reader asks that check, so a few names of several kinds suffice there.
+few_names = pytest.mark.parametrize("name", ["../x", "C:/x", "x\0.png"])
+
+
+@few_names
 @pytest.mark.parametrize("reader", READERS["FashionIQ"])
 def test_an_image_of_fashioniq_that_leads_out(
     tiny_fashioniq: Path, reader: Callable[[Path], Any], name: str
@@ -61,7 +71,7 @@ def test_an_image_of_fashioniq_that_leads_out(
         reader(tiny_fashioniq)
 
 
-@pytest.mark.parametrize("name", OUTSIDE)
+@few_names
 @pytest.mark.parametrize("is_id", [True, False])
 @pytest.mark.parametrize("reader", READERS["CIRR"])
 def test_an_image_of_cirr_that_leads_out(
@@ -75,7 +85,7 @@ def test_an_image_of_cirr_that_leads_out(
         reader(tiny_cirr)
 
 
-@pytest.mark.parametrize("name", OUTSIDE)
+@few_names
 @pytest.mark.parametrize("field", ["reference", "target", "group"])
 @pytest.mark.parametrize("reader", READERS["table"])
 def test_an_image_of_a_table_that_leads_out(

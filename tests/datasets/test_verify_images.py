@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from verifying import check, image, named, reasons
 
-from fusecomp.datasets._verify_images import check_images
+from fusecomp.datasets._verify import check_images
 
 
 @pytest.mark.parametrize("decode", [False, True])
@@ -97,14 +97,14 @@ def test_every_fault_has_its_kind(folder: Path) -> None:
 def test_a_file_that_may_not_be_read_is_unreadable(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = os.open
+    opened = Path.open
 
-    def open_some(path: Any, flags: int) -> int:
-        if Path(path).name == "b.png":
+    def open_some(path: Path, mode: str) -> Any:
+        if path.name == "b.png":
             raise PermissionError(13, "Permission denied", str(path))
-        return opened(path, flags)
+        return opened(path, mode)
 
-    monkeypatch.setattr(os, "open", open_some)
+    monkeypatch.setattr(Path, "open", open_some)
     assert reasons(check(folder), "unreadable") == "Permission denied"
 
 

@@ -125,7 +125,7 @@ def reader(model: Any, kind: str) -> Any:
 
 @pytest.mark.filterwarnings("ignore:texts longer than the context")
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     texts=texts,
     prompt=prompts,

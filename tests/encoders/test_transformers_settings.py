@@ -95,7 +95,7 @@ texts = st.lists(
 
 
 @pytest.mark.filterwarnings("ignore:texts longer than the context")
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     texts=texts,
     dtype=st.sampled_from(sorted(DTYPES, key=str)),

@@ -64,6 +64,49 @@ def test_they_equal_loops(
         assert part.std == pytest.approx(np.std(values), abs=1e-7)
 
 
+@settings(max_examples=30)
+@given(problems(), st.integers(1, 5))
+def test_scores_of_a_similarity_have_bins_from_the_least_to_the_largest(
+    problem: tuple[np.ndarray, np.ndarray, list[int], list[list[int]]], rows: int
+) -> None:
+    query, gallery, targets, exclude = problem
+    distances = -((query[:, None] - gallery[None]) ** 2).sum(axis=2)
+    counted = np.ones_like(distances, dtype=bool)
+    for row, (target, excluded) in enumerate(zip(targets, exclude, strict=True)):
+        counted[row, [index for index in (target, *excluded) if index >= 0]] = False
+    if not counted.any():
+        return
+    of_targets, others = distances[np.arange(len(query)), targets], distances[counted]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_cosines, "_ROWS", rows)
+        found = feature_cosines(
+            torch.from_numpy(query),
+            torch.from_numpy(gallery),
+            torch.tensor(targets),
+            torch.tensor(exclude),
+            similarity=lambda q, g: -(q[:, None] - g).square().sum(dim=2),
+        )
+    bounds = (min(of_targets.min(), others.min()), max(of_targets.max(), others.max()))
+    for values, part in ((of_targets, found.target), (others, found.others)):
+        assert part.bounds == pytest.approx(bounds)
+        counts = np.histogram(values, bins=200, range=bounds)[0]
+        assert np.abs((part.counts.numpy() - counts).cumsum()).max() <= 1  # on an edge
+        assert part.mean == pytest.approx(np.mean(values))
+        assert part.std == pytest.approx(np.std(values), abs=1e-6)
+
+
+def test_equal_scores_are_in_the_middle_of_some_bins() -> None:
+    found = feature_cosines(
+        torch.ones(1, 2),
+        torch.ones(3, 5),
+        torch.tensor([0]),
+        similarity=lambda q, g: q.new_full((len(q), len(g)), 7.0),
+    )
+    assert found.others.bounds == (6.0, 8.0)
+    assert (found.others.mean, found.others.std) == (7.0, 0.0)
+    assert found.others.counts[100] == 2
+
+
 def test_gap_and_separation() -> None:
     gallery = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
     found = feature_cosines(gallery[:1].repeat(2, 1), gallery, torch.tensor([0, 1]))

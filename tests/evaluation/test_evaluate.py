@@ -123,7 +123,6 @@ def test_swapped_or_other_arguments_are_named_with_their_order(call: Callable[..
 
 
 def test_a_frame_has_one_row_a_task_with_units_in_its_columns(tiny_fashioniq: Path) -> None:
-    pytest.importorskip("pandas", reason="needs the extra report")
     evaluation = random_evaluation(FashionIQ(tiny_fashioniq, "val"))
     frame = evaluation.to_frame()
     assert list(frame.columns) == ["queries", "gallery images", "recall@10 (%)", "recall@50 (%)"]
@@ -137,7 +136,6 @@ def test_a_frame_has_one_row_a_task_with_units_in_its_columns(tiny_fashioniq: Pa
 
 
 def test_the_frame_of_a_task_without_a_name_has_all_its_metrics(tiny_cirr: Path) -> None:
-    pytest.importorskip("pandas", reason="needs the extra report")
     evaluation = random_evaluation(CIRR(tiny_cirr, "val"))
     frame = evaluation.to_frame()
     (row,) = frame.to_dict("records")

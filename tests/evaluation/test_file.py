@@ -15,7 +15,7 @@ from evaluations import random_evaluation, random_model
 from torch import Tensor
 
 import fusecomp as fc
-from fusecomp._core.checksum import checksum
+from fusecomp._core.files import checksum
 from fusecomp.datasets import CIRR, FashionIQ, drop_images
 from fusecomp.evaluation import TaskRanking, compute_metrics
 from fusecomp.types import Dataset, Task
@@ -159,7 +159,7 @@ def test_a_file_that_may_not_be_read_is_not_called_torn(
     def refuse(path: Path, *_: object) -> None:
         raise PermissionError(errno.EACCES, "not allowed", str(path))
 
-    monkeypatch.setattr("os.open", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(PermissionError, match="not allowed"):
         fc.Evaluation.load(saved)
 

@@ -83,7 +83,7 @@ def places_in_loops(scores: np.ndarray, allowed: Sequence[bool]) -> list[int]:
     return places
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60)
 @given(tied_tasks(), st.integers(1, 10))
 def test_ranks_with_ties_exclusions_and_subsets_equal_loops(
     problem: tuple[Task, np.ndarray, np.ndarray], k: int

@@ -1,10 +1,9 @@
 """The example on features of a tiny dataset; CI runs it on MiniFashion."""
 
-import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import command_line
 import fashioniq_repro
@@ -12,28 +11,20 @@ import pytest
 
 import fusecomp as fc
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "fashioniq_repro.py"
-
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False
-    )
-
 
 def test_own_features_on_the_published_layout(
-    tiny_fashioniq: Path, feature_file: Callable[..., Path], tmp_path: Path
+    run_example: Callable[..., dict[str, Any]],
+    tiny_fashioniq: Path,
+    feature_file: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     features = feature_file(*(fc.datasets.FashionIQ(tiny_fashioniq, s) for s in ("train", "val")))
     (tiny_fashioniq / "images" / "Dval00.png").unlink()
-    settings = ["--epochs", "1", "2", "--batch-size", "8", "8", "--categories", "dress", "shirt"]
-    out = tmp_path / "out"
-    paths = ["--data-root", tiny_fashioniq, "--features", features, "--workdir", out]
-    arguments = [str(argument) for argument in (*paths, *settings)]
-    first = run(*arguments)
-    assert first.returncode == 0, first.stderr
-    assert "1 of 24 images of val are missing, the first: Dval00" in first.stdout
-    results = json.loads((out / "metrics.json").read_text())
+    arguments = ["--data-root", tiny_fashioniq, "--features", features]
+    arguments += ["--categories", "dress", "shirt"]
+    results = run_example(fashioniq_repro, *arguments)
+    assert "1 of 24 images of val are missing, the first: Dval00" in capsys.readouterr().out
     assert list(results["metrics"]) == ["image only", "text only", "plain, Sum", "plain, Combiner"]
     assert "toptee/recall@10" not in results["metrics"]["plain, Sum"]
     assert results["protocol"]["gallery"] == "original"
@@ -44,10 +35,8 @@ def test_own_features_on_the_published_layout(
         "results-shirt.png",
         "model/weights.safetensors",
     ):
-        assert (out / name).stat().st_size > 0
-    again = run(*arguments)  # resumes what is finished
-    assert again.returncode == 0, again.stderr
-    assert json.loads((out / "metrics.json").read_text()) == results
+        assert (tmp_path / "out" / name).stat().st_size > 0
+    assert run_example(fashioniq_repro, *arguments) == results  # resumes what is finished
 
 
 @pytest.mark.parametrize(
@@ -80,7 +69,7 @@ def test_wrong_arguments_are_explained(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    argv = [SCRIPT, *arguments, "--workdir", tmp_path / "out"]
+    argv = ["fashioniq_repro.py", *arguments, "--workdir", tmp_path / "out"]
     monkeypatch.setattr(sys, "argv", list(map(str, argv)))
     with pytest.raises(SystemExit) as stopped:
         command_line.command(fashioniq_repro.main)
@@ -89,9 +78,14 @@ def test_wrong_arguments_are_explained(
     assert message in said
 
 
-def test_help_explains_every_option() -> None:
-    result = run("--help")
-    assert result.returncode == 0
+def test_help_explains_every_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fashioniq_repro.py", "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        fashioniq_repro.main()
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
     for option in (
         "--data-root",
         "--features",
@@ -104,4 +98,4 @@ def test_help_explains_every_option() -> None:
         "--workdir",
         "--seed",
     ):
-        assert option in result.stdout
+        assert option in printed

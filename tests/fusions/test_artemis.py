@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from largest import Largest
 from raising import own_error
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusecomp._core.similarity import normalize
 from fusecomp.fusions import ARTEMIS
@@ -202,22 +202,6 @@ def test_a_candidate_of_which_too_little_is_left_scores_zero(left: float, expect
     assert query.grad is not None
     assert query.grad.isfinite().all()
     assert query.grad.any() == bool(expected)
-
-
-class Largest(TorchDispatchMode):
-    """Remembers how many numbers the largest tensor has that any operator makes."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.numbers = 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor):
-            self.numbers = max(self.numbers, result.numel())
-        return result
 
 
 def test_nothing_larger_than_the_products_is_held() -> None:

@@ -1,6 +1,7 @@
 """Published state dicts: what is taken, in which form, and what is refused."""
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -165,7 +166,8 @@ BENT: dict[str, Callable[[Tensor], object]] = {
 @every_class
 @pytest.mark.parametrize("bend", BENT)
 def test_another_kind_of_weight_is_refused(name: str, bend: str) -> None:
-    for _, weights in changed(name, BENT[bend]):
+    # Each weight is one of another shape; any one weight can be of another kind.
+    for _, weights in islice(changed(name, BENT[bend]), None if bend == "shape" else 1):
         assert "these are no complete weights of a published" in own_error(build, name, weights)
 
 

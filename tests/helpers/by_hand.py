@@ -56,6 +56,16 @@ def is_excluded(exclude: Collection[str], own: int | None, reference: int | None
     return ("target" in exclude and it == own) or ("reference" in exclude and it == reference)
 
 
+def candidates_of(
+    i: int, t: list[list[float]], own: Sequence[Any], bank: dict[Any, Vector], further: Any
+) -> tuple[Vector, list[tuple[Any, Vector]]]:
+    """The target of row i, and the others with their ids; each image of a bank counts once."""
+    others = [(it, vector) for it, vector in further if it not in bank]
+    others += [(own[j], t[j]) for j in range(len(t)) if j != i and own[j] not in bank]
+    others += [(it, vector) for it, vector in bank.items() if it != own[i]]
+    return bank.get(own[i], t[i]), others
+
+
 def info_nce(
     query: Tensor,
     target: Tensor,
@@ -71,34 +81,28 @@ def info_nce(
     negative_ids: Sequence[Sequence[int]] = (),
     bank: dict[Any, Vector] | None = None,
     queue: Sequence[tuple[int, Vector]] = (),
+    reference: Tensor | None = None,
 ) -> float:
     """A bank maps an id to features; a queue holds ids with features."""
     q, t = numbers(query), numbers(target)
     rows = range(len(q))
-    own, reference = ids_of(target_ids, q), ids_of(reference_ids, q)
+    own, shown = ids_of(target_ids, q), ids_of(reference_ids, q)
     further: list[tuple[Any, Vector]] = list(queue)
     if negatives is not None:
         flat = numbers(negatives.flatten(0, 1))
         further += zip(ids_of([i for few in negative_ids for i in few], flat), flat, strict=True)
+    if reference is not None:
+        images = zip(reference_ids, numbers(reference), strict=True)
+        further += [(it, vector) for it, vector in images if it not in target_ids]
 
     def row(i: int) -> float:
-        candidates = [(it, vector) for it, vector in further if it not in (bank or {})]
-        if bank is not None and own[i] in bank:
-            wanted = bank[own[i]]
-            candidates += [(it, vector) for it, vector in bank.items() if it != own[i]]
-            candidates += [(own[j], t[j]) for j in rows if own[j] not in bank]
-        else:
-            wanted = t[i]
-            candidates += list((bank or {}).items())
-            candidates += [(own[j], t[j]) for j in rows if j != i and own[j] not in (bank or {})]
-        kept = [v for it, v in candidates if not is_excluded(exclude, own[i], reference[i], it)]
+        wanted, candidates = candidates_of(i, t, own, bank or {}, further)
+        kept = [v for it, v in candidates if not is_excluded(exclude, own[i], shown[i], it)]
         logits = [cosine(q[i], vector) / temperature for vector in kept]
         return cross_entropy((cosine(q[i], wanted) - margin) / temperature, logits, label_smoothing)
 
     def column(j: int) -> float:
-        kept = [
-            i for i in rows if i != j and not is_excluded(exclude, own[i], reference[i], own[j])
-        ]
+        kept = [i for i in rows if i != j and not is_excluded(exclude, own[i], shown[i], own[j])]
         logits = [cosine(q[i], t[j]) / temperature for i in kept]
         return cross_entropy((cosine(q[j], t[j]) - margin) / temperature, logits, label_smoothing)
 
@@ -106,16 +110,16 @@ def info_nce(
     return (forward + mean(column(j) for j in rows)) / 2 if symmetric else forward
 
 
-def negatives_of(
+def compared(
     i: int, q: list[list[float]], t: list[list[float]], keywords: dict[str, Any]
-) -> list[float]:
-    """The cosines of row i with the batch's other targets, without what is excluded."""
+) -> tuple[float, list[float]]:
+    """The cosines of row i with its target and with the others, without what is excluded."""
     own = ids_of(keywords.get("target_ids", ()), q)
     reference = ids_of(keywords.get("reference_ids", ()), q)
+    wanted, others = candidates_of(i, t, own, keywords.get("bank", {}), keywords.get("queue", ()))
     exclude = keywords.get("exclude", ())
-    others = [j for j in range(len(q)) if j != i]
-    kept = [j for j in others if not is_excluded(exclude, own[i], reference[i], own[j])]
-    return [cosine(q[i], t[j]) for j in kept]
+    kept = [v for it, v in others if not is_excluded(exclude, own[i], reference[i], it)]
+    return cosine(q[i], wanted), [cosine(q[i], vector) for vector in kept]
 
 
 def hard_negative(
@@ -129,14 +133,14 @@ def hard_negative(
     q, t = numbers(query), numbers(target)
 
     def row(i: int) -> float:
-        positive = cosine(q[i], t[i]) / temperature
-        negatives = [s / temperature for s in negatives_of(i, q, t, keywords)]
+        positive, others = compared(i, q, t, keywords)
+        negatives = [s / temperature for s in others]
         if not negatives:
             return 0.0
         weights = [exp(beta * s) for s in negatives]
         share = [len(negatives) * w / sum(weights) for w in weights]
         push = sum(w * exp(s) for w, s in zip(share, negatives, strict=True))
-        return log(alpha * exp(positive) + push) - positive
+        return log(alpha * exp(positive / temperature) + push) - positive / temperature
 
     return mean(row(i) for i in range(len(q)))
 
@@ -147,25 +151,28 @@ def sigmoid(
     q, t = numbers(query), numbers(target)
 
     def row(i: int) -> float:
-        positive = cosine(q[i], t[i]) / temperature + bias
-        negatives = [s / temperature + bias for s in negatives_of(i, q, t, keywords)]
-        return log(1 + exp(-positive)) + sum(log(1 + exp(logit)) for logit in negatives)
+        positive, others = compared(i, q, t, keywords)
+        negatives = [s / temperature + bias for s in others]
+        pull = log(1 + exp(-positive / temperature - bias))
+        return pull + sum(log(1 + exp(logit)) for logit in negatives)
 
     return mean(row(i) for i in range(len(q)))
 
 
 def multi_positive(
-    query: Tensor, target: Tensor, temperature: float, target_ids: Sequence[int], **_: Any
+    query: Tensor, target: Tensor, temperature: float, target_ids: Sequence[int], **keywords: Any
 ) -> float:
     q, t = numbers(query), numbers(target)
-    rows = range(len(q))
+    bank, queue = keywords.get("bank", {}), keywords.get("queue", ())
 
     def row(i: int) -> float:
-        logits = [cosine(q[i], t[j]) / temperature for j in rows]
-        positives = [j for j in rows if target_ids[j] == target_ids[i]]
-        return mean(log_sum_exp(logits) - logits[p] for p in positives)
+        wanted, others = candidates_of(i, t, target_ids, bank, queue)
+        pool = [(target_ids[i], wanted), *others]
+        logits = [cosine(q[i], vector) / temperature for _, vector in pool]
+        positives = [s for (it, _), s in zip(pool, logits, strict=True) if it == target_ids[i]]
+        return mean(log_sum_exp(logits) - s for s in positives)
 
-    return mean(row(i) for i in rows)
+    return mean(row(i) for i in range(len(q)))
 
 
 def triplet_margin(
@@ -174,13 +181,12 @@ def triplet_margin(
     q, t = numbers(query), numbers(target)
 
     def row(i: int) -> float:
-        positive = cosine(q[i], t[i])
-        negatives = negatives_of(i, q, t, keywords)
+        positive, negatives = compared(i, q, t, keywords)
         if mining == "semi-hard":
             apart = {**keywords, "exclude": {*keywords.get("exclude", ()), "target"}}
             # Without ids, equal rows have the id of the first of them.
             apart["target_ids"] = keywords.get("target_ids") or [t.index(row) for row in t]
-            negatives = [s for s in negatives_of(i, q, t, apart) if s < positive]
+            negatives = [s for s in compared(i, q, t, apart)[1] if s < positive]
         hinges = [max(0.0, margin - positive + s) for s in negatives] or [0.0]
         return mean(hinges) if mining == "all" else max(hinges)
 
@@ -251,8 +257,12 @@ def slope(
 def assert_equals_by_hand(
     loss: nn.Module, formula: Callable[..., float], inputs: Sequence[Tensor], **ids: Tensor
 ) -> None:
-    """Value and, in random directions, gradient by query, target and, as third, negatives."""
-    names = ("query", "target", "negatives")[: len(inputs)]
+    """Value and, in random directions, gradient by query, target and, as third, negatives.
+
+    Where these are [B, D], they are the references.
+    """
+    third = "reference" if inputs[-1].ndim == 2 else "negatives"
+    names = ("query", "target", third)[: len(inputs)]
     value = loss(**dict(zip(names, inputs, strict=True)), **ids)
     expected = partial(formula, **{name: given.tolist() for name, given in ids.items()})
     assert value.item() == pytest.approx(expected(*inputs), rel=1e-10, abs=1e-12)

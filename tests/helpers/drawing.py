@@ -6,9 +6,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL import __version__ as pillow_version
 from torch import Tensor
 
-from fusecomp.images import clip_transform
+from fusecomp.images import SquarePad, TargetPad, clip_transform
+
+PIPELINES = {"clip": None, "targetpad": TargetPad(1.25), "squarepad": SquarePad()}
+MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16")
+WITHOUT_RANGE = ("I", "F")
+PILLOW = int(pillow_version.partition(".")[0])
+# Pillow 11 is the first that interpolates 16 bits.
+RESIZABLE = tuple(mode for mode in MODES if PILLOW >= 11 or mode != "I;16")
 
 
 def drawn(mode: str, width: int = 12, height: int = 30) -> Image.Image:

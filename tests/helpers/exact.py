@@ -46,6 +46,7 @@ def plain(query: Tensor, target: Tensor) -> Tensor:
 
 LOSSES: dict[str, Callable[[], Any]] = {
     "InfoNCE": lambda: fc.InfoNCE(0.1),
+    "references": lambda: fc.InfoNCE(0.1, include_references=True),
     "learnable": lambda: Scaled().double(),
     "function": lambda: plain,
 }

@@ -12,8 +12,8 @@ from torch import Tensor
 from fusecomp._core.randomness import keyed
 from fusecomp.images._loading import (
     ImageError,
+    load_available,
     load_few,
-    load_images,
     load_one,
     require_files,
 )
@@ -27,6 +27,14 @@ def number_of(path: Path) -> Tensor:
     return torch.full((1, 3 if number == 8 else 2), float(number))
 
 
+def load_all(files: list[Path] | dict[int, Path], *args: Any, **options: Any) -> Iterator[Tensor]:
+    files = files if isinstance(files, dict) else dict(enumerate(files))
+    options["on_error"] = "raise"
+    for loaded in load_available(files, *args, **options):
+        assert loaded.images is not None
+        yield loaded.images
+
+
 def paths(count: int) -> list[Path]:
     return [Path(f"{number}.png") for number in range(count)]
 
@@ -34,20 +42,20 @@ def paths(count: int) -> list[Path]:
 @pytest.mark.parametrize("num_workers", [None, 0, 2])
 def test_images_come_stacked_in_the_order_of_the_batches(num_workers: int | None) -> None:
     batches = [[3, 0], [5], [2, 2, 1], [6, 4]]
-    loaded = list(load_images(paths(7), number_of, batches, num_workers))
+    loaded = list(load_all(paths(7), number_of, batches, num_workers))
     assert [image[:, 0, 0].tolist() for image in loaded] == batches
     assert loaded[0].shape == (2, 1, 2)
 
 
 def test_positions_may_be_the_keys_of_a_mapping() -> None:
-    (loaded,) = load_images({40: Path("4.png"), 2: Path("1.png")}, number_of, [[2, 40]])
+    (loaded,) = load_all({40: Path("4.png"), 2: Path("1.png")}, number_of, [[2, 40]])
     assert loaded[:, 0, 0].tolist() == [1, 4]
 
 
 def test_many_images_come_in_order_whatever_number_of_workers_is_chosen() -> None:
     files = [Path(f"{100 + number}.png") for number in range(600)]
     batches = [list(range(start, start + 150)) for start in range(0, 600, 150)]
-    loaded = torch.cat(list(load_images(files, number_of, batches)))
+    loaded = torch.cat(list(load_all(files, number_of, batches)))
     assert loaded[:, 0, 0].tolist() == list(range(100, 700))
 
 
@@ -80,7 +88,7 @@ def test_the_number_of_cores_is_known_on_every_system(
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setattr("fusecomp.images._loading.DataLoader", Loader)
     where = None if device is None else torch.device(device)
-    list(load_images(paths(600), number_of, [list(range(600))], device=where))
+    list(load_all(paths(600), number_of, [list(range(600))], device=where))
     assert asked == [num_workers]
 
 
@@ -89,7 +97,7 @@ def test_the_caller_s_random_numbers_stay_as_they_were(num_workers: int) -> None
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
-    list(load_images(paths(4), number_of, [[0, 1], [2]], num_workers))
+    list(load_all(paths(4), number_of, [[0, 1], [2]], num_workers))
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -100,7 +108,7 @@ def random_number(path: Path) -> Tensor:
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
 def test_random_numbers_belong_to_the_image_and_the_key(num_workers: int) -> None:
     def drawn(*batches: list[int], key: tuple[int, ...] | None = None) -> dict[int, float]:
-        loaded = load_images(paths(4), random_number, batches, num_workers, key=key)
+        loaded = load_all(paths(4), random_number, batches, num_workers, key=key)
         order = (position for batch in batches for position in batch)
         return dict(zip(order, torch.cat(list(loaded)).flatten().tolist(), strict=True))
 
@@ -116,13 +124,13 @@ def test_random_numbers_belong_to_the_image_and_the_key(num_workers: int) -> Non
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_image_that_cannot_be_read_is_named(num_workers: int) -> None:
     with pytest.raises(ImageError, match=r"^cannot read the image 7.png \(OSError: truncated"):
-        list(load_images(paths(9), number_of, [[6], [7]], num_workers))
+        list(load_all(paths(9), number_of, [[6], [7]], num_workers))
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_images_of_two_shapes_are_named(num_workers: int) -> None:
     with pytest.raises(ValueError, match=r"^8.png has shape \[1, 3\] and 6.png \[1, 2\]"):
-        list(load_images(paths(9), number_of, [[6, 8]], num_workers))
+        list(load_all(paths(9), number_of, [[6, 8]], num_workers))
 
 
 @pytest.mark.parametrize("result", [None, [1.0], "image"])

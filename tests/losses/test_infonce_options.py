@@ -97,11 +97,20 @@ def test_bad_negatives_are_refused(keywords: dict[str, Tensor], message: str) ->
 BANK_IDS = torch.tensor([13, 40, 10, 41, 16, 12])
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("exclude", EXCLUDE)
 @pytest.mark.parametrize(("smoothing", "margin"), [(0.0, 0.0), (0.2, 0.3)])
-def test_a_bank_equals_the_formula_in_loops(exclude: Any, smoothing: float, margin: float) -> None:
+def test_a_bank_equals_the_formula_in_loops(
+    exclude: Any, smoothing: float, margin: float, symmetric: bool
+) -> None:
+    """The other direction compares the batch alone."""
     stored = 3 * features(2, 6, DIM)
-    options = {"exclude": exclude, "label_smoothing": smoothing, "margin": margin}
+    options: dict[str, Any] = {
+        "exclude": exclude,
+        "label_smoothing": smoothing,
+        "margin": margin,
+        "symmetric": symmetric,
+    }
     formula = partial(
         by_hand.info_nce,
         temperature=0.3,
@@ -154,7 +163,7 @@ def test_a_bank_is_in_the_state_dict() -> None:
     first, second = (
         InfoNCE(memory=Bank(features(seed, 6, DIM), BANK_IDS + seed)) for seed in (2, 3)
     )
-    assert first.state_dict().keys() == {"memory.features", "memory.ids"}
+    assert first.state_dict().keys() == {"memory.features", "memory.lengths", "memory.ids"}
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(*pair(), **IDS), second(*pair(), **IDS))
 
@@ -185,13 +194,8 @@ def test_a_bad_bank_is_refused(stored: Tensor, ids: Tensor, message: str) -> Non
     "loss", [InfoNCE(memory=Bank(torch.ones(3, 2), torch.arange(3))), InfoNCE(memory=Queue(3, 2))]
 )
 def test_a_bank_of_another_width_is_refused(loss: InfoNCE) -> None:
-    with pytest.raises(ValueError, match=r"query \[2, 4\] does not fit (Bank|Queue)\(3, dim=2\)"):
+    with pytest.raises(ValueError, match=r"target \[2, 4\] does not fit (Bank|Queue)\(3, dim=2\)"):
         loss(torch.ones(2, 4), torch.ones(2, 4), target_ids=torch.arange(2))
-
-
-def test_a_bank_has_no_other_direction() -> None:
-    with pytest.raises(ValueError, match="symmetric=True does not go with a bank"):
-        InfoNCE(symmetric=True, memory=Bank(torch.ones(3, 2), torch.arange(3)))
 
 
 # A queue of the last batches.
@@ -234,7 +238,8 @@ def test_a_queue_goes_on_from_its_state_dict() -> None:
     first, second = (InfoNCE(0.3, exclude="target", memory=queue) for queue in queues)
     for query, target, ids in made[:3]:
         first(query, target, **ids)
-    assert first.state_dict().keys() == {"memory.features", "memory.ids", "memory.pushed"}
+    names = ("features", "lengths", "ids", "pushed")
+    assert first.state_dict().keys() == {f"memory.{name}" for name in names}
     second.load_state_dict(first.state_dict())
     for query, target, ids in made[3:]:
         assert torch.equal(first(query, target, **ids), second(query, target, **ids))

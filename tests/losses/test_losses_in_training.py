@@ -34,9 +34,10 @@ MAKE: dict[str, Callable[[], nn.Module]] = {
     "InfoNCE, queue": lambda: InfoNCE(0.07, exclude="target", memory=Queue(7, DIM)),
     "CosineAlignmentLoss": losses.CosineAlignmentLoss,
     "DistillationLoss": distill,
-    "HardNegativeNCE": lambda: losses.HardNegativeNCE(exclude="target"),
+    "HardNegativeNCE": lambda: losses.HardNegativeNCE(exclude="target", memory=Queue(7, DIM)),
     "MultiPositiveNCE": losses.MultiPositiveNCE,
     "SigmoidLoss": losses.SigmoidLoss,
+    "SigmoidLoss, bank": lambda: losses.SigmoidLoss(memory=Bank(images(DIM), torch.arange(IMAGES))),
     "TripletMarginLoss": lambda: losses.TripletMarginLoss(1.0, "all"),
     "CombinedLoss": lambda: losses.CombinedLoss(
         {"find": (1.0, losses.MultiPositiveNCE()), "align": (0.1, losses.CosineAlignmentLoss())}

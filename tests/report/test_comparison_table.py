@@ -13,7 +13,7 @@ import fusecomp as fc
 from fusecomp.datasets import CIRR, FashionIQ, drop_images
 from fusecomp.evaluation import ProtocolWarning
 from fusecomp.report import comparison_table
-from fusecomp.report._published import published_rows
+from fusecomp.report._score_tables import published_rows
 
 PUBLISHED = list(published_rows())
 

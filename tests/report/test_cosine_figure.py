@@ -1,5 +1,6 @@
 """The figure of cosines."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,23 @@ def test_each_row_has_its_panel_name_and_gap(
     cosine_figure({"one": row}, tmp_path / "one.png")
     with Image.open(tmp_path / "one.png") as one:
         assert one.height < two.height
+
+
+def test_scores_of_a_similarity_have_an_axis_and_a_name_of_their_own(
+    row: Cosines, tmp_path: Path, drawn: list[str]
+) -> None:
+    late = replace(
+        row,
+        measure="similarity",
+        target=replace(row.target, bounds=(10.0, 30.0)),
+        others=replace(row.others, bounds=(10.0, 30.0)),
+    )
+    cosine_figure({"Sum": row, "MaxSim": late}, tmp_path / "both.png")
+    named = [text for text in drawn if text.endswith(" with the query; dashed: means")]
+    assert [text.split()[0] for text in dict.fromkeys(named)] == ["cosine", "similarity"]
+    ticks = [float(text) for text in drawn if re.fullmatch(r"[\d.]+", text)]
+    assert 1 < max(ticks) < 31
+    assert min(ticks) < 1
 
 
 def test_other_protocols_are_warned_of(row: Cosines, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 from toy import Toy
 
-from fusecomp.report._small_image import small_image
+from fusecomp.report._query_results import small_image
 
 
 def small(data: Toy) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fusecomp.retrieval import median_rank, recall_at_k, target_rank
 
 RANKS = st.lists(st.one_of(st.just(-1), st.integers(1, 20)), min_size=1, max_size=20)
-few = settings(max_examples=50, deadline=None)
+few = settings(max_examples=50)
 
 
 @few

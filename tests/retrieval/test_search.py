@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fusecomp.retrieval import search, search_targets
 
-few = settings(max_examples=50, deadline=None)
+few = settings(max_examples=50)
 
 
 @few

@@ -118,7 +118,7 @@ def written_out(root: Path, case: Case) -> tuple[dict[str, Tensor], dict[str, Te
     return before, all_weights(model, loss)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases())
 def test_any_configuration_is_that_of_float64_written_out(
     two: Processes, three: Processes, case: Case

@@ -151,7 +151,6 @@ def on_all(two: Processes, three: Processes, count: int) -> Any:
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(case=cases())
@@ -175,7 +174,6 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bits(
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(case=cases())

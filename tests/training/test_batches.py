@@ -294,6 +294,21 @@ def test_targets_are_kept_apart_where_that_can_be(
         return sum(len(part) - len({targets[row] for row in part.tolist()}) for part in parts)
 
     assert collisions(apart) <= collisions(plain)
+    if len(targets) % size != 1:  # a last row alone joins the batch before
+        assert [part.tolist() for part in apart] == first_fit(plain, targets)
+
+
+def first_fit(plain: list[torch.Tensor], targets: list[int]) -> list[list[int]]:
+    """Put each row in the first batch with room that has not its target, else in one with room."""
+    parts: list[list[int]] = [[] for _ in plain]
+    left: list[int] = []
+    for row in torch.cat(plain).tolist():
+        roomy = [part for part, size in zip(parts, plain, strict=True) if len(part) < len(size)]
+        fitting = [p for p in roomy if all(targets[other] != targets[row] for other in p)]
+        (fitting[0] if fitting else left).append(row)
+    for row in left:
+        next(p for p, size in zip(parts, plain, strict=True) if len(p) < len(size)).append(row)
+    return parts
 
 
 def test_frequent_targets_are_not_those_that_are_dropped() -> None:

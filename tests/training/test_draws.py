@@ -88,8 +88,7 @@ STEPS = 3 * 3
 
 
 @settings(
-    max_examples=12,
-    deadline=None,
+    max_examples=6,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # to shrink takes minutes
 )
 @given(

@@ -1,6 +1,5 @@
 """A training that is killed at any moment goes on to the same weights, to the bit."""
 
-import multiprocessing
 import random
 import time
 import uuid
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from processes import CONTEXT
 from torch import Tensor
 from toy import DIM, Toy, assert_same, encoder
 
@@ -34,9 +34,6 @@ CONFIG = fc.StageConfig(
     keep_best=2,
     save_every_steps=1,
 )
-# A fork of a process that has imported everything starts at once.
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["fusecomp", "toy"])
 
 
 class Drawing:

@@ -60,7 +60,7 @@ ZEROS: dict[str, Any] = {
 }
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.sets(st.sampled_from(sorted(ZEROS))), st.sampled_from(["adam", "adamw", "sgd"]))
 def test_zeros_do_what_zero_means(names: set[str], optimizer: str) -> None:
     root = Path(tempfile.mkdtemp())

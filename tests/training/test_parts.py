@@ -71,8 +71,7 @@ class OneGraph(GradientCache):
 
     def __init__(self, encode: Any, parts: int, learns: bool) -> None:
         pieces = [encode(part) for part in range(parts)]
-        image, text, target = (torch.cat(side) for side in zip(*pieces, strict=True))
-        self.features = (image, text, target)
+        self.features = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
     def backward(self) -> None:
         """Nothing is left to do."""
@@ -116,7 +115,9 @@ def test_both_passes_compute_the_same_features_under_autocast(tmp_path: Path) ->
         def __init__(self, encode: Any, parts: int, learns: bool) -> None:
             def watched(part: int) -> Any:
                 features = encode(part)
-                seen[int(torch.is_grad_enabled())] += [feature.detach() for feature in features]
+                seen[int(torch.is_grad_enabled())] += [
+                    feature.detach() for feature in features.values()
+                ]
                 return features
 
             super().__init__(watched, parts, learns)

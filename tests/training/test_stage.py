@@ -118,6 +118,20 @@ def test_presets_are_the_published_settings() -> None:
         assert first.precision == second.precision == "fp16"
 
 
+def test_the_recommended_preset_differs_from_the_published_one_where_its_page_says() -> None:
+    found, published = presets.RECOMMENDED, presets.CVPRW2022
+    assert found["loss"].temperature == 0.05
+    differ = {
+        stage: {n for n, v in vars(found[stage]).items() if v != vars(published[stage])[n]}
+        for stage in published
+    }
+    # What StageConfig has by default, and then what the page names.
+    left_out = {"precision", "drop_last"}
+    assert differ["stage1"] == {"eps", "weight_decay", "no_decay", *left_out}
+    assert differ["stage2"] == {"lr", *left_out}
+    assert found["stage2"].lr == 1e-3
+
+
 def test_parts_are_no_larger_than_the_batch() -> None:
     assert StageConfig(epochs=1, batch_size=8, lr=0.1, micro_batch_size=8).micro_batch_size == 8
     with pytest.raises(ValueError, match="micro_batch_size=9 is larger than batch_size=8"):

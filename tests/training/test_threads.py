@@ -142,7 +142,7 @@ SETTINGS = {
     ("make", "settings", "times"),
     [
         (partial(encoder, dropout=0.5), SETTINGS["fusion"], 25),
-        (partial(encoder, dropout=0.5), SETTINGS["encoder in training mode"], 200),
+        (partial(encoder, dropout=0.5), SETTINGS["encoder in training mode"], 80),
         (partial(encoder, dropout=0.5), SETTINGS["averaged"], 25),
         (Plain, SETTINGS["fusion"], 25),
     ],
@@ -151,7 +151,7 @@ SETTINGS = {
 def test_queries_beside_a_training_are_those_of_some_step_and_do_not_disturb_it(
     tmp_path: Path, paths: list[str], make: Callable[[], Any], settings: dict[str, Any], times: int
 ) -> None:
-    config = replace(CONFIG, epochs=20, lr=0.01, **settings)
+    config = replace(CONFIG, epochs=10, lr=0.01, **settings)
     models = [composed(make()) for _ in range(2)]
     beside = Beside(models[0], questions(paths), threads=8, times=times)
     before = modes(models[0])

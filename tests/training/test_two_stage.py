@@ -9,6 +9,7 @@ from torch import Tensor
 from toy import CONFIG, DIM, Toy, assert_equal_weights, changed, encoder, weights
 
 import fusecomp as fc
+from fusecomp import fusions
 from fusecomp.training import Run
 
 
@@ -24,14 +25,23 @@ def two_stage(workdir: Path | None, loss: object = None, **change: Any) -> fc.Tw
     )
 
 
-def test_it_is_two_trainers_in_a_row(tmp_path: Path) -> None:
+FIRST_FUSIONS: dict[str, Any] = {
+    "default": (None, fc.Sum),
+    "weighted": (fusions.WeightedSum(0.3), lambda: fusions.WeightedSum(0.3)),
+    "function": (torch.mul, lambda: torch.mul),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_FUSIONS)
+def test_it_is_two_trainers_in_a_row(tmp_path: Path, name: str) -> None:
+    given, make = FIRST_FUSIONS[name]
     data = Toy(tmp_path)
-    run = two_stage(None).fit(data, data)
+    run = two_stage(None, stage1_fusion=given).fit(data, data)
     torch.manual_seed(0)
     live = encoder()
     combiner = fc.Combiner(DIM)
     first = fc.Trainer(
-        fc.ComposedEncoder(live, fc.Sum()),
+        fc.ComposedEncoder(live, make()),
         loss=fc.InfoNCE(),
         config=replace(CONFIG, trainable="text"),
     ).fit(data, data)
@@ -67,6 +77,66 @@ def test_stopped_in_either_stage_and_resumed(tmp_path: Path, stop: int) -> None:
     assert straight.stage1 is not None
     assert resumed.stage1 is not None
     assert straight.stage1.metrics == resumed.stage1.metrics
+
+
+LEARN_BOTH = replace(CONFIG, trainable=("text", "fusion"))
+
+
+def learned_sum() -> fusions.WeightedSum:
+    return fusions.WeightedSum(0.3, learned=True)
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_the_first_fusion_learns_if_its_stage_says_so(tmp_path: Path, learns: bool) -> None:
+    data, fusion = Toy(tmp_path), learned_sum()
+    before = weights(fusion)
+    stage1 = LEARN_BOTH if learns else replace(CONFIG, trainable="text")
+    run = two_stage(None, stage1=stage1, stage1_fusion=fusion).fit(data)
+    assert bool(changed(before, weights(fusion))) is learns
+    assert isinstance(run.model.fusion, fc.Combiner)
+
+
+def test_one_fusion_for_both_stages_goes_on_from_the_first(tmp_path: Path) -> None:
+    data, fusion = Toy(tmp_path), learned_sum()
+    after: list[dict[str, Tensor]] = []
+
+    class Watch:
+        def on_start(self, trainer: fc.Trainer) -> None:
+            after.append(weights(fusion))
+
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"loss": fc.InfoNCE(), "stage1": LEARN_BOTH, "stage2": CONFIG}
+    fc.TwoStageTrainer(
+        encoder(), fusion, **settings, stage1_fusion=fusion, callbacks=(Watch(),)
+    ).fit(data)
+    assert changed(weights(learned_sum()), after[1])
+    assert changed(after[1], weights(fusion))
+
+
+@pytest.mark.parametrize("stop", [2, 8, 10])
+def test_a_first_fusion_that_learns_resumes(tmp_path: Path, stop: int) -> None:
+    data, settings = Toy(tmp_path), {"stage1": LEARN_BOTH}
+    straight = two_stage(tmp_path / "straight", StopAt(-1), **settings, stage1_fusion=learned_sum())
+    expected, stops = straight.fit(data, data), StopAt(stop)
+    with pytest.raises(Stop):
+        two_stage(tmp_path / "run", (stops, stops), **settings, stage1_fusion=learned_sum()).fit(
+            data, data
+        )
+    resumed = two_stage(tmp_path / "run", StopAt(-1), **settings, stage1_fusion=learned_sum())
+    found = resumed.fit(data, data)
+    assert_equal_weights(expected.model, found.model)
+    assert expected.stage1 is not None
+    assert found.stage1 is not None
+    assert_equal_weights(expected.stage1.model, found.stage1.model)
+
+
+def test_a_workdir_belongs_to_one_first_fusion(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    two_stage(tmp_path / "run").fit(data)
+    with pytest.raises(ValueError, match="WeightedSum"):
+        two_stage(tmp_path / "run", stage1_fusion=fusions.WeightedSum(0.3)).fit(data)
+    with pytest.raises(ValueError, match="stage1_fusion needs stage1, which is None"):
+        two_stage(None, stage1=None, stage1_fusion=fc.Sum())
 
 
 def losses_of(trainer: fc.TwoStageTrainer) -> list[Any]:
@@ -134,6 +204,7 @@ def test_the_average_of_the_second_stage_begins_where_the_first_ended(tmp_path: 
     [
         ({"encoder": fc.Combiner(DIM)}, "encoder must be an encoder, got Combiner; the order is"),
         ({"fusion": "sum"}, "fusion must be callable, got str"),
+        ({"stage1_fusion": "sum"}, "stage1_fusion must be callable, got str"),
         ({"stage2": None}, "stage2 must be a StageConfig, got NoneType"),
         ({"stage1": "text"}, "stage1 must be a StageConfig, got str"),
     ],

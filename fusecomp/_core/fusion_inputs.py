@@ -1,0 +1,49 @@
+"""Inputs of a fusion beyond image and text features."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from fusecomp._core.tensors import check_features, widen
+from fusecomp.types import Tokens
+
+
+def fusion_inputs(
+    given: Mapping[str, object],
+    taken: Sequence[str],
+    needed: Sequence[str],
+    counts: Tensor | None,
+    rows: int,
+    dtype: torch.dtype | None,
+) -> dict[str, Tensor | Tokens]:
+    """Return those of the given inputs that a fusion takes, by keyword: one for each of B rows.
+
+    ``counts`` int64 [B] are the numbers of texts of each row, None where each has one.
+    """
+    inputs: dict[str, Tensor | Tokens] = {}
+    for name in taken:
+        if (value := given[name]) is not None:
+            inputs[name] = _checked(name, value, dtype)
+        elif name in needed:
+            raise ValueError(
+                f"the fusion needs {name}: pass it to compose; reference_text comes from "
+                "encode_query(reference_texts=...) or from a dataset with reference_texts"
+            )
+    for name, value in inputs.items():
+        expected = rows if counts is None or name != "text_tokens" else int(counts.sum())
+        if len(value) != expected:
+            kind = "texts" if name == "text_tokens" else "images"
+            raise ValueError(f"{name} has {len(value)} rows, but there are {expected} {kind}")
+    tokens = inputs.get("text_tokens")
+    if counts is not None and isinstance(tokens, Tokens):
+        inputs["text_tokens"] = tokens.join(counts)
+    return inputs
+
+
+def _checked(name: str, value: object, dtype: torch.dtype | None) -> Tensor | Tokens:
+    if name == "reference_text":
+        return widen(check_features(value, name), name).to(dtype)
+    if not isinstance(value, Tokens):
+        raise TypeError(f"{name} must be fusecomp.types.Tokens, got {type(value).__name__}")
+    return Tokens(widen(value.values, name).to(dtype), value.mask)
