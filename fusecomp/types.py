@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp._core.batch import Batch
+from fusecomp._core.index import ChangingIndex, Index, SearchModel
 from fusecomp._core.metrics import Metric
 from fusecomp._core.task import Task
 from fusecomp._core.tensors import check_tensor
@@ -23,6 +24,7 @@ __all__ = [
     "LOSS_KEYWORDS",
     "SIDES",
     "Batch",
+    "ChangingIndex",
     "Dataset",
     "Encode",
     "EncodeTokens",
@@ -34,12 +36,14 @@ __all__ = [
     "HasHeads",
     "HasSimilarity",
     "HasTowers",
+    "Index",
     "LoadImage",
     "LoadsImages",
     "LooksUp",
     "Loss",
     "Metric",
     "NamesKeywords",
+    "SearchModel",
     "Similarity",
     "Task",
     "TaskRanking",

@@ -172,6 +172,10 @@ PUBLIC = {
         "CombinedLoss",
     ],
     "fusecomp.retrieval": [
+        "ExactIndex",
+        "Gallery",
+        "Hits",
+        "rerank",
         "TargetRanks",
         "hits_at_k",
         "median_rank",
@@ -379,6 +383,7 @@ OPTIONAL = (
     "wandb",
     "safetensors",
     "sentence_transformers",
+    "faiss",
 )
 MEASURE = f"""
 import sys, time

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from fusecomp._core.checks import whole_number
 from fusecomp._core.tensors import (
     check_alike,
     check_features,
@@ -12,6 +13,9 @@ from fusecomp._core.tensors import (
     check_widths,
     widen,
 )
+
+# How far k may exceed the gallery: what lies beyond is padding, and takes room for each query.
+MAX_PADDED = 2**20
 
 
 def check_search(query: object, gallery: object, one_width: bool = True) -> None:
@@ -26,6 +30,17 @@ def check_search(query: object, gallery: object, one_width: bool = True) -> None
     check_alike(queries, rows, names)
     if one_width:
         check_widths(queries, rows, names)
+
+
+def check_query(query: object, gallery: Tensor, k: object, one_width: bool) -> int:
+    """Return k; ValueError unless it is a number and the query is finite and fits the gallery."""
+    found = check_features(query, "query", "[Q, D]")
+    check_finite(found, "query")
+    if found.device != gallery.device:
+        raise ValueError(f"query is on {found.device}, but the gallery is on {gallery.device}")
+    if one_width:
+        check_widths(found, gallery, ("query", "gallery"))
+    return whole_number("k", k, 1, max(len(gallery), MAX_PADDED))
 
 
 def check_scores(scores: object, query: Tensor, gallery: Tensor) -> Tensor:
@@ -57,6 +72,17 @@ def check_indices(
         if low < least or high >= size:
             raise ValueError(f"{name} must lie in [{least}, {size}), got {low} to {high}")
     return indices.to(query.device)
+
+
+def check_positions(positions: object, size: int) -> Tensor:
+    """Return int64 [M], each in [0, N); ValueError on anything else."""
+    found = check_tensor(positions, "positions")
+    if found.dtype != torch.int64 or found.ndim != 1:
+        raise ValueError(f"positions must be int64 [M], got {found.dtype} {list(found.shape)}")
+    check_values(found, "positions")
+    for position in found[(found < 0) | (found >= size)][:1].tolist():
+        raise ValueError(f"positions must lie in [0, {size}), got {position}")
+    return found
 
 
 def check_targets(targets: object, query: Tensor, gallery: Tensor, least: int = -1) -> Tensor:

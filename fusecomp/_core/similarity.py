@@ -9,7 +9,7 @@ from torch.nn.functional import threshold
 from fusecomp._core.tensors import check_alike, check_features, check_widths, widen
 
 # Shorter rows have no direction to speak of.
-_SMALLEST_NORM = 1e-6
+SMALLEST_NORM = 1e-6
 
 
 def normalize(features: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def unit_rows(wide: Tensor) -> tuple[Tensor, Tensor]:
 
 def _length(norm: Tensor) -> Tensor:
     # Dividing by infinity gives such rows a gradient of zero, which half precision can hold too.
-    return threshold(norm, _SMALLEST_NORM, torch.inf)
+    return threshold(norm, SMALLEST_NORM, torch.inf)
 
 
 def _may_overflow(norm: Tensor) -> bool:

@@ -1,14 +1,21 @@
-"""Exact search by cosine, and metrics on what it ranks."""
+"""Exact search, galleries and their indexes, and metrics on what is ranked."""
 
 from fusecomp._core.metrics import hits_at_k
+from fusecomp.retrieval._exact_index import ExactIndex
+from fusecomp.retrieval._gallery import Gallery, Hits
 from fusecomp.retrieval._metrics import median_rank, recall_at_k, target_rank
+from fusecomp.retrieval._rerank import rerank
 from fusecomp.retrieval._search import TargetRanks, search, search_targets
 
 __all__ = [
+    "ExactIndex",
+    "Gallery",
+    "Hits",
     "TargetRanks",
     "hits_at_k",
     "median_rank",
     "recall_at_k",
+    "rerank",
     "search",
     "search_targets",
     "target_rank",

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from fusecomp._core.checks import whole_number
 from fusecomp._core.indices import (
+    MAX_PADDED,
     as_columns,
     check_indices,
     check_search,
@@ -16,12 +17,11 @@ from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
 from fusecomp._core.tiles import compare_in_tiles, pad_rows
 from fusecomp.retrieval._metrics import target_rank
+from fusecomp.retrieval._top import best_columns, sort_best
 from fusecomp.types import Similarity
 
 # The largest count that float32 holds exactly with every smaller one.
 _EXACT = 2**24
-# How far k may exceed the gallery: what lies beyond is padding, and takes room for each query.
-_MAX_PADDED = 2**20
 
 
 class TargetRanks(NamedTuple):
@@ -139,7 +139,7 @@ def _check(
     query: Tensor, gallery: Tensor, k: int, chunk: int, similarity: Similarity | None
 ) -> tuple[int, int]:
     check_search(query, gallery, one_width=similarity is None)
-    largest = max(len(gallery), _MAX_PADDED)
+    largest = max(len(gallery), MAX_PADDED)
     return whole_number("k", k, 1, largest), whole_number("chunk", chunk, 1)
 
 
@@ -184,8 +184,9 @@ def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the k best of each row, equal scores by index, padded to k."""
     size = scores.shape[1]
     # One more than asked shows whether a tie crosses the border.
-    values, indices = scores.topk(min(k + 1, size), dim=1)
-    values, indices = _order_ties(values, indices)
+    values, indices = best_columns(scores, k + 1)
+    if (values[:, 1:] == values[:, :-1]).any():
+        values, indices = sort_best(values, indices)
     if size > k:
         crossed = (values[:, k - 1] == values[:, k]) & values[:, k].isfinite()
         values, indices = values[:, :k].contiguous(), indices[:, :k].contiguous()
@@ -197,14 +198,6 @@ def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values = torch.nn.functional.pad(values, padding, value=-torch.inf)
         indices = torch.nn.functional.pad(indices, padding, value=-1)
     return values, indices.masked_fill(values == -torch.inf, -1)
-
-
-def _order_ties(values: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    if not (values[:, 1:] == values[:, :-1]).any():
-        return values, indices
-    indices, by_index = indices.sort(dim=1)
-    values, by_value = values.gather(1, by_index).sort(dim=1, descending=True, stable=True)
-    return values, indices.gather(1, by_value)
 
 
 def _ordered(scores: Tensor, members: Tensor) -> Tensor:

@@ -1,0 +1,56 @@
+"""The protocols of an index, and of a model whose queries it takes."""
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from fusecomp.types import Encoder, Similarity
+
+
+@runtime_checkable
+class Index(Protocol):
+    """Finds the nearest rows of a gallery that was prepared once.
+
+    Rows are told by position, from 0; no position is ever used again.
+    """
+
+    def search(
+        self,
+        query: Tensor,
+        k: int,
+        *,
+        exclude: Tensor | None = None,
+        within: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return scores [Q, k] and positions int64 [Q, k] of queries [Q, E], best first.
+
+        ``exclude`` and ``within``, int64 [Q] or [Q, M] with -1 as padding, are positions that a
+        query must not find, and the only ones that it may find. Where fewer than k are left, the
+        rest is position -1 with score -inf.
+        """
+        ...
+
+
+@runtime_checkable
+class ChangingIndex(Index, Protocol):
+    """An index whose rows come and go; a row that is removed leaves a gap."""
+
+    def add(self, features: Tensor) -> None:
+        """Append features [M, D], which get the next positions."""
+        ...
+
+    def remove(self, positions: Tensor) -> None:
+        """Find the rows of these positions, int64 [M], no more."""
+        ...
+
+
+class SearchModel(Protocol):
+    """A model as galleries know it, such as ``ComposedEncoder``."""
+
+    encoder: "Encoder"
+
+    @property
+    def similarity(self) -> "Similarity | None":
+        """The comparison of queries [Q, E] with image features [N, D]; None is the cosine."""
+        ...

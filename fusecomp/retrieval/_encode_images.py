@@ -1,0 +1,52 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fusecomp._core.abilities import image_loader, lookups_of
+from fusecomp._core.devices import device_of, inference
+from fusecomp._core.progress import progress
+from fusecomp._core.tensors import check_features, widen
+from fusecomp.images import load_available, require_files
+from fusecomp.types import Encoder
+
+
+def encode_images(
+    encoder: Encoder,
+    names: list[str],
+    path: Callable[[str], Path] | None,
+    size: int,
+    dtype: torch.dtype | None,
+) -> Tensor:
+    """Return the features of images, looked up or loaded, ``size`` at once."""
+    with inference(encoder):
+        blocks = [
+            widen(check_features(encoder.encode_image(images), "what encode_image returns"))
+            for images in _inputs(encoder, names, path, size)
+        ]
+    return torch.cat([block.to(dtype) for block in blocks])
+
+
+def _inputs(
+    encoder: Encoder,
+    names: list[str],
+    path: Callable[[str], Path] | None,
+    size: int,
+) -> Iterator[Tensor]:
+    """Yield the batches as ``encode_image`` takes them, with a bar where images are loaded."""
+    batches = [names[start : start + size] for start in range(0, len(names), size)]
+    look_up, device = lookups_of(encoder).get("image"), device_of(encoder)
+    if look_up is not None:
+        yield from (look_up(batch).to(device) for batch in batches)
+        return
+    load_image = image_loader(encoder)
+    if load_image is None or path is None:
+        missing = "no load_image" if load_image is None else "no features by id: pass path="
+        raise ValueError(f"{type(encoder).__name__} has {missing}")
+    paths = {name: Path(path(name)) for name in names}
+    require_files([*paths.values()])
+    loaded = load_available(paths, load_image, batches, device=device, on_error="raise")
+    for block in progress(loaded, len(names), "encoding images", "images", per_item=size):
+        if block.images is not None:
+            yield block.images.to(device)

@@ -1,0 +1,314 @@
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from fusecomp._core.foreign import optional
+from fusecomp._core.indices import (
+    check_indices,
+    check_positions,
+    check_query,
+    check_scores,
+    index_pairs,
+)
+from fusecomp._core.similarity import SMALLEST_NORM, normalize
+from fusecomp._core.tensors import check_alike, check_features, check_widths, widen
+from fusecomp.retrieval._top import best_columns, sort_best
+from fusecomp.types import Similarity
+
+# Queries that are searched together, and their scores at once; features that are widened at once.
+_QUERIES, _SCORES, _WIDENED = 1024, 2**23, 2**20
+# Bytes of the table of what queries may find.
+_ALLOWED = 2**26
+# Pairs that are scored in float64 at once.
+_PAIRS = 128
+# So few queries are multiplied one by one.
+_SINGLE = 4
+# Bytes that may lie in a processor's cache.
+_CACHED = 2**25
+_inner = optional(np, "vecdot", np.inner)  # which NumPy 1 does not have
+# Values that are measured at once.
+_MEASURED = 2**15
+# Fetched beyond k, so that it shows whether a tie crosses the border; by how much it widens if so.
+_MORE, _WIDER = 6, 8
+# Scores are computed of lengths times this, so that no product overflows.
+_DOWN = 2.0**-16
+
+
+class ExactIndex:
+    """A gallery prepared once: checked, measured, then searched as often as one likes.
+
+    Searching costs the product of queries and features, and the selection of the best. Features
+    stay as they are, on their device, also where they are mapped from a file; their lengths are
+    kept beside, and scores divided by them.
+
+    Ids and their order do not depend on which queries are searched together: neighbours that are
+    closer than the error of the product are scored again in float64, and equal scores are ordered
+    by position. That error is taken as 4 sqrt(D) roundings, the statistical bound of Higham and
+    Mary (A new approach to probabilistic rounding error analysis, SIAM J. Sci. Comput. 41, 2019).
+    Where a ``similarity`` compares, this is up to it; where torch is told to multiply float32 in
+    lower precision (TF32), the bound does not hold.
+
+    Args:
+        features: [N, D], of float16, bfloat16, float32 or float64, not scaled to unit length;
+            kept, not copied.
+        similarity: ``similarity(query [Q, E], features [N, D]) -> [Q, N]`` in place of the cosine,
+            such as ``model.similarity``; E may differ from D.
+        lengths: float64 [N], the ``lengths`` of an earlier index of the same features; None
+            measures them, which reads all features and checks that they are finite.
+
+    Raises:
+        TypeError: if features are no torch tensor.
+        ValueError: if they are not [N, D], empty or not finite, or lengths do not fit them.
+
+    Example:
+        >>> index = ExactIndex(torch.tensor([[1.0, 0.0], [0.0, 3.0], [2.0, 2.0]]))
+        >>> scores, positions = index.search(torch.tensor([[2.0, 0.1]]), k=2)
+        >>> positions
+        tensor([[0, 2]])
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        similarity: Similarity | None = None,
+        *,
+        lengths: Tensor | None = None,
+    ) -> None:
+        self.features = check_features(features, "features", "[N, D]").detach()
+        self.similarity = similarity
+        rows, width = self.features.shape
+        self.lengths = measure_lengths(self.features) if lengths is None else lengths
+        if self.lengths.shape != (rows,) or self.lengths.dtype != torch.float64:
+            kind = f"{self.lengths.dtype} {list(self.lengths.shape)}"
+            raise ValueError(f"lengths must be float64 [{rows}], got {kind}")
+        # What scores are computed in, and how close two must be for their order to be open.
+        self._dtype = torch.promote_types(self.features.dtype, torch.float32)
+        roundings = min(width, 4 * width**0.5) + 4
+        unit = torch.finfo(self._dtype).eps + torch.finfo(torch.float64).eps
+        self._close = roundings * unit if similarity is None else 0.0
+        self._factors = _factors(self.lengths, self._dtype)
+        # Of each row whether it is removed, once one is.
+        self._removed: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def add(self, features: Tensor) -> None:
+        """Append rows, which get the next positions; copies all features.
+
+        Raises:
+            TypeError: if features are no torch tensor.
+            ValueError: if they are not [M, D], empty or not finite, or of another dtype or device.
+        """
+        more = check_features(features, "features", "[M, D]").detach()
+        check_alike(more, self.features, ("features", "the index"))
+        check_widths(more, self.features, ("features", "the index"))
+        lengths = measure_lengths(more)
+        self.features = torch.cat([self.features, more])
+        self.lengths = torch.cat([self.lengths, lengths])
+        self._factors = _factors(self.lengths, self._dtype)
+        if self._removed is not None:
+            self._removed = pad(self._removed, (0, len(more)))
+
+    def remove(self, positions: Tensor) -> None:
+        """Find these rows no more; no other row gets their positions.
+
+        Raises:
+            TypeError: if positions are no torch tensor.
+            ValueError: if they are not int64 [M] in [0, N).
+        """
+        gone = check_positions(positions, len(self)).to(self.features.device)
+        if self._removed is None:
+            self._removed = torch.zeros(len(self), dtype=torch.bool, device=gone.device)
+        self._removed[gone] = True
+
+    def search(
+        self,
+        query: Tensor,
+        k: int,
+        *,
+        exclude: Tensor | None = None,
+        within: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the scores and positions of the k best rows of each query.
+
+        Args:
+            query: [Q, D], or [Q, E] of a similarity, of any floating dtype, on the features'
+                device.
+            k: the number of positions; may exceed N.
+            exclude: int64 [Q] or [Q, M], positions that a query must not find; -1 is padding.
+            within: int64 [Q] or [Q, M], the only positions that a query may find; -1 is padding.
+
+        Shape:
+            Scores [Q, k] (float32; float64 where features are) and positions int64 [Q, k], best
+            first; score -inf and position -1 where fewer than k remain.
+
+        Raises:
+            TypeError: if an argument is no torch tensor.
+            ValueError: if the query is not finite, does not fit the features or is on another
+                device; k is no whole number of at least 1; or positions are not int64 in [-1, N).
+        """
+        k = check_query(query, self.features, k, one_width=self.similarity is None)
+        size, step = len(self), _QUERIES
+        if exclude is not None:
+            exclude = check_indices("exclude", exclude, query, self.features)
+        if within is not None:
+            within = check_indices("within", within, query, self.features)
+            step = min(step, max(1, _ALLOWED // size))
+        with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
+            found = [
+                self._find(
+                    self._prepared(query[rows].detach()),
+                    k,
+                    None if exclude is None else exclude[rows],
+                    None if within is None else within[rows],
+                    k + _MORE,
+                )
+                for rows in _slices(len(query), step)
+            ]
+        values, positions = (torch.cat(part) for part in zip(*found, strict=True))
+        if k > size:
+            values = pad(values, (0, k - size), value=-torch.inf)
+            positions = pad(positions, (0, k - size))
+        return values, positions.masked_fill(values == -torch.inf, -1)
+
+    def _prepared(self, query: Tensor) -> Tensor:
+        """Return the query as it is compared; at unit length, in float64, where the cosine does."""
+        if self.similarity is not None:
+            return query.to(self._dtype)
+        return normalize(query.double())
+
+    def _find(
+        self, query: Tensor, k: int, exclude: Tensor | None, within: Tensor | None, count: int
+    ) -> tuple[Tensor, Tensor]:
+        """Fetch the best by product, order the close ones, and fetch more where it matters."""
+        values, positions = self._fetch(query, count, exclude, within)
+        close = values.diff(dim=1) >= -self._close
+        if not close.any():
+            return values[:, :k], positions[:, :k]
+        # Differences of excluded entries are NaN or infinite, and so never close.
+        reached = values[:, :k][:, -1:] - values <= self._close
+        near = pad(close, (0, 1)) | pad(close, (1, 0))
+        ordered = self._order(query, values, positions, near & reached)
+        values, positions = (part[:, :k] for part in ordered)
+        rows = reached[:, -1].nonzero().flatten() if reached.shape[1] < len(self) else ()
+        if len(rows):
+            banned, allowed = (None if p is None else p[rows] for p in (exclude, within))
+            wider = self._find(query[rows], k, banned, allowed, _WIDER * count)
+            values[rows], positions[rows] = wider
+        return values, positions
+
+    def _order(
+        self, query: Tensor, values: Tensor, positions: Tensor, near: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Sort anew, with the ``near`` entries scored in float64, and equal ones by position."""
+        exact = values.double()
+        if self.similarity is None:
+            row, column = near.nonzero(as_tuple=True)
+            exact[row, column] = self._cosines(query, row, positions[row, column])
+            exact, order = exact.sort(dim=1, descending=True)
+            positions = positions.gather(1, order)
+        if (exact[:, :-1] == exact[:, 1:]).any():
+            exact, positions = sort_best(exact, positions)
+        return exact.to(values.dtype), positions
+
+    def _cosines(self, query: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+        """Return the cosines of pairs in float64; each depends on its pair alone."""
+        products = query.new_empty(len(rows))
+        for some in _slices(len(rows), _PAIRS):
+            pairs = self.features[positions[some]].double().mul_(query[rows[some]])
+            torch.sum(pairs, 1, out=products[some])
+        return products * _reciprocal(self.lengths[positions], SMALLEST_NORM)
+
+    def _fetch(
+        self, query: Tensor, count: int, exclude: Tensor | None, within: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the ``count`` best by product, sorted by value alone."""
+        size = len(self)
+        if self.similarity is None:
+            query = (query * _DOWN).to(self._dtype)
+        allowed = None
+        if within is not None:
+            row, position = index_pairs(within)
+            allowed = torch.zeros(len(query), size, dtype=torch.bool, device=query.device)
+            allowed[row, position] = True
+        banned = None if exclude is None else index_pairs(exclude)
+        step = min(size, max(1, _SCORES // len(query)))
+        room = query.new_empty(len(query), step)
+        best: list[tuple[Tensor, Tensor]] = []
+        for columns in _slices(size, step):
+            scores = self._score(query, columns, room)
+            if self._removed is not None:
+                scores.masked_fill_(self._removed[columns], -torch.inf)
+            if allowed is not None:
+                scores.masked_fill_(~allowed[:, columns], -torch.inf)
+            if banned is not None:
+                row, position = banned
+                inside = (position >= columns.start) & (position < columns.stop)
+                scores[row[inside], position[inside] - columns.start] = -torch.inf
+            values, found = best_columns(scores, count)
+            best.append((values, found + columns.start))
+        if len(best) == 1:
+            return best[0]
+        values, positions = (torch.cat(part, dim=1) for part in zip(*best, strict=True))
+        values, found = best_columns(values, count)
+        return values, positions.gather(1, found)
+
+    def _score(self, query: Tensor, columns: slice, room: Tensor) -> Tensor:
+        """Return the scores [Q, N'] of some columns, written into the room where it can be."""
+        features = self.features[columns]
+        if self.similarity is not None:
+            wide = widen(features)
+            return check_scores(self.similarity(query, wide), query, wide).clone()
+        scores = room[:, : len(features)]
+        step = len(features) if features.dtype == query.dtype else _WIDENED // features.shape[1] + 1
+        for some in _slices(len(features), step):
+            _multiply(query, features[some].to(query.dtype), scores[:, some])
+        return scores.mul_(self._factors[columns])
+
+
+def _slices(size: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, size)) for start in range(0, size, step))
+
+
+def _multiply(query: Tensor, features: Tensor, out: Tensor) -> None:
+    """Write query @ features.T."""
+    # MKL, torch's library for products, is slower than NumPy's on some processors: with a vector
+    # it reaches half the speed of memory.
+    by_numpy = features.device.type == "cpu" and torch.get_num_threads() == 1
+    if len(query) > _SINGLE:
+        if by_numpy:
+            np.matmul(query.numpy(), features.numpy().T, out=out.numpy())
+        else:
+            torch.mm(query, features.T, out=out)
+        return
+    for row, scores in zip(query, out, strict=True):
+        if not by_numpy:
+            torch.mv(features, row, out=scores)
+        elif features.nbytes <= _CACHED:
+            scores.numpy()[:] = _inner(features.numpy(), row.numpy())
+        else:
+            np.einsum("nd,d->n", features.numpy(), row.numpy(), out=scores.numpy())
+
+
+def measure_lengths(features: Tensor) -> Tensor:
+    """Return the lengths of all rows; ValueError names the first that is not finite."""
+    found = torch.empty(len(features), dtype=torch.float64, device=features.device)
+    for some in _slices(len(features), _MEASURED // features.shape[1] + 1):
+        torch.linalg.vector_norm(features[some], dim=1, dtype=torch.float64, out=found[some])
+    for row in (~found.isfinite()).nonzero().flatten()[:1].tolist():
+        raise ValueError(f"features row {row} holds NaN or infinity, or is too long to be measured")
+    return found
+
+
+def _factors(lengths: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what products with queries of the length ``_DOWN`` are multiplied by."""
+    return _reciprocal(lengths * _DOWN, SMALLEST_NORM * _DOWN).to(dtype)
+
+
+def _reciprocal(lengths: Tensor, least: float) -> Tensor:
+    """Return 1 / length; 0 for rows that have no direction to speak of."""
+    return lengths.reciprocal().masked_fill_(lengths <= least, 0.0)

@@ -1,0 +1,332 @@
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from fusecomp._core.abilities import told_fingerprint
+from fusecomp._core.checks import as_path, shown, strings, whole_number
+from fusecomp._core.tensors import check_features, widen
+from fusecomp.retrieval._encode_images import encode_images
+from fusecomp.retrieval._exact_index import ExactIndex, measure_lengths
+from fusecomp.retrieval._gallery_file import GalleryFile, Value, read_gallery, write_gallery
+from fusecomp.types import ChangingIndex, Encoder, Index, SearchModel, Similarity
+
+# features [N, D], similarity or None -> index
+MakeIndex = Callable[[Tensor, Similarity | None], Index]
+
+
+class Hits(NamedTuple):
+    """Result of one query, best first: ids, scores [k] and positions int64 [k]."""
+
+    ids: list[str]
+    scores: Tensor
+    positions: Tensor
+
+
+class Gallery:
+    """Images to search in: their ids, features and attributes, and an index.
+
+    Make one with ``build`` (from a model and images), from features of your own, or with ``load``.
+
+    The features are as the encoder gave them, so ``features_of`` gives the next reference as if
+    its file were encoded again; a row of unit length would give another query. An image keeps its
+    position for ever: one that is removed leaves a gap.
+
+    Args:
+        image_ids: N strings, in the order of the rows.
+        features: [N, D], as the encoder gave them; kept, not copied.
+        index: an index of these features; None makes an ``ExactIndex`` that compares by cosine.
+        attributes: by name, a list of N values: strings, numbers, bools or None.
+        key: names the encoder's state, as ``encoder.fingerprint()`` does.
+
+    Raises:
+        TypeError: if features are no torch tensor, or the key is no string.
+        ValueError: if ids, features and attributes do not fit each other, an id occurs twice, or
+            a feature is NaN or infinite.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.0], [0.0, 3.0], [2.0, 2.0]])
+        >>> colours = {"colour": ["red", "red", "blue"]}
+        >>> gallery = Gallery(["a", "b", "c"], features, attributes=colours)
+        >>> gallery.search(torch.tensor([[2.0, 0.1]]), k=2)[0].ids
+        ['a', 'c']
+        >>> gallery.search(torch.tensor([[2.0, 0.1]]), k=2, where={"colour": "red"})[0].ids
+        ['a', 'b']
+    """
+
+    def __init__(
+        self,
+        image_ids: Sequence[str],
+        features: Tensor,
+        index: Index | None = None,
+        *,
+        attributes: Mapping[str, Sequence[Value]] | None = None,
+        key: str = "",
+    ) -> None:
+        names = strings("image_ids", image_ids)
+        self.features = check_features(features, "features", "[N, D]").detach()
+        self._names: list[str | None] = list(names)
+        self._rows = {name: row for row, name in enumerate(names)}
+        if len(names) != len(features):
+            raise ValueError(f"{len(names)} image_ids but {len(features)} rows of features")
+        if len(self._rows) < len(names):
+            twice = next(name for row, name in enumerate(names) if self._rows[name] != row)
+            raise ValueError(f"the image {twice!r} occurs twice")
+        if not isinstance(key, str):
+            raise TypeError(f"key must be a string, got {shown(key)}")
+        self.index = ExactIndex(self.features) if index is None else index
+        self.attributes = _columns(attributes or {}, len(names))
+        self.key = key
+
+    @classmethod
+    def build(
+        cls,
+        model: SearchModel,
+        image_ids: Sequence[str],
+        path: Callable[[str], Path] | None = None,
+        *,
+        index: MakeIndex = ExactIndex,
+        attributes: Mapping[str, Sequence[Value]] | None = None,
+        dtype: torch.dtype | None = None,
+        batch_size: int = 128,
+        key: str | None = None,
+    ) -> Self:
+        """Encode images, and prepare them for the queries of a model.
+
+        Args:
+            model: its encoder makes the features; looked up where it is a ``CachedEncoder``, which
+                is the way for large galleries, as building a cache resumes after a kill.
+            image_ids: the images, each once.
+            path: image id -> path, such as ``dataset.path``; not needed where features are looked
+                up.
+            index: (features, similarity or None) -> an index; ``ExactIndex`` or your own.
+            attributes: by name, a value for each image.
+            dtype: what features are kept as, such as ``torch.float16``; None keeps float32.
+            batch_size: images encoded at once.
+            key: names the encoder's state; None takes ``encoder.fingerprint()``.
+
+        Raises:
+            FileNotFoundError: if images are missing.
+            ImageError: if an image cannot be read.
+            ValueError: if images can be neither looked up nor loaded, or the index cannot compare
+                as the model does; or as ``Gallery``.
+        """
+        names = strings("image_ids", image_ids)
+        size = whole_number("batch_size", batch_size, 1)
+        features = encode_images(model.encoder, names, path, size, dtype)
+        made = index(features, model.similarity)
+        known = _key_of(model.encoder) if key is None else key
+        return cls(names, features, made, attributes=attributes, key=known)
+
+    @property
+    def image_ids(self) -> list[str]:
+        """The images, in the order of their positions, without those that were removed."""
+        return list(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def search(
+        self,
+        query: Tensor,
+        k: int,
+        *,
+        exclude: Sequence[Sequence[str]] | None = None,
+        where: Mapping[str, Value | Sequence[Value]] | None = None,
+    ) -> list[Hits]:
+        """Return the k best images of each query; fewer where fewer are left.
+
+        Args:
+            query: [Q, D] or [Q, E], from ``model.encode_query``.
+            k: the number of images.
+            exclude: for each query, a list of the ids that it must not find.
+            where: by attribute, the value that an image must have, or a list of values of which it
+                must have one.
+
+        Raises:
+            ValueError: if an id or an attribute is unknown, exclude has another number of lists
+                than there are queries, or for any reason of the index.
+        """
+        banned = within = None
+        if exclude is not None:
+            rows = [self.positions(ids) for ids in exclude]
+            banned = pad_sequence([torch.empty(0).long(), *rows], True, -1)[1:]
+        if where is not None:
+            within = torch.tensor(self._matching(where), dtype=torch.int64).expand(len(query), -1)
+        scores, positions = self.index.search(query, k, exclude=banned, within=within)
+        return list(map(self._hits, scores, positions))
+
+    def _hits(self, scores: Tensor, positions: Tensor) -> Hits:
+        found = positions >= 0
+        names = [self._names[position] for position in positions[found].tolist()]
+        return Hits([str(name) for name in names], scores[found], positions[found])
+
+    def _matching(self, where: Mapping[str, Value | Sequence[Value]]) -> list[int]:
+        """Return the positions of the images with these values."""
+        found = list(self._rows.values())
+        for name, wanted in where.items():
+            if name not in self.attributes:
+                valid = ", ".join(map(repr, self.attributes)) or "none"
+                raise ValueError(f"unknown attribute {name!r}; this gallery has {valid}")
+            column = self.attributes[name]
+            values = set(wanted) if isinstance(wanted, list | tuple | set) else {wanted}
+            found = [position for position in found if column[position] in values]
+        return found
+
+    def positions(self, image_ids: Sequence[str]) -> Tensor:
+        """Return the positions of images, int64 [M].
+
+        Raises:
+            ValueError: naming the first that is not in the gallery, or if these are no list of
+                strings.
+        """
+        names = strings("image_ids", image_ids)
+        for name in names:
+            if name not in self._rows:
+                raise ValueError(f"the image {name!r} is not in the gallery of {len(self)} images")
+        return torch.tensor([self._rows[name] for name in names], dtype=torch.int64)
+
+    def features_of(self, image_ids: Sequence[str]) -> Tensor:
+        """Return features [M, D] as the encoder gave them, float32 at least, for ``compose``.
+
+        Raises:
+            ValueError: as ``positions``.
+        """
+        return widen(self.features[self.positions(image_ids).to(self.features.device)])
+
+    def add(
+        self,
+        image_ids: Sequence[str],
+        features: Tensor,
+        attributes: Mapping[str, Sequence[Value]] | None = None,
+    ) -> None:
+        """Append images; many at once, as an exact index copies all features.
+
+        Args:
+            image_ids: M strings that are not in the gallery.
+            features: [M, D], as the encoder gave them, of the gallery's dtype.
+            attributes: a value for each image, of each attribute of the gallery.
+
+        Raises:
+            TypeError: if features are no torch tensor.
+            ValueError: if the index cannot change, or images, features and attributes do not fit
+                the gallery.
+        """
+        index = self._changing()
+        names = strings("image_ids", image_ids)
+        columns = _columns(attributes or {}, len(names))
+        if columns.keys() != self.attributes.keys():
+            raise ValueError(f"attributes are {[*columns]}, the gallery's {[*self.attributes]}")
+        for name in (name for name in names if name in self._rows or names.count(name) > 1):
+            raise ValueError(f"the image {name!r} would be twice in the gallery")
+        if len(names) != len(check_features(features, "features", "[M, D]")):
+            raise ValueError(f"{len(names)} image_ids but {len(features)} rows of features")
+        index.add(features)
+        if isinstance(index, ExactIndex):
+            self.features = index.features
+        else:
+            self.features = torch.cat([self.features, features.detach()])
+        self._rows |= {name: len(self._names) + row for row, name in enumerate(names)}
+        self._names += names
+        for name, column in columns.items():
+            self.attributes[name] += column
+
+    def remove(self, image_ids: Sequence[str]) -> None:
+        """Find these images no more; their positions stay empty.
+
+        Raises:
+            ValueError: if the index cannot change, or an image is not in the gallery.
+        """
+        positions = self.positions(image_ids)
+        self._changing().remove(positions)
+        for position in positions.tolist():
+            self._rows.pop(str(self._names[position]), None)
+            self._names[position] = None
+
+    def _changing(self) -> ChangingIndex:
+        if not isinstance(self.index, ChangingIndex):
+            kind = type(self.index).__name__
+            raise ValueError(f"{kind} has no add and remove: build the gallery anew")
+        return self.index
+
+    def require_model(self, model: SearchModel) -> None:
+        """Raise ValueError where the features are known to be those of another encoder."""
+        given = _key_of(model.encoder)
+        if self.key and given and self.key != given:
+            raise ValueError(
+                f"this gallery holds features under the key {self.key!r}, but the model's encoder "
+                f"is {given!r}, whose queries mean nothing here: build a gallery with it"
+            )
+
+    def save(self, path: str | Path) -> None:
+        """Write one file in the safetensors layout, atomically; of an index, its lengths alone.
+
+        Raises:
+            OSError: if writing fails.
+            ValueError: if the gallery has no key, which tells whose features these are.
+        """
+        if not self.key:
+            raise ValueError("this gallery has no key, which names its encoder: build it with key=")
+        index = self.index
+        lengths = index.lengths if isinstance(index, ExactIndex) else measure_lengths(self.features)
+        content = GalleryFile(self._names, self.attributes, self.key, self.features, lengths)
+        write_gallery(as_path("path", path), content)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        model: SearchModel | None = None,
+        *,
+        index: MakeIndex | None = None,
+        check: bool = False,
+    ) -> Self:
+        """Read what ``save`` wrote; the features are mapped into memory, not read.
+
+        Args:
+            path: the file.
+            model: whose queries will be searched; refused where its encoder is another one. None
+                compares by cosine, and leaves the check to you.
+            index: (features, similarity or None) -> an index; None makes an ``ExactIndex``.
+            check: verify the checksum of the features too.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: if the file is torn, changed or no gallery, or of another model.
+        """
+        path = as_path("path", path)
+        similarity = None if model is None else model.similarity
+        found = read_gallery(path, check)
+        names = [f"\0{row}" if name is None else name for row, name in enumerate(found.names)]
+        if index is None:
+            made: Index = ExactIndex(found.features, similarity, lengths=found.lengths)
+        else:
+            made = index(found.features, similarity)
+        gallery = cls(names, found.features, made, attributes=found.attributes, key=found.key)
+        gone = [name for name, old in zip(names, found.names, strict=True) if old is None]
+        if gone:
+            gallery.remove(gone)
+        if model is not None:
+            gallery.require_model(model)
+        return gallery
+
+
+def _key_of(encoder: Encoder) -> str:
+    try:
+        return told_fingerprint(encoder) or ""
+    except ValueError:  # of an encoder that cannot name its state
+        return ""
+
+
+def _columns(attributes: Mapping[str, Sequence[Value]], rows: int) -> dict[str, list[Value]]:
+    """Return attributes by name; ValueError unless each has a plain value for each row."""
+    columns = {str(name): list(values) for name, values in attributes.items()}
+    for name, column in columns.items():
+        if len(column) != rows:
+            raise ValueError(f"the attribute {name!r} has {len(column)} values for {rows} images")
+        for value in (value for value in column if not isinstance(value, Value)):
+            raise ValueError(f"the attribute {name!r} must hold plain values, got {shown(value)}")
+    return columns

@@ -1,0 +1,50 @@
+import torch
+from torch import Tensor
+
+from fusecomp._core.indices import check_indices, check_query
+from fusecomp._core.tensors import check_features
+from fusecomp.retrieval._exact_index import ExactIndex
+from fusecomp.types import Similarity
+
+
+def rerank(
+    query: Tensor, features: Tensor, positions: Tensor, similarity: Similarity | None, k: int
+) -> tuple[Tensor, Tensor]:
+    """Score a shortlist exactly, such as that of an index that knows inner products only.
+
+    Args:
+        query: [Q, D], or [Q, E] of a similarity.
+        features: [N, D], as the encoder gave them, such as ``gallery.features``; only the rows of
+            the shortlist are read.
+        positions: int64 [Q, M], rows of the features; -1 is padding.
+        similarity: ``similarity(query [Q, E], features [N, D]) -> [Q, N]``, such as
+            ``model.similarity``; None for the cosine.
+        k: the number of positions; may exceed M.
+
+    Shape:
+        Scores [Q, k] and positions int64 [Q, k], best first; score -inf and position -1 where
+        fewer than k remain.
+
+    Raises:
+        TypeError: if query, features or positions are no torch tensors.
+        ValueError: if they do not fit each other, are not finite, or k is no whole number of at
+            least 1.
+
+    Example:
+        >>> features = torch.tensor([[1.0, 0.0], [0.0, 3.0], [2.0, 2.0]])
+        >>> rerank(torch.tensor([[0.0, 1.0]]), features, torch.tensor([[0, 2]]), None, k=1)[1]
+        tensor([[2]])
+    """
+    check_features(features, "features", "[N, D]")
+    k = check_query(query, features, k, one_width=similarity is None)
+    positions = check_indices("positions", positions, query, features)
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    scores = torch.full((len(query), k), -torch.inf, dtype=dtype, device=query.device)
+    found = torch.full_like(scores, -1, dtype=torch.int64)
+    for row, chosen in enumerate(positions.reshape(len(query), -1)):
+        chosen = chosen[chosen >= 0].unique()
+        if count := min(k, len(chosen)):
+            index = ExactIndex(features[chosen], similarity)
+            best, places = index.search(query[row : row + 1], count)
+            scores[row, :count], found[row, :count] = best[0], chosen[places[0]]
+    return scores, found

@@ -1,0 +1,209 @@
+"""Galleries: ids in and out, attributes, changes, files, and whose queries they take."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import fusecomp as fc
+from fusecomp.fusions import ARTEMIS
+from fusecomp.retrieval import ExactIndex, Gallery, rerank, search
+from fusecomp.types import Similarity
+
+DIM, SIZE = 8, 30
+IDS = [f"image {number}" for number in range(SIZE)]
+COLOURS = {"colour": [("red", "blue", None)[n % 3] for n in range(SIZE)], "year": [*range(SIZE)]}
+TEXTS = ["is blue", "is red"]
+
+
+def make_model(fusion: fc.Fusion, key: str = "an encoder") -> fc.ComposedEncoder:
+    generator = torch.Generator().manual_seed(0)
+    images, texts = (3 * torch.randn(n, DIM, generator=generator) for n in (SIZE, 2))
+    return fc.ComposedEncoder(fc.CachedEncoder.from_arrays(IDS, images, TEXTS, texts, key), fusion)
+
+
+MODEL = make_model(fc.Sum())
+
+
+@pytest.fixture
+def gallery() -> Gallery:
+    return Gallery.build(MODEL, IDS, attributes=COLOURS)
+
+
+def query(model: fc.ComposedEncoder = MODEL) -> Tensor:
+    return model.encode_query(IDS[:2], TEXTS)
+
+
+def test_it_finds_the_ids_that_search_finds(gallery: Gallery) -> None:
+    scores, positions = search(query(), MODEL.encode_gallery(IDS), 5)
+    for hits, expected, row in zip(gallery.search(query(), 5), scores, positions, strict=True):
+        assert hits.ids == [IDS[position] for position in row]
+        assert torch.equal(hits.positions, row)
+        torch.testing.assert_close(hits.scores, expected, rtol=0, atol=1e-6)
+
+
+def test_a_stored_image_is_the_next_reference_as_its_file_would_be(gallery: Gallery) -> None:
+    again = MODEL.compose(gallery.features_of(IDS[:2]), MODEL.encoder.encode_text(TEXTS))
+    assert torch.equal(again, query())
+
+
+def test_excluded_ids_and_other_attributes_are_not_found(gallery: Gallery) -> None:
+    first, second = gallery.search(query(), SIZE, exclude=[[IDS[3], IDS[4]], []])
+    assert {*IDS} - {*first.ids} == {IDS[3], IDS[4]}
+    assert len(second.ids) == SIZE
+    found = gallery.search(query(), SIZE, where={"colour": ["red", None], "year": [0, 1, 2, 3]})
+    assert {*found[0].ids} == {IDS[0], IDS[2], IDS[3]}
+    assert gallery.search(query(), 3, where={"colour": "green"})[1].ids == []
+
+
+def test_images_come_and_go_and_keep_their_positions(gallery: Gallery) -> None:
+    best = gallery.search(query()[:1], 1)[0].ids
+    place = gallery.positions(best)
+    features = gallery.features_of(best)
+    gallery.remove(best)
+    assert best[0] not in gallery.search(query()[:1], SIZE)[0].ids
+    assert best[0] not in gallery.image_ids
+    gallery.add(best, features, {"colour": ["new"], "year": [2026]})
+    hits = gallery.search(query()[:1], 1, where={"colour": "new"})[0]
+    assert hits.ids == best
+    assert hits.positions.tolist() == [SIZE] != place.tolist()
+    assert len(gallery) == SIZE
+    assert isinstance(gallery.index, ExactIndex)
+    assert gallery.features is gallery.index.features
+
+
+def test_what_was_saved_is_mapped_and_finds_the_same(gallery: Gallery, tmp_path: Path) -> None:
+    gallery.remove([IDS[5], IDS[0]])
+    gallery.save(tmp_path / "gallery")
+    for check in (False, True):
+        again = Gallery.load(tmp_path / "gallery", MODEL, check=check)
+        assert again.image_ids == gallery.image_ids
+        assert again.attributes == gallery.attributes
+        for hits, expected in zip(
+            again.search(query(), 9), gallery.search(query(), 9), strict=True
+        ):
+            assert hits.ids == expected.ids
+            assert torch.equal(hits.scores, expected.scores)
+    again.add([IDS[5]], gallery.features[5:6], {"colour": ["red"], "year": [1]})
+    assert again.image_ids[-1] == IDS[5]
+
+
+def test_half_precision_is_kept_in_memory_and_in_the_file(tmp_path: Path) -> None:
+    Gallery.build(MODEL, IDS, dtype=torch.float16).save(tmp_path / "gallery")
+    gallery = Gallery.load(tmp_path / "gallery")
+    assert gallery.features.dtype == torch.float16
+    assert gallery.search(query(), 1)[0].ids == Gallery.build(MODEL, IDS).search(query(), 1)[0].ids
+
+
+def test_another_encoder_is_refused(gallery: Gallery, tmp_path: Path) -> None:
+    gallery.save(tmp_path / "gallery")
+    other = make_model(fc.Sum(), "another encoder")
+    message = "features under the key 'an encoder', but the model's encoder is 'another encoder'"
+    with pytest.raises(ValueError, match=message):
+        Gallery.load(tmp_path / "gallery", other)
+    Gallery.load(tmp_path / "gallery", make_model(ARTEMIS(DIM)))  # another fusion on the same
+    with pytest.raises(ValueError, match=r"no key.*build it with key="):
+        Gallery(IDS, gallery.features).save(tmp_path / "other")
+
+
+def test_a_torn_file_is_named(gallery: Gallery, tmp_path: Path) -> None:
+    path = tmp_path / "gallery"
+    gallery.save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:-9])
+    with pytest.raises(ValueError, match="is torn or no gallery"):
+        Gallery.load(path)
+    with pytest.raises(FileNotFoundError, match="no gallery"):
+        Gallery.load(tmp_path / "none")
+
+
+def test_a_fusion_with_a_similarity_compares_by_it_and_shortlists_are_scored_by_it() -> None:
+    model = make_model(ARTEMIS(DIM)).eval()
+    gallery = Gallery.build(model, IDS)
+    expected = search(query(model), gallery.features, 5, similarity=model.similarity)
+    assert [hits.positions.tolist() for hits in gallery.search(query(model), 5)] == (
+        expected[1].tolist()
+    )
+    shortlist = torch.cat([expected[1].flip(1), torch.tensor([[-1, 29], [28, -1]])], dim=1)
+    scores, positions = rerank(query(model), gallery.features, shortlist, model.similarity, 3)
+    assert torch.equal(positions, expected[1][:, :3])
+    torch.testing.assert_close(scores, expected[0][:, :3])
+
+
+def test_a_short_shortlist_is_padded() -> None:
+    gallery = Gallery.build(MODEL, IDS)
+    shortlist = torch.tensor([[4, 4, -1], [-1, -1, -1]])
+    scores, positions = rerank(query(), gallery.features, shortlist, None, 2)
+    assert positions.tolist() == [[4, -1], [-1, -1]]
+    assert scores.isfinite().tolist() == [[True, False], [False, False]]
+
+
+def test_images_are_loaded_where_they_are_not_looked_up(tmp_path: Path) -> None:
+    paths = {name: tmp_path / f"{row}.pt" for row, name in enumerate(IDS)}
+    for row, path in enumerate(paths.values()):
+        torch.save(torch.full((DIM,), float(row + 1)), path)
+    encoder = fc.DualEncoder(
+        torch.nn.Identity(), lambda texts: torch.ones(len(texts), DIM), torch.load
+    )
+    gallery = Gallery.build(
+        fc.ComposedEncoder(encoder, fc.Sum()), IDS, paths.__getitem__, batch_size=7, key="mine"
+    )
+    assert gallery.features[:, 0].tolist() == [row + 1 for row in range(SIZE)]
+    assert gallery.key == "mine"
+    with pytest.raises(ValueError, match="DualEncoder has no features by id: pass path="):
+        Gallery.build(fc.ComposedEncoder(encoder, fc.Sum()), IDS)
+    paths[IDS[3]].unlink()
+    with pytest.raises(FileNotFoundError, match=r"3\.pt"):
+        Gallery.build(fc.ComposedEncoder(encoder, fc.Sum()), IDS, paths.__getitem__)
+
+
+class Smallest:
+    """An index with ``search`` alone."""
+
+    def __init__(self, features: Tensor, similarity: Similarity | None = None) -> None:
+        self.features = features
+
+    def search(
+        self, query: Tensor, k: int, *, exclude: Tensor | None = None, within: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return search(query, self.features, k, exclude, within)
+
+
+def test_an_index_of_ones_own_is_searched_and_cannot_change() -> None:
+    gallery = Gallery.build(MODEL, IDS, index=Smallest)
+    expected = Gallery.build(MODEL, IDS).search(query(), 3)
+    assert [hits.ids for hits in gallery.search(query(), 3)] == [hits.ids for hits in expected]
+    refused = pytest.raises(ValueError, match="Smallest has no add and remove: build the gallery")
+    with refused:
+        gallery.remove(IDS[:1])
+    with refused:
+        gallery.add(["new"], torch.ones(1, DIM))
+
+
+NO_VALUES: list[Any] = [[]] * SIZE
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda g: Gallery(IDS[1:], g.features), "29 image_ids but 30 rows of features"),
+        (lambda g: Gallery([*IDS[1:], IDS[4]], g.features), "the image 'image 4' occurs twice"),
+        (lambda g: Gallery(IDS, g.features, attributes={"a": [1]}), "'a' has 1 values for 30"),
+        (lambda g: Gallery(IDS, g.features, attributes={"a": NO_VALUES}), "hold plain values"),
+        (lambda g: g.search(query(), 3, exclude=[["none"], []]), "'none' is not in the gallery"),
+        (lambda g: g.search(query(), 3, exclude=[IDS[:1]]), r"exclude must be \[2\]"),
+        (lambda g: g.search(query(), 3, where={"size": 1}), "'size'; this gallery has 'colour'"),
+        (lambda g: g.search(torch.ones(1, 3), 3), "differ in width"),
+        (lambda g: g.add(["new"], torch.ones(1, DIM)), r"attributes are \[\], the gallery's"),
+        (lambda g: g.add(IDS[:1], torch.ones(1, DIM), {"colour": [""], "year": [1]}), "twice"),
+        (lambda g: g.positions("image 1"), "must be a list of strings"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    gallery: Gallery, make: Callable[[Gallery], object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(gallery)
