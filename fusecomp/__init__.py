@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fusecomp.images import ImageError
     from fusecomp.losses import InfoNCE
     from fusecomp.model import ComposedEncoder
+    from fusecomp.retrieval import Gallery
     from fusecomp.training import Run, StageConfig, Trainer, TwoStageTrainer
     from fusecomp.types import Dataset, Encoder, Fusion, Loss, Task, Triplet
 
@@ -42,6 +43,7 @@ _HOMES = {
     "DualEncoder": "encoders",
     "InfoNCE": "losses",
     "ImageError": "images",
+    "Gallery": "retrieval",
 }
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "Encoder",
     "Evaluation",
     "Fusion",
+    "Gallery",
     "ImageError",
     "InfoNCE",
     "Loss",

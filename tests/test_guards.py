@@ -51,6 +51,7 @@ PUBLIC = {
         "Encoder",
         "Evaluation",
         "Fusion",
+        "Gallery",
         "InfoNCE",
         "Loss",
         "ImageError",
