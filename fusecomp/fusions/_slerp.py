@@ -59,7 +59,9 @@ class Slerp(nn.Module):
         check_one_width(self, image, text)
         i, t = normalize(widen(image)), normalize(widen(text))
         apart, along = (torch.linalg.vector_norm(x, dim=-1, keepdim=True) for x in (i - t, i + t))
-        theta, opposite = 2 * torch.atan2(apart, along), along < _OPPOSITE
+        opposite = along < _OPPOSITE
+        # Where theta is not used, its gradient must be finite too: at (0, 0) it has none.
+        theta = 2 * torch.atan2(apart, along.masked_fill(opposite, 1.0))
         of_image, of_text = (
             torch.where(opposite, share, _sine_over_angle(share, theta))
             for share in (1 - self.weight, self.weight)
