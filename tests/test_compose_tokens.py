@@ -47,6 +47,14 @@ def test_keywords_of_a_fusion_and_those_it_needs() -> None:
     assert needed_keywords(torch.add, FUSION_KEYWORDS) == ()
 
 
+def test_a_wrapped_fusion_gets_what_it_names() -> None:
+    model = fc.ComposedEncoder(encoder(), nn.DataParallel(Everything()))
+    assert model.fusion_keywords == FUSION_KEYWORDS
+    plain = fc.DualEncoder(nn.Linear(4, DIM), encoder().text)
+    with pytest.raises(ValueError, match="needs image_tokens"):
+        fc.ComposedEncoder(plain, nn.DataParallel(Everything()))
+
+
 def test_a_query_is_made_of_one_pass_over_each_side(monkeypatch: pytest.MonkeyPatch) -> None:
     model = composed()
     passes: list[int] = []

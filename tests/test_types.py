@@ -188,7 +188,7 @@ def test_a_batch_needs_rows_and_their_texts() -> None:
 
 
 def test_tokens_show_their_size_and_do_not_change() -> None:
-    tokens = Tokens(torch.zeros(2, 3, 4), torch.tensor([[True, False, True], [True] * 3]))
+    tokens = Tokens(torch.zeros(2, 3, 4), torch.tensor([[True, True, False], [True] * 3]))
     assert len(tokens) == 2
     assert repr(tokens) == "Tokens(values [2, 3, 4], 5 of 6 positions used)"
     with pytest.raises(FrozenInstanceError):
@@ -237,6 +237,8 @@ def test_tokens_need_values(values: Any, found: str) -> None:
         (torch.ones(2, 3, 4).bool(), "must be bool [2, 3]"),
         (torch.ones(3).bool(), "must be bool [2, 3]"),
         (torch.tensor([[True] * 3, [False] * 3]), "row 1 has no token, but every row needs one"),
+        (torch.tensor([[True] * 3, [False, True, True]]), "row 1 has padding before or between"),
+        (torch.tensor([[True, False, True], [True] * 3]), "row 0 has padding before or between"),
         (torch.ones(2, 3).bool().to("meta"), "is on meta: move both to one"),
         (np.ones((2, 3), bool), "must be a torch tensor, got ndarray"),
         (None, "must be a torch tensor, got NoneType"),

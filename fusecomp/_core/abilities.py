@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fusecomp._core.checks import shown
-from fusecomp._core.foreign import optional
+from fusecomp._core.foreign import inside, optional
 from fusecomp.types import (
     FUSION_KEYWORDS,
     SIDES,
@@ -87,8 +87,7 @@ def heads_of(encoder: object) -> Mapping[str, nn.Module]:
 
 def similarity_of(fusion: object) -> Similarity | None:
     """Return a fusion's own similarity; None where the cosine compares."""
-    if isinstance(fusion, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        fusion = fusion.module
+    fusion = inside(fusion)
     similarity: Similarity | None = optional(fusion, "similarity", None)
     if similarity is not None and not callable(similarity):
         raise TypeError(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
+from fusecomp._core.foreign import inside
 from fusecomp.types import NamesKeywords
 
 _NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -15,21 +16,16 @@ def taken_keywords(part: Callable[..., object], offered: Sequence[str]) -> tuple
 
     ``**kwargs`` names nothing. A module is asked for ``forward``, a part made of others for theirs.
     """
-    part = _inside(part)
+    part = inside(part)
     named = part.named_keywords if isinstance(part, NamesKeywords) else _parameters(part)
     return tuple(keyword for keyword in offered if keyword in named)
 
 
 def needed_keywords(part: Callable[..., object], offered: Sequence[str]) -> tuple[str, ...]:
     """Return those of the offered keywords that a callable names without a default."""
-    parameters = _parameters(_inside(part))
+    parameters = _parameters(inside(part))
     needed = {name for name, p in parameters.items() if p.default is inspect.Parameter.empty}
     return tuple(keyword for keyword in offered if keyword in needed)
-
-
-def _inside(part: Callable[..., object]) -> Callable[..., object]:
-    """Return the module that torch.compile has wrapped; any other part as it is."""
-    return part._modules.get("_orig_mod") or part if isinstance(part, nn.Module) else part
 
 
 def _parameters(part: Callable[..., object]) -> dict[str, inspect.Parameter]:

@@ -48,6 +48,11 @@ class Tokens:
         if mask.device.type == "cpu":
             for row in (~mask.any(dim=1)).nonzero()[:1].flatten().tolist():
                 raise ValueError(f"mask row {row} has no token, but every row needs one at least")
+            for row in (mask[:, 1:] > mask[:, :-1]).any(dim=1).nonzero()[:1].flatten().tolist():
+                raise ValueError(
+                    f"mask row {row} has padding before or between its tokens: put it last, as "
+                    "Tokens.unpack(values[mask], mask.sum(dim=1)) does"
+                )
 
     def __len__(self) -> int:
         return len(self.values)

@@ -222,14 +222,9 @@ def _packed(
     tokens: Tokens, side: str, names: Sequence[str], dtype: torch.dtype | None
 ) -> tuple[Tensor, Tensor]:
     """Return the unmasked tokens of a batch on the CPU, and the number of each row."""
-    values, lengths = (tensor.cpu() for tensor in tokens.pack())
+    # On the CPU they are checked: padding that does not come last would be lost.
+    values, lengths = Tokens(tokens.values.cpu(), tokens.mask.cpu()).pack()
     values = values.to(dtype)
-    last = torch.where(tokens.mask, torch.arange(tokens.mask.shape[1]).to(tokens.mask.device), -1)
-    for row in (last.amax(1).cpu() >= lengths).nonzero()[:1].flatten().tolist():
-        raise ValueError(
-            f"the tokens of {side} {names[row]!r} have padding before or between them: a cache "
-            "keeps no padding, so that it must come last"
-        )
     for bad in non_finite_rows(values)[:1]:
         row = int((lengths.cumsum(0) <= bad).sum())
         raise ValueError(f"the tokens of {side} {names[row]!r} hold NaN or infinity")

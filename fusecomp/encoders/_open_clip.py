@@ -122,11 +122,15 @@ class OpenClipEncoder(nn.Module):
 
     @property
     def _image_norm(self) -> Any:
-        return optional(optional(self.model, "visual"), "ln_post")
+        visual = optional(self.model, "visual")
+        # These pool before the last norm.
+        pools = optional(visual, "attn_pool") or optional(visual, "final_ln_after_pool", False)
+        return None if pools else optional(visual, "ln_post")
 
     @property
     def _text_norm(self) -> Any:
-        return optional(optional(self.model, "text", self.model), "ln_final")
+        text = optional(self.model, "text", self.model)
+        return None if optional(text, "cls_emb") is not None else optional(text, "ln_final")
 
     @with_tokenizer
     def _is_token(self, tokens: Tensor) -> Tensor:

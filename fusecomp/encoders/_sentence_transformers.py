@@ -67,7 +67,9 @@ class SentenceTransformersText(nn.Module):
         values, mask = output.get("token_embeddings"), output.get("attention_mask")
         if values is None or mask is None:
             raise ValueError("model gives no token_embeddings: a fusion on tokens needs another")
-        return features, Tokens(values, mask.bool())
+        there = mask.bool()
+        # Some tokenizers pad on the left.
+        return features, Tokens.unpack(values[there], there.sum(dim=1))
 
     def _run(self, texts: Sequence[str]) -> tuple[Tensor, dict[str, Any]]:
         """Return the features, and all that the model gives."""

@@ -57,7 +57,8 @@ class InfoNCE(CandidateLoss):
         margin: is taken from the positive's cosine.
         include_references: the batch's reference images are candidates of every row too, for
             galleries that keep them. One that is a target of the batch counts once, as a target;
-            so no row rejects its own target. ``exclude`` holds for them as well.
+            so no row rejects its own target by way of a reference. One that occurs twice counts
+            twice. ``exclude`` holds for them as well.
 
     Shape:
         ``loss(query, target) -> scalar``, in nats; [B, D] each, of one floating dtype and any

@@ -3,14 +3,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusecomp._core.abilities import token_sides
 from fusecomp._core.checks import as_path
+from fusecomp._core.keywords import taken_keywords
 from fusecomp.caching import CachedEncoder
 from fusecomp.evaluation import Evaluation, evaluate
 from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.training._two_stage import TwoStageTrainer
-from fusecomp.types import Dataset, Encoder, Fusion, Loss
+from fusecomp.types import FUSION_KEYWORDS, Dataset, Encoder, Fusion, Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ def ablation(
     rows[f"plain, {name}"] = evaluate(model, val_dataset)
     if stage1 is not None:
         model = trained(fusion, stage1, "tuned")
-        tuned = CachedEncoder.build(encoder, val_dataset)
+        tokens = token_sides(encoder, taken_keywords(fusion, FUSION_KEYWORDS))
+        tuned = CachedEncoder.build(encoder, val_dataset, tokens=tokens)
         rows["tuned, Sum"] = evaluated(tuned, Sum())
         rows[f"tuned, {name}"] = evaluated(tuned, fusion)
     return Ablation(rows, model)

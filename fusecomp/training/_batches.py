@@ -72,8 +72,11 @@ def batches(
 class Epochs:
     """The batches of one epoch after another, as ``batches`` yields them."""
 
-    def __init__(self, dataset: Dataset, encoder: Encoder, config: StageConfig) -> None:
+    def __init__(
+        self, dataset: Dataset, encoder: Encoder, config: StageConfig, with_prompts: bool = True
+    ) -> None:
         self._dataset = dataset
+        self._prompts = reference_texts_of(dataset) if with_prompts else {}
         self._encoder = encoder
         self._config = config
         image_ids = strings("image_ids of a dataset", dataset.image_ids)
@@ -99,7 +102,9 @@ class Epochs:
         config = self._config
         given = self._dataset.triplets(epoch, config.seed)
         triplets = ordered("triplets() of a dataset", given, "triplets")
-        inputs = _EpochInputs(self._dataset, triplets, self._numbers, key=(config.seed, epoch))
+        inputs = _EpochInputs(
+            self._dataset, triplets, self._numbers, (config.seed, epoch), self._prompts
+        )
         whole = plan(len(triplets), config, epoch, inputs.target_ids)[start:]
         shares = [batch.tensor_split(get_world_size())[get_rank()] for batch in whole]
         images = inputs.images(self._encoder, shares, config.num_workers)
@@ -181,7 +186,12 @@ class _EpochInputs:
     """The inputs of all triplets of an epoch; strings are resolved to rows once."""
 
     def __init__(
-        self, dataset: Dataset, triplets: Sequence[Triplet], numbers: _Numbers, key: tuple[int, int]
+        self,
+        dataset: Dataset,
+        triplets: Sequence[Triplet],
+        numbers: _Numbers,
+        key: tuple[int, int],
+        prompts: Mapping[str, str],
     ) -> None:
         self._dataset = dataset
         self._key = key
@@ -209,8 +219,8 @@ class _EpochInputs:
         self._first = self._counts.cumsum(0) - self._counts
         self._text_rows = numbers["texts"](self._texts) if "texts" in numbers else None
         self._prompts: Tensor | list[str] | None = None
-        if told := reference_texts_of(dataset):
-            self._prompts = reference_prompts(told, references)
+        if prompts:
+            self._prompts = reference_prompts(prompts, references)
             if "reference_texts" in numbers:
                 self._prompts = numbers["reference_texts"](tuple(self._prompts))
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp._core.checks import as_share, require
-from fusecomp._core.tensors import widen
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -69,8 +68,9 @@ def _check_alike(before: dict[str, Tensor], after: dict[str, Tensor]) -> None:
 
 
 def _between(before: Tensor, after: Tensor, weight: float) -> Tensor:
-    if weight in (0, 1) or not after.is_floating_point():
+    if weight in (0, 1) or not (after.is_floating_point() or after.is_complex()):
         return after if weight else before
-    mixed = torch.lerp(widen(before), widen(after), weight).to(after.dtype)
+    wide = torch.promote_types(after.dtype, torch.float32)
+    mixed = torch.lerp(before.to(wide), after.to(wide), weight).to(after.dtype)
     # A mask's infinities have no difference.
     return torch.where(before == after, after, mixed)

@@ -254,7 +254,8 @@ class Trainer:
 
     def _batches_left(self, data: StageData, encoder: Encoder) -> Iterator[Batch]:
         """Yield the batches of all epochs that are left; end an epoch after its last step."""
-        epochs = Epochs(data.train, encoder, self.config)
+        prompts = "reference_text" in self.model.fusion_keywords
+        epochs = Epochs(data.train, encoder, self.config, prompts)
         while not self._is_over():
             yield from epochs.batches(self.epoch, start=self._progress.batch)
             self._end_epoch(data.val, encoder)

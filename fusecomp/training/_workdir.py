@@ -6,7 +6,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +201,7 @@ def only_run(folder: Path) -> Iterator[None]:
     finally:
         if handle in _LOCKS:
             _LOCKS.remove(handle)
+            _unlock(handle)
             os.close(handle)
 
 
@@ -213,9 +214,11 @@ def _open_lock(folder: Path) -> int | None:
             raise OSError(errno.EINVAL, "this is no regular file; remove it", str(path))
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        if error.errno in _NOT_WRITABLE:
-            return None
-        raise
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        with suppress(OSError):  # the lock file of another user can be locked all the same
+            return os.open(path, os.O_RDONLY)
+        return None
 
 
 def _lock(folder: Path, handle: int) -> None:
@@ -235,6 +238,15 @@ def _lock(folder: Path, handle: int) -> None:
                 "another workdir"
             ) from None
         # Some network disks know no locks: there the user must see to it.
+
+
+def _unlock(handle: int) -> None:
+    """Give the lock back, though a child just forked may still have a copy of the handle."""
+    if sys.platform != "win32":
+        import fcntl
+
+        with suppress(OSError):  # of a disk that knows no locks
+            fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 def _let_go() -> None:

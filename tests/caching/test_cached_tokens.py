@@ -145,11 +145,11 @@ def test_a_side_that_gives_no_tokens_is_named(tmp_path: Path) -> None:
 CHANGES: dict[str, tuple[Any, str]] = {
     "a gap": (
         lambda t: Tokens(t.values, t.mask & (torch.arange(t.mask.shape[1]) != 1)),
-        "have padding before or between them",
+        "has padding before or between its tokens",
     ),
     "padding first": (
         lambda t: Tokens(t.values.flip(1), t.mask.flip(1)),
-        "have padding before or between them",
+        "has padding before or between its tokens",
     ),
     "NaN": (lambda t: Tokens(torch.full_like(t.values, torch.nan), t.mask), "hold NaN or infinity"),
 }

@@ -197,17 +197,6 @@ def test_neither_more_padding_nor_other_rows_change_a_row(seed: int, lengths: li
     torch.testing.assert_close(found, query[order], **near)
 
 
-def test_masked_positions_in_between_are_left_out() -> None:
-    """The tokens behind keep their positions, as those of two texts in a row do."""
-    fusion, (image, text, tokens) = cirplant(), inputs(lengths=[5] * 4)
-    mask = torch.tensor([True, False, True, True, False]).expand(4, 5)
-    query = fusion(image, text, text_tokens=Tokens(tokens.values, mask))
-    with torch.no_grad():
-        fusion.positions[1:3] = fusion.positions[2:4].clone()
-    kept = Tokens(tokens.values[:, [0, 2, 3]], torch.ones(4, 3, dtype=torch.bool))
-    torch.testing.assert_close(fusion(image, text, text_tokens=kept), query)
-
-
 def test_with_tokens_the_text_feature_is_not_used() -> None:
     fusion, (image, text, tokens) = cirplant(), inputs()
     query = fusion(image, text, text_tokens=tokens)
@@ -282,7 +271,7 @@ CHANGES: dict[str, tuple[Callable[[Tokens], Any], str]] = {
         "[4, L, 4] with L at most 9, got [4, 5, 3]",
     ),
     "too many": (
-        lambda t: Tokens(t.values.repeat(1, 2, 1), t.mask.repeat(1, 2)),
+        lambda t: Tokens(t.values.repeat(1, 2, 1), torch.ones(4, 10, dtype=torch.bool)),
         "[4, L, 4] with L at most 9, got [4, 10, 4]",
     ),
     "another dtype": (lambda t: Tokens(t.values.float(), t.mask), "is torch.float32: bring both"),

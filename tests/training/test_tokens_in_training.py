@@ -8,13 +8,14 @@ import pytest
 import torch
 from exact import CONFIG, furthest
 from processes import Processes
-from tokened import FUSIONS, Everything, Prompted, composed, encoder, trained
+from tokened import FUSIONS, TEXT_WIDTH, Everything, Prompted, composed, encoder, trained
 from torch import Tensor, nn
-from toy import DIM, Toy, first_epoch
+from toy import DIM, WORDS, Toy, first_epoch
 
 import fusecomp as fc
 from fusecomp._core.tokens import cat_padded
-from fusecomp.training import batches
+from fusecomp.fusions import CIRPLANT
+from fusecomp.training import ablation, batches
 from fusecomp.training._gradient_cache import GradientCache
 from fusecomp.types import Tokens
 
@@ -148,6 +149,41 @@ def test_a_dataset_without_prompts_is_refused_where_they_are_needed(tmp_path: Pa
     trainer = fc.Trainer(composed(), loss=fc.InfoNCE(0.1), config=SGD)
     with pytest.raises(ValueError, match="the fusion needs reference_text"):
         trainer.step(next(first_epoch(trainer, Toy(tmp_path))))
+
+
+def test_prompts_that_no_fusion_names_are_not_asked_for(tmp_path: Path) -> None:
+    class Some(Prompted):
+        @property
+        def reference_texts(self) -> dict[str, str]:
+            return {"1": "word 1"}
+
+    data = Some(tmp_path)
+    ids, texts = list(data.image_ids), [f"word {n}" for n in range(WORDS)]
+    cached = fc.CachedEncoder.from_arrays(
+        ids, torch.randn(len(ids), DIM), texts, torch.randn(len(texts), DIM)
+    )
+    config = replace(SGD, trainable="fusion")
+    for looked_up in (cached, encoder().float()):
+        model = fc.ComposedEncoder(looked_up, fc.Combiner(DIM))
+        fc.Trainer(model, loss=fc.InfoNCE(0.1), config=config).fit(data, data)
+
+
+def test_the_ablation_scores_a_tuned_fusion_with_its_tokens(tmp_path: Path) -> None:
+    data = Prompted(tmp_path, rows=17)
+    live = encoder()
+    result = ablation(
+        live,
+        CIRPLANT(DIM, 1, 2, text_dim=TEXT_WIDTH).double(),
+        data,
+        data,
+        loss=fc.InfoNCE(0.1),
+        stage1=replace(SGD, trainable="text"),
+        stage2=SGD,
+    )
+    (found,) = result.evaluations["tuned, CIRPLANT"].ranking.tasks
+    (expected,) = fc.evaluate(result.model, data).ranking.tasks
+    assert torch.equal(found.indices, expected.indices)
+    torch.testing.assert_close(found.scores, expected.scores)
 
 
 def test_an_encoder_without_tokens_is_refused_where_they_are_needed() -> None:

@@ -1,5 +1,6 @@
 """Only one run at a time trains in a workdir."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from torch import Tensor
 
 import fusecomp as fc
 from fusecomp.distributed import get_rank
+from fusecomp.training import _workdir
 from fusecomp.training._workdir import only_run
 
 
@@ -108,3 +110,29 @@ def test_a_lock_that_is_no_file_is_named_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "run" / "lock")
     with pytest.raises(OSError, match=r"no regular file.*lock"):
         fit(tmp_path)
+
+
+def test_a_child_that_was_just_forked_does_not_keep_the_lock(tmp_path: Path) -> None:
+    """Until it closes its copy of the handle, which takes it a moment."""
+    with only_run(tmp_path):
+        copies = [os.dup(handle) for handle in _workdir._LOCKS]
+    with only_run(tmp_path):
+        pass
+    for copy in copies:
+        os.close(copy)
+
+
+def test_the_lock_file_of_another_user_is_honoured(
+    tmp_path: Path, two: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_own(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, flags, *mode)
+
+    opened = os.open
+    with only_run(tmp_path):
+        pass
+    monkeypatch.setattr(os, "open", open_own)
+    with only_run(tmp_path):
+        assert "another run is training in" in two.run(take, tmp_path)[0]
