@@ -163,8 +163,8 @@ def test_prompts_that_no_fusion_names_are_not_asked_for(tmp_path: Path) -> None:
         ids, torch.randn(len(ids), DIM), texts, torch.randn(len(texts), DIM)
     )
     config = replace(SGD, trainable="fusion")
-    for looked_up in (cached, encoder().float()):
-        model = fc.ComposedEncoder(looked_up, fc.Combiner(DIM))
+    for looked_up in (cached, encoder()):
+        model = fc.ComposedEncoder(looked_up, fc.Combiner(DIM)).double()
         fc.Trainer(model, loss=fc.InfoNCE(0.1), config=config).fit(data, data)
 
 
