@@ -1,6 +1,6 @@
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -8,24 +8,17 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fusecomp._core.checks import as_path, shown, strings, whole_number
 from fusecomp._core.index import check_index
-from fusecomp._core.tensors import check_features, widen
+from fusecomp._core.tensors import check_features, check_tensor, widen
 from fusecomp.retrieval._attributes import Value, plain_columns, positions_where
 from fusecomp.retrieval._encode_images import encode_images, key_of
 from fusecomp.retrieval._exact_index import ExactIndex, measure_lengths
 from fusecomp.retrieval._gallery_file import GalleryFile, read_gallery, write_gallery
+from fusecomp.retrieval._hits import Hits, named_hits
 from fusecomp.retrieval._rerank import rerank
 from fusecomp.types import ChangingIndex, Index, SearchModel, Similarity
 
 # features [N, D], similarity or None -> index
 MakeIndex = Callable[[Tensor, Similarity | None], Index]
-
-
-class Hits(NamedTuple):
-    """Result of one query, best first: ids, scores [k] and positions int64 [k]."""
-
-    ids: list[str]
-    scores: Tensor
-    positions: Tensor
 
 
 class Gallery:
@@ -172,19 +165,10 @@ class Gallery:
             found = positions_where(self.attributes, where, self._rows.values())
             within = torch.tensor(found or [-1]).expand(len(query), -1)
         scores, positions = self.index.search(query, k, exclude=banned, within=within)
-        return list(map(self._hits, scores, positions))
-
-    def _hits(self, scores: Tensor, positions: Tensor) -> Hits:
-        found = positions >= 0
-        names = [self._names[position] for position in positions[found].tolist()]
-        return Hits([str(name) for name in names], scores[found], positions[found])
+        return named_hits(self._names, scores, positions)
 
     def rerank(
-        self,
-        query: Tensor,
-        positions: Sequence[Tensor] | Tensor,
-        similarity: Similarity | None,
-        k: int,
+        self, query: Tensor, positions: Iterable[Tensor], similarity: Similarity | None, k: int
     ) -> list[Hits]:
         """Score shortlists exactly, as the function ``rerank`` does, without removed images.
 
@@ -199,10 +183,11 @@ class Gallery:
             TypeError: if query or positions are no torch tensors.
             ValueError: as ``rerank``.
         """
-        shortlist = pad_sequence([*positions], True, -1)
+        parts = [check_tensor(part, "positions").reshape(-1) for part in positions]
+        shortlist = pad_sequence(parts, True, -1)
         gone = torch.tensor(self._removed, dtype=torch.int64, device=shortlist.device)
         shortlist = shortlist.masked_fill(torch.isin(shortlist, gone), -1)
-        return list(map(self._hits, *rerank(query, self.features, shortlist, similarity, k)))
+        return named_hits(self._names, *rerank(query, self.features, shortlist, similarity, k))
 
     def positions(self, image_ids: Sequence[str]) -> Tensor:
         """Return the positions of images, int64 [M].
@@ -320,8 +305,7 @@ class Gallery:
             path: the file.
             model: whose queries will be searched; refused where its encoder is another one. None
                 compares by cosine, and leaves the check to you.
-            index: (features, similarity or None) -> an index, as it is not saved; None makes an
-                ``ExactIndex``.
+            index: (features, similarity or None) -> an index; None makes an ``ExactIndex``.
             check: verify the checksum of the features too.
 
         Raises:
