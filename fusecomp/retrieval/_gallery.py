@@ -36,7 +36,7 @@ class Gallery:
         features: [N, D], as the encoder gave them; kept, not copied.
         index: an index of these features; None makes an ``ExactIndex`` that compares by cosine.
         attributes: by name, a list of N values: strings, numbers, bools or None.
-        key: names the encoder's state, as ``encoder.fingerprint()`` does.
+        key: names the encoder's state, as ``encoder.fingerprint()`` does; needed to save.
 
     Raises:
         TypeError: if features are no torch tensor, the key is no string, or the index has no
