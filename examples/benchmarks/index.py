@@ -4,7 +4,7 @@
 
 Random unit vectors at D = 640, k = 50: one query, and 2,000 queries where the gallery is no larger
 than 100,000. Seconds are those of the processor, which what else the machine does hardly changes.
-Memory is the height of a process that draws the features, prepares them and searches with one
+Memory is the peak memory of a process that draws the features, prepares them and searches with one
 query, divided by the features and after taking away what it held before.
 """
 
@@ -30,7 +30,7 @@ def draw(rows: int, seed: int) -> torch.Tensor:
 
 
 def memory(size: int) -> float:
-    """The height of memory over that of the features."""
+    """The peak memory, divided by the features."""
 
     def work() -> None:
         ExactIndex(draw(size, 0)).search(query, K)

@@ -1,8 +1,11 @@
 """The protocols of an index, and of a model whose queries it takes."""
 
+import inspect
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor
+
+from fusecomp._core.checks import require
 
 if TYPE_CHECKING:
     from fusecomp.types import Encoder, Similarity
@@ -54,3 +57,16 @@ class SearchModel(Protocol):
     def similarity(self) -> "Similarity | None":
         """The comparison of queries [Q, E] with image features [N, D]; None is the cosine."""
         ...
+
+
+def check_index(index: Index) -> Index:
+    """Return the index; TypeError unless its ``search`` takes what a gallery passes."""
+    require("index", index, "search", "an index, see types.Index")
+    try:
+        inspect.signature(index.search).bind(None, 1, exclude=None, within=None)
+    except TypeError as error:
+        raise TypeError(
+            f"{type(index).__name__}.search must take (query, k, *, exclude=None, within=None), "
+            f"see types.Index: {error}"
+        ) from error
+    return index

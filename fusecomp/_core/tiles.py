@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.indices import check_scores
-from fusecomp._core.tensors import non_finite_rows
+from fusecomp._core.tensors import non_finite_rows, widen
 from fusecomp.types import Similarity
 
 # Matrix products of fewer rows or columns may sum in another order; with this many, a query's
@@ -26,7 +26,7 @@ def compare_in_tiles(query: Tensor, gallery: Tensor, similarity: Similarity) -> 
     rows = pad_rows(query)
 
     def compare(tile: Tensor) -> Tensor:
-        images = pad_rows(tile)
+        images = widen(pad_rows(tile))
         scores = check_scores(similarity(rows, images), rows, images)
         return scores[: len(query), : len(tile)]
 

@@ -2,7 +2,8 @@
 
 from fusecomp._core.metrics import hits_at_k
 from fusecomp.retrieval._exact_index import ExactIndex
-from fusecomp.retrieval._gallery import Gallery, Hits
+from fusecomp.retrieval._gallery import Gallery
+from fusecomp.retrieval._hits import Hits
 from fusecomp.retrieval._metrics import median_rank, recall_at_k, target_rank
 from fusecomp.retrieval._rerank import rerank
 from fusecomp.retrieval._search import TargetRanks, search, search_targets

@@ -10,16 +10,18 @@ from fusecomp._core.indices import (
     check_indices,
     check_positions,
     check_query,
-    check_scores,
     index_pairs,
 )
 from fusecomp._core.similarity import SMALLEST_NORM, normalize
-from fusecomp._core.tensors import check_alike, check_features, check_widths, widen
+from fusecomp._core.tensors import check_alike, check_features, check_widths
+from fusecomp._core.tiles import compare_in_tiles
 from fusecomp.retrieval._top import best_columns, sort_best
 from fusecomp.types import Similarity
 
 # Queries that are searched together, and their scores at once; features that are widened at once.
 _QUERIES, _SCORES, _WIDENED = 1024, 2**23, 2**20
+# Queries that a similarity compares at once: it may hold much for each pair.
+_COMPARED = 512
 # Bytes of the table of what queries may find.
 _ALLOWED = 2**26
 # Pairs that are scored in float64 at once.
@@ -55,7 +57,8 @@ class ExactIndex:
         features: [N, D], of float16, bfloat16, float32 or float64, not scaled to unit length;
             kept, not copied.
         similarity: ``similarity(query [Q, E], features [N, D]) -> [Q, N]`` in place of the cosine,
-            such as ``model.similarity``; E may differ from D.
+            such as ``model.similarity``; E may differ from D. It is called with up to 512 queries
+            and 64 to 1,024 images, where rows may be repeated.
         lengths: float64 [N], the ``lengths`` of an earlier index of the same features; None
             measures them, which reads all features and checks that they are finite.
 
@@ -152,7 +155,7 @@ class ExactIndex:
                 device; k is no whole number of at least 1; or positions are not int64 in [-1, N).
         """
         k = check_query(query, self.features, k, one_width=self.similarity is None)
-        size, step = len(self), _QUERIES
+        size, step = len(self), _QUERIES if self.similarity is None else _COMPARED
         if exclude is not None:
             exclude = check_indices("exclude", exclude, query, self.features)
         if within is not None:
@@ -261,8 +264,7 @@ class ExactIndex:
         """Return the scores [Q, N'] of some columns, written into the room where it can be."""
         features = self.features[columns]
         if self.similarity is not None:
-            wide = widen(features)
-            return check_scores(self.similarity(query, wide), query, wide).clone()
+            return compare_in_tiles(query, features, self.similarity)
         scores = room[:, : len(features)]
         step = len(features) if features.dtype == query.dtype else _WIDENED // features.shape[1] + 1
         for some in _slices(len(features), step):

@@ -1,29 +1,31 @@
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fusecomp._core.abilities import told_fingerprint
 from fusecomp._core.checks import as_path, shown, strings, whole_number
-from fusecomp._core.tensors import check_features, widen
-from fusecomp.retrieval._encode_images import encode_images
+from fusecomp._core.index import check_index
+from fusecomp._core.tensors import (
+    check_features,
+    check_finite,
+    check_tensor,
+    check_widths,
+    widen,
+)
+from fusecomp.retrieval._attributes import Value, plain_columns, positions_where
+from fusecomp.retrieval._encode_images import encode_images, key_of
 from fusecomp.retrieval._exact_index import ExactIndex, measure_lengths
-from fusecomp.retrieval._gallery_file import GalleryFile, Value, read_gallery, write_gallery
-from fusecomp.types import ChangingIndex, Encoder, Index, SearchModel, Similarity
+from fusecomp.retrieval._gallery_file import GalleryFile, read_gallery, write_gallery
+from fusecomp.retrieval._hits import Hits, named_hits
+from fusecomp.retrieval._rerank import rerank
+from fusecomp.types import ChangingIndex, Index, SearchModel, Similarity
 
 # features [N, D], similarity or None -> index
 MakeIndex = Callable[[Tensor, Similarity | None], Index]
-
-
-class Hits(NamedTuple):
-    """Result of one query, best first: ids, scores [k] and positions int64 [k]."""
-
-    ids: list[str]
-    scores: Tensor
-    positions: Tensor
 
 
 class Gallery:
@@ -33,17 +35,19 @@ class Gallery:
 
     The features are as the encoder gave them, so ``features_of`` gives the next reference as if
     its file were encoded again; a row of unit length would give another query. An image keeps its
-    position for ever: one that is removed leaves a gap.
+    position for ever: at a position are its row of ``features``, its id in ``image_ids`` and its
+    value in each list of ``attributes``. One that is removed leaves a gap, with the id None.
 
     Args:
         image_ids: N strings, in the order of the rows.
         features: [N, D], as the encoder gave them; kept, not copied.
         index: an index of these features; None makes an ``ExactIndex`` that compares by cosine.
         attributes: by name, a list of N values: strings, numbers, bools or None.
-        key: names the encoder's state, as ``encoder.fingerprint()`` does.
+        key: names the encoder's state, as ``encoder.fingerprint()`` does; needed to save.
 
     Raises:
-        TypeError: if features are no torch tensor, or the key is no string.
+        TypeError: if features are no torch tensor, the key is no string, or the index has no
+            ``search`` that takes what ``types.Index`` says.
         ValueError: if ids, features and attributes do not fit each other, an id occurs twice, or
             a feature is NaN or infinite.
 
@@ -77,9 +81,10 @@ class Gallery:
             raise ValueError(f"the image {twice!r} occurs twice")
         if not isinstance(key, str):
             raise TypeError(f"key must be a string, got {shown(key)}")
-        self.index = ExactIndex(self.features) if index is None else index
-        self.attributes = _columns(attributes or {}, len(names))
+        self.index = ExactIndex(self.features) if index is None else check_index(index)
+        self.attributes = plain_columns(attributes or {}, len(names))
         self.key = key
+        self._removed: list[int] = []
 
     @classmethod
     def build(
@@ -118,16 +123,22 @@ class Gallery:
         size = whole_number("batch_size", batch_size, 1)
         features = encode_images(model.encoder, names, path, size, dtype)
         made = index(features, model.similarity)
-        known = _key_of(model.encoder) if key is None else key
+        known = key_of(model.encoder) if key is None else key
         return cls(names, features, made, attributes=attributes, key=known)
 
     @property
-    def image_ids(self) -> list[str]:
-        """The images, in the order of their positions, without those that were removed."""
-        return list(self._rows)
+    def image_ids(self) -> Sequence[str | None]:
+        """The image at each position; None where it was removed."""
+        return self._names
 
     def __len__(self) -> int:
+        """Return the number of images, without those that were removed."""
         return len(self._rows)
+
+    def __repr__(self) -> str:
+        kind = f"{self.features.shape[1]} x {str(self.features.dtype).removeprefix('torch.')}"
+        named = f", attributes {', '.join(self.attributes)}" if self.attributes else ""
+        return f"Gallery({len(self)} images of {kind}, {type(self.index).__name__}{named})"
 
     def search(
         self,
@@ -135,46 +146,55 @@ class Gallery:
         k: int,
         *,
         exclude: Sequence[Sequence[str]] | None = None,
-        where: Mapping[str, Value | Sequence[Value]] | None = None,
+        where: Mapping[str, Value | Collection[Value]] | None = None,
     ) -> list[Hits]:
         """Return the k best images of each query; fewer where fewer are left.
 
         Args:
             query: [Q, D] or [Q, E], from ``model.encode_query``.
             k: the number of images.
-            exclude: for each query, a list of the ids that it must not find.
-            where: by attribute, the value that an image must have, or a list of values of which it
-                must have one.
+            exclude: for each query, a list of the ids that it must not find; those that are not in
+                the gallery, such as an uploaded reference, are not found anyway.
+            where: by attribute, the value that an image must have, or a collection of values of
+                which it must have one. Numbers equal numbers; True is not 1.
 
         Raises:
-            ValueError: if an id or an attribute is unknown, exclude has another number of lists
-                than there are queries, or for any reason of the index.
+            ValueError: if an attribute is unknown or no image has a value of the type of one that
+                is wanted, exclude has another number of lists than there are queries, or for any
+                reason of the index.
         """
         banned = within = None
         if exclude is not None:
-            rows = [self.positions(ids) for ids in exclude]
-            banned = pad_sequence([torch.empty(0).long(), *rows], True, -1)[1:]
+            known = [[n for n in strings("exclude", ids) if n in self._rows] for ids in exclude]
+            rows = [self.positions(ids) for ids in known]
+            banned = pad_sequence([torch.tensor([-1]), *rows], True, -1)[1:]
         if where is not None:
-            within = torch.tensor(self._matching(where), dtype=torch.int64).expand(len(query), -1)
+            found = positions_where(self.attributes, where, self._rows.values())
+            within = torch.tensor(found or [-1]).expand(len(query), -1)
         scores, positions = self.index.search(query, k, exclude=banned, within=within)
-        return list(map(self._hits, scores, positions))
+        return named_hits(self._names, scores, positions)
 
-    def _hits(self, scores: Tensor, positions: Tensor) -> Hits:
-        found = positions >= 0
-        names = [self._names[position] for position in positions[found].tolist()]
-        return Hits([str(name) for name in names], scores[found], positions[found])
+    def rerank(
+        self, query: Tensor, positions: Iterable[Tensor], similarity: Similarity | None, k: int
+    ) -> list[Hits]:
+        """Score shortlists exactly, as the function ``rerank`` does, without removed images.
 
-    def _matching(self, where: Mapping[str, Value | Sequence[Value]]) -> list[int]:
-        """Return the positions of the images with these values."""
-        found = list(self._rows.values())
-        for name, wanted in where.items():
-            if name not in self.attributes:
-                valid = ", ".join(map(repr, self.attributes)) or "none"
-                raise ValueError(f"unknown attribute {name!r}; this gallery has {valid}")
-            column = self.attributes[name]
-            values = set(wanted) if isinstance(wanted, list | tuple | set) else {wanted}
-            found = [position for position in found if column[position] in values]
-        return found
+        Args:
+            query: [Q, D], or [Q, E] of a similarity.
+            positions: int64 [Q, M], or a tensor for each query, such as ``hits.positions`` of a
+                search by another index; -1 is padding.
+            similarity: such as ``model.similarity``; None for the cosine.
+            k: the number of images.
+
+        Raises:
+            TypeError: if query or positions are no torch tensors.
+            ValueError: as ``rerank``.
+        """
+        parts = [check_tensor(part, "positions").reshape(-1) for part in positions]
+        shortlist = pad_sequence(parts, True, -1)
+        gone = torch.tensor(self._removed, dtype=torch.int64, device=shortlist.device)
+        shortlist = shortlist.masked_fill(torch.isin(shortlist, gone), -1)
+        return named_hits(self._names, *rerank(query, self.features, shortlist, similarity, k))
 
     def positions(self, image_ids: Sequence[str]) -> Tensor:
         """Return the positions of images, int64 [M].
@@ -207,7 +227,7 @@ class Gallery:
 
         Args:
             image_ids: M strings that are not in the gallery.
-            features: [M, D], as the encoder gave them, of the gallery's dtype.
+            features: [M, D], as the encoder gave them; kept in the gallery's dtype.
             attributes: a value for each image, of each attribute of the gallery.
 
         Raises:
@@ -217,18 +237,22 @@ class Gallery:
         """
         index = self._changing()
         names = strings("image_ids", image_ids)
-        columns = _columns(attributes or {}, len(names))
+        columns = plain_columns(attributes or {}, len(names))
         if columns.keys() != self.attributes.keys():
             raise ValueError(f"attributes are {[*columns]}, the gallery's {[*self.attributes]}")
-        for name in (name for name in names if name in self._rows or names.count(name) > 1):
-            raise ValueError(f"the image {name!r} would be twice in the gallery")
+        for name, count in Counter(names).items():
+            if count > 1 or name in self._rows:
+                raise ValueError(f"the image {name!r} would be twice in the gallery")
         if len(names) != len(check_features(features, "features", "[M, D]")):
             raise ValueError(f"{len(names)} image_ids but {len(features)} rows of features")
+        check_finite(features, "features")
+        check_widths(features, self.features, ("features", "the gallery"))
+        features = features.detach().to(self.features)
         index.add(features)
         if isinstance(index, ExactIndex):
             self.features = index.features
         else:
-            self.features = torch.cat([self.features, features.detach()])
+            self.features = torch.cat([self.features, features])
         self._rows |= {name: len(self._names) + row for row, name in enumerate(names)}
         self._names += names
         for name, column in columns.items():
@@ -240,8 +264,9 @@ class Gallery:
         Raises:
             ValueError: if the index cannot change, or an image is not in the gallery.
         """
-        positions = self.positions(image_ids)
+        positions = self.positions(list(dict.fromkeys(image_ids)))
         self._changing().remove(positions)
+        self._removed += positions.tolist()
         for position in positions.tolist():
             self._rows.pop(str(self._names[position]), None)
             self._names[position] = None
@@ -254,8 +279,8 @@ class Gallery:
 
     def require_model(self, model: SearchModel) -> None:
         """Raise ValueError where the features are known to be those of another encoder."""
-        given = _key_of(model.encoder)
-        if self.key and given and self.key != given:
+        given = key_of(model.encoder)
+        if self.key and given and not _of_one_encoder(self.key, given):
             raise ValueError(
                 f"this gallery holds features under the key {self.key!r}, but the model's encoder "
                 f"is {given!r}, whose queries mean nothing here: build a gallery with it"
@@ -269,7 +294,7 @@ class Gallery:
             ValueError: if the gallery has no key, which tells whose features these are.
         """
         if not self.key:
-            raise ValueError("this gallery has no key, which names its encoder: build it with key=")
+            raise ValueError("this gallery has no key, which names its encoder: set gallery.key")
         index = self.index
         lengths = index.lengths if isinstance(index, ExactIndex) else measure_lengths(self.features)
         content = GalleryFile(self._names, self.attributes, self.key, self.features, lengths)
@@ -314,19 +339,7 @@ class Gallery:
         return gallery
 
 
-def _key_of(encoder: Encoder) -> str:
-    try:
-        return told_fingerprint(encoder) or ""
-    except ValueError:  # of an encoder that cannot name its state
-        return ""
-
-
-def _columns(attributes: Mapping[str, Sequence[Value]], rows: int) -> dict[str, list[Value]]:
-    """Return attributes by name; ValueError unless each has a plain value for each row."""
-    columns = {str(name): list(values) for name, values in attributes.items()}
-    for name, column in columns.items():
-        if len(column) != rows:
-            raise ValueError(f"the attribute {name!r} has {len(column)} values for {rows} images")
-        for value in (value for value in column if not isinstance(value, Value)):
-            raise ValueError(f"the attribute {name!r} must hold plain values, got {shown(value)}")
-    return columns
+def _of_one_encoder(key: str, other: str) -> bool:
+    """Whether two keys differ at most in how features were kept: half precision, for example."""
+    short, long = sorted((key, other), key=len)
+    return long == short or (long.startswith(short) and long[len(short)] in ",;")

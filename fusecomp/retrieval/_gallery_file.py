@@ -11,10 +11,9 @@ from torch import Tensor
 from fusecomp._core.files import reading
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
 from fusecomp._core.strict_json import parse_json
+from fusecomp.retrieval._attributes import Value
 
 _FORMAT = "fusecomp.gallery/1"
-# Values of attributes: what JSON keeps as it is.
-Value = str | int | float | bool | None
 
 
 class GalleryFile(NamedTuple):

@@ -12,10 +12,11 @@ def rerank(
 ) -> tuple[Tensor, Tensor]:
     """Score a shortlist exactly, such as that of an index that knows inner products only.
 
+    It knows features alone. ``Gallery.rerank`` leaves out the images that were removed.
+
     Args:
         query: [Q, D], or [Q, E] of a similarity.
-        features: [N, D], as the encoder gave them, such as ``gallery.features``; only the rows of
-            the shortlist are read.
+        features: [N, D], as the encoder gave them; only the rows of the shortlist are read.
         positions: int64 [Q, M], rows of the features; -1 is padding.
         similarity: ``similarity(query [Q, E], features [N, D]) -> [Q, N]``, such as
             ``model.similarity``; None for the cosine.

@@ -149,6 +149,27 @@ def test_a_similarity_compares_in_place_of_the_cosine() -> None:
     assert torch.equal(positions, expected[1])
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
+def test_a_similarity_gets_the_tiles_that_search_gives_it(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn(2500, 4, generator=generator).to(dtype)
+    query, shapes = torch.randn(600, 4, generator=generator), set()
+
+    def similarity(query: Tensor, images: Tensor) -> Tensor:
+        shapes.add((len(query), len(images)))
+        return query @ images.T
+
+    found = ExactIndex(features, similarity).search(query, 9)
+    assert shapes == {(512, 1024), (512, 452), (88, 1024), (88, 452)}
+    expected = search(query, features.float(), 9, similarity=similarity)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    one = ExactIndex(features, similarity).search(query[:1], 9)
+    assert torch.equal(one[0][0], expected[0][0])
+    with pytest.raises(ValueError, match="the similarity returned NaN or infinity"):
+        ExactIndex(features, lambda a, b: torch.full((len(a), len(b)), torch.nan)).search(query, 1)
+
+
 def test_known_lengths_are_not_measured_again() -> None:
     query, features = draw(3, 100)
     index = ExactIndex(features)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -59,6 +60,45 @@ def test_excluded_ids_and_other_attributes_are_not_found(gallery: Gallery) -> No
     assert gallery.search(query(), 3, where={"colour": "green"})[1].ids == []
 
 
+def test_what_is_not_in_the_gallery_is_not_found_anyway(gallery: Gallery) -> None:
+    gallery.remove(IDS[3:4])
+    expected = gallery.search(query(), SIZE, exclude=[[], IDS[4:5]])
+    found = gallery.search(query(), SIZE, exclude=[["uploaded"], IDS[3:5]])
+    assert [hits.ids for hits in found] == [hits.ids for hits in expected]
+
+
+YEARS = [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        YEARS,
+        {*YEARS},
+        dict.fromkeys(YEARS).keys(),
+        np.array(YEARS),
+        torch.tensor(YEARS),
+        [*map(np.int64, YEARS)],
+        [1.0, 2, 4, None],
+    ],
+    ids=lambda wanted: type(wanted).__name__,
+)
+def test_any_collection_tells_the_values_that_are_wanted(gallery: Gallery, wanted: Any) -> None:
+    found = gallery.search(query(), SIZE, where={"year": wanted})[0].ids
+    assert {*found} == {IDS[year] for year in YEARS}
+    assert len(gallery.search(query(), SIZE, where={"year": range(1, 20, 3)})[0].ids) == 7
+    year: Any = np.int64(2)
+    assert gallery.search(query(), 3, where={"year": year})[1].ids == [IDS[2]]
+
+
+def test_true_is_not_one() -> None:
+    mixed = {"worn": [True, 1, 1.0, False, 0, *range(2, SIZE - 3)]}
+    gallery = Gallery(IDS, MODEL.encoder.encode_image(torch.arange(SIZE)), attributes=mixed)
+    for wanted, rows in ((True, [0]), (1, [1, 2]), ([False, 0.0], [3, 4])):
+        found = gallery.search(query(), SIZE, where={"worn": wanted})[0].ids
+        assert {*found} == {IDS[row] for row in rows}
+
+
 def test_images_come_and_go_and_keep_their_positions(gallery: Gallery) -> None:
     best = gallery.search(query()[:1], 1)[0].ids
     place = gallery.positions(best)
@@ -66,10 +106,15 @@ def test_images_come_and_go_and_keep_their_positions(gallery: Gallery) -> None:
     gallery.remove(best)
     assert best[0] not in gallery.search(query()[:1], SIZE)[0].ids
     assert best[0] not in gallery.image_ids
+    assert len(gallery) == SIZE - 1
     gallery.add(best, features, {"colour": ["new"], "year": [2026]})
     hits = gallery.search(query()[:1], 1, where={"colour": "new"})[0]
     assert hits.ids == best
     assert hits.positions.tolist() == [SIZE] != place.tolist()
+    assert gallery.image_ids[SIZE] == best[0]
+    assert gallery.image_ids[int(place)] is None
+    assert [gallery.attributes["year"][p] for p in (SIZE - 1, SIZE)] == [SIZE - 1, 2026]
+    assert len(gallery.image_ids) == len(gallery.attributes["year"]) == len(gallery.features)
     assert len(gallery) == SIZE
     assert isinstance(gallery.index, ExactIndex)
     assert gallery.features is gallery.index.features
@@ -96,6 +141,9 @@ def test_half_precision_is_kept_in_memory_and_in_the_file(tmp_path: Path) -> Non
     gallery = Gallery.load(tmp_path / "gallery")
     assert gallery.features.dtype == torch.float16
     assert gallery.search(query(), 1)[0].ids == Gallery.build(MODEL, IDS).search(query(), 1)[0].ids
+    gallery.add(["copy"], gallery.features_of(IDS[:1]))
+    assert torch.equal(gallery.features[SIZE], gallery.features[0])
+    assert repr(gallery) == "Gallery(31 images of 8 x float16, ExactIndex)"
 
 
 def test_another_encoder_is_refused(gallery: Gallery, tmp_path: Path) -> None:
@@ -105,7 +153,7 @@ def test_another_encoder_is_refused(gallery: Gallery, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         Gallery.load(tmp_path / "gallery", other)
     Gallery.load(tmp_path / "gallery", make_model(ARTEMIS(DIM)))  # another fusion on the same
-    with pytest.raises(ValueError, match=r"no key.*build it with key="):
+    with pytest.raises(ValueError, match=r"no key.*set gallery.key"):
         Gallery(IDS, gallery.features).save(tmp_path / "other")
 
 
@@ -131,6 +179,30 @@ def test_a_fusion_with_a_similarity_compares_by_it_and_shortlists_are_scored_by_
     scores, positions = rerank(query(model), gallery.features, shortlist, model.similarity, 3)
     assert torch.equal(positions, expected[1][:, :3])
     torch.testing.assert_close(scores, expected[0][:, :3])
+
+
+def test_shortlists_are_scored_without_images_that_were_removed(gallery: Gallery) -> None:
+    model = make_model(ARTEMIS(DIM)).eval()
+    compared = Gallery.build(model, IDS)
+    shortlists = gallery.search(query(), 20)  # by inner products
+    gone = shortlists[0].ids[:3]
+    expected = [
+        [name for name in hits.ids if name in shortlist.ids and name not in gone][:5]
+        for hits, shortlist in zip(compared.search(query(model), SIZE), shortlists, strict=True)
+    ]
+    gallery.remove(gone)
+    positions = [hits.positions for hits in shortlists]
+    for given in (positions, torch.stack(positions)):
+        found = gallery.rerank(query(model), given, model.similarity, 5)
+        assert [hits.ids for hits in found] == expected
+    assert (
+        gallery.rerank(query()[:1], gallery.index.search(query()[:1], 1)[1], None, 5)[0].scores > 0
+    )
+    none = gallery.rerank(query(), [shortlists[0].positions[:2], torch.tensor([-1])], None, 5)
+    assert [hits.ids for hits in none] == [[], []]
+    wrong: Any = np.array([[1], [2]])
+    with pytest.raises(TypeError, match="positions must be a torch tensor, got ndarray"):
+        gallery.rerank(query(), wrong, None, 5)
 
 
 def test_a_short_shortlist_is_padded() -> None:
@@ -183,6 +255,43 @@ def test_an_index_of_ones_own_is_searched_and_cannot_change() -> None:
         gallery.add(["new"], torch.ones(1, DIM))
 
 
+class Bare:
+    """An index that cannot exclude."""
+
+    def __init__(self, features: Tensor, similarity: Similarity | None = None) -> None: ...
+
+    def search(self, query: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+
+def test_an_index_that_cannot_be_searched_is_refused_when_it_is_made() -> None:
+    make: Any = Bare
+    with pytest.raises(
+        TypeError, match=r"Bare\.search must take \(query, k, \*, exclude=None, with"
+    ):
+        Gallery.build(MODEL, IDS, index=make)
+    make = lambda features, similarity: features  # noqa: E731
+    with pytest.raises(TypeError, match=r"index must be an index, see types\.Index, got Tensor"):
+        Gallery.build(MODEL, IDS, index=make)
+
+
+class Listed(Smallest):
+    """An index that cannot take no positions at all."""
+
+    def search(
+        self, query: Tensor, k: int, *, exclude: Tensor | None = None, within: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        for positions in (exclude, within):
+            assert positions is None or positions.numel()
+        return super().search(query, k, exclude=exclude, within=within)
+
+
+def test_an_index_always_gets_a_position() -> None:
+    gallery = Gallery.build(MODEL, IDS, attributes=COLOURS, index=Listed)
+    assert len(gallery.search(query(), SIZE, exclude=[[], []])[0].ids) == SIZE
+    assert gallery.search(query(), 3, where={"colour": "green"})[0].ids == []
+
+
 NO_VALUES: list[Any] = [[]] * SIZE
 
 
@@ -193,7 +302,19 @@ NO_VALUES: list[Any] = [[]] * SIZE
         (lambda g: Gallery([*IDS[1:], IDS[4]], g.features), "the image 'image 4' occurs twice"),
         (lambda g: Gallery(IDS, g.features, attributes={"a": [1]}), "'a' has 1 values for 30"),
         (lambda g: Gallery(IDS, g.features, attributes={"a": NO_VALUES}), "hold plain values"),
-        (lambda g: g.search(query(), 3, exclude=[["none"], []]), "'none' is not in the gallery"),
+        (lambda g: g.features_of(["none"]), "'none' is not in the gallery of 30 images"),
+        (lambda g: g.search(query(), 3, exclude=["none", ""]), "exclude must be a list of strings"),
+        (
+            lambda g: g.search(query(), 3, where={"year": "1"}),
+            "'year' holds values of int, got the ",
+        ),
+        (lambda g: g.search(query(), 3, where={"year": [1, True]}), "got the bool True"),
+        (
+            lambda g: g.search(query(), 3, where={"colour": iter("ab")}),
+            "NoneType and str, got the ",
+        ),
+        (lambda g: g.search(query(), 3, where={"colour": [["red"]]}), r"got the list \['red'\]"),
+        (lambda g: g.search(query(), 3, where={"colour": range(1)}), "got the int 0"),
         (lambda g: g.search(query(), 3, exclude=[IDS[:1]]), r"exclude must be \[2\]"),
         (lambda g: g.search(query(), 3, where={"size": 1}), "'size'; this gallery has 'colour'"),
         (lambda g: g.search(torch.ones(1, 3), 3), "differ in width"),
@@ -207,3 +328,36 @@ def test_what_does_not_fit_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make(gallery)
+
+
+def test_an_image_that_is_named_twice_is_removed_once() -> None:
+    """Also beside an image that is called None."""
+    gallery = Gallery(["a", "None", "c"], torch.eye(3))
+    gallery.remove(["a", "a"])
+    assert gallery.image_ids == [None, "None", "c"]
+    assert len(gallery) == 2
+    assert gallery.positions(["None"]).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (torch.full((1, DIM), torch.nan), "features row 0 holds NaN"),
+        (torch.ones(1, DIM + 1), r"features \[1, 9\] and the gallery \[30, 8\] differ in width"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused_before_anything_changes(
+    gallery: Gallery, features: Tensor, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        gallery.add(["new"], features, {"colour": ["red"], "year": [1]})
+    assert len(gallery) == len(gallery.features) == SIZE
+
+
+def test_features_that_were_kept_in_half_precision_are_of_the_same_encoder() -> None:
+    """A cache in float16 has a longer key than its encoder."""
+    kept = Gallery(["a"], torch.eye(1, DIM), key="an encoder, stored as torch.float16")
+    kept.require_model(MODEL)
+    other = Gallery(["a"], torch.eye(1, DIM), key="an encoder 2")
+    with pytest.raises(ValueError, match="'an encoder 2'"):
+        other.require_model(MODEL)

@@ -1,0 +1,68 @@
+"""Attributes of images: plain values, and which images have those that are wanted."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from fusecomp._core.checks import shown
+
+# What JSON keeps as it is.
+Value = str | int | float | bool | None
+
+
+def plain_columns(attributes: Mapping[str, Sequence[Value]], rows: int) -> dict[str, list[Value]]:
+    """Return attributes by name; ValueError unless each has a plain value for each row."""
+    columns = {str(name): _listed(values) for name, values in attributes.items()}
+    for name, column in columns.items():
+        if len(column) != rows:
+            raise ValueError(f"the attribute {name!r} has {len(column)} values for {rows} images")
+        for value in (value for value in column if not isinstance(value, Value)):
+            raise ValueError(f"the attribute {name!r} must hold plain values, got {shown(value)}")
+    return columns
+
+
+def positions_where(
+    attributes: Mapping[str, Sequence[Value]],
+    where: Mapping[str, Value | Collection[Value]],
+    positions: Iterable[int],
+) -> list[int]:
+    """Return those of the positions whose images have the values."""
+    found = list(positions)
+    for name, wanted in where.items():
+        if name not in attributes:
+            valid = ", ".join(map(repr, attributes)) or "none"
+            raise ValueError(f"unknown attribute {name!r}; this gallery has {valid}")
+        column = attributes[name]
+        values = _checked(name, column, _listed(wanted))
+        found = [p for p in found if (isinstance(column[p], bool), column[p]) in values]
+    return found
+
+
+def _listed(values: Any) -> list[Value]:
+    """Return the values of a collection, or the one value, as Python's own."""
+    if isinstance(values, np.ndarray | np.generic | Tensor):
+        values = values.tolist()
+    if not isinstance(values, Collection) or isinstance(values, str | bytes):
+        values = [values]
+    return [value.tolist() if isinstance(value, np.generic) else value for value in values]
+
+
+def _checked(
+    name: str, column: Sequence[Value], wanted: Sequence[Value]
+) -> set[tuple[bool, Value]]:
+    """Return what is wanted, True told from 1; ValueError if no image has a value of its kind."""
+    types = {type(value) for value in column}
+    kinds = {_kind(of) for of in types}
+    for value in wanted:
+        if value is not None and _kind(type(value)) not in kinds:
+            held = " and ".join(sorted(of.__name__ for of in types))
+            given = f"the {type(value).__name__} {shown(value)}"
+            raise ValueError(f"the attribute {name!r} holds values of {held}, got {given}")
+    return {(isinstance(value, bool), value) for value in wanted}
+
+
+def _kind(of: type) -> object:
+    """Return the kind whose values may be equal: numbers of any type, and True is none."""
+    return next((kind for kind in (bool, int | float, str) if issubclass(of, kind)), of)
