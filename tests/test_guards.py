@@ -173,8 +173,10 @@ PUBLIC = {
     ],
     "fusecomp.retrieval": [
         "ExactIndex",
+        "FaissIndex",
         "Gallery",
         "Hits",
+        "IndexRecall",
         "rerank",
         "TargetRanks",
         "hits_at_k",

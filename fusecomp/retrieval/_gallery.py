@@ -11,6 +11,7 @@ from fusecomp._core.checks import as_path, shown, strings, whole_number
 from fusecomp._core.tensors import check_features, widen
 from fusecomp.retrieval._encode_images import encode_images
 from fusecomp.retrieval._exact_index import ExactIndex, measure_lengths
+from fusecomp.retrieval._faiss_index import FaissIndex
 from fusecomp.retrieval._gallery_file import GalleryFile, Value, read_gallery, write_gallery
 from fusecomp.types import ChangingIndex, Encoder, Index, SearchModel, Similarity
 
@@ -102,7 +103,8 @@ class Gallery:
             image_ids: the images, each once.
             path: image id -> path, such as ``dataset.path``; not needed where features are looked
                 up.
-            index: (features, similarity or None) -> an index; ``ExactIndex`` or your own.
+            index: (features, similarity or None) -> an index; ``ExactIndex``, a
+                ``FaissIndex`` (``functools.partial(FaissIndex, factory=...)``) or your own.
             attributes: by name, a value for each image.
             dtype: what features are kept as, such as ``torch.float16``; None keeps float32.
             batch_size: images encoded at once.
@@ -225,7 +227,7 @@ class Gallery:
         if len(names) != len(check_features(features, "features", "[M, D]")):
             raise ValueError(f"{len(names)} image_ids but {len(features)} rows of features")
         index.add(features)
-        if isinstance(index, ExactIndex):
+        if isinstance(index, ExactIndex | FaissIndex):
             self.features = index.features
         else:
             self.features = torch.cat([self.features, features.detach()])
@@ -262,7 +264,9 @@ class Gallery:
             )
 
     def save(self, path: str | Path) -> None:
-        """Write one file in the safetensors layout, atomically; of an index, its lengths alone.
+        """Write one file in the safetensors layout, atomically.
+
+        It holds the lengths of an ``ExactIndex`` and all of a ``FaissIndex``; nothing of another.
 
         Raises:
             OSError: if writing fails.
@@ -271,8 +275,12 @@ class Gallery:
         if not self.key:
             raise ValueError("this gallery has no key, which names its encoder: build it with key=")
         index = self.index
-        lengths = index.lengths if isinstance(index, ExactIndex) else measure_lengths(self.features)
-        content = GalleryFile(self._names, self.attributes, self.key, self.features, lengths)
+        if isinstance(index, ExactIndex | FaissIndex):
+            lengths = index.lengths
+        else:
+            lengths = measure_lengths(self.features)
+        faiss = index.serialize() if isinstance(index, FaissIndex) else None
+        content = GalleryFile(self._names, self.attributes, self.key, self.features, lengths, faiss)
         write_gallery(as_path("path", path), content)
 
     @classmethod
@@ -290,7 +298,8 @@ class Gallery:
             path: the file.
             model: whose queries will be searched; refused where its encoder is another one. None
                 compares by cosine, and leaves the check to you.
-            index: (features, similarity or None) -> an index; None makes an ``ExactIndex``.
+            index: (features, similarity or None) -> an index; None makes the ``FaissIndex`` that
+                was saved, or else an ``ExactIndex``.
             check: verify the checksum of the features too.
 
         Raises:
@@ -301,10 +310,12 @@ class Gallery:
         similarity = None if model is None else model.similarity
         found = read_gallery(path, check)
         names = [f"\0{row}" if name is None else name for row, name in enumerate(found.names)]
-        if index is None:
-            made: Index = ExactIndex(found.features, similarity, lengths=found.lengths)
-        else:
+        if index is not None:
             made = index(found.features, similarity)
+        elif found.faiss is None:
+            made = ExactIndex(found.features, similarity, lengths=found.lengths)
+        else:
+            made = FaissIndex.deserialize(found.faiss, found.features, similarity, found.lengths)
         gallery = cls(names, found.features, made, attributes=found.attributes, key=found.key)
         gone = [name for name, old in zip(names, found.names, strict=True) if old is None]
         if gone:
