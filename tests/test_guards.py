@@ -174,8 +174,10 @@ PUBLIC = {
     ],
     "fusecomp.retrieval": [
         "ExactIndex",
+        "FaissIndex",
         "Gallery",
         "Hits",
+        "IndexRecall",
         "rerank",
         "TargetRanks",
         "hits_at_k",

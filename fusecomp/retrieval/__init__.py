@@ -2,6 +2,7 @@
 
 from fusecomp._core.metrics import hits_at_k
 from fusecomp.retrieval._exact_index import ExactIndex
+from fusecomp.retrieval._faiss_index import FaissIndex, IndexRecall
 from fusecomp.retrieval._gallery import Gallery
 from fusecomp.retrieval._hits import Hits
 from fusecomp.retrieval._metrics import median_rank, recall_at_k, target_rank
@@ -10,8 +11,10 @@ from fusecomp.retrieval._search import TargetRanks, search, search_targets
 
 __all__ = [
     "ExactIndex",
+    "FaissIndex",
     "Gallery",
     "Hits",
+    "IndexRecall",
     "TargetRanks",
     "hits_at_k",
     "median_rank",

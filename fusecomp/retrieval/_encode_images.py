@@ -58,3 +58,9 @@ def key_of(encoder: Encoder) -> str:
         return told_fingerprint(encoder) or ""
     except ValueError:
         return ""
+
+
+def of_one_encoder(key: str, other: str) -> bool:
+    """Whether two keys differ at most in how features were kept: half precision, for example."""
+    short, long = sorted((key, other), key=len)
+    return long == short or (long.startswith(short) and long[len(short)] in ",;")

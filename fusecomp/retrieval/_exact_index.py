@@ -94,7 +94,7 @@ class ExactIndex:
         self._close = roundings * unit if similarity is None else 0.0
         self._factors = _factors(self.lengths, self._dtype)
         # Of each row whether it is removed, once one is.
-        self._removed: Tensor | None = None
+        self.removed: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -113,8 +113,8 @@ class ExactIndex:
         self.features = torch.cat([self.features, more])
         self.lengths = torch.cat([self.lengths, lengths])
         self._factors = _factors(self.lengths, self._dtype)
-        if self._removed is not None:
-            self._removed = pad(self._removed, (0, len(more)))
+        if self.removed is not None:
+            self.removed = pad(self.removed, (0, len(more)))
 
     def remove(self, positions: Tensor) -> None:
         """Find these rows no more; no other row gets their positions.
@@ -124,9 +124,9 @@ class ExactIndex:
             ValueError: if they are not int64 [M] in [0, N).
         """
         gone = check_positions(positions, len(self)).to(self.features.device)
-        if self._removed is None:
-            self._removed = torch.zeros(len(self), dtype=torch.bool, device=gone.device)
-        self._removed[gone] = True
+        if self.removed is None:
+            self.removed = torch.zeros(len(self), dtype=torch.bool, device=gone.device)
+        self.removed[gone] = True
 
     def search(
         self,
@@ -244,8 +244,8 @@ class ExactIndex:
         best: list[tuple[Tensor, Tensor]] = []
         for columns in _slices(size, step):
             scores = self._score(query, columns, room)
-            if self._removed is not None:
-                scores.masked_fill_(self._removed[columns], -torch.inf)
+            if self.removed is not None:
+                scores.masked_fill_(self.removed[columns], -torch.inf)
             if allowed is not None:
                 scores.masked_fill_(~allowed[:, columns], -torch.inf)
             if banned is not None:

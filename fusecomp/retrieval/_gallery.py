@@ -17,8 +17,9 @@ from fusecomp._core.tensors import (
     widen,
 )
 from fusecomp.retrieval._attributes import Value, plain_columns, positions_where
-from fusecomp.retrieval._encode_images import encode_images, key_of
+from fusecomp.retrieval._encode_images import encode_images, key_of, of_one_encoder
 from fusecomp.retrieval._exact_index import ExactIndex, measure_lengths
+from fusecomp.retrieval._faiss_index import FaissIndex
 from fusecomp.retrieval._gallery_file import GalleryFile, read_gallery, write_gallery
 from fusecomp.retrieval._hits import Hits, named_hits
 from fusecomp.retrieval._rerank import rerank
@@ -107,7 +108,8 @@ class Gallery:
             image_ids: the images, each once.
             path: image id -> path, such as ``dataset.path``; not needed where features are looked
                 up.
-            index: (features, similarity or None) -> an index; ``ExactIndex`` or your own.
+            index: (features, similarity or None) -> an index; ``ExactIndex``, a
+                ``FaissIndex`` (``functools.partial(FaissIndex, factory=...)``) or your own.
             attributes: by name, a value for each image.
             dtype: what features are kept as, such as ``torch.float16``; None keeps float32.
             batch_size: images encoded at once.
@@ -249,7 +251,7 @@ class Gallery:
         check_widths(features, self.features, ("features", "the gallery"))
         features = features.detach().to(self.features)
         index.add(features)
-        if isinstance(index, ExactIndex):
+        if isinstance(index, ExactIndex | FaissIndex):
             self.features = index.features
         else:
             self.features = torch.cat([self.features, features])
@@ -280,14 +282,16 @@ class Gallery:
     def require_model(self, model: SearchModel) -> None:
         """Raise ValueError where the features are known to be those of another encoder."""
         given = key_of(model.encoder)
-        if self.key and given and not _of_one_encoder(self.key, given):
+        if self.key and given and not of_one_encoder(self.key, given):
             raise ValueError(
                 f"this gallery holds features under the key {self.key!r}, but the model's encoder "
                 f"is {given!r}, whose queries mean nothing here: build a gallery with it"
             )
 
     def save(self, path: str | Path) -> None:
-        """Write one file in the safetensors layout, atomically; of an index, its lengths alone.
+        """Write one file in the safetensors layout, atomically.
+
+        It holds the lengths of an ``ExactIndex`` and all of a ``FaissIndex``; nothing of another.
 
         Raises:
             OSError: if writing fails.
@@ -296,8 +300,12 @@ class Gallery:
         if not self.key:
             raise ValueError("this gallery has no key, which names its encoder: set gallery.key")
         index = self.index
-        lengths = index.lengths if isinstance(index, ExactIndex) else measure_lengths(self.features)
-        content = GalleryFile(self._names, self.attributes, self.key, self.features, lengths)
+        if isinstance(index, ExactIndex | FaissIndex):
+            lengths = index.lengths
+        else:
+            lengths = measure_lengths(self.features)
+        faiss = index.serialize() if isinstance(index, FaissIndex) else None
+        content = GalleryFile(self._names, self.attributes, self.key, self.features, lengths, faiss)
         write_gallery(as_path("path", path), content)
 
     @classmethod
@@ -315,7 +323,8 @@ class Gallery:
             path: the file.
             model: whose queries will be searched; refused where its encoder is another one. None
                 compares by cosine, and leaves the check to you.
-            index: (features, similarity or None) -> an index; None makes an ``ExactIndex``.
+            index: (features, similarity or None) -> an index; None makes the ``FaissIndex`` that
+                was saved, or else an ``ExactIndex``.
             check: verify the checksum of the features too.
 
         Raises:
@@ -326,10 +335,12 @@ class Gallery:
         similarity = None if model is None else model.similarity
         found = read_gallery(path, check)
         names = [f"\0{row}" if name is None else name for row, name in enumerate(found.names)]
-        if index is None:
-            made: Index = ExactIndex(found.features, similarity, lengths=found.lengths)
-        else:
+        if index is not None:
             made = index(found.features, similarity)
+        elif found.faiss is None:
+            made = ExactIndex(found.features, similarity, lengths=found.lengths)
+        else:
+            made = FaissIndex.deserialize(found.faiss, found.features, similarity, found.lengths)
         gallery = cls(names, found.features, made, attributes=found.attributes, key=found.key)
         gone = [name for name, old in zip(names, found.names, strict=True) if old is None]
         if gone:
@@ -337,9 +348,3 @@ class Gallery:
         if model is not None:
             gallery.require_model(model)
         return gallery
-
-
-def _of_one_encoder(key: str, other: str) -> bool:
-    """Whether two keys differ at most in how features were kept: half precision, for example."""
-    short, long = sorted((key, other), key=len)
-    return long == short or (long.startswith(short) and long[len(short)] in ",;")

@@ -17,13 +17,14 @@ _FORMAT = "fusecomp.gallery/1"
 
 
 class GalleryFile(NamedTuple):
-    """Content of the file; an image that was removed has no name."""
+    """Content of the file; an image that was removed has no name, ``faiss`` are its bytes."""
 
     names: Sequence[str | None]
     attributes: Mapping[str, Sequence[Value]]
     key: str
     features: Tensor
     lengths: Tensor
+    faiss: Tensor | None = None
 
 
 def write_gallery(path: Path, content: GalleryFile) -> None:
@@ -31,6 +32,8 @@ def write_gallery(path: Path, content: GalleryFile) -> None:
     texts = {"names": content.names, "attributes": content.attributes}
     tensors = {name: _encoded(value) for name, value in texts.items()}
     tensors |= {"features": content.features, "lengths": content.lengths}
+    if content.faiss is not None:
+        tensors["faiss"] = content.faiss
     write_safetensors(path, tensors, {"format": _FORMAT, "key": content.key})
 
 
@@ -51,4 +54,5 @@ def read_gallery(path: Path, check: bool) -> GalleryFile:
             for name in ("names", "attributes")
         )
         features, lengths = tensors["features"], tensors["lengths"]
-        return GalleryFile(names, attributes, about["key"], features, lengths)
+        faiss = tensors.get("faiss")
+        return GalleryFile(names, attributes, about["key"], features, lengths, faiss)
