@@ -10,7 +10,7 @@ from fusecomp._core.indices import (
     check_indices,
     check_positions,
     check_query,
-    check_scores,
+    compare,
     index_pairs,
 )
 from fusecomp._core.similarity import SMALLEST_NORM, normalize
@@ -261,8 +261,7 @@ class ExactIndex:
         """Return the scores [Q, N'] of some columns, written into the room where it can be."""
         features = self.features[columns]
         if self.similarity is not None:
-            wide = widen(features)
-            return check_scores(self.similarity(query, wide), query, wide).clone()
+            return compare(self.similarity, query, widen(features)).clone()
         scores = room[:, : len(features)]
         step = len(features) if features.dtype == query.dtype else _WIDENED // features.shape[1] + 1
         for some in _slices(len(features), step):
