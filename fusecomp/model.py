@@ -17,7 +17,7 @@ from fusecomp._core.abilities import (
 from fusecomp._core.checks import as_path, no_class, require
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.fusion_inputs import fusion_inputs, require_tokens
-from fusecomp._core.keywords import needed_keywords, taken_keywords
+from fusecomp._core.keywords import needed_keywords, require_known, taken_keywords
 from fusecomp._core.query_inputs import one_each, paths_or_ids, shown_row
 from fusecomp._core.rebuilt_fusion import arguments_of, rebuilt
 from fusecomp._core.saved_model import describe_parts, read_model, write_model
@@ -58,7 +58,7 @@ class ComposedEncoder(nn.Module):
     Raises:
         TypeError: if encoder or fusion lack what they need, or the fusion's similarity is no
             function.
-        ValueError: if the fusion needs tokens that the encoder does not give.
+        ValueError: if the fusion needs tokens that the encoder does not give, or another keyword.
 
     Example:
         >>> from fusecomp.caching import CachedEncoder
@@ -82,6 +82,7 @@ class ComposedEncoder(nn.Module):
         similarity_of(fusion)  # raises on one that cannot be called
         self.encoder = encoder
         self.fusion = fusion
+        require_known("fusion", fusion, FUSION_KEYWORDS)
         self.fusion_keywords = taken_keywords(fusion, FUSION_KEYWORDS)
         self._needed = needed_keywords(fusion, FUSION_KEYWORDS)
         require_tokens(encoder, fusion, self._needed)
@@ -109,13 +110,17 @@ class ComposedEncoder(nn.Module):
         Raises:
             TypeError: if encoder or fusion return no tensor.
             ValueError: if the numbers differ, references or texts are no lists or empty, an id is
-                unknown, the encoder returns another shape than [B, D], encoder and fusion are on
-                different devices, or a query is NaN or infinite.
+                unknown, the fusion needs reference_texts, the encoder returns another shape than
+                [B, D], encoder and fusion are on different devices, or a query is NaN or infinite.
             FileNotFoundError: naming a string that is no file.
         """
         if not isinstance(references, Tensor):
             references = paths_or_ids("references", references)
         texts = one_each("texts", texts, len(references))
+        if reference_texts is None and "reference_text" in self._needed:
+            raise ValueError(
+                "the fusion needs reference_text: pass reference_texts, a prompt for each reference"
+            )
         prompts = None
         require_one_device(self.encoder, self.fusion)
         with inference(self.encoder, self.fusion):

@@ -203,21 +203,34 @@ def test_prompts_that_do_not_fit_are_named() -> None:
     model = fc.ComposedEncoder(encoder(), fusion)
     error = own_error(model.compose, image, text[:2], reference_text=text)
     assert "reference_text has 4 rows, but there are 2 images" in error
-    assert "the fusion needs reference_text" in own_error(model.compose, image, text[:2])
+    error = own_error(model.compose, image, text[:2])
+    assert error == "the fusion needs reference_text: pass it to compose"
     images = torch.randn(2, 4, dtype=torch.float64)
     error = own_error(model.encode_query, images, TEXTS[:2], TEXTS)
     assert "2 references but 4 reference_texts" in error
 
 
-def test_an_encoder_that_gives_no_tokens_after_all_is_named() -> None:
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (lambda features, tokens: (features, "tokens"), "1 rows of Tensor, 'tokens'"),
+        (lambda features, tokens: tokens, "1 rows of Tokens"),
+        (lambda features, tokens: (tokens, features), "1 rows of Tokens, 1 rows of Tensor"),
+        (lambda features, tokens: features, "1 rows of Tensor"),
+        (lambda features, tokens: None, "None"),
+        (lambda features, tokens: (features[:0], tokens), "0 rows of Tensor, 1 rows of Tokens"),
+    ],
+)
+def test_an_encoder_that_gives_no_tokens_after_all_is_named(change: Any, got: str) -> None:
     class Lying(fc.DualEncoder):
         def encode_text_tokens(self, texts: Any) -> Any:
-            return self.encode_text(texts), "tokens"
+            return change(*super().encode_text_tokens(texts))
 
     both = encoder()
     model = fc.ComposedEncoder(Lying(both.image, both.text).double(), TokensAlone())
     error = own_error(model.encode_query, torch.randn(1, 4, dtype=torch.float64), ["word 1"])
-    assert "encode_text_tokens must return features and Tokens of as many rows" in error
+    assert "encode_text_tokens must return (features, Tokens), in this order" in error
+    assert error.endswith(f"got {got}")
 
 
 def test_a_fusion_with_a_default_goes_without() -> None:

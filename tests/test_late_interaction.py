@@ -174,9 +174,18 @@ def test_a_loss_without_it_is_refused_when_the_trainer_is_made(model: fc.Compose
     together = fc.losses.CombinedLoss(
         {"find": (1.0, fc.InfoNCE(0.1)), "align": (1.0, fc.losses.CosineAlignmentLoss())}
     )
-    losses: list[fc.Loss] = [fc.losses.CosineAlignmentLoss(), together, lambda query, target: query]
-    for loss in losses:
-        with pytest.raises(ValueError, match="does not name the keyword similarity"):
+    outer = fc.losses.CombinedLoss({"all": (1.0, together)})
+    losses: list[tuple[fc.Loss, str]] = [
+        (fc.losses.CosineAlignmentLoss(), "the loss CosineAlignmentLoss"),
+        (together, r"the loss 'align' of CombinedLoss \(CosineAlignmentLoss\)"),
+        (
+            outer,
+            r"the loss 'all' of CombinedLoss \('align' of CombinedLoss \(CosineAlignmentLoss\)",
+        ),
+        (lambda query, target: query, "the loss function"),
+    ]
+    for loss, name in losses:
+        with pytest.raises(ValueError, match=f"{name}.* does not name the keyword similarity"):
             fc.Trainer(model, loss=loss, config=config)
 
 

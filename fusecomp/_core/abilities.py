@@ -51,13 +51,21 @@ def encode_named(
     encode = token_function(encoder, side) if f"{side}_tokens" in keywords else None
     if encode is None:
         return encode_function(encoder, side)(inputs), None
-    features, tokens = encode(inputs)
-    if not isinstance(tokens, Tokens) or len(tokens) != len(features):
-        raise TypeError(
-            f"encode_{side}_tokens must return features and Tokens of as many rows, got "
-            f"{shown(tokens)} for {list(features.shape)}"
-        )
-    return features, tokens
+    encoded: object = encode(inputs)
+    parts = tuple(encoded) if isinstance(encoded, tuple | list) else (encoded,)
+    features, tokens = parts if len(parts) == 2 else (None, None)
+    if isinstance(features, Tensor) and isinstance(tokens, Tokens) and len(tokens) == len(features):
+        return features, tokens
+    raise TypeError(
+        f"encode_{side}_tokens must return (features, Tokens), in this order and of as many rows, "
+        f"got {', '.join(map(_rows_shown, parts))}"
+    )
+
+
+def _rows_shown(part: object) -> str:
+    if isinstance(part, Tensor | Tokens):
+        return f"{len(part)} rows of {type(part).__name__}"
+    return shown(part)
 
 
 def tower_function(encoder: object, side: str) -> Encode:

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fusecomp._core.abilities import token_function
+from fusecomp._core.abilities import reference_texts_of, token_function
 from fusecomp._core.identity import class_name
+from fusecomp._core.keywords import needed_keywords
 from fusecomp._core.tensors import check_features, widen
-from fusecomp.types import SIDES, Encoder, Fusion, Tokens
+from fusecomp.types import SIDES, Dataset, Encoder, Fusion, Tokens
 
 
 def require_tokens(encoder: Encoder, fusion: Fusion, needed: Sequence[str]) -> None:
@@ -20,6 +21,15 @@ def require_tokens(encoder: Encoder, fusion: Fusion, needed: Sequence[str]) -> N
                 f"not give (see types.GivesTokens); a CachedEncoder keeps them if it is built with "
                 f'tokens=["{side}"]'
             )
+
+
+def require_prompts(fusion: Fusion, dataset: Dataset) -> None:
+    """Raise ValueError where a fusion needs prompts of references and the dataset has none."""
+    if needed_keywords(fusion, ("reference_text",)) and not reference_texts_of(dataset):
+        raise ValueError(
+            f"the fusion needs reference_text, but this {class_name(dataset)} has no "
+            "reference_texts, a prompt for each reference by its id"
+        )
 
 
 def fusion_inputs(
@@ -39,10 +49,7 @@ def fusion_inputs(
         if (value := given[name]) is not None:
             inputs[name] = _checked(name, value, dtype)
         elif name in needed:
-            raise ValueError(
-                f"the fusion needs {name}: pass it to compose; reference_text comes from "
-                "encode_query(reference_texts=...) or from a dataset with reference_texts"
-            )
+            raise ValueError(f"the fusion needs {name}: pass it to compose")
     for name, value in inputs.items():
         expected = rows if counts is None or name != "text_tokens" else int(counts.sum())
         if len(value) != expected:

@@ -13,6 +13,7 @@ from fusecomp._core.tensors import (
     check_widths,
     widen,
 )
+from fusecomp.types import Similarity
 
 # How far k may exceed the gallery: what lies beyond is padding, and takes room for each query.
 MAX_PADDED = 2**20
@@ -43,10 +44,10 @@ def check_query(query: object, gallery: Tensor, k: object, one_width: bool) -> i
     return whole_number("k", k, 1, max(len(gallery), MAX_PADDED))
 
 
-def check_scores(scores: object, query: Tensor, gallery: Tensor) -> Tensor:
-    """Return what a similarity gives; ValueError unless it is [Q, N] on the queries' device."""
+def compare(similarity: Similarity, query: Tensor, gallery: Tensor) -> Tensor:
+    """Return a similarity's scores; ValueError unless they are [Q, N] on the queries' device."""
     name = "what the similarity returns"
-    found = widen(check_tensor(scores, name), name)
+    found = widen(check_tensor(similarity(query, gallery), name), name)
     expected = [len(query), len(gallery)]
     if list(found.shape) != expected or found.device != query.device:
         raise ValueError(
@@ -54,6 +55,9 @@ def check_scores(scores: object, query: Tensor, gallery: Tensor) -> Tensor:
             f"{list(query.shape)} and images {list(gallery.shape)}, expected {expected} on "
             f"{query.device}"
         )
+    if len(query) == len(gallery) > 1:
+        # A square does not show whether rows and columns are swapped.
+        compare(similarity, query[:2], gallery[:1])
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from fusecomp._core.foreign import inside
+from fusecomp._core.foreign import inside, optional
 from fusecomp.types import NamesKeywords
 
 _NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -26,6 +26,19 @@ def needed_keywords(part: Callable[..., object], offered: Sequence[str]) -> tupl
     parameters = _parameters(inside(part))
     needed = {name for name, p in parameters.items() if p.default is inspect.Parameter.empty}
     return tuple(keyword for keyword in offered if keyword in needed)
+
+
+def require_known(kind: str, part: Callable[..., object], offered: Sequence[str]) -> None:
+    """Raise ValueError where a callable of two tensors needs more than the offered keywords."""
+    parameters = _parameters(inside(part))
+    given = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY][:2]
+    needed = (name for name, p in parameters.items() if p.default is p.empty)
+    if unknown := [name for name in needed if name not in (*given, *offered)]:
+        name = optional(part, "__name__", type(inside(part)).__name__)
+        raise ValueError(
+            f"the {kind} {name} needs {', '.join(unknown)}, which nothing "
+            f"gives it: beyond its two tensors a {kind} can name {', '.join(offered)}"
+        )
 
 
 def _parameters(part: Callable[..., object]) -> dict[str, inspect.Parameter]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fusecomp._core.indices import check_scores
+from fusecomp._core.indices import compare
 from fusecomp._core.tensors import non_finite_rows, widen
 from fusecomp.types import Similarity
 
@@ -25,13 +25,11 @@ def compare_in_tiles(query: Tensor, gallery: Tensor, similarity: Similarity) -> 
     """Return a similarity's scores [Q, N], all finite, in a tensor of their own."""
     rows = pad_rows(query)
 
-    def compare(tile: Tensor) -> Tensor:
-        images = widen(pad_rows(tile))
-        scores = check_scores(similarity(rows, images), rows, images)
-        return scores[: len(query), : len(tile)]
+    def scores(tile: Tensor) -> Tensor:
+        return compare(similarity, rows, widen(pad_rows(tile)))[: len(query), : len(tile)]
 
     with torch.autocast(query.device.type, enabled=False):
-        found = torch.cat([compare(tile) for tile in gallery.split(_TILE_ROWS)], dim=1)
+        found = torch.cat([scores(tile) for tile in gallery.split(_TILE_ROWS)], dim=1)
     if non_finite_rows(found):
         raise ValueError("the similarity returned NaN or infinity for finite queries and images")
     return found

@@ -15,6 +15,7 @@ from fusecomp._core.abilities import (
 )
 from fusecomp._core.checks import require_both, require_choice, shown, whole_number
 from fusecomp._core.devices import device_of, inference, require_one_device
+from fusecomp._core.fusion_inputs import require_prompts
 from fusecomp._core.randomness import repeatable
 from fusecomp._core.tensors import non_finite_rows
 from fusecomp.caching import CachedEncoder
@@ -61,6 +62,7 @@ class TaskFeatures:
             num_workers = whole_number("num_workers", num_workers, 0)
         tasks = tasks_of(dataset) if tasks is None else tasks
         require_one_device(model.encoder, model.fusion)
+        require_prompts(model.fusion, dataset)
         encoder: Encoder = model.encoder
         self._model = model
         self.similarity = model.similarity

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import number, shown
 from fusecomp._core.identity import describe
-from fusecomp._core.keywords import taken_keywords
+from fusecomp._core.keywords import require_known, taken_keywords
 from fusecomp.losses._pairs import Ids
 from fusecomp.types import LOSS_KEYWORDS, Loss, Similarity
 
@@ -21,8 +21,8 @@ class CombinedLoss(nn.Module):
         integers [B]; ``reference`` [B, D] and ``similarity`` go to the losses that name them.
 
     Raises:
-        ValueError: if a name is no identifier, a weight is not finite, a loss cannot be called or
-            does not return a scalar tensor; also what the losses raise.
+        ValueError: if a name is no identifier, a weight is not finite, a loss cannot be called,
+            needs an unknown keyword or returns no scalar tensor; also what the losses raise.
 
     Example:
         >>> import torch
@@ -53,6 +53,7 @@ class CombinedLoss(nn.Module):
                     f"the loss {name!r} must be a module or function (an instance, no class), got "
                     f"{shown(loss)}"
                 )
+            require_known(f"loss {name!r}", loss, LOSS_KEYWORDS)
             self.weights[name] = number(f"the weight of {name!r}", weight)
             self.losses[name] = loss
             self.keywords[name] = taken_keywords(loss, LOSS_KEYWORDS)

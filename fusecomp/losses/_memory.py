@@ -38,10 +38,10 @@ def _lengths(features: Tensor, unit: Tensor) -> Tensor:
 class Bank(_Memory):
     """Targets that never change, as further candidates: the ``memory`` of a loss.
 
-    An example are the features of all training images from a ``CachedEncoder``; the image side
-    must not learn. Where a row's target id is in the bank, the bank's row is its positive and
-    replaces that of the batch, which gets no gradient: each image counts once. Features and ids
-    are buffers.
+    An example are the features of all training images from a ``CachedEncoder``; a trainer refuses
+    it where the image side learns. Where a row's target id is in the bank, the bank's row is its
+    positive and replaces that of the batch, which gets no gradient: each image counts once.
+    Features and ids are buffers.
 
     Reference:
         Feng, Zhang, Nie, "Improving Composed Image Retrieval via Contrastive Learning with Scaling

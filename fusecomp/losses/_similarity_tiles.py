@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fusecomp._core.indices import check_scores
+from fusecomp._core.indices import compare
 from fusecomp.losses._row_losses import RowLosses, refuse_second_derivative, slices
 from fusecomp.types import Similarity
 
@@ -64,10 +64,10 @@ def _score(
     rows = query.detach().requires_grad_(learns[0])
     images = target.detach().requires_grad_(learns[1])
     with torch.enable_grad():
-        scores = check_scores(similarity(rows, images), rows, images)
+        scores = compare(similarity, rows, images)
         if constants is not None:
             # Apart, so that nothing computes their gradient.
-            more = check_scores(similarity(rows, constants), rows, constants)
+            more = compare(similarity, rows, constants)
             scores = torch.cat((scores, more), dim=1)
         return _Scores(rows, images, scores)
 

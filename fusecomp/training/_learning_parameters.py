@@ -4,7 +4,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from fusecomp._core.abilities import towers_of
+from fusecomp._core.abilities import heads_of, towers_of
 from fusecomp.model import ComposedEncoder
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.training._stage_modes import is_free
@@ -96,3 +96,17 @@ def frozen_sides(model: ComposedEncoder, learning: Mapping[str, nn.Parameter]) -
     if below - towers["image"] - towers["text"]:
         return []
     return [side for side in SIDES if not below & towers[side]]
+
+
+def moving_images(model: ComposedEncoder, learning: Mapping[str, nn.Parameter]) -> list[str]:
+    """Name the encoder's learning parameters that are not known to serve texts alone."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    image, text = (
+        {id(parameters[name]) for name in _matching(parameters, _tower(model, side))}
+        for side in SIDES
+    )
+    heads = heads_of(model.encoder)
+    if "text" in heads:
+        text |= {id(parameter) for parameter in heads["text"].parameters()}
+    of_texts = text - image
+    return [n for n, p in learning.items() if n.startswith("encoder.") and id(p) not in of_texts]

@@ -20,6 +20,7 @@ from fusecomp.distributed import (
     is_sharded,
     whole,
 )
+from fusecomp.losses import CombinedLoss
 from fusecomp.model import ComposedEncoder
 from fusecomp.training._batch_features import compose_features, encode_batch
 from fusecomp.training._gradient_cache import Features, GradientCache
@@ -233,6 +234,15 @@ def _require_similarity(model: ComposedEncoder, keywords: tuple[str, ...], loss:
     if model.similarity is not None and "similarity" not in keywords:
         raise ValueError(
             f"{type(model.fusion).__name__} compares by a similarity of its own, but the loss "
-            f"{type(loss).__name__} does not name the keyword similarity: use one that does, such "
+            f"{_lacking(loss)} does not name the keyword similarity: use one that does, such "
             "as InfoNCE"
         )
+
+
+def _lacking(loss: Loss) -> str:
+    """Name the loss, or the part of a sum, that names no similarity."""
+    if not isinstance(loss, CombinedLoss):
+        return type(loss).__name__
+    lacking = (name for name, named in loss.keywords.items() if "similarity" not in named)
+    name = next(lacking)
+    return f"{name!r} of CombinedLoss ({_lacking(loss.losses[name])})"

@@ -18,6 +18,7 @@ from fusecomp.training._best_weights import BestWeights
 from fusecomp.training._callbacks import Callbacks
 from fusecomp.training._checkpoint import StageState
 from fusecomp.training._deterministic import deterministic
+from fusecomp.training._early_checks import check_loss, check_parts
 from fusecomp.training._learning_parameters import frozen_sides, learning_parameters
 from fusecomp.training._progress import NonFiniteError, Progress, Record, Sums
 from fusecomp.training._run_identity import describe_run
@@ -83,8 +84,8 @@ class Trainer:
         TypeError: if an argument is something else.
         ValueError: if ``config.trainable`` names nothing that can learn, or only what you have
             frozen, weights that learn are in half precision, the precision does not fit the
-            device, encoder and fusion are on different devices, or FSDP2 has sharded the whole
-            model.
+            device, encoder and fusion are on different devices, FSDP2 has sharded the whole
+            model, or the loss needs what nothing gives it, or has a ``Bank`` while images move.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Trainer:
         self._device = device_of(model)
         _require_trainable(model, config, self._device)
         self._learning = learning_parameters(model, config)
+        check_loss(model, self._learning, loss, config)
         self._modes = StageModes(model, self._learning.values(), loss, config.encoder_mode)
         self._modes.warn_of_batchnorm(config)
         if isinstance(loss, nn.Module):
@@ -156,7 +158,8 @@ class Trainer:
         Raises:
             TypeError: if an argument is no dataset.
             ValueError: if the triplets make no batch, the metric is unknown, one image id means
-                two files, or the trainer has its datasets already.
+                two files, a ``Bank`` has an id that no image has, the fusion needs
+                ``reference_texts`` that a dataset lacks, or the trainer has its datasets already.
             FileNotFoundError: if images are missing.
             ImageError: if one cannot be read.
         """
@@ -169,6 +172,7 @@ class Trainer:
                 "goes on from the model's weights, or from the last checkpoint of its workdir"
             )
         data = self._data = check_data(train_dataset, val_dataset, self.config)
+        check_parts(self.model, self.loss, data)
         if self.config.ema_decay is not None:
             # Not before: a stage before this one changes the weights, or the user.
             self._average = WeightAverage(self._learning, self.config.ema_decay)

@@ -1,13 +1,18 @@
 import copy
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from fusecomp._core.checks import as_path, require
 from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
+from fusecomp.training._early_checks import check_parts, try_parts
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.training._stage_data import check_data
+from fusecomp.training._stage_modes import is_free
 from fusecomp.training._trainer import Run, Trainer
 from fusecomp.types import Dataset, Encoder, Fusion, Loss
 
@@ -28,8 +33,8 @@ class TwoStageTrainer:
         workdir: gets the folders ``stage1`` and ``stage2``; the same call again resumes.
         callbacks: objects with hooks, as in ``Trainer``, for both stages.
         stage1_fusion: of stage 1; None is the paper's ``Sum()``. Its weights, if it has any, learn
-            if ``stage1.trainable`` names ``"fusion"`` too. It may be ``fusion`` itself, which
-            stage 2 then trains further.
+            if ``stage1.trainable`` names ``"fusion"`` too; else a warning says that they do not. It
+            may be ``fusion`` itself, which stage 2 then trains further.
 
     Raises:
         TypeError: if an argument is something else, as when two are swapped.
@@ -91,6 +96,8 @@ class TwoStageTrainer:
 
         self.stage2 = trainer(2, fusion, stage2)
         self.stage1 = None if stage1 is None else trainer(1, stage1_fusion, stage1)
+        if self.stage1 is not None:
+            _warn_of_frozen(stage1_fusion, self.stage1)
 
     def fit(self, train_dataset: Dataset, val_dataset: Dataset | None = None) -> Run:
         """Train both stages; return the run of the second, which has the first as ``stage1``.
@@ -103,6 +110,24 @@ class TwoStageTrainer:
             ValueError: if ``Trainer.fit`` raises it; wrong settings of either stage before the
                 first begins.
         """
-        check_data(train_dataset, val_dataset, self.stage2.config)
+        second = self.stage2
+        data = check_data(train_dataset, val_dataset, second.config)
+        check_parts(second.model, second.loss, data)
+        if self.stage1 is not None:
+            try_parts(second.model, second.loss, train_dataset, second.config)
         first = None if self.stage1 is None else self.stage1.fit(train_dataset, val_dataset)
-        return replace(self.stage2.fit(train_dataset, val_dataset), stage1=first)
+        return replace(second.fit(train_dataset, val_dataset), stage1=first)
+
+
+def _warn_of_frozen(fusion: Fusion, stage1: Trainer) -> None:
+    """Warn of a fusion whose weights the user lets learn, and stage 1 does not."""
+    weights = list(fusion.parameters()) if isinstance(fusion, nn.Module) else []
+    learning = {id(p) for group in stage1.optimizer.param_groups for p in group["params"]}
+    if any(map(is_free, weights)) and learning.isdisjoint(map(id, weights)):
+        warnings.warn(
+            f"the weights of stage1_fusion={type(fusion).__name__} stay as they are in stage 1, as "
+            f"trainable={stage1.config.trainable!r} does not name 'fusion': if they are not "
+            "trained yet, the encoder is tuned under random ones. Name 'fusion' too; if no stage "
+            "shall train them, requires_grad_(False) ends this warning",
+            stacklevel=3,
+        )

@@ -81,7 +81,7 @@ def test_a_similarity_sees_few_images_at_once() -> None:
         return query @ images.T
 
     search(torch.randn(3, DIM), torch.randn(2050, DIM), 10, similarity=similarity)
-    assert seen == [1024, 1024, 64]  # the last two, and repetitions
+    assert seen == [1024, 1024, 64, 1]  # the last two, and repetitions; one shows the order
 
 
 def test_scores_of_float64_are_those_of_one_pair_at_a_time() -> None:

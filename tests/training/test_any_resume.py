@@ -97,9 +97,11 @@ def cases(draw: Any) -> Case:
         seed=draw(st.integers(0, 99)),
         num_workers=0,
     )
+    # A bank is refused where images learn.
+    names = [name for name in LOSSES if name != "bank" or config.trainable in ("text", "fusion")]
     return Case(
         config,
-        draw(st.sampled_from(sorted(LOSSES))),
+        draw(st.sampled_from(sorted(names))),
         draw(st.booleans()),
         validated,
         tuple(draw(st.lists(st.integers(1, 8), min_size=1, max_size=2))),

@@ -144,8 +144,10 @@ def test_a_reference_without_a_prompt_is_named(tmp_path: Path) -> None:
 
 
 def test_a_dataset_without_prompts_is_refused_where_they_are_needed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the fusion needs reference_text"):
+    with pytest.raises(ValueError, match="the fusion needs reference_text, but this Toy has no"):
         fc.evaluate(composed(), Toy(tmp_path))
+    with pytest.raises(ValueError, match="the fusion needs reference_text: pass reference_texts"):
+        composed().encode_query(torch.randn(1, 4), ["word 1"])
     trainer = fc.Trainer(composed(), loss=fc.InfoNCE(0.1), config=SGD)
     with pytest.raises(ValueError, match="the fusion needs reference_text"):
         trainer.step(next(first_epoch(trainer, Toy(tmp_path))))

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,15 @@ def test_the_first_fusion_learns_if_its_stage_says_so(tmp_path: Path, learns: bo
     data, fusion = Toy(tmp_path), learned_sum()
     before = weights(fusion)
     stage1 = LEARN_BOTH if learns else replace(CONFIG, trainable="text")
-    run = two_stage(None, stage1=stage1, stage1_fusion=fusion).fit(data)
+    with nullcontext() if learns else pytest.warns(UserWarning, match="does not name 'fusion'"):
+        trainer = two_stage(None, stage1=stage1, stage1_fusion=fusion)
+    run = trainer.fit(data)
     assert bool(changed(before, weights(fusion))) is learns
     assert isinstance(run.model.fusion, fc.Combiner)
+
+
+def test_a_first_fusion_that_is_frozen_on_purpose_needs_no_warning() -> None:
+    two_stage(None, stage1_fusion=learned_sum().requires_grad_(False))
 
 
 def test_one_fusion_for_both_stages_goes_on_from_the_first(tmp_path: Path) -> None:
