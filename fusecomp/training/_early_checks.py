@@ -40,9 +40,9 @@ def check_parts(model: ComposedEncoder, loss: Loss, data: StageData) -> None:
     for dataset in (data.train, data.val):
         if dataset is not None:
             require_prompts(model.fusion, dataset)
-    size = len(data.train.image_ids)
     for name, memory in _memories(loss).items():
         if isinstance(memory, Bank):
+            size = len(data.train.image_ids)
             wrong = memory.ids[(memory.ids < 0) | (memory.ids >= size)].tolist()
             if wrong:
                 raise ValueError(
