@@ -16,6 +16,7 @@ from toy import Toy, load
 
 import fusecomp as fc
 from fusecomp.training import batches
+from fusecomp.types import Batch
 
 pytestmark = pytest.mark.heavy
 # The largest error of the change of the weights, relative to the change.
@@ -78,8 +79,9 @@ def all_weights(model: nn.Module, loss: Any) -> dict[str, Tensor]:
     return {name: p.detach().double() for name, p in (*model.named_parameters(), *own)}
 
 
-def brute_force(loss: Any, query: Tensor, target: Tensor, ids: Tensor) -> Tensor:
+def brute_force(loss: Any, query: Tensor, target: Tensor, image: Tensor, batch: Batch) -> Tensor:
     """Each of the losses, from its formula."""
+    ids = batch.target_ids
     if not isinstance(loss, nn.Module):
         return ((query - target) ** 2).sum() / len(query)
     learnable = isinstance(loss, Scaled)
@@ -90,6 +92,12 @@ def brute_force(loss: Any, query: Tensor, target: Tensor, ids: Tensor) -> Tensor
             scale * (query[i] / query[i].norm()) @ (target[j] / target[j].norm())
             for j in range(len(query))
             if not learnable or i == j or ids[i] != ids[j]
+        ]
+        scores += [
+            scale * (query[i] / query[i].norm()) @ (image[j] / image[j].norm())
+            for j in range(len(query))
+            if isinstance(loss, fc.InfoNCE) and loss.include_references
+            if batch.reference_ids[j] not in ids
         ]
         own = scale * (query[i] / query[i].norm()) @ (target[i] / target[i].norm())
         rows.append(torch.stack(scores).exp().sum().log() - own)
@@ -108,7 +116,7 @@ def written_out(root: Path, case: Case) -> tuple[dict[str, Tensor], dict[str, Te
         image, text = encoder.encode_image(batch.reference), encoder.encode_text(batch.texts)
         query, target = model.compose(image, text), encoder.encode_image(batch.target)
         gradients = torch.autograd.grad(
-            brute_force(loss, query, target, batch.target_ids), learning, allow_unused=True
+            brute_force(loss, query, target, image, batch), learning, allow_unused=True
         )
         pairs = [(p, g) for p, g in zip(learning, gradients, strict=True) if g is not None]
         norm = torch.cat([g.flatten() for _, g in pairs]).norm()
