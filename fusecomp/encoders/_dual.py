@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import no_class, whole_number
 from fusecomp._core.foreign import optional
-from fusecomp._core.identity import fingerprint
+from fusecomp._core.identity import class_name, fingerprint
 from fusecomp.encoders._parameters_by_side import parameters_by_side
 from fusecomp.encoders._tokenizing import list_of_texts
-from fusecomp.types import Tokens
+from fusecomp.types import EncodeTokens, Tokens
 
 
 class DualEncoder(nn.Module):
@@ -104,14 +104,24 @@ class DualEncoder(nn.Module):
 
     def encode_image_tokens(self, images: Any) -> tuple[Tensor, Tokens]:
         """Return features [B, D] of loaded images, and tokens, by ``image.encode_tokens``."""
-        features, tokens = optional(self.image, "encode_tokens")(images)
+        features, tokens = self._token_encoder("image")(images)
         return self._headed("image", features), tokens
 
     def encode_text_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tokens]:
         """Return features [B, T] of B strings, and tokens, by ``text.encode_tokens``."""
         texts = texts if isinstance(texts, Tensor) else list_of_texts(texts)
-        features, tokens = optional(self.text, "encode_tokens")(texts)
+        features, tokens = self._token_encoder("text")(texts)
         return self._headed("text", features), tokens
+
+    def _token_encoder(self, side: str) -> EncodeTokens:
+        part = self.image if side == "image" else self.text
+        encode: EncodeTokens | None = optional(part, "encode_tokens")
+        if encode is None:
+            raise ValueError(
+                f"the {side} side of this DualEncoder gives no tokens: {class_name(part)} needs a "
+                "method encode_tokens(inputs) -> (features, Tokens)"
+            )
+        return encode
 
     def encode_tower(self, side: str, inputs: Any) -> Tensor:
         """Return features below the head of a side (``"image"``, ``"text"``), in its own width.

@@ -45,6 +45,14 @@ def test_each_side_goes_to_its_own_callable() -> None:
     assert isinstance(encoder, Encoder)
 
 
+@pytest.mark.parametrize("side", ["image", "text"])
+def test_a_side_without_tokens_is_named(side: str) -> None:
+    encoder = DualEncoder(nn.Linear(4, 3), Letters())
+    call = encoder.encode_image_tokens if side == "image" else encoder.encode_text_tokens
+    with pytest.raises(ValueError, match=f"the {side} side of this DualEncoder gives no tokens"):
+        call(["a"])
+
+
 def test_plain_functions_serve_as_well() -> None:
     encoder = DualEncoder(image=lambda x: x * 2, text=lambda texts: torch.ones(len(texts), 4))
     assert torch.equal(encoder.encode_image(torch.ones(1, 4)), torch.full((1, 4), 2.0))
