@@ -102,6 +102,8 @@ class ExactIndex:
     def add(self, features: Tensor) -> None:
         """Append rows, which get the next positions; copies all features.
 
+        Any number of threads may search an index, but not while rows are added.
+
         Raises:
             TypeError: if features are no torch tensor.
             ValueError: if they are not [M, D], empty or not finite, or of another dtype or device.
