@@ -3,6 +3,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusecomp._core.identity import hash_tensors
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import check_features, check_finite, widen
 
@@ -21,6 +22,14 @@ class KeptFeatures(nn.Module):
     def extra_repr(self) -> str:
         """Show the size."""
         return f"{len(self.features)}, dim={self.features.shape[1]}"
+
+
+class FixedFeatures(KeptFeatures):
+    """Kept features that training never changes, so that a run is known by them."""
+
+    def fingerprint(self) -> str:
+        """Hash features and ids."""
+        return hash_tensors(self.named_buffers())
 
 
 def _check_loaded(module: KeptFeatures, keys: object) -> None:

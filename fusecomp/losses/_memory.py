@@ -2,10 +2,9 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.checks import whole_number
-from fusecomp._core.identity import hash_tensors
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
-from fusecomp.losses._kept_features import KeptFeatures, find, unit_table
+from fusecomp.losses._kept_features import FixedFeatures, KeptFeatures, find, unit_table
 from fusecomp.losses._pairs import ABSENT, Pairs, check_ids
 from fusecomp.types import Similarity
 
@@ -35,7 +34,7 @@ def _lengths(features: Tensor, unit: Tensor) -> Tensor:
     return (widen(features) * unit).sum(dim=1, keepdim=True)
 
 
-class Bank(_Memory):
+class Bank(_Memory, FixedFeatures):
     """Targets that never change, as further candidates: the ``memory`` of a loss.
 
     An example are the features of all training images from a ``CachedEncoder``; a trainer refuses
@@ -82,10 +81,6 @@ class Bank(_Memory):
         batch_columns = torch.where(find(self.ids, pairs.columns)[1], ABSENT, pairs.columns)
         columns = torch.cat((batch_columns, self.ids))
         return Pairs(positives.unsqueeze(1), columns, pairs.banned).ban_absent()
-
-    def fingerprint(self) -> str:
-        """Hash features and ids."""
-        return hash_tensors(self.named_buffers())
 
 
 class Queue(_Memory):

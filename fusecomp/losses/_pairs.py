@@ -73,9 +73,9 @@ class Pairs(NamedTuple):
         return others if left_out is None else others - left_out.sum(dim=1, keepdim=True)
 
 
-def check_candidates(number: int, least: int = 2) -> None:
+def check_candidates(number: int) -> None:
     """Raise ValueError on too few candidates."""
-    if number < least:
+    if number < 2:
         raise ValueError("the loss needs at least 2 rows: a single candidate gives no gradient")
 
 
@@ -85,12 +85,10 @@ def own_targets(
     exclude: Collection[str],
     target_ids: Ids,
     reference_ids: Ids,
-    similarity: Similarity | None = None,
+    similarity: Similarity | None,
 ) -> Pairs:
     """Check a batch; pair row i with column i of B, leaving out what ``exclude`` names."""
-    columns, references = check_batch(
-        query, target, target_ids, reference_ids, similarity, least_rows=1
-    )
+    columns, references = check_batch(query, target, target_ids, reference_ids, similarity)
     rows = torch.arange(query.shape[0], device=query.device)
     # Without ids nothing asks for them.
     pairs = Pairs(rows.unsqueeze(1), rows if columns is None else columns)
@@ -118,7 +116,6 @@ def check_batch(
     target_ids: Ids,
     reference_ids: Ids,
     similarity: Similarity | None = None,
-    least_rows: int = 2,
 ) -> tuple[Ids, Ids]:
     """Return the ids as int64; ValueError unless features are [B, D] each and ids integers [B].
 
@@ -128,7 +125,6 @@ def check_batch(
         check_pair(query, target, ("query", "target"))
     else:
         check_rows(query, target, ("query", "target"))
-    check_candidates(target.shape[0], least_rows)
     named = (("target_ids", target_ids), ("reference_ids", reference_ids))
     targets, references = (
         None if ids is None else check_ids(ids, query[:, 0], name) for name, ids in named
