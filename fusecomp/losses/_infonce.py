@@ -9,13 +9,10 @@ from torch.nn import functional as F
 from fusecomp._core.checks import flag, number
 from fusecomp._core.similarity import unit_rows
 from fusecomp._core.tensors import widen
-from fusecomp.losses._candidates import CandidateLoss
+from fusecomp.losses._candidates import CandidateLoss, Compared
 from fusecomp.losses._further import check_negatives, check_references
 from fusecomp.losses._memory import Bank, Queue
-from fusecomp.losses._pairs import (
-    Ids,
-    Pairs,
-)
+from fusecomp.losses._pairs import Ids, Pairs
 from fusecomp.losses._row_losses import rows_of, slices
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.types import Similarity
@@ -129,49 +126,36 @@ class InfoNCE(CandidateLoss):
         similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        pairs = self._pair(query, target, target_ids, reference_ids, similarity)
-        further: tuple[Tensor, ...] = ()
+        batch = self._pair(query, target, target_ids, reference_ids, similarity)
         if negatives is not None or negative_ids is not None:
             negatives, ids = check_negatives(target, negatives, negative_ids, self._user_of_ids)
-            further, pairs = (negatives,), pairs.append(ids)
+            batch = batch.add(negatives, batch.pairs.append(ids))
         if self.include_references:
             reference, ids = check_references(target, reference, target_ids, reference_ids)
-            further, pairs = (*further, reference), pairs.append(ids).ban_absent()
+            batch = batch.add(reference, batch.pairs.append(ids).ban_absent())
+        return self._loss(batch)
+
+    def _loss(self, batch: Compared) -> Tensor:
         scale = scale_of(self.temperature)
         margin = self.margin * scale if self.margin > 0 else None
         row_losses = partial(_cross_entropies, smoothing=self.label_smoothing)
         if self.symmetric:
-            columns = self._columns(query, target, pairs, scale, margin, similarity)
-            row_losses = partial(row_losses, batch=pairs, columns=columns)
-        loss = self._mean(
-            row_losses,
-            query,
-            target,
-            pairs,
-            scale,
-            further=further,
-            offset=margin,
-            similarity=similarity,
-        )
+            columns = self._columns(batch, scale, margin)
+            row_losses = partial(row_losses, batch=batch.pairs, columns=columns)
+        loss = self._mean(row_losses, batch, scale, margin)
         return loss / 2 if self.symmetric else loss
 
     @torch.no_grad()
     def _columns(
-        self,
-        query: Tensor,
-        target: Tensor,
-        pairs: Pairs,
-        scale: float | Tensor,
-        margin: float | Tensor | None,
-        similarity: Similarity | None,
+        self, batch: Compared, scale: float | Tensor, margin: float | Tensor | None
     ) -> "_Columns | None":
         """Add up the other direction in a pass of its own; None where one tile holds all rows."""
-        if len(slices(query, self._width(pairs))) == 1:
+        width = len(batch.pairs.columns) + (0 if self.memory is None else len(self.memory.ids))
+        if len(slices(batch.query, width)) == 1:
             return None
-        with torch.autocast(query.device.type, enabled=False):
-            wide = widen(query)
-            logits = _logits(wide, widen(target), scale, similarity)
-            return _add_columns(logits, wide, margin, pairs, self.label_smoothing)
+        with torch.autocast(batch.query.device.type, enabled=False):
+            logits = _logits(batch, scale)
+            return _add_columns(logits, batch, margin, self.label_smoothing)
 
 
 class _Columns(NamedTuple):
@@ -242,10 +226,9 @@ def _all_columns(
     return back.T, _cross_entropy(back, batch.positives, smoothing, mask)
 
 
-def _logits(
-    query: Tensor, target: Tensor, scale: float | Tensor, similarity: Similarity | None
-) -> Iterator[tuple[slice, Tensor]]:
+def _logits(batch: Compared, scale: float | Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Score queries and targets, some rows at a time: one product of [B, D]."""
+    query, target, similarity = widen(batch.query), widen(batch.target), batch.similarity
     unit = unit_rows(target)[0] if similarity is None else target
     for tile in slices(query, len(unit), _COLUMN_TILE_ROWS):
         if similarity is None:
@@ -256,13 +239,13 @@ def _logits(
 
 def _add_columns(
     tiles: Iterable[tuple[slice, Tensor]],
-    like: Tensor,
+    batch: Compared,
     margin: float | Tensor | None,
-    pairs: Pairs,
     smoothing: float,
 ) -> _Columns:
     """Add up the columns of tiles of logits [T, B], which are overwritten."""
-    others = like.new_full((pairs.positives.shape[0],), -torch.inf)
+    pairs = batch.pairs
+    others = widen(batch.query[:, 0]).new_full((len(pairs.positives),), -torch.inf)
     positive, sums, counts = (torch.zeros_like(others) for _ in range(3))
     for tile, logits in tiles:
         positives = rows_of(pairs.positives, tile)

@@ -1,8 +1,7 @@
 """The seam of tiled losses: what computes the losses of some rows, and how rows are split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 # The least rows of a tile, and the least logits. Fewer rows slow the products down, more logits
@@ -11,6 +10,12 @@ _CPU_TILE, _GPU_TILE = (1024, 2**22), (2048, 2**24)
 
 # (logits [T, N], tile, offset) -> (losses [T], slopes [T] or None)
 RowLosses = Callable[[Tensor, slice, float | Tensor | None], tuple[Tensor, Tensor | None]]
+# (query, target, scale, offset, which of these learn) -> the losses [B] of all rows, and the
+# gradients of their sum by each that learns, else None
+TiledLosses = Callable[
+    [Tensor, Tensor, float | Tensor, float | Tensor | None, Sequence[bool]],
+    tuple[Tensor, *tuple[Tensor | None, ...]],
+]
 
 
 def slices(features: Tensor, width: int, least_rows: int | None = None) -> list[slice]:
@@ -24,11 +29,3 @@ def slices(features: Tensor, width: int, least_rows: int | None = None) -> list[
 def rows_of(features: Tensor, tile: slice) -> Tensor:
     """Return the rows of a tile, which for small batches are all."""
     return features if tile.stop - tile.start == features.shape[0] else features[tile]
-
-
-def refuse_second_derivative() -> None:
-    """Raise RuntimeError where a graph through saved gradients, which are constants, is wanted."""
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        raise RuntimeError(
-            "this loss has no second derivative: call backward without create_graph=True"
-        )

@@ -1,5 +1,7 @@
 """Losses of the rows of a matrix of scaled cosines that is never held."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -7,8 +9,8 @@ from torch import Tensor
 
 from fusecomp._core.similarity import unit_rows
 from fusecomp._core.tensors import widen
-from fusecomp.losses._row_losses import RowLosses, refuse_second_derivative, rows_of, slices
-from fusecomp.losses._similarity_tiles import similarity_tiles
+from fusecomp.losses._row_losses import RowLosses, TiledLosses, rows_of, slices
+from fusecomp.losses._similarity_tiles import check_weightless, similarity_tiles
 from fusecomp.types import Similarity
 
 
@@ -35,77 +37,86 @@ def tiled(
         wide, rows = widen(query), widen(target)
         if constants is not None:
             constants = constants.to(wide.dtype)
+        losses_of = partial(_cosine_tiles, row_losses, constants)
         if similarity is not None:
-            return similarity_tiles(row_losses, similarity, wide, rows, scale, offset, constants)
+            check_weightless(similarity, wide, rows)
+            losses_of = partial(similarity_tiles, row_losses, constants, similarity)
         loss: Tensor = _Tiled.apply(  # type: ignore[no-untyped-call]  # torch gives no types
-            row_losses, wide, rows, scale, offset, constants
+            losses_of, wide, rows, scale, offset
         )
         return loss
 
 
 class _Tiled(torch.autograd.Function):
+    """The mean of losses whose gradients come with them, as constants."""
+
     @staticmethod
     def forward(
         ctx: Any,
-        row_losses: RowLosses,
+        losses_of: TiledLosses,
         query: Tensor,
         target: Tensor,
         scale: float | Tensor,
         offset: float | Tensor | None,
-        constants: Tensor | None,
     ) -> Tensor:
-        _, query_learns, target_learns, scale_learns, offset_learns, _ = ctx.needs_input_grad
-        unit, length = unit_rows(target)
-        tiles, buffer = _tiles(query, unit, constants)
-        losses: list[Tensor] = []
-        scale_slopes: list[Tensor] = []
-        offset_slopes: list[Tensor] = []
-        query_grad = torch.empty_like(query) if query_learns or scale_learns else None
-        target_grad = torch.empty_like(target) if target_learns else None
-        for tile in tiles:
-            unit_query, query_length = unit_rows(rows_of(query, tile))
-            scaled = unit_query * scale
-            logits, near, far = _score(buffer, scaled, unit, constants)
-            values, slopes = row_losses(logits, tile, offset)
-            losses.append(values)
-            if slopes is not None:
-                offset_slopes.append(slopes)
-            if query_grad is not None:
-                grad = _add_up(rows_of(query_grad, tile), near, far, unit, constants)
-                scale_slopes.append(_along_the_sphere(grad, unit_query, query_length * scale))
-            if target_grad is not None:
-                target_grad.addmm_(near.T, scaled, beta=int(tile.start > 0))
-        if target_grad is not None:
-            _by_vectors(target_grad, unit, length)
+        losses, *gradients = losses_of(query, target, scale, offset, ctx.needs_input_grad[1:])
         ctx.rows = query.shape[0]
-        ctx.save_for_backward(
-            query_grad if query_learns else None,
-            target_grad,
-            torch.cat(scale_slopes).sum() if scale_learns else None,
-            torch.cat(offset_slopes).sum() if offset_learns else None,
-        )
-        return torch.cat(losses).mean()
+        ctx.save_for_backward(*gradients)
+        return losses.mean()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative()
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            raise RuntimeError(
+                "this loss has no second derivative: call backward without create_graph=True"
+            )
         share = grad / ctx.rows
-        gradients = [None if saved is None else saved * share for saved in ctx.saved_tensors]
-        return (None, *gradients, None)
+        return (None, *(None if saved is None else saved * share for saved in ctx.saved_tensors))
 
 
-def _tiles(query: Tensor, unit: Tensor, constants: Tensor | None) -> tuple[list[slice], Tensor]:
-    """Return the tiles of rows, and room for the logits of one."""
+def _cosine_tiles(
+    row_losses: RowLosses,
+    constants: Tensor | None,
+    query: Tensor,
+    target: Tensor,
+    scale: float | Tensor,
+    offset: float | Tensor | None,
+    learns: Sequence[bool],
+) -> tuple[Tensor, *tuple[Tensor | None, ...]]:
+    """Compute ``TiledLosses`` of scaled cosines."""
+    query_learns, target_learns, scale_learns, offset_learns = learns
+    unit, length = unit_rows(target)
     width = unit.shape[0] + (0 if constants is None else constants.shape[0])
     tiles = slices(query, width)
-    return tiles, query.new_empty(tiles[0].stop, width)
-
-
-def _along_the_sphere(grad: Tensor, unit: Tensor, length: Tensor) -> Tensor:
-    """Turn gradients by unit vectors into those by vectors, in place; return those by length."""
-    away = (grad * unit).sum(dim=1, keepdim=True)
-    grad.addcmul_(unit, away, value=-1).mul_(length)
-    return away
+    buffer = query.new_empty(tiles[0].stop, width)
+    losses, scale_slopes, offset_slopes = [], [], []
+    query_grad = torch.empty_like(query) if query_learns or scale_learns else None
+    target_grad = torch.empty_like(target) if target_learns else None
+    for tile in tiles:
+        unit_query, query_length = unit_rows(rows_of(query, tile))
+        scaled = unit_query * scale
+        logits, near, far = _score(buffer, scaled, unit, constants)
+        values, slopes = row_losses(logits, tile, offset)
+        losses.append(values)
+        if slopes is not None:
+            offset_slopes.append(slopes)
+        if query_grad is not None:
+            grad = rows_of(query_grad, tile).addmm_(near, unit, beta=0)
+            if constants is not None:
+                grad.addmm_(far, constants)
+            scale_slopes.append(_along_the_sphere(grad, unit_query, query_length * scale))
+        if target_grad is not None:
+            target_grad.addmm_(near.T, scaled, beta=int(tile.start > 0))
+    if target_grad is not None:
+        for tile in slices(target_grad, target_grad.shape[1]):
+            _along_the_sphere(*(rows_of(values, tile) for values in (target_grad, unit, length)))
+    return (
+        torch.cat(losses),
+        query_grad if query_learns else None,
+        target_grad,
+        torch.cat(scale_slopes).sum() if scale_learns else None,
+        torch.cat(offset_slopes).sum() if offset_learns else None,
+    )
 
 
 def _score(
@@ -122,15 +133,8 @@ def _score(
     return logits, near, far
 
 
-def _add_up(
-    grad: Tensor, near: Tensor, far: Tensor, unit: Tensor, constants: Tensor | None
-) -> Tensor:
-    """Fill the gradient by a tile's unit queries, from the gradient by its logits."""
-    grad.addmm_(near, unit, beta=0)
-    return grad if constants is None else grad.addmm_(far, constants)
-
-
-def _by_vectors(grad: Tensor, unit: Tensor, length: Tensor) -> None:
-    """Turn the whole gradient by unit vectors into the gradient by the vectors, in tiles."""
-    for tile in slices(grad, grad.shape[1]):
-        _along_the_sphere(*(rows_of(values, tile) for values in (grad, unit, length)))
+def _along_the_sphere(grad: Tensor, unit: Tensor, length: Tensor) -> Tensor:
+    """Turn gradients by unit vectors into those by vectors, in place; return those by length."""
+    away = (grad * unit).sum(dim=1, keepdim=True)
+    grad.addcmul_(unit, away, value=-1).mul_(length)
+    return away
