@@ -8,11 +8,10 @@ from torch.nn import functional as F
 
 from fusecomp._core.checks import flag, number
 from fusecomp._core.similarity import unit_rows
-from fusecomp._core.tensors import widen
+from fusecomp._core.tensors import check_alike, check_floating, check_pair, widen
 from fusecomp.losses._candidates import CandidateLoss, Compared
-from fusecomp.losses._further import check_negatives, check_references
 from fusecomp.losses._memory import Bank, Queue
-from fusecomp.losses._pairs import Ids, Pairs
+from fusecomp.losses._pairs import ABSENT, Ids, Pairs, check_ids
 from fusecomp.losses._row_losses import rows_of, slices
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.types import Similarity
@@ -128,10 +127,10 @@ class InfoNCE(CandidateLoss):
         """Return the mean over the batch, in nats."""
         batch = self._pair(query, target, target_ids, reference_ids, similarity)
         if negatives is not None or negative_ids is not None:
-            negatives, ids = check_negatives(target, negatives, negative_ids, self._user_of_ids)
+            negatives, ids = _check_negatives(target, negatives, negative_ids, self._user_of_ids)
             batch = batch.add(negatives, batch.pairs.append(ids))
         if self.include_references:
-            reference, ids = check_references(target, reference, target_ids, reference_ids)
+            reference, ids = _check_references(target, reference, target_ids, reference_ids)
             batch = batch.add(reference, batch.pairs.append(ids).ban_absent())
         return self._loss(batch)
 
@@ -156,6 +155,43 @@ class InfoNCE(CandidateLoss):
         with torch.autocast(batch.query.device.type, enabled=False):
             logits = _logits(batch, scale)
             return _add_columns(logits, batch, margin, self.label_smoothing)
+
+
+def _check_negatives(
+    target: Tensor, negatives: Tensor | None, negative_ids: Ids, user_of_ids: str | None
+) -> tuple[Tensor, Tensor]:
+    """Return negatives and their ids, [B * K, D] and [B * K]; ``user_of_ids`` needs the ids."""
+    batch, dim = target.shape
+    if negatives is None:
+        raise ValueError("negative_ids need negatives")
+    check_floating(negatives, "negatives")
+    if negatives.ndim != 3 or negatives.shape[::2] != target.shape:
+        raise ValueError(
+            f"negatives must be [{batch}, K, {dim}], as target is {list(target.shape)}, "
+            f"got {list(negatives.shape)}"
+        )
+    check_alike(target, negatives, ("target", "negatives"))
+    if negative_ids is not None:
+        ids = check_ids(negative_ids, negatives[..., 0], "negative_ids")
+    elif user_of_ids is not None:
+        raise ValueError(f"{user_of_ids} needs negative_ids of the negatives")
+    else:
+        ids = torch.zeros(negatives.shape[:2], dtype=torch.int64, device=target.device)
+    return negatives.flatten(0, 1), ids.flatten()
+
+
+def _check_references(
+    target: Tensor, reference: Tensor | None, target_ids: Ids, reference_ids: Ids
+) -> tuple[Tensor, Tensor]:
+    """Return the references and their ids; those of a target of the batch are absent."""
+    if reference is None or target_ids is None or reference_ids is None:
+        raise ValueError(
+            "include_references=True needs reference (the features [B, D] of the batch's reference "
+            "images), target_ids and reference_ids"
+        )
+    check_pair(target, reference, ("target", "reference"))
+    known = torch.isin(reference_ids, target_ids)
+    return reference, reference_ids.long().masked_fill(known, ABSENT)
 
 
 class _Columns(NamedTuple):
