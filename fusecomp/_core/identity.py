@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from fusecomp._core.foreign import optional
 from fusecomp._core.functions import ADDRESS, FIXED, PLAIN, code_text, used_values
+from fusecomp._core.tensors import raw_bytes
 from fusecomp.distributed import plain_class, whole
 
 # Their objects may keep notes that change with use; what matters is public there.
@@ -72,17 +73,12 @@ def class_name(part: object) -> str:
     return plain_class(without_compile(part)).__qualname__
 
 
-def fingerprint(part: nn.Module) -> str:
-    """Name an encoder's state by a hash of its weights and one of its settings, on any device."""
-    return _module_text(part, ())
-
-
 def hash_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """Hash names, dtypes, shapes and values: equal for equal tensors on any device."""
     digest = hashlib.sha256()
     for name, tensor in tensors:
         digest.update(f"{plain_name(name)} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(_bytes(tensor).data)
+        digest.update(raw_bytes(whole(tensor)).data)
     return digest.hexdigest()
 
 
@@ -107,12 +103,8 @@ def differences(old: Mapping[str, object], new: Mapping[str, object]) -> Iterato
             yield f"{name} was {old[name]!r} and is now {new[name]!r}"
 
 
-def describe(part: object) -> str:
+def describe(part: object, above: _Above = ()) -> str:
     """Describe a value, function or object; ValueError if it tells nothing but its address."""
-    return _required_text(part, ())
-
-
-def _required_text(part: object, above: _Above) -> str:
     text = _text(part, above)
     if text is None:
         raise ValueError(
@@ -146,7 +138,7 @@ def _text(value: object, above: _Above) -> str | None:
     if isinstance(value, Tensor | np.ndarray):
         return _array_text(value)
     if isinstance(value, nn.Module):
-        return f"{plain_class(value).__qualname__} {_module_text(value, above)}"
+        return f"{plain_class(value).__qualname__} {fingerprint(value, above)}"
     if isinstance(value, tuple | list | set | frozenset | Mapping):
         return _container_text(value, above)
     if isinstance(value, partial):
@@ -155,7 +147,9 @@ def _text(value: object, above: _Above) -> str | None:
     if isinstance(value, MethodType):
         return f"{_named(value.__func__, above)} of {_named(value.__self__, above)}"
     if isinstance(value, FunctionType):
-        return _function_text(value, above)
+        value = optional(value, "_torchdynamo_orig_callable", value)
+        used = [label + _named(part, above) for label, part in used_values(value)]
+        return f"{value.__qualname__} {_hashed(' '.join([code_text(value.__code__), *used]))}"
     return _object_text(value, above)
 
 
@@ -197,12 +191,6 @@ def _object_text(value: object, above: _Above) -> str | None:
     return " ".join([ADDRESS.sub("", _LOADED_FROM.sub("", text)), *more])
 
 
-def _function_text(function: FunctionType, above: _Above) -> str:
-    function = optional(function, "_torchdynamo_orig_callable", function)
-    used = [label + _named(value, above) for label, value in used_values(function)]
-    return f"{function.__qualname__} {_hashed(' '.join([code_text(function.__code__), *used]))}"
-
-
 def _is_cut_short(value: object) -> bool:
     return isinstance(value, FunctionType | Tensor | np.ndarray) or (
         isinstance(value, list | tuple) and any(map(callable, value))
@@ -228,15 +216,9 @@ def _attributes(value: object) -> dict[str, object]:
     return found | optional(value, "__dict__", {})
 
 
-def _bytes(tensor: Tensor) -> NDArray[np.uint8]:
-    flat = whole(tensor).detach().cpu().contiguous().flatten()
-    array: NDArray[np.uint8] = flat.view(torch.uint8).numpy()
-    return array
-
-
 def _array_text(value: Tensor | NDArray[Any]) -> str:
     if isinstance(value, Tensor):
-        content, kind = _bytes(value).tobytes(), "tensor"
+        content, kind = raw_bytes(whole(value)).tobytes(), "tensor"
     elif value.dtype.hasobject:
         return ADDRESS.sub("", repr(value.tolist()))
     else:
@@ -262,7 +244,8 @@ def _tokenizer_text(tokenizer: Any) -> str:
     return f"{limits} {_hashed(repr(sorted(map(str, pairs))))}"
 
 
-def _module_text(module: nn.Module, above: _Above) -> str:
+def fingerprint(module: nn.Module, above: _Above = ()) -> str:
+    """Name a module's state by a hash of its weights and one of its settings, on any device."""
     found = _hashed(repr(sorted(_module_settings(module, "", above).items())))
     text = hash_tensors({**dict(module.named_parameters()), **dict(module.named_buffers())}.items())
     packed = {n: v for n, v in module.state_dict().items() if not isinstance(v, Tensor)}
@@ -306,7 +289,7 @@ def _attribute_text(module: nn.Module, name: str, value: object, above: _Above) 
     if not counts:
         return None
     if not private and callable(value) and _is_users(value):
-        return _required_text(value, above)  # what tells nothing may do anything
+        return describe(value, above)  # what tells nothing may do anything
     return _text(value, above)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.checks import shown
-from fusecomp._core.tensors import check_pair, check_rows, check_tensor
+from fusecomp._core.tensors import check_pair, check_tensor
 from fusecomp.types import Similarity
 
 # The id of a column that holds nothing.
@@ -121,10 +121,7 @@ def check_batch(
 
     Only a similarity takes queries of another width than the targets.
     """
-    if similarity is None:
-        check_pair(query, target, ("query", "target"))
-    else:
-        check_rows(query, target, ("query", "target"))
+    check_pair(query, target, ("query", "target"), one_width=similarity is None)
     named = (("target_ids", target_ids), ("reference_ids", reference_ids))
     targets, references = (
         None if ids is None else check_ids(ids, query[:, 0], name) for name, ids in named
