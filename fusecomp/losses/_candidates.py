@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import shown
 from fusecomp.losses._memory import Bank, Queue
-from fusecomp.losses._pairs import Ids, Pairs, check_candidates, check_exclude, own_targets
+from fusecomp.losses._pairs import Ids, Pairs, check_batch, check_candidates, check_exclude
 from fusecomp.losses._tiles import tiled
 from fusecomp.types import Similarity
 
@@ -64,8 +64,17 @@ class CandidateLoss(nn.Module, ABC):
         reference_ids: Ids,
         similarity: Similarity | None,
     ) -> Compared:
-        """Check a batch and pair its rows."""
-        pairs = own_targets(query, target, self.exclude, target_ids, reference_ids, similarity)
+        """Check a batch; pair row i with column i of B, leaving out what ``exclude`` names."""
+        columns, references = check_batch(query, target, target_ids, reference_ids, similarity)
+        rows = torch.arange(query.shape[0], device=query.device)
+        # Without ids nothing asks for them.
+        pairs = Pairs(rows.unsqueeze(1), rows if columns is None else columns)
+        for name in self.exclude:
+            ids = columns if name == "target" else references
+            if columns is None or ids is None:
+                needed = " and ".join(dict.fromkeys(("target_ids", f"{name}_ids")))
+                raise ValueError(f"exclude={name!r} needs {needed} of the batch")
+            pairs = pairs.ban(ids)
         if target_ids is None and isinstance(self.memory, Bank):
             raise ValueError("a bank needs target_ids, to find each row's own target in it")
         return Compared(query, target, pairs, target_ids is not None, similarity)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from fusecomp._core.checks import positive
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import check_widths
-from fusecomp.losses._kept_features import FixedFeatures, find, unit_table
+from fusecomp.losses._memory import FixedFeatures, find, unit_table
 from fusecomp.losses._pairs import Ids, check_batch, check_candidates, check_ids
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
@@ -143,7 +143,6 @@ def _key(first: Tensor, second: Tensor | None = None) -> Tensor:
 def _divergence(
     logits: Tensor, tile: slice, offset: None, *, teacher_queries: Tensor, teacher_targets: Tensor
 ) -> tuple[Tensor, None]:
-    """Compute the loss of each row, for ``tiled``."""
     teacher = (teacher_queries[tile] @ teacher_targets.T).to(logits.dtype).log_softmax(dim=1)
     student = logits.log_softmax(dim=1)
     share = teacher.exp()

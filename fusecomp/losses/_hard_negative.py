@@ -10,8 +10,8 @@ from fusecomp._core.checks import number
 from fusecomp.losses._candidates import CandidateLoss, Compared
 from fusecomp.losses._memory import Bank, Queue
 from fusecomp.losses._pairs import Pairs
-from fusecomp.losses._row_losses import rows_of
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
+from fusecomp.losses._tiles import rows_of
 
 
 class HardNegativeNCE(CandidateLoss):
@@ -78,7 +78,6 @@ class HardNegativeNCE(CandidateLoss):
 def _weighted(
     logits: Tensor, tile: slice, offset: None, *, pairs: Pairs, alpha: float, beta: float
 ) -> tuple[Tensor, None]:
-    """Compute the loss of each row, for ``tiled``."""
     positives = rows_of(pairs.positives, tile)
     positive = logits.gather(1, positives)
     counts = pairs.leave_negatives(logits, tile)

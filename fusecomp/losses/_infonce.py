@@ -12,8 +12,8 @@ from fusecomp._core.tensors import check_alike, check_floating, check_pair, wide
 from fusecomp.losses._candidates import CandidateLoss, Compared
 from fusecomp.losses._memory import Bank, Queue
 from fusecomp.losses._pairs import ABSENT, Ids, Pairs, check_ids
-from fusecomp.losses._row_losses import rows_of, slices
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
+from fusecomp.losses._tiles import rows_of, slices
 from fusecomp.types import Similarity
 
 # The column pass accumulates no gradient, so smaller tiles suffice and cost less to allocate.

@@ -79,28 +79,6 @@ def check_candidates(number: int) -> None:
         raise ValueError("the loss needs at least 2 rows: a single candidate gives no gradient")
 
 
-def own_targets(
-    query: Tensor,
-    target: Tensor,
-    exclude: Collection[str],
-    target_ids: Ids,
-    reference_ids: Ids,
-    similarity: Similarity | None,
-) -> Pairs:
-    """Check a batch; pair row i with column i of B, leaving out what ``exclude`` names."""
-    columns, references = check_batch(query, target, target_ids, reference_ids, similarity)
-    rows = torch.arange(query.shape[0], device=query.device)
-    # Without ids nothing asks for them.
-    pairs = Pairs(rows.unsqueeze(1), rows if columns is None else columns)
-    for name in exclude:
-        ids = columns if name == "target" else references
-        if columns is None or ids is None:
-            needed = " and ".join(dict.fromkeys(("target_ids", f"{name}_ids")))
-            raise ValueError(f"exclude={name!r} needs {needed} of the batch")
-        pairs = pairs.ban(ids)
-    return pairs
-
-
 def check_exclude(exclude: Collection[str]) -> tuple[str, ...]:
     """Return the names, in one order; ValueError on one that is unknown."""
     names = (exclude,) if isinstance(exclude, str) else exclude

@@ -8,8 +8,8 @@ from fusecomp._core.checks import number
 from fusecomp.losses._candidates import CandidateLoss, Compared
 from fusecomp.losses._memory import Bank, Queue
 from fusecomp.losses._pairs import Pairs
-from fusecomp.losses._row_losses import rows_of
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
+from fusecomp.losses._tiles import rows_of
 
 
 class SigmoidLoss(CandidateLoss):
@@ -75,7 +75,6 @@ class SigmoidLoss(CandidateLoss):
 
 
 def _each(logits: Tensor, tile: slice, bias: Tensor, *, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Compute the loss of each row, for ``tiled``."""
     positives = rows_of(pairs.positives, tile)
     logits.add_(bias)
     positive = logits.gather(1, positives)

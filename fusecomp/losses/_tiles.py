@@ -1,17 +1,39 @@
-"""Losses of the rows of a matrix of scaled cosines that is never held."""
+"""Losses of the rows of a matrix of scaled cosines, or of similarities, that is never held."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fusecomp._core.indices import compare
 from fusecomp._core.similarity import unit_rows
 from fusecomp._core.tensors import widen
-from fusecomp.losses._row_losses import RowLosses, TiledLosses, rows_of, slices
-from fusecomp.losses._similarity_tiles import check_weightless, similarity_tiles
 from fusecomp.types import Similarity
+
+# The least rows of a tile, and the least logits. Fewer rows slow the products down, more logits
+# leave a processor's cache; GPUs want larger products.
+_CPU_TILE, _GPU_TILE = (1024, 2**22), (2048, 2**24)
+
+# (logits [T, N], tile, offset) -> (losses [T], slopes [T] or None)
+RowLosses = Callable[[Tensor, slice, float | Tensor | None], tuple[Tensor, Tensor | None]]
+# The losses [B] of all rows, and the gradients of their sum by query, target, scale and offset,
+# None by what does not learn.
+_Sums = tuple[Tensor, *tuple[Tensor | None, ...]]
+
+
+def slices(features: Tensor, width: int, least_rows: int | None = None) -> list[slice]:
+    """Split the rows of a batch into tiles of ``width`` columns each."""
+    usual_rows, least_logits = _CPU_TILE if features.device.type == "cpu" else _GPU_TILE
+    rows = max(usual_rows if least_rows is None else least_rows, least_logits // width)
+    batch = features.shape[0]
+    return [slice(start, min(start + rows, batch)) for start in range(0, batch, rows)]
+
+
+def rows_of(features: Tensor, tile: slice) -> Tensor:
+    """Return the rows of a tile, which for small batches are all."""
+    return features if tile.stop - tile.start == features.shape[0] else features[tile]
 
 
 def tiled(
@@ -39,8 +61,8 @@ def tiled(
             constants = constants.to(wide.dtype)
         losses_of = partial(_cosine_tiles, row_losses, constants)
         if similarity is not None:
-            check_weightless(similarity, wide, rows)
-            losses_of = partial(similarity_tiles, row_losses, constants, similarity)
+            _check_weightless(similarity, wide, rows)
+            losses_of = partial(_similarity_tiles, row_losses, constants, similarity)
         loss: Tensor = _Tiled.apply(  # type: ignore[no-untyped-call]  # torch gives no types
             losses_of, wide, rows, scale, offset
         )
@@ -53,7 +75,7 @@ class _Tiled(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        losses_of: TiledLosses,
+        losses_of: Callable[..., _Sums],
         query: Tensor,
         target: Tensor,
         scale: float | Tensor,
@@ -82,8 +104,7 @@ def _cosine_tiles(
     scale: float | Tensor,
     offset: float | Tensor | None,
     learns: Sequence[bool],
-) -> tuple[Tensor, *tuple[Tensor | None, ...]]:
-    """Compute ``TiledLosses`` of scaled cosines."""
+) -> _Sums:
     query_learns, target_learns, scale_learns, offset_learns = learns
     unit, length = unit_rows(target)
     width = unit.shape[0] + (0 if constants is None else constants.shape[0])
@@ -138,3 +159,56 @@ def _along_the_sphere(grad: Tensor, unit: Tensor, length: Tensor) -> Tensor:
     away = (grad * unit).sum(dim=1, keepdim=True)
     grad.addcmul_(unit, away, value=-1).mul_(length)
     return away
+
+
+def _check_weightless(similarity: Similarity, query: Tensor, target: Tensor) -> None:
+    """Raise ValueError on a similarity with weights that learn: they would get no gradient."""
+    with torch.enable_grad():
+        if compare(similarity, query[:1].detach(), target[:1].detach()).requires_grad:
+            raise ValueError(
+                "the similarity has weights that learn, which would get no gradient: let all that "
+                "learns act on the query, in the fusion's forward"
+            )
+
+
+def _similarity_tiles(
+    row_losses: RowLosses,
+    constants: Tensor | None,
+    similarity: Similarity,
+    query: Tensor,
+    target: Tensor,
+    scale: float | Tensor,
+    offset: float | Tensor | None,
+    learns: Sequence[bool],
+) -> _Sums:
+    """Send the gradients of a tile through the graph of its similarity, one graph at a time."""
+    query_learns, target_learns, scale_learns, offset_learns = learns
+    losses, scale_slopes, offset_slopes = (query.new_zeros(len(query)) for _ in range(3))
+    query_grad, target_grad = torch.zeros_like(query), torch.zeros_like(target)
+    for tile in slices(query, len(target) + (0 if constants is None else len(constants))):
+        rows = query[tile].detach().requires_grad_(query_learns)
+        images = target.detach().requires_grad_(target_learns)
+        with torch.enable_grad():
+            scores = compare(similarity, rows, images)
+            if constants is not None:
+                # Apart, so that nothing computes their gradient.
+                scores = torch.cat((scores, compare(similarity, rows, constants)), dim=1)
+        logits = scores.detach() * scale
+        losses[tile], slopes = row_losses(logits, tile, offset)
+        if slopes is not None:
+            offset_slopes[tile] = slopes
+        scale_slopes[tile] = (logits * scores.detach()).sum(dim=1)
+        ends = (rows, query_grad[tile]), (images, target_grad)
+        learning = [(part, total) for part, total in ends if part.requires_grad]
+        if learning and scores.requires_grad:
+            parts, totals = zip(*learning, strict=True)
+            found = torch.autograd.grad(scores, parts, logits * scale, materialize_grads=True)
+            for total, gradient in zip(totals, found, strict=True):
+                total += gradient
+    return (
+        losses,
+        query_grad if query_learns else None,
+        target_grad if target_learns else None,
+        scale_slopes.sum() if scale_learns else None,
+        offset_slopes.sum() if offset_learns else None,
+    )

@@ -11,7 +11,7 @@ from fusecomp._core.tensors import widen
 from fusecomp.losses._candidates import CandidateLoss, Compared
 from fusecomp.losses._memory import Bank, Queue
 from fusecomp.losses._pairs import Pairs
-from fusecomp.losses._row_losses import slices
+from fusecomp.losses._tiles import slices
 
 _MINING = ("hardest", "semi-hard", "all")
 
@@ -116,7 +116,7 @@ def _mine(
 def _hinge(
     scores: Tensor, tile: slice, offset: None, *, semi_hard: bool, pairs: Pairs, margin: float
 ) -> tuple[Tensor, None]:
-    """Compute the loss of each row over its hardest negative, for ``tiled``."""
+    """Compute ``RowLosses`` over its hardest negative."""
     positive, highest, hardest = _mine(scores, tile, semi_hard, pairs)
     # A row without a negative has minus infinity, so no loss; NaN stays.
     losses = (margin - positive + highest).relu()
@@ -129,7 +129,7 @@ def _hinge(
 def _hinges(
     cosines: Tensor, tile: slice, offset: None, *, pairs: Pairs, margin: float
 ) -> tuple[Tensor, None]:
-    """Compute the loss of each row over all its negatives, for ``tiled``."""
+    """Compute ``RowLosses`` over all its negatives."""
     positives = pairs.positives[tile]
     positive = cosines.gather(1, positives)
     count = pairs.leave_negatives(cosines, tile).clamp_min(1)
