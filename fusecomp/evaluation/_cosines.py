@@ -1,5 +1,5 @@
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from fusecomp._core.tiles import compare_in_tiles
 from fusecomp.evaluation._features import TaskFeatures
 from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.model import ComposedEncoder
-from fusecomp.types import Dataset, Similarity, Task
+from fusecomp.types import Dataset, Similarity
 
 _BINS = 200  # of the histograms
 _ROWS = 256  # queries compared at once
@@ -143,7 +143,12 @@ def cosines(
         task.require_targets()
     with inference(model):  # galleries and queries of the same weights, next to a training too
         features = TaskFeatures(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
-        pairs = [_task_pairs(features, task) for task in features.tasks]
+        pairs = []
+        for task in features.tasks:
+            targets, exclude, _ = features.indices(task)
+            query = features.queries(task)
+            gallery = features.gallery(task).to(query.dtype)
+            pairs.append(_pairs(query, gallery, targets, exclude, features.similarity))
         return _counted(pairs, features.protocol)
 
 
@@ -219,21 +224,11 @@ def _pairs(
     return _Pairs(query, gallery, targets, out, similarity)
 
 
-def _task_pairs(features: TaskFeatures, task: Task) -> _Pairs:
-    targets, exclude, _ = features.indices(task)
-    query = features.queries(task)
-    gallery = features.gallery(task).to(query.dtype)
-    return _pairs(query, gallery, targets, exclude, features.similarity)
-
-
 def _counted(tasks: Sequence[_Pairs], protocol: Mapping[str, str]) -> Cosines:
     by_cosine = tasks[0].similarity is None
     bounds = (-1.0, 1.0) if by_cosine else _bounds(tasks)
-    found = [
-        (_distribution(of_targets, bounds), _distribution(of_others, bounds))
-        for task in tasks
-        for of_targets, of_others in task.blocks()
-    ]
+    blocks = (block for task in tasks for block in task.blocks())
+    found = [[_distribution(scores, bounds) for scores in block] for block in blocks]
     target, others = map(_together, zip(*found, strict=True))
     if not others.pairs:
         size = max(len(task.gallery) for task in tasks)
@@ -247,7 +242,8 @@ def _bounds(tasks: Sequence[_Pairs]) -> tuple[float, float]:
         *(torch.cat(block).aminmax() for task in tasks for block in task.blocks()), strict=True
     )
     low, high = float(min(lowest)), float(max(highest))
-    return (low, high) if low < high else (low - 1, high + 1)
+    margin = max(1.0, abs(low) / 1000)  # less would be lost in the digits of a large number
+    return (low, high) if low < high else (low - margin, high + margin)
 
 
 def _distribution(values: Tensor, bounds: tuple[float, float]) -> CosineDistribution:
@@ -258,9 +254,8 @@ def _distribution(values: Tensor, bounds: tuple[float, float]) -> CosineDistribu
     return CosineDistribution(counts, float(wide.sum()), float(wide.square().sum()), bounds)
 
 
-def _together(parts: Iterable[CosineDistribution]) -> CosineDistribution:
+def _together(parts: Sequence[CosineDistribution]) -> CosineDistribution:
     """Add up distributions of the same bounds."""
-    counts, totals, squares, bounds = zip(
-        *((p.counts, p.total, p.squares, p.bounds) for p in parts), strict=True
-    )
-    return CosineDistribution(torch.stack(counts).sum(0), sum(totals), sum(squares), bounds[0])
+    counts = torch.stack([part.counts for part in parts]).sum(0)
+    total, squares = sum(part.total for part in parts), sum(part.squares for part in parts)
+    return CosineDistribution(counts, total, squares, parts[0].bounds)
