@@ -1,4 +1,4 @@
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from functools import partial
 from typing import NamedTuple
 
@@ -105,13 +105,6 @@ class InfoNCE(CandidateLoss):
         named = ("target_ids", "reference_ids", "similarity")
         return (*named, "reference") if self.include_references else named
 
-    @property
-    def _user_of_ids(self) -> str | None:
-        """The setting that needs the ids of all candidates."""
-        if isinstance(self.memory, Bank):
-            return "a bank"
-        return f"exclude={self.exclude}" if self.exclude else None
-
     def forward(
         self,
         query: Tensor,
@@ -127,7 +120,7 @@ class InfoNCE(CandidateLoss):
         """Return the mean over the batch, in nats."""
         batch = self._pair(query, target, target_ids, reference_ids, similarity)
         if negatives is not None or negative_ids is not None:
-            negatives, ids = _check_negatives(target, negatives, negative_ids, self._user_of_ids)
+            negatives, ids = self._check_negatives(target, negatives, negative_ids)
             batch = batch.add(negatives, batch.pairs.append(ids))
         if self.include_references:
             reference, ids = _check_references(target, reference, target_ids, reference_ids)
@@ -144,6 +137,29 @@ class InfoNCE(CandidateLoss):
         loss = self._mean(row_losses, batch, scale, margin)
         return loss / 2 if self.symmetric else loss
 
+    def _check_negatives(
+        self, target: Tensor, negatives: Tensor | None, negative_ids: Ids
+    ) -> tuple[Tensor, Tensor]:
+        """Return negatives and their ids, [B * K, D] and [B * K]."""
+        batch, dim = target.shape
+        if negatives is None:
+            raise ValueError("negative_ids need negatives")
+        check_floating(negatives, "negatives")
+        if negatives.ndim != 3 or negatives.shape[::2] != target.shape:
+            raise ValueError(
+                f"negatives must be [{batch}, K, {dim}], as target is {list(target.shape)}, "
+                f"got {list(negatives.shape)}"
+            )
+        check_alike(target, negatives, ("target", "negatives"))
+        if negative_ids is not None:
+            ids = check_ids(negative_ids, negatives[..., 0], "negative_ids")
+        elif self.exclude or isinstance(self.memory, Bank):
+            user = "a bank" if isinstance(self.memory, Bank) else f"exclude={self.exclude}"
+            raise ValueError(f"{user} needs negative_ids of the negatives")
+        else:
+            ids = torch.zeros(negatives.shape[:2], dtype=torch.int64, device=target.device)
+        return negatives.flatten(0, 1), ids.flatten()
+
     @torch.no_grad()
     def _columns(
         self, batch: Compared, scale: float | Tensor, margin: float | Tensor | None
@@ -153,31 +169,7 @@ class InfoNCE(CandidateLoss):
         if len(slices(batch.query, width)) == 1:
             return None
         with torch.autocast(batch.query.device.type, enabled=False):
-            logits = _logits(batch, scale)
-            return _add_columns(logits, batch, margin, self.label_smoothing)
-
-
-def _check_negatives(
-    target: Tensor, negatives: Tensor | None, negative_ids: Ids, user_of_ids: str | None
-) -> tuple[Tensor, Tensor]:
-    """Return negatives and their ids, [B * K, D] and [B * K]; ``user_of_ids`` needs the ids."""
-    batch, dim = target.shape
-    if negatives is None:
-        raise ValueError("negative_ids need negatives")
-    check_floating(negatives, "negatives")
-    if negatives.ndim != 3 or negatives.shape[::2] != target.shape:
-        raise ValueError(
-            f"negatives must be [{batch}, K, {dim}], as target is {list(target.shape)}, "
-            f"got {list(negatives.shape)}"
-        )
-    check_alike(target, negatives, ("target", "negatives"))
-    if negative_ids is not None:
-        ids = check_ids(negative_ids, negatives[..., 0], "negative_ids")
-    elif user_of_ids is not None:
-        raise ValueError(f"{user_of_ids} needs negative_ids of the negatives")
-    else:
-        ids = torch.zeros(negatives.shape[:2], dtype=torch.int64, device=target.device)
-    return negatives.flatten(0, 1), ids.flatten()
+            return _add_columns(batch, scale, margin, self.label_smoothing)
 
 
 def _check_references(
@@ -262,28 +254,19 @@ def _all_columns(
     return back.T, _cross_entropy(back, batch.positives, smoothing, mask)
 
 
-def _logits(batch: Compared, scale: float | Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Score queries and targets, some rows at a time: one product of [B, D]."""
-    query, target, similarity = widen(batch.query), widen(batch.target), batch.similarity
-    unit = unit_rows(target)[0] if similarity is None else target
-    for tile in slices(query, len(unit), _COLUMN_TILE_ROWS):
-        if similarity is None:
-            yield tile, unit_rows(query[tile])[0].mul_(scale) @ unit.T
-        else:
-            yield tile, similarity(query[tile], target) * scale
-
-
 def _add_columns(
-    tiles: Iterable[tuple[slice, Tensor]],
-    batch: Compared,
-    margin: float | Tensor | None,
-    smoothing: float,
+    batch: Compared, scale: float | Tensor, margin: float | Tensor | None, smoothing: float
 ) -> _Columns:
-    """Add up the columns of tiles of logits [T, B], which are overwritten."""
-    pairs = batch.pairs
-    others = widen(batch.query[:, 0]).new_full((len(pairs.positives),), -torch.inf)
+    """Add up the columns over all rows, some of them at a time: one product of [B, D]."""
+    query, target, pairs = widen(batch.query), widen(batch.target), batch.pairs
+    unit = unit_rows(target)[0] if batch.similarity is None else target
+    others = query.new_full((len(query),), -torch.inf)
     positive, sums, counts = (torch.zeros_like(others) for _ in range(3))
-    for tile, logits in tiles:
+    for tile in slices(query, len(unit), _COLUMN_TILE_ROWS):
+        if batch.similarity is None:
+            logits = unit_rows(query[tile])[0].mul_(scale) @ unit.T
+        else:
+            logits = batch.similarity(query[tile], target) * scale
         positives = rows_of(pairs.positives, tile)
         left_out = pairs.leave_out(logits, tile, margin)
         positive[tile] = logits.gather(1, positives).squeeze(1)
