@@ -171,7 +171,7 @@ def _container_text(value: Collection[object], above: _Above) -> str:
 def _object_text(value: object, above: _Above) -> str | None:
     """Describe an object by its fields, its ``repr`` or its attributes; None without any."""
     kind, name = type(value), plain_class(value).__qualname__
-    if _is_tokenizer(value):
+    if callable(optional(value, "get_vocab")):
         return f"{name} {_tokenizer_text(value)}"
     if dataclasses.is_dataclass(value) and optional(kind, "__dataclass_params__").repr:
         fields = [field.name for field in dataclasses.fields(value) if field.repr]
@@ -224,10 +224,6 @@ def _array_text(value: Tensor | NDArray[Any]) -> str:
     else:
         content, kind = np.ascontiguousarray(value).tobytes(), "array"
     return f"{kind} {value.dtype} {list(value.shape)} {hashlib.sha256(content).hexdigest()}"
-
-
-def _is_tokenizer(value: object) -> bool:
-    return callable(optional(value, "get_vocab"))
 
 
 def _tokenizer_text(tokenizer: Any) -> str:
@@ -284,8 +280,8 @@ def _attribute_text(module: nn.Module, name: str, value: object, above: _Above) 
         fixed = value is not None and isinstance(value, FIXED)
         counts = _is_users(module) and (fixed or callable(value))
     else:
-        plain = isinstance(value, (*FIXED, list, dict, set, Tensor))
-        counts = _is_users(module) or plain or callable(value) or _is_tokenizer(value)
+        plain = isinstance(value, (*FIXED, list, dict, set, Tensor)) or callable(value)
+        counts = plain or _is_users(module) or callable(optional(value, "get_vocab"))
     if not counts:
         return None
     if not private and callable(value) and _is_users(value):

@@ -18,14 +18,9 @@ Key = Sequence[int]
 _CPU = torch.device("cpu")
 _CURRENT: ContextVar[Key] = ContextVar("key", default=())
 
-# One for each process: a forked one would find its parent's in use, and for ever.
+# Held until the streams are as before. One for each process: a forked one would find its parent's
+# in use, and for ever.
 _LOCKS: dict[int, threading.RLock] = {}
-
-
-def _streams() -> threading.RLock:
-    """Return the lock of the process's streams, held until they are as before."""
-    process = os.getpid()
-    return _LOCKS.get(process) or _LOCKS.setdefault(process, threading.RLock())
 
 
 @contextmanager
@@ -33,7 +28,8 @@ def forked(device: torch.device) -> Iterator[None]:
     """Give the caller's streams of torch back afterwards, as if nothing had been drawn."""
     # As torch.random.fork_rng, which takes twenty times as long.
     module = None if device.type == "cpu" else torch.get_device_module(device)
-    with _streams():
+    process = os.getpid()
+    with _LOCKS.get(process) or _LOCKS.setdefault(process, threading.RLock()):
         of_cpu = torch.get_rng_state()
         of_device = None if module is None else module.get_rng_state(device)
         try:
