@@ -72,7 +72,6 @@ class SentenceTransformersText(nn.Module):
         return features, Tokens.unpack(values[there], there.sum(dim=1))
 
     def _run(self, texts: Sequence[str]) -> tuple[Tensor, dict[str, Any]]:
-        """Return the features, and all that the model gives."""
         texts = list_of_texts(texts)
         prompt = self.model.prompts.get(self.model.default_prompt_name) or ""
         tokens = self._tokens(texts, prompt)

@@ -74,12 +74,10 @@ class PublishedWeights:
         check_weights(self._where, self._weights, expected)
         dtype = next(t.dtype for t in self._weights.values() if t.is_floating_point())
         fusion = fusion.to_empty(device="cpu").to(dtype)
-        fusion.load_state_dict({name: self._stacked(parts) for name, parts in own.items()})
+        parts = {name: [self._weights[part] for part in own[name]] for name in own}
+        # A count of batches has no rows to put below each other.
+        fusion.load_state_dict({n: torch.cat(p) if len(p) > 1 else p[0] for n, p in parts.items()})
         return fusion
-
-    def _stacked(self, names: tuple[str, ...]) -> Tensor:
-        parts = [self._weights[name] for name in names]
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _check_names(self, expected: list[str]) -> None:
         missing = [name for name in expected if name not in self._weights]

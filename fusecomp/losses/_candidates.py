@@ -53,8 +53,7 @@ class CandidateLoss(nn.Module, ABC):
         return self._loss(self._pair(query, target, target_ids, reference_ids, similarity))
 
     @abstractmethod
-    def _loss(self, batch: Compared) -> Tensor:
-        """Return the mean over the batch."""
+    def _loss(self, batch: Compared) -> Tensor: ...
 
     def _pair(
         self,
@@ -108,10 +107,8 @@ class CandidateLoss(nn.Module, ABC):
         return loss
 
     def _remember(self, batch: Compared, loss: Tensor) -> None:
-        """Let the batch join a queue, in training mode."""
         if isinstance(self.memory, Queue) and self.training:
-            target = batch.target
-            self.memory.push(target, batch.pairs.columns[: len(target)], loss)
+            self.memory.push(batch.target, batch.pairs.columns[: len(batch.target)], loss)
 
     def extra_repr(self) -> str:
         """Show the first setting, and those that are not the default; modules print themselves."""

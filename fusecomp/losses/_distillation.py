@@ -127,7 +127,6 @@ class _Table(FixedFeatures):
         self.kind = kind
 
     def forward(self, *ids: Tensor) -> Tensor:
-        """Look up the features of each id."""
         positions, known = find(self.keys, _key(*ids))
         # A compiled graph cannot raise on values; there, what is missing becomes NaN.
         if not torch.compiler.is_compiling() and not known.all():

@@ -100,11 +100,10 @@ def check_batch(
     Only a similarity takes queries of another width than the targets.
     """
     check_pair(query, target, ("query", "target"), one_width=similarity is None)
-    named = (("target_ids", target_ids), ("reference_ids", reference_ids))
-    targets, references = (
-        None if ids is None else check_ids(ids, query[:, 0], name) for name, ids in named
-    )
-    return targets, references
+    rows = query[:, 0]
+    targets = None if target_ids is None else check_ids(target_ids, rows, "target_ids")
+    known = None if reference_ids is None else check_ids(reference_ids, rows, "reference_ids")
+    return targets, known
 
 
 def check_ids(ids: object, rows: Tensor, name: str) -> Tensor:
