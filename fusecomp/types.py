@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp._core.batch import Batch
-from fusecomp._core.index import ChangingIndex, Index, SearchModel
+from fusecomp._core.index import ChangingIndex, Index, QueryModel, SearchModel
 from fusecomp._core.metrics import Metric
 from fusecomp._core.task import Task
 from fusecomp._core.tensors import check_tensor
@@ -43,6 +43,7 @@ __all__ = [
     "Loss",
     "Metric",
     "NamesKeywords",
+    "QueryModel",
     "SearchModel",
     "Similarity",
     "Task",
