@@ -1,5 +1,6 @@
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ from fusecomp.training._learning_parameters import require_precision
 from fusecomp.training._optimizer import make_optimizer, rate_factor
 from fusecomp.training._progress import NonFiniteError, Outcome
 from fusecomp.training._stage_config import StageConfig
-from fusecomp.types import LOSS_KEYWORDS, Batch, Encoder, Loss
+from fusecomp.types import LOSS_KEYWORDS, Batch, Encoder, Fingerprinted, Loss
 
 _T = TypeVar("_T")
 
@@ -58,7 +59,14 @@ class Step:
         self._similarity = model.similarity
         _require_similarity(model, self._loss_keywords, loss)
         self.loss_module = loss if isinstance(loss, nn.Module) else None
-        self._loss_remembers = isinstance(loss, nn.Module) and any(True for _ in loss.buffers())
+        modules = () if self.loss_module is None else self.loss_module.modules()
+        # A queue changes; what has a fingerprint, such as a bank, never does, and may be large.
+        self._remembering = [
+            module
+            for module in modules
+            if any(True for _ in module.buffers(recurse=False))
+            and not isinstance(module, Fingerprinted)
+        ]
         self._compose = model.compose
         if config.compile:
             # Another view of the same weights; only the steps are compiled, not evaluation.
@@ -91,14 +99,11 @@ class Step:
                 f"batch must be a Batch, as training.batches gives them, got {type(batch).__name__}"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        before = [buffer.clone() for buffer in self._buffers]
         try:
-            with forked(self._device):
+            with _forgetting(self._buffers, self._remembering), forked(self._device):
                 loss, value, norm = self._backward(encoder, batch, number)
         except NonFiniteError:
             self.optimizer.zero_grad(set_to_none=True)
-            for buffer, earlier in zip(self._buffers, before, strict=True):
-                buffer.copy_(earlier)
             if self._config.on_nonfinite == "raise":
                 raise
             return Outcome(torch.tensor(torch.nan, device=self._device))
@@ -167,8 +172,8 @@ class Step:
     def _global_loss(
         self, query: Tensor, target: Tensor, image: Tensor, batch: Batch, number: int
     ) -> Tensor:
-        if self._loss_remembers:
-            # A queue would keep what is broken.
+        if self._remembering:
+            # The loss may be finite although its queue has taken in what is broken.
             self._require_finite(query, target, batch, "")
         rows = {
             "target_ids": batch.target_ids,
@@ -228,6 +233,21 @@ class Step:
             f"{prefix}queries {rows[:5]} have features that hold NaN or infinity; nothing was "
             "updated. Look at these rows, or lower the learning rate"
         )
+
+
+@contextmanager
+def _forgetting(buffers: Sequence[Tensor], modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Give buffers, and those of modules, back as they were after a NonFiniteError inside."""
+    held = [(m, name, b) for m in modules for name, b in m.named_buffers(recurse=False)]
+    before = [(buffer, buffer.clone()) for buffer in (*buffers, *(b for _, _, b in held))]
+    try:
+        yield
+    except NonFiniteError:
+        for buffer, value in before:
+            buffer.copy_(value)
+        for module, name, buffer in held:
+            setattr(module, name, buffer)  # the loss may have put another in its place
+        raise
 
 
 def _require_similarity(model: ComposedEncoder, keywords: tuple[str, ...], loss: Loss) -> None:
