@@ -1,14 +1,28 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from fusecomp._core.abilities import heads_of, towers_of
 from fusecomp.model import ComposedEncoder
 from fusecomp.training._stage_config import StageConfig
-from fusecomp.training._stage_modes import is_free
-from fusecomp.types import SIDES
+from fusecomp.types import SIDES, Loss
+
+# What trainers have set requires_grad to, and how the user had it before.
+SET_BY_TRAINERS: MutableMapping[Tensor, tuple[bool, bool]] = WeakTensorKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The parts of a stage; ``learning`` are the parameters of the model that learn, by name."""
+
+    model: ComposedEncoder
+    loss: Loss
+    config: StageConfig
+    learning: Mapping[str, nn.Parameter]
 
 
 def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str, nn.Parameter]:
@@ -40,6 +54,15 @@ def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str
         if vars(module).get("sparse") is True and f"{name}.weight" in learns:
             raise ValueError(f"{name} has sparse gradients: make it with sparse=False")
     return learns
+
+
+def is_free(parameter: Tensor) -> bool:
+    """Return whether the user lets a parameter learn, whatever trainers have frozen meanwhile."""
+    now, before = SET_BY_TRAINERS.get(parameter, (None, False))
+    if parameter.requires_grad is now:
+        return before
+    SET_BY_TRAINERS.pop(parameter, None)  # the user has set it since
+    return parameter.requires_grad
 
 
 def require_precision(learning: Mapping[str, nn.Parameter]) -> None:
@@ -85,22 +108,23 @@ def _members(model: ComposedEncoder, tower: str) -> set[int]:
     return {id(parameter) for parameter in _matching(model, _tower(model, tower)).values()}
 
 
-def frozen_sides(model: ComposedEncoder, learning: Mapping[str, nn.Parameter]) -> list[str]:
+def frozen_sides(stage: Stage) -> list[str]:
     """List the sides of the encoder in which nothing learns, except perhaps a head on top."""
-    below = {id(p) for name, p in learning.items() if name.startswith("encoder.")}
-    below -= _members(model, "heads")
-    image, text = (_members(model, side) for side in SIDES)
+    below = {id(p) for name, p in stage.learning.items() if name.startswith("encoder.")}
+    below -= _members(stage.model, "heads")
+    image, text = (_members(stage.model, side) for side in SIDES)
     # A parameter outside both towers may serve either side.
     if below - image - text:
         return []
     return [side for side, tower in zip(SIDES, (image, text), strict=True) if not below & tower]
 
 
-def moving_images(model: ComposedEncoder, learning: Mapping[str, nn.Parameter]) -> list[str]:
+def moving_images(stage: Stage) -> list[str]:
     """Name the encoder's learning parameters that are not known to serve texts alone."""
-    image, text = (_members(model, side) for side in SIDES)
-    heads = heads_of(model.encoder)
+    image, text = (_members(stage.model, side) for side in SIDES)
+    heads = heads_of(stage.model.encoder)
     if "text" in heads:
         text |= {id(parameter) for parameter in heads["text"].parameters()}
     of_texts = text - image
-    return [n for n, p in learning.items() if n.startswith("encoder.") and id(p) not in of_texts]
+    of_encoder = ((n, p) for n, p in stage.learning.items() if n.startswith("encoder."))
+    return [name for name, parameter in of_encoder if id(parameter) not in of_texts]

@@ -1,5 +1,5 @@
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from torch import Tensor, nn
@@ -7,31 +7,24 @@ from torch import Tensor, nn
 from fusecomp._core.abilities import protocol_of, reference_texts_of, told_fingerprint
 from fusecomp._core.identity import hash_tensors, settings
 from fusecomp.images import file_marks, image_paths
-from fusecomp.model import ComposedEncoder
-from fusecomp.training._stage_config import StageConfig
+from fusecomp.training._learning_parameters import Stage
 from fusecomp.training._stage_data import StageData
 from fusecomp.types import Dataset, Loss, Task
 
 
-def describe_run(
-    model: ComposedEncoder,
-    learning: Mapping[str, nn.Parameter],
-    acting: Iterable[Tensor],
-    loss: Loss,
-    config: StageConfig,
-    data: StageData,
-) -> dict[str, object]:
+def describe_run(stage: Stage, acting: Iterable[Tensor], data: StageData) -> dict[str, object]:
     """Describe what must be equal for a resumed run to be the same run.
 
     ``acting`` are buffers that a step may change. ValueError if a part does not tell its settings.
     """
-    changing = {id(tensor) for tensor in (*learning.values(), *acting)}
+    model, loss, config = stage.model, stage.loss, stage.config
+    changing = {id(tensor) for tensor in (*stage.learning.values(), *acting)}
     tensors = chain(model.named_parameters(), model.named_buffers())
     frozen = [(name, tensor) for name, tensor in tensors if id(tensor) not in changing]
     datasets = {"train": data.train, "validation": data.val}
     tasks = None if data.val is None else _hash(map(_content, data.val.tasks()))
     # torch.compile puts something into the names of weights.
-    shapes = {name.replace("_orig_mod.", ""): list(p.shape) for name, p in learning.items()}
+    shapes = {name.replace("_orig_mod.", ""): list(p.shape) for name, p in stage.learning.items()}
     return {
         **{f"config.{name}": value for name, value in config.fixed().items()},
         **{

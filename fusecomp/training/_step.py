@@ -1,5 +1,5 @@
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fusecomp._core.devices import autocast
+from fusecomp._core.abilities import encode_named
+from fusecomp._core.devices import autocast, device_of
 from fusecomp._core.keywords import taken_keywords
 from fusecomp._core.randomness import forked, seed
 from fusecomp._core.tensors import widen
@@ -23,13 +24,11 @@ from fusecomp.distributed import (
 )
 from fusecomp.losses import CombinedLoss
 from fusecomp.model import ComposedEncoder
-from fusecomp.training._batch_features import compose_features, encode_batch
 from fusecomp.training._gradient_cache import Features, GradientCache
-from fusecomp.training._learning_parameters import require_precision
+from fusecomp.training._learning_parameters import Stage, require_precision
 from fusecomp.training._optimizer import make_optimizer, rate_factor
 from fusecomp.training._progress import NonFiniteError, Outcome
-from fusecomp.training._stage_config import StageConfig
-from fusecomp.types import LOSS_KEYWORDS, Batch, Encoder, Fingerprinted, Loss
+from fusecomp.types import LOSS_KEYWORDS, SIDES, Batch, Encoder, Fingerprinted, Loss, Tokens
 
 _T = TypeVar("_T")
 
@@ -40,23 +39,15 @@ class Step:
     ``buffers`` are those of the model that the forward pass changes, such as BatchNorm's.
     """
 
-    def __init__(
-        self,
-        model: ComposedEncoder,
-        learning: Mapping[str, nn.Parameter],
-        loss: Loss,
-        config: StageConfig,
-        device: torch.device,
-        buffers: Sequence[Tensor],
-    ) -> None:
-        self._learning = learning
+    def __init__(self, stage: Stage, buffers: Sequence[Tensor]) -> None:
+        model, loss, config = stage.model, stage.loss, stage.config
+        self._learning = stage.learning
         self._config = config
-        self._device = device
+        self._device = device_of(model)
         self._buffers = buffers
+        self._model = model
         self._loss = loss
         self._loss_keywords = taken_keywords(loss, LOSS_KEYWORDS)
-        self._fusion_keywords = model.fusion_keywords
-        self._similarity = model.similarity
         _require_similarity(model, self._loss_keywords, loss)
         self.loss_module = loss if isinstance(loss, nn.Module) else None
         modules = () if self.loss_module is None else self.loss_module.modules()
@@ -67,25 +58,24 @@ class Step:
             if any(True for _ in module.buffers(recurse=False))
             and not isinstance(module, Fingerprinted)
         ]
-        self._compose = model.compose
         if config.compile:
             # Another view of the same weights; only the steps are compiled, not evaluation.
-            self._compose = ComposedEncoder(model.encoder, torch.compile(model.fusion)).compose
+            self._model = ComposedEncoder(model.encoder, torch.compile(model.fusion))
             self._loss = torch.compile(loss)
         of_loss = () if self.loss_module is None else self.loss_module.named_parameters()
-        self.parameters = {**learning, **{f"loss.{name}": p for name, p in of_loss}}
+        self.parameters = {**stage.learning, **{f"loss.{name}": p for name, p in of_loss}}
         require_precision(
-            {n: p for n, p in self.parameters.items() if n in learning or p.requires_grad}
+            {n: p for n, p in self.parameters.items() if n in stage.learning or p.requires_grad}
         )
         sharded = [p for p in self.parameters.values() if is_sharded(p)]
         others = [p for p in self.parameters.values() if not is_sharded(p)]
         # torch's functions of many tensors take one kind at a time.
         self._kinds = [kind for kind in (sharded, others) if kind]
         self._is_sharded = any(is_sharded(p) for p in model.parameters())
-        self._encoder_learns = any(name.startswith("encoder.") for name in learning)
+        self._encoder_learns = any(name.startswith("encoder.") for name in stage.learning)
         self.optimizer = make_optimizer(self.parameters, config)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "fp16")
 
     def rates(self, number: int, steps: int) -> list[float]:
         """Return the learning rate of each group in a step (from 0) of ``steps``."""
@@ -137,13 +127,13 @@ class Step:
         features = encode(0) if cache is None else cache.features
         seed(self._device, self._config.seed, number, get_rank() + 1)
         with autocast(self._device, self._config.precision):
-            query = compose_features(self._compose, features, batch.text_counts)
+            query = self._compose(features, batch.text_counts)
         query, target = gather(query), gather(widen(features["target"]).to(query.dtype))
         loss = self._global_loss(query, target, features["image"], batch, number)
         self.scaler.scale(loss).backward()
         if cache is not None:
             cache.backward()
-        average_gradients([p for kind in self._kinds for p in kind])
+        average_gradients(list(self.parameters.values()))
         return loss.detach(), *self._checked(loss.detach(), query, target, batch)
 
     def _features(self, encoder: Encoder, batch: Batch, number: int, part: int) -> Features:
@@ -158,8 +148,22 @@ class Step:
         elif size is not None:
             batch = batch.rows(start, start + size)
         with autocast(self._device, self._config.precision):
-            features = encode_batch(encoder, batch, self._fusion_keywords, self._run)
+            features = self._encode(encoder, batch)
         return {name: rows[:0] for name, rows in features.items()} if behind else features
+
+    def _encode(self, encoder: Encoder, batch: Batch) -> Features:
+        """Encode references, texts and targets, and what else the fusion names."""
+        keywords = self._model.fusion_keywords
+        features: Features = {}
+        for side, inputs in zip(SIDES, (batch.reference, batch.texts), strict=True):
+            encode = partial(encode_named, encoder, side, keywords)
+            features[side], tokens = self._run(encode, inputs)
+            if tokens is not None:
+                features |= {f"{side}_tokens": tokens.values, f"{side}_mask": tokens.mask}
+        features["target"] = self._run(encoder.encode_image, batch.target)
+        if batch.reference_texts is not None and "reference_text" in keywords:
+            features["reference_text"] = self._run(encoder.encode_text, batch.reference_texts)
+        return features
 
     def _run(self, encode: Callable[[Any], _T], inputs: object) -> _T:
         if isinstance(inputs, Tensor):
@@ -168,6 +172,17 @@ class Step:
             return encode(inputs)
         encoded: _T = checkpoint(encode, inputs, use_reentrant=False)
         return encoded
+
+    def _compose(self, features: Features, text_counts: Tensor) -> Tensor:
+        """Fuse what ``_encode`` has returned."""
+        tokens = {
+            f"{side}_tokens": Tokens(features[f"{side}_tokens"], features[f"{side}_mask"])
+            for side in SIDES
+            if f"{side}_tokens" in features
+        }
+        prompts = features.get("reference_text")
+        image, text = features["image"], features["text"]
+        return self._model.compose(image, text, text_counts, **tokens, reference_text=prompts)
 
     def _global_loss(
         self, query: Tensor, target: Tensor, image: Tensor, batch: Batch, number: int
@@ -181,7 +196,7 @@ class Step:
             "reference": widen(image).to(query.dtype),
         }
         named: dict[str, object] = {
-            name: gather(rows[name].to(self._device)) if name in rows else self._similarity
+            name: gather(rows[name].to(self._device)) if name in rows else self._model.similarity
             for name in self._loss_keywords
         }
         # The same numbers on every process: all compute the same loss.
