@@ -24,6 +24,11 @@ class Stage:
     config: StageConfig
     learning: Mapping[str, nn.Parameter]
 
+    @property
+    def loss_module(self) -> nn.Module:
+        """The loss, or an empty module in place of a function."""
+        return self.loss if isinstance(self.loss, nn.Module) else nn.Module()
+
 
 def learning_parameters(model: ComposedEncoder, config: StageConfig) -> dict[str, nn.Parameter]:
     """Return what ``config.trainable`` names and the user has not frozen; heads with towers."""

@@ -9,7 +9,7 @@ from fusecomp._core.identity import hash_tensors, settings
 from fusecomp.images import file_marks, image_paths
 from fusecomp.training._learning_parameters import Stage
 from fusecomp.training._stage_data import StageData
-from fusecomp.types import Dataset, Loss, Task
+from fusecomp.types import Dataset, Task
 
 
 def describe_run(stage: Stage, acting: Iterable[Tensor], data: StageData) -> dict[str, object]:
@@ -39,7 +39,7 @@ def describe_run(stage: Stage, acting: Iterable[Tensor], data: StageData) -> dic
         **settings(model.encoder, "encoder"),
         **settings(model.fusion, "fusion"),
         **settings(loss, "loss"),
-        "loss.features": list(_fixed_features(loss)),
+        "loss.features": list(_fixed_features(stage.loss_module)),
     }
 
 
@@ -69,8 +69,8 @@ def _content(task: Task) -> tuple[object, ...]:
     return task.name, task.queries, task.gallery, *rows, metrics, task.summaries, task.decides
 
 
-def _fixed_features(loss: Loss) -> Iterator[str]:
+def _fixed_features(loss: nn.Module) -> Iterator[str]:
     """Yield the fingerprints of what a loss compares with and never changes, such as a bank."""
-    for module in loss.modules() if isinstance(loss, nn.Module) else ():
+    for module in loss.modules():
         if (fingerprint := told_fingerprint(module)) is not None:
             yield fingerprint

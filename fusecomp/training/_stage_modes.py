@@ -28,8 +28,7 @@ class StageModes:
             "fusion": _modes(model.fusion, chosen, True),
         }
         # A teacher that is frozen inside of a loss stays as it is.
-        of_loss = loss.parameters() if isinstance(loss, nn.Module) else ()
-        acting = {id(parameter) for parameter in of_loss if parameter.requires_grad}
+        acting = {id(p) for p in stage.loss_module.parameters() if p.requires_grad}
         self._modules = modules_of(model, loss)
         self._modes = [pair for modes in self._modes_of.values() for pair in modes]
         self._modes += _modes(loss, acting, True)

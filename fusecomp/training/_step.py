@@ -49,12 +49,11 @@ class Step:
         self._loss = loss
         self._loss_keywords = taken_keywords(loss, LOSS_KEYWORDS)
         _require_similarity(model, self._loss_keywords, loss)
-        self.loss_module = loss if isinstance(loss, nn.Module) else None
-        modules = () if self.loss_module is None else self.loss_module.modules()
+        self.loss_module = stage.loss_module
         # A queue changes; what has a fingerprint, such as a bank, never does, and may be large.
         self._remembering = [
             module
-            for module in modules
+            for module in self.loss_module.modules()
             if any(True for _ in module.buffers(recurse=False))
             and not isinstance(module, Fingerprinted)
         ]
@@ -62,8 +61,8 @@ class Step:
             # Another view of the same weights; only the steps are compiled, not evaluation.
             self._model = ComposedEncoder(model.encoder, torch.compile(model.fusion))
             self._loss = torch.compile(loss)
-        of_loss = () if self.loss_module is None else self.loss_module.named_parameters()
-        self.parameters = {**stage.learning, **{f"loss.{name}": p for name, p in of_loss}}
+        of_loss = self.loss_module.named_parameters(prefix="loss")
+        self.parameters = {**stage.learning, **dict(of_loss)}
         require_precision(
             {n: p for n, p in self.parameters.items() if n in stage.learning or p.requires_grad}
         )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusecomp._core.checks import as_path, require, whole_number
 from fusecomp._core.devices import autocast, device_of, require_one_device
@@ -113,12 +113,10 @@ class Trainer:
         check_loss(self._stage)
         self._modes = StageModes(self._stage)
         self._modes.warn_of_batchnorm()
-        if isinstance(loss, nn.Module):
-            loss.to(device_of(model))
+        loss_module = self._stage.loss_module.to(device_of(model))
         # What one process has drawn at random counts for all. Cached features are no state.
-        parts = [part for part in (model, loss) if isinstance(part, nn.Module)]
         with self._modes.alone():
-            broadcast(value for part in parts for value in part.state_dict().values())
+            broadcast([*model.state_dict().values(), *loss_module.state_dict().values()])
         self._step = Step(self._stage, self._modes.buffers())
         self._progress = Progress()
         self._data: StageData | None = None
