@@ -38,6 +38,7 @@ def ablation(
     stage1: StageConfig | None,
     stage2: StageConfig,
     workdir: str | Path | None = None,
+    stage1_fusion: Fusion | None = None,
 ) -> Ablation:
     """Run the paper's experiment: {plain, tuned} encoder x {Sum, fusion}, image only, text only.
 
@@ -50,17 +51,26 @@ def ablation(
         stage1: settings of stage 1; None leaves out the tuned rows.
         stage2: settings of stage 2.
         workdir: gets the folders ``plain`` and ``tuned``; the same call again resumes.
+        stage1_fusion: of stage 1, as in ``TwoStageTrainer``; the row "tuned, Sum" is of ``Sum``.
 
     Raises:
         Exception: whatever ``TwoStageTrainer`` and ``evaluate`` raise.
     """
+    if stage1 is None and stage1_fusion is not None:
+        raise ValueError("stage1_fusion needs stage1, which is None: leave out both or none")
     name = type(fusion).__name__
     folder = None if workdir is None else as_path("workdir", workdir)
 
     def trained(fusion: Fusion, stage1: StageConfig | None, subfolder: str) -> ComposedEncoder:
         path = None if folder is None else folder / subfolder
         trainer = TwoStageTrainer(
-            encoder, fusion, loss=loss, stage1=stage1, stage2=stage2, workdir=path
+            encoder,
+            fusion,
+            loss=loss,
+            stage1=stage1,
+            stage2=stage2,
+            workdir=path,
+            stage1_fusion=None if stage1 is None else stage1_fusion,
         )
         return trainer.fit(train_dataset, val_dataset).model
 
