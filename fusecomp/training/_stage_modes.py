@@ -1,6 +1,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -23,15 +24,14 @@ class StageModes:
         self._config = config
         chosen = {id(parameter) for parameter in stage.learning.values()}
         self._gradients = [(p, id(p) in chosen) for p in model.parameters()]
-        self._modes_of = {
-            "encoder": _modes(model.encoder, chosen, config.encoder_mode == "train"),
-            "fusion": _modes(model.fusion, chosen, True),
-        }
+        encoder = _modes(model.encoder, chosen, config.encoder_mode == "train")
+        fusion = _modes(model.fusion, chosen, True)
         # A teacher that is frozen inside of a loss stays as it is.
         acting = {id(p) for p in stage.loss_module.parameters() if p.requires_grad}
+        self._modes = [*encoder, *fusion, *_modes(loss, acting, True)]
         self._modules = modules_of(model, loss)
-        self._modes = [pair for modes in self._modes_of.values() for pair in modes]
-        self._modes += _modes(loss, acting, True)
+        parts = {"encoder": encoder, "fusion": fusion}
+        self._acting = {name: [m for m, acts in pairs if acts] for name, pairs in parts.items()}
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -50,12 +50,9 @@ class StageModes:
         """Let no other thread read or change the model or the loss inside."""
         return changing(self._modules)
 
-    def _acting(self, part: str) -> list[nn.Module]:
-        return [module for module, mode in self._modes_of[part] if mode]
-
     def buffers(self) -> list[Tensor]:
         """Return the buffers that modules in training mode may change, as BatchNorm does."""
-        modules = (*self._acting("encoder"), *self._acting("fusion"))
+        modules = chain.from_iterable(self._acting.values())
         return [buffer for module in modules for buffer in module.buffers(recurse=False)]
 
     def warn_of_batchnorm(self) -> None:
@@ -64,7 +61,7 @@ class StageModes:
         many = get_world_size() > 1
         inexact = {"encoder": many or self._config.micro_batch_size is not None, "fusion": many}
         for part, wrong in inexact.items():
-            if wrong and any(isinstance(module, _BatchNorm) for module in self._acting(part)):
+            if wrong and any(isinstance(module, _BatchNorm) for module in self._acting[part]):
                 way_out = "encoder_mode='eval', or " if part == "encoder" else ""
                 warnings.warn(
                     f"BatchNorm of the {part} learns its statistics from parts of a batch here, "

@@ -279,7 +279,7 @@ class Trainer:
                 if self._average is not None:
                     stack.enter_context(self._modes.alone())
                     stack.enter_context(self._average.in_place())
-                record.update(self._validate(val, ComposedEncoder(encoder, self.model.fusion)))
+                record |= self._validate(val, ComposedEncoder(encoder, self.model.fusion))
                 self._best.offer(self._progress.history, self._state.weights())
         self._callbacks.call("on_epoch", self, record)
         self._progress.batch, self._progress.sums = 0, Sums()
@@ -292,8 +292,7 @@ class Trainer:
             evaluation = evaluate(model, val, num_workers=self.config.num_workers)
         self._callbacks.call("on_evaluation", self, evaluation)
         # One process decides what is best, so that all go the same way.
-        metrics: Record = gather_objects(dict(evaluation))[0]
-        return metrics
+        return gather_objects(dict(evaluation))[0]
 
     def _save(self) -> None:
         if self._workdir is not None:

@@ -137,7 +137,6 @@ class Workdir:
                 write_json(path, config)
 
     def save_best(self, name: str, weights: Weights) -> None:
-        """Write ``best/NAME``."""
         content = {"format": _FORMAT, "run": self._run, "name": name, "weights": weights}
         with first_alone() as first:
             if first:
