@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
 
@@ -96,34 +97,22 @@ class Epochs:
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch, skipping the first ``start``."""
-        config = self._config
-        given = self._dataset.triplets(epoch, config.seed)
+        given = self._dataset.triplets(epoch, self._config.seed)
         triplets = ordered("triplets() of a dataset", given, "triplets")
         inputs = _EpochInputs(triplets, self._find, self._prompts)
-        whole = plan(len(triplets), config, epoch, inputs.target_ids)[start:]
+        whole = plan(len(triplets), self._config, epoch, inputs.target_ids)[start:]
         shares = [batch.tensor_split(get_world_size())[get_rank()] for batch in whole]
+        if "image" in self._find:
+            yield from map(inputs.batch, shares)
+            return
         images = self._images(inputs, shares, epoch)
         for rows, (reference, target) in zip(shares, images, strict=True):
-            texts, text_counts = inputs.texts(rows)
-            yield Batch(
-                reference=reference,
-                texts=texts,
-                target=target,
-                text_counts=text_counts,
-                target_ids=inputs.target_ids[rows],
-                reference_ids=inputs.reference_ids[rows],
-                query_ids=[inputs.query_ids[row] for row in rows.tolist()],
-                reference_texts=None if inputs.prompts is None else _take(inputs.prompts, rows),
-            )
+            yield replace(inputs.batch(rows), reference=reference, target=target)
 
     def _images(
         self, inputs: "_EpochInputs", shares: Sequence[Tensor], epoch: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield references and targets of each batch, loaded unless the encoder looks them up."""
-        if inputs.image_rows is not None:
-            references, targets = inputs.image_rows
-            yield from ((references[rows], targets[rows]) for rows in shares)
-            return
+    ) -> Iterator[Sequence[Tensor]]:
+        """Load references and targets of each batch."""
         load_image = image_loader(self._encoder)
         if load_image is None:
             raise ValueError(
@@ -142,8 +131,7 @@ class Epochs:
             on_error="raise",
         ):
             if loaded.images is not None:
-                reference, target = loaded.images.chunk(2)
-                yield reference, target
+                yield loaded.images.chunk(2)
 
 
 def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> list[Tensor]:
@@ -205,7 +193,7 @@ class _EpochInputs:
     def __init__(
         self, triplets: Sequence[Triplet], find: _Finders, prompts: Mapping[str, str]
     ) -> None:
-        self.query_ids = [triplet.query_id for triplet in triplets]
+        self._query_ids = [triplet.query_id for triplet in triplets]
         references = tuple(triplet.reference_id for triplet in triplets)
         targets = tuple(t.target_id for t in triplets if t.target_id is not None)
         if len(targets) < len(triplets):
@@ -218,25 +206,34 @@ class _EpochInputs:
             raise ValueError(
                 f"query {query_id!r}: image {error.args[0]!r} is not among the dataset's image_ids"
             ) from None
-        self.image_rows = None
-        if "image" in find:
-            self.image_rows = find["image"](references), find["image"](targets)
+        # Positions stand in for images that are still to be loaded.
+        find_images = find.get("image", find["id"])
+        self._references, self._targets = find_images(references), find_images(targets)
         texts_of = [triplet.texts for triplet in triplets]
         counts = np.fromiter(map(len, texts_of), np.int64, len(triplets))
         self._counts = torch.from_numpy(counts)
         self._first = self._counts.cumsum(0) - self._counts
-        rows_of: Callable[[tuple[str, ...]], _Texts] = find.get("text", tuple)
-        self._texts = rows_of(tuple(chain.from_iterable(texts_of)))
+        find_texts: Callable[[tuple[str, ...]], _Texts] = find.get("text", tuple)
+        self._texts = find_texts(tuple(chain.from_iterable(texts_of)))
         told = tuple(reference_prompts(prompts, references)) if prompts else None
-        self.prompts = None if told is None else rows_of(told)
+        self._prompts = None if told is None else find_texts(told)
 
-    def texts(self, rows: Tensor) -> tuple[Tensor | list[str], Tensor]:
-        """Return the texts of some triplets, one after another, and the number that each has."""
+    def batch(self, rows: Tensor) -> Batch:
+        """Return the inputs of some triplets."""
         counts = self._counts[rows]
         before = counts.cumsum(0) - counts
         positions = torch.arange(int(counts.sum()))
         positions += torch.repeat_interleave(self._first[rows] - before, counts)
-        return _take(self._texts, positions), counts
+        return Batch(
+            reference=self._references[rows],
+            texts=_take(self._texts, positions),
+            target=self._targets[rows],
+            text_counts=counts,
+            target_ids=self.target_ids[rows],
+            reference_ids=self.reference_ids[rows],
+            query_ids=[self._query_ids[row] for row in rows.tolist()],
+            reference_texts=None if self._prompts is None else _take(self._prompts, rows),
+        )
 
 
 def _take(texts: _Texts, rows: Tensor) -> Tensor | list[str]:

@@ -21,18 +21,13 @@ def describe_run(stage: Stage, acting: Iterable[Tensor], data: StageData) -> dic
     changing = {id(tensor) for tensor in (*stage.learning.values(), *acting)}
     tensors = chain(model.named_parameters(), model.named_buffers())
     frozen = [(name, tensor) for name, tensor in tensors if id(tensor) not in changing]
-    datasets = {"train": data.train, "validation": data.val}
     tasks = None if data.val is None else _hash(map(_content, data.val.tasks()))
     # torch.compile puts something into the names of weights.
     shapes = {name.replace("_orig_mod.", ""): list(p.shape) for name, p in stage.learning.items()}
     return {
         **{f"config.{name}": value for name, value in config.fixed().items()},
-        **{
-            f"{name}.{entry}": value
-            for name, dataset in datasets.items()
-            if dataset is not None
-            for entry, value in _describe_dataset(dataset, config.seed).items()
-        },
+        **_describe_dataset("train", data.train, config.seed),
+        **_describe_dataset("validation", data.val, config.seed),
         "validation.tasks": tasks,
         "frozen weights": hash_tensors(frozen),
         **{f"learning weights {name}": shape for name, shape in shapes.items()},
@@ -43,9 +38,11 @@ def describe_run(stage: Stage, acting: Iterable[Tensor], data: StageData) -> dic
     }
 
 
-def _describe_dataset(dataset: Dataset, seed: int) -> dict[str, object]:
+def _describe_dataset(name: str, dataset: Dataset | None, seed: int) -> dict[str, object]:
+    if dataset is None:
+        return {}
     told = reference_texts_of(dataset)
-    return {
+    found = {
         "triplets": len(dataset),
         "images": len(dataset.image_ids),
         "hash": _hash(dataset.triplets(0, seed)),
@@ -54,6 +51,7 @@ def _describe_dataset(dataset: Dataset, seed: int) -> dict[str, object]:
         **({"reference_texts": _hash(sorted(told.items()))} if told else {}),
         **protocol_of(dataset),
     }
+    return {f"{name}.{entry}": value for entry, value in found.items()}
 
 
 def _hash(items: Iterable[object]) -> str:
