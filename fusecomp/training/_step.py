@@ -173,7 +173,6 @@ class Step:
         return encoded
 
     def _compose(self, features: Features, text_counts: Tensor) -> Tensor:
-        """Fuse what ``_encode`` has returned."""
         tokens = {
             f"{side}_tokens": Tokens(features[f"{side}_tokens"], features[f"{side}_mask"])
             for side in SIDES
@@ -251,12 +250,12 @@ class Step:
 
 @contextmanager
 def _forgetting(buffers: Sequence[Tensor], modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Give buffers, and those of modules, back as they were after a NonFiniteError inside."""
+    """Give buffers, and those of modules, back as they were after an error inside."""
     held = [(m, name, b) for m in modules for name, b in m.named_buffers(recurse=False)]
     before = [(buffer, buffer.clone()) for buffer in (*buffers, *(b for _, _, b in held))]
     try:
         yield
-    except NonFiniteError:
+    except BaseException:
         for buffer, value in before:
             buffer.copy_(value)
         for module, name, buffer in held:

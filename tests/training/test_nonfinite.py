@@ -184,6 +184,20 @@ class Remembering(nn.Module):
         return passed
 
 
+def test_a_loss_forgets_a_step_that_fails(tmp_path: Path) -> None:
+    class WithoutGradient(Remembering):
+        def forward(self, query: Tensor, target: Tensor) -> Tensor:
+            return super().forward(query, target).detach()
+
+    loss = WithoutGradient(broken=0)
+    trainer = fc.Trainer(composed(), loss=loss, config=CONFIG)
+    batch = next(first_epoch(trainer, Toy(tmp_path)))
+    before = copy.deepcopy(loss.state_dict())
+    with pytest.raises(ValueError, match="the loss has no gradient"):
+        trainer.step(batch)
+    assert_same(before, dict(loss.state_dict()))
+
+
 @pytest.mark.parametrize("nonfinite", ["raise", "skip"])
 def test_a_loss_forgets_a_step_whose_gradients_are_broken(tmp_path: Path, nonfinite: str) -> None:
     config = replace(CONFIG, on_nonfinite=nonfinite)
@@ -195,6 +209,7 @@ def test_a_loss_forgets_a_step_whose_gradients_are_broken(tmp_path: Path, nonfin
         trainer.step(first)
         if broken:
             before = copy.deepcopy(loss.state_dict())
+            assert before["loss.memory.pushed"] == len(first)
             with pytest.raises(NonFiniteError) if nonfinite == "raise" else nullcontext():
                 trainer.step(second)
             assert_same(before, dict(loss.state_dict()))
