@@ -3,8 +3,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
 from fusecomp._core.checks import shown, strings, whole_number
 from fusecomp.evaluation._bootstrap import checked_draws, interval_of, resampled
 from fusecomp.evaluation._evaluate import Evaluation, compute_metrics, require_evaluation
@@ -228,12 +226,9 @@ def _common(
 
 
 def _rows(found: TaskRanking, rows: list[int]) -> TaskRanking:
-    def taken(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor[rows]
-
-    task, indices, scores = found.task.select(rows), found.indices[rows], found.scores[rows]
-    optional = map(taken, (found.ranks, found.subset_indices, found.subset_ranks))
-    return TaskRanking(task, indices, scores, *optional)
+    optional = (found.ranks, found.subset_indices, found.subset_ranks)
+    taken = (part if part is None else part[rows] for part in optional)
+    return TaskRanking(found.task.select(rows), found.indices[rows], found.scores[rows], *taken)
 
 
 def _ranked_otherwise(a: Ranking, b: Ranking) -> Iterator[str]:

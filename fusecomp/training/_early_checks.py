@@ -54,11 +54,10 @@ def try_parts(model: ComposedEncoder, loss: Loss, dataset: Dataset, config: Stag
     names = [triplet.reference_id]
     told = reference_texts_of(dataset)
     looked_up = "image" in lookups_of(model.encoder)
+    prompts = reference_prompts(told, names) if told else None
     with own_streams(device_of(model)):
         images = names if looked_up else [dataset.path(name) for name in names]
-        model.encode_query(
-            images, triplet.texts[:1], reference_prompts(told, names) if told else None
-        )
+        model.encode_query(images, triplet.texts[:1], prompts)
         target = model.encode_gallery(images)
     for memory in _memories(loss).values():
         memory.check_width(target)
