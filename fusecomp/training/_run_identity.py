@@ -1,8 +1,8 @@
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusecomp._core.abilities import protocol_of, reference_texts_of, told_fingerprint
 from fusecomp._core.identity import hash_tensors, settings
@@ -24,6 +24,7 @@ def describe_run(stage: Stage, acting: Iterable[Tensor], data: StageData) -> dic
     tasks = None if data.val is None else _hash(map(_content, data.val.tasks()))
     # torch.compile puts something into the names of weights.
     shapes = {name.replace("_orig_mod.", ""): list(p.shape) for name, p in stage.learning.items()}
+    marks = map(told_fingerprint, stage.loss_module.modules())
     return {
         **{f"config.{name}": value for name, value in config.fixed().items()},
         **_describe_dataset("train", data.train, config.seed),
@@ -34,7 +35,8 @@ def describe_run(stage: Stage, acting: Iterable[Tensor], data: StageData) -> dic
         **settings(model.encoder, "encoder"),
         **settings(model.fusion, "fusion"),
         **settings(loss, "loss"),
-        "loss.features": list(_fixed_features(stage.loss_module)),
+        # Fingerprints of what the loss compares with and never changes, such as a bank.
+        "loss.features": [mark for mark in marks if mark is not None],
     }
 
 
@@ -65,10 +67,3 @@ def _content(task: Task) -> tuple[object, ...]:
     rows = task.exclude, task.subsets, task.relevant
     metrics = [settings(metric, metric.name) for metric in task.metrics]
     return task.name, task.queries, task.gallery, *rows, metrics, task.summaries, task.decides
-
-
-def _fixed_features(loss: nn.Module) -> Iterator[str]:
-    """Yield the fingerprints of what a loss compares with and never changes, such as a bank."""
-    for module in loss.modules():
-        if (fingerprint := told_fingerprint(module)) is not None:
-            yield fingerprint
