@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fusecomp.images import ImageError
     from fusecomp.losses import InfoNCE
     from fusecomp.model import ComposedEncoder
-    from fusecomp.retrieval import Gallery
+    from fusecomp.retrieval import Gallery, SearchSession
     from fusecomp.training import Run, StageConfig, Trainer, TwoStageTrainer
     from fusecomp.types import Dataset, Encoder, Fusion, Loss, Task, Triplet
 
@@ -43,7 +43,7 @@ _HOMES = {
     "DualEncoder": "encoders",
     "InfoNCE": "losses",
     "ImageError": "images",
-    "Gallery": "retrieval",
+    **dict.fromkeys(("Gallery", "SearchSession"), "retrieval"),
 }
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "Loss",
     "Ranking",
     "Run",
+    "SearchSession",
     "StageConfig",
     "Sum",
     "Task",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp._core.batch import Batch
-from fusecomp._core.index import ChangingIndex, Index, SearchModel
+from fusecomp._core.index import ChangingIndex, Index, QueryModel, SearchModel
 from fusecomp._core.metrics import Metric
 from fusecomp._core.task import Task
 from fusecomp._core.tensors import check_tensor
@@ -43,6 +43,7 @@ __all__ = [
     "Loss",
     "Metric",
     "NamesKeywords",
+    "QueryModel",
     "SearchModel",
     "Similarity",
     "Task",
@@ -213,6 +214,7 @@ class GivesTokens(Protocol):
         ...
 
 
+@runtime_checkable
 class Fingerprinted(Protocol):
     """A part that names its state, so that what was computed with it can be told apart."""
 

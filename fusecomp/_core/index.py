@@ -8,7 +8,7 @@ from torch import Tensor
 from fusecomp._core.checks import require
 
 if TYPE_CHECKING:
-    from fusecomp.types import Encoder, Similarity
+    from fusecomp.types import Encoder, Fusion, Similarity, Tokens
 
 
 @runtime_checkable
@@ -51,6 +51,20 @@ class SearchModel(Protocol):
     @property
     def similarity(self) -> "Similarity | None":
         """The comparison of queries [Q, E] with image features [N, D]; None is the cosine."""
+        ...
+
+
+class QueryModel(SearchModel, Protocol):
+    """A model as sessions know it, such as ``ComposedEncoder``: it composes queries of features."""
+
+    fusion: "Fusion"
+    # Those of ``types.FUSION_KEYWORDS`` that the fusion names.
+    fusion_keywords: tuple[str, ...]
+
+    def compose(
+        self, image: Tensor, text: Tensor, *, text_tokens: "Tokens | None" = None
+    ) -> Tensor:
+        """Return queries [B, E] of image features [B, D] and text features [B, T]."""
         ...
 
 

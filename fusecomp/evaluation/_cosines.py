@@ -1,7 +1,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -148,7 +148,7 @@ def cosines(
             targets, exclude, _ = features.indices(task)
             query = features.queries(task)
             gallery = features.gallery(task).to(query.dtype)
-            pairs.append(_pairs(query, gallery, targets, exclude, features.similarity))
+            pairs.append(_Pairs(query, gallery, targets, exclude, features.similarity))
         return _counted(pairs, features.protocol)
 
 
@@ -180,48 +180,42 @@ def feature_cosines(
         >>> found.target.mean, found.others.mean, found.gap
         (1.0, -0.5, 1.5)
     """
-    return _counted([_pairs(query, gallery, targets, exclude, similarity)], {})
+    return _counted([_Pairs(query, gallery, targets, exclude, similarity)], {})
 
 
-class _Pairs(NamedTuple):
-    """Checked features and the pairs of them that count."""
+class _Pairs:
+    """The pairs of a task that count, of features that are checked."""
 
-    query: Tensor
-    gallery: Tensor
-    targets: Tensor
-    out: Tensor
-    similarity: Similarity | None
+    def __init__(
+        self,
+        query: Tensor,
+        gallery: Tensor,
+        targets: Tensor,
+        exclude: Tensor | None,
+        similarity: Similarity | None,
+    ) -> None:
+        check_search(query, gallery, one_width=similarity is None)
+        self._query, self.gallery = widen(query.detach()), widen(gallery.detach())
+        self._targets = check_targets(targets, query, gallery, least=0)
+        self.similarity = similarity
+        # A target does not count among the others either.
+        self._out = self._targets.unsqueeze(1)
+        if exclude is not None:
+            exclude = as_columns(check_indices("exclude", exclude, query, gallery))
+            self._out = torch.cat([self._out, exclude], dim=1)
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the scores of some queries' targets, and of all other pairs that count."""
-        for start in range(0, len(self.query), _ROWS):
-            rows = slice(start, start + _ROWS)
-            query = self.query[rows]
+        for query, targets, out in zip(
+            *(rows.split(_ROWS) for rows in (self._query, self._targets, self._out)), strict=True
+        ):
             if self.similarity is None:
                 scores = cosine(query, self.gallery)
             else:
                 scores = compare_in_tiles(query, self.gallery, self.similarity)
             counted = torch.ones_like(scores, dtype=torch.bool)
-            counted[index_pairs(self.out[rows])] = False
-            yield scores.gather(1, self.targets[rows].unsqueeze(1)).flatten(), scores[counted]
-
-
-def _pairs(
-    query: Tensor,
-    gallery: Tensor,
-    targets: Tensor,
-    exclude: Tensor | None,
-    similarity: Similarity | None,
-) -> _Pairs:
-    check_search(query, gallery, one_width=similarity is None)
-    query, gallery = widen(query.detach()), widen(gallery.detach())
-    targets = check_targets(targets, query, gallery, least=0)
-    # A target does not count among the others either.
-    out = targets.unsqueeze(1)
-    if exclude is not None:
-        exclude = as_columns(check_indices("exclude", exclude, query, gallery))
-        out = torch.cat([out, exclude], dim=1)
-    return _Pairs(query, gallery, targets, out, similarity)
+            counted[index_pairs(out)] = False
+            yield scores.gather(1, targets.unsqueeze(1)).flatten(), scores[counted]
 
 
 def _counted(tasks: Sequence[_Pairs], protocol: Mapping[str, str]) -> Cosines:

@@ -129,8 +129,7 @@ def _cosine_tiles(
         if target_grad is not None:
             target_grad.addmm_(near.T, scaled, beta=int(tile.start > 0))
     if target_grad is not None:
-        for tile in slices(target_grad, target_grad.shape[1]):
-            _along_the_sphere(*(rows_of(values, tile) for values in (target_grad, unit, length)))
+        _by_vectors(target_grad, unit, length)
     return (
         torch.cat(losses),
         query_grad if query_learns else None,
@@ -159,6 +158,12 @@ def _along_the_sphere(grad: Tensor, unit: Tensor, length: Tensor) -> Tensor:
     away = (grad * unit).sum(dim=1, keepdim=True)
     grad.addcmul_(unit, away, value=-1).mul_(length)
     return away
+
+
+def _by_vectors(grad: Tensor, unit: Tensor, length: Tensor) -> None:
+    """Turn the whole gradient by unit vectors into the gradient by the vectors, in tiles."""
+    for tile in slices(grad, grad.shape[1]):
+        _along_the_sphere(*(rows_of(values, tile) for values in (grad, unit, length)))
 
 
 def _check_weightless(similarity: Similarity, query: Tensor, target: Tensor) -> None:

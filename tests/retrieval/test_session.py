@@ -1,0 +1,277 @@
+"""Search sessions: what each round means, history, likes; equal to encoding the files again."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tokened
+import torch
+from composing import combiner, live, load
+from raising import own_error
+
+import fusecomp as fc
+from fusecomp.fusions import ARTEMIS
+from fusecomp.images import ImageLoader
+from fusecomp.retrieval import (
+    Judgement,
+    LastRound,
+    MeanOfRounds,
+    Rocchio,
+    Round,
+    SearchSession,
+    search,
+)
+
+IDS = [f"image {number}" for number in range(12)]
+MODEL = fc.ComposedEncoder(live(), combiner())
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    root = tmp_path_factory.mktemp("images")
+    for number, name in enumerate(IDS):
+        (root / name).write_text(f"{number} {number * number % 7} {3 - number}")
+    return root.joinpath
+
+
+@pytest.fixture(scope="module")
+def gallery(path: Callable[[str], Path]) -> fc.Gallery:
+    kinds = {"kind": ["dress", "shirt"] * 6}
+    return fc.Gallery.build(MODEL, IDS, path, attributes=kinds)
+
+
+def test_a_stored_image_a_file_and_a_loaded_image_are_one_reference(
+    gallery: fc.Gallery, path: Callable[[str], Path]
+) -> None:
+    expected = MODEL.encode_query([path(IDS[3])], ["is red"])
+    for reference in (IDS[3], path(IDS[3]), load(path(IDS[3]))):
+        session = SearchSession(MODEL, gallery)
+        hits = session.ask(reference, "is red", k=5, exclude_seen=False)
+        assert torch.equal(session.query, expected)
+        assert hits.ids == gallery.search(expected, 5)[0].ids
+
+
+def test_an_image_opened_by_pillow_is_a_reference(path: Callable[[str], Path]) -> None:
+    image = pytest.importorskip("PIL.Image", reason="needs the extra images")
+
+    def mean(opened: Any) -> torch.Tensor:
+        return torch.tensor(opened.getpixel((0, 0))) / 255
+
+    encoder = fc.DualEncoder(torch.nn.Identity(), lambda texts: torch.ones(1, 3), ImageLoader(mean))
+    opened = image.new("RGB", (4, 4), (255, 51, 0))
+    file = path("opened.png")
+    opened.save(file)
+    session = SearchSession(
+        fc.ComposedEncoder(encoder, fc.Sum()), fc.Gallery(["a"], torch.eye(3)[:1])
+    )
+    session.ask(opened, "is red")
+    session.ask(file, "is red")
+    first, second = session.history
+    assert isinstance(first, Round)
+    assert isinstance(second, Round)
+    assert torch.equal(first.query, second.query)
+    with pytest.raises(fc.ImageError, match=r"cannot read the reference .*AttributeError"):
+        session.ask(object(), "is red")  # type: ignore[arg-type]
+
+
+def test_text_alone_and_image_alone_search_by_their_own_features(gallery: fc.Gallery) -> None:
+    images = MODEL.encode_gallery(torch.stack([load_again(gallery, name) for name in IDS]))
+    session = SearchSession(MODEL, gallery)
+    found = session.ask(text="is long", k=12)
+    with torch.no_grad():
+        MODEL.eval()
+        words = MODEL.encoder.encode_text(["is long"])
+        MODEL.train()
+    assert found.ids == [IDS[row] for row in search(words, images, 12)[1][0].tolist()]
+    near = session.ask(IDS[4], k=12)
+    nearest = search(images[4:5], images, 12, exclude=torch.tensor([4]))[1][0].tolist()
+    assert near.ids == [IDS[row] for row in nearest if row >= 0]
+
+
+def load_again(gallery: fc.Gallery, name: str) -> torch.Tensor:
+    number = IDS.index(name)
+    return torch.tensor([number, number * number % 7, 3 - number], dtype=torch.float32)
+
+
+def test_rounds_and_judgements_by_hand(gallery: fc.Gallery) -> None:
+    session = SearchSession(MODEL, gallery, Rocchio(1, 0.5, 0.25, MeanOfRounds()))
+    session.ask(IDS[0], "is red")
+    session.ask(IDS[1], "is long", weight=-0.5)
+    session.like(IDS[2])
+    session.dislike(IDS[3])
+    session.like(IDS[4])
+    session.like(IDS[3])
+    session.dislike(IDS[3])
+    one, two = (
+        MODEL.compose(gallery.features_of([IDS[n]]), encode(text))
+        for n, text in enumerate(["is red", "is long"])
+    )
+    unit = torch.nn.functional.normalize
+    good = unit(gallery.features_of([IDS[2], IDS[4]])).mean(0)
+    bad = unit(gallery.features_of([IDS[3]]))[0]
+    expected = unit(unit(one - 0.5 * two) + 0.5 * good - 0.25 * bad)
+    torch.testing.assert_close(session.query, expected)
+
+
+def encode(text: str) -> torch.Tensor:
+    with torch.no_grad():
+        return MODEL.eval().encoder.encode_text([text])
+
+
+def test_what_was_seen_is_left_out_and_attributes_filter(gallery: fc.Gallery) -> None:
+    session = SearchSession(MODEL, gallery)
+    session.ask(IDS[0], "is red")
+    session.ask(IDS[1], "is long")
+    session.like(IDS[2])
+    session.dislike(IDS[3])
+    assert {*IDS} - {*session.results(12).ids} == {*IDS[:4]}
+    assert {*session.results(12, exclude_seen=False).ids} == {*IDS}
+    assert {*session.results(12, where={"kind": "shirt"}).ids} == {*IDS[5::2]}
+    assert len(session.results(3).ids) == 3
+
+
+def test_undo_takes_steps_back_to_the_start(gallery: fc.Gallery) -> None:
+    session = SearchSession(MODEL, gallery)
+    states = []
+    for act in (
+        lambda: session.ask(IDS[0], "is red"),
+        lambda: session.like(IDS[5]),
+        lambda: session.dislike(IDS[6]),
+        lambda: session.ask(text="is long"),
+    ):
+        act()
+        states.append(session.results(12))
+    assert [type(step) for step in session.history] == [Round, Judgement, Judgement, Round]
+    assert repr(session).startswith("SearchSession(2 rounds, 2 judgements; Gallery(12 images")
+    for hits in reversed(states):
+        again = session.results(12)
+        assert again.ids == hits.ids
+        assert torch.equal(again.scores, hits.scores)
+        last = session.history[-1]
+        assert session.undo() is last
+    assert session.history == ()
+    assert "nothing to undo" in own_error(session.undo)
+
+
+def test_a_session_may_begin_with_a_judgement(gallery: fc.Gallery) -> None:
+    session = SearchSession(MODEL, gallery)
+    for read in (session.results, lambda: session.query):
+        assert "nothing to search for yet" in own_error(read)
+    session.dislike(IDS[1])
+    assert "nothing to search for yet" in own_error(session.results)
+    session.like(IDS[2])
+    assert IDS[1] not in session.results(12).ids
+    assert len(session.results(12).ids) == 10
+
+
+WRONG: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
+    (lambda s: s.ask(), ValueError, "needs a reference, a text or both"),
+    (
+        lambda s: s.ask("nobody", "is red"),
+        ValueError,
+        "'nobody' is not in the gallery of 12 images",
+    ),
+    (lambda s: s.ask(Path("nothing.png"), "is red"), FileNotFoundError, "nothing.png"),
+    (lambda s: s.ask(7, "is red"), ValueError, "DualEncoder cannot load 7"),
+    (lambda s: s.ask(IDS[0], " \n"), ValueError, r"the text ' \\n' says nothing"),
+    (lambda s: s.ask(IDS[0], "\ud83d"), ValueError, "says nothing"),
+    (lambda s: s.ask(IDS[0], 3), TypeError, "text must be a string, got 3"),
+    (lambda s: s.ask(IDS[0], "is red", float("nan")), ValueError, "weight must be finite"),
+    (lambda s: s.ask(IDS[0], "is red", "1"), ValueError, "weight must be an int or a float"),
+    (lambda s: s.ask(IDS[0], "is red", 0), ValueError, "must be positive, got 0.0"),
+    (lambda s: s.ask(IDS[0], "is red", k=0), ValueError, "k must be a whole number"),
+    (lambda s: s.ask(torch.tensor([torch.nan, 0, 0]), "is red"), ValueError, "holds NaN"),
+    (lambda s: s.like("nobody"), ValueError, "'nobody' is not in the gallery"),
+    (lambda s: s.dislike(3), ValueError, r"image_ids\[0\] is 3"),
+    (lambda s: s.results(where={"colour": "red"}), ValueError, "unknown attribute 'colour'"),
+]
+
+
+@pytest.mark.parametrize(("act", "kind", "message"), WRONG)
+def test_what_fails_says_why_and_leaves_the_session_as_it_was(
+    gallery: fc.Gallery, act: Callable[[SearchSession], Any], kind: type[Exception], message: str
+) -> None:
+    session = SearchSession(MODEL, gallery)
+    session.ask(IDS[0], "is red")
+    before, hits = session.history, session.results(12).ids
+    with pytest.raises(kind, match=message):
+        act(session)
+    assert session.history is before
+    assert session.results(12).ids == hits
+
+
+def test_likes_that_a_strategy_does_not_take_are_refused_at_once(gallery: fc.Gallery) -> None:
+    for strategy in (LastRound(), MeanOfRounds()):
+        session = SearchSession(MODEL, gallery, strategy)
+        for judge in (session.like, session.dislike):
+            assert "takes no likes and dislikes" in own_error(judge, IDS[0])
+        assert session.history == ()
+
+
+def test_the_wrong_parts_are_refused(gallery: fc.Gallery) -> None:
+    parts: Any = (gallery, MODEL)
+    assert "model must be a ComposedEncoder" in own_error(SearchSession, *parts)
+    parts = (MODEL, IDS)
+    assert "gallery must be a Gallery" in own_error(SearchSession, *parts)
+    parts = (MODEL, gallery, "mean")
+    assert "strategy must be a strategy" in own_error(SearchSession, *parts)
+    assert "strategy is the class" in own_error(SearchSession, MODEL, gallery, MeanOfRounds)
+    other = fc.ComposedEncoder(live(seed=1), combiner())
+    assert "whose queries mean nothing here" in own_error(SearchSession, other, gallery)
+
+
+def test_late_interaction_goes_by_the_last_round_alone(path: Callable[[str], Path]) -> None:
+    torch.manual_seed(0)
+    late = fc.ComposedEncoder(live(), ARTEMIS(4))
+    gallery = fc.Gallery.build(late, IDS, path)
+    for strategy in (MeanOfRounds(), Rocchio(rounds=MeanOfRounds())):
+        assert "adds queries up" in own_error(SearchSession, late, gallery, strategy)
+    session = SearchSession(late, gallery)
+    session.ask(IDS[0], "is long")
+    hits = session.ask(IDS[1], "is red")
+    query = late.encode_query([path(IDS[1])], ["is red"])
+    assert torch.equal(session.query, query)
+    assert hits.ids == gallery.search(query, 10, exclude=[IDS[:2]])[0].ids
+    for act in (lambda: session.ask(text="is red"), lambda: session.ask(IDS[2])):
+        assert "similarity of its own" in own_error(act)
+    assert "cannot be added to queries" in own_error(session.like, IDS[2])
+
+
+def cached_model(fusion: fc.Fusion) -> fc.ComposedEncoder:
+    generator = torch.Generator().manual_seed(0)
+    images, texts = torch.randn(12, 4, generator=generator), torch.randn(2, 4, generator=generator)
+    encoder = fc.CachedEncoder.from_arrays(IDS, images, ["is red", "is long"], texts)
+    return fc.ComposedEncoder(encoder, fusion)
+
+
+def test_a_cached_encoder_knows_its_texts_and_images_outside_the_gallery() -> None:
+    model = cached_model(fc.Sum())
+    session = SearchSession(model, fc.Gallery.build(model, IDS[:6]))
+    session.ask(IDS[8], "is red")
+    assert torch.equal(session.query, model.encode_query([IDS[8]], ["is red"]))
+    with pytest.raises(ValueError, match="CachedEncoder looks texts up and cannot encode 'is odd'"):
+        session.ask(IDS[0], "is odd")
+    assert "no cached features for the image 'nobody'" in own_error(session.ask, "nobody", "is red")
+    with pytest.raises(ValueError, match="looks images up, so the reference must be an id"):
+        session.ask(Path("file.png"), "is red")
+
+
+def test_a_text_alone_must_be_as_wide_as_the_images() -> None:
+    encoder = fc.CachedEncoder.from_arrays(IDS, torch.randn(12, 4), ["is red"], torch.randn(1, 3))
+    model = fc.ComposedEncoder(encoder, fc.fusions.Concat(4, 3))
+    session = SearchSession(model, fc.Gallery.build(model, IDS))
+    session.ask(IDS[0], "is red")
+    assert "a text alone [1, 3] and the images' features" in own_error(session.ask, None, "is red")
+
+
+def test_tokens_of_texts_are_given_and_tokens_of_images_refused() -> None:
+    words, patches = tokened.composed("CIRPLANT"), tokened.composed("Everything")
+    images = torch.randn(2, 4, dtype=torch.float64)
+    gallery = fc.Gallery(["a", "b"], words.encoder.encode_image(images))
+    session = SearchSession(words, gallery)
+    session.ask(images[1], "word 3")
+    assert torch.equal(session.query, words.encode_query(images[1:], ["word 3"]))
+    again = SearchSession.from_json(words, gallery, session.to_json())
+    assert torch.equal(again.query, session.query)
+    assert "a gallery keeps none" in own_error(SearchSession, patches, gallery)
