@@ -107,9 +107,7 @@ def _cosine_tiles(
 ) -> _Sums:
     query_learns, target_learns, scale_learns, offset_learns = learns
     unit, length = unit_rows(target)
-    width = unit.shape[0] + (0 if constants is None else constants.shape[0])
-    tiles = slices(query, width)
-    buffer = query.new_empty(tiles[0].stop, width)
+    tiles, buffer = _tiles(query, unit, constants)
     losses, scale_slopes, offset_slopes = [], [], []
     query_grad = torch.empty_like(query) if query_learns or scale_learns else None
     target_grad = torch.empty_like(target) if target_learns else None
@@ -137,6 +135,13 @@ def _cosine_tiles(
         torch.cat(scale_slopes).sum() if scale_learns else None,
         torch.cat(offset_slopes).sum() if offset_learns else None,
     )
+
+
+def _tiles(query: Tensor, unit: Tensor, constants: Tensor | None) -> tuple[list[slice], Tensor]:
+    """Return the tiles of rows, and room for the logits of one."""
+    width = unit.shape[0] + (0 if constants is None else constants.shape[0])
+    tiles = slices(query, width)
+    return tiles, query.new_empty(tiles[0].stop, width)
 
 
 def _score(
