@@ -22,7 +22,7 @@ from fusecomp.encoders._outputs import all_tokens, last_states, outputs_of
 from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, tokenizing
 from fusecomp.encoders._without_padding import encode_without_padding
 from fusecomp.images import ImageLoader, TargetPad, clip_transform
-from fusecomp.types import Tokens
+from fusecomp.types import LoadImage, Tokens
 
 _TOKENIZER = (
     "a function from a list of strings to a tensor of tokens [B, context], such as "
@@ -70,7 +70,7 @@ class OpenClipEncoder(nn.Module):
         _check(model, tokenizer, preprocess)
         self.model: Any = model
         self.tokenizer = tokenizer
-        self.load_image = None if preprocess is None else ImageLoader(preprocess)
+        self.load_image: LoadImage | None = None if preprocess is None else ImageLoader(preprocess)
         self._warn_of_truncated = TruncationWarning()
 
     @property

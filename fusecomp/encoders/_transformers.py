@@ -19,7 +19,7 @@ from fusecomp.encoders._clip import (
 from fusecomp.encoders._outputs import all_tokens, last_states, outputs_of
 from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, tokenizing
 from fusecomp.images import ImageLoader, require_pillow, rgb
-from fusecomp.types import Tokens
+from fusecomp.types import LoadImage, Tokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,7 +67,7 @@ class TransformersEncoder(nn.Module):
         self.model: Any = model
         self.tokenizer = tokenizer
         processed = None if image_processor is None else _Processed(image_processor)
-        self.load_image = None if processed is None else ImageLoader(processed)
+        self.load_image: LoadImage | None = None if processed is None else ImageLoader(processed)
         self._warn_of_truncated = TruncationWarning()
         config: Any = model.config
         text = optional(config, "text_config") or config
