@@ -1,4 +1,4 @@
-"""What the site does beyond mkdocs: a hook of mkdocs and an extension of griffe (see mkdocs.yml)."""
+"""A hook of mkdocs and an extension of griffe, which mkdocs.yml names."""
 
 import re
 from typing import Any

@@ -20,7 +20,7 @@ VALUES = {
     "By": "How files are told apart: by `size` or by `content`.",
     "CVPRW2022": "Published: the text encoder is tuned, then a Combiner trained.",
     "Encode": "The type of an encoder's side: inputs to features [B, D].",
-    "EncodeTokens": "The type of an encoder's side that gives tokens: inputs to features and `Tokens`.",
+    "EncodeTokens": "The same of a side that gives tokens: inputs to features and `Tokens`.",
     "FUSION_KEYWORDS": "What a fusion gets if it names it.",
     "Find": "The type of a lookup: names to row numbers, int64 [B].",
     "LOSS_KEYWORDS": "What a loss gets if it names it.",
@@ -33,9 +33,10 @@ VALUES = {
 }
 START = """# API
 
-One line for each public name: the first one of its docstring. On the site each section goes on with the
-whole docstrings: arguments, shapes, errors, the source, an example that runs. `help(fusecomp.Combiner)`
-prints the same in Python, and a clone shows the site at http://127.0.0.1:8000 (pip 25.1 or newer):
+One line for each public name: the first one of its docstring. On the site each section goes on with
+the whole docstrings: arguments, shapes, errors, the source, an example that runs. In Python,
+`help(fusecomp.Combiner)` prints the same. A clone shows the site at http://127.0.0.1:8000, with pip
+25.1 or newer:
 
 ```sh
 pip install -c constraints.txt -e . --group docs && mkdocs serve

@@ -144,9 +144,7 @@ def indexes(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names:
 
 def integrations(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names:
     library = request.getfixturevalue("transformers")
-    sentences = pytest.importorskip(
-        "sentence_transformers", minversion="5.4", reason="needs version 5.4"
-    )
+    pytest.importorskip("sentence_transformers", minversion="5.4", reason="needs version 5.4")
     # Their own.
     warnings.simplefilter("ignore", DeprecationWarning)
     warnings.simplefilter("ignore", UserWarning)
