@@ -11,11 +11,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return re.sub(r"<!-- (::: \S+) -->", r"\1", markdown)
 
 
-class Examples(griffe.Extension):
-    """Show ``Example:`` of a docstring as griffe shows ``Examples:``, as code."""
+class AsMarkdown(griffe.Extension):
+    """Show the part ``Example:`` of a docstring as code, and the ``::`` before a formula as ``:``."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:
-            obj.docstring.value = re.sub(
-                r"^Example:$", "Examples:", obj.docstring.value, flags=re.M
-            )
+            text = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
+            obj.docstring.value = re.sub(r"::$", ":", text, flags=re.MULTILINE)
