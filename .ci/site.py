@@ -12,7 +12,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 class AsMarkdown(griffe.Extension):
-    """Show the part ``Example:`` of a docstring as code, and the ``::`` before a formula as ``:``."""
+    """Show ``Example:`` of a docstring as code, and the ``::`` before a formula as ``:``."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:
