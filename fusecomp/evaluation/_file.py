@@ -62,7 +62,7 @@ def write_ranking(path: Path, ranking: Ranking) -> None:
     # In ASCII, which also holds file names that are not UTF-8.
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     with open_atomic(path) as file:
-        # Not compressed: scores hardly shrink, and compressing takes several times as long as the rest.
+        # Scores hardly shrink, and compressing takes several times as long as all the rest.
         np.savez(file, checksum=np.array(_checksum(arrays)), **arrays)
 
 
