@@ -1,4 +1,4 @@
-"""What seeding adds to loading an image; reading features and galleries; writing evaluations.
+"""Seeding before an image is loaded; reading features and galleries; writing evaluations.
 
     OMP_NUM_THREADS=1 python examples/benchmarks/loading.py [--rows 1000000] [--queries 400000]
 
@@ -42,7 +42,7 @@ def exhaust(batches: Iterable[object]) -> None:
 
 
 class Bare(torch.utils.data.Dataset[Tensor]):
-    """What torch's loader needs."""
+    """Images as torch's loader takes them."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths

@@ -10,13 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from fusecomp._core.checks import as_path, ordered, shown, strings, whole_number
 from fusecomp._core.files import reading
 from fusecomp._core.index import check_index
-from fusecomp._core.tensors import (
-    check_features,
-    check_finite,
-    check_tensor,
-    check_widths,
-    widen,
-)
+from fusecomp._core.tensors import check_features, check_finite, check_tensor, check_widths, widen
 from fusecomp.retrieval._attributes import Value, plain_columns, positions_where
 from fusecomp.retrieval._encode_images import encode_images, key_of, of_one_encoder
 from fusecomp.retrieval._exact_index import ExactIndex, measure_lengths
