@@ -14,11 +14,11 @@ from fusecomp._core.abilities import (
     lookups_of,
     similarity_of,
 )
-from fusecomp._core.checks import as_path, no_class, require
+from fusecomp._core.checks import as_path, no_class, require, shown
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.fusion_inputs import fusion_inputs, require_tokens
 from fusecomp._core.keywords import needed_keywords, require_known, taken_keywords
-from fusecomp._core.query_inputs import one_each, paths_or_ids, shown_row
+from fusecomp._core.query_inputs import as_ids, as_images, one_each, shown_row
 from fusecomp._core.rebuilt_fusion import arguments_of, rebuilt
 from fusecomp._core.saved_model import describe_parts, read_model, write_model
 from fusecomp._core.similarity import normalize
@@ -31,14 +31,14 @@ from fusecomp._core.tensors import (
     widen,
 )
 from fusecomp.distributed import prepare
-from fusecomp.images import load_few, require_files
+from fusecomp.images import load_given
 from fusecomp.types import FUSION_KEYWORDS, Encoder, Fusion, Similarity, Tokens
 
 __all__ = ["ComposedEncoder"]
 
 _BATCH = 128
-# Loaded images [B, ...], or paths or ids.
-Images = Tensor | Sequence[str | Path]
+# Loaded images [B, ...], or paths, ids, PIL images, arrays of pixels, loaded tensors.
+Images = Tensor | Sequence[object]
 # Features of a side, and its tokens where the fusion names them.
 Encoded = tuple[Tensor, Tokens | None]
 _T = TypeVar("_T")
@@ -98,8 +98,9 @@ class ComposedEncoder(nn.Module):
         """Return queries for search, without gradients and in evaluation mode.
 
         Args:
-            references: B images: a tensor that ``encode_image`` takes, a list of paths, or, if
-                the encoder looks images up, a list of ids.
+            references: B images: a tensor that ``encode_image`` takes, or a list of ids, if the
+                encoder looks images up, or else of paths, PIL images, arrays of pixels (uint8
+                [H, W, 3]) or tensors as ``load_image`` returns them.
             texts: B strings, one for each reference.
             reference_texts: B prompts that describe the references, for a fusion that names
                 ``reference_text``; others get nothing of them.
@@ -115,7 +116,7 @@ class ComposedEncoder(nn.Module):
             FileNotFoundError: naming a string that is no file.
         """
         if not isinstance(references, Tensor):
-            references = paths_or_ids("references", references)
+            references = as_images("references", references)
         texts = one_each("texts", texts, len(references))
         if reference_texts is None and "reference_text" in self._needed:
             raise ValueError(
@@ -147,13 +148,11 @@ class ComposedEncoder(nn.Module):
         """Return what queries are compared with: image features [N, D].
 
         They have unit length where the cosine compares, and are as the encoder gives them where
-        the fusion has a similarity of its own.
-
-        They are no references: a fusion takes features of the length that the encoder gives them.
+        the fusion has a similarity of its own. They are no references: a fusion takes features of
+        the length that the encoder gives them.
 
         Args:
-            images: N images: a tensor that ``encode_image`` takes, a list of paths, or, if the
-                encoder looks images up, a list of ids.
+            images: N images, as the references of ``encode_query``.
 
         Raises:
             ValueError: if images are no list or empty, an id is unknown, the encoder returns
@@ -260,23 +259,21 @@ class ComposedEncoder(nn.Module):
         device = device_of(self.encoder)
         if isinstance(images, Tensor):
             return self._encode("image", images.to(device), keywords)
-        images = paths_or_ids("images", images)
+        images = as_images("images", images)
         if not images:
             raise ValueError("expected a non-empty list of images, got []")
         lookup = lookups_of(self.encoder)
         if "image" in lookup:
-            rows = lookup["image"]([str(image) for image in images])
+            rows = lookup["image"](as_ids(images))
             return self._encode("image", rows.to(device), keywords)
         load_image = image_loader(self.encoder)
         if load_image is None:
             raise ValueError(
                 f"{type(self.encoder).__name__} neither loads files nor looks ids up; "
-                f"pass loaded images instead of {images[0]!r}"
+                f"pass loaded images, as one tensor, instead of {shown(images[0])}"
             )
-        paths = [Path(image) for image in images]
-        require_files(paths)
-        blocks = (load_few(block, load_image).to(device) for block in _blocks(paths))
-        return _joined(self._encode("image", block, keywords) for block in blocks)
+        blocks = load_given(images, load_image, _BATCH)
+        return _joined(self._encode("image", block.to(device), keywords) for block in blocks)
 
     def _encode_texts(self, texts: Sequence[str], keywords: Sequence[str] = ()) -> Encoded:
         return _joined(self._encode("text", block, keywords) for block in _blocks(texts))

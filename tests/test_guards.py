@@ -154,6 +154,7 @@ PUBLIC = {
         "image_paths",
         "load_available",
         "load_few",
+        "load_given",
         "open_image",
         "require_files",
         "require_pillow",

@@ -155,10 +155,7 @@ class _ClipTransform:
 
     def __call__(self, image: "str | os.PathLike[str] | Image") -> Tensor:
         """Return one image as [3, size, size]."""
-        if isinstance(image, (str, os.PathLike)):
-            return ImageLoader(self._tensor)(image)
-        sides_of(image)
-        return self._tensor(image)
+        return ImageLoader(self._tensor)(image)
 
     def _tensor(self, image: "Image") -> Tensor:
         from PIL import ImageOps
