@@ -295,14 +295,17 @@ class ComposedEncoder(nn.Module):
 
         ``weights.safetensors`` holds all weights, the encoder's included, ``config.json`` the
         classes and settings of both parts, the arguments of a fusion of ``fusecomp.fusions``, and
-        checksums. With a sharded encoder, every process must call it.
+        checksums, ``README.md`` a model card, to which ``report.write_model_card`` adds scores.
+        With a sharded encoder, every process must call it.
 
         Raises:
             OSError: if writing fails, or if a file, or a folder of other files, has this name.
-            ValueError: if a part does not tell its settings, or a weight is no dense tensor.
+            ValueError: if a part does not tell its settings, a weight is no dense tensor, or the
+                card that is there was edited.
         """
         parts = describe_parts(self.encoder, self.fusion, arguments_of(self.fusion, _FUSIONS))
-        write_model(as_path("folder", folder), parts, self.state_dict())
+        doc = None if parts.arguments is None else _FUSIONS[parts.fusion].__doc__
+        write_model(as_path("folder", folder), parts, self.state_dict(), doc)
 
     @classmethod
     def load(cls, folder: str | Path, encoder: Encoder, fusion: Fusion | None = None) -> Self:

@@ -208,6 +208,7 @@ PUBLIC = {
         "retrieval_page",
         "retrieval_sheet",
         "training_curves",
+        "write_model_card",
         "write_report",
     ],
     "fusecomp.training": [

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fusecomp._core.abilities import lookups_of, told_fingerprint
 from fusecomp._core.files import checksum, reading, replace_folder
 from fusecomp._core.identity import class_name, differences, plain_name, settings
+from fusecomp._core.model_card import CARD, model_card, require_unedited, write_card
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
 from fusecomp._core.strict_json import read_json, write_json
 from fusecomp._core.weights import check_weights, kind_of
@@ -103,8 +104,13 @@ class SavedModel:
             )
 
 
-def write_model(path: Path, parts: Parts, weights: Mapping[str, Tensor]) -> None:
-    """Write a folder, atomically; of sharded weights, every process must call it."""
+def write_model(
+    path: Path, parts: Parts, weights: Mapping[str, Tensor], doc: str | None = None
+) -> None:
+    """Write a folder, atomically; of sharded weights, every process must call it.
+
+    ``doc`` is the docstring of the fusion's class, for the card.
+    """
     tensors = {plain_name(name): _whole(name, tensor) for name, tensor in weights.items()}
     tied = dict(_tied(tensors))
     config: dict[str, object] = {"format": _FORMAT, **asdict(parts), "tied": tied}
@@ -112,11 +118,13 @@ def write_model(path: Path, parts: Parts, weights: Mapping[str, Tensor]) -> None
     with first_alone() if sharded else nullcontext(True) as first:
         if not first:
             return
-        with replace_folder(path, (_CONFIG, _WEIGHTS)) as folder:
+        require_unedited(path)
+        with replace_folder(path, (_CONFIG, _WEIGHTS, CARD)) as folder:
             kept = {name: t.contiguous() for name, t in tensors.items() if name not in tied}
             config["weights"] = write_safetensors(folder / _WEIGHTS, kept, {"format": "pt"})
             config["checksum"] = checksum(config)
             write_json(folder / _CONFIG, config)
+            write_card(folder, model_card(asdict(parts), doc))
 
 
 def _whole(name: str, tensor: Tensor) -> Tensor:
