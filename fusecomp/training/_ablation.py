@@ -7,6 +7,7 @@ from pathlib import Path
 from fusecomp._core.abilities import token_sides
 from fusecomp._core.checks import as_path
 from fusecomp._core.keywords import taken_keywords
+from fusecomp._core.progress import say
 from fusecomp.caching import CachedEncoder
 from fusecomp.evaluation import Evaluation, evaluate
 from fusecomp.fusions import Sum
@@ -75,10 +76,12 @@ def ablation(
         "text only": evaluated(plain, lambda _, text: text),
         "plain, Sum": evaluated(plain, Sum()),
     }
+    say(f"ablation: training for the row plain, {name}")
     model = trainer.fit(train_dataset, val_dataset).model
     rows[f"plain, {name}"] = evaluate(model, val_dataset)
     if stage1 is not None:
         trainer = stages(fusion, stage1=stage1, workdir=paths[1], stage1_fusion=stage1_fusion)
+        say(f"ablation: training for the row tuned, {name}")
         model = trainer.fit(train_dataset, val_dataset).model
         tokens = token_sides(encoder, taken_keywords(fusion, FUSION_KEYWORDS))
         tuned = CachedEncoder.build(encoder, val_dataset, tokens=tokens)

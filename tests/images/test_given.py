@@ -122,3 +122,13 @@ def test_an_encoder_that_looks_ids_up_takes_no_opened_image(path: Path) -> None:
     model = ComposedEncoder(cached(), Sum())
     with pytest.raises(ValueError, match=r"list of ids, .* but number 1 is <PIL"):
         model.encode_query(["a", opened(path)], ["is red", "is red"])
+
+
+def test_many_images_show_progress(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusecomp._core.progress._SHORT_SECONDS", 0.0)
+    list(load_given([path] * 3, LOADERS["ImageLoader"], 3))
+    assert capsys.readouterr().err == ""
+    list(load_given([path] * 4, LOADERS["ImageLoader"], 3))
+    assert capsys.readouterr().err.startswith("encoding images: 4/4 images, ")
