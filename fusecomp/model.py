@@ -1,8 +1,8 @@
 """The composed encoder: what users train, query, save and load."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ from fusecomp._core.rebuilt_fusion import arguments_of, rebuilt
 from fusecomp._core.saved_model import describe_parts, read_model, write_model
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import (
+    Array,
+    as_tensor,
     average_rows,
     check_features,
     check_tensor,
@@ -41,7 +43,6 @@ _BATCH = 128
 Images = Tensor | Sequence[object]
 # Features of a side, and its tokens where the fusion names them.
 Encoded = tuple[Tensor, Tokens | None]
-_T = TypeVar("_T")
 
 
 class ComposedEncoder(nn.Module):
@@ -174,8 +175,8 @@ class ComposedEncoder(nn.Module):
 
     def compose(
         self,
-        image: Tensor,
-        text: Tensor,
+        image: Array,
+        text: Array,
         text_counts: Tensor | None = None,
         *,
         image_tokens: Tokens | None = None,
@@ -187,7 +188,7 @@ class ComposedEncoder(nn.Module):
         The fusion gets those of the keywords that it names; the others change nothing.
 
         Args:
-            image: [B, D] from ``encode_image``, not scaled to unit length.
+            image: [B, D] from ``encode_image``, not scaled to unit length; a tensor or an array.
             text: [B, T] from ``encode_text``, or [N, T] with text_counts.
             text_counts: int64 [B], each 1 at least, summing to N: the number of texts of each row,
                 in order, whose features are averaged. Best on the CPU.
@@ -201,12 +202,13 @@ class ComposedEncoder(nn.Module):
             weights where it has some, float32 at least.
 
         Raises:
-            TypeError: if features, counts or what the fusion returns are no torch tensors.
+            TypeError: if features, counts or what the fusion returns are no tensors.
             ValueError: if features are no rows of a floating dtype, texts, text_counts or tokens
                 do not fit the images, the fusion lacks a keyword that it needs, or it returns
                 another shape.
         """
-        image, text = widen(check_features(image, "image")), widen(check_features(text, "text"))
+        image = widen(check_features(as_tensor(image), "image"))
+        text = widen(check_features(as_tensor(text), "text"))
         if text_counts is not None:
             check_text_counts(text_counts, len(image), len(text))
         elif len(text) != len(image):
@@ -276,7 +278,8 @@ class ComposedEncoder(nn.Module):
         return _joined(self._encode("image", block.to(device), keywords) for block in blocks)
 
     def _encode_texts(self, texts: Sequence[str], keywords: Sequence[str] = ()) -> Encoded:
-        return _joined(self._encode("text", block, keywords) for block in _blocks(texts))
+        blocks = (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
+        return _joined(self._encode("text", block, keywords) for block in blocks)
 
     def _encode(
         self, side: str, inputs: Tensor | Sequence[str], keywords: Sequence[str]
@@ -336,10 +339,6 @@ class ComposedEncoder(nn.Module):
 
 
 _FUSIONS: dict[str, type[nn.Module]] = {name: vars(fusions)[name] for name in fusions.__all__}
-
-
-def _blocks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
 
 
 def _joined(blocks: Iterable[Encoded]) -> Encoded:

@@ -37,7 +37,7 @@ def load_given(images: Sequence[object], load_image: LoadImage, size: int) -> It
     """
     given = [Path(image) if isinstance(image, str) else image for image in images]
     require_files([image for image in given if isinstance(image, Path)])
-    batches = (given[start : start + size] for start in range(0, len(given), size))
+    batches = iter([given[start : start + size] for start in range(0, len(given), size)])
     if len(given) > size:
         batches = progress(batches, len(given), "encoding images", "images", per_item=size)
     return (_batch(batch, load_image) for batch in batches)

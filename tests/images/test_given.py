@@ -27,7 +27,7 @@ def opened(path: Path) -> Image.Image:
         return image.copy()
 
 
-LOADERS = {"clip_transform": clip_transform(4), "ImageLoader": ImageLoader(small)}
+LOADERS: dict[str, Any] = {"clip_transform": clip_transform(4), "ImageLoader": ImageLoader(small)}
 
 
 @pytest.fixture
@@ -95,9 +95,9 @@ def test_a_loader_of_paths_alone_is_named(path: Path) -> None:
 
 
 def test_a_loader_that_makes_no_tensor_is_named(path: Path) -> None:
-    loader: Any = ImageLoader(np.array)
+    transform: Any = np.array
     with pytest.raises(ValueError, match="load_image returned ndarray, expected a tensor"):
-        list(load_given([opened(path)], loader, 8))
+        list(load_given([opened(path)], ImageLoader(transform), 8))
 
 
 def test_images_of_two_shapes_are_named(path: Path) -> None:
