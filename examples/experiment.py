@@ -87,7 +87,10 @@ def run(
 def write_results(args: argparse.Namespace, val: Benchmark, result: Ablation) -> None:
     """Write report and model into the workdir and print the table."""
     rows = result.evaluations
-    drawn = "The images are drawn: these numbers do not compare with those of real data."
+    drawn = (
+        "The images are drawn: these numbers do not compare with those of real data. Some captions "
+        "are misspelt on purpose, as real ones are."
+    )
     note = drawn if args.data_root is None else ""
     settings = {"seed": args.seed, **({"quick": True} if args.quick else {})}
     title = f"{val.name}, the ablation"

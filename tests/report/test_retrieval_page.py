@@ -151,7 +151,7 @@ def test_the_scores_stand_with_their_protocol(data: FashionIQ, tmp_path: Path) -
     evaluation = random_evaluation(data)
     page = written(tmp_path, evaluation, data)
     assert describe_protocol(evaluation.protocol) in page.text
-    assert "dress: 8 queries in 12" in page.text
+    assert "dress: 8 queries in 12 images" in page.text
     for value in evaluation.values():
         assert f"{value:.2f}" in page.text
 
