@@ -148,7 +148,11 @@ def read_model(path: Path) -> SavedModel:
     if not path.exists():
         raise FileNotFoundError(f"no saved model {path}")
     if path.is_file():
-        raise ValueError(f"{path} is a file; a saved model is a folder")
+        raise ValueError(
+            f"{path} is a file; a saved model is a folder. Weights in best/ of a workdir go into "
+            "the model of the training's run: load_state_dict(torch.load(path, weights_only=True)"
+            '["weights"]["model"], strict=False)'
+        )
     config = read_json(path / _CONFIG)
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         form = config.get("format") if isinstance(config, dict) else config
