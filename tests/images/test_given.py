@@ -67,8 +67,11 @@ def test_what_a_transform_draws_is_the_same_each_time_and_leaves_the_streams(pat
     load = ImageLoader(lambda image: small(image) + torch.rand(()))
     image, state = opened(path), torch.get_rng_state()
     (batch,) = load_given([image, image], load, 8)
-    assert torch.equal(batch[0], batch[1])
     assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(3)  # another state
+    (again,) = load_given([image], load, 8)
+    assert torch.equal(batch[0], batch[1])
+    assert torch.equal(batch[0], again[0])
 
 
 def test_batches_have_the_size_that_is_asked_for(path: Path) -> None:

@@ -11,6 +11,7 @@ from toy import CONFIG, Toy, changed, composed, encoder, weights
 
 import fusecomp as fc
 from fusecomp.training import batches
+from fusecomp.training._progress import Progress
 
 
 def test_what_is_printed_fits_a_line(tmp_path: Path) -> None:
@@ -53,6 +54,13 @@ def test_the_progress_shows_loss_and_deciding_metric(
     last = run.history[-1]
     expected = f"; epoch 3: loss {last['loss']:.4g}, recall@1 {last['recall@1']:.4g}\n"
     assert capsys.readouterr().err.endswith(expected)
+
+
+def test_the_latest_numbers_are_those_of_the_last_validation() -> None:
+    records = [{"loss": 3.0, "mean": 1.0}, {"loss": 2.0, "mean": 7.0}, {"loss": 1.5}]
+    assert Progress(epoch=3, history=list(records)).latest(("mean",)) == "epoch 3: loss 1.5, mean 7"
+    assert Progress(epoch=1, history=[{"skipped": 2.0}]).latest(("mean",)) == ""
+    assert Progress().latest(()) == ""
 
 
 def test_a_loss_class_in_place_of_an_instance_is_named(tmp_path: Path) -> None:
