@@ -76,15 +76,18 @@ def ablation(
         "text only": evaluated(plain, lambda _, text: text),
         "plain, Sum": evaluated(plain, Sum()),
     }
-    say(f"ablation: training for the row plain, {name}")
-    model = trainer.fit(train_dataset, val_dataset).model
+    model = _trained(f"plain, {name}", trainer, train_dataset, val_dataset)
     rows[f"plain, {name}"] = evaluate(model, val_dataset)
     if stage1 is not None:
         trainer = stages(fusion, stage1=stage1, workdir=paths[1], stage1_fusion=stage1_fusion)
-        say(f"ablation: training for the row tuned, {name}")
-        model = trainer.fit(train_dataset, val_dataset).model
+        model = _trained(f"tuned, {name}", trainer, train_dataset, val_dataset)
         tokens = token_sides(encoder, taken_keywords(fusion, FUSION_KEYWORDS))
         tuned = CachedEncoder.build(encoder, val_dataset, tokens=tokens)
         rows["tuned, Sum"] = evaluated(tuned, Sum())
         rows[f"tuned, {name}"] = evaluated(tuned, fusion)
     return Ablation(rows, model)
+
+
+def _trained(row: str, trainer: TwoStageTrainer, train: Dataset, val: Dataset) -> ComposedEncoder:
+    say(f"ablation: training for the row {row}")
+    return trainer.fit(train, val).model
