@@ -154,6 +154,7 @@ PUBLIC = {
         "image_paths",
         "load_available",
         "load_few",
+        "load_given",
         "open_image",
         "require_files",
         "require_pillow",
@@ -207,6 +208,7 @@ PUBLIC = {
         "retrieval_page",
         "retrieval_sheet",
         "training_curves",
+        "write_model_card",
         "write_report",
     ],
     "fusecomp.training": [

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from fusecomp._core.checks import whole_number
 from fusecomp._core.tensors import (
+    as_tensor,
     check_alike,
     check_features,
     check_finite,
@@ -62,7 +63,7 @@ def check_indices(
     name: str, value: object, query: Tensor, gallery: Tensor, least: int = -1
 ) -> Tensor:
     """Return int64 [Q] or [Q, M] from ``least`` to below N, on the query's device."""
-    indices, rows, size = check_tensor(value, name), len(query), len(gallery)
+    indices, rows, size = check_tensor(as_tensor(value), name), len(query), len(gallery)
     if indices.dtype != torch.int64:
         raise ValueError(f"{name} must be int64, got {indices.dtype}")
     if indices.ndim not in (1, 2) or len(indices) != rows:
@@ -77,7 +78,7 @@ def check_indices(
 
 def check_positions(positions: object, size: int) -> Tensor:
     """Return int64 [M], each in [0, N); ValueError on anything else."""
-    found = check_tensor(positions, "positions")
+    found = check_tensor(as_tensor(positions), "positions")
     if found.dtype != torch.int64 or found.ndim != 1:
         raise ValueError(f"positions must be int64 [M], got {found.dtype} {list(found.shape)}")
     check_values(found, "positions")

@@ -13,7 +13,7 @@ from fusecomp._core.indices import (
     index_pairs,
 )
 from fusecomp._core.similarity import SMALLEST_NORM, normalize
-from fusecomp._core.tensors import check_alike, check_features, check_widths
+from fusecomp._core.tensors import Array, as_tensor, check_alike, check_features, check_widths
 from fusecomp._core.tiles import compare_in_tiles
 from fusecomp.retrieval._top import best_columns, sort_best
 from fusecomp.types import Similarity
@@ -63,7 +63,7 @@ class ExactIndex:
             measures them, which reads all features and checks that they are finite.
 
     Raises:
-        TypeError: if features are no torch tensor.
+        TypeError: if features are neither tensor nor array.
         ValueError: if they are not [N, D], empty or not finite, or lengths do not fit them.
 
     Example:
@@ -75,12 +75,12 @@ class ExactIndex:
 
     def __init__(
         self,
-        features: Tensor,
+        features: Array,
         similarity: Similarity | None = None,
         *,
         lengths: Tensor | None = None,
     ) -> None:
-        self.features = check_features(features, "features", "[N, D]").detach()
+        self.features = check_features(as_tensor(features), "features", "[N, D]").detach()
         self.similarity = similarity
         rows, width = self.features.shape
         self.lengths = measure_lengths(self.features) if lengths is None else lengths
@@ -99,16 +99,16 @@ class ExactIndex:
     def __len__(self) -> int:
         return len(self.features)
 
-    def add(self, features: Tensor) -> None:
+    def add(self, features: Array) -> None:
         """Append rows, which get the next positions; copies all features.
 
         Any number of threads may search an index, but not while rows are added.
 
         Raises:
-            TypeError: if features are no torch tensor.
+            TypeError: if features are neither tensor nor array.
             ValueError: if they are not [M, D], empty or not finite, or of another dtype or device.
         """
-        more = check_features(features, "features", "[M, D]").detach()
+        more = check_features(as_tensor(features), "features", "[M, D]").detach()
         check_alike(more, self.features, ("features", "the index"))
         check_widths(more, self.features, ("features", "the index"))
         lengths = measure_lengths(more)
@@ -118,11 +118,11 @@ class ExactIndex:
         if self.removed is not None:
             self.removed = pad(self.removed, (0, len(more)))
 
-    def remove(self, positions: Tensor) -> None:
+    def remove(self, positions: Array) -> None:
         """Find these rows no more; no other row gets their positions.
 
         Raises:
-            TypeError: if positions are no torch tensor.
+            TypeError: if positions are neither tensor nor array.
             ValueError: if they are not int64 [M] in [0, N).
         """
         gone = check_positions(positions, len(self)).to(self.features.device)
@@ -132,11 +132,11 @@ class ExactIndex:
 
     def search(
         self,
-        query: Tensor,
+        query: Array,
         k: int,
         *,
-        exclude: Tensor | None = None,
-        within: Tensor | None = None,
+        exclude: Array | None = None,
+        within: Array | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the scores and positions of the k best rows of each query.
 
@@ -152,10 +152,11 @@ class ExactIndex:
             first; score -inf and position -1 where fewer than k remain.
 
         Raises:
-            TypeError: if an argument is no torch tensor.
+            TypeError: if an argument is neither tensor nor array.
             ValueError: if the query is not finite, does not fit the features or is on another
                 device; k is no whole number of at least 1; or positions are not int64 in [-1, N).
         """
+        query = as_tensor(query)
         k = check_query(query, self.features, k, one_width=self.similarity is None)
         size, step = len(self), _QUERIES if self.similarity is None else _COMPARED
         if exclude is not None:

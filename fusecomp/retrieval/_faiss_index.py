@@ -12,6 +12,7 @@ from fusecomp._core.checks import as_path, as_text
 from fusecomp._core.files import reading
 from fusecomp._core.indices import as_columns, check_indices, check_query
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
+from fusecomp._core.tensors import Array, as_tensor
 from fusecomp.retrieval._exact_index import ExactIndex
 from fusecomp.retrieval._faiss_calls import (
     choosing,
@@ -58,7 +59,7 @@ class FaissIndex:
 
     Raises:
         ImportError: if faiss is missing.
-        TypeError: if features are no torch tensor, or the factory is neither of these.
+        TypeError: if features are neither tensor nor array, or the factory is neither of these.
         ValueError: if a similarity is given; faiss refuses the factory or the parameters, or makes
             an index of another metric; or for any reason of ``ExactIndex``.
 
@@ -72,7 +73,7 @@ class FaissIndex:
 
     def __init__(
         self,
-        features: Tensor,
+        features: Array,
         similarity: Similarity | None = None,
         *,
         factory: str | Any,
@@ -119,21 +120,21 @@ class FaissIndex:
             text = as_text("parameters", parameters)
             import_faiss().ParameterSpace().set_index_parameters(self.index, text)
 
-    def add(self, features: Tensor) -> None:
+    def add(self, features: Array) -> None:
         """Append rows, which get the next positions; what was learned of the first ones stays.
 
         Raises:
-            TypeError: if features are no torch tensor.
+            TypeError: if features are neither tensor nor array.
             ValueError: for any reason of ``ExactIndex.add``.
         """
         self.exact.add(features)
         self._append(self.features[self.index.ntotal :])
 
-    def remove(self, positions: Tensor) -> None:
+    def remove(self, positions: Array) -> None:
         """Find these rows no more; faiss keeps them, so build a new index after many.
 
         Raises:
-            TypeError: if positions are no torch tensor.
+            TypeError: if positions are neither tensor nor array.
             ValueError: if they are not int64 [M] in [0, N).
         """
         self.exact.remove(positions)
@@ -144,11 +145,11 @@ class FaissIndex:
 
     def search(
         self,
-        query: Tensor,
+        query: Array,
         k: int,
         *,
-        exclude: Tensor | None = None,
-        within: Tensor | None = None,
+        exclude: Array | None = None,
+        within: Array | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the scores and positions of the k best rows that are found for each query.
 
@@ -164,9 +165,10 @@ class FaissIndex:
             score -inf and position -1 where fewer than k remain.
 
         Raises:
-            TypeError: if an argument is no torch tensor.
+            TypeError: if an argument is neither tensor nor array.
             ValueError: as ``ExactIndex.search``.
         """
+        query = as_tensor(query)
         k = check_query(query, self.features, k, one_width=True)
         count, given = k, {"exclude": exclude, "within": within}
         chosen = {

@@ -7,10 +7,18 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fusecomp._core.checks import as_path, ordered, shown, strings, whole_number
+from fusecomp._core.checks import as_path, as_text, ordered, strings, whole_number
 from fusecomp._core.files import reading
 from fusecomp._core.index import check_index
-from fusecomp._core.tensors import check_features, check_finite, check_tensor, check_widths, widen
+from fusecomp._core.tensors import (
+    Array,
+    as_tensor,
+    check_features,
+    check_finite,
+    check_tensor,
+    check_widths,
+    widen,
+)
 from fusecomp.retrieval._attributes import Value, plain_columns, positions_where
 from fusecomp.retrieval._encode_images import encode_images, key_of, of_one_encoder
 from fusecomp.retrieval._exact_index import ExactIndex, measure_lengths
@@ -36,14 +44,14 @@ class Gallery:
 
     Args:
         image_ids: N strings, in the order of the rows.
-        features: [N, D], as the encoder gave them; kept, not copied.
+        features: [N, D], a tensor or a NumPy array; kept, not copied where it is writable.
         index: an index of these features; None makes an ``ExactIndex`` that compares by cosine.
         attributes: by name, a list of N values: strings, numbers, bools or None.
         key: names the encoder's state, as ``encoder.fingerprint()`` does; needed to save.
 
     Raises:
-        TypeError: if features are no torch tensor, the key is no string, or the index has no
-            ``search`` that takes what ``types.Index`` says.
+        TypeError: if features are neither tensor nor array, the key is no string, or the index has
+            no ``search`` that takes what ``types.Index`` says.
         ValueError: if ids, features and attributes do not fit each other, an id occurs twice, or
             a feature is NaN or infinite.
 
@@ -60,14 +68,14 @@ class Gallery:
     def __init__(
         self,
         image_ids: Sequence[str],
-        features: Tensor,
+        features: Array,
         index: Index | None = None,
         *,
         attributes: Mapping[str, Sequence[Value]] | None = None,
         key: str = "",
     ) -> None:
         names = strings("image_ids", image_ids)
-        self.features = check_features(features, "features", "[N, D]").detach()
+        self.features = check_features(as_tensor(features), "features", "[N, D]").detach()
         self._names: list[str | None] = list(names)
         self._rows = {name: row for row, name in enumerate(names)}
         if len(names) != len(features):
@@ -75,11 +83,9 @@ class Gallery:
         if len(self._rows) < len(names):
             twice = next(name for row, name in enumerate(names) if self._rows[name] != row)
             raise ValueError(f"the image {twice!r} occurs twice")
-        if not isinstance(key, str):
-            raise TypeError(f"key must be a string, got {shown(key)}")
         self.index = ExactIndex(self.features) if index is None else check_index(index)
         self.attributes = plain_columns(attributes or {}, len(names))
-        self.key = key
+        self.key = as_text("key", key)
         self._removed: list[int] = []
 
     @classmethod
@@ -139,7 +145,7 @@ class Gallery:
 
     def search(
         self,
-        query: Tensor,
+        query: Array,
         k: int,
         *,
         exclude: Sequence[Sequence[str]] | None = None,
@@ -160,7 +166,7 @@ class Gallery:
                 is wanted, exclude has another number of lists than there are queries, or for any
                 reason of the index.
         """
-        banned = within = None
+        query, banned, within = as_tensor(query), None, None
         if exclude is not None:
             known = [[n for n in strings("exclude", ids) if n in self._rows] for ids in exclude]
             rows = [self.positions(ids) for ids in known]
@@ -172,7 +178,7 @@ class Gallery:
         return named_hits(self._names, scores, positions)
 
     def rerank(
-        self, query: Tensor, positions: Iterable[Tensor], similarity: Similarity | None, k: int
+        self, query: Array, positions: Iterable[Array], similarity: Similarity | None, k: int
     ) -> list[Hits]:
         """Score shortlists exactly, as the function ``rerank`` does, without removed images.
 
@@ -184,10 +190,10 @@ class Gallery:
             k: the number of images.
 
         Raises:
-            TypeError: if query or positions are no torch tensors.
+            TypeError: if query or positions are neither tensors nor arrays.
             ValueError: as ``rerank``.
         """
-        parts = [check_tensor(part, "positions").reshape(-1) for part in positions]
+        parts = [check_tensor(as_tensor(part), "positions").reshape(-1) for part in positions]
         shortlist = pad_sequence(parts, True, -1)
         gone = torch.tensor(self._removed, dtype=torch.int64, device=shortlist.device)
         shortlist = shortlist.masked_fill(torch.isin(shortlist, gone), -1)
@@ -217,7 +223,7 @@ class Gallery:
     def add(
         self,
         image_ids: Sequence[str],
-        features: Tensor,
+        features: Array,
         attributes: Mapping[str, Sequence[Value]] | None = None,
     ) -> None:
         """Append images; many at once, as an exact index copies all features.
@@ -228,11 +234,11 @@ class Gallery:
             attributes: a value for each image, of each attribute of the gallery.
 
         Raises:
-            TypeError: if features are no torch tensor.
+            TypeError: if features are neither tensor nor array.
             ValueError: if the index cannot change, or images, features and attributes do not fit
                 the gallery.
         """
-        index = self._changing()
+        index, features = self._changing(), as_tensor(features)
         names = strings("image_ids", image_ids)
         columns = plain_columns(attributes or {}, len(names))
         if columns.keys() != self.attributes.keys():

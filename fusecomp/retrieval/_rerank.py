@@ -2,13 +2,13 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.indices import check_indices, check_query
-from fusecomp._core.tensors import check_features
+from fusecomp._core.tensors import Array, as_tensor, check_features
 from fusecomp.retrieval._exact_index import ExactIndex
 from fusecomp.types import Similarity
 
 
 def rerank(
-    query: Tensor, features: Tensor, positions: Tensor, similarity: Similarity | None, k: int
+    query: Array, features: Array, positions: Array, similarity: Similarity | None, k: int
 ) -> tuple[Tensor, Tensor]:
     """Score a shortlist exactly, such as that of an index that knows inner products only.
 
@@ -27,7 +27,7 @@ def rerank(
         fewer than k remain.
 
     Raises:
-        TypeError: if query, features or positions are no torch tensors.
+        TypeError: if query, features or positions are neither tensors nor NumPy arrays.
         ValueError: if they do not fit each other, are not finite, or k is no whole number of at
             least 1.
 
@@ -36,7 +36,7 @@ def rerank(
         >>> rerank(torch.tensor([[0.0, 1.0]]), features, torch.tensor([[0, 2]]), None, k=1)[1]
         tensor([[2]])
     """
-    check_features(features, "features", "[N, D]")
+    query, features = as_tensor(query), check_features(as_tensor(features), "features", "[N, D]")
     k = check_query(query, features, k, one_width=similarity is None)
     positions = check_indices("positions", positions, query, features)
     dtype = torch.promote_types(features.dtype, torch.float32)

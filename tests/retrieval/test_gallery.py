@@ -200,8 +200,8 @@ def test_shortlists_are_scored_without_images_that_were_removed(gallery: Gallery
     )
     none = gallery.rerank(query(), [shortlists[0].positions[:2], torch.tensor([-1])], None, 5)
     assert [hits.ids for hits in none] == [[], []]
-    wrong: Any = np.array([[1], [2]])
-    with pytest.raises(TypeError, match="positions must be a torch tensor, got ndarray"):
+    wrong: Any = [[1], [2]]
+    with pytest.raises(TypeError, match="positions must be a torch tensor, got list"):
         gallery.rerank(query(), wrong, None, 5)
 
 
