@@ -182,6 +182,7 @@ PUBLIC = {
         "Judgement",
         "LastRound",
         "MeanOfRounds",
+        "MilvusIndex",
         "Rocchio",
         "Round",
         "SearchSession",
@@ -396,6 +397,8 @@ OPTIONAL = (
     "safetensors",
     "sentence_transformers",
     "faiss",
+    "pymilvus",
+    "milvus_lite",
 )
 MEASURE = f"""
 import sys, time

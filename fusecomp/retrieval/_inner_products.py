@@ -1,4 +1,4 @@
-"""What indexes of inner products share: rows of unit length, and what a query may find."""
+"""Parts that indexes of inner products share: unit rows, and the rows that a query may find."""
 
 from collections.abc import Callable
 
