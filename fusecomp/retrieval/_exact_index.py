@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fusecomp._core.foreign import optional
 from fusecomp._core.indices import (
     check_indices,
     check_positions,
     check_query,
     index_pairs,
+    one_row,
 )
 from fusecomp._core.similarity import SMALLEST_NORM, normalize
 from fusecomp._core.tensors import check_alike, check_features, check_widths
@@ -28,9 +28,6 @@ _ALLOWED = 2**26
 _PAIRS = 128
 # So few queries are multiplied one by one.
 _SINGLE = 4
-# Bytes that may lie in a processor's cache.
-_CACHED = 2**25
-_inner = optional(np, "vecdot", np.inner)  # which NumPy 1 does not have
 # Values that are measured at once.
 _MEASURED = 2**15
 # Fetched beyond k, so that it shows whether a tie crosses the border; by how much it widens if so.
@@ -161,15 +158,15 @@ class ExactIndex:
         if exclude is not None:
             exclude = check_indices("exclude", exclude, query, self.features)
         if within is not None:
-            within = check_indices("within", within, query, self.features)
-            step = min(step, max(1, _ALLOWED // size))
-        with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
+            within = one_row(check_indices("within", within, query, self.features))
+            step = min(step, max(1, _ALLOWED // size)) if len(within) > 1 else step
+        with torch.no_grad():
             found = [
                 self._find(
                     self._prepared(query[rows].detach()),
                     k,
-                    None if exclude is None else exclude[rows],
-                    None if within is None else within[rows],
+                    _of(exclude, rows),
+                    _of(within, rows),
                     k + _MORE,
                 )
                 for rows in _slices(len(query), step)
@@ -201,9 +198,8 @@ class ExactIndex:
         values, positions = (part[:, :k] for part in ordered)
         rows = reached[:, -1].nonzero().flatten() if reached.shape[1] < len(self) else ()
         if len(rows):
-            banned, allowed = (None if p is None else p[rows] for p in (exclude, within))
-            wider = self._find(query[rows], k, banned, allowed, _WIDER * count)
-            values[rows], positions[rows] = wider
+            some = query[rows], k, _of(exclude, rows), _of(within, rows), _WIDER * count
+            values[rows], positions[rows] = self._find(*some)
         return values, positions
 
     def _order(
@@ -238,7 +234,7 @@ class ExactIndex:
         allowed = None
         if within is not None:
             row, position = index_pairs(within)
-            allowed = torch.zeros(len(query), size, dtype=torch.bool, device=query.device)
+            allowed = torch.zeros(len(within), size, dtype=torch.bool, device=query.device)
             allowed[row, position] = True
         banned = None if exclude is None else index_pairs(exclude)
         step = min(size, max(1, _SCORES // len(query)))
@@ -278,24 +274,28 @@ def _slices(size: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
+def _of(positions: Tensor | None, rows: slice | Tensor) -> Tensor | None:
+    """Return the positions of some queries; one row is that of all."""
+    return positions if positions is None or len(positions) == 1 else positions[rows]
+
+
 def _multiply(query: Tensor, features: Tensor, out: Tensor) -> None:
     """Write query @ features.T."""
-    # MKL, torch's library for products, is slower than NumPy's on some processors: with a vector
-    # it reaches half the speed of memory.
-    by_numpy = features.device.type == "cpu" and torch.get_num_threads() == 1
-    if len(query) > _SINGLE:
-        if by_numpy:
-            np.matmul(query.numpy(), features.numpy().T, out=out.numpy())
+    # MKL, torch's library for products, is slower than NumPy's on some processors.
+    if features.device.type == "cpu" and torch.get_num_threads() == 1:
+        rows, columns, products = query.numpy(), features.numpy(), out.numpy()
+        if len(query) > _SINGLE:
+            np.matmul(rows, columns.T, out=products)
         else:
-            torch.mm(query, features.T, out=out)
+            for row, scores in zip(rows, products, strict=True):
+                np.matmul(columns, row, out=scores)
         return
-    for row, scores in zip(query, out, strict=True):
-        if not by_numpy:
-            torch.mv(features, row, out=scores)
-        elif features.nbytes <= _CACHED:
-            scores.numpy()[:] = _inner(features.numpy(), row.numpy())
+    with torch.autocast(query.device.type, enabled=False):
+        if len(query) > _SINGLE:
+            torch.mm(query, features.T, out=out)
         else:
-            np.einsum("nd,d->n", features.numpy(), row.numpy(), out=scores.numpy())
+            for one, found in zip(query, out, strict=True):
+                torch.mv(features, one, out=found)
 
 
 def measure_lengths(features: Tensor) -> Tensor:
