@@ -135,18 +135,9 @@ class ExactIndex:
         exclude: Tensor | None = None,
         within: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the scores and positions of the k best rows of each query.
+        """Return the k best rows of each query; see ``types.Index``.
 
-        Args:
-            query: [Q, D], or [Q, E] of a similarity, of any floating dtype, on the features'
-                device.
-            k: the number of positions; may exceed N.
-            exclude: int64 [Q] or [Q, M], positions that a query must not find; -1 is padding.
-            within: int64 [Q] or [Q, M], the only positions that a query may find; -1 is padding.
-
-        Shape:
-            Scores [Q, k] (float32; float64 where features are) and positions int64 [Q, k], best
-            first; score -inf and position -1 where fewer than k remain.
+        Scores are float32, or float64 where features are.
 
         Raises:
             TypeError: if an argument is no torch tensor.
@@ -171,7 +162,7 @@ class ExactIndex:
                 )
                 for rows in _slices(len(query), step)
             ]
-        values, positions = (torch.cat(part) for part in zip(*found, strict=True))
+        values, positions = _joined(found, 0)
         if k > size:
             values = pad(values, (0, k - size), value=-torch.inf)
             positions = pad(positions, (0, k - size))
@@ -196,8 +187,8 @@ class ExactIndex:
         near = pad(close, (0, 1)) | pad(close, (1, 0))
         ordered = self._order(query, values, positions, near & reached)
         values, positions = (part[:, :k] for part in ordered)
-        rows = reached[:, -1].nonzero().flatten() if reached.shape[1] < len(self) else ()
-        if len(rows):
+        rows = reached[:, -1].nonzero().flatten()
+        if len(rows) and reached.shape[1] < len(self):
             some = query[rows], k, _of(exclude, rows), _of(within, rows), _WIDER * count
             values[rows], positions[rows] = self._find(*some)
         return values, positions
@@ -251,10 +242,10 @@ class ExactIndex:
                 inside = (position >= columns.start) & (position < columns.stop)
                 scores[row[inside], position[inside] - columns.start] = -torch.inf
             values, found = best_columns(scores, count)
-            best.append((values, found + columns.start))
+            best.append((values, found + columns.start if columns.start else found))
+        values, positions = _joined(best, 1)
         if len(best) == 1:
-            return best[0]
-        values, positions = (torch.cat(part, dim=1) for part in zip(*best, strict=True))
+            return values, positions
         values, found = best_columns(values, count)
         return values, positions.gather(1, found)
 
@@ -272,6 +263,14 @@ class ExactIndex:
 
 def _slices(size: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]], dim: int) -> tuple[Tensor, Tensor]:
+    """Return values and positions of all parts."""
+    if len(parts) == 1:
+        return parts[0]
+    values, positions = (torch.cat(part, dim) for part in zip(*parts, strict=True))
+    return values, positions
 
 
 def _of(positions: Tensor | None, rows: slice | Tensor) -> Tensor | None:

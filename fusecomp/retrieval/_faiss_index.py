@@ -144,7 +144,7 @@ class FaissIndex:
         exclude: Tensor | None = None,
         within: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the k best rows that are found for each query; see ``ExactIndex.search``.
+        """Return the k best rows that are found for each query; see ``types.Index``.
 
         Scores are float32, as faiss gives them. It is fast where all queries have the same
         ``within``.

@@ -151,7 +151,7 @@ class MilvusIndex:
         within: Tensor | None = None,
         where: Mapping[str, Collection[Value]] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the k best rows that Milvus finds for each query; see ``ExactIndex.search``.
+        """Return the k best rows that Milvus finds for each query; see ``types.Index``.
 
         Scores are float32, as Milvus gives them. ``where`` maps attributes to the values of which
         an image must have one. k and what is excluded are 16,384 at most together.
@@ -213,5 +213,6 @@ class MilvusIndex:
 
 def _encoded(value: Value) -> str:
     """Return a value as JSON, so that numbers equal numbers, and True is not 1."""
-    whole = isinstance(value, float) and value.is_integer()
-    return json.dumps(int(value) if whole else value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value)

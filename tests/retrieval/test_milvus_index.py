@@ -114,7 +114,7 @@ def test_a_gallery_is_built_searched_changed_and_loaded_with_it(
     client: Any, tmp_path: Path
 ) -> None:
     model, collection = make_model(fc.Sum()), next(names)
-    attributes = {
+    attributes: dict[str, Any] = {
         "mixed": [(1, True, 1.0, "1", None, 2.5, False, 0)[n % 8] for n in range(SIZE)],
         "kind": [("dress", "shirt")[n % 2] for n in range(SIZE)],
     }
@@ -182,7 +182,8 @@ def test_a_fill_goes_on_where_it_was_interrupted(
 ) -> None:
     monkeypatch.setattr(_milvus_collection, "_VALUES", 40 * WIDTH - 1)
     monkeypatch.setattr(_milvus_collection, "_READ", 70)
-    collection, written, upsert = next(names), [], client.upsert
+    collection, upsert = next(names), client.upsert
+    written: list[int] = []
 
     def interrupted(name: str, rows: Any) -> Any:
         if len(written) in (2, 6):
@@ -206,7 +207,7 @@ def test_an_interrupted_add_is_noticed_and_goes_on(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_milvus_collection, "_VALUES", 10 * WIDTH - 1)
-    index, upsert, more = make(client, FEATURES[:100]), client.upsert, {"image_ids": IDS[100:130]}
+    index, upsert, more = make(client, FEATURES[:100]), client.upsert, IDS[100:130]
 
     def once(name: str, rows: Any) -> Any:
         if len(rows) and rows[0]["position"] == 110:
@@ -216,12 +217,12 @@ def test_an_interrupted_add_is_noticed_and_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr(client, "upsert", once)
         with pytest.raises(Killed):
-            index.add(FEATURES[100:130], **more)
+            index.add(FEATURES[100:130], image_ids=more)
     with pytest.raises(RuntimeError, match="holds images that this index does not know"):
         index.search(FEATURES[103:104], 1)
     with pytest.raises(ValueError, match="holds 10 images that differ"):
         index.add(FEATURES[110:140], image_ids=IDS[110:140])
-    index.add(FEATURES[100:130], **more)
+    index.add(FEATURES[100:130], image_ids=more)
     found = index.search(QUERY, 20)[1]
     assert torch.equal(found, ExactIndex(FEATURES[:130]).search(QUERY, 20)[1])
 
@@ -286,11 +287,12 @@ def test_another_gallery_is_never_written_over(client: Any) -> None:
         {"features": FEATURES[1:], "attributes": {"a": [1] * (SIZE - 1)}},
         {"image_ids": [None, *IDS[1:]]},
     ]
-    known = {"collection": collection, "attributes": {"a": [1] * SIZE}}
+    known: dict[str, Any] = {"collection": collection, "attributes": {"a": [1] * SIZE}}
     for other in others:
         with pytest.raises(ValueError, match=f"'{collection}' holds .* images that differ from"):
             make(client, **{**known, **other})
-    for wrong in ({"index_type": "HNSW"}, {"attributes": None}, {"features": draw(SIZE, 3, 8)}):
+    wrongs = {"index_type": "HNSW"}, {"attributes": None}, {"features": draw(SIZE, 3, 8)}
+    for wrong in wrongs:
         with pytest.raises(ValueError, match="has other fields or another index than"):
             make(client, **{**known, **wrong})
     make(client, **known)
