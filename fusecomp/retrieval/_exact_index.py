@@ -162,7 +162,9 @@ class ExactIndex:
                 )
                 for rows in _slices(len(query), step)
             ]
-        values, positions = _joined(found, 0)
+        values, positions = (part.contiguous() for part in _joined(found, 0))
+        if k <= size and exclude is None and within is None and self.removed is None:
+            return values, positions  # all found
         if k > size:
             values = pad(values, (0, k - size), value=-torch.inf)
             positions = pad(positions, (0, k - size))
@@ -184,7 +186,8 @@ class ExactIndex:
             return values[:, :k], positions[:, :k]
         # Differences of excluded entries are NaN or infinite, and so never close.
         reached = values[:, :k][:, -1:] - values <= self._close
-        near = pad(close, (0, 1)) | pad(close, (1, 0))
+        sides = pad(close, (1, 1))
+        near = sides[:, 1:] | sides[:, :-1]
         ordered = self._order(query, values, positions, near & reached)
         values, positions = (part[:, :k] for part in ordered)
         rows = reached[:, -1].nonzero().flatten()
@@ -209,11 +212,12 @@ class ExactIndex:
 
     def _cosines(self, query: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
         """Return the cosines of pairs in float64; each depends on its pair alone."""
-        products = query.new_empty(len(rows))
-        for some in _slices(len(rows), _PAIRS):
-            pairs = self.features[positions[some]].double().mul_(query[rows[some]])
-            torch.sum(pairs, 1, out=products[some])
-        return products * _reciprocal(self.lengths[positions], SMALLEST_NORM)
+        products = [
+            self.features[columns].double().mul_(query[some]).sum(1)
+            for some, columns in zip(rows.split(_PAIRS), positions.split(_PAIRS), strict=True)
+        ]
+        found = products[0] if len(products) == 1 else torch.cat(products)
+        return found * _reciprocal(self.lengths[positions], SMALLEST_NORM)
 
     def _fetch(
         self, query: Tensor, count: int, exclude: Tensor | None, within: Tensor | None

@@ -230,6 +230,7 @@ def test_it_is_an_index_and_leaves_its_inputs_alone() -> None:
         scores, _ = index.search(query.double().requires_grad_(), 4)
     assert not scores.requires_grad
     assert scores.dtype == torch.float32
+    assert all(part.is_contiguous() for part in index.search(query, 4))
     torch.testing.assert_close(scores.double(), by_float64(query, features, 4)[0].detach())
     assert torch.equal(query, before[0])
     assert torch.equal(features, before[1])
