@@ -183,6 +183,7 @@ PUBLIC = {
         "Judgement",
         "LastRound",
         "MeanOfRounds",
+        "MilvusIndex",
         "Rocchio",
         "Round",
         "SearchSession",
@@ -398,6 +399,8 @@ OPTIONAL = (
     "safetensors",
     "sentence_transformers",
     "faiss",
+    "pymilvus",
+    "milvus_lite",
 )
 MEASURE = f"""
 import sys, time

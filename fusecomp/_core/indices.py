@@ -69,11 +69,17 @@ def check_indices(
     if indices.ndim not in (1, 2) or len(indices) != rows:
         raise ValueError(f"{name} must be [{rows}] or [{rows}, M], got {list(indices.shape)}")
     check_values(indices, name)
-    if indices.numel() > 0:
-        low, high = int(indices.min()), int(indices.max())
+    distinct = one_row(indices)
+    if distinct.numel() > 0:
+        low, high = int(distinct.min()), int(distinct.max())
         if low < least or high >= size:
             raise ValueError(f"{name} must lie in [{least}, {size}), got {low} to {high}")
-    return indices.to(query.device)
+    return distinct.to(query.device).expand_as(indices)
+
+
+def one_row(indices: Tensor) -> Tensor:
+    """Return the row that ``expand`` has given all queries; any other indices as they are."""
+    return indices[:1] if indices.stride(0) == 0 else indices
 
 
 def check_positions(positions: object, size: int) -> Tensor:

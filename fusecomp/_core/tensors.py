@@ -1,5 +1,6 @@
 """Arguments that are tensors: a check for each kind, which names the argument and its value."""
 
+import math
 from typing import TypeGuard
 
 import numpy as np
@@ -49,7 +50,7 @@ def non_finite_rows(features: Tensor) -> list[int]:
     for number, piece in enumerate(features.split(_PIECE)):
         # A finite sum has finite terms: one fast pass settles the usual case.
         total = piece.sum(dtype=torch.promote_types(piece.dtype, torch.float32))
-        if not total.isfinite():
+        if not math.isfinite(total.item()):
             rows = (~piece.isfinite().all(dim=1)).nonzero().flatten()
             bad += (rows + number * _PIECE).tolist()
     return bad

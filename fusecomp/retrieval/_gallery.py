@@ -19,17 +19,15 @@ from fusecomp._core.tensors import (
     check_widths,
     widen,
 )
-from fusecomp.retrieval._attributes import Value, plain_columns, positions_where
+from fusecomp.retrieval._attributes import Value, plain_columns
 from fusecomp.retrieval._encode_images import encode_images, key_of, of_one_encoder
 from fusecomp.retrieval._exact_index import ExactIndex, measure_lengths
 from fusecomp.retrieval._faiss_index import FaissIndex
 from fusecomp.retrieval._gallery_file import GalleryFile, read_gallery, write_gallery
 from fusecomp.retrieval._hits import Hits, named_hits
+from fusecomp.retrieval._named_index import MakeIndex, add_rows, changing, make_index, narrow
 from fusecomp.retrieval._rerank import rerank
-from fusecomp.types import ChangingIndex, Index, SearchModel, Similarity
-
-# features [N, D], similarity or None -> index
-MakeIndex = Callable[[Tensor, Similarity | None], Index]
+from fusecomp.types import Index, SearchModel, Similarity
 
 
 class Gallery:
@@ -110,7 +108,8 @@ class Gallery:
             path: image id -> path, such as ``dataset.path``; not needed where features are looked
                 up.
             index: (features, similarity or None) -> an index; ``ExactIndex``, a
-                ``FaissIndex`` (``functools.partial(FaissIndex, factory=...)``) or your own.
+                ``FaissIndex`` (``functools.partial(FaissIndex, factory=...)``), a ``MilvusIndex``
+                or your own, which gets ``image_ids`` and ``attributes`` if it names them.
             attributes: by name, a value for each image.
             dtype: what features are kept as, such as ``torch.float16``; None keeps float32.
             batch_size: images encoded at once.
@@ -125,7 +124,7 @@ class Gallery:
         names = strings("image_ids", image_ids)
         size = whole_number("batch_size", batch_size, 1)
         features = encode_images(model.encoder, names, path, size, dtype)
-        made = index(features, model.similarity)
+        made = make_index(index, features, model.similarity, names, attributes or {})
         known = key_of(model.encoder) if key is None else key
         return cls(names, features, made, attributes=attributes, key=known)
 
@@ -166,16 +165,16 @@ class Gallery:
                 is wanted, exclude has another number of lists than there are queries, or for any
                 reason of the index.
         """
-        query, banned, within = as_tensor(query), None, None
+        query, banned = as_tensor(query), None
         if exclude is not None:
             known = [[n for n in strings("exclude", ids) if n in self._rows] for ids in exclude]
-            rows = [self.positions(ids) for ids in known]
-            banned = pad_sequence([torch.tensor([-1]), *rows], True, -1)[1:]
+            listed = [self.positions(ids) for ids in known]
+            banned = pad_sequence([torch.tensor([-1]), *listed], True, -1)[1:]
+        chosen = {}
         if where is not None:
-            found = positions_where(self.attributes, where, self._rows.values())
-            within = torch.tensor(found or [-1]).expand(len(query), -1)
-        scores, positions = self.index.search(query, k, exclude=banned, within=within)
-        return named_hits(self._names, scores, positions)
+            rows = self._rows.values()
+            chosen = narrow(self.index, self.attributes, where, rows, len(query))
+        return named_hits(self._names, *self.index.search(query, k, exclude=banned, **chosen))
 
     def rerank(
         self, query: Array, positions: Iterable[Array], similarity: Similarity | None, k: int
@@ -238,7 +237,7 @@ class Gallery:
             ValueError: if the index cannot change, or images, features and attributes do not fit
                 the gallery.
         """
-        index, features = self._changing(), as_tensor(features)
+        index, features = changing(self.index), as_tensor(features)
         names = strings("image_ids", image_ids)
         columns = plain_columns(attributes or {}, len(names))
         if columns.keys() != self.attributes.keys():
@@ -251,7 +250,7 @@ class Gallery:
         check_finite(features, "features")
         check_widths(features, self.features, ("features", "the gallery"))
         features = features.detach().to(self.features)
-        index.add(features)
+        add_rows(index, features, names, columns)
         if isinstance(index, ExactIndex | FaissIndex):
             self.features = index.features
         else:
@@ -268,17 +267,11 @@ class Gallery:
             ValueError: if the index cannot change, or an image is not in the gallery.
         """
         positions = self.positions(list(dict.fromkeys(image_ids)))
-        self._changing().remove(positions)
+        changing(self.index).remove(positions)
         self._removed += positions.tolist()
         for position in positions.tolist():
             self._rows.pop(str(self._names[position]), None)
             self._names[position] = None
-
-    def _changing(self) -> ChangingIndex:
-        if not isinstance(self.index, ChangingIndex):
-            kind = type(self.index).__name__
-            raise ValueError(f"{kind} has no add and remove: build the gallery anew")
-        return self.index
 
     def require_model(self, model: SearchModel) -> None:
         """Raise ValueError where the features are known to be those of another encoder."""
@@ -324,7 +317,7 @@ class Gallery:
             path: the file.
             model: whose queries will be searched; refused where its encoder is another one. None
                 compares by cosine, and leaves the check to you.
-            index: (features, similarity or None) -> an index; None makes the ``FaissIndex`` that
+            index: as for ``build``; None makes the ``FaissIndex`` that
                 was saved, or else an ``ExactIndex``.
             check: verify the checksum of the features too.
 
@@ -343,7 +336,8 @@ class Gallery:
             exact = ExactIndex(found.features, similarity, lengths=found.lengths)
             gallery = cls(names, found.features, exact, attributes=found.attributes, key=found.key)
         if index is not None:
-            gallery.index = check_index(index(found.features, similarity))
+            made = make_index(index, found.features, similarity, found.names, found.attributes)
+            gallery.index = check_index(made)
         elif found.faiss is not None:
             parts = found.faiss, found.features, similarity, found.lengths
             gallery.index = FaissIndex.deserialize(*parts)
