@@ -154,6 +154,7 @@ PUBLIC = {
         "image_paths",
         "load_available",
         "load_few",
+        "load_given",
         "open_image",
         "require_files",
         "require_pillow",
@@ -182,6 +183,7 @@ PUBLIC = {
         "Judgement",
         "LastRound",
         "MeanOfRounds",
+        "MilvusIndex",
         "Rocchio",
         "Round",
         "SearchSession",
@@ -207,6 +209,7 @@ PUBLIC = {
         "retrieval_page",
         "retrieval_sheet",
         "training_curves",
+        "write_model_card",
         "write_report",
     ],
     "fusecomp.training": [
@@ -396,6 +399,8 @@ OPTIONAL = (
     "safetensors",
     "sentence_transformers",
     "faiss",
+    "pymilvus",
+    "milvus_lite",
 )
 MEASURE = f"""
 import sys, time

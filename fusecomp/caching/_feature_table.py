@@ -1,5 +1,5 @@
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import can_be_listed, ordered, shown, strings
 from fusecomp._core.foreign import optional
-from fusecomp._core.tensors import FLOATING, check_tensor, check_values, non_finite_rows, widen
+from fusecomp._core.tensors import (
+    FLOATING,
+    as_tensor,
+    check_tensor,
+    check_values,
+    non_finite_rows,
+    widen,
+)
 from fusecomp.caching._token_table import TokenTable
 from fusecomp.types import Tokens
 
@@ -55,8 +62,6 @@ class FeatureTable(nn.Module):
         if len(self.rows) != len(names):
             twice = next(name for row, name in enumerate(names) if self.rows[name] != row)
             raise ValueError(f"the {side} {twice!r} occurs twice")
-        for row in non_finite_rows(features)[:1]:
-            raise ValueError(f"the features of {side} {names[row]!r} hold NaN or infinity")
         # Not persistent: a model's checkpoint holds weights, not features.
         self.register_buffer("features", features, persistent=False)
 
@@ -64,6 +69,18 @@ class FeatureTable(nn.Module):
         """Size and kind."""
         rows, width = self.features.shape
         return f"{rows} x {width}, {self.features.dtype}"
+
+    def require_finite(self) -> None:
+        """Raise ValueError that names the first row with NaN or infinity; reads all values."""
+        for row in non_finite_rows(self.features)[:1]:
+            self._refuse("features", row)
+        if self.tokens is not None:
+            for token in non_finite_rows(self.tokens.values)[:1]:
+                self._refuse("tokens", int((self.tokens.offsets[1:] <= token).sum()))
+
+    def _refuse(self, kind: str, row: int) -> NoReturn:
+        name = list(self.rows)[row]
+        raise ValueError(f"the {kind} of {self.side} {name!r} hold NaN or infinity")
 
     def find(self, names: Sequence[str]) -> Tensor:
         """Return row numbers, int64 [B].
@@ -137,7 +154,7 @@ def _tensor(name: str, features: Any) -> Tensor:
             elif all(isinstance(row, np.ndarray) for row in features):
                 features = np.stack(features)
         if optional(features, "__array__") is not None and not isinstance(features, Tensor):
-            features = _native(np.asarray(features))
+            features = as_tensor(np.asarray(features))
         tensor = torch.as_tensor(features)
     except (TypeError, ValueError, RuntimeError):
         kind = f" of {features.dtype}" if isinstance(features, np.ndarray) else ""
@@ -147,14 +164,3 @@ def _tensor(name: str, features: Any) -> Tensor:
         ) from None
     check_tensor(tensor, name)
     return tensor.detach()
-
-
-def _native(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array as torch takes it: in this machine's byte order, rows going forward."""
-    if array.dtype.kind == "f":
-        # Long doubles are narrowed: torch has none.
-        dtype = array.dtype.newbyteorder("=") if array.itemsize <= 8 else np.dtype("f8")
-        array = array.astype(dtype, copy=False)
-    # Torch warns of memory that must not be written.
-    plain = array.flags.writeable and min(array.strides, default=0) >= 0
-    return array if plain else array.copy()

@@ -6,9 +6,11 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -129,14 +131,19 @@ def index(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names:
 
 
 def indexes(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names:
-    for name, extra in {"faiss": "the extra faiss", "sklearn": "scikit-learn"}.items():
+    needs = {"faiss": "the extra faiss", "pymilvus": "the extra milvus", "sklearn": "scikit-learn"}
+    for name, extra in needs.items():
         pytest.importorskip(name, reason=f"needs {extra}")
+    servers = pytest.importorskip("milvus_lite.server_manager", reason="needs the extra milvus")
+    # The file's server; the page makes it.
+    request.addfinalizer(servers.server_manager_instance.release_all)
     fashioniq(request)
     val = fc.datasets.FashionIQ("fashionIQ_dataset", "train")
     triplets = val.triplets()
     return {
         "model": fc.ComposedEncoder(encoder(), fc.Sum()),
         "val": val,
+        "attributes": {"number": list(range(len(val.image_ids)))},
         "references": [val.path(triplet.reference_id) for triplet in triplets],
         "texts": [triplet.texts[0] for triplet in triplets],
     }
@@ -218,6 +225,15 @@ def reproduce_cirr(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) ->
     return {"model": fc.ComposedEncoder(encoder(), fc.Sum())}
 
 
+def watch(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names:
+    for name in ("tensorboard", "tqdm"):
+        pytest.importorskip(name, reason=f"needs the extra {name}")
+    patch.setitem(sys.modules, "wandb", Mock())
+    config = fc.StageConfig(epochs=1, batch_size=8, lr=1e-3)
+    stages = {"a": replace(config, trainable="text"), "b": config}
+    return {"encoder": encoder(), "fusion": model().fusion, "loss": fc.InfoNCE(), **stages}
+
+
 def page(name: str) -> str:
     return (ROOT / "docs" / f"{name}.md").read_text("utf-8")
 
@@ -235,4 +251,5 @@ SETTINGS: dict[str, Callable[[pytest.FixtureRequest, pytest.MonkeyPatch], Names]
     "reports": reports,
     "reproduce": reproduce,
     "reproduce-cirr": reproduce_cirr,
+    "watch": watch,
 }
