@@ -105,6 +105,7 @@ PUBLIC = {
         "HarmonicMean",
         "Interval",
         "Mean",
+        "MeanAveragePrecision",
         "ProtocolWarning",
         "Ranking",
         "Recall",

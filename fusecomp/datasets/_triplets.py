@@ -3,7 +3,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fusecomp._core.checks import as_path, as_text, flag, ordered, shown, strings
-from fusecomp._core.metrics import are_ks, recalls
+from fusecomp._core.metrics import are_ks, metrics_at
 from fusecomp.datasets._folder import ImageFolder
 from fusecomp.types import Task, Triplet
 
@@ -12,14 +12,15 @@ class Triplets:
     """Dataset of given triplets, the same in every epoch, with one task over all its images.
 
     Its images are those of ``gallery``, then those that only the triplets name. Where the triplets
-    have a group, each query is also ranked among its group without the reference.
+    have a group, each query is also ranked among its group without the reference. Where one has
+    ``other_target_ids``, mAP@k is measured too, over all right answers of each.
 
     Args:
         triplets: at least one, each with a ``query_id`` of its own; either all have a group or
             none.
         images: the folder of the images, where an id is a path with or without its suffix; a
             mapping from each id to its file; or None where nothing opens them.
-        ks: the k of recall@k, each once.
+        ks: the k of recall@k and map@k, each once.
         gallery: ids to rank beyond those that the triplets name.
         exclude_reference: leave each query's reference out of its ranking.
         name: the dataset's name in the protocol.
@@ -54,7 +55,7 @@ class Triplets:
         # By image id, where it is named first.
         sources = dict.fromkeys(strings("gallery", gallery), "gallery")
         for query in self._triplets:
-            for image_id in (*query.image_ids, *(query.group or ())):
+            for image_id in (*query.image_ids, *query.other_target_ids, *(query.group or ())):
                 sources.setdefault(image_id, f"query {query.query_id!r}")
         self._paths = _paths(images, sources)
         self._known = frozenset(sources)
@@ -103,13 +104,14 @@ class Triplets:
             for query in queries
             if query.group is not None
         ]
+        several = any(query.other_target_ids for query in queries)
         task = Task(
             name="",
             queries=queries,
             gallery=self.image_ids,
             exclude=[(q.reference_id,) for q in queries] if self.exclude_reference else None,
             subsets=subsets or None,
-            metrics=recalls(self.ks, subsets=bool(subsets)),
+            metrics=metrics_at(self.ks, subsets=bool(subsets), several=several),
         )
         return [task]
 

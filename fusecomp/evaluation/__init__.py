@@ -1,6 +1,13 @@
 """Evaluation: queries and gallery -> Ranking -> Evaluation, and comparisons of these."""
 
-from fusecomp._core.metrics import GeometricMean, HarmonicMean, Mean, Recall, SubsetRecall
+from fusecomp._core.metrics import (
+    GeometricMean,
+    HarmonicMean,
+    Mean,
+    MeanAveragePrecision,
+    Recall,
+    SubsetRecall,
+)
 from fusecomp.evaluation._bootstrap import Interval, bootstrap
 from fusecomp.evaluation._cirr_submission import write_cirr_submission
 from fusecomp.evaluation._compare import Change, Comparison, Difference, compare
@@ -28,6 +35,7 @@ __all__ = [
     "HarmonicMean",
     "Interval",
     "Mean",
+    "MeanAveragePrecision",
     "ProtocolWarning",
     "Ranking",
     "Recall",

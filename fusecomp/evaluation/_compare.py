@@ -3,8 +3,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
 from fusecomp._core.checks import shown, strings, whole_number
 from fusecomp.evaluation._bootstrap import checked_draws, interval_of, resampled
 from fusecomp.evaluation._evaluate import Evaluation, compute_metrics, require_evaluation
@@ -203,7 +201,7 @@ def _common(
     both = [query_id for query_id in rows_a if query_id in rows_b]
     if not both:
         raise ValueError(f"{names[0]} and {names[1]} share no query of task {a.task.name!r}")
-    a, b = _rows(a, [rows_a[i] for i in both]), _rows(b, [rows_b[i] for i in both])
+    a, b = a.select([rows_a[i] for i in both]), b.select([rows_b[i] for i in both])
     for queries in zip(a.task.queries, b.task.queries, strict=True):
         one, two = (
             (query.reference_id, query.target_id, *(query.texts if same_texts else ()))
@@ -215,15 +213,6 @@ def _common(
                 f"{two} in {names[1]}: these are not the same queries"
             )
     return a, b
-
-
-def _rows(found: TaskRanking, rows: list[int]) -> TaskRanking:
-    def taken(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor[rows]
-
-    task, indices, scores = found.task.select(rows), found.indices[rows], found.scores[rows]
-    optional = map(taken, (found.ranks, found.subset_indices, found.subset_ranks))
-    return TaskRanking(task, indices, scores, *optional)
 
 
 def _ranked_otherwise(a: Ranking, b: Ranking) -> Iterator[str]:

@@ -220,9 +220,12 @@ def _pairs(
 
 
 def _task_pairs(features: TaskFeatures, task: Task) -> _Pairs:
-    targets, exclude, _ = features.indices(task)
+    targets, exclude, _, relevant = features.indices(task)
     query = features.queries(task)
     gallery = features.gallery(task).to(query.dtype)
+    # Further right answers are neither targets nor others.
+    out = [part for part in (exclude, relevant) if part is not None]
+    exclude = torch.cat(out, dim=1) if out else None
     return _pairs(query, gallery, targets, exclude, features.similarity)
 
 
