@@ -10,7 +10,7 @@ from typing import Any
 
 from fusecomp import __version__
 from fusecomp.caching import CachedEncoder
-from fusecomp.datasets import CIRR, FashionIQ, TripletTable, VerifyReport
+from fusecomp.datasets import CIRCO, CIRR, FashionIQ, TripletTable, VerifyReport
 from fusecomp.evaluation import Comparison, Evaluation, compare
 
 __all__ = ["main"]
@@ -35,6 +35,7 @@ or the command is wrong."""
 _VERIFY_EXAMPLES = """\
   fusecomp verify fashioniq fashionIQ_dataset
   fusecomp verify cirr cirr_dataset --decode --num-workers 8
+  fusecomp verify circo CIRCO
   fusecomp verify table mine.csv --images images --split val --json > report.json
   fusecomp verify features features.safetensors"""
 
@@ -85,8 +86,12 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     about = _texts(_VERIFY, _VERIFY_EXAMPLES)
     command = commands.add_parser("verify", help="check the files of a dataset", **about)
     kinds = command.add_subparsers(required=True, metavar="DATASET", dest="dataset")
-    for name, title in (("fashioniq", "FashionIQ"), ("cirr", "CIRR")):
-        kind = kinds.add_parser(name, help=f"{title}, in CLIP4Cir's layout")
+    for name, title in (
+        ("fashioniq", "FashionIQ, in CLIP4Cir's layout"),
+        ("cirr", "CIRR, in CLIP4Cir's layout"),
+        ("circo", "CIRCO, in its published layout"),
+    ):
+        kind = kinds.add_parser(name, help=title)
         kind.add_argument("root", metavar="DIR", help="the folder of the dataset")
         _add_verify_options(kind)
     table = kinds.add_parser("table", help="your own triplets: a .csv or .jsonl file")
@@ -112,8 +117,8 @@ def _verify(options: argparse.Namespace) -> int:
     if options.dataset == "table":
         report = TripletTable.verify(options.root, options.images, options.split, **settings)
     else:
-        dataset = CIRR if options.dataset == "cirr" else FashionIQ
-        report = dataset.verify(options.root, **settings)
+        verify = {"cirr": CIRR.verify, "circo": CIRCO.verify, "fashioniq": FashionIQ.verify}
+        report = verify[options.dataset](options.root, **settings)
     _print(report, options.json)
     return _OK if report.ok else _FINDINGS
 

@@ -79,6 +79,7 @@ PUBLIC = {
     ],
     "fusecomp.caching": ["CachedEncoder", "FeatureTable", "PartlyCachedEncoder"],
     "fusecomp.datasets": [
+        "CIRCO",
         "CIRR",
         "FashionIQ",
         "Finding",
@@ -124,6 +125,7 @@ PUBLIC = {
         "rank",
         "compute_metrics",
         "warn_of_differences",
+        "write_circo_submission",
         "write_cirr_submission",
     ],
     "fusecomp.fusions": [

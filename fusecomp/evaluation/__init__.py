@@ -9,6 +9,7 @@ from fusecomp._core.metrics import (
     SubsetRecall,
 )
 from fusecomp.evaluation._bootstrap import Interval, bootstrap
+from fusecomp.evaluation._circo_submission import write_circo_submission
 from fusecomp.evaluation._cirr_submission import write_cirr_submission
 from fusecomp.evaluation._compare import Change, Comparison, Difference, compare
 from fusecomp.evaluation._cosines import CosineDistribution, Cosines, cosines, feature_cosines
@@ -54,5 +55,6 @@ __all__ = [
     "protocol_differences",
     "rank",
     "warn_of_differences",
+    "write_circo_submission",
     "write_cirr_submission",
 ]
