@@ -18,7 +18,7 @@ from measure import best, print_table
 
 from fusecomp.datasets import TripletTable
 
-WORDS = "is has blue red striped longer sleeves dots collar plain with without darker more".split()
+WORDS = ["is", "has", "blue", "red", "striped", "longer", "sleeves", "dots", "plain", "with"]
 
 
 def main() -> None:

@@ -194,7 +194,8 @@ def _read_queries(path: Path, split: str) -> tuple[list[Entry], dict[str, str], 
 def _query(row: dict[str, object], where: str, known: bool) -> Entry:
     caption = field(row, "relative_caption", str, where)
     require_text(where, "relative_caption", caption, "write the caption itself")
-    target, others = None, ()
+    target: str | None = None
+    others: tuple[str, ...] = ()
     if known:
         target = str(field(row, "target_img_id", int, where))
         answers = field(row, "gt_img_ids", list, where)

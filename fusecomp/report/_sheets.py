@@ -30,6 +30,7 @@ _TEXT_WIDTH, _TEXT_LINES, _LINE_LENGTH = 208, 7, 30
 _PIXELS = 168
 _FONT_SIZE = 8
 _BOX = "#c9c9c9"
+_OTHERS = 4
 
 
 class _Cell(NamedTuple):
@@ -38,7 +39,7 @@ class _Cell(NamedTuple):
     below: str
     image_id: str | None = None
     text: str = ""
-    is_target: bool = False
+    framed: bool = False
 
     @property
     def width(self) -> int:
@@ -52,7 +53,7 @@ def contact_sheet(
     *,
     font: str | Path | None = None,
 ) -> None:
-    """Draw triplets as a PNG: reference, text, target.
+    """Draw triplets as a PNG: reference, text, target, and up to four further right answers.
 
     Args:
         triplets: one row each.
@@ -73,7 +74,8 @@ def contact_sheet(
             raise TypeError(f"triplets must be a list of Triplet, got {shown(triplet)} in it")
         row = [_Cell("reference", triplet.reference_id), _Cell("", text=_wrapped(triplet.texts))]
         if triplet.target_id is not None:
-            row.append(_Cell("target", triplet.target_id, is_target=True))
+            row.append(_Cell("target", triplet.target_id, framed=True))
+        row += [_Cell("right too", i, framed=True) for i in triplet.other_target_ids[:_OTHERS]]
         rows.append(row)
     save_figure(_sheet(rows, dataset), path, families)
 
@@ -89,7 +91,8 @@ def retrieval_sheet(
 ) -> None:
     """Draw queries as a PNG: reference, text, and the best results with rank and score.
 
-    The target is framed; where it is not among the results, its rank is printed below the text.
+    The target is framed, as are further right answers; where it is not among the results, its rank
+    is printed below the text, and of several right answers how many are shown.
 
     Args:
         ranking: one task of a ``Ranking``.
@@ -122,13 +125,14 @@ def retrieval_sheet(
 
 def _row(found: QueryResults) -> list[_Cell]:
     gate = "" if found.gate is None else f"gate {found.gate:.2f}"
-    below = ", ".join(filter(None, ("" if found.shows_target else found.target_text, gate)))
+    rank = "" if found.shows_target else found.target_text
+    below = ", ".join(filter(None, (rank, found.answers_text, gate)))
     return [
         _Cell("reference", found.query.reference_id),
         _Cell(below, text=_wrapped(found.query.texts)),
         *(
-            _Cell(f"{rank}.  {score:.3f}", image_id, is_target=is_target)
-            for rank, score, image_id, is_target in found.results
+            _Cell(f"{result.rank}.  {result.score:.3f}", result.image_id, framed=result.is_right)
+            for result in found.results
         ),
     ]
 
@@ -159,9 +163,9 @@ def _sheet(rows: Sequence[Sequence[_Cell]], dataset: Dataset) -> "Figure":
                 _write(axes, left, top, cell.text)
             else:
                 _draw_image(axes, left, top, cell.image_id, dataset)
-            if cell.is_target:
+            if cell.framed:
                 _draw_box(axes, left - 2, top - 2, _SIDE + 4, GREEN, fill=False)
-            _write(axes, left, top + _SIDE + 6, cell.below, GREEN if cell.is_target else BLACK)
+            _write(axes, left, top + _SIDE + 6, cell.below, GREEN if cell.framed else BLACK)
             left += cell.width
     return figure
 
