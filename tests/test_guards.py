@@ -80,6 +80,7 @@ PUBLIC = {
     ],
     "fusecomp.caching": ["CachedEncoder", "FeatureTable", "PartlyCachedEncoder"],
     "fusecomp.datasets": [
+        "CIRCO",
         "CIRR",
         "FashionIQ",
         "Finding",
@@ -106,6 +107,7 @@ PUBLIC = {
         "HarmonicMean",
         "Interval",
         "Mean",
+        "MeanAveragePrecision",
         "ProtocolWarning",
         "Ranking",
         "Recall",
@@ -124,6 +126,7 @@ PUBLIC = {
         "rank",
         "compute_metrics",
         "warn_of_differences",
+        "write_circo_submission",
         "write_cirr_submission",
     ],
     "fusecomp.fusions": [

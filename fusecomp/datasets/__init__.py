@@ -1,5 +1,6 @@
 """Datasets: ids, texts, paths and protocols; they open no image."""
 
+from fusecomp.datasets._circo import CIRCO
 from fusecomp.datasets._cirr import CIRR
 from fusecomp.datasets._drop_images import drop_images
 from fusecomp.datasets._fashioniq import FashionIQ
@@ -9,6 +10,7 @@ from fusecomp.datasets._triplets import Triplets
 from fusecomp.datasets._verify_report import Finding, VerifyReport
 
 __all__ = [
+    "CIRCO",
     "CIRR",
     "FashionIQ",
     "Finding",

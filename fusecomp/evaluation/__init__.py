@@ -1,7 +1,15 @@
 """Evaluation: queries and gallery -> Ranking -> Evaluation, and comparisons of these."""
 
-from fusecomp._core.metrics import GeometricMean, HarmonicMean, Mean, Recall, SubsetRecall
+from fusecomp._core.metrics import (
+    GeometricMean,
+    HarmonicMean,
+    Mean,
+    MeanAveragePrecision,
+    Recall,
+    SubsetRecall,
+)
 from fusecomp.evaluation._bootstrap import Interval, bootstrap
+from fusecomp.evaluation._circo_submission import write_circo_submission
 from fusecomp.evaluation._cirr_submission import write_cirr_submission
 from fusecomp.evaluation._compare import Change, Comparison, Difference, compare
 from fusecomp.evaluation._cosines import CosineDistribution, Cosines, cosines, feature_cosines
@@ -28,6 +36,7 @@ __all__ = [
     "HarmonicMean",
     "Interval",
     "Mean",
+    "MeanAveragePrecision",
     "ProtocolWarning",
     "Ranking",
     "Recall",
@@ -46,5 +55,6 @@ __all__ = [
     "protocol_differences",
     "rank",
     "warn_of_differences",
+    "write_circo_submission",
     "write_cirr_submission",
 ]
