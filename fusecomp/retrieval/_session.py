@@ -75,6 +75,11 @@ class SearchSession:
         return self._steps
 
     @property
+    def seen(self) -> list[str]:
+        """The ids of the references and judged images of the history, in order."""
+        return _seen(self._steps)
+
+    @property
     def query(self) -> Tensor:
         """The query [1, E] that the strategy makes of the history.
 
@@ -247,10 +252,14 @@ class SearchSession:
         where: Mapping[str, Value | Collection[Value]] | None = None,
     ) -> Hits:
         _require_a_wish(steps)
-        seen = [s.reference if isinstance(s, Round) else s.image_id for s in steps]
-        names = [name for name in seen if name is not None and exclude_seen]
-        exclude = [names] if names else None
+        seen = _seen(steps) if exclude_seen else []
+        exclude = [seen] if seen else None
         return self.gallery.search(self._query(steps), k, exclude=exclude, where=where)[0]
+
+
+def _seen(steps: Sequence[Step]) -> list[str]:
+    names = [s.reference if isinstance(s, Round) else s.image_id for s in steps]
+    return list(dict.fromkeys(name for name in names if name is not None))
 
 
 def _require_a_wish(steps: Sequence[Step]) -> None:
