@@ -72,12 +72,13 @@ class MultiTurnFashionIQ:
         )
         self._galleries: dict[str, list[str]] = {}
         self._sessions: dict[str, list[list[Entry]]] = {}
+        trained = _train_pairs(self.fashioniq_root) if self.without_training_triplets else set()
         for category in self.categories:
-            self._read(category)
+            self._read(category, trained)
         # Every image of the galleries, once, in the order of the split files.
         self.image_ids = tuple(dict.fromkeys(chain.from_iterable(self._galleries.values())))
 
-    def _read(self, category: str) -> None:
+    def _read(self, category: str, trained: set[tuple[str, str | None]]) -> None:
         split_path, path = _files(self.root, category)
         image_ids = list(dict.fromkeys(read_split(split_path)))
         steps = read_steps(path, category)
@@ -85,11 +86,11 @@ class MultiTurnFashionIQ:
         raise_first(path, ((step, f"image {i!r} is not in {split_path}") for step, i in missing))
         raise_first(path, _blank(steps))
         sessions = _by_session(steps)
-        if self.without_training_triplets:
-            trained = _train_pairs(self.fashioniq_root, category)
-            sessions = [steps for steps in sessions if not _holds(steps, trained)]
         if not sessions:
             raise ValueError(f"{path} holds no sessions; fetch it again")
+        sessions = [steps for steps in sessions if not _holds(steps, trained)]
+        if not sessions:
+            raise ValueError(f"without_training_triplets leaves no session of {path}")
         warn_of_missing_words((f"{path}, {s.where}: a caption", t) for s in steps for t in s.texts)
         self._galleries[category], self._sessions[category] = image_ids, sessions
 
@@ -245,10 +246,13 @@ def _holds(steps: Sequence[Entry], pairs: set[tuple[str, str | None]]) -> bool:
     return any((step.reference, step.target) in pairs for step in steps)
 
 
-def _train_pairs(fashioniq_root: Path, category: str) -> set[tuple[str, str | None]]:
-    """Return the references and targets of FashionIQ's training triplets."""
-    _, path = annotation_files(fashioniq_root, category, "train")
-    return {(entry.reference, entry.target) for entry in read_pairs(path, category, "train")}
+def _train_pairs(fashioniq_root: Path) -> set[tuple[str, str | None]]:
+    """Return the references and targets of FashionIQ's training triplets, of all categories."""
+    entries = (
+        read_pairs(annotation_files(fashioniq_root, category, "train")[1], category, "train")
+        for category in CATEGORIES
+    )
+    return {(entry.reference, entry.target) for entry in chain.from_iterable(entries)}
 
 
 def _inspect(root: Path, fashioniq_root: Path) -> Annotations:
@@ -260,6 +264,7 @@ def _inspect(root: Path, fashioniq_root: Path) -> Annotations:
         )
     found, images = Annotations("Multi-turn FashionIQ", root), FashionIQImages(fashioniq_root)
     refused: dict[str, str] = {}
+    sessions: dict[str, list[list[Entry]]] = {}
     for category, published in _PUBLISHED.items():
         read = partial(read_steps, category=category)
         files = _files(root, category)
@@ -271,21 +276,18 @@ def _inspect(root: Path, fashioniq_root: Path) -> Annotations:
                 found.images[image_id] = images.path(image_id)
             except ValueError as error:
                 refused[image_id] = str(error)
-        _add_trained(found, _by_session(steps), fashioniq_root, category)
+        sessions[category] = _by_session(steps)
     found.add("ambiguous", "{} images have no single file of FashionIQ", refused.items())
     found.compare(_SOURCE)
+    try:
+        trained = _train_pairs(fashioniq_root)
+    except FileNotFoundError:  # they are not needed to read all sessions
+        return found
+    for category, of in sessions.items():
+        names = [steps[0].query_id.rpartition("/")[0] for steps in of if _holds(steps, trained)]
+        sentence = (
+            f"{{}} of {len(of):,} {category} sessions hold a step that is a triplet of FashionIQ's "
+            "train split; without_training_triplets=True leaves them out"
+        )
+        found.add("trained", sentence, ((name, "") for name in names), fault=False)
     return found
-
-
-def _add_trained(
-    found: Annotations, sessions: Sequence[Sequence[Entry]], fashioniq_root: Path, category: str
-) -> None:
-    if not annotation_files(fashioniq_root, category, "train")[1].exists():
-        return
-    trained = _train_pairs(fashioniq_root, category)
-    names = [steps[0].query_id.rpartition("/")[0] for steps in sessions if _holds(steps, trained)]
-    sentence = (
-        f"{{}} of {len(sessions):,} {category} sessions hold a step that is a triplet of "
-        "FashionIQ's train split; without_training_triplets=True leaves them out"
-    )
-    found.add("trained", sentence, ((name, "") for name in names), fault=False)
