@@ -4,13 +4,14 @@
     python examples/sessions.py --quick --seeds 0
 
 Each seed draws a dataset, pretrains two small encoders and trains a Combiner on their frozen
-features, by the recommended recipe; no epoch is chosen. Its validation queries become sessions.
+features, by the recommended recipe in half of its epochs; no epoch is chosen. Its validation
+queries become sessions, in the gallery of all validation images.
 
-Towards a goal, a simulated user sees the best image; unless it is the target, he says how it
-differs from that, up to five rounds. He knows what the images show, and writes as the captions of
-the dataset are written. For Rocchio he also likes or dislikes what he sees. In a chain, text i of
-three leads from image i to image i + 1, and the last one to the target: queries are put one behind
-the other where one's target is the next one's reference, as Multi-turn FashionIQ was made.
+Towards a goal, a simulated user (--queries of them) sees the best image; unless it is the target,
+he says how it differs from that, up to five rounds. He knows what the images show, and writes as
+the captions of the dataset are written. For Rocchio he also likes or dislikes what he sees. In a
+chain, text i of three leads from image i to image i + 1, and the last one to the target: queries are
+put one behind the other where one's target is the next one's reference, as in Multi-turn FashionIQ.
 
 The intervals are Student's over the seeds, of differences from the last round alone. The workdir
 keeps trainings and scores: the same command goes on where it stopped.
@@ -33,7 +34,8 @@ import torch
 from intervals import student
 
 import fusecomp as fc
-from fusecomp.evaluation import RoundsEvaluation, evaluate_rounds, simulate_rounds
+from fusecomp.caching import PartlyCachedEncoder
+from fusecomp.evaluation import evaluate_rounds, simulate_rounds
 from fusecomp.report import Table
 from fusecomp.retrieval import LastRound, MeanOfRounds, Rocchio, Strategy
 from fusecomp.training import presets
@@ -55,6 +57,18 @@ CHAIN_METRICS = ["round 1/recall@10", "round 2/recall@10", "round 3/recall@1", "
 Scores = Mapping[str, Sequence[Mapping[str, float]]]  # by strategy: the metrics of each seed
 
 
+def some_queries(data: fc.Dataset, name: str, most: int) -> fc.datasets.Triplets:
+    """Return queries from all over a dataset, with all of its images as their gallery."""
+    queries = [replace(query, group=None) for task in data.tasks() for query in task.queries]
+    chosen = queries[:: -(-len(queries) // most)]
+    return fc.datasets.Triplets(chosen, files(data), gallery=data.image_ids, name=name)
+
+
+def files(data: fc.Dataset) -> dict[str, Path]:
+    """Return the file of each image."""
+    return {image_id: data.path(image_id) for image_id in data.image_ids}
+
+
 class Chains(fc.datasets.Triplets):
     """Sessions of queries where the target of one is the reference of the next one."""
 
@@ -73,9 +87,7 @@ class Chains(fc.datasets.Triplets):
                     replace(step, query_id=name, target_id=steps[-1].target_id, group=None)
                     for name, step in zip(names, steps, strict=True)
                 ]
-        files = {image_id: data.path(image_id) for image_id in data.image_ids}
-        options: dict[str, Any] = {"exclude_reference": False, "name": f"chains of {name}"}
-        super().__init__(chained, files, gallery=data.image_ids, **options)
+        super().__init__(chained, files(data), gallery=data.image_ids, name=name)
 
     @property
     def protocol(self) -> dict[str, str]:
@@ -89,7 +101,7 @@ class Chains(fc.datasets.Triplets):
 
 def prepare(
     name: str, seed: int, args: argparse.Namespace
-) -> tuple[fc.ComposedEncoder, fc.Dataset, Path]:
+) -> tuple[fc.DualEncoder, fc.Fusion, fc.Dataset, Path]:
     """Draw a dataset, pretrain its encoders and train a Combiner, unless that is done."""
     example, reader = DATASETS[name]
     folder, small = args.workdir / name, example.SMALL
@@ -100,7 +112,7 @@ def prepare(
     train, val = (reader(root, split, name=name) for split in ("train", "val"))
     cached = fc.CachedEncoder.build(encoder, train, path=folder / f"{root.name}.safetensors")
     torch.manual_seed(seed)
-    epochs = 2 if args.quick else small.stage2.epochs
+    epochs = 2 if args.quick else small.stage2.epochs // 2
     lr = presets.RECOMMENDED["stage2"].lr
     trained = fc.Trainer(
         fc.ComposedEncoder(cached, fc.Combiner(small.dim)),
@@ -108,7 +120,7 @@ def prepare(
         config=replace(small.stage2, epochs=epochs, lr=lr, seed=seed),
         workdir=folder / f"{root.name}-combiner",
     ).fit(train)
-    return fc.ComposedEncoder(encoder, trained.model.fusion).eval(), val, root
+    return encoder, trained.model.fusion, val, root
 
 
 def score(name: str, seed: int, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -119,27 +131,24 @@ def score(name: str, seed: int, args: argparse.Namespace) -> dict[str, dict[str,
     if path.exists():
         kept: dict[str, dict[str, Any]] = json.loads(path.read_text())
         return kept
-    model, val, root = prepare(name, seed, args)
+    encoder, fusion, val, root = prepare(name, seed, args)
     make = {"MiniFashion": users.fashion_user, "MiniCIRR": users.cirr_user}[name]
-    chains = Chains(val, name)
     found: dict[str, dict[str, Any]] = {"goal": {}, "chain": {}}
+    goals, chains = some_queries(val, name, args.queries), Chains(val, f"chains of {name}")
+    # The user writes new texts, but the images are known.
+    asking = fc.ComposedEncoder(PartlyCachedEncoder.build(encoder, val, sides=["image"]), fusion)
     for title, strategy in GOAL.items():
         user = make(root, judges="judged" in title)
-        found["goal"][title] = simulate_rounds(model, val, user, strategy)
+        found["goal"][title] = simulate_rounds(asking, goals, user, strategy)
+    known = fc.ComposedEncoder(fc.CachedEncoder.build(encoder, chains), fusion)
     for title, strategy in CHAIN.items():
-        found["chain"][title] = evaluate_rounds(model, chains, strategy, exclude_seen=True)
+        found["chain"][title] = evaluate_rounds(known, chains, strategy, exclude_seen=True)
     for kind, evaluations in found.items():
         for title, evaluation in evaluations.items():
             print(f"{name}, seed {seed}, {kind}, {title}\n{evaluation}\n", flush=True)
-    scores = {kind: {title: means(e) for title, e in of.items()} for kind, of in found.items()}
+    scores = {kind: {title: dict(e) for title, e in of.items()} for kind, of in found.items()}
     path.write_text(json.dumps(scores, indent=1))
     return scores
-
-
-def means(evaluation: RoundsEvaluation) -> dict[str, float]:
-    """Return the metrics of all tasks together."""
-    prefix = "mean/" if len(evaluation.tasks) > 1 else ""
-    return {n.removeprefix(prefix): v for n, v in evaluation.items() if n.startswith(prefix)}
 
 
 def table(scores: Scores, metrics: Sequence[str]) -> Table:
@@ -164,6 +173,7 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=[*DATASETS])
+    parser.add_argument("--queries", type=int, default=300, help="simulated sessions a seed")
     parser.add_argument("--quick", action="store_true", help="two epochs on smaller datasets")
     parser.add_argument("--workdir", type=Path, default=Path("runs/sessions"))
     args = parser.parse_args()

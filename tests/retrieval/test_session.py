@@ -275,3 +275,20 @@ def test_tokens_of_texts_are_given_and_tokens_of_images_refused() -> None:
     again = SearchSession.from_json(words, gallery, session.to_json())
     assert torch.equal(again.query, session.query)
     assert "a gallery keeps none" in own_error(SearchSession, patches, gallery)
+
+
+def test_the_weights_are_compared_once_for_all_sessions(path: Callable[[str], Path]) -> None:
+    model, asked = fc.ComposedEncoder(live(), combiner()), []
+
+    class Counted(fc.Gallery):
+        def require_model(self, model: Any) -> None:
+            asked.append(model)
+            super().require_model(model)
+
+    gallery = Counted.build(model, IDS, path)
+    for _ in range(3):
+        SearchSession(model, gallery).ask(IDS[0], "is red")
+    assert asked == [model]
+    other = fc.ComposedEncoder(live(seed=1), combiner())
+    for _ in range(2):
+        assert "mean nothing here" in own_error(SearchSession, other, gallery)
