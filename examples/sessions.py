@@ -10,8 +10,8 @@ queries become sessions, in the gallery of all validation images.
 Towards a goal, a simulated user (--queries of them) sees the best image; unless it is the target,
 he says how it differs from that, up to five rounds. He knows what the images show, and writes as
 the captions of the dataset are written. For Rocchio he also likes or dislikes what he sees. In a
-chain, text i of three leads from image i to image i + 1, and the last one to the target: queries are
-put one behind the other where one's target is the next one's reference, as in Multi-turn FashionIQ.
+chain, text i of three leads from image i to image i + 1, and the last one to the target: queries
+one behind the other where one's target is the next one's reference, as in Multi-turn FashionIQ.
 
 The intervals are Student's over the seeds, of differences from the last round alone. The workdir
 keeps trainings and scores: the same command goes on where it stopped.
