@@ -15,6 +15,7 @@ from fusecomp.evaluation import Comparison, Evaluation, compare
 
 __all__ = ["main"]
 
+_DATASETS: dict[str, type[FashionIQ | CIRR]] = {"fashioniq": FashionIQ, "cirr": CIRR}
 _OK, _FINDINGS, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 
 _VERIFY = """\
@@ -85,8 +86,8 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     about = _texts(_VERIFY, _VERIFY_EXAMPLES)
     command = commands.add_parser("verify", help="check the files of a dataset", **about)
     kinds = command.add_subparsers(required=True, metavar="DATASET", dest="dataset")
-    for name, title in (("fashioniq", "FashionIQ"), ("cirr", "CIRR")):
-        kind = kinds.add_parser(name, help=f"{title}, in CLIP4Cir's layout")
+    for name, dataset in _DATASETS.items():
+        kind = kinds.add_parser(name, help=f"{dataset.__name__}, in CLIP4Cir's layout")
         kind.add_argument("root", metavar="DIR", help="the folder of the dataset")
         _add_verify_options(kind)
     table = kinds.add_parser("table", help="your own triplets: a .csv or .jsonl file")
@@ -112,8 +113,7 @@ def _verify(options: argparse.Namespace) -> int:
     if options.dataset == "table":
         report = TripletTable.verify(options.root, options.images, options.split, **settings)
     else:
-        dataset = CIRR if options.dataset == "cirr" else FashionIQ
-        report = dataset.verify(options.root, **settings)
+        report = _DATASETS[options.dataset].verify(options.root, **settings)
     _print(report, options.json)
     return _OK if report.ok else _FINDINGS
 

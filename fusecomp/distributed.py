@@ -24,9 +24,8 @@ _ENCODE = ("encode_image", "encode_text", "encode_image_tokens", "encode_text_to
 def join() -> None:
     """Join the processes that torchrun has started, as training does; do nothing without torchrun.
 
-    Afterwards ``"cuda"`` is a GPU of each process's
-    own, so call it before the model moves there. Under another launcher, call
-    ``torch.distributed.init_process_group`` yourself beforehand.
+    Afterwards ``"cuda"`` is a GPU of each process's own, so call it before the model moves there.
+    Under another launcher, call ``torch.distributed.init_process_group`` yourself beforehand.
 
     Raises:
         ValueError: if a variable that torchrun sets is missing or no number, naming it.

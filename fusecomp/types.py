@@ -214,6 +214,7 @@ class GivesTokens(Protocol):
         ...
 
 
+@runtime_checkable
 class Fingerprinted(Protocol):
     """A part that names its state, so that what was computed with it can be told apart."""
 

@@ -37,7 +37,7 @@ def shared() -> Callable[[str], Path]:
     def find(name: str) -> Path:
         path = _SHARED / name
         if not path.exists():
-            pytest.skip(f"needs {name} of the shared folder beside the checkout")
+            pytest.skip(f"needs ../shared/{name}; CONTRIBUTING.md says where to get it")
         return path
 
     return find

@@ -1,5 +1,7 @@
 """Composing with what a fusion names: tokens of both sides, and prompts of references."""
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from raising import own_error
-from tokened import TEXT_WIDTH, Everything, Letters, composed, encoder, masked_mean
+from tokened import TEXT_WIDTH, Everything, Letters, Prompted, composed, encoder, masked_mean
 from torch import Tensor, nn
 from toy import DIM
 
@@ -233,10 +235,32 @@ def test_an_encoder_that_gives_no_tokens_after_all_is_named(change: Any, got: st
     assert error.endswith(f"got {got}")
 
 
-def test_a_fusion_with_a_default_goes_without() -> None:
+def test_a_fusion_with_a_default_goes_without_and_says_so() -> None:
     """Then CIRPLANT is attention over the two pooled vectors."""
     live = fc.DualEncoder(nn.Linear(4, DIM), nn.EmbeddingBag(9, DIM))
-    model = fc.ComposedEncoder(live, fc.fusions.CIRPLANT(DIM, 1, 2)).eval()
+    told = "CIRPLANT takes text_tokens, which this DualEncoder does not give .*GivesTokens.* alone"
+    with pytest.warns(UserWarning, match=told) as caught:
+        model = fc.ComposedEncoder(live, fc.fusions.CIRPLANT(DIM, 1, 2)).eval()
+    assert [warning.filename for warning in caught] == [__file__]
     image, text, _ = inputs()
     query = model.compose(image, text[:2])
     torch.testing.assert_close(query, model.fusion(image, text[:2]))
+
+
+@pytest.mark.parametrize("sides", [["text"], []])
+def test_a_saved_model_is_loaded_with_the_tokens_that_it_was_trained_on(
+    tmp_path: Path, sides: list[str]
+) -> None:
+    """CIRPLANT takes tokens and pooled features: only the file tells which it has learnt on."""
+    data, path = Prompted(tmp_path, rows=4), tmp_path / "model"
+    with_tokens, without = (
+        fc.CachedEncoder.build(encoder(), data, tokens=kept) for kept in (["text"], [])
+    )
+    fusion = fc.fusions.CIRPLANT(DIM, 1, 2, text_dim=TEXT_WIDTH).double()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        fc.ComposedEncoder(with_tokens if sides else without, fusion).save(path)
+        told = "was 'text' and is gone" if sides else "was not there and is now 'text'"
+        with pytest.raises(ValueError, match=f"other settings .* token_sides {told}"):
+            fc.ComposedEncoder.load(path, without if sides else encoder())
+        fc.ComposedEncoder.load(path, encoder() if sides else without)

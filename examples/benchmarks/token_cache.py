@@ -1,16 +1,14 @@
 """Cached tokens: their bytes on disk, and the time to gather a batch.
 
-    python examples/benchmarks/token_cache.py [--texts 10000] [--tokens 32] [--spread 16]
+    OMP_NUM_THREADS=1 python examples/benchmarks/token_cache.py [--tokens 32] [--spread 4 8 16]
 
 Texts have random lengths, at most --spread from --tokens. What tokens add to a file of features is
 compared with the bytes of their unmasked values. Batches of the memory-mapped file, padded and with
-their masks, are compared with a bare ``index_select`` whose indices are known before: of the same
-unmasked values alone, and of as many values as the padded batch has. All are timed in turns, on the
-same 20 batches.
+their masks, are compared with a bare ``index_select`` of the same unmasked values by indices that
+are known before. Both are timed in turns, on the same 20 batches; the best round of each counts.
 """
 
 import argparse
-import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -66,29 +64,41 @@ def run(gather: Callable[[Tensor], object], batches: Sequence[Tensor]) -> None:
         gather(batch)
 
 
-def gather_times(
-    cached: fc.CachedEncoder, lengths: Tensor, batch: int, rounds: int
-) -> dict[str, list[float]]:
-    """Seconds of a batch by way, one number a round."""
+def gather_times(cached: fc.CachedEncoder, lengths: Tensor, batch: int, rounds: int) -> list[float]:
+    """Seconds of a batch, bare and with padding and masks."""
     table = cached.text.tokens
     assert table is not None
     values = table.values
     rows = [torch.randperm(len(lengths))[:batch] for _ in range(BATCHES)]
     starts = lengths.cumsum(0) - lengths
-    unmasked, padded = [], []
+    unmasked = []
     for of in rows:
         positions = torch.arange(int(lengths[of].max()))
         indices = starts[of, None] + positions
         unmasked.append(indices[positions < lengths[of, None]])
-        padded.append(indices.flatten().clamp(max=len(values) - 1))
-    bare = partial(values.index_select, 0)
-    ways: dict[str, tuple[Callable[[Tensor], object], list[Tensor]]] = {
-        "bare, unmasked values": (bare, unmasked),
-        "bare, as many as with padding": (bare, padded),
-        "encode_text_tokens": (cached.encode_text_tokens, rows),
+    ways = {
+        "index_select": partial(run, partial(values.index_select, 0), unmasked),
+        "encode_text_tokens": partial(run, cached.encode_text_tokens, rows),
     }
-    found = interleaved({way: partial(run, *of) for way, of in ways.items()}, rounds)
-    return {way: [seconds / BATCHES for seconds in times] for way, times in found.items()}
+    return [min(times) / BATCHES for times in interleaved(ways, rounds).values()]
+
+
+def measure(spread: int, args: argparse.Namespace) -> list[str]:
+    """A row of the table."""
+    lengths = args.tokens - spread + torch.randint(0, 2 * spread + 1, (args.texts,))
+    texts = [f"{number} {length}" for number, length in enumerate(lengths.tolist())]
+    with tempfile.TemporaryDirectory() as folder:
+        _, plain = build(Path(folder), texts, args.width, ())
+        cached, size = build(Path(folder), texts, args.width, ["text"])
+        bare, padded = gather_times(cached, lengths, args.batch, args.rounds)
+    added = (size - plain) / (int(lengths.sum()) * args.width * 4)
+    return [
+        f"{spread}",
+        f"{1e3 * bare:.1f}",
+        f"{1e3 * padded:.1f}",
+        f"{padded / bare:.1f}",
+        f"{added:.4f}",
+    ]
 
 
 def main() -> None:
@@ -96,32 +106,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=10_000)
     parser.add_argument("--tokens", type=int, default=32, help="of a text, on average")
-    parser.add_argument("--spread", type=int, default=16, help="how far lengths lie from it")
+    parser.add_argument(
+        "--spread", type=int, nargs="+", default=[4, 8, 16], help="how far lengths lie from it"
+    )
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args()
     torch.manual_seed(0)
-    shortest = args.tokens - args.spread
-    lengths = shortest + torch.randint(0, 2 * args.spread + 1, (args.texts,))
-    texts = [f"{number} {length}" for number, length in enumerate(lengths.tolist())]
-    with tempfile.TemporaryDirectory() as folder:
-        _, plain = build(Path(folder), texts, args.width, ())
-        cached, size = build(Path(folder), texts, args.width, ["text"])
-        values = int(lengths.sum()) * args.width * 4
-        print(
-            f"{args.texts} texts, {lengths.float().mean():.1f} tokens on average; unmasked values "
-            f"{values / 1e6:.1f} MB, on disk {(size - plain) / 1e6:.1f} MB, "
-            f"{(size - plain) / values:.4f} x\n"
-        )
-        times = gather_times(cached, lengths, args.batch, args.rounds)
-    alone, padded, _ = (min(found) for found in times.values())
-    rows = [
-        [way, f"{1e3 * min(found):.2f}", f"{1e3 * statistics.median(found):.2f}"]
-        + [f"{min(found) / first:.2f}" for first in (alone, padded)]
-        for way, found in times.items()
-    ]
-    print_table(["a batch", "best ms", "median ms", "x first", "x second"], rows)
+    rows = [measure(spread, args) for spread in args.spread]
+    print_table(["spread", "`index_select`, ms", "`encode_text_tokens`, ms", "x", "bytes, x"], rows)
 
 
 if __name__ == "__main__":

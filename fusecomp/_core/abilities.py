@@ -27,7 +27,6 @@ from fusecomp.types import (
 
 
 def encode_function(encoder: Encoder, side: str) -> Encode:
-    """Return ``encode_image`` or ``encode_text``."""
     return encoder.encode_image if side == "image" else encoder.encode_text
 
 

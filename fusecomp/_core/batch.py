@@ -50,8 +50,8 @@ class Batch:
         check_text_counts(self.text_counts, rows, len(self.texts))
         if self.reference_texts is not None:
             require_strings("reference_texts", self.reference_texts)
-        inputs = {"reference": self.reference, "target": self.target}
-        for name, value in {**inputs, "reference_texts": self.reference_texts}.items():
+        given = self.reference, self.target, self.reference_texts
+        for name, value in zip(("reference", "target", "reference_texts"), given, strict=True):
             if not isinstance(value, Tensor | np.ndarray | list | tuple):
                 continue  # another input of an encoder of one's own
             shape = [len(value)] if isinstance(value, list | tuple) else list(value.shape)

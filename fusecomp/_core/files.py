@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusecomp._core.checks import as_path
+from fusecomp._core.tensors import raw_bytes
 from fusecomp._core.weights import kind_of
 
 _CHECKSUM = "checksum"
@@ -218,6 +219,4 @@ def bytes_of(name: str, tensor: Tensor) -> NDArray[np.uint8]:
         raise ValueError(f"{name!r} is {kind}, expected a dense tensor")
     if tensor.nbytes > tensor.untyped_storage().nbytes():
         raise ValueError(f"{name!r} {list(tensor.shape)} repeats its bytes; make it contiguous")
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    array: NDArray[np.uint8] = flat.view(torch.uint8).numpy()
-    return array
+    return raw_bytes(tensor)

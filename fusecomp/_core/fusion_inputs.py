@@ -1,5 +1,6 @@
 """Inputs of a fusion beyond image and text features."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -7,20 +8,27 @@ from torch import Tensor
 
 from fusecomp._core.abilities import reference_texts_of, token_function
 from fusecomp._core.identity import class_name
-from fusecomp._core.keywords import needed_keywords
+from fusecomp._core.keywords import needed_keywords, taken_keywords
 from fusecomp._core.tensors import check_features, widen
-from fusecomp.types import SIDES, Dataset, Encoder, Fusion, Tokens
+from fusecomp.types import FUSION_KEYWORDS, SIDES, Dataset, Encoder, Fusion, Tokens
 
 
 def require_tokens(encoder: Encoder, fusion: Fusion, needed: Sequence[str]) -> None:
-    """Raise ValueError where a fusion needs tokens that the encoder does not give."""
+    """Raise ValueError where a fusion needs tokens that the encoder does not give; else warn."""
+    taken = taken_keywords(fusion, FUSION_KEYWORDS)
     for side in SIDES:
-        if f"{side}_tokens" in needed and token_function(encoder, side) is None:
-            raise ValueError(
-                f"{class_name(fusion)} needs {side}_tokens, which this {class_name(encoder)} does "
-                f"not give (see types.GivesTokens); a CachedEncoder keeps them if it is built with "
-                f'tokens=["{side}"]'
-            )
+        name = f"{side}_tokens"
+        if name not in taken or token_function(encoder, side) is not None:
+            continue
+        verb = "needs" if name in needed else "takes"
+        problem = (
+            f"{class_name(fusion)} {verb} {name}, which this {class_name(encoder)} does not give "
+            "(see types.GivesTokens); a CachedEncoder keeps them if it is built with "
+            f'tokens=["{side}"]'
+        )
+        if name in needed:
+            raise ValueError(problem)
+        warnings.warn(f"{problem}; here it gets {side} features alone", stacklevel=3)
 
 
 def require_prompts(fusion: Fusion, dataset: Dataset) -> None:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from fusecomp._core.foreign import optional
 from fusecomp._core.functions import ADDRESS, FIXED, PLAIN, code_text, used_values
+from fusecomp._core.tensors import raw_bytes
 from fusecomp.distributed import plain_class, whole
 
 # Their objects may keep notes that change with use; what matters is public there.
@@ -72,17 +73,12 @@ def class_name(part: object) -> str:
     return plain_class(without_compile(part)).__qualname__
 
 
-def fingerprint(part: nn.Module) -> str:
-    """Name an encoder's state by a hash of its weights and one of its settings, on any device."""
-    return _module_text(part, ())
-
-
 def hash_tensors(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """Hash names, dtypes, shapes and values: equal for equal tensors on any device."""
     digest = hashlib.sha256()
     for name, tensor in tensors:
         digest.update(f"{plain_name(name)} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(_bytes(tensor).data)
+        digest.update(raw_bytes(whole(tensor)).data)
     return digest.hexdigest()
 
 
@@ -107,12 +103,8 @@ def differences(old: Mapping[str, object], new: Mapping[str, object]) -> Iterato
             yield f"{name} was {old[name]!r} and is now {new[name]!r}"
 
 
-def describe(part: object) -> str:
+def describe(part: object, above: _Above = ()) -> str:
     """Describe a value, function or object; ValueError if it tells nothing but its address."""
-    return _required_text(part, ())
-
-
-def _required_text(part: object, above: _Above) -> str:
     text = _text(part, above)
     if text is None:
         raise ValueError(
@@ -146,7 +138,7 @@ def _text(value: object, above: _Above) -> str | None:
     if isinstance(value, Tensor | np.ndarray):
         return _array_text(value)
     if isinstance(value, nn.Module):
-        return f"{plain_class(value).__qualname__} {_module_text(value, above)}"
+        return f"{plain_class(value).__qualname__} {fingerprint(value, above)}"
     if isinstance(value, tuple | list | set | frozenset | Mapping):
         return _container_text(value, above)
     if isinstance(value, partial):
@@ -155,7 +147,9 @@ def _text(value: object, above: _Above) -> str | None:
     if isinstance(value, MethodType):
         return f"{_named(value.__func__, above)} of {_named(value.__self__, above)}"
     if isinstance(value, FunctionType):
-        return _function_text(value, above)
+        value = optional(value, "_torchdynamo_orig_callable", value)
+        used = [label + _named(part, above) for label, part in used_values(value)]
+        return f"{value.__qualname__} {_hashed(' '.join([code_text(value.__code__), *used]))}"
     return _object_text(value, above)
 
 
@@ -177,7 +171,7 @@ def _container_text(value: Collection[object], above: _Above) -> str:
 def _object_text(value: object, above: _Above) -> str | None:
     """Describe an object by its fields, its ``repr`` or its attributes; None without any."""
     kind, name = type(value), plain_class(value).__qualname__
-    if _is_tokenizer(value):
+    if callable(optional(value, "get_vocab")):
         return f"{name} {_tokenizer_text(value)}"
     if dataclasses.is_dataclass(value) and optional(kind, "__dataclass_params__").repr:
         fields = [field.name for field in dataclasses.fields(value) if field.repr]
@@ -195,12 +189,6 @@ def _object_text(value: object, above: _Above) -> str | None:
     # A repr names functions at most, and shortens arrays.
     more = [_named(item, above) for item in values.values() if _is_cut_short(item)]
     return " ".join([ADDRESS.sub("", _LOADED_FROM.sub("", text)), *more])
-
-
-def _function_text(function: FunctionType, above: _Above) -> str:
-    function = optional(function, "_torchdynamo_orig_callable", function)
-    used = [label + _named(value, above) for label, value in used_values(function)]
-    return f"{function.__qualname__} {_hashed(' '.join([code_text(function.__code__), *used]))}"
 
 
 def _is_cut_short(value: object) -> bool:
@@ -228,24 +216,14 @@ def _attributes(value: object) -> dict[str, object]:
     return found | optional(value, "__dict__", {})
 
 
-def _bytes(tensor: Tensor) -> NDArray[np.uint8]:
-    flat = whole(tensor).detach().cpu().contiguous().flatten()
-    array: NDArray[np.uint8] = flat.view(torch.uint8).numpy()
-    return array
-
-
 def _array_text(value: Tensor | NDArray[Any]) -> str:
     if isinstance(value, Tensor):
-        content, kind = _bytes(value).tobytes(), "tensor"
+        content, kind = raw_bytes(whole(value)).tobytes(), "tensor"
     elif value.dtype.hasobject:
         return ADDRESS.sub("", repr(value.tolist()))
     else:
         content, kind = np.ascontiguousarray(value).tobytes(), "array"
     return f"{kind} {value.dtype} {list(value.shape)} {hashlib.sha256(content).hexdigest()}"
-
-
-def _is_tokenizer(value: object) -> bool:
-    return callable(optional(value, "get_vocab"))
 
 
 def _tokenizer_text(tokenizer: Any) -> str:
@@ -262,7 +240,8 @@ def _tokenizer_text(tokenizer: Any) -> str:
     return f"{limits} {_hashed(repr(sorted(map(str, pairs))))}"
 
 
-def _module_text(module: nn.Module, above: _Above) -> str:
+def fingerprint(module: nn.Module, above: _Above = ()) -> str:
+    """Name a module's state by a hash of its weights and one of its settings, on any device."""
     found = _hashed(repr(sorted(_module_settings(module, "", above).items())))
     text = hash_tensors({**dict(module.named_parameters()), **dict(module.named_buffers())}.items())
     packed = {n: v for n, v in module.state_dict().items() if not isinstance(v, Tensor)}
@@ -301,12 +280,12 @@ def _attribute_text(module: nn.Module, name: str, value: object, above: _Above) 
         fixed = value is not None and isinstance(value, FIXED)
         counts = _is_users(module) and (fixed or callable(value))
     else:
-        plain = isinstance(value, (*FIXED, list, dict, set, Tensor))
-        counts = _is_users(module) or plain or callable(value) or _is_tokenizer(value)
+        plain = isinstance(value, (*FIXED, list, dict, set, Tensor)) or callable(value)
+        counts = plain or _is_users(module) or callable(optional(value, "get_vocab"))
     if not counts:
         return None
     if not private and callable(value) and _is_users(value):
-        return _required_text(value, above)  # what tells nothing may do anything
+        return describe(value, above)  # what tells nothing may do anything
     return _text(value, above)
 
 

@@ -19,12 +19,7 @@ class Index(Protocol):
     """
 
     def search(
-        self,
-        query: Tensor,
-        k: int,
-        *,
-        exclude: Tensor | None = None,
-        within: Tensor | None = None,
+        self, query: Tensor, k: int, *, exclude: Tensor | None = None, within: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return scores [Q, k] and positions int64 [Q, k] of queries [Q, E], best first.
 

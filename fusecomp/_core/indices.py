@@ -21,16 +21,13 @@ MAX_PADDED = 2**20
 
 def check_search(query: object, gallery: object, one_width: bool = True) -> None:
     """Raise ValueError unless these are finite [Q, D] and [N, D] of one dtype on one device."""
-    names = "query", "gallery"
-    queries, rows = (
-        check_features(value, name, "[rows, D]")
-        for value, name in zip((query, gallery), names, strict=True)
-    )
+    queries = check_features(query, "query", "[rows, D]")
+    rows = check_features(gallery, "gallery", "[rows, D]")
     check_finite(queries, "query")
     check_finite(rows, "gallery")
-    check_alike(queries, rows, names)
+    check_alike(queries, rows, ("query", "gallery"))
     if one_width:
-        check_widths(queries, rows, names)
+        check_widths(queries, rows, ("query", "gallery"))
 
 
 def check_query(query: object, gallery: Tensor, k: object, one_width: bool) -> int:

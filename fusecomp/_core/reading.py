@@ -9,7 +9,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -37,11 +37,9 @@ def reading(*parts: object) -> Iterator[None]:
             book.give_back(modules)
 
 
-@contextmanager
-def changing(modules: Mapping[int, nn.Module]) -> Iterator[None]:
-    """Keep other threads from reading or changing the modules; this one may read them."""
-    with _book().entered(_Section(modules, alone=True)):
-        yield
+def changing(modules: Mapping[int, nn.Module]) -> AbstractContextManager[None]:
+    """Keep other threads from reading or changing the modules inside; this one may read them."""
+    return _book().entered(_Section(modules, alone=True))
 
 
 @dataclass(eq=False, slots=True)

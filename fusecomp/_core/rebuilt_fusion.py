@@ -34,8 +34,7 @@ def rebuilt(saved: SavedModel, classes: _Classes, device: torch.device) -> Fusio
             f"{saved.path} holds the fusion {name}, which is not rebuilt: pass fusion="
         )
     where, prefix = f"{saved.path} holds no complete {name}", "fusion."
-    of_fusion = {n: tensor for n, tensor in saved.weights.items() if n.startswith(prefix)}
-    weights = {n.removeprefix(prefix): tensor for n, tensor in of_fusion.items()}
+    weights = {n.removeprefix(prefix): t for n, t in saved.weights.items() if n.startswith(prefix)}
     try:
         with torch.device("meta"):  # sizes may be a hostile file's
             expected = classes[name](**arguments).state_dict()

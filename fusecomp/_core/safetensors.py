@@ -100,6 +100,17 @@ def read_safetensors(path: Path, unverified: Collection[str] = ()) -> TensorFile
     return TensorFile(about, tensors, known)
 
 
+def encode_json(value: object) -> Tensor:
+    """Return a value as JSON, uint8 [B]; ASCII, which also holds file names that are not UTF-8."""
+    text = json.dumps(value, allow_nan=False).encode()
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8)
+
+
+def decode_json(encoded: Tensor, where: str) -> Any:
+    """Return the value; ValueError that says ``where`` if it is no strict JSON."""
+    return parse_json(encoded.numpy().tobytes(), where)
+
+
 def _tensors(
     data: NDArray[np.uint8], header: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, Tensor]]:

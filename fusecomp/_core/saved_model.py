@@ -13,14 +13,15 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from fusecomp._core.abilities import lookups_of, told_fingerprint
+from fusecomp._core.abilities import lookups_of, token_sides, told_fingerprint
 from fusecomp._core.files import checksum, reading, replace_folder
 from fusecomp._core.identity import class_name, differences, plain_name, settings
+from fusecomp._core.keywords import taken_keywords
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
 from fusecomp._core.strict_json import read_json, write_json
 from fusecomp._core.weights import check_weights, kind_of
 from fusecomp.distributed import first_alone, is_sharded, shard_like, whole
-from fusecomp.types import SIDES
+from fusecomp.types import FUSION_KEYWORDS, SIDES, Fusion
 
 _FORMAT = "fusecomp.model/3"
 _CONFIG, _WEIGHTS = "config.json", "weights.safetensors"
@@ -42,12 +43,15 @@ class Parts:
 
 
 def describe_parts(
-    encoder: object, fusion: object, arguments: dict[str, object] | None = None
+    encoder: object, fusion: Fusion, arguments: dict[str, object] | None = None
 ) -> Parts:
     """Return what is saved of an encoder and a fusion."""
     cached = set(SIDES) <= set(lookups_of(encoder))
     described = {} if cached else settings(encoder, "encoder")
     described |= settings(fusion, "fusion")
+    # On pooled features alone, a fusion that has learnt on tokens gives wrong queries.
+    if tokens := token_sides(encoder, taken_keywords(fusion, FUSION_KEYWORDS)):
+        described["token_sides"] = " and ".join(tokens)
     features = _key(encoder) if cached else None
     return Parts(class_name(encoder), class_name(fusion), arguments, features, described)
 

@@ -51,11 +51,9 @@ def _may_overflow(norm: Tensor) -> bool:
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Return the cosine [Q, N] of every row of a [Q, D] with every row of b [N, D]."""
-    names = "a", "b"
-    for features, name in zip((a, b), names, strict=True):
-        check_features(features, name, "[rows, D]")
-    a, b = widen(a), widen(b)
-    check_alike(a, b, names)
-    check_widths(a, b, names)
+    a = widen(check_features(a, "a", "[rows, D]"))
+    b = widen(check_features(b, "b", "[rows, D]"))
+    check_alike(a, b, ("a", "b"))
+    check_widths(a, b, ("a", "b"))
     with torch.autocast(a.device.type, enabled=False):
         return normalize(a) @ normalize(b).T

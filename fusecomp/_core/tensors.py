@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 # The dtypes that features may have; narrower ones cannot be computed in.
@@ -27,6 +28,13 @@ def average_rows(features: Tensor, counts: Tensor) -> Tensor:
 def rows_of(counts: Tensor) -> Tensor:
     """Return the row of each of N members, int64 [N], where counts [B] say how many a row has."""
     return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+
+
+def raw_bytes(tensor: Tensor) -> NDArray[np.uint8]:
+    """Return the bytes of a dense tensor's values, in order."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    array: NDArray[np.uint8] = flat.view(torch.uint8).numpy()
+    return array
 
 
 def non_finite_rows(features: Tensor) -> list[int]:
@@ -98,23 +106,13 @@ def check_alike(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
             )
 
 
-def check_pair(a: object, b: object, names: tuple[str, str]) -> None:
-    """Raise ValueError unless a and b are features [B, D] of one dtype on one device."""
+def check_pair(a: object, b: object, names: tuple[str, str], one_width: bool = True) -> None:
+    """Raise ValueError unless a and b are features of as many rows, of one dtype on one device."""
     one, other = check_features(a, names[0]), check_features(b, names[1])
-    if one.shape != other.shape:
+    if len(one) != len(other) or (one_width and one.shape != other.shape):
+        problem = "must have the same shape" if one_width else "differ in rows"
         raise ValueError(
-            f"{names[0]} {list(one.shape)} and {names[1]} {list(other.shape)} must have the same "
-            "shape"
-        )
-    check_alike(one, other, names)
-
-
-def check_rows(a: object, b: object, names: tuple[str, str]) -> None:
-    """Raise ValueError unless a [B, E] and b [B, D] are features of one dtype on one device."""
-    one, other = check_features(a, names[0]), check_features(b, names[1])
-    if len(one) != len(other):
-        raise ValueError(
-            f"{names[0]} {list(one.shape)} and {names[1]} {list(other.shape)} differ in rows"
+            f"{names[0]} {list(one.shape)} and {names[1]} {list(other.shape)} {problem}"
         )
     check_alike(one, other, names)
 

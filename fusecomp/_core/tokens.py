@@ -3,6 +3,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fusecomp._core.tensors import check_floating, check_tensor, rows_of
 
@@ -96,10 +97,6 @@ def cat_padded(pieces: Sequence[Tensor]) -> Tensor:
     """Put rows [B, L, ...] one after another, padded with zeros to the longest."""
     longest = max(piece.shape[1] for piece in pieces)
     if any(piece.shape[1] < longest for piece in pieces):
-        pieces = [_padded(piece, longest) for piece in pieces]
+        # Pairs of paddings, from the last axis on.
+        pieces = [F.pad(p, (*[0, 0] * (p.ndim - 2), 0, longest - p.shape[1])) for p in pieces]
     return torch.cat(list(pieces))
-
-
-def _padded(rows: Tensor, length: int) -> Tensor:
-    padding = rows.new_zeros(len(rows), length - rows.shape[1], *rows.shape[2:])
-    return torch.cat((rows, padding), dim=1)

@@ -1,7 +1,7 @@
 """Weights from a file, checked against those that they replace before anything is copied."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,6 +18,12 @@ def without_wrappers(weights: Mapping[str, Any]) -> dict[str, Any]:
     if not all(isinstance(name, str) and _WRAPPERS.match(name) for name in weights):
         return dict(weights)
     return {_WRAPPERS.sub("", name): value for name, value in weights.items()}
+
+
+def count_parts(names: Iterable[str], beginning: str) -> int:
+    """Return how many different parts, up to a dot, follow the beginning of some names."""
+    behind = (name.removeprefix(beginning) for name in names if name.startswith(beginning))
+    return len({name.partition(".")[0] for name in behind})
 
 
 def check_weights(where: str, saved: Mapping[str, Any], own: Mapping[str, Tensor]) -> None:

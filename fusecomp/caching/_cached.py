@@ -83,11 +83,11 @@ class CachedEncoder(nn.Module):
         """
         if not isinstance(key, str):
             raise TypeError(f"key must be a string, got {shown(key)}")
-        return cls(
-            FeatureTable("image", image_ids, image_features),
-            FeatureTable("text", texts, text_features),
-            key,
-        )
+        image = FeatureTable("image", image_ids, image_features)
+        text = FeatureTable("text", texts, text_features)
+        image.require_finite()
+        text.require_finite()
+        return cls(image, text, key)
 
     @classmethod
     def build(
@@ -191,23 +191,30 @@ class CachedEncoder(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, *, check: bool = False) -> Self:
-        """Read a feature file; its arrays are memory-mapped.
+        """Read a feature file; its arrays are memory-mapped, so a million rows take a second.
 
         Args:
-            path: what ``save`` or ``build`` wrote; the checksum of all but features is verified.
-            check: verify the checksum of the features too.
+            path: what ``save`` or ``build`` wrote; the checksum of all but features and tokens is
+                verified. Their values were finite when they were written.
+            check: verify the checksum of features and tokens too, which reads them.
 
         Raises:
             FileNotFoundError: if there is none.
             OSError: if it is no regular file, or cannot be opened.
-            ValueError: if it is torn, changed or no feature file, or a feature is NaN or infinite.
+            ValueError: if it is torn, changed or no feature file; or if it has no checksum, as one
+                that another program wrote, and a feature is NaN or infinite.
         """
         path = as_path("path", path)
         image, text, key, marks = read_features(path, check)
         return cls(image, text, key, marks)
 
     def save(self, path: str | Path) -> None:
-        """Write one file in the safetensors layout, atomically."""
+        """Write one file in the safetensors layout, atomically.
+
+        Raises:
+            OSError: if writing fails.
+            ValueError: if a feature is NaN or infinite by now.
+        """
         path = as_path("path", path)
         write_features(path, self.image, self.text, self.key, self._image_marks)
 

@@ -9,7 +9,12 @@ from torch import Tensor
 
 from fusecomp._core.checks import strings
 from fusecomp._core.files import reading
-from fusecomp._core.safetensors import read_safetensors, write_safetensors
+from fusecomp._core.safetensors import (
+    decode_json,
+    encode_json,
+    read_safetensors,
+    write_safetensors,
+)
 from fusecomp._core.strict_json import parse_json
 from fusecomp.caching._feature_table import FeatureTable
 from fusecomp.caching._token_table import TokenTable
@@ -28,14 +33,16 @@ def write_features(
     """Write both sides and the encoder's key atomically, with checksums.
 
     ``image_marks`` int64 [N + S] tells the files of the N images, then of the S skipped ones.
+    Values are checked here, so that reading need not look at them.
     """
     tensors = {
         "image_features": image.features,
         "text_features": text.features,
-        "image_ids": _encode_names(image),
-        "texts": _encode_names(text),
+        "image_ids": encode_json(list(image.rows)),
+        "texts": encode_json(list(text.rows)),
     }
     for table in (image, text):
+        table.require_finite()
         if table.tokens is not None:
             tensors[f"{table.side}_tokens"] = table.tokens.values
             tensors[f"{table.side}_token_offsets"] = table.tokens.offsets
@@ -43,11 +50,6 @@ def write_features(
         tensors[_MARKS] = image_marks
     skipped = json.dumps(image.skipped)
     write_safetensors(path, tensors, {"format": _FORMAT, "key": key, "skipped": skipped})
-
-
-def _encode_names(table: FeatureTable) -> Tensor:
-    # In ASCII, which also holds file names that are not UTF-8.
-    return torch.frombuffer(bytearray(json.dumps(list(table.rows)).encode()), dtype=torch.uint8)
 
 
 def read_features(
@@ -65,10 +67,16 @@ def read_features(
         skipped = parse_json(about.get("skipped", "{}"), "its skipped images")
         if not isinstance(skipped, dict) or not all(isinstance(r, str) for r in skipped.values()):
             raise ValueError("its skipped images are no reasons by id")
-        image_ids, texts = (_decode_names(tensors[name]) for name in ("image_ids", "texts"))
+        image_ids, texts = (
+            strings("names", decode_json(tensors[name], "its names"))
+            for name in ("image_ids", "texts")
+        )
         of_images, of_texts = (_tokens(tensors, side) for side in SIDES)
         image = FeatureTable("image", image_ids, tensors["image_features"], skipped, of_images)
         text = FeatureTable("text", texts, tensors["text_features"], tokens=of_texts)
+        if checksum is None:
+            image.require_finite()
+            text.require_finite()
         marks, count = tensors.get(_MARKS), len(image_ids) + len(skipped)
         if marks is not None and (marks.dtype != torch.int64 or marks.shape != (count,)):
             raise ValueError(
@@ -80,8 +88,3 @@ def read_features(
 def _tokens(tensors: Mapping[str, Tensor], side: str) -> TokenTable | None:
     values = tensors.get(f"{side}_tokens")
     return None if values is None else TokenTable(values, tensors[f"{side}_token_offsets"])
-
-
-def _decode_names(encoded: Tensor) -> list[str]:
-    names = parse_json(encoded.numpy().tobytes(), "its names")
-    return strings("names", names)

@@ -1,5 +1,5 @@
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -55,8 +55,6 @@ class FeatureTable(nn.Module):
         if len(self.rows) != len(names):
             twice = next(name for row, name in enumerate(names) if self.rows[name] != row)
             raise ValueError(f"the {side} {twice!r} occurs twice")
-        for row in non_finite_rows(features)[:1]:
-            raise ValueError(f"the features of {side} {names[row]!r} hold NaN or infinity")
         # Not persistent: a model's checkpoint holds weights, not features.
         self.register_buffer("features", features, persistent=False)
 
@@ -64,6 +62,18 @@ class FeatureTable(nn.Module):
         """Size and kind."""
         rows, width = self.features.shape
         return f"{rows} x {width}, {self.features.dtype}"
+
+    def require_finite(self) -> None:
+        """Raise ValueError that names the first row with NaN or infinity; reads all values."""
+        for row in non_finite_rows(self.features)[:1]:
+            self._refuse("features", row)
+        if self.tokens is not None:
+            for token in non_finite_rows(self.tokens.values)[:1]:
+                self._refuse("tokens", int((self.tokens.offsets[1:] <= token).sum()))
+
+    def _refuse(self, kind: str, row: int) -> NoReturn:
+        name = list(self.rows)[row]
+        raise ValueError(f"the {kind} of {self.side} {name!r} hold NaN or infinity")
 
     def find(self, names: Sequence[str]) -> Tensor:
         """Return row numbers, int64 [B].

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fusecomp._core.checks import no_class
 from fusecomp._core.foreign import optional
 from fusecomp._core.tensors import check_tensor
 from fusecomp.encoders._parameters_by_side import parameters_by_side
@@ -38,6 +39,7 @@ def in_precision_of(tower: nn.Module, images: Tensor) -> Tensor:
 
 def check_model(model: object, methods: Sequence[str], kind: str, other_adapter: str) -> None:
     """Raise TypeError that says what belongs here, unless a model is a module with some methods."""
+    no_class("model", model)
     for method in methods:
         if not callable(optional(model, method)):
             raise TypeError(
@@ -52,6 +54,7 @@ def check_part(
     name: str, part: object, expected: str, works: Callable[[Any], bool] | None = None
 ) -> None:
     """Raise TypeError that says what is expected, unless a part can be called and ``works``."""
+    no_class(name, part)
     if not callable(part):
         raise TypeError(f"{name} must be callable, got {type(part).__name__}; pass {expected}")
     found = f"{name} must be {expected}; got {type(part).__name__}"

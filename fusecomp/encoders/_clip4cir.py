@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp._core.files import read_tensors
-from fusecomp._core.weights import check_weights, without_wrappers
+from fusecomp._core.weights import check_weights, count_parts, without_wrappers
 
 # All of OpenAI's models divide a width by it to get the number of attention heads.
 _HEAD_WIDTH = 64
@@ -53,15 +53,16 @@ def build_clip(weights: Mapping[str, Tensor], path: Path) -> tuple[Any, int]:
 def _vision_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     if "visual.proj" in weights:
         width, _, _, patch = weights["visual.conv1.weight"].shape
-        grid = _grid(weights["visual.positional_embedding"])
-        layers: Any = _count(weights, "visual.transformer.resblocks.")
-        sizes = {"patch_size": patch, "image_size": patch * grid}
+        positions = weights["visual.positional_embedding"]
+        layers: Any = count_parts(weights, "visual.transformer.resblocks.")
+        scale, sizes = patch, {"patch_size": patch}
     else:
         width = weights["visual.layer1.0.conv1.weight"].shape[0]
-        # A ResNet halves the image five times before its attention pool.
-        grid = _grid(weights["visual.attnpool.positional_embedding"])
-        layers = tuple(_count(weights, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
-        sizes = {"image_size": 32 * grid}
+        positions = weights["visual.attnpool.positional_embedding"]
+        layers = tuple(count_parts(weights, f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
+        scale, sizes = 32, {}  # a ResNet halves the image five times before its attention pool
+    # One position is the class's or the mean's, the others make a square.
+    sizes["image_size"] = scale * math.isqrt(positions.shape[0] - 1)
     return {"layers": layers, "width": width, "head_width": _HEAD_WIDTH, **sizes}
 
 
@@ -72,14 +73,5 @@ def _text_sizes(weights: Mapping[str, Tensor]) -> dict[str, int]:
         "vocab_size": vocabulary,
         "width": width,
         "heads": width // _HEAD_WIDTH,
-        "layers": _count(weights, "transformer.resblocks."),
+        "layers": count_parts(weights, "transformer.resblocks."),
     }
-
-
-def _grid(positions: Tensor) -> int:
-    """Return the side of the square that positional embeddings [1 + side^2, width] belong to."""
-    return math.isqrt(positions.shape[0] - 1)
-
-
-def _count(weights: Mapping[str, Tensor], prefix: str) -> int:
-    return len({name[len(prefix) :].split(".")[0] for name in weights if name.startswith(prefix)})

@@ -10,7 +10,7 @@ from fusecomp._core.foreign import optional
 from fusecomp._core.identity import class_name, fingerprint
 from fusecomp.encoders._parameters_by_side import parameters_by_side
 from fusecomp.encoders._tokenizing import list_of_texts
-from fusecomp.types import EncodeTokens, Tokens
+from fusecomp.types import Tokens
 
 
 class DualEncoder(nn.Module):
@@ -104,24 +104,21 @@ class DualEncoder(nn.Module):
 
     def encode_image_tokens(self, images: Any) -> tuple[Tensor, Tokens]:
         """Return features [B, D] of loaded images, and tokens, by ``image.encode_tokens``."""
-        features, tokens = self._token_encoder("image")(images)
-        return self._headed("image", features), tokens
+        return self._encode_tokens("image", images)
 
     def encode_text_tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tokens]:
         """Return features [B, T] of B strings, and tokens, by ``text.encode_tokens``."""
-        texts = texts if isinstance(texts, Tensor) else list_of_texts(texts)
-        features, tokens = self._token_encoder("text")(texts)
-        return self._headed("text", features), tokens
+        return self._encode_tokens("text", texts)
 
-    def _token_encoder(self, side: str) -> EncodeTokens:
+    def _encode_tokens(self, side: str, inputs: Any) -> tuple[Tensor, Tokens]:
         part = self.image if side == "image" else self.text
-        encode: EncodeTokens | None = optional(part, "encode_tokens")
-        if encode is None:
+        if (encode := optional(part, "encode_tokens")) is None:
             raise ValueError(
                 f"the {side} side of this DualEncoder gives no tokens: {class_name(part)} needs a "
                 "method encode_tokens(inputs) -> (features, Tokens)"
             )
-        return encode
+        features, tokens = encode(_checked(side, inputs))
+        return self._headed(side, features), tokens
 
     def encode_tower(self, side: str, inputs: Any) -> Tensor:
         """Return features below the head of a side (``"image"``, ``"text"``), in its own width.
@@ -131,10 +128,7 @@ class DualEncoder(nn.Module):
             ValueError: if texts are neither a tensor nor a list of strings, or there are none.
         """
         encode = self.image if side == "image" else self.text
-        # A side of your own may take tokens.
-        if side == "text" and not isinstance(inputs, Tensor):
-            inputs = list_of_texts(inputs)
-        features = encode(inputs)
+        features = encode(_checked(side, inputs))
         if not isinstance(features, Tensor):
             kind = type(features).__name__
             raise TypeError(f"the {side} side must return a tensor [B, D], got {kind}")
@@ -163,6 +157,11 @@ class DualEncoder(nn.Module):
                 kind = "a plain callable"
                 raise ValueError(f"the {name} side is {kind}: give the cache a key of your own")
         return fingerprint(self)
+
+
+def _checked(side: str, inputs: Any) -> Any:
+    # A text side of your own may take tokens.
+    return list_of_texts(inputs) if side == "text" and not isinstance(inputs, Tensor) else inputs
 
 
 def _head(side: str, part: object, width: int | None, dim: int) -> nn.Linear | None:

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from fusecomp._core.checks import as_path, no_class
+from fusecomp._core.checks import as_path
 from fusecomp._core.files import write_tensors
 from fusecomp._core.foreign import optional
 from fusecomp._core.identity import fingerprint
@@ -19,10 +19,10 @@ from fusecomp.encoders._clip import (
 )
 from fusecomp.encoders._clip4cir import build_clip, read_clip4cir
 from fusecomp.encoders._outputs import all_tokens, last_states, outputs_of
-from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, with_tokenizer
+from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, tokenizing
 from fusecomp.encoders._without_padding import encode_without_padding
 from fusecomp.images import ImageLoader, TargetPad, clip_transform
-from fusecomp.types import Tokens
+from fusecomp.types import LoadImage, Tokens
 
 _TOKENIZER = (
     "a function from a list of strings to a tensor of tokens [B, context], such as "
@@ -70,8 +70,7 @@ class OpenClipEncoder(nn.Module):
         _check(model, tokenizer, preprocess)
         self.model: Any = model
         self.tokenizer = tokenizer
-        self.load_image: Callable[[Path], Tensor] | None
-        self.load_image = None if preprocess is None else ImageLoader(preprocess)
+        self.load_image: LoadImage | None = None if preprocess is None else ImageLoader(preprocess)
         self._warn_of_truncated = TruncationWarning()
 
     @property
@@ -82,7 +81,15 @@ class OpenClipEncoder(nn.Module):
     @property
     def output_dim(self) -> int:
         """D, the width of the features."""
-        return _width(self.model)
+        for tower in (self.model.visual, optional(self.model, "text")):
+            if (width := optional(tower, "output_dim")) is not None:
+                return int(width)
+        # Towers of timm do not know it.
+        projection = self.model.text_projection
+        if projection is None:
+            return int(self.model.token_embedding.embedding_dim)
+        linear = isinstance(projection, nn.Linear)
+        return int(projection.out_features if linear else projection.shape[1])
 
     def encode_image(self, images: Tensor) -> Tensor:
         """Return features [B, D] of images [B, 3, size, size], in the model's precision."""
@@ -132,7 +139,7 @@ class OpenClipEncoder(nn.Module):
         text = optional(self.model, "text", self.model)
         return None if optional(text, "cls_emb") is not None else optional(text, "ln_final")
 
-    @with_tokenizer
+    @tokenizing()
     def _is_token(self, tokens: Tensor) -> Tensor:
         """Return which positions [B, L] are no padding: the first, up to the last that differs."""
         padding = self.tokenizer([""])[0].mode().values
@@ -140,7 +147,7 @@ class OpenClipEncoder(nn.Module):
         is_token[:, 0] = True
         return is_token
 
-    @with_tokenizer
+    @tokenizing()
     def _tokens(self, texts: list[str]) -> Tensor:
         try:
             tokens = self.tokenizer(texts)
@@ -231,8 +238,6 @@ class OpenClipEncoder(nn.Module):
 
 
 def _check(model: object, tokenizer: object, preprocess: object) -> None:
-    for name, part in (("model", model), ("tokenizer", tokenizer), ("preprocess", preprocess)):
-        no_class(name, part)
     methods, others = ("encode_image", "encode_text"), "for transformers use TransformersEncoder"
     check_model(model, methods, "a CLIP of open_clip or clip", others)
     if preprocess is not None:
@@ -241,16 +246,3 @@ def _check(model: object, tokenizer: object, preprocess: object) -> None:
     # Tokenizers of open_clip have the one, parts of transformers the other.
     if any(optional(preprocess, name) for name in ("context_length", "model_input_names")):
         raise TypeError(f"preprocess must be {_PREPROCESS}; got {type(preprocess).__name__}")
-
-
-def _width(model: Any) -> int:
-    """Return the width of a CLIP's features, of which towers of timm know nothing."""
-    for tower in (model.visual, optional(model, "text")):
-        if (width := optional(tower, "output_dim")) is not None:
-            return int(width)
-    projection = model.text_projection
-    if projection is None:
-        return int(model.token_embedding.embedding_dim)
-    return int(
-        projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1]
-    )

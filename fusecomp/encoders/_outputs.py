@@ -21,11 +21,8 @@ def outputs_of(module: nn.Module) -> Iterator[list[Any]]:
         if get_ident() == thread:
             outputs.append(output)
 
-    handle = module.register_forward_hook(keep)
-    try:
+    with module.register_forward_hook(keep):
         yield outputs
-    finally:
-        handle.remove()
 
 
 def last_states(outputs: list[Any], side: str) -> Tensor:

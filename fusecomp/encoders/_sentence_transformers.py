@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from fusecomp._core.checks import no_class
 from fusecomp._core.devices import device_of
 from fusecomp._core.foreign import optional
-from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, with_tokenizer
+from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, tokenizing
 from fusecomp.types import Tokens
 
 
@@ -72,7 +72,6 @@ class SentenceTransformersText(nn.Module):
         return features, Tokens.unpack(values[there], there.sum(dim=1))
 
     def _run(self, texts: Sequence[str]) -> tuple[Tensor, dict[str, Any]]:
-        """Return the features, and all that the model gives."""
         texts = list_of_texts(texts)
         prompt = self.model.prompts.get(self.model.default_prompt_name) or ""
         tokens = self._tokens(texts, prompt)
@@ -83,7 +82,7 @@ class SentenceTransformersText(nn.Module):
         features: Tensor = output["sentence_embedding"]
         return features[:, : self.model.truncate_dim], output
 
-    @with_tokenizer
+    @tokenizing()
     def _tokens(self, texts: list[str], prompt: str) -> dict[str, Any]:
         preprocess = optional(self.model, "preprocess")
         if preprocess is not None:  # since version 5.4
@@ -94,7 +93,7 @@ class SentenceTransformersText(nn.Module):
         length = self.model._get_prompt_length(prompt) if prompt else None
         return tokens if length is None else {**tokens, "prompt_length": length}
 
-    @with_tokenizer
+    @tokenizing()
     def _warn(self, texts: list[str], tokens: dict[str, Any]) -> None:
         reader = self.model._first_module()
         if routes := optional(reader, "sub_modules"):  # a Router, encode takes the default route

@@ -1,31 +1,21 @@
 """Texts on their way to a tokenizer: checked, one thread at a time, cut with a warning."""
 
-import functools
 import threading
 import warnings
-from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from fusecomp._core.checks import has_half_character, shown, strings
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 # Not an attribute of an encoder: locks can be neither copied nor pickled.
 _LOCK = threading.RLock()
 
 
-def with_tokenizer(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Make a function that uses a tokenizer wait until no other thread uses one.
-
-    Tokenizers of transformers keep padding and truncation of the last call.
-    """
-
-    @functools.wraps(function)
-    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with _LOCK:
-            return function(*args, **kwargs)
-
-    return guarded
+@contextmanager
+def tokenizing() -> Iterator[None]:
+    """Wait until no other thread uses a tokenizer: some keep the padding of their last call."""
+    with _LOCK:
+        yield
 
 
 class TruncationWarning:
@@ -41,10 +31,8 @@ class TruncationWarning:
         self._given = True
         longest = max(texts, key=len)
         start = f"{longest[:80]!r}{'...' if len(longest) > 80 else ''}"
-        warnings.warn(
-            f"texts longer than the context of the model are cut, for example {start}",
-            stacklevel=4,
-        )
+        problem = f"texts longer than the context of the model are cut, for example {start}"
+        warnings.warn(problem, stacklevel=4)
 
 
 def list_of_texts(texts: object) -> list[str]:

@@ -1,12 +1,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from fusecomp._core.checks import no_class
 from fusecomp._core.devices import device_of
 from fusecomp._core.foreign import optional
 from fusecomp._core.identity import fingerprint
@@ -19,9 +17,9 @@ from fusecomp.encoders._clip import (
     in_precision_of,
 )
 from fusecomp.encoders._outputs import all_tokens, last_states, outputs_of
-from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, with_tokenizer
+from fusecomp.encoders._tokenizing import TruncationWarning, list_of_texts, tokenizing
 from fusecomp.images import ImageLoader, require_pillow, rgb
-from fusecomp.types import Tokens
+from fusecomp.types import LoadImage, Tokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,10 +66,8 @@ class TransformersEncoder(nn.Module):
         _check(model, tokenizer, image_processor)
         self.model: Any = model
         self.tokenizer = tokenizer
-        self.load_image: Callable[[Path], Tensor] | None
-        self.load_image = (
-            None if image_processor is None else ImageLoader(_Processed(image_processor))
-        )
+        processed = None if image_processor is None else _Processed(image_processor)
+        self.load_image: LoadImage | None = None if processed is None else ImageLoader(processed)
         self._warn_of_truncated = TruncationWarning()
         config: Any = model.config
         text = optional(config, "text_config") or config
@@ -110,7 +106,7 @@ class TransformersEncoder(nn.Module):
         norm = optional(tower, "post_layernorm", nn.Identity())
         with outputs_of(tower) as records, outputs_of(norm) as normed:
             features = self.encode_image(images)
-        states = _hidden_states(records, "image")
+        states = last_states([optional(r, "last_hidden_state") for r in records], "image")
         if normed and all(output.ndim == 2 for output in normed):
             states = norm(states)  # CLIP normalises what it has pooled alone
         return features, all_tokens(states)
@@ -119,7 +115,8 @@ class TransformersEncoder(nn.Module):
         """Return the features [B, D] of ``encode_text``, and tokens of the same pass."""
         with outputs_of(self.model.text_model) as records:
             features, mask = self._encode_texts(texts)
-        return features, Tokens(_hidden_states(records, "text"), mask.bool())
+        states = last_states([optional(r, "last_hidden_state") for r in records], "text")
+        return features, Tokens(states, mask.bool())
 
     def _encode_texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return features [B, D], and a mask of the tokens [B, L]."""
@@ -128,7 +125,7 @@ class TransformersEncoder(nn.Module):
         on_device = {name: value.to(device) for name, value in tokens.items()}
         return _features(self.model.get_text_features(**on_device)), mask.to(device)
 
-    @with_tokenizer
+    @tokenizing()
     def _tokens(self, texts: list[str]) -> tuple[dict[str, Tensor], Tensor]:
         # SigLIP has learnt with texts padded to the whole context, and without a mask.
         siglip = str(self.model.config.model_type).startswith("siglip")
@@ -180,10 +177,6 @@ def _features(output: object) -> Tensor:
     return features
 
 
-def _hidden_states(records: list[Any], side: str) -> Tensor:
-    return last_states([optional(r, "last_hidden_state") for r in records], side)
-
-
 def _unused_positions(model: nn.Module) -> int:
     """Return the number of positions up to the padding's, behind which some text models begin."""
     for name, part in model.named_modules():
@@ -193,9 +186,6 @@ def _unused_positions(model: nn.Module) -> int:
 
 
 def _check(model: object, tokenizer: object, image_processor: object) -> None:
-    parts = {"model": model, "tokenizer": tokenizer, "image_processor": image_processor}
-    for name, part in parts.items():
-        no_class(name, part)
     methods = "get_image_features", "get_text_features"
     others = "for open_clip use OpenClipEncoder"
     check_model(model, methods, "a CLIP or SigLIP of transformers", others)

@@ -3,11 +3,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
 from fusecomp._core.checks import shown, strings, whole_number
 from fusecomp.evaluation._bootstrap import checked_draws, interval_of, resampled
 from fusecomp.evaluation._evaluate import Evaluation, compute_metrics, require_evaluation
+from fusecomp.evaluation._html_table import html_table
 from fusecomp.evaluation._protocol import protocol_differences, warn_of_differences
 from fusecomp.evaluation._rank import Ranking
 from fusecomp.types import TaskRanking
@@ -79,22 +78,31 @@ class Comparison:
         return asdict(self)
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        width = max(map(len, self.differences))
+        lines = [f"{'':<{width}}  {'A':>6}  {'B':>6}  {'B - A':>7}    95 % interval"]
+        for name, a, b, difference, interval, star in self._cells():
+            line = f"{name:<{width}}  {a:>6}  {b:>6}  {difference:>7}    {interval}"
+            lines.append(f"{line:<{width + 48}}{star}".rstrip())
+        return "\n".join([*self._heading(), "", *lines, *self._footing()])
 
-    def _lines(self) -> Iterator[str]:
+    def _repr_html_(self) -> str:
+        head = ["", "A", "B", "B - A", "95 % interval", ""]
+        return html_table(head, self._cells(), [*self._heading(), *self._footing()])
+
+    def _cells(self) -> Iterator[tuple[str, ...]]:
+        for name, d in self.differences.items():
+            values = f"{d.a:.2f}", f"{d.b:.2f}", f"{d.difference:+.2f}"
+            yield name, *values, f"[{d.low:+.2f}, {d.high:+.2f}]", "*" if d.clear else ""
+
+    def _heading(self) -> Iterator[str]:
         one, other = self.summaries
         for letter, name, summary in zip("AB", self.names, self.summaries, strict=True):
             yield f"{letter}  {name}"
             if letter == "B" or one != other:
                 yield from (f"   {line}" for line in summary)
         yield from (f"NOT COMPARABLE  {warning}" for warning in self.warnings)
-        yield ""
-        width = max(map(len, self.differences))
-        yield f"{'':<{width}}  {'A':>6}  {'B':>6}  {'B - A':>7}    95 % interval"
-        for metric, d in self.differences.items():
-            numbers = f"{d.a:>6.2f}  {d.b:>6.2f}  {d.difference:>+7.2f}"
-            line = f"{metric:<{width}}  {numbers}    [{d.low:+.2f}, {d.high:+.2f}]"
-            yield f"{line:<{width + 48}}{'*' if d.clear else ''}".rstrip()
+
+    def _footing(self) -> Iterator[str]:
         yield (
             f"in per cent; paired bootstrap over queries, {self.resamples:,} resamples, seed "
             f"{self.seed}; * the interval leaves out 0"
@@ -218,12 +226,9 @@ def _common(
 
 
 def _rows(found: TaskRanking, rows: list[int]) -> TaskRanking:
-    def taken(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor[rows]
-
-    task, indices, scores = found.task.select(rows), found.indices[rows], found.scores[rows]
-    optional = map(taken, (found.ranks, found.subset_indices, found.subset_ranks))
-    return TaskRanking(task, indices, scores, *optional)
+    optional = (found.ranks, found.subset_indices, found.subset_ranks)
+    taken = (part if part is None else part[rows] for part in optional)
+    return TaskRanking(found.task.select(rows), found.indices[rows], found.scores[rows], *taken)
 
 
 def _ranked_otherwise(a: Ranking, b: Ranking) -> Iterator[str]:

@@ -1,7 +1,7 @@
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from fusecomp._core.tiles import compare_in_tiles
 from fusecomp.evaluation._features import TaskFeatures
 from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.model import ComposedEncoder
-from fusecomp.types import Dataset, Similarity, Task
+from fusecomp.types import Dataset, Similarity
 
 _BINS = 200  # of the histograms
 _ROWS = 256  # queries compared at once
@@ -143,7 +143,12 @@ def cosines(
         task.require_targets()
     with inference(model):  # galleries and queries of the same weights, next to a training too
         features = TaskFeatures(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
-        pairs = [_task_pairs(features, task) for task in features.tasks]
+        pairs = []
+        for task in features.tasks:
+            targets, exclude, _ = features.indices(task)
+            query = features.queries(task)
+            gallery = features.gallery(task).to(query.dtype)
+            pairs.append(_Pairs(query, gallery, targets, exclude, features.similarity))
         return _counted(pairs, features.protocol)
 
 
@@ -175,65 +180,49 @@ def feature_cosines(
         >>> found.target.mean, found.others.mean, found.gap
         (1.0, -0.5, 1.5)
     """
-    return _counted([_pairs(query, gallery, targets, exclude, similarity)], {})
+    return _counted([_Pairs(query, gallery, targets, exclude, similarity)], {})
 
 
-class _Pairs(NamedTuple):
-    """Checked features and the pairs of them that count."""
+class _Pairs:
+    """The pairs of a task that count, of features that are checked."""
 
-    query: Tensor
-    gallery: Tensor
-    targets: Tensor
-    out: Tensor
-    similarity: Similarity | None
+    def __init__(
+        self,
+        query: Tensor,
+        gallery: Tensor,
+        targets: Tensor,
+        exclude: Tensor | None,
+        similarity: Similarity | None,
+    ) -> None:
+        check_search(query, gallery, one_width=similarity is None)
+        self._query, self.gallery = widen(query.detach()), widen(gallery.detach())
+        self._targets = check_targets(targets, query, gallery, least=0)
+        self.similarity = similarity
+        # A target does not count among the others either.
+        self._out = self._targets.unsqueeze(1)
+        if exclude is not None:
+            exclude = as_columns(check_indices("exclude", exclude, query, gallery))
+            self._out = torch.cat([self._out, exclude], dim=1)
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the scores of some queries' targets, and of all other pairs that count."""
-        for start in range(0, len(self.query), _ROWS):
-            rows = slice(start, start + _ROWS)
-            query = self.query[rows]
+        for query, targets, out in zip(
+            *(rows.split(_ROWS) for rows in (self._query, self._targets, self._out)), strict=True
+        ):
             if self.similarity is None:
                 scores = cosine(query, self.gallery)
             else:
                 scores = compare_in_tiles(query, self.gallery, self.similarity)
             counted = torch.ones_like(scores, dtype=torch.bool)
-            counted[index_pairs(self.out[rows])] = False
-            yield scores.gather(1, self.targets[rows].unsqueeze(1)).flatten(), scores[counted]
-
-
-def _pairs(
-    query: Tensor,
-    gallery: Tensor,
-    targets: Tensor,
-    exclude: Tensor | None,
-    similarity: Similarity | None,
-) -> _Pairs:
-    check_search(query, gallery, one_width=similarity is None)
-    query, gallery = widen(query.detach()), widen(gallery.detach())
-    targets = check_targets(targets, query, gallery, least=0)
-    # A target does not count among the others either.
-    out = targets.unsqueeze(1)
-    if exclude is not None:
-        exclude = as_columns(check_indices("exclude", exclude, query, gallery))
-        out = torch.cat([out, exclude], dim=1)
-    return _Pairs(query, gallery, targets, out, similarity)
-
-
-def _task_pairs(features: TaskFeatures, task: Task) -> _Pairs:
-    targets, exclude, _ = features.indices(task)
-    query = features.queries(task)
-    gallery = features.gallery(task).to(query.dtype)
-    return _pairs(query, gallery, targets, exclude, features.similarity)
+            counted[index_pairs(out)] = False
+            yield scores.gather(1, targets.unsqueeze(1)).flatten(), scores[counted]
 
 
 def _counted(tasks: Sequence[_Pairs], protocol: Mapping[str, str]) -> Cosines:
     by_cosine = tasks[0].similarity is None
     bounds = (-1.0, 1.0) if by_cosine else _bounds(tasks)
-    found = [
-        (_distribution(of_targets, bounds), _distribution(of_others, bounds))
-        for task in tasks
-        for of_targets, of_others in task.blocks()
-    ]
+    blocks = (block for task in tasks for block in task.blocks())
+    found = [[_distribution(scores, bounds) for scores in block] for block in blocks]
     target, others = map(_together, zip(*found, strict=True))
     if not others.pairs:
         size = max(len(task.gallery) for task in tasks)
@@ -247,7 +236,8 @@ def _bounds(tasks: Sequence[_Pairs]) -> tuple[float, float]:
         *(torch.cat(block).aminmax() for task in tasks for block in task.blocks()), strict=True
     )
     low, high = float(min(lowest)), float(max(highest))
-    return (low, high) if low < high else (low - 1, high + 1)
+    margin = max(1.0, abs(low) / 1000)  # less would be lost in the digits of a large number
+    return (low, high) if low < high else (low - margin, high + margin)
 
 
 def _distribution(values: Tensor, bounds: tuple[float, float]) -> CosineDistribution:
@@ -258,9 +248,8 @@ def _distribution(values: Tensor, bounds: tuple[float, float]) -> CosineDistribu
     return CosineDistribution(counts, float(wide.sum()), float(wide.square().sum()), bounds)
 
 
-def _together(parts: Iterable[CosineDistribution]) -> CosineDistribution:
+def _together(parts: Sequence[CosineDistribution]) -> CosineDistribution:
     """Add up distributions of the same bounds."""
-    counts, totals, squares, bounds = zip(
-        *((p.counts, p.total, p.squares, p.bounds) for p in parts), strict=True
-    )
-    return CosineDistribution(torch.stack(counts).sum(0), sum(totals), sum(squares), bounds[0])
+    counts = torch.stack([part.counts for part in parts]).sum(0)
+    total, squares = sum(part.total for part in parts), sum(part.squares for part in parts)
+    return CosineDistribution(counts, total, squares, parts[0].bounds)

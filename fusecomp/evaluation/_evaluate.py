@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fusecomp._core.checks import as_path, require_both, shown
 from fusecomp.evaluation._file import read_ranking, write_ranking
+from fusecomp.evaluation._html_table import html_table
 from fusecomp.evaluation._rank import Ranking, rank_tasks
 from fusecomp.evaluation._tasks import (
     average_tasks,
@@ -128,6 +129,10 @@ class Evaluation(Mapping[str, float]):
 
     def __repr__(self) -> str:
         return str(self)
+
+    def _repr_html_(self) -> str:
+        head, *rows = self.cells()
+        return html_table(head, rows, self.ranking.summary())
 
 
 def evaluate(

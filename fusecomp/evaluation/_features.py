@@ -1,10 +1,9 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from fusecomp._core.abilities import (
-    encode_function,
     encode_named,
     lookups_of,
     protocol_of,
@@ -23,7 +22,7 @@ from fusecomp.datasets import drop_images
 from fusecomp.evaluation._tasks import TaskIndices, task_positions, tasks_of
 from fusecomp.images import ON_ERROR
 from fusecomp.model import ComposedEncoder
-from fusecomp.types import SIDES, Dataset, Encoder, Task, Triplet
+from fusecomp.types import SIDES, Dataset, Encoder, Task, Tokens, Triplet
 
 # Queries fused at once: bounds the hidden activations of a large fusion.
 _FUSE_ROWS = 1024
@@ -87,7 +86,8 @@ class TaskFeatures:
         """Return the features [N, D] of the task's gallery, not normalised."""
         _require_task(task)
         with inference(self._model), repeatable(self._device, task.gallery[0]):
-            return self._encode("image", task.gallery)
+            features, _ = self._encode("image", task.gallery)
+            return features
 
     def queries(self, task: Task) -> Tensor:
         """Return the fused queries [Q, D], of unit length; [Q, E] for a similarity as they are.
@@ -121,13 +121,11 @@ class TaskFeatures:
         references = [query.reference_id for query in queries]
         texts = [text for query in queries for text in query.texts]
         named = self._model.fusion_keywords
-        image, image_tokens = encode_named(
-            self._encoder, "image", named, self._rows("image", references)
-        )
-        text, text_tokens = encode_named(self._encoder, "text", named, self._rows("text", texts))
+        image, image_tokens = self._encode("image", references, named)
+        text, text_tokens = self._encode("text", texts, named)
         prompts = None
         if self._prompts and "reference_text" in named:
-            prompts = self._encode("text", reference_prompts(self._prompts, references))
+            prompts, _ = self._encode("text", reference_prompts(self._prompts, references))
         return self._model.compose(
             image,
             text,
@@ -137,11 +135,11 @@ class TaskFeatures:
             reference_text=prompts,
         )
 
-    def _encode(self, side: str, names: Sequence[str]) -> Tensor:
-        return encode_function(self._encoder, side)(self._rows(side, names))
-
-    def _rows(self, side: str, names: Sequence[str]) -> Tensor:
-        return lookups_of(self._encoder)[side](names).to(self._device)
+    def _encode(
+        self, side: str, names: Sequence[str], keywords: Collection[str] = ()
+    ) -> tuple[Tensor, Tokens | None]:
+        rows = lookups_of(self._encoder)[side](names).to(self._device)
+        return encode_named(self._encoder, side, keywords, rows)
 
 
 def _require_task(task: object) -> None:

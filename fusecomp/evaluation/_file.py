@@ -32,7 +32,8 @@ _RANKING = ("indices", "scores", "ranks")
 _SUBSET_RANKING = ("subset_indices", "subset_ranks")
 _ROWS = ("exclude", "subsets", "relevant")
 
-# An evaluation shrinks to a third or so; what shrinks to less than this is made to fill memory.
+# Evaluations are not compressed, and shrank to a third or so when they were; what shrinks to less
+# than this is made to fill memory.
 _MAX_RATIO = 200
 
 
@@ -61,7 +62,8 @@ def write_ranking(path: Path, ranking: Ranking) -> None:
     # In ASCII, which also holds file names that are not UTF-8.
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     with open_atomic(path) as file:
-        np.savez_compressed(file, checksum=np.array(_checksum(arrays)), **arrays)
+        # Scores hardly shrink, and compressing takes several times as long as all the rest.
+        np.savez(file, checksum=np.array(_checksum(arrays)), **arrays)
 
 
 def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -70,8 +72,10 @@ def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 def _compact(tensor: Tensor) -> NDArray[Any]:
     array: NDArray[Any] = tensor.numpy()
-    # Positions in a gallery, which are half of the file.
-    return array.astype(np.int32) if array.dtype == np.int64 else array
+    if array.dtype != np.int64:
+        return array
+    # Positions in a gallery, which are a third of the file at least.
+    return array.astype(np.int16 if array.max(initial=0) < 2**15 else np.int32)
 
 
 def _tensors(found: TaskRanking) -> Iterator[tuple[str, Tensor | None]]:

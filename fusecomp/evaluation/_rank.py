@@ -1,11 +1,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fusecomp._core.checks import require_both, whole_number
+from fusecomp._core.checks import whole_number
 from fusecomp._core.devices import inference
 from fusecomp.evaluation._features import TaskFeatures
 from fusecomp.evaluation._protocol import describe_protocol
-from fusecomp.evaluation._tasks import tasks_of
 from fusecomp.model import ComposedEncoder
 from fusecomp.retrieval import search_targets
 from fusecomp.types import Dataset, Task, TaskRanking
@@ -70,21 +69,20 @@ def rank(
             is not finite, or names of tasks clash.
         FileNotFoundError: if images are missing.
     """
-    require_both(model, dataset)
-    k, tasks = whole_number("k", k, 1), tasks_of(dataset)
-    return rank_tasks(model, dataset, tasks, k, num_workers=num_workers, on_error=on_error)
+    k = whole_number("k", k, 1)
+    return rank_tasks(model, dataset, None, k, num_workers=num_workers, on_error=on_error)
 
 
 def rank_tasks(
     model: ComposedEncoder,
     dataset: Dataset,
-    tasks: Sequence[Task],
+    tasks: Sequence[Task] | None,
     k: int = 50,
     *,
     num_workers: int | None,
     on_error: str,
 ) -> Ranking:
-    """Rank the given tasks of a dataset."""
+    """Rank some tasks of a dataset, by default all."""
     with inference(model):  # galleries and queries of the same weights, next to a training too
         features = TaskFeatures(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
         ranked = [_rank_task(features, task, k) for task in features.tasks]

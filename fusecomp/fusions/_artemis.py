@@ -53,9 +53,9 @@ class ARTEMIS(nn.Module):
 
     Raises:
         TypeError: if an input is no torch tensor.
-        ValueError: if a width is no positive whole number, terms are none of these, the two inputs
-            differ in rows, dtype or device from each other or, in the last two, from the weights
-            (autocast may change the dtype), are empty, or are not [B, dim] and [B, text_dim].
+        ValueError: if a width is no positive whole number or terms are none of these; or if the
+            inputs are empty, or not [B, dim] and [B, text_dim] in the dtype and on the device of
+            the weights (autocast may change the dtype).
 
     Example:
         >>> import torch

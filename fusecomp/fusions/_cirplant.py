@@ -57,10 +57,9 @@ class CIRPLANT(nn.Module):
 
     Raises:
         TypeError: if an input is no torch tensor, or text_tokens are no Tokens.
-        ValueError: if a size is no positive whole number, heads do not divide dim, dropout is
-            outside [0, 1), the inputs differ in rows, dtype or device from each other or, in the
-            last two, from the weights (autocast may change the dtype), are empty or of another
-            width, or there are more than max_tokens tokens.
+        ValueError: if a size is no positive whole number, heads do not divide dim or dropout is
+            outside [0, 1); if the inputs are empty or differ in rows, width, dtype or device from
+            these or the weights (autocast may change the dtype); or on more than max_tokens tokens.
 
     Example:
         >>> import torch

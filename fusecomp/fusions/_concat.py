@@ -37,10 +37,9 @@ class Concat(nn.Module):
 
     Raises:
         TypeError: if an input is no torch tensor.
-        ValueError: if a width is no positive whole number, dropout is outside [0, 1), the two
-            inputs differ in rows, dtype or device from each other or, in the last two, from the
-            weights (autocast may change the dtype), are empty, or are not [B, dim] and
-            [B, text_dim]; or on a single row in training.
+        ValueError: if a width is no positive whole number or dropout is outside [0, 1); if the
+            inputs are empty, or not [B, dim] and [B, text_dim] in the dtype and on the device of
+            the weights (autocast may change the dtype); or on a single row in training.
 
     Example:
         >>> import torch

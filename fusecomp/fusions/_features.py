@@ -7,28 +7,21 @@ from fusecomp._core.tensors import check_alike, check_features, check_pair
 
 def check_one_width(fusion: nn.Module, image: Tensor, text: Tensor) -> None:
     """Raise ValueError unless both are features [B, D] of one dtype on one device."""
-    check_features(image, "image")
-    check_features(text, "text")
+    check_pair(image, text, ("image", "text"), one_width=False)
     if image.shape[1] != text.shape[1]:
         raise ValueError(
             f"{type(fusion).__name__} needs image and text features of one width, got image "
             f"features of width {image.shape[1]} and text features of width {text.shape[1]}: "
             "DualEncoder(..., dim=D) brings both to one, or take a fusion that accepts both widths"
         )
-    check_pair(image, text, ("image", "text"))
 
 
 def check_inputs(
     fusion: nn.Module, image: Tensor, text: Tensor, dim: int, text_dim: int | None = None
 ) -> None:
-    """Raise ValueError unless these are features that a fusion with weights can take.
+    """Raise ValueError unless image [B, dim] and text [B, text_dim] fit each other and the weights.
 
-    Args:
-        fusion: has weights of one dtype on one device, which must be those of the features.
-        image: [B, dim].
-        text: [B, text_dim].
-        dim: the width of the image features.
-        text_dim: the width of the text features; None for a fusion that needs one width.
+    ``text_dim`` is None for a fusion that needs one width.
     """
     name = type(fusion).__name__
     if text_dim is None:

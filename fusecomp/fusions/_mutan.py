@@ -49,10 +49,9 @@ class MUTAN(nn.Module):
 
     Raises:
         TypeError: if an input is no torch tensor.
-        ValueError: if a size is no positive whole number, normalize is neither True nor False, or
-            the two inputs differ in rows, dtype or device from each other or, in the last two, from
-            the weights (autocast may change the dtype), are empty, or are not [B, dim] and
-            [B, text_dim].
+        ValueError: if a size is no positive whole number or normalize is neither True nor False; or
+            if the inputs are empty, or not [B, dim] and [B, text_dim] in the dtype and on the
+            device of the weights (autocast may change the dtype).
 
     Example:
         >>> import torch

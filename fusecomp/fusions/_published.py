@@ -6,23 +6,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from fusecomp._core.weights import check_weights, kind_of, without_wrappers
+from fusecomp._core.weights import check_weights, count_parts, kind_of, without_wrappers
 
 _Fusion = TypeVar("_Fusion", bound=nn.Module)
 
 
 class PublishedWeights:
-    """Weights under the names that their authors gave them.
+    """Weights of a fusion, under the names that their authors gave them.
 
-    Args:
-        fusion: the name of the fusion that they are for, for messages.
-        weights: a state dict; ``module.`` before every name, as DataParallel writes it, is left
-            out.
-        elsewhere: names of weights that belong to another part, such as the loss; left out. A name
-            that ends with a dot means all that begin so.
-
-    Raises:
-        TypeError: if the weights are no mapping.
+    Left out are ``module.`` before every name, as DataParallel writes it, and the weights that
+    belong ``elsewhere``, such as to the loss: a name that ends with a dot means all that begin so.
     """
 
     def __init__(
@@ -31,10 +24,11 @@ class PublishedWeights:
         if not isinstance(weights, Mapping):
             raise TypeError(f"weights must be a state dict, got {type(weights).__name__}")
         self._where = f"these are no complete weights of a published {fusion}"
+        beginnings = tuple(name for name in elsewhere if name.endswith("."))
         self._weights = {
             name: tensor
             for name, tensor in without_wrappers(weights).items()
-            if not any(_is_named(str(name), other) for other in elsewhere)
+            if name not in elsewhere and not str(name).startswith(beginnings)
         }
 
     def shape(self, name: str, axes: int = 2) -> tuple[int, ...]:
@@ -49,8 +43,7 @@ class PublishedWeights:
 
     def count(self, beginning: str) -> int:
         """Return the number of different parts of names behind this beginning."""
-        found = [name for name in map(str, self._weights) if name.startswith(beginning)]
-        return len({name[len(beginning) :].partition(".")[0] for name in found})
+        return count_parts(map(str, self._weights), beginning)
 
     def keep_first(self, name: str, entries: int) -> None:
         """Leave out the entries of a weight behind the first ones."""
@@ -58,21 +51,13 @@ class PublishedWeights:
         self._weights[name] = self._weights[name][:entries]
 
     def load_into(
-        self,
-        make: Callable[[], _Fusion],
-        names: Mapping[str, str | tuple[str, ...]] | None = None,
+        self, make: Callable[[], _Fusion], names: Mapping[str, str | tuple[str, ...]] | None = None
     ) -> _Fusion:
-        """Make a fusion of these weights, in their dtype.
+        """Make a fusion of the right sizes, and of these weights in their dtype.
 
-        Args:
-            make: returns a fusion of the right sizes.
-            names: how published names begin, by the beginning of our own; None where they are
-                the same. Several are weights of one shape, whose rows ours holds one below the
-                other.
-
-        Raises:
-            ValueError: naming a weight that is missing, unknown, of another shape or kind, or
-                holds NaN or infinity.
+        ``names`` tell how published names begin, by the beginning of our own; None where they are
+        the same. Several are weights of one shape, whose rows ours holds one below the other.
+        ValueError names a weight that is missing, unknown, ill-shaped or not finite.
         """
         try:
             with torch.device("meta"):  # nothing is allocated before the shapes are checked
@@ -89,12 +74,10 @@ class PublishedWeights:
         check_weights(self._where, self._weights, expected)
         dtype = next(t.dtype for t in self._weights.values() if t.is_floating_point())
         fusion = fusion.to_empty(device="cpu").to(dtype)
-        fusion.load_state_dict({name: self._stacked(parts) for name, parts in own.items()})
+        parts = {name: [self._weights[part] for part in own[name]] for name in own}
+        # A count of batches has no rows to put below each other.
+        fusion.load_state_dict({n: torch.cat(p) if len(p) > 1 else p[0] for n, p in parts.items()})
         return fusion
-
-    def _stacked(self, names: tuple[str, ...]) -> Tensor:
-        parts = [self._weights[name] for name in names]
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _check_names(self, expected: list[str]) -> None:
         missing = [name for name in expected if name not in self._weights]
@@ -105,10 +88,6 @@ class PublishedWeights:
                 raise ValueError(
                     f"{self._where}: {problem} {', '.join(map(repr, names[:3]))}{more}"
                 )
-
-
-def _is_named(name: str, other: str) -> bool:
-    return name.startswith(other) if other.endswith(".") else name == other
 
 
 def _chunks(tensor: Tensor, parts: int) -> tuple[Tensor, ...]:

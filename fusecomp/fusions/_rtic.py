@@ -42,10 +42,9 @@ class RTIC(nn.Module):
 
     Raises:
         TypeError: if an input is no torch tensor.
-        ValueError: if a size is no positive whole number, negative_slope is negative, the two
-            inputs differ in rows, dtype or device from each other or, in the last two, from the
-            weights (autocast may change the dtype), are empty, or are not [B, dim] and
-            [B, text_dim]; or on a single row in training.
+        ValueError: if a size is no positive whole number or negative_slope is negative; if the
+            inputs are empty, or not [B, dim] and [B, text_dim] in the dtype and on the device of
+            the weights (autocast may change the dtype); or on a single row in training.
 
     Example:
         >>> import torch
@@ -54,11 +53,7 @@ class RTIC(nn.Module):
     """
 
     def __init__(
-        self,
-        dim: int,
-        text_dim: int | None = None,
-        blocks: int = 4,
-        negative_slope: float = 0.01,
+        self, dim: int, text_dim: int | None = None, blocks: int = 4, negative_slope: float = 0.01
     ) -> None:
         super().__init__()
         self.dim = dim = whole_number("dim", dim, 2)

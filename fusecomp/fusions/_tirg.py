@@ -46,10 +46,9 @@ class TIRG(nn.Module):
 
     Raises:
         TypeError: if an input is no torch tensor.
-        ValueError: if a width is no positive whole number, the two inputs differ in rows, dtype or
-            device from each other or, in the last two, from the weights (autocast may change the
-            dtype), are empty, or are not [B, dim] and [B, text_dim]; or on a single row in
-            training.
+        ValueError: if a width is no positive whole number; if the inputs are empty, or not [B, dim]
+            and [B, text_dim] in the dtype and on the device of the weights (autocast may change
+            the dtype); or on a single row in training.
 
     Example:
         >>> import torch

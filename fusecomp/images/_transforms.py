@@ -154,7 +154,6 @@ class _ClipTransform:
     exif: bool
 
     def __call__(self, image: "str | os.PathLike[str] | Image") -> Tensor:
-        """Return one image as [3, size, size]."""
         if isinstance(image, (str, os.PathLike)):
             return ImageLoader(self._tensor)(image)
         sides_of(image)

@@ -37,7 +37,7 @@ class CosineAlignmentLoss(nn.Module):
         self, query: Tensor, target: Tensor, *, target_ids: Ids = None, reference_ids: Ids = None
     ) -> Tensor:
         """Return the mean over the batch, between 0 and 2."""
-        check_batch(query, target, target_ids, reference_ids, least_rows=1)
+        check_batch(query, target, target_ids, reference_ids)
         with torch.autocast(query.device.type, enabled=False):
             difference = normalize(widen(query)) - normalize(widen(target))
             return difference.square().sum(dim=1).mean() / 2

@@ -78,12 +78,8 @@ class CombinedLoss(nn.Module):
         similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the weighted sum."""
-        given = {
-            "target_ids": target_ids,
-            "reference_ids": reference_ids,
-            "reference": reference,
-            "similarity": similarity,
-        }
+        keywords = target_ids, reference_ids, reference, similarity
+        given = dict(zip(LOSS_KEYWORDS, keywords, strict=True))
         values = []
         for name, loss in self.losses.items():
             value = loss(query, target, **{key: given[key] for key in self.keywords[name]})

@@ -4,11 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from fusecomp._core.checks import positive
-from fusecomp._core.identity import hash_tensors
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import check_widths
-from fusecomp.losses._kept_features import KeptFeatures, find, unit_table
-from fusecomp.losses._pairs import Ids, check_batch, check_ids
+from fusecomp.losses._memory import FixedFeatures, find, unit_table
+from fusecomp.losses._pairs import Ids, check_batch, check_candidates, check_ids
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
 from fusecomp.losses._tiles import tiled
 from fusecomp.types import Similarity
@@ -93,6 +92,7 @@ class DistillationLoss(nn.Module):
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
         targets, references = check_batch(query, target, target_ids, reference_ids, similarity)
+        check_candidates(len(target))
         if targets is None or references is None:
             raise ValueError(
                 "DistillationLoss needs target_ids and reference_ids, to look the teacher up"
@@ -112,7 +112,7 @@ class DistillationLoss(nn.Module):
         return f"{temperature}teacher_temperature={self.teacher_temperature}"
 
 
-class _Table(KeptFeatures):
+class _Table(FixedFeatures):
     """Unit features, looked up by one id or by two."""
 
     keys: Tensor
@@ -127,17 +127,12 @@ class _Table(KeptFeatures):
         self.kind = kind
 
     def forward(self, *ids: Tensor) -> Tensor:
-        """Look up the features of each id."""
         positions, known = find(self.keys, _key(*ids))
         # A compiled graph cannot raise on values; there, what is missing becomes NaN.
         if not torch.compiler.is_compiling() and not known.all():
             missing = torch.stack(ids, dim=1)[~known].squeeze(1).tolist()
             raise ValueError(f"the teacher has no {self.kind} with the ids {missing[:5]}")
         return torch.where(known.unsqueeze(1), self.features[positions], torch.nan)
-
-    def fingerprint(self) -> str:
-        """Hash features and ids."""
-        return hash_tensors(self.named_buffers())
 
 
 def _key(first: Tensor, second: Tensor | None = None) -> Tensor:
@@ -147,7 +142,6 @@ def _key(first: Tensor, second: Tensor | None = None) -> Tensor:
 def _divergence(
     logits: Tensor, tile: slice, offset: None, *, teacher_queries: Tensor, teacher_targets: Tensor
 ) -> tuple[Tensor, None]:
-    """Compute the loss of each row, for ``tiled``."""
     teacher = (teacher_queries[tile] @ teacher_targets.T).to(logits.dtype).log_softmax(dim=1)
     student = logits.log_softmax(dim=1)
     share = teacher.exp()

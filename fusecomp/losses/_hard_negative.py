@@ -7,12 +7,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fusecomp._core.checks import number
-from fusecomp.losses._candidates import CandidateLoss
+from fusecomp.losses._candidates import CandidateLoss, Compared
 from fusecomp.losses._memory import Bank, Queue
-from fusecomp.losses._pairs import Ids, Pairs
-from fusecomp.losses._row_losses import rows_of
+from fusecomp.losses._pairs import Pairs
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
-from fusecomp.types import Similarity
+from fusecomp.losses._tiles import rows_of
 
 
 class HardNegativeNCE(CandidateLoss):
@@ -71,26 +70,14 @@ class HardNegativeNCE(CandidateLoss):
         self.alpha = number("alpha", alpha, 0.0)
         self.beta = number("beta", beta, 0.0)
 
-    def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Ids = None,
-        reference_ids: Ids = None,
-        similarity: Similarity | None = None,
-    ) -> Tensor:
-        """Return the mean over the batch, in nats."""
-        pairs = self._pair(query, target, target_ids, reference_ids, similarity)
+    def _loss(self, batch: Compared) -> Tensor:
         row_losses = partial(_weighted, alpha=self.alpha, beta=self.beta)
-        scale = scale_of(self.temperature)
-        return self._mean(row_losses, query, target, pairs, scale, similarity=similarity)
+        return self._mean(row_losses, batch, scale_of(self.temperature))
 
 
 def _weighted(
     logits: Tensor, tile: slice, offset: None, *, pairs: Pairs, alpha: float, beta: float
 ) -> tuple[Tensor, None]:
-    """Compute the loss of each row, for ``tiled``."""
     positives = rows_of(pairs.positives, tile)
     positive = logits.gather(1, positives)
     counts = pairs.leave_negatives(logits, tile)

@@ -1,4 +1,4 @@
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from functools import partial
 from typing import NamedTuple
 
@@ -8,16 +8,12 @@ from torch.nn import functional as F
 
 from fusecomp._core.checks import flag, number
 from fusecomp._core.similarity import unit_rows
-from fusecomp._core.tensors import widen
-from fusecomp.losses._candidates import CandidateLoss
-from fusecomp.losses._further import check_negatives, check_references
+from fusecomp._core.tensors import check_alike, check_floating, check_pair, widen
+from fusecomp.losses._candidates import CandidateLoss, Compared
 from fusecomp.losses._memory import Bank, Queue
-from fusecomp.losses._pairs import (
-    Ids,
-    Pairs,
-)
-from fusecomp.losses._row_losses import rows_of, slices
+from fusecomp.losses._pairs import ABSENT, Ids, Pairs, check_ids
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
+from fusecomp.losses._tiles import rows_of, slices
 from fusecomp.types import Similarity
 
 # The column pass accumulates no gradient, so smaller tiles suffice and cost less to allocate.
@@ -109,13 +105,6 @@ class InfoNCE(CandidateLoss):
         named = ("target_ids", "reference_ids", "similarity")
         return (*named, "reference") if self.include_references else named
 
-    @property
-    def _user_of_ids(self) -> str | None:
-        """The setting that needs the ids of all candidates."""
-        if isinstance(self.memory, Bank):
-            return "a bank"
-        return f"exclude={self.exclude}" if self.exclude else None
-
     def forward(
         self,
         query: Tensor,
@@ -129,49 +118,72 @@ class InfoNCE(CandidateLoss):
         similarity: Similarity | None = None,
     ) -> Tensor:
         """Return the mean over the batch, in nats."""
-        pairs = self._pair(query, target, target_ids, reference_ids, similarity)
-        further: tuple[Tensor, ...] = ()
+        batch = self._pair(query, target, target_ids, reference_ids, similarity)
         if negatives is not None or negative_ids is not None:
-            negatives, ids = check_negatives(target, negatives, negative_ids, self._user_of_ids)
-            further, pairs = (negatives,), pairs.append(ids)
+            negatives, ids = self._check_negatives(target, negatives, negative_ids)
+            batch = batch.add(negatives, batch.pairs.append(ids))
         if self.include_references:
-            reference, ids = check_references(target, reference, target_ids, reference_ids)
-            further, pairs = (*further, reference), pairs.append(ids).ban_absent()
+            reference, ids = _check_references(target, reference, target_ids, reference_ids)
+            batch = batch.add(reference, batch.pairs.append(ids).ban_absent())
+        return self._loss(batch)
+
+    def _loss(self, batch: Compared) -> Tensor:
         scale = scale_of(self.temperature)
         margin = self.margin * scale if self.margin > 0 else None
         row_losses = partial(_cross_entropies, smoothing=self.label_smoothing)
         if self.symmetric:
-            columns = self._columns(query, target, pairs, scale, margin, similarity)
-            row_losses = partial(row_losses, batch=pairs, columns=columns)
-        loss = self._mean(
-            row_losses,
-            query,
-            target,
-            pairs,
-            scale,
-            further=further,
-            offset=margin,
-            similarity=similarity,
-        )
+            columns = self._columns(batch, scale, margin)
+            row_losses = partial(row_losses, batch=batch.pairs, columns=columns)
+        loss = self._mean(row_losses, batch, scale, margin)
         return loss / 2 if self.symmetric else loss
+
+    def _check_negatives(
+        self, target: Tensor, negatives: Tensor | None, negative_ids: Ids
+    ) -> tuple[Tensor, Tensor]:
+        """Return negatives and their ids, [B * K, D] and [B * K]."""
+        batch, dim = target.shape
+        if negatives is None:
+            raise ValueError("negative_ids need negatives")
+        check_floating(negatives, "negatives")
+        if negatives.ndim != 3 or negatives.shape[::2] != target.shape:
+            raise ValueError(
+                f"negatives must be [{batch}, K, {dim}], as target is {list(target.shape)}, "
+                f"got {list(negatives.shape)}"
+            )
+        check_alike(target, negatives, ("target", "negatives"))
+        if negative_ids is not None:
+            ids = check_ids(negative_ids, negatives[..., 0], "negative_ids")
+        elif self.exclude or isinstance(self.memory, Bank):
+            user = "a bank" if isinstance(self.memory, Bank) else f"exclude={self.exclude}"
+            raise ValueError(f"{user} needs negative_ids of the negatives")
+        else:
+            ids = torch.zeros(negatives.shape[:2], dtype=torch.int64, device=target.device)
+        return negatives.flatten(0, 1), ids.flatten()
 
     @torch.no_grad()
     def _columns(
-        self,
-        query: Tensor,
-        target: Tensor,
-        pairs: Pairs,
-        scale: float | Tensor,
-        margin: float | Tensor | None,
-        similarity: Similarity | None,
+        self, batch: Compared, scale: float | Tensor, margin: float | Tensor | None
     ) -> "_Columns | None":
         """Add up the other direction in a pass of its own; None where one tile holds all rows."""
-        if len(slices(query, self._width(pairs))) == 1:
+        width = len(batch.pairs.columns) + (0 if self.memory is None else len(self.memory.ids))
+        if len(slices(batch.query, width)) == 1:
             return None
-        with torch.autocast(query.device.type, enabled=False):
-            wide = widen(query)
-            logits = _logits(wide, widen(target), scale, similarity)
-            return _add_columns(logits, wide, margin, pairs, self.label_smoothing)
+        with torch.autocast(batch.query.device.type, enabled=False):
+            return _add_columns(batch, scale, margin, self.label_smoothing)
+
+
+def _check_references(
+    target: Tensor, reference: Tensor | None, target_ids: Ids, reference_ids: Ids
+) -> tuple[Tensor, Tensor]:
+    """Return the references and their ids; those of a target of the batch are absent."""
+    if reference is None or target_ids is None or reference_ids is None:
+        raise ValueError(
+            "include_references=True needs reference (the features [B, D] of the batch's reference "
+            "images), target_ids and reference_ids"
+        )
+    check_pair(target, reference, ("target", "reference"))
+    known = torch.isin(reference_ids, target_ids)
+    return reference, reference_ids.long().masked_fill(known, ABSENT)
 
 
 class _Columns(NamedTuple):
@@ -242,29 +254,19 @@ def _all_columns(
     return back.T, _cross_entropy(back, batch.positives, smoothing, mask)
 
 
-def _logits(
-    query: Tensor, target: Tensor, scale: float | Tensor, similarity: Similarity | None
-) -> Iterator[tuple[slice, Tensor]]:
-    """Score queries and targets, some rows at a time: one product of [B, D]."""
-    unit = unit_rows(target)[0] if similarity is None else target
-    for tile in slices(query, len(unit), _COLUMN_TILE_ROWS):
-        if similarity is None:
-            yield tile, unit_rows(query[tile])[0].mul_(scale) @ unit.T
-        else:
-            yield tile, similarity(query[tile], target) * scale
-
-
 def _add_columns(
-    tiles: Iterable[tuple[slice, Tensor]],
-    like: Tensor,
-    margin: float | Tensor | None,
-    pairs: Pairs,
-    smoothing: float,
+    batch: Compared, scale: float | Tensor, margin: float | Tensor | None, smoothing: float
 ) -> _Columns:
-    """Add up the columns of tiles of logits [T, B], which are overwritten."""
-    others = like.new_full((pairs.positives.shape[0],), -torch.inf)
+    """Add up the columns over all rows, some of them at a time: one product of [B, D]."""
+    query, target, pairs = widen(batch.query), widen(batch.target), batch.pairs
+    unit = unit_rows(target)[0] if batch.similarity is None else target
+    others = query.new_full((len(query),), -torch.inf)
     positive, sums, counts = (torch.zeros_like(others) for _ in range(3))
-    for tile, logits in tiles:
+    for tile in slices(query, len(unit), _COLUMN_TILE_ROWS):
+        if batch.similarity is None:
+            logits = unit_rows(query[tile])[0].mul_(scale) @ unit.T
+        else:
+            logits = batch.similarity(query[tile], target) * scale
         positives = rows_of(pairs.positives, tile)
         left_out = pairs.leave_out(logits, tile, margin)
         positive[tile] = logits.gather(1, positives).squeeze(1)

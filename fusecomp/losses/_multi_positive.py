@@ -3,11 +3,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fusecomp.losses._candidates import CandidateLoss
+from fusecomp.losses._candidates import CandidateLoss, Compared
 from fusecomp.losses._memory import Bank, Queue
-from fusecomp.losses._pairs import Ids, Pairs
+from fusecomp.losses._pairs import Pairs
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
-from fusecomp.types import Similarity
 
 
 class MultiPositiveNCE(CandidateLoss):
@@ -55,24 +54,13 @@ class MultiPositiveNCE(CandidateLoss):
         super().__init__(memory=memory)
         self.temperature = check_temperature(temperature)
 
-    def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Ids = None,
-        reference_ids: Ids = None,
-        similarity: Similarity | None = None,
-    ) -> Tensor:
-        """Return the mean over the batch, in nats."""
-        pairs = self._pair(query, target, target_ids, reference_ids, similarity)
-        if target_ids is None:
+    def _loss(self, batch: Compared) -> Tensor:
+        if not batch.has_ids:
             raise ValueError(
                 "MultiPositiveNCE needs target_ids, to know the positives of each query"
             )
-        row_losses = partial(_out, own=pairs.columns)
-        scale = scale_of(self.temperature)
-        return self._mean(row_losses, query, target, pairs, scale, similarity=similarity)
+        row_losses = partial(_out, own=batch.pairs.columns)
+        return self._mean(row_losses, batch, scale_of(self.temperature))
 
 
 def _out(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.checks import shown
-from fusecomp._core.tensors import check_pair, check_rows, check_tensor
+from fusecomp._core.tensors import check_pair, check_tensor
 from fusecomp.types import Similarity
 
 # The id of a column that holds nothing.
@@ -73,34 +73,10 @@ class Pairs(NamedTuple):
         return others if left_out is None else others - left_out.sum(dim=1, keepdim=True)
 
 
-def check_candidates(number: int, least: int = 2) -> None:
+def check_candidates(number: int) -> None:
     """Raise ValueError on too few candidates."""
-    if number < least:
+    if number < 2:
         raise ValueError("the loss needs at least 2 rows: a single candidate gives no gradient")
-
-
-def own_targets(
-    query: Tensor,
-    target: Tensor,
-    exclude: Collection[str],
-    target_ids: Ids,
-    reference_ids: Ids,
-    similarity: Similarity | None = None,
-) -> Pairs:
-    """Check a batch; pair row i with column i of B, leaving out what ``exclude`` names."""
-    columns, references = check_batch(
-        query, target, target_ids, reference_ids, similarity, least_rows=1
-    )
-    rows = torch.arange(query.shape[0], device=query.device)
-    # Without ids nothing asks for them.
-    pairs = Pairs(rows.unsqueeze(1), rows if columns is None else columns)
-    for name in exclude:
-        ids = columns if name == "target" else references
-        if columns is None or ids is None:
-            needed = " and ".join(dict.fromkeys(("target_ids", f"{name}_ids")))
-            raise ValueError(f"exclude={name!r} needs {needed} of the batch")
-        pairs = pairs.ban(ids)
-    return pairs
 
 
 def check_exclude(exclude: Collection[str]) -> tuple[str, ...]:
@@ -118,22 +94,16 @@ def check_batch(
     target_ids: Ids,
     reference_ids: Ids,
     similarity: Similarity | None = None,
-    least_rows: int = 2,
 ) -> tuple[Ids, Ids]:
     """Return the ids as int64; ValueError unless features are [B, D] each and ids integers [B].
 
     Only a similarity takes queries of another width than the targets.
     """
-    if similarity is None:
-        check_pair(query, target, ("query", "target"))
-    else:
-        check_rows(query, target, ("query", "target"))
-    check_candidates(target.shape[0], least_rows)
-    named = (("target_ids", target_ids), ("reference_ids", reference_ids))
-    targets, references = (
-        None if ids is None else check_ids(ids, query[:, 0], name) for name, ids in named
-    )
-    return targets, references
+    check_pair(query, target, ("query", "target"), one_width=similarity is None)
+    rows = query[:, 0]
+    targets = None if target_ids is None else check_ids(target_ids, rows, "target_ids")
+    known = None if reference_ids is None else check_ids(reference_ids, rows, "reference_ids")
+    return targets, known
 
 
 def check_ids(ids: object, rows: Tensor, name: str) -> Tensor:

@@ -5,12 +5,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusecomp._core.checks import number
-from fusecomp.losses._candidates import CandidateLoss
+from fusecomp.losses._candidates import CandidateLoss, Compared
 from fusecomp.losses._memory import Bank, Queue
-from fusecomp.losses._pairs import Ids, Pairs
-from fusecomp.losses._row_losses import rows_of
+from fusecomp.losses._pairs import Pairs
 from fusecomp.losses._temperature import LearnableTemperature, check_temperature, scale_of
-from fusecomp.types import Similarity
+from fusecomp.losses._tiles import rows_of
 
 
 class SigmoidLoss(CandidateLoss):
@@ -65,21 +64,8 @@ class SigmoidLoss(CandidateLoss):
         self.start = number("bias", bias)
         self.bias = nn.Parameter(torch.tensor(self.start))
 
-    def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Ids = None,
-        reference_ids: Ids = None,
-        similarity: Similarity | None = None,
-    ) -> Tensor:
-        """Return the mean over the batch of each query's sum over targets, in nats."""
-        pairs = self._pair(query, target, target_ids, reference_ids, similarity)
-        scale = scale_of(self.temperature)
-        return self._mean(
-            _each, query, target, pairs, scale, offset=self.bias, similarity=similarity
-        )
+    def _loss(self, batch: Compared) -> Tensor:
+        return self._mean(_each, batch, scale_of(self.temperature), self.bias)
 
     def extra_repr(self) -> str:
         """Show the settings, not the present values."""
@@ -89,7 +75,6 @@ class SigmoidLoss(CandidateLoss):
 
 
 def _each(logits: Tensor, tile: slice, bias: Tensor, *, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Compute the loss of each row, for ``tiled``."""
     positives = rows_of(pairs.positives, tile)
     logits.add_(bias)
     positive = logits.gather(1, positives)

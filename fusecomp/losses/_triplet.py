@@ -8,11 +8,10 @@ from torch import Tensor
 from fusecomp._core.checks import number, require_choice
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import widen
-from fusecomp.losses._candidates import CandidateLoss
+from fusecomp.losses._candidates import CandidateLoss, Compared
 from fusecomp.losses._memory import Bank, Queue
-from fusecomp.losses._pairs import Ids, Pairs
-from fusecomp.losses._row_losses import slices
-from fusecomp.types import Similarity
+from fusecomp.losses._pairs import Pairs
+from fusecomp.losses._tiles import slices
 
 _MINING = ("hardest", "semi-hard", "all")
 
@@ -70,28 +69,17 @@ class TripletMarginLoss(CandidateLoss):
         self.margin = number("margin", margin, 0)
         self.mining = require_choice("mining", mining, _MINING)
 
-    def forward(
-        self,
-        query: Tensor,
-        target: Tensor,
-        *,
-        target_ids: Ids = None,
-        reference_ids: Ids = None,
-        similarity: Similarity | None = None,
-    ) -> Tensor:
-        """Return the mean over the batch."""
-        pairs = self._pair(query, target, target_ids, reference_ids, similarity)
+    def _loss(self, batch: Compared) -> Tensor:
         semi_hard = self.mining == "semi-hard"
         if semi_hard:
-            columns = _row_keys(target) if target_ids is None else pairs.columns
-            pairs = pairs._replace(columns=columns).ban(columns)
-        if self.mining == "all" or similarity is not None:
+            columns = batch.pairs.columns if batch.has_ids else _row_keys(batch.target)
+            batch = batch._replace(pairs=batch.pairs._replace(columns=columns).ban(columns))
+        if self.mining == "all" or batch.similarity is not None:
             mined = _hinges if self.mining == "all" else partial(_hinge, semi_hard=semi_hard)
-            row_losses = partial(mined, margin=self.margin)
-            return self._mean(row_losses, query, target, pairs, 1.0, similarity=similarity)
-        joined = self._join(pairs, target)
-        with torch.autocast(query.device.type, enabled=False):
-            unit, others = normalize(widen(query)), normalize(widen(target))
+            return self._mean(partial(mined, margin=self.margin), batch, 1.0)
+        joined = self._join(batch)
+        with torch.autocast(batch.query.device.type, enabled=False):
+            unit, others = normalize(widen(batch.query)), normalize(widen(batch.target))
             own = others
             if self.memory is not None:
                 others = torch.cat((others, self.memory.features.to(others.dtype)))
@@ -99,7 +87,7 @@ class TripletMarginLoss(CandidateLoss):
             hardest, found = _closest(unit, others, semi_hard, joined)
             gap = ((others[hardest] - own) * unit).sum(dim=1)
             loss = torch.where(found, (self.margin + gap).relu(), 0.0).mean()
-        self._remember(target, pairs, loss)
+        self._remember(batch, loss)
         return loss
 
 
@@ -128,7 +116,7 @@ def _mine(
 def _hinge(
     scores: Tensor, tile: slice, offset: None, *, semi_hard: bool, pairs: Pairs, margin: float
 ) -> tuple[Tensor, None]:
-    """Compute the loss of each row over its hardest negative, for ``tiled``."""
+    """Compute ``RowLosses`` over its hardest negative."""
     positive, highest, hardest = _mine(scores, tile, semi_hard, pairs)
     # A row without a negative has minus infinity, so no loss; NaN stays.
     losses = (margin - positive + highest).relu()
@@ -141,7 +129,7 @@ def _hinge(
 def _hinges(
     cosines: Tensor, tile: slice, offset: None, *, pairs: Pairs, margin: float
 ) -> tuple[Tensor, None]:
-    """Compute the loss of each row over all its negatives, for ``tiled``."""
+    """Compute ``RowLosses`` over all its negatives."""
     positives = pairs.positives[tile]
     positive = cosines.gather(1, positives)
     count = pairs.leave_negatives(cosines, tile).clamp_min(1)

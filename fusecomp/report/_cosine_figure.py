@@ -6,7 +6,7 @@ import numpy as np
 
 from fusecomp._core.checks import as_path
 from fusecomp.evaluation import CosineDistribution, Cosines
-from fusecomp.report._figure import GREEN, GREY, decorate, font_families, new_figure, save_figure
+from fusecomp.report._figure import GREEN, GREY, decorate, font_families, save_figure
 from fusecomp.report._named_rows import differences_of
 
 if TYPE_CHECKING:
@@ -37,9 +37,11 @@ def cosine_figure(
     path = as_path("path", path)
     differences_of(rows, Cosines)
     families = font_families(font)
+    from matplotlib.figure import Figure
+
     by_cosine = all(row.measure == "cosine" for row in rows.values())
     height = 1.35 if by_cosine else 1.75
-    figure = new_figure(7, 0.9 + height * len(rows), layout="constrained")
+    figure = Figure((7, 0.9 + height * len(rows)), layout="constrained")
     panels = figure.subplots(len(rows), sharex=by_cosine, squeeze=False)[:, 0]
     for axes, (name, row) in zip(panels, rows.items(), strict=True):
         _draw(axes, name, row)

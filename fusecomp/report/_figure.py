@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from fusecomp._core.checks import as_path, shown
 from fusecomp._core.files import open_atomic
@@ -39,15 +39,6 @@ def font_families(font: str | Path | None) -> list[str]:
             f"font must be a font file or an installed family, got {shown(font)} ({error})"
         ) from error
     return [family, *default]
-
-
-def new_figure(
-    width: float, height: float, layout: Literal["constrained"] | None = None
-) -> "Figure":
-    """Return an empty figure; width and height in inches."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout=layout)
 
 
 def decorate(axes: "Axes") -> None:

@@ -3,7 +3,6 @@ import math
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,7 +97,7 @@ def retrieval_page(
     if not isinstance(options, PageOptions):
         raise TypeError(f"options must be PageOptions, got {shown(options)}")
     template = _template()
-    cards = list(_cards(evaluation, options, _by_task(evaluation, gates)))
+    cards = list(_cards(evaluation, options, gates))
     images = {image_id: _data_uri(dataset, image_id) for image_id in _image_ids(cards)}
     numbers = {image_id: number for number, image_id in enumerate(images)}
     text = template.render(
@@ -112,17 +111,22 @@ def retrieval_page(
 def _template() -> "Template":
     require_pillow()
     try:
-        from jinja2 import Environment, StrictUndefined
+        from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise ImportError('the page needs jinja2: pip install "fusecomp[report]"') from error
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("fusecomp", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    file = resources.files("fusecomp.report").joinpath("page.html.j2")
-    return environment.from_string(file.read_text("utf-8"))
+    return environment.get_template("page.html.j2")
 
 
-def _by_task(evaluation: Evaluation, gates: object) -> Mapping[str, Gates]:
+def _cards(
+    evaluation: Evaluation, options: PageOptions, gates: Mapping[str, Gates] | None
+) -> Iterator[_Card]:
     gates = {} if gates is None else gates
     if not isinstance(gates, Mapping):
         raise TypeError(f"gates must map tasks to numbers, got {shown(gates)}")
@@ -130,12 +134,6 @@ def _by_task(evaluation: Evaluation, gates: object) -> Mapping[str, Gates]:
         if task not in evaluation.ranking:
             tasks = ", ".join(map(repr, evaluation.ranking))
             raise ValueError(f"gates of {task!r}; the tasks are {tasks}")
-    return gates
-
-
-def _cards(
-    evaluation: Evaluation, options: PageOptions, gates: Mapping[str, Gates]
-) -> Iterator[_Card]:
     for number, (name, ranking) in enumerate(evaluation.ranking.items()):
         numbers = checked_gates(ranking.task, gates.get(name))
         for position, kinds in _chosen(ranking, options).items():

@@ -31,20 +31,16 @@ def ablation_table(rows: Mapping[str, Evaluation]) -> Table:
     """
     differences = differences_of(rows, Evaluation)
     first = next(iter(rows.values()))
-    cells, apart, content = [], [], []
-    for name, evaluation in rows.items():
-        row = (name, *(f"{value:.2f}" for value in evaluation.values()))
-        entry: dict[str, object] = {"name": name, "metrics": dict(evaluation)}
-        if differences[name]:
-            apart.append((row, ", ".join(differences[name])))
-            entry |= {"protocol": dict(evaluation.protocol), "differs_in": differences[name]}
-        else:
-            cells.append(row)
-        content.append(entry)
+    cells = {name: (name, *(f"{v:.2f}" for v in row.values())) for name, row in rows.items()}
+    content: list[dict[str, object]] = []
+    for name, row in rows.items():
+        content.append({"name": name, "metrics": dict(row)})
+        if found := differences[name]:
+            content[-1] |= {"protocol": dict(row.protocol), "differs_in": found}
     return Table(
         head=("", *map(short, first)),
-        rows=cells,
-        apart=apart,
+        rows=[cells[name] for name, found in differences.items() if not found],
+        apart=[(cells[name], ", ".join(found)) for name, found in differences.items() if found],
         notes=(f"In per cent; {describe_protocol(first.protocol)}",),
         content={"protocol": dict(first.protocol), "rows": content},
     )
@@ -108,11 +104,15 @@ def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
     columns = _columns(first, published)
     lines = [line for line in published if line.metrics.keys() & set(columns)]
     lines += [Published(n, "own result", e.protocol, e) for n, e in rows.items()]
-    table = [(line, _cells(line, columns), _differences(line, first.protocol)) for line in lines]
+    table: list[tuple[Published, list[str]]] = []
+    for line in lines:
+        # An option that a source does not state is not held against it.
+        known = {n: value for n, value in first.protocol.items() if n not in line.unstated}
+        table.append((line, protocol_differences(line.protocol, known)))
     return Table(
         head=("", *map(short, columns), "source"),
-        rows=[cells for _, cells, differences in table if not differences],
-        apart=[(cells, ", ".join(differences)) for _, cells, differences in table if differences],
+        rows=[_cells(line, columns) for line, found in table if not found],
+        apart=[(_cells(line, columns), ", ".join(found)) for line, found in table if found],
         notes=(
             f"In per cent; {'; '.join(first.ranking.summary())}",
             "Published numbers as printed; an empty cell was not printed",
@@ -122,9 +122,9 @@ def comparison_table(rows: Mapping[str, Evaluation]) -> Table:
             "protocol": dict(first.protocol),
             "rows": [
                 line._asdict()
-                | {"protocol": dict(line.protocol), "differs_in": differences}
+                | {"protocol": dict(line.protocol), "differs_in": found}
                 | {"metrics": {c: line.metrics[c] for c in columns if c in line.metrics}}
-                for line, _, differences in table
+                for line, found in table
             ],
         },
     )
@@ -189,12 +189,6 @@ def _columns(evaluation: Evaluation, published: Sequence[Published]) -> list[str
     if not columns:
         raise ValueError(f"none of the metrics {', '.join(evaluation)} is published")
     return columns
-
-
-def _differences(line: Published, protocol: Mapping[str, str]) -> list[str]:
-    # An option that a source does not state is not held against it.
-    known = {name: value for name, value in protocol.items() if name not in line.unstated}
-    return protocol_differences(line.protocol, known)
 
 
 def _cells(line: Published, columns: Sequence[str]) -> tuple[str, ...]:

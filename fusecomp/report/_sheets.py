@@ -9,7 +9,7 @@ from unicodedata import east_asian_width
 from fusecomp._core.checks import as_path, ordered, shown, whole_number
 from fusecomp.evaluation import TaskRanking
 from fusecomp.images import require_pillow
-from fusecomp.report._figure import BLACK, GREEN, font_families, new_figure, save_figure
+from fusecomp.report._figure import BLACK, GREEN, font_families, save_figure
 from fusecomp.report._query_results import (
     Gates,
     QueryResults,
@@ -143,13 +143,15 @@ def _wrapped(texts: Iterable[str]) -> str:
 
 
 def _sheet(rows: Sequence[Sequence[_Cell]], dataset: Dataset) -> "Figure":
+    from matplotlib.figure import Figure
+
     require_pillow()
     if not rows:
         raise ValueError("there is nothing to draw")
     row_height = _SIDE + _LINE + 2 * _GAP
     width = max(sum(cell.width for cell in row) for row in rows) + _GAP
     height = row_height * len(rows) + _GAP
-    figure = new_figure(width / 100, height / 100)
+    figure = Figure((width / 100, height / 100))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     for number, row in enumerate(rows):

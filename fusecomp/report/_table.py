@@ -73,14 +73,9 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     columns = list(zip(widths, _numeric(head, rows), strict=True))
     rule = "|".join("-" * (width + 1) + (":" if right else "-") for width, right in columns)
-    lines = [
-        " | ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, (width, right) in zip(row, columns, strict=True)
-        )
-        for row in cells
-    ]
-    return "\n".join([f"| {lines[0]} |", f"|{rule}|", *(f"| {line} |" for line in lines[1:])])
+    specs = [f"{'>' if right else '<'}{width}" for width, right in columns]
+    first, *others = (f"| {' | '.join(map(format, row, specs))} |" for row in cells)
+    return "\n".join([first, f"|{rule}|", *others])
 
 
 def _numeric(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from fusecomp._core.checks import as_path, shown
 from fusecomp._core.files import open_regular, reading
 from fusecomp._core.strict_json import parse_json
-from fusecomp.report._figure import BLACK, decorate, font_families, new_figure, save_figure
+from fusecomp.report._figure import BLACK, decorate, font_families, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,8 +44,10 @@ def training_curves(
     if not isinstance(protocol, Mapping | None):
         raise TypeError(f"protocol must be a mapping, got {shown(protocol)}")
     families = font_families(font)
+    from matplotlib.figure import Figure
+
     records = _read(log / "log.jsonl" if log.is_dir() else log)
-    figure = new_figure(9, 6, layout="constrained")
+    figure = Figure((9, 6), layout="constrained")
     (loss, metrics), (norm, rate) = figure.subplots(2, 2)
     for axes, (name, title) in zip((loss, norm, rate), _PANELS.items(), strict=True):
         _plot(axes, *_series(records, name))
@@ -112,14 +114,13 @@ def _read(path: Path) -> list[_Record]:
         lines = file.read().splitlines()
     if not lines:
         raise ValueError(f"{path} is empty: no epoch has ended")
-    return [_record(path, number, line) for number, line in enumerate(lines, 1)]
-
-
-def _record(path: Path, number: int, line: bytes) -> _Record:
-    record = parse_json(line, path, number)
-    try:
-        if not {"epoch", *_PANELS} <= set(record):
-            raise ValueError(f"expected the fields epoch, {', '.join(_PANELS)}")
-        return {name: float(value) for name, value in record.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}, line {number}: no epoch of a training ({error})") from error
+    records: list[_Record] = []
+    for number, line in enumerate(lines, 1):
+        record = parse_json(line, path, number)
+        try:
+            if not {"epoch", *_PANELS} <= set(record):
+                raise ValueError(f"expected the fields epoch, {', '.join(_PANELS)}")
+            records.append({name: float(value) for name, value in record.items()})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}, line {number}: no epoch of a training ({error})") from error
+    return records

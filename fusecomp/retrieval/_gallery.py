@@ -7,15 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fusecomp._core.checks import as_path, shown, strings, whole_number
+from fusecomp._core.checks import as_path, ordered, shown, strings, whole_number
+from fusecomp._core.files import reading
 from fusecomp._core.index import check_index
-from fusecomp._core.tensors import (
-    check_features,
-    check_finite,
-    check_tensor,
-    check_widths,
-    widen,
-)
+from fusecomp._core.tensors import check_features, check_finite, check_tensor, check_widths, widen
 from fusecomp.retrieval._attributes import Value, plain_columns, positions_where
 from fusecomp.retrieval._encode_images import encode_images, key_of, of_one_encoder
 from fusecomp.retrieval._exact_index import ExactIndex, measure_lengths
@@ -333,18 +328,21 @@ class Gallery:
         """
         path = as_path("path", path)
         similarity = None if model is None else model.similarity
-        found = read_gallery(path, check)
-        names = [f"\0{row}" if name is None else name for row, name in enumerate(found.names)]
+        with reading(path, "gallery", "torn or no gallery", "build and save it again"):
+            found = read_gallery(path, check)
+            names = ordered("names", found.names, "strings")
+            gone = [row for row, name in enumerate(names) if name is None]
+            for row in gone:
+                names[row] = f"\0{row}"
+            exact = ExactIndex(found.features, similarity, lengths=found.lengths)
+            gallery = cls(names, found.features, exact, attributes=found.attributes, key=found.key)
         if index is not None:
-            made = index(found.features, similarity)
-        elif found.faiss is None:
-            made = ExactIndex(found.features, similarity, lengths=found.lengths)
-        else:
-            made = FaissIndex.deserialize(found.faiss, found.features, similarity, found.lengths)
-        gallery = cls(names, found.features, made, attributes=found.attributes, key=found.key)
-        gone = [name for name, old in zip(names, found.names, strict=True) if old is None]
+            gallery.index = check_index(index(found.features, similarity))
+        elif found.faiss is not None:
+            parts = found.faiss, found.features, similarity, found.lengths
+            gallery.index = FaissIndex.deserialize(*parts)
         if gone:
-            gallery.remove(gone)
+            gallery.remove([names[row] for row in gone])
         if model is not None:
             gallery.require_model(model)
         return gallery

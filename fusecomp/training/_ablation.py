@@ -1,6 +1,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fusecomp._core.abilities import token_sides
@@ -38,6 +39,7 @@ def ablation(
     stage1: StageConfig | None,
     stage2: StageConfig,
     workdir: str | Path | None = None,
+    stage1_fusion: Fusion | None = None,
 ) -> Ablation:
     """Run the paper's experiment: {plain, tuned} encoder x {Sum, fusion}, image only, text only.
 
@@ -50,19 +52,19 @@ def ablation(
         stage1: settings of stage 1; None leaves out the tuned rows.
         stage2: settings of stage 2.
         workdir: gets the folders ``plain`` and ``tuned``; the same call again resumes.
+        stage1_fusion: of stage 1, as in ``TwoStageTrainer``; the row "tuned, Sum" is of ``Sum``.
 
     Raises:
         Exception: whatever ``TwoStageTrainer`` and ``evaluate`` raise.
     """
     name = type(fusion).__name__
     folder = None if workdir is None else as_path("workdir", workdir)
-
-    def trained(fusion: Fusion, stage1: StageConfig | None, subfolder: str) -> ComposedEncoder:
-        path = None if folder is None else folder / subfolder
-        trainer = TwoStageTrainer(
-            encoder, fusion, loss=loss, stage1=stage1, stage2=stage2, workdir=path
-        )
-        return trainer.fit(train_dataset, val_dataset).model
+    paths = [folder and folder / part for part in ("plain", "tuned")]
+    stages = partial(TwoStageTrainer, encoder, loss=loss, stage2=stage2)
+    if stage1 is None:
+        trainer = stages(fusion, stage1=None, workdir=paths[0], stage1_fusion=stage1_fusion)
+    else:
+        trainer = stages(copy.deepcopy(fusion), stage1=None, workdir=paths[0])
 
     def evaluated(encoder: Encoder, fusion: Fusion) -> Evaluation:
         return evaluate(ComposedEncoder(encoder, fusion), val_dataset)
@@ -73,10 +75,11 @@ def ablation(
         "text only": evaluated(plain, lambda _, text: text),
         "plain, Sum": evaluated(plain, Sum()),
     }
-    model = trained(fusion if stage1 is None else copy.deepcopy(fusion), None, "plain")
+    model = trainer.fit(train_dataset, val_dataset).model
     rows[f"plain, {name}"] = evaluate(model, val_dataset)
     if stage1 is not None:
-        model = trained(fusion, stage1, "tuned")
+        trainer = stages(fusion, stage1=stage1, workdir=paths[1], stage1_fusion=stage1_fusion)
+        model = trainer.fit(train_dataset, val_dataset).model
         tokens = token_sides(encoder, taken_keywords(fusion, FUSION_KEYWORDS))
         tuned = CachedEncoder.build(encoder, val_dataset, tokens=tokens)
         rows["tuned, Sum"] = evaluated(tuned, Sum())

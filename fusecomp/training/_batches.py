@@ -1,4 +1,5 @@
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
 
@@ -22,8 +23,10 @@ from fusecomp.types import Batch, Dataset, Encoder, Find, Triplet
 
 # The stream of random numbers that orders batches; datasets have their own.
 _ORDER = 1_000_003
-# What finds the numbers of an epoch's names (a tuple), by what they are.
-_Numbers = Mapping[str, Find]
+# What finds the rows of names (a tuple): positions by "id", and those of each side looked up.
+_Finders = Mapping[str, Find]
+# Texts, or their rows.
+_Texts = Tensor | Sequence[str]
 
 
 def batches(
@@ -79,8 +82,8 @@ class Epochs:
         self._prompts = reference_texts_of(dataset) if with_prompts else {}
         self._encoder = encoder
         self._config = config
-        image_ids = strings("image_ids of a dataset", dataset.image_ids)
-        positions = {image_id: position for position, image_id in enumerate(image_ids)}
+        self._image_ids = strings("image_ids of a dataset", dataset.image_ids)
+        positions = {image_id: position for position, image_id in enumerate(self._image_ids)}
 
         def find(ids: Sequence[str]) -> Tensor:
             # Several times as fast as torch.tensor of a list.
@@ -88,38 +91,47 @@ class Epochs:
                 np.fromiter(map(positions.__getitem__, ids), np.int64, len(ids))
             )
 
-        functions: dict[str, Find] = {"reference_ids": find, "target_ids": find}
-        lookup = lookups_of(encoder)
-        if "image" in lookup:
-            functions |= {"references": lookup["image"], "targets": lookup["image"]}
-        if "text" in lookup:
-            functions |= {"texts": lookup["text"], "reference_texts": lookup["text"]}
-        # Epochs mostly have the same images in the same order, whose numbers are found once.
-        self._numbers: _Numbers = {n: lru_cache(maxsize=1)(f) for n, f in functions.items()}
+        functions: dict[str, Find] = {"id": find, **lookups_of(encoder)}
+        # Epochs mostly have the same references and targets in the same order, found once.
+        self._find: _Finders = {n: lru_cache(maxsize=2)(f) for n, f in functions.items()}
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch, skipping the first ``start``."""
-        config = self._config
-        given = self._dataset.triplets(epoch, config.seed)
+        given = self._dataset.triplets(epoch, self._config.seed)
         triplets = ordered("triplets() of a dataset", given, "triplets")
-        inputs = _EpochInputs(
-            self._dataset, triplets, self._numbers, (config.seed, epoch), self._prompts
-        )
-        whole = plan(len(triplets), config, epoch, inputs.target_ids)[start:]
+        inputs = _EpochInputs(triplets, self._find, self._prompts)
+        whole = plan(len(triplets), self._config, epoch, inputs.target_ids)[start:]
         shares = [batch.tensor_split(get_world_size())[get_rank()] for batch in whole]
-        images = inputs.images(self._encoder, shares, config.num_workers)
+        if "image" in self._find:
+            yield from map(inputs.batch, shares)
+            return
+        images = self._images(inputs, shares, epoch)
         for rows, (reference, target) in zip(shares, images, strict=True):
-            texts, text_counts = inputs.texts(rows)
-            yield Batch(
-                reference=reference,
-                texts=texts,
-                target=target,
-                text_counts=text_counts,
-                target_ids=inputs.target_ids[rows],
-                reference_ids=inputs.reference_ids[rows],
-                query_ids=[inputs.query_ids[row] for row in rows.tolist()],
-                reference_texts=inputs.reference_texts(rows),
+            yield replace(inputs.batch(rows), reference=reference, target=target)
+
+    def _images(
+        self, inputs: "_EpochInputs", shares: Sequence[Tensor], epoch: int
+    ) -> Iterator[Sequence[Tensor]]:
+        """Load references and targets of each batch."""
+        load_image = image_loader(self._encoder)
+        if load_image is None:
+            raise ValueError(
+                f"{type(self._encoder).__name__} has no load_image to read images with"
             )
+        both = torch.stack([inputs.reference_ids, inputs.target_ids])
+        paths = {n: self._dataset.path(self._image_ids[n]) for n in both.unique().tolist()}
+        require_files(list(paths.values()))
+        for loaded in load_available(
+            paths,
+            load_image,
+            [both[:, rows].flatten().tolist() for rows in shares],
+            self._config.num_workers,
+            device_of(self._encoder),
+            (self._config.seed, epoch),
+            on_error="raise",
+        ):
+            if loaded.images is not None:
+                yield loaded.images.chunk(2)
 
 
 def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> list[Tensor]:
@@ -149,119 +161,80 @@ def plan(count: int, config: StageConfig, epoch: int, target_ids: Tensor) -> lis
 
 
 def _keep_targets_apart(parts: list[Tensor], target_ids: Tensor) -> list[Tensor]:
-    """Rearrange rows in batches of the same sizes, each target once a batch where that can be."""
+    """Rearrange rows in batches of the same sizes, each target once a batch where that can be.
+
+    A row goes into the first batch with room behind its target's last one. What is full is then
+    always a number of batches at the beginning, and perhaps the last one, if it is smaller: a
+    batch is passed over only for a target that it holds, so those behind hold no other targets.
+    """
+    sizes = [len(part) for part in parts]
     rows: list[list[int]] = [[] for _ in parts]
-    # From a batch that is full, a way to one behind it that may have room; the last has none.
-    onward = list(range(len(parts) + 1))
-    # What a target's last batch passed over stays full or holds the target, so its next is behind.
-    last: dict[int, int] = {}
-    left = []
-
-    def put(row: int, number: int) -> None:
-        rows[number].append(row)
-        if len(rows[number]) == len(parts[number]):
-            onward[number] = number + 1
-
+    left, last, first = [], dict[int, int](), 0
     order = torch.cat(parts)
     for row, target in zip(order.tolist(), target_ids[order].tolist(), strict=True):
-        number = _first_with_room(onward, last.get(target, -1) + 1)
-        if number == len(parts):
+        while len(rows[first]) == sizes[first]:
+            first += 1
+        number = max(first, last.get(target, -1) + 1)
+        if number == len(parts) or len(rows[number]) == sizes[number]:
             left.append(row)
-            continue
-        last[target] = number
-        put(row, number)
-    for row in left:
-        put(row, _first_with_room(onward, 0))
+        else:
+            last[target] = number
+            rows[number].append(row)
+    for size, chosen in zip(sizes, rows, strict=True):
+        room = size - len(chosen)
+        chosen += left[:room]
+        del left[:room]
     return [torch.tensor(part, dtype=torch.int64) for part in rows]
-
-
-def _first_with_room(onward: list[int], number: int) -> int:
-    while onward[number] != number:
-        onward[number] = onward[onward[number]]
-        number = onward[number]
-    return number
 
 
 class _EpochInputs:
     """The inputs of all triplets of an epoch; strings are resolved to rows once."""
 
     def __init__(
-        self,
-        dataset: Dataset,
-        triplets: Sequence[Triplet],
-        numbers: _Numbers,
-        key: tuple[int, int],
-        prompts: Mapping[str, str],
+        self, triplets: Sequence[Triplet], find: _Finders, prompts: Mapping[str, str]
     ) -> None:
-        self._dataset = dataset
-        self._key = key
-        self.query_ids = [triplet.query_id for triplet in triplets]
+        self._query_ids = [triplet.query_id for triplet in triplets]
         references = tuple(triplet.reference_id for triplet in triplets)
         targets = tuple(t.target_id for t in triplets if t.target_id is not None)
         if len(targets) < len(triplets):
             query_id = next(t.query_id for t in triplets if t.target_id is None)
             raise ValueError(f"query {query_id!r} has no target to train on")
         try:
-            self.reference_ids = numbers["reference_ids"](references)
-            self.target_ids = numbers["target_ids"](targets)
+            self.reference_ids, self.target_ids = find["id"](references), find["id"](targets)
         except KeyError as error:
             query_id = next(t.query_id for t in triplets if error.args[0] in t.image_ids)
             raise ValueError(
                 f"query {query_id!r}: image {error.args[0]!r} is not among the dataset's image_ids"
             ) from None
-        self._image_rows = None
-        if "references" in numbers:
-            self._image_rows = numbers["references"](references), numbers["targets"](targets)
+        # Positions stand in for images that are still to be loaded.
+        find_images = find.get("image", find["id"])
+        self._references, self._targets = find_images(references), find_images(targets)
         texts_of = [triplet.texts for triplet in triplets]
-        self._texts = tuple(chain.from_iterable(texts_of))
         counts = np.fromiter(map(len, texts_of), np.int64, len(triplets))
         self._counts = torch.from_numpy(counts)
         self._first = self._counts.cumsum(0) - self._counts
-        self._text_rows = numbers["texts"](self._texts) if "texts" in numbers else None
-        self._prompts: Tensor | list[str] | None = None
-        if prompts:
-            self._prompts = reference_prompts(prompts, references)
-            if "reference_texts" in numbers:
-                self._prompts = numbers["reference_texts"](tuple(self._prompts))
+        find_texts: Callable[[tuple[str, ...]], _Texts] = find.get("text", tuple)
+        self._texts = find_texts(tuple(chain.from_iterable(texts_of)))
+        told = tuple(reference_prompts(prompts, references)) if prompts else None
+        self._prompts = None if told is None else find_texts(told)
 
-    def texts(self, rows: Tensor) -> tuple[Tensor | list[str], Tensor]:
-        """Return the texts of some triplets, one after another, and the number that each has."""
+    def batch(self, rows: Tensor) -> Batch:
+        """Return the inputs of some triplets."""
         counts = self._counts[rows]
         before = counts.cumsum(0) - counts
         positions = torch.arange(int(counts.sum()))
         positions += torch.repeat_interleave(self._first[rows] - before, counts)
-        if self._text_rows is not None:
-            return self._text_rows[positions], counts
-        return [self._texts[position] for position in positions.tolist()], counts
+        return Batch(
+            reference=self._references[rows],
+            texts=_take(self._texts, positions),
+            target=self._targets[rows],
+            text_counts=counts,
+            target_ids=self.target_ids[rows],
+            reference_ids=self.reference_ids[rows],
+            query_ids=[self._query_ids[row] for row in rows.tolist()],
+            reference_texts=None if self._prompts is None else _take(self._prompts, rows),
+        )
 
-    def reference_texts(self, rows: Tensor) -> Tensor | list[str] | None:
-        """Return the prompts of some triplets' references, where the dataset has them."""
-        if self._prompts is None or isinstance(self._prompts, Tensor):
-            return None if self._prompts is None else self._prompts[rows]
-        return [self._prompts[row] for row in rows.tolist()]
 
-    def images(
-        self, encoder: Encoder, shares: Sequence[Tensor], num_workers: int | None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield references and targets of each batch."""
-        if self._image_rows is not None:
-            references, targets = self._image_rows
-            yield from ((references[rows], targets[rows]) for rows in shares)
-            return
-        load_image = image_loader(encoder)
-        if load_image is None:
-            raise ValueError(f"{type(encoder).__name__} has no load_image to read images with")
-        used = torch.cat([self.reference_ids, self.target_ids]).unique().tolist()
-        image_ids = list(self._dataset.image_ids)
-        paths = {index: self._dataset.path(image_ids[index]) for index in used}
-        require_files(list(paths.values()))
-        positions = [
-            torch.cat([self.reference_ids[rows], self.target_ids[rows]]).tolist() for rows in shares
-        ]
-        device, key = device_of(encoder), self._key
-        for loaded in load_available(
-            paths, load_image, positions, num_workers, device, key, on_error="raise"
-        ):
-            if loaded.images is not None:
-                reference, target = loaded.images.chunk(2)
-                yield reference, target
+def _take(texts: _Texts, rows: Tensor) -> Tensor | list[str]:
+    return texts[rows] if isinstance(texts, Tensor) else [texts[row] for row in rows.tolist()]

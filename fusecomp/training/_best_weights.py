@@ -30,24 +30,19 @@ class BestWeights:
 
     def names(self, history: Sequence[Record]) -> set[str]:
         """Return the files of all best weights."""
-        return {
-            _file_name(metric, record)
-            for metric in self._metrics
-            for record in self._best(metric, history)
-        }
+        return {_file_name(m, r) for m in self._metrics for r in self._best(m, history)}
 
     def offer(self, history: Sequence[Record], weights: Weights) -> None:
         """Keep the last epoch's weights by each metric for which they are among the best."""
         names = self.names(history)
-        for name in sorted(names & {_file_name(metric, history[-1]) for metric in self._metrics}):
-            if self._workdir is None:
-                self._in_memory[name] = weights
-            else:
-                self._workdir.save_best(name, weights)
-        for name in self._in_memory.keys() - names:
-            del self._in_memory[name]
-        if self._workdir is not None:
-            self._workdir.remove_best_but(names)
+        new = names & {_file_name(metric, history[-1]) for metric in self._metrics}
+        if self._workdir is None:
+            held = self._in_memory | dict.fromkeys(new, weights)
+            self._in_memory = {name: held[name] for name in names}
+            return
+        for name in sorted(new):
+            self._workdir.save_best(name, weights)
+        self._workdir.remove_best_but(names)
 
     def epochs_without_better(self, history: Sequence[Record]) -> int:
         """Count the validated epochs since the best one by the deciding metric."""

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusecomp.distributed import shard_like, whole
 from fusecomp.model import ComposedEncoder
@@ -45,32 +45,27 @@ class StageState:
         """Copy what training changes: learning weights, and buffers such as BatchNorm's."""
         frozen = {name for name, _ in self.model.named_parameters()} - set(self.step.parameters)
         of_model = {n: value for n, value in self.model.state_dict().items() if n not in frozen}
-        loss = self.step.loss_module
-        return {"model": _copies(of_model), "loss": _copies(loss.state_dict()) if loss else {}}
+        of_loss = self.step.loss_module.state_dict()
+        return {"model": _copies(of_model), "loss": _copies(of_loss)}
 
     def put_weights(self, weights: Weights) -> None:
         """Put copies of ``weights`` back, after they were checked."""
         present = self.model.state_dict()
         saved = {name: shard_like(value, present[name]) for name, value in weights["model"].items()}
         self.model.load_state_dict(saved, strict=False)
-        if self.step.loss_module is not None:
-            self.step.loss_module.load_state_dict(weights["loss"])
+        self.step.loss_module.load_state_dict(weights["loss"])
 
     def state_dict(self) -> Saved:
-        """Return what a checkpoint keeps."""
         return self._position() | {
             "history": self.progress.history,
-            "optimizer": _optimizer_state(self.step.optimizer, self.step.parameters),
+            "optimizer": _optimizer_state(self.step),
             "callbacks": self.callbacks.states(),
         }
 
     def _position(self) -> Saved:
         """Copy what has the same form in every checkpoint of this training."""
-        return {
-            "epoch": self.progress.epoch,
-            "batch": self.progress.batch,
-            "steps": self.progress.steps,
-            "sums": asdict(self.progress.sums),
+        numbers = {n: v for n, v in asdict(self.progress).items() if n != "history"}
+        return numbers | {
             "weights": self.weights(),
             "average": None if self.average is None else self.average.state_dict(),
             "scaler": self.step.scaler.state_dict(),
@@ -101,11 +96,11 @@ class StageState:
         self.put_weights(saved["weights"])
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
-        _restore_optimizer(self.step.optimizer, self.step.parameters, saved["optimizer"])
+        _restore_optimizer(self.step, saved["optimizer"])
         self.step.scaler.load_state_dict(saved["scaler"])
-        self.progress.epoch, self.progress.batch = saved["epoch"], saved["batch"]
-        self.progress.steps, self.progress.sums = saved["steps"], Sums(**saved["sums"])
-        self.progress.history = saved["history"]
+        for name in ("epoch", "batch", "steps", "history"):
+            setattr(self.progress, name, saved[name])
+        self.progress.sums = Sums(**saved["sums"])
         self.callbacks.restore(saved["callbacks"])
 
 
@@ -113,34 +108,28 @@ def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: whole(value).detach().to("cpu", copy=True) for name, value in tensors.items()}
 
 
-def _optimizer_state(
-    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
-) -> _OptimizerState:
-    """Return an optimiser's state by the names of parameters, whole on every process."""
+def _optimizer_state(step: Step) -> _OptimizerState:
+    """Return the optimiser's state by the names of parameters, whole on every process."""
     return {
         name: {
             entry: whole(value) if isinstance(value, Tensor) else value
-            for entry, value in optimizer.state.get(parameter, {}).items()
+            for entry, value in step.optimizer.state.get(parameter, {}).items()
         }
-        for name, parameter in parameters.items()
+        for name, parameter in step.parameters.items()
     }
 
 
-def _restore_optimizer(
-    optimizer: torch.optim.Optimizer,
-    parameters: Mapping[str, nn.Parameter],
-    state: _OptimizerState,
-) -> None:
-    restored = optimizer.state_dict()
-    members = (p for group in optimizer.param_groups for p in group["params"])
+def _restore_optimizer(step: Step, state: _OptimizerState) -> None:
+    restored = step.optimizer.state_dict()
+    members = (p for group in step.optimizer.param_groups for p in group["params"])
     numbers = {parameter: number for number, parameter in enumerate(members)}
     for name, values in state.items():
         if not values:  # of a parameter that has had no gradient yet
             continue
-        like = parameters[name]
+        like = step.parameters[name]
         restored["state"][numbers[like]] = {
             # The count of steps has no part on each process.
             entry: shard_like(v, like) if isinstance(v, Tensor) and v.shape == like.shape else v
             for entry, v in values.items()
         }
-    optimizer.load_state_dict(restored)
+    step.optimizer.load_state_dict(restored)

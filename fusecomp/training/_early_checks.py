@@ -1,7 +1,5 @@
 """Checks of a loss and a fusion against model and data, before a training that may take hours."""
 
-from collections.abc import Mapping
-
 from torch import nn
 
 from fusecomp._core.abilities import lookups_of, reference_prompts, reference_texts_of
@@ -12,26 +10,24 @@ from fusecomp._core.keywords import require_known
 from fusecomp._core.randomness import own_streams
 from fusecomp.losses import Bank, Queue
 from fusecomp.model import ComposedEncoder
-from fusecomp.training._learning_parameters import moving_images
+from fusecomp.training._learning_parameters import Stage, moving_images
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.training._stage_data import StageData
 from fusecomp.types import LOSS_KEYWORDS, Dataset, Loss
 
 
-def check_loss(
-    model: ComposedEncoder, learning: Mapping[str, nn.Parameter], loss: Loss, config: StageConfig
-) -> None:
+def check_loss(stage: Stage) -> None:
     """Refuse a loss that would fail or learn wrongly with this model, whatever the data."""
-    require_known("loss", loss, LOSS_KEYWORDS)
-    moving = moving_images(model, learning)
-    for name, memory in _memories(loss).items():
+    require_known("loss", stage.loss, LOSS_KEYWORDS)
+    moving = moving_images(stage)
+    for name, memory in _memories(stage.loss).items():
         if moving and isinstance(memory, Bank):
             more = f" and {len(moving) - 3} more" if len(moving) > 3 else ""
             raise ValueError(
-                f"{name} is a {memory} of targets that never change, but with "
-                f"trainable={config.trainable!r} {', '.join(moving[:3])}{more} may learn on the "
-                "image side, so that targets move away from it: give this training a loss without "
-                "a bank (a Queue follows), or freeze these by requires_grad_(False)"
+                f"{name} is a {memory} of targets that never change, but with trainable="
+                f"{stage.config.trainable!r} {', '.join(moving[:3])}{more} may learn on the image "
+                "side, so that targets move away from it: give this training a loss without a bank "
+                "(a Queue follows), or freeze these by requires_grad_(False)"
             )
 
 
@@ -58,11 +54,10 @@ def try_parts(model: ComposedEncoder, loss: Loss, dataset: Dataset, config: Stag
     names = [triplet.reference_id]
     told = reference_texts_of(dataset)
     looked_up = "image" in lookups_of(model.encoder)
+    prompts = reference_prompts(told, names) if told else None
     with own_streams(device_of(model)):
         images = names if looked_up else [dataset.path(name) for name in names]
-        model.encode_query(
-            images, triplet.texts[:1], reference_prompts(told, names) if told else None
-        )
+        model.encode_query(images, triplet.texts[:1], prompts)
         target = model.encode_gallery(images)
     for memory in _memories(loss).values():
         memory.check_width(target)

@@ -1,58 +1,50 @@
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from itertools import chain
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusecomp._core.abilities import protocol_of, reference_texts_of, told_fingerprint
 from fusecomp._core.identity import hash_tensors, settings
 from fusecomp.images import file_marks, image_paths
-from fusecomp.model import ComposedEncoder
-from fusecomp.training._stage_config import StageConfig
+from fusecomp.training._learning_parameters import Stage
 from fusecomp.training._stage_data import StageData
-from fusecomp.types import Dataset, Loss, Task
+from fusecomp.types import Dataset, Task
 
 
-def describe_run(
-    model: ComposedEncoder,
-    learning: Mapping[str, nn.Parameter],
-    acting: Iterable[Tensor],
-    loss: Loss,
-    config: StageConfig,
-    data: StageData,
-) -> dict[str, object]:
+def describe_run(stage: Stage, acting: Iterable[Tensor], data: StageData) -> dict[str, object]:
     """Describe what must be equal for a resumed run to be the same run.
 
     ``acting`` are buffers that a step may change. ValueError if a part does not tell its settings.
     """
-    changing = {id(tensor) for tensor in (*learning.values(), *acting)}
+    model, loss, config = stage.model, stage.loss, stage.config
+    changing = {id(tensor) for tensor in (*stage.learning.values(), *acting)}
     tensors = chain(model.named_parameters(), model.named_buffers())
     frozen = [(name, tensor) for name, tensor in tensors if id(tensor) not in changing]
-    datasets = {"train": data.train, "validation": data.val}
     tasks = None if data.val is None else _hash(map(_content, data.val.tasks()))
     # torch.compile puts something into the names of weights.
-    shapes = {name.replace("_orig_mod.", ""): list(p.shape) for name, p in learning.items()}
+    shapes = {name.replace("_orig_mod.", ""): list(p.shape) for name, p in stage.learning.items()}
+    marks = map(told_fingerprint, stage.loss_module.modules())
     return {
         **{f"config.{name}": value for name, value in config.fixed().items()},
-        **{
-            f"{name}.{entry}": value
-            for name, dataset in datasets.items()
-            if dataset is not None
-            for entry, value in _describe_dataset(dataset, config.seed).items()
-        },
+        **_describe_dataset("train", data.train, config.seed),
+        **_describe_dataset("validation", data.val, config.seed),
         "validation.tasks": tasks,
         "frozen weights": hash_tensors(frozen),
         **{f"learning weights {name}": shape for name, shape in shapes.items()},
         **settings(model.encoder, "encoder"),
         **settings(model.fusion, "fusion"),
         **settings(loss, "loss"),
-        "loss.features": list(_fixed_features(loss)),
+        # Fingerprints of what the loss compares with and never changes, such as a bank.
+        "loss.features": [mark for mark in marks if mark is not None],
     }
 
 
-def _describe_dataset(dataset: Dataset, seed: int) -> dict[str, object]:
+def _describe_dataset(name: str, dataset: Dataset | None, seed: int) -> dict[str, object]:
+    if dataset is None:
+        return {}
     told = reference_texts_of(dataset)
-    return {
+    found = {
         "triplets": len(dataset),
         "images": len(dataset.image_ids),
         "hash": _hash(dataset.triplets(0, seed)),
@@ -61,6 +53,7 @@ def _describe_dataset(dataset: Dataset, seed: int) -> dict[str, object]:
         **({"reference_texts": _hash(sorted(told.items()))} if told else {}),
         **protocol_of(dataset),
     }
+    return {f"{name}.{entry}": value for entry, value in found.items()}
 
 
 def _hash(items: Iterable[object]) -> str:
@@ -74,10 +67,3 @@ def _content(task: Task) -> tuple[object, ...]:
     rows = task.exclude, task.subsets, task.relevant
     metrics = [settings(metric, metric.name) for metric in task.metrics]
     return task.name, task.queries, task.gallery, *rows, metrics, task.summaries, task.decides
-
-
-def _fixed_features(loss: Loss) -> Iterator[str]:
-    """Yield the fingerprints of what a loss compares with and never changes, such as a bank."""
-    for module in loss.modules() if isinstance(loss, nn.Module) else ():
-        if (fingerprint := told_fingerprint(module)) is not None:
-            yield fingerprint

@@ -225,10 +225,8 @@ def _checked(field_: Field[Any], value: object) -> object:
     value = value.tolist() if isinstance(value, np.ndarray) else value
     # JSON has no tuples.
     value = tuple(value) if isinstance(value, list) else value
-    return _betas(value) if name == "betas" else _names(name, value)
-
-
-def _betas(value: object) -> tuple[float, ...]:
+    if name != "betas":
+        return _names(name, value)
     if not (isinstance(value, tuple) and len(value) == 2):
         raise ValueError(f"betas must be two numbers, got {shown(value)}")
     return tuple(number("betas", beta, 0.0, 1.0) for beta in value)

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -9,8 +10,8 @@ from fusecomp._core.randomness import keyed
 from fusecomp.caching import PartlyCachedEncoder
 from fusecomp.evaluation import default_metric, metric_names
 from fusecomp.images import image_paths
-from fusecomp.model import ComposedEncoder
 from fusecomp.training._batches import plan
+from fusecomp.training._learning_parameters import Stage
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.types import Dataset, Encoder
 
@@ -44,28 +45,26 @@ def check_data(train: Dataset, val: Dataset | None, config: StageConfig) -> Stag
     return StageData(train, val, metrics, len(plan(len(train), config, 0, nobody_twice)))
 
 
-def look_up_frozen_sides(
-    model: ComposedEncoder, data: StageData, config: StageConfig, frozen: list[str]
-) -> Encoder:
+def look_up_frozen_sides(stage: Stage, data: StageData, frozen: Sequence[str]) -> Encoder:
     """Compute the features of frozen sides once, if the settings say so; return the encoder."""
-    encoder: Encoder = model.encoder
+    encoder: Encoder = stage.model.encoder
     known = lookups_of(encoder)
     datasets = [_TripletsOnly(data.train), *([] if data.val is None else [data.val])]
     if "image" in known:
         image_paths(datasets)  # raises where one id means two files
     sides = [side for side in frozen if side not in known]
-    if not (config.cache and sides):
+    if not (stage.config.cache and sides):
         return encoder
-    with keyed(config.seed):
+    with keyed(stage.config.seed):
         cached = PartlyCachedEncoder.build(
             encoder,
             *datasets,
             sides=sides,
-            num_workers=config.num_workers,
-            tokens=token_sides(encoder, model.fusion_keywords),
+            num_workers=stage.config.num_workers,
+            tokens=token_sides(encoder, stage.model.fusion_keywords),
         )
     # An encoder that is no module has no device; its features go to the fusion's.
-    cached.tables.to(device_of(model))
+    cached.tables.to(device_of(stage.model))
     return cached
 
 

@@ -1,27 +1,14 @@
 import warnings
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from fusecomp._core.reading import changing, modules_of, set_mode
 from fusecomp.distributed import get_world_size
-from fusecomp.model import ComposedEncoder
-from fusecomp.training._stage_config import StageConfig
-
-# What trainers have set requires_grad to, and how the user had it before.
-_SET: MutableMapping[Tensor, tuple[bool, bool]] = WeakTensorKeyDictionary()
-
-
-def is_free(parameter: Tensor) -> bool:
-    """Return whether the user lets a parameter learn, whatever trainers have frozen meanwhile."""
-    now, before = _SET.get(parameter, (None, False))
-    if parameter.requires_grad is now:
-        return before
-    _SET.pop(parameter, None)  # the user has set it since
-    return parameter.requires_grad
+from fusecomp.training._learning_parameters import SET_BY_TRAINERS, Stage, is_free
 
 
 class StageModes:
@@ -32,25 +19,19 @@ class StageModes:
     a queue is filled in training alone.
     """
 
-    def __init__(
-        self,
-        model: ComposedEncoder,
-        learning: Iterable[nn.Parameter],
-        loss: object,
-        encoder_mode: str,
-    ) -> None:
-        chosen = {id(parameter) for parameter in learning}
+    def __init__(self, stage: Stage) -> None:
+        model, loss, config = stage.model, stage.loss, stage.config
+        self._config = config
+        chosen = {id(parameter) for parameter in stage.learning.values()}
         self._gradients = [(p, id(p) in chosen) for p in model.parameters()]
-        self._modes_of = {
-            "encoder": _modes(model.encoder, chosen, encoder_mode == "train"),
-            "fusion": _modes(model.fusion, chosen, True),
-        }
+        encoder = _modes(model.encoder, chosen, config.encoder_mode == "train")
+        fusion = _modes(model.fusion, chosen, True)
         # A teacher that is frozen inside of a loss stays as it is.
-        of_loss = loss.parameters() if isinstance(loss, nn.Module) else ()
-        acting = {id(parameter) for parameter in of_loss if parameter.requires_grad}
+        acting = {id(p) for p in stage.loss_module.parameters() if p.requires_grad}
+        self._modes = [*encoder, *fusion, *_modes(loss, acting, True)]
         self._modules = modules_of(model, loss)
-        self._modes = [pair for modes in self._modes_of.values() for pair in modes]
-        self._modes += _modes(loss, acting, True)
+        parts = {"encoder": encoder, "fusion": fusion}
+        self._acting = {name: [m for m, acts in pairs if acts] for name, pairs in parts.items()}
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -59,7 +40,7 @@ class StageModes:
             # Cheap where it is in the state already.
             for parameter, learns in self._gradients:
                 if parameter.requires_grad is not learns:
-                    _SET[parameter] = learns, is_free(parameter)
+                    SET_BY_TRAINERS[parameter] = learns, is_free(parameter)
                     parameter.requires_grad = learns
             for module, mode in self._modes:
                 set_mode(module, mode)
@@ -69,21 +50,18 @@ class StageModes:
         """Let no other thread read or change the model or the loss inside."""
         return changing(self._modules)
 
-    def _acting(self, part: str) -> list[nn.Module]:
-        return [module for module, mode in self._modes_of[part] if mode]
-
     def buffers(self) -> list[Tensor]:
         """Return the buffers that modules in training mode may change, as BatchNorm does."""
-        modules = (*self._acting("encoder"), *self._acting("fusion"))
+        modules = chain.from_iterable(self._acting.values())
         return [buffer for module in modules for buffer in module.buffers(recurse=False)]
 
-    def warn_of_batchnorm(self, config: StageConfig) -> None:
+    def warn_of_batchnorm(self) -> None:
         """Warn of BatchNorm that would see a part of each batch only."""
         # The parts of a batch meet before the fusion, those of the processes behind it.
         many = get_world_size() > 1
-        inexact = {"encoder": config.micro_batch_size is not None or many, "fusion": many}
+        inexact = {"encoder": many or self._config.micro_batch_size is not None, "fusion": many}
         for part, wrong in inexact.items():
-            if wrong and any(isinstance(module, _BatchNorm) for module in self._acting(part)):
+            if wrong and any(isinstance(module, _BatchNorm) for module in self._acting[part]):
                 way_out = "encoder_mode='eval', or " if part == "encoder" else ""
                 warnings.warn(
                     f"BatchNorm of the {part} learns its statistics from parts of a batch here, "
@@ -96,7 +74,7 @@ class StageModes:
     def restored(self) -> Iterator[None]:
         """Give modes and ``requires_grad`` back as they were, also after an error."""
         with self.alone():
-            gradients = [(p, p.requires_grad, _SET.get(p)) for p, _ in self._gradients]
+            gradients = [(p, p.requires_grad, SET_BY_TRAINERS.get(p)) for p, _ in self._gradients]
             modes = [(module, module.training) for module, _ in self._modes]
         try:
             yield
@@ -105,9 +83,9 @@ class StageModes:
                 for parameter, needed, already_set in gradients:
                     if not parameter.is_inference():  # torch would not let it need gradients again
                         parameter.requires_grad = needed
-                    _SET.pop(parameter, None)
+                    SET_BY_TRAINERS.pop(parameter, None)
                     if already_set:
-                        _SET[parameter] = already_set
+                        SET_BY_TRAINERS[parameter] = already_set
                 for module, mode in modes:
                     set_mode(module, mode)
 

@@ -1,5 +1,6 @@
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fusecomp._core.devices import autocast
+from fusecomp._core.abilities import encode_named
+from fusecomp._core.devices import autocast, device_of
 from fusecomp._core.keywords import taken_keywords
 from fusecomp._core.randomness import forked, seed
 from fusecomp._core.tensors import widen
@@ -22,13 +24,11 @@ from fusecomp.distributed import (
 )
 from fusecomp.losses import CombinedLoss
 from fusecomp.model import ComposedEncoder
-from fusecomp.training._batch_features import compose_features, encode_batch
 from fusecomp.training._gradient_cache import Features, GradientCache
-from fusecomp.training._learning_parameters import require_precision
+from fusecomp.training._learning_parameters import Stage, require_precision
 from fusecomp.training._optimizer import make_optimizer, rate_factor
 from fusecomp.training._progress import NonFiniteError, Outcome
-from fusecomp.training._stage_config import StageConfig
-from fusecomp.types import LOSS_KEYWORDS, Batch, Encoder, Loss
+from fusecomp.types import LOSS_KEYWORDS, SIDES, Batch, Encoder, Fingerprinted, Loss, Tokens
 
 _T = TypeVar("_T")
 
@@ -39,45 +39,42 @@ class Step:
     ``buffers`` are those of the model that the forward pass changes, such as BatchNorm's.
     """
 
-    def __init__(
-        self,
-        model: ComposedEncoder,
-        learning: Mapping[str, nn.Parameter],
-        loss: Loss,
-        config: StageConfig,
-        device: torch.device,
-        buffers: Sequence[Tensor],
-    ) -> None:
-        self._learning = learning
+    def __init__(self, stage: Stage, buffers: Sequence[Tensor]) -> None:
+        model, loss, config = stage.model, stage.loss, stage.config
+        self._learning = stage.learning
         self._config = config
-        self._device = device
+        self._device = device_of(model)
         self._buffers = buffers
+        self._model = model
         self._loss = loss
         self._loss_keywords = taken_keywords(loss, LOSS_KEYWORDS)
-        self._fusion_keywords = model.fusion_keywords
-        self._similarity = model.similarity
         _require_similarity(model, self._loss_keywords, loss)
-        self.loss_module = loss if isinstance(loss, nn.Module) else None
-        self._loss_remembers = isinstance(loss, nn.Module) and any(True for _ in loss.buffers())
-        self._compose = model.compose
+        self.loss_module = stage.loss_module
+        # A queue changes; what has a fingerprint, such as a bank, never does, and may be large.
+        self._remembering = [
+            module
+            for module in self.loss_module.modules()
+            if any(True for _ in module.buffers(recurse=False))
+            and not isinstance(module, Fingerprinted)
+        ]
         if config.compile:
             # Another view of the same weights; only the steps are compiled, not evaluation.
-            self._compose = ComposedEncoder(model.encoder, torch.compile(model.fusion)).compose
+            self._model = ComposedEncoder(model.encoder, torch.compile(model.fusion))
             self._loss = torch.compile(loss)
-        of_loss = () if self.loss_module is None else self.loss_module.named_parameters()
-        self.parameters = {**learning, **{f"loss.{name}": p for name, p in of_loss}}
+        of_loss = self.loss_module.named_parameters(prefix="loss")
+        self.parameters = {**stage.learning, **dict(of_loss)}
         require_precision(
-            {n: p for n, p in self.parameters.items() if n in learning or p.requires_grad}
+            {n: p for n, p in self.parameters.items() if n in stage.learning or p.requires_grad}
         )
         sharded = [p for p in self.parameters.values() if is_sharded(p)]
         others = [p for p in self.parameters.values() if not is_sharded(p)]
         # torch's functions of many tensors take one kind at a time.
         self._kinds = [kind for kind in (sharded, others) if kind]
         self._is_sharded = any(is_sharded(p) for p in model.parameters())
-        self._encoder_learns = any(name.startswith("encoder.") for name in learning)
+        self._encoder_learns = any(name.startswith("encoder.") for name in stage.learning)
         self.optimizer = make_optimizer(self.parameters, config)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "fp16")
 
     def rates(self, number: int, steps: int) -> list[float]:
         """Return the learning rate of each group in a step (from 0) of ``steps``."""
@@ -91,14 +88,11 @@ class Step:
                 f"batch must be a Batch, as training.batches gives them, got {type(batch).__name__}"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        before = [buffer.clone() for buffer in self._buffers]
         try:
-            with forked(self._device):
+            with _forgetting(self._buffers, self._remembering), forked(self._device):
                 loss, value, norm = self._backward(encoder, batch, number)
         except NonFiniteError:
             self.optimizer.zero_grad(set_to_none=True)
-            for buffer, earlier in zip(self._buffers, before, strict=True):
-                buffer.copy_(earlier)
             if self._config.on_nonfinite == "raise":
                 raise
             return Outcome(torch.tensor(torch.nan, device=self._device))
@@ -132,13 +126,13 @@ class Step:
         features = encode(0) if cache is None else cache.features
         seed(self._device, self._config.seed, number, get_rank() + 1)
         with autocast(self._device, self._config.precision):
-            query = compose_features(self._compose, features, batch.text_counts)
+            query = self._compose(features, batch.text_counts)
         query, target = gather(query), gather(widen(features["target"]).to(query.dtype))
         loss = self._global_loss(query, target, features["image"], batch, number)
         self.scaler.scale(loss).backward()
         if cache is not None:
             cache.backward()
-        average_gradients([p for kind in self._kinds for p in kind])
+        average_gradients(list(self.parameters.values()))
         return loss.detach(), *self._checked(loss.detach(), query, target, batch)
 
     def _features(self, encoder: Encoder, batch: Batch, number: int, part: int) -> Features:
@@ -153,8 +147,22 @@ class Step:
         elif size is not None:
             batch = batch.rows(start, start + size)
         with autocast(self._device, self._config.precision):
-            features = encode_batch(encoder, batch, self._fusion_keywords, self._run)
+            features = self._encode(encoder, batch)
         return {name: rows[:0] for name, rows in features.items()} if behind else features
+
+    def _encode(self, encoder: Encoder, batch: Batch) -> Features:
+        """Encode references, texts and targets, and what else the fusion names."""
+        keywords = self._model.fusion_keywords
+        features: Features = {}
+        for side, inputs in zip(SIDES, (batch.reference, batch.texts), strict=True):
+            encode = partial(encode_named, encoder, side, keywords)
+            features[side], tokens = self._run(encode, inputs)
+            if tokens is not None:
+                features |= {f"{side}_tokens": tokens.values, f"{side}_mask": tokens.mask}
+        features["target"] = self._run(encoder.encode_image, batch.target)
+        if batch.reference_texts is not None and "reference_text" in keywords:
+            features["reference_text"] = self._run(encoder.encode_text, batch.reference_texts)
+        return features
 
     def _run(self, encode: Callable[[Any], _T], inputs: object) -> _T:
         if isinstance(inputs, Tensor):
@@ -164,11 +172,21 @@ class Step:
         encoded: _T = checkpoint(encode, inputs, use_reentrant=False)
         return encoded
 
+    def _compose(self, features: Features, text_counts: Tensor) -> Tensor:
+        tokens = {
+            f"{side}_tokens": Tokens(features[f"{side}_tokens"], features[f"{side}_mask"])
+            for side in SIDES
+            if f"{side}_tokens" in features
+        }
+        prompts = features.get("reference_text")
+        image, text = features["image"], features["text"]
+        return self._model.compose(image, text, text_counts, **tokens, reference_text=prompts)
+
     def _global_loss(
         self, query: Tensor, target: Tensor, image: Tensor, batch: Batch, number: int
     ) -> Tensor:
-        if self._loss_remembers:
-            # A queue would keep what is broken.
+        if self._remembering:
+            # The loss may be finite although its queue has taken in what is broken.
             self._require_finite(query, target, batch, "")
         rows = {
             "target_ids": batch.target_ids,
@@ -176,7 +194,7 @@ class Step:
             "reference": widen(image).to(query.dtype),
         }
         named: dict[str, object] = {
-            name: gather(rows[name].to(self._device)) if name in rows else self._similarity
+            name: gather(rows[name].to(self._device)) if name in rows else self._model.similarity
             for name in self._loss_keywords
         }
         # The same numbers on every process: all compute the same loss.
@@ -228,6 +246,21 @@ class Step:
             f"{prefix}queries {rows[:5]} have features that hold NaN or infinity; nothing was "
             "updated. Look at these rows, or lower the learning rate"
         )
+
+
+@contextmanager
+def _forgetting(buffers: Sequence[Tensor], modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Give buffers, and those of modules, back as they were after an error inside."""
+    held = [(m, name, b) for m in modules for name, b in m.named_buffers(recurse=False)]
+    before = [(buffer, buffer.clone()) for buffer in (*buffers, *(b for _, _, b in held))]
+    try:
+        yield
+    except BaseException:
+        for buffer, value in before:
+            buffer.copy_(value)
+        for module, name, buffer in held:
+            setattr(module, name, buffer)  # the loss may have put another in its place
+        raise
 
 
 def _require_similarity(model: ComposedEncoder, keywords: tuple[str, ...], loss: Loss) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fusecomp._core.checks import as_path, require, whole_number
 from fusecomp._core.devices import autocast, device_of, require_one_device
@@ -19,7 +19,7 @@ from fusecomp.training._callbacks import Callbacks
 from fusecomp.training._checkpoint import StageState
 from fusecomp.training._deterministic import deterministic
 from fusecomp.training._early_checks import check_loss, check_parts
-from fusecomp.training._learning_parameters import frozen_sides, learning_parameters
+from fusecomp.training._learning_parameters import Stage, frozen_sides, learning_parameters
 from fusecomp.training._progress import NonFiniteError, Progress, Record, Sums
 from fusecomp.training._run_identity import describe_run
 from fusecomp.training._stage_config import StageConfig
@@ -108,19 +108,16 @@ class Trainer:
         self.model = model
         self.loss = loss
         self.config = config
-        self._device = device_of(model)
-        _require_trainable(model, config, self._device)
-        self._learning = learning_parameters(model, config)
-        check_loss(model, self._learning, loss, config)
-        self._modes = StageModes(model, self._learning.values(), loss, config.encoder_mode)
-        self._modes.warn_of_batchnorm(config)
-        if isinstance(loss, nn.Module):
-            loss.to(self._device)
+        _require_trainable(model, config)
+        self._stage = Stage(model, loss, config, learning_parameters(model, config))
+        check_loss(self._stage)
+        self._modes = StageModes(self._stage)
+        self._modes.warn_of_batchnorm()
+        loss_module = self._stage.loss_module.to(device_of(model))
         # What one process has drawn at random counts for all. Cached features are no state.
-        parts = [part for part in (model, loss) if isinstance(part, nn.Module)]
         with self._modes.alone():
-            broadcast(value for part in parts for value in part.state_dict().values())
-        self._step = Step(model, self._learning, loss, config, self._device, self._modes.buffers())
+            broadcast([*model.state_dict().values(), *loss_module.state_dict().values()])
+        self._step = Step(self._stage, self._modes.buffers())
         self._progress = Progress()
         self._data: StageData | None = None
         self._encoder: Encoder | None = None
@@ -175,13 +172,13 @@ class Trainer:
         check_parts(self.model, self.loss, data)
         if self.config.ema_decay is not None:
             # Not before: a stage before this one changes the weights, or the user.
-            self._average = WeightAverage(self._learning, self.config.ema_decay)
+            self._average = WeightAverage(self._stage.learning, self.config.ema_decay)
         return data
 
     def _look_up(self, data: StageData) -> Encoder:
         with self._modes.applied():  # requires_grad shows which heads learn
-            frozen = frozen_sides(self.model, self._learning)
-        self._encoder = look_up_frozen_sides(self.model, data, self.config, frozen)
+            frozen = frozen_sides(self._stage)
+        self._encoder = look_up_frozen_sides(self._stage, data, frozen)
         return self._encoder
 
     def step(self, batch: Batch) -> Tensor:
@@ -224,9 +221,7 @@ class Trainer:
         data = self._begin(train_dataset, val_dataset)
         self._workdir = None
         if self._path is not None:
-            identity = describe_run(
-                self.model, self._learning, self._modes.buffers(), self.loss, self.config, data
-            )
+            identity = describe_run(self._stage, self._modes.buffers(), data)
             self._workdir = Workdir(self._path, identity)
         self._best = BestWeights(data.metrics, self.config.keep_best, self._workdir)
         self._state = StageState(
@@ -284,7 +279,7 @@ class Trainer:
                 if self._average is not None:
                     stack.enter_context(self._modes.alone())
                     stack.enter_context(self._average.in_place())
-                record.update(self._validate(val, ComposedEncoder(encoder, self.model.fusion)))
+                record |= self._validate(val, ComposedEncoder(encoder, self.model.fusion))
                 self._best.offer(self._progress.history, self._state.weights())
         self._callbacks.call("on_epoch", self, record)
         self._progress.batch, self._progress.sums = 0, Sums()
@@ -297,8 +292,7 @@ class Trainer:
             evaluation = evaluate(model, val, num_workers=self.config.num_workers)
         self._callbacks.call("on_evaluation", self, evaluation)
         # One process decides what is best, so that all go the same way.
-        metrics: Record = gather_objects(dict(evaluation))[0]
-        return metrics
+        return gather_objects(dict(evaluation))[0]
 
     def _save(self) -> None:
         if self._workdir is not None:
@@ -329,9 +323,9 @@ class Trainer:
         return Run(self.model, metrics, history, self._path)
 
 
-def _require_trainable(model: ComposedEncoder, config: StageConfig, device: torch.device) -> None:
+def _require_trainable(model: ComposedEncoder, config: StageConfig) -> None:
     require_one_device(model.encoder, model.fusion)
-    autocast(device, config.precision)  # raises where the device cannot
+    autocast(device_of(model), config.precision)  # raises where the device cannot
     if plain_class(model) is not type(model):
         raise ValueError(
             "fully_shard was called on the ComposedEncoder, which is not called as a whole: "

@@ -10,9 +10,9 @@ from fusecomp._core.checks import as_path, require
 from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
 from fusecomp.training._early_checks import check_parts, try_parts
+from fusecomp.training._learning_parameters import is_free
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.training._stage_data import check_data
-from fusecomp.training._stage_modes import is_free
 from fusecomp.training._trainer import Run, Trainer
 from fusecomp.types import Dataset, Encoder, Fusion, Loss
 

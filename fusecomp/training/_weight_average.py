@@ -21,7 +21,6 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the current weights."""
         # Each process averages its part of sharded weights.
         current = [local(parameter.detach()) for parameter in self._parameters.values()]
         self._average([local(value) for value in self._values.values()], current, 0)
@@ -46,10 +45,8 @@ class WeightAverage:
             parameter.copy_(values[name])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what a checkpoint keeps."""
         return {name: whole(value) for name, value in self._values.items()}
 
     def load_state_dict(self, values: Mapping[str, Tensor]) -> None:
-        """Go on from what ``state_dict`` returned."""
         for name, value in self._values.items():
             value.copy_(shard_like(values[name], value))

@@ -19,6 +19,11 @@ from fusecomp.distributed import barrier, first_alone, gather_objects
 from fusecomp.images import ABSENT
 from fusecomp.training._checkpoint_checks import check_like, checked
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
 _FORMAT = "fusecomp.training/3"
 # The way out where it is no setting that differs.
 _WAY_BACK = {
@@ -132,7 +137,6 @@ class Workdir:
                 write_json(path, config)
 
     def save_best(self, name: str, weights: Weights) -> None:
-        """Write ``best/NAME``."""
         content = {"format": _FORMAT, "run": self._run, "name": name, "weights": weights}
         with first_alone() as first:
             if first:
@@ -201,7 +205,10 @@ def only_run(folder: Path) -> Iterator[None]:
     finally:
         if handle in _LOCKS:
             _LOCKS.remove(handle)
-            _unlock(handle)
+            if sys.platform != "win32":
+                with suppress(OSError):  # of a disk that knows no locks
+                    # A child just forked may still have a copy of the handle.
+                    fcntl.flock(handle, fcntl.LOCK_UN)
             os.close(handle)
 
 
@@ -224,12 +231,8 @@ def _open_lock(folder: Path) -> int | None:
 def _lock(folder: Path, handle: int) -> None:
     try:
         if sys.platform == "win32":
-            import msvcrt
-
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         else:
-            import fcntl
-
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _TAKEN:
@@ -238,15 +241,6 @@ def _lock(folder: Path, handle: int) -> None:
                 "another workdir"
             ) from None
         # Some network disks know no locks: there the user must see to it.
-
-
-def _unlock(handle: int) -> None:
-    """Give the lock back, though a child just forked may still have a copy of the handle."""
-    if sys.platform != "win32":
-        import fcntl
-
-        with suppress(OSError):  # of a disk that knows no locks
-            fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 def _let_go() -> None:

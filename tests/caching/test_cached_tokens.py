@@ -188,7 +188,7 @@ TABLES: dict[str, tuple[Any, Any, str]] = {
     "an empty row": (torch.zeros(4, 2), [0, 2, 2, 3], "must rise from 0 to 3"),
     "floating offsets": (torch.zeros(4, 2), [0.0, 3.0], "must rise from 0 to 3"),
     "no padding": (torch.ones(4, 2), [0, 3], "do not end with zeros"),
-    "NaN": (torch.full((4, 2), torch.nan), [0, 3], "hold NaN"),
+    "NaN for padding": (torch.full((4, 2), torch.nan), [0, 3], "do not end with zeros"),
 }
 
 
@@ -197,6 +197,17 @@ def test_a_table_that_makes_no_sense_is_refused(bad: str) -> None:
     values, offsets, message = TABLES[bad]
     with pytest.raises(ValueError, match=message):
         TokenTable(values, torch.tensor(offsets))
+
+
+def test_tokens_with_nan_are_never_written(tmp_path: Path) -> None:
+    data = draw(tmp_path / "images")
+    cached = CachedEncoder.build(make(), data, tokens=["text"])
+    table = cached.text.tokens
+    assert table is not None
+    table.values[table.offsets[3]] = torch.inf
+    with pytest.raises(ValueError, match=f"the tokens of text '{data.texts()[3]}' hold NaN or inf"):
+        cached.save(tmp_path / "features")
+    assert not (tmp_path / "features").exists()
 
 
 def test_images_may_have_tokens_and_be_skipped(tmp_path: Path) -> None:

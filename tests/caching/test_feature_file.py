@@ -227,6 +227,33 @@ def test_features_that_were_changed_are_noticed_when_they_are_checked(tmp_path: 
         CachedEncoder.load(path, check=True)
 
 
+def test_values_are_looked_at_when_written_and_not_when_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "features.safetensors"
+    encoder = cached()
+    encoder.save(path)
+    with monkeypatch.context() as patch:
+        patch.setattr("fusecomp.caching._feature_table.non_finite_rows", None)
+        CachedEncoder.load(path)
+    encoder.text.features[1, 2] = torch.nan
+    with pytest.raises(ValueError, match=f"the features of text '{TEXTS[1]}' hold NaN or infinity"):
+        encoder.save(path)
+    assert torch.equal(CachedEncoder.load(path).encode_text(TEXTS), torch.from_numpy(WORDS))
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_nan_of_another_program_is_named(tmp_path: Path, check: bool) -> None:
+    path = tmp_path / "features.safetensors"
+    whole, header = saved(path, "1")
+    start = 8 + int.from_bytes(whole[:8], "little") + header["image_features"]["data_offsets"][0]
+    changed = whole[:start] + np.float32(np.nan).tobytes() + whole[start + 4 :]
+    path.write_bytes(with_header(changed, json.dumps(header).encode()))
+    reason = "has no checksum" if check else "the features of image 'a' hold NaN or infinity"
+    with pytest.raises(ValueError, match=f"{path} is torn or no feature file .*{reason}"):
+        CachedEncoder.load(path, check=check)
+
+
 def test_a_file_without_checksums_cannot_be_checked(tmp_path: Path) -> None:
     path = tmp_path / "features.safetensors"
     whole, header = saved(path, "1")

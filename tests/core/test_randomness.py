@@ -2,6 +2,7 @@
 
 import os
 import random
+import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -82,6 +83,18 @@ def test_numbers_are_a_function_of_key_and_name() -> None:
         assert len(set(numbers.values())) == 3 * len(keys)
         stir()
         assert all(of(*place) == number for place, number in numbers.items())
+
+
+@pytest.mark.parametrize("key", [(), (0,), (3, 4), (2**32 - 1, 7), (2**32, 0), (2**70, 1, 5)])
+def test_a_file_s_seed_is_that_of_numpy_s_seed_sequence(key: tuple[int, ...]) -> None:
+    number = zlib.crc32(b"a.png")
+    if key:
+        number = int(np.random.SeedSequence((*key, number)).generate_state(1)[0])
+    with own_streams():
+        seed_for_file(key, Path("folder/a.png"))
+        found = random.random(), np.random.rand(), torch.rand(()).item()
+    torch_s = torch.rand((), generator=torch.Generator().manual_seed(number)).item()
+    assert found == (random.Random(number).random(), np.random.RandomState(number).rand(), torch_s)
 
 
 def test_without_a_key_the_caller_s_streams_go_on() -> None:

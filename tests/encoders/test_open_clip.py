@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from golden import PUBLISHED
 from tiny import make_open_clip
 from torch import Tensor, nn
 
@@ -58,7 +59,14 @@ def test_another_activation_would_miss_them(shared: Shared, kind: str) -> None:
     assert abs(text - numbers["text_features"]).max() > 1e-3
 
 
-def test_tokens_equal_the_published_ones(shared: Shared) -> None:
+def test_tokens_equal_those_of_openai(open_clip: Any) -> None:
+    rows = json.loads((PUBLISHED / "tokens.json").read_text("utf-8"))
+    encoder = OpenClipEncoder(make_open_clip(), open_clip.get_tokenizer("RN50"))
+    tokens = encoder._tokens([text for text, _ in rows])
+    assert [[token for token in row if token] for row in tokens.tolist()] == [r for _, r in rows]
+
+
+def test_tokens_of_published_captions_equal_the_published_ones(shared: Shared) -> None:
     encoder, _, _ = published(shared, "vit")
     captions = json.loads(shared("parity/captions.json").read_text())
     tokens = encoder._tokens(captions["captions"])

@@ -107,6 +107,22 @@ def test_equal_scores_are_in_the_middle_of_some_bins() -> None:
     assert found.others.counts[100] == 2
 
 
+@pytest.mark.parametrize("score", [0.0, -1e3, 1e20, -3e38])
+def test_scores_that_are_all_equal_share_the_middle_of_the_bins(score: float) -> None:
+    query, gallery = torch.randn(2, 3), torch.randn(4, 3)
+    found = feature_cosines(
+        query,
+        gallery,
+        torch.tensor([0, 1]),
+        similarity=lambda q, t: torch.full((len(q), len(t)), score),
+    )
+    low, high = found.target.bounds
+    assert low < score < high
+    assert found.target.mean == found.others.mean == pytest.approx(score)
+    assert found.target.counts[[99, 100, 101]].sum() == 2
+    assert found.others.counts[[99, 100, 101]].sum() == 6
+
+
 def test_gap_and_separation() -> None:
     gallery = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
     found = feature_cosines(gallery[:1].repeat(2, 1), gallery, torch.tensor([0, 1]))

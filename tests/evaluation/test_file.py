@@ -4,41 +4,19 @@ import errno
 import json
 import os
 import zipfile
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from evaluations import random_evaluation, random_model
-from torch import Tensor
+from evaluations import assert_equal, random_evaluation, random_model
 
 import fusecomp as fc
 from fusecomp._core.files import checksum
 from fusecomp.datasets import CIRR, FashionIQ, drop_images
 from fusecomp.evaluation import TaskRanking, compute_metrics
 from fusecomp.types import Dataset, Task
-
-
-def assert_equal(one: fc.Evaluation, other: fc.Evaluation) -> None:
-    assert dict(one) == dict(other)
-    assert list(one) == list(other)
-    assert one.protocol == other.protocol
-    assert str(one) == str(other)
-    for name, here in one.ranking.items():
-        there = other.ranking[name]
-        for field in fields(TaskRanking):
-            a, b = getattr(here, field.name), getattr(there, field.name)
-            if isinstance(a, Tensor):
-                assert a.dtype == b.dtype
-                assert torch.equal(a, b), field.name
-        assert here.top_ids() == there.top_ids()
-        for field in fields(here.task):
-            a, b = getattr(here.task, field.name), getattr(there.task, field.name)
-            assert (a if isinstance(a, str | None) else list(a)) == (
-                b if isinstance(b, str | None) else list(b)
-            )
 
 
 def test_what_is_read_is_what_was_written(

@@ -1,11 +1,11 @@
 """The Combiner: formula, published numbers, dropout."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from golden import PUBLISHED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -19,8 +19,8 @@ Array = NDArray[np.float64]
 
 
 @pytest.fixture
-def published(shared: Callable[[str], Path]) -> dict[str, Tensor]:
-    with np.load(shared("parity/combiner.npz")) as arrays:
+def published() -> dict[str, Tensor]:
+    with np.load(PUBLISHED / "combiner.npz") as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays}
 
 
@@ -249,10 +249,8 @@ def test_the_gate_is_the_share_of_the_text(bias: float, side: str) -> None:
     torch.testing.assert_close(combiner(image, text), expected)
 
 
-def test_a_published_file_gives_the_published_queries(
-    shared: Callable[[str], Path], published: dict[str, Tensor]
-) -> None:
-    file = torch.load(shared("parity/combiner_checkpoint.pt"), weights_only=True)
+def test_a_published_file_gives_the_published_queries(published: dict[str, Tensor]) -> None:
+    file = torch.load(PUBLISHED / "combiner_checkpoint.pt", weights_only=True)
     combiner = Combiner.from_published(file["Combiner"]).eval()
     assert (combiner.dim, combiner.projection_dim, combiner.hidden_dim) == (16, 24, 40)
     with torch.no_grad():

@@ -25,7 +25,9 @@ def small_model(name: str) -> tuple[fc.ComposedEncoder, fc.StageConfig]:
     fusion = MAKE[name]()
     learns = any(True for _ in fusion.parameters())
     config = replace(CONFIG, trainable=("both", "fusion") if learns else "both")
-    return fc.ComposedEncoder(encoder, fusion).double(), config
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "CIRPLANT takes text_tokens")
+        return fc.ComposedEncoder(encoder, fusion).double(), config
 
 
 def trained(root: Path, name: str, micro_batch_size: int | None = None) -> dict[str, Tensor]:

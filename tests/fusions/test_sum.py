@@ -1,16 +1,14 @@
 """The normalised sum."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import torch
+from golden import PUBLISHED
 
 from fusecomp.fusions import Sum
 
 
-def test_it_equals_the_published_numbers(shared: Callable[[str], Path]) -> None:
-    published = np.load(shared("parity/combiner.npz"))
+def test_it_equals_the_published_numbers() -> None:
+    published = np.load(PUBLISHED / "combiner.npz")
     query = Sum()(torch.from_numpy(published["image"]), torch.from_numpy(published["text"]))
     expected = published["sum"]
     np.testing.assert_allclose(query.numpy(), expected, rtol=0, atol=1e-5 * abs(expected).max())

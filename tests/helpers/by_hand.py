@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fusecomp.losses import _infonce, _row_losses
+from fusecomp.losses import _infonce, _tiles
 
 Vector = Sequence[float]
 
 
 def set_tile(patch: pytest.MonkeyPatch, rows: int) -> None:
     """The losses score so many rows at a time, in each of their passes."""
-    patch.setattr(_row_losses, "_CPU_TILE", (rows, 1))
+    patch.setattr(_tiles, "_CPU_TILE", (rows, 1))
     patch.setattr(_infonce, "_COLUMN_TILE_ROWS", rows)
 
 

@@ -1,8 +1,12 @@
 """Evaluations of any dataset by random features, for tests of what is made from them."""
 
+from dataclasses import fields
+
 import torch
+from torch import Tensor
 
 import fusecomp as fc
+from fusecomp.evaluation import TaskRanking
 from fusecomp.types import Dataset
 
 WIDTH = 4
@@ -32,3 +36,24 @@ def random_model(data: Dataset, seed: int = 0) -> fc.ComposedEncoder:
 def random_evaluation(data: Dataset, seed: int = 0) -> fc.Evaluation:
     """What that model is worth."""
     return fc.evaluate(random_model(data, seed), data)
+
+
+def assert_equal(one: fc.Evaluation, other: fc.Evaluation) -> None:
+    """Numbers, protocol, tasks and rankings are equal."""
+    assert dict(one) == dict(other)
+    assert list(one) == list(other)
+    assert one.protocol == other.protocol
+    assert str(one) == str(other)
+    for name, here in one.ranking.items():
+        there = other.ranking[name]
+        for field in fields(TaskRanking):
+            a, b = getattr(here, field.name), getattr(there, field.name)
+            if isinstance(a, Tensor):
+                assert a.dtype == b.dtype
+                assert torch.equal(a, b), field.name
+        assert here.top_ids() == there.top_ids()
+        for field in fields(here.task):
+            a, b = getattr(here.task, field.name), getattr(there.task, field.name)
+            assert (a if isinstance(a, str | None) else list(a)) == (
+                b if isinstance(b, str | None) else list(b)
+            )

@@ -1,4 +1,4 @@
-"""Golden numbers of published fusions, and how closely ours must equal them."""
+"""Golden numbers of published code, and how closely ours must equal them."""
 
 from pathlib import Path
 
@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FOLDER = Path(__file__).resolve().parents[1] / "data" / "fusions"
+DATA = Path(__file__).resolve().parents[1] / "data"
+# Of CLIP4Cir and OpenAI's CLIP.
+PUBLISHED = DATA / "published"
 # (rtol, atol); gradients that are 0 by mathematics hold noise.
 TOLERANCES = {torch.float64: (1e-9, 1e-10), torch.float32: (1e-4, 1e-5)}
 
@@ -16,7 +18,7 @@ class Golden:
 
     def __init__(self, name: str, dtype: torch.dtype = torch.float64) -> None:
         self.dtype = dtype
-        with np.load(FOLDER / f"{name}.npz") as arrays:
+        with np.load(DATA / "fusions" / f"{name}.npz") as arrays:
             tensors = {n: torch.from_numpy(arrays[n]) for n in arrays if n != "config"}
         self._tensors = {n: t.to(dtype) if t.is_floating_point() else t for n, t in tensors.items()}
 

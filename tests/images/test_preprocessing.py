@@ -1,12 +1,12 @@
 """The published preprocessing: its numbers, its rounding, and its laws."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from drawing import MODES, PILLOW, PIPELINES, RESIZABLE, WITHOUT_RANGE, drawn, pixels, plain
+from golden import PUBLISHED
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,11 +21,9 @@ sides = st.integers(1, 60)
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("pipeline", PIPELINES)
-def test_every_pixel_is_the_published_one(
-    pipeline: str, name: str, shared: Callable[[str], Path]
-) -> None:
-    [path] = shared("parity/images").glob(f"{name}.*")
-    with np.load(shared("parity/preprocessing.npz")) as published:
+def test_every_pixel_is_the_published_one(pipeline: str, name: str) -> None:
+    [path] = (PUBLISHED / "images").glob(f"{name}.*")
+    with np.load(PUBLISHED / "preprocessing.npz") as published:
         expected = published[f"{pipeline}/{name}"]
     load = clip_transform(32, pad=PIPELINES[pipeline])
     # Before version 13 Pillow resized tall images in another order; two grey levels here.
@@ -35,9 +33,9 @@ def test_every_pixel_is_the_published_one(
         assert torch.equal(load(image), load(path))
 
 
-def test_the_order_shows_in_all_but_rgb_and_grey(shared: Callable[[str], Path]) -> None:
+def test_the_order_shows_in_all_but_rgb_and_grey() -> None:
     for name in NAMES:
-        [path] = shared("parity/images").glob(f"{name}.*")
+        [path] = (PUBLISHED / "images").glob(f"{name}.*")
         last, first = (clip_transform(32, SquarePad(), convert=c)(path) for c in ("last", "first"))
         assert torch.equal(last, first) == (name.endswith(("_RGB", "_L")))
 

@@ -1,13 +1,12 @@
 """The batch-based classification loss."""
 
-from collections.abc import Callable
 from math import exp, log
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from by_hand import set_tile
+from golden import PUBLISHED
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,8 +34,8 @@ def test_it_equals_the_formula_in_loops(temperature: float) -> None:
     np.testing.assert_allclose(loss, in_loops(query, target, temperature), rtol=1e-5)
 
 
-def test_loss_and_gradients_equal_the_published_code(shared: Callable[[str], Path]) -> None:
-    published = np.load(shared("parity/combiner.npz"))
+def test_loss_and_gradients_equal_the_published_code() -> None:
+    published = np.load(PUBLISHED / "combiner.npz")
     query = torch.from_numpy(published["combined"]).requires_grad_()
     target = torch.from_numpy(published["target"]).requires_grad_()
     loss = InfoNCE()(query, target)

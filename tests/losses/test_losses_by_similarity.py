@@ -19,7 +19,7 @@ from fusecomp.losses import (
     MultiPositiveNCE,
     SigmoidLoss,
     TripletMarginLoss,
-    _row_losses,
+    _tiles,
 )
 
 ROWS, DIM = 13, 6
@@ -75,7 +75,7 @@ def test_value_and_gradients_are_those_of_the_whole_matrix(
     rows_of_a_tile: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_row_losses, "_CPU_TILE", (rows_of_a_tile, 1))
+    monkeypatch.setattr(_tiles, "_CPU_TILE", (rows_of_a_tile, 1))
     similarity, query, target = batch
     loss = InfoNCE(
         LearnableTemperature(0.5),
@@ -206,7 +206,7 @@ def test_every_loss_that_takes_it_is_that_of_the_whole_matrix(
     rows_of_a_tile: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_row_losses, "_CPU_TILE", (rows_of_a_tile, 1))
+    monkeypatch.setattr(_tiles, "_CPU_TILE", (rows_of_a_tile, 1))
     similarity, query, target = batch
     make, formula = OTHERS[name]
     value = make().double()(query, target, similarity=similarity, **IDS)

@@ -1,6 +1,8 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from toy import CONFIG, DIM, Toy, changed, encoder, weights
 
@@ -55,3 +57,25 @@ def test_an_encoder_that_cannot_learn_has_plain_rows(tmp_path: Path) -> None:
     )
     assert list(result.evaluations)[-1] == "plain, Combiner"
     assert dict(fc.evaluate(result.model, data)) == dict(result.evaluations["plain, Combiner"])
+
+
+def test_the_encoder_is_tuned_under_the_fusion_that_is_given(tmp_path: Path) -> None:
+    stage1 = replace(CONFIG, trainable="text")
+    tuned = []
+    for first in (fc.fusions.WeightedSum(0.9), fc.fusions.WeightedSum(0.1)):
+        data, live = Toy(tmp_path), encoder()
+        torch.manual_seed(0)
+        parts: dict[str, Any] = {"loss": fc.InfoNCE(), "stage1": stage1, "stage2": CONFIG}
+        parts["stage1_fusion"] = first
+        result = ablation(live, fc.Combiner(DIM), data, data, **parts)
+        torch.manual_seed(0)
+        alone = encoder()
+        only_first = fc.TwoStageTrainer(alone, fc.Combiner(DIM), **parts).stage1
+        assert only_first is not None
+        only_first.fit(data, data)
+        assert changed(weights(live), weights(alone)) == set()
+        assert list(result.evaluations)[-2:] == ["tuned, Sum", "tuned, Combiner"]
+        tuned.append(weights(live))
+    assert changed(*tuned)
+    with pytest.raises(ValueError, match="stage1_fusion needs stage1, which is None"):
+        ablation(live, fc.Combiner(DIM), data, data, **{**parts, "stage1": None})

@@ -107,7 +107,7 @@ def brute_force(loss: Any, query: Tensor, target: Tensor, image: Tensor, batch: 
 def written_out(root: Path, case: Case) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """All weights before and after."""
     model, loss, data = composed(), LOSSES[case.loss](), Toy(root, rows=case.rows)
-    names = fc.Trainer(model, loss=loss, config=case.config)._learning
+    names = fc.Trainer(model, loss=loss, config=case.config)._stage.learning
     learning = [p for name, p in model.named_parameters() if name in names]
     learning += list(loss.parameters()) if isinstance(loss, nn.Module) else []
     before = {name: value.clone() for name, value in all_weights(model, loss).items()}

@@ -153,7 +153,7 @@ def test_a_trainer_made_within_a_run_sees_what_the_user_froze(tmp_path: Path) ->
         def on_step(self, trainer: fc.Trainer, loss: Tensor) -> None:
             config = replace(CONFIG, trainable=("both", "fusion"))
             other = fc.Trainer(model, loss=fc.InfoNCE(), config=config)
-            learning.append(set(other._learning))
+            learning.append(set(other._stage.learning))
 
     fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG, callbacks=[Another()]).fit(Toy(tmp_path))
     expected = {name for name, _ in model.named_parameters()} - IMAGE

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from toy import DIM, NormedSum, Toy, assert_same, encoder, first_epoch, weights
 
 import fusecomp as fc
+from fusecomp.losses import Queue
 from fusecomp.training import NonFiniteError, batches
 from fusecomp.training._progress import Outcome
 
@@ -148,3 +149,71 @@ def test_a_loss_that_remembers_never_sees_what_is_broken(tmp_path: Path) -> None
     with pytest.raises(NonFiniteError, match=batch.query_ids[2]):
         trainer.step(batch)
     assert not loss.seen.any()
+
+
+class Endless(torch.autograd.Function):
+    """Passes a value on, and gives NaN for its gradient where asked to."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, broken: bool) -> Tensor:
+        ctx.broken = broken
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * (torch.nan if ctx.broken else 1.0), None
+
+
+class Remembering(nn.Module):
+    """A queue, and a mean that is a new tensor in each step; a step may have broken gradients."""
+
+    mean: Tensor
+
+    def __init__(self, broken: int, size: int = 20) -> None:
+        super().__init__()
+        self.loss = fc.InfoNCE(0.1, memory=Queue(size, DIM))
+        self.register_buffer("mean", torch.zeros(DIM))
+        self.broken = broken
+        self.calls = 0
+
+    def forward(self, query: Tensor, target: Tensor) -> Tensor:
+        self.calls += 1
+        self.mean = 0.9 * self.mean + 0.1 * target.detach().mean(0)
+        value: Tensor = self.loss(query, target)
+        passed: Tensor = Endless.apply(value, self.calls == self.broken)  # type: ignore[no-untyped-call]
+        return passed
+
+
+def test_a_loss_forgets_a_step_that_fails(tmp_path: Path) -> None:
+    class WithoutGradient(Remembering):
+        def forward(self, query: Tensor, target: Tensor) -> Tensor:
+            return super().forward(query, target).detach()
+
+    loss = WithoutGradient(broken=0)
+    trainer = fc.Trainer(composed(), loss=loss, config=CONFIG)
+    batch = next(first_epoch(trainer, Toy(tmp_path)))
+    before = copy.deepcopy(loss.state_dict())
+    with pytest.raises(ValueError, match="the loss has no gradient"):
+        trainer.step(batch)
+    assert_same(before, dict(loss.state_dict()))
+
+
+@pytest.mark.parametrize("nonfinite", ["raise", "skip"])
+def test_a_loss_forgets_a_step_whose_gradients_are_broken(tmp_path: Path, nonfinite: str) -> None:
+    config = replace(CONFIG, on_nonfinite=nonfinite)
+    states = []
+    for broken in (2, 0):
+        loss = Remembering(broken)
+        trainer = fc.Trainer(composed(), loss=loss, config=config)
+        first, second = first_epoch(trainer, Toy(tmp_path))
+        trainer.step(first)
+        if broken:
+            before = copy.deepcopy(loss.state_dict())
+            assert before["loss.memory.pushed"] == len(first)
+            with pytest.raises(NonFiniteError) if nonfinite == "raise" else nullcontext():
+                trainer.step(second)
+            assert_same(before, dict(loss.state_dict()))
+            trainer.steps = 1
+        trainer.step(second)
+        states.append({**weights(trainer.model), **loss.state_dict()})
+    assert_same(states[0], states[1])  # as if the broken step had never been

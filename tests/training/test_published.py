@@ -1,12 +1,11 @@
 """Parity with the published code: 25 steps of stage 2."""
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from golden import PUBLISHED
 from torch import Tensor
 
 import fusecomp as fc
@@ -58,8 +57,8 @@ def difference(numbers: Any, losses: list[float], final: dict[str, Tensor]) -> t
     return float(by_loss), float(by_weight)
 
 
-def test_25_published_steps(shared: Callable[[str], Path]) -> None:
-    with np.load(shared("parity/combiner_training.npz")) as numbers:
+def test_25_published_steps() -> None:
+    with np.load(PUBLISHED / "combiner_training.npz") as numbers:
         by_loss, by_weight = difference(numbers, *published_stage2(numbers, optimizer="adam"))
         assert by_loss < 1e-6
         assert by_weight < 1e-6
@@ -74,9 +73,7 @@ def test_25_published_steps(shared: Callable[[str], Path]) -> None:
     ],
     ids=["adamw", "symmetric", "untrained"],
 )
-def test_other_settings_miss_the_published_numbers(
-    shared: Callable[[str], Path], settings: dict[str, Any]
-) -> None:
-    with np.load(shared("parity/combiner_training.npz")) as numbers:
+def test_other_settings_miss_the_published_numbers(settings: dict[str, Any]) -> None:
+    with np.load(PUBLISHED / "combiner_training.npz") as numbers:
         _, by_weight = difference(numbers, *published_stage2(numbers, **settings))
         assert by_weight > 1e-4
