@@ -19,7 +19,7 @@ from torch import nn
 
 import fusecomp as fc
 from fusecomp import distributed
-from fusecomp.report import ablation_table, write_report
+from fusecomp.report import ablation_table, write_model_card, write_report
 from fusecomp.training import Ablation, ablation, presets
 from fusecomp.types import Encoder
 
@@ -88,16 +88,19 @@ def run(
 def write_results(args: argparse.Namespace, val: Benchmark, result: Ablation) -> None:
     """Write report and model into the workdir and print the table."""
     rows = result.evaluations
-    drawn = "The images are drawn: these numbers do not compare with those of real data."
-    write_report(
-        rows,
-        val,
-        args.workdir,
-        title=f"{val.name}, the ablation",
-        note=drawn if args.data_root is None else "",
-        settings={"seed": args.seed, **({"quick": True} if args.quick else {})},
+    drawn = (
+        "The images are drawn: these numbers do not compare with those of real data. Some captions "
+        "are misspelt on purpose, as real ones are."
     )
+    note = drawn if args.data_root is None else ""
+    settings = {"seed": args.seed, **({"quick": True} if args.quick else {})}
+    title = f"{val.name}, the ablation"
+    write_report(rows, val, args.workdir, title=title, note=note, settings=settings)
     result.model.save(args.workdir / "model")
+    *_, (row, best) = rows.items()
+    source = "Published weights." if args.combiner_checkpoint else f"Trained on {val.name}."
+    card = {"title": f"{val.name}: {row}", "note": f"{source} {note}".strip()}
+    write_model_card(args.workdir / "model", best, settings=settings, **card)
     print(f"\n{ablation_table(rows)}\n")
     seconds = time.monotonic() - args.start
     print(f"{seconds:.0f} s; report, images and model in {args.workdir}")

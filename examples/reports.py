@@ -5,8 +5,8 @@
     fusecomp compare "runs/fashioniq/evaluations/tuned, Sum.npz" \\
         "runs/fashioniq/evaluations/tuned, Combiner.npz"
 
-Writes evaluations/ROW.npz, cosines.png and .json, curves-STAGE.png and results.html into the
-workdir. Needs the extra report.
+Writes evaluations/ROW.npz, results.html, cosines.json and .png and curves-STAGE.png into the
+workdir, the figures last. Needs the extra report; all but the figures do without matplotlib.
 """
 
 import json
@@ -28,6 +28,8 @@ from fusecomp.report import (
     retrieval_page,
     training_curves,
 )
+
+TITLE = "MiniFashion, tuned encoder and Combiner (drawn; typos in captions are meant)"
 
 
 def gates(model: fc.ComposedEncoder, evaluation: fc.Evaluation) -> Mapping[str, Tensor]:
@@ -57,27 +59,27 @@ def main() -> None:
     rows = {name: fc.evaluate(model, val) for name, model in models.items()}
     for name, evaluation in rows.items():
         evaluation.save(workdir / "evaluations" / f"{name}.npz")
-    gaps = {name: cosines(model, val) for name, model in models.items()}
-    cosine_figure(gaps, workdir / "cosines.png")
-    numbers = {name: gap.to_dict() for name, gap in gaps.items()}
-    (workdir / "cosines.json").write_text(json.dumps(numbers, indent=2) + "\n")
-    for stage in ("plain/stage2", "tuned/stage1", "tuned/stage2"):
-        log = finished_run.trainings(workdir, args.seed) / stage
-        training_curves(log, workdir / f"curves-{stage.replace('/', '-')}.png", val.protocol)
     best = rows["tuned, Combiner"]
     retrieval_page(
         best,
         val,
         workdir / "results.html",
-        PageOptions(title="MiniFashion, tuned encoder and Combiner"),
+        PageOptions(title=TITLE),
         gates=gates(models["tuned, Combiner"], best),
     )
+    gaps = {name: cosines(model, val) for name, model in models.items()}
+    numbers = {name: gap.to_dict() for name, gap in gaps.items()}
+    (workdir / "cosines.json").write_text(json.dumps(numbers, indent=2) + "\n")
     print(f"{ablation_table(rows)}\n")
     print(f"tuned, Combiner\n{interval_table(best)}\n")
     for name, gap in gaps.items():
         print(f"{name:<16} {gap}")
     names = ("tuned, Sum", "tuned, Combiner")
     print(f"\n{compare(*(rows[name] for name in names), names=names)}")
+    cosine_figure(gaps, workdir / "cosines.png")
+    for stage in ("plain/stage2", "tuned/stage1", "tuned/stage2"):
+        log = finished_run.trainings(workdir, args.seed) / stage
+        training_curves(log, workdir / f"curves-{stage.replace('/', '-')}.png", val.protocol)
     print(f"\nfigures, page and evaluations in {workdir}")
 
 

@@ -158,3 +158,7 @@ def _compare(options: argparse.Namespace) -> int:
         sys.stderr.write(f"fusecomp: warning: {warning.message}\n")
     _print(comparison, options.json)
     return _OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,8 +1,8 @@
 """The composed encoder: what users train, query, save and load."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,17 @@ from fusecomp._core.abilities import (
     lookups_of,
     similarity_of,
 )
-from fusecomp._core.checks import as_path, no_class, require
+from fusecomp._core.checks import as_path, no_class, require, shown
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.fusion_inputs import fusion_inputs, require_tokens
 from fusecomp._core.keywords import needed_keywords, require_known, taken_keywords
-from fusecomp._core.query_inputs import one_each, paths_or_ids, shown_row
+from fusecomp._core.query_inputs import as_ids, as_images, one_each, shown_row
 from fusecomp._core.rebuilt_fusion import arguments_of, rebuilt
 from fusecomp._core.saved_model import describe_parts, read_model, write_model
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import (
+    Array,
+    as_tensor,
     average_rows,
     check_features,
     check_tensor,
@@ -31,17 +33,16 @@ from fusecomp._core.tensors import (
     widen,
 )
 from fusecomp.distributed import prepare
-from fusecomp.images import load_few, require_files
+from fusecomp.images import load_given
 from fusecomp.types import FUSION_KEYWORDS, Encoder, Fusion, Similarity, Tokens
 
 __all__ = ["ComposedEncoder"]
 
 _BATCH = 128
-# Loaded images [B, ...], or paths or ids.
-Images = Tensor | Sequence[str | Path]
+# Loaded images [B, ...], or paths, ids, PIL images, arrays of pixels, loaded tensors.
+Images = Tensor | Sequence[object]
 # Features of a side, and its tokens where the fusion names them.
 Encoded = tuple[Tensor, Tokens | None]
-_T = TypeVar("_T")
 
 
 class ComposedEncoder(nn.Module):
@@ -98,8 +99,9 @@ class ComposedEncoder(nn.Module):
         """Return queries for search, without gradients and in evaluation mode.
 
         Args:
-            references: B images: a tensor that ``encode_image`` takes, a list of paths, or, if
-                the encoder looks images up, a list of ids.
+            references: B images: a tensor that ``encode_image`` takes, or a list of ids, if the
+                encoder looks images up, or else of paths, PIL images, arrays of pixels (uint8
+                [H, W, 3]) or tensors as ``load_image`` returns them.
             texts: B strings, one for each reference.
             reference_texts: B prompts that describe the references, for a fusion that names
                 ``reference_text``; others get nothing of them.
@@ -115,7 +117,7 @@ class ComposedEncoder(nn.Module):
             FileNotFoundError: naming a string that is no file.
         """
         if not isinstance(references, Tensor):
-            references = paths_or_ids("references", references)
+            references = as_images("references", references)
         texts = one_each("texts", texts, len(references))
         if reference_texts is None and "reference_text" in self._needed:
             raise ValueError(
@@ -147,13 +149,11 @@ class ComposedEncoder(nn.Module):
         """Return what queries are compared with: image features [N, D].
 
         They have unit length where the cosine compares, and are as the encoder gives them where
-        the fusion has a similarity of its own.
-
-        They are no references: a fusion takes features of the length that the encoder gives them.
+        the fusion has a similarity of its own. They are no references: a fusion takes features of
+        the length that the encoder gives them.
 
         Args:
-            images: N images: a tensor that ``encode_image`` takes, a list of paths, or, if the
-                encoder looks images up, a list of ids.
+            images: N images, as the references of ``encode_query``.
 
         Raises:
             ValueError: if images are no list or empty, an id is unknown, the encoder returns
@@ -175,8 +175,8 @@ class ComposedEncoder(nn.Module):
 
     def compose(
         self,
-        image: Tensor,
-        text: Tensor,
+        image: Array,
+        text: Array,
         text_counts: Tensor | None = None,
         *,
         image_tokens: Tokens | None = None,
@@ -188,7 +188,7 @@ class ComposedEncoder(nn.Module):
         The fusion gets those of the keywords that it names; the others change nothing.
 
         Args:
-            image: [B, D] from ``encode_image``, not scaled to unit length.
+            image: [B, D] from ``encode_image``, not scaled to unit length; a tensor or an array.
             text: [B, T] from ``encode_text``, or [N, T] with text_counts.
             text_counts: int64 [B], each 1 at least, summing to N: the number of texts of each row,
                 in order, whose features are averaged. Best on the CPU.
@@ -202,12 +202,13 @@ class ComposedEncoder(nn.Module):
             weights where it has some, float32 at least.
 
         Raises:
-            TypeError: if features, counts or what the fusion returns are no torch tensors.
+            TypeError: if features, counts or what the fusion returns are no tensors.
             ValueError: if features are no rows of a floating dtype, texts, text_counts or tokens
                 do not fit the images, the fusion lacks a keyword that it needs, or it returns
                 another shape.
         """
-        image, text = widen(check_features(image, "image")), widen(check_features(text, "text"))
+        image = widen(check_features(as_tensor(image), "image"))
+        text = widen(check_features(as_tensor(text), "text"))
         if text_counts is not None:
             check_text_counts(text_counts, len(image), len(text))
         elif len(text) != len(image):
@@ -260,26 +261,25 @@ class ComposedEncoder(nn.Module):
         device = device_of(self.encoder)
         if isinstance(images, Tensor):
             return self._encode("image", images.to(device), keywords)
-        images = paths_or_ids("images", images)
+        images = as_images("images", images)
         if not images:
             raise ValueError("expected a non-empty list of images, got []")
         lookup = lookups_of(self.encoder)
         if "image" in lookup:
-            rows = lookup["image"]([str(image) for image in images])
+            rows = lookup["image"](as_ids(images))
             return self._encode("image", rows.to(device), keywords)
         load_image = image_loader(self.encoder)
         if load_image is None:
             raise ValueError(
                 f"{type(self.encoder).__name__} neither loads files nor looks ids up; "
-                f"pass loaded images instead of {images[0]!r}"
+                f"pass loaded images, as one tensor, instead of {shown(images[0])}"
             )
-        paths = [Path(image) for image in images]
-        require_files(paths)
-        blocks = (load_few(block, load_image).to(device) for block in _blocks(paths))
-        return _joined(self._encode("image", block, keywords) for block in blocks)
+        blocks = load_given(images, load_image, _BATCH)
+        return _joined(self._encode("image", block.to(device), keywords) for block in blocks)
 
     def _encode_texts(self, texts: Sequence[str], keywords: Sequence[str] = ()) -> Encoded:
-        return _joined(self._encode("text", block, keywords) for block in _blocks(texts))
+        blocks = (texts[start : start + _BATCH] for start in range(0, len(texts), _BATCH))
+        return _joined(self._encode("text", block, keywords) for block in blocks)
 
     def _encode(
         self, side: str, inputs: Tensor | Sequence[str], keywords: Sequence[str]
@@ -298,14 +298,17 @@ class ComposedEncoder(nn.Module):
 
         ``weights.safetensors`` holds all weights, the encoder's included, ``config.json`` the
         classes and settings of both parts, the arguments of a fusion of ``fusecomp.fusions``, and
-        checksums. With a sharded encoder, every process must call it.
+        checksums, ``README.md`` a model card, to which ``report.write_model_card`` adds scores.
+        With a sharded encoder, every process must call it.
 
         Raises:
             OSError: if writing fails, or if a file, or a folder of other files, has this name.
-            ValueError: if a part does not tell its settings, or a weight is no dense tensor.
+            ValueError: if a part does not tell its settings, a weight is no dense tensor, or the
+                card that is there was edited.
         """
         parts = describe_parts(self.encoder, self.fusion, arguments_of(self.fusion, _FUSIONS))
-        write_model(as_path("folder", folder), parts, self.state_dict())
+        doc = None if parts.arguments is None else _FUSIONS[parts.fusion].__doc__
+        write_model(as_path("folder", folder), parts, self.state_dict(), doc)
 
     @classmethod
     def load(cls, folder: str | Path, encoder: Encoder, fusion: Fusion | None = None) -> Self:
@@ -336,10 +339,6 @@ class ComposedEncoder(nn.Module):
 
 
 _FUSIONS: dict[str, type[nn.Module]] = {name: vars(fusions)[name] for name in fusions.__all__}
-
-
-def _blocks(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
 
 
 def _joined(blocks: Iterable[Encoded]) -> Encoded:

@@ -246,12 +246,26 @@ def test_names_that_the_terminal_cannot_show_are_escaped(
     assert rb"gr\xf6\xdfe.png" in shown.getvalue()
 
 
-def test_python_m_fusecomp_is_the_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("log", ["log.jsonl", "stage2/log.jsonl"])
+def test_the_workdir_of_a_training_is_told_how_to_get_an_evaluation(
+    log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / log).parent.mkdir(exist_ok=True)
+    (tmp_path / log).touch()
+    assert cli.main(["compare", str(tmp_path), str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path} is the workdir of a training, which keeps weights" in error
+    assert f".save('{tmp_path / 'evaluation.npz'}') writes" in error
+
+
+@pytest.mark.parametrize("module", ["fusecomp", "fusecomp.cli"])
+def test_python_m_is_the_command(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "fusecomp.cli")  # as in a new process
     monkeypatch.setattr(sys, "argv", ["fusecomp", "--version"])
     with pytest.raises(SystemExit) as stopped:
-        runpy.run_module("fusecomp", run_name="__main__")
+        runpy.run_module(module, run_name="__main__")
     assert stopped.value.code == 0
     assert capsys.readouterr().out == f"fusecomp {fusecomp.__version__}\n"
 

@@ -1,9 +1,12 @@
 """What the README and the docs show is run; what they link to exists."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from fusecomp import cli
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -16,8 +19,28 @@ def test_the_code_runs_from_top_to_bottom(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    run(page)
+
+
+def run(page: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     exec(compile("\n".join(blocks), page.name, "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
+def test_the_commands_on_what_a_page_made_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command is about files of its page where the first of them is there."""
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"^fusecomp (.*)$", page.read_text(), re.MULTILINE)
+    commands = [shlex.split(line.partition(" > ")[0]) for line in lines]
+    if not commands:
+        return
+    run(page)
+    for command in commands:
+        if any(Path(word).exists() for word in command):
+            assert cli.main(command) == 0, command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

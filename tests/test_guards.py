@@ -162,6 +162,7 @@ PUBLIC = {
         "image_paths",
         "load_available",
         "load_few",
+        "load_given",
         "open_image",
         "require_files",
         "require_pillow",
@@ -190,6 +191,7 @@ PUBLIC = {
         "Judgement",
         "LastRound",
         "MeanOfRounds",
+        "MilvusIndex",
         "Rocchio",
         "Round",
         "SearchSession",
@@ -215,6 +217,7 @@ PUBLIC = {
         "retrieval_page",
         "retrieval_sheet",
         "training_curves",
+        "write_model_card",
         "write_report",
     ],
     "fusecomp.training": [
@@ -404,6 +407,8 @@ OPTIONAL = (
     "safetensors",
     "sentence_transformers",
     "faiss",
+    "pymilvus",
+    "milvus_lite",
 )
 MEASURE = f"""
 import sys, time

@@ -25,7 +25,8 @@ def test_a_saved_model_comes_back(tmp_path: Path) -> None:
     back = ComposedEncoder.load(str(path), live(seed=1), combiner(seed=1))
     images = torch.randn(3, 3)
     assert torch.equal(back.encode_query(images, TEXTS), model.encode_query(images, TEXTS))
-    assert {part.name for part in path.iterdir()} == {"config.json", "weights.safetensors"}
+    files = {"README.md", "config.json", "weights.safetensors"}
+    assert {part.name for part in path.iterdir()} == files
     assert [part.name for part in path.parent.iterdir()] == ["model"]
 
 

@@ -31,7 +31,7 @@ FEATURES: dict[str, Call] = {
     "text of compose": lambda v: MODEL.compose(EYE, v),
 }
 NO_FEATURES: list[Any] = [
-    *(None, "features", 1.0, [[1.0]], np.eye(3), EYE.tolist(), {0: EYE}, iter(EYE), object()),
+    *(None, "features", 1.0, [[1.0]], np.eye(3) > 0, EYE.tolist(), {0: EYE}, iter(EYE), object()),
     *(EYE[0], EYE[None], torch.tensor(1.0), torch.ones(0, 3), torch.ones(3, 0)),
     *(EYE.long(), EYE.bool(), EYE.to(torch.complex64)),
     *(EYE.to(torch.float8_e4m3fn), EYE.to(torch.float8_e5m2)),
@@ -77,7 +77,17 @@ def test_what_are_no_indices_are_named(which: str) -> None:
             return retrieval.search(EYE, EYE, 1, candidates=value)
         return retrieval.search_targets(EYE, EYE, k=1, **{"targets": IDS, which: value})
 
-    wrong: list[Any] = ["a", 1, [0, 1, 2], IDS.numpy(), {0}, IDS.double(), IDS.bool(), IDS.int()]
+    wrong: list[Any] = [
+        "a",
+        1,
+        [0, 1, 2],
+        IDS.int().numpy(),
+        IDS.numpy() + 9,
+        {0},
+        IDS.double(),
+        IDS.bool(),
+        IDS.int(),
+    ]
     wrong += [IDS[:2], IDS[0], IDS + 1, IDS - 2, IDS.to("meta"), IDS.unsqueeze(1).to_sparse()]
     for value in wrong:
         assert own_error(call, value).startswith(which), value

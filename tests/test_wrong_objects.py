@@ -38,6 +38,7 @@ PATHS: dict[str, Call] = {
     "path of retrieval_sheet": lambda v: report.retrieval_sheet(TASK, DATA, v),
     "path of contact_sheet": lambda v: report.contact_sheet([], DATA, v),
     "folder of write_report": lambda v: report.write_report({"a": FOUND}, DATA, v, title="a"),
+    "folder of write_model_card": lambda v: report.write_model_card(v, FOUND),
     "path of Evaluation.save": lambda v: FOUND.save(v),
     "path of Evaluation.load": lambda v: fc.Evaluation.load(v),
     "folder of ComposedEncoder.save": lambda v: MODEL.save(v),
@@ -70,6 +71,7 @@ def test_what_is_no_path_is_named(name: str) -> None:
     [
         (lambda v: evaluation.bootstrap(v), "evaluation must be an Evaluation"),
         (lambda v: report.interval_table(v), "evaluation must be an Evaluation"),
+        (lambda v: report.write_model_card(NOWHERE, v), "evaluation must be an Evaluation"),
         (lambda v: evaluation.compare(v, FOUND), "a must be an Evaluation"),
         (lambda v: evaluation.compare(FOUND, v), "b must be an Evaluation"),
         (lambda v: report.retrieval_page(v, DATA, NOWHERE), "evaluation "),

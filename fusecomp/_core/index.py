@@ -15,17 +15,27 @@ if TYPE_CHECKING:
 class Index(Protocol):
     """Finds the nearest rows of a gallery that was prepared once.
 
-    Rows are told by position, from 0; no position is ever used again.
+    Rows are told by position, from 0; no position is ever used again. A gallery gives more to an
+    index that names it as a keyword: ``image_ids`` and ``attributes`` of the rows where it is made
+    and in ``add``; ``where``, the wanted values of each attribute, in ``search`` in place of
+    ``within``.
     """
 
     def search(
         self, query: Tensor, k: int, *, exclude: Tensor | None = None, within: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return scores [Q, k] and positions int64 [Q, k] of queries [Q, E], best first.
+        """Return the scores and positions of the k best rows of each query.
 
-        ``exclude`` and ``within``, int64 [Q] or [Q, M] with -1 as padding, are positions that a
-        query must not find, and the only ones that it may find. Where fewer than k are left, the
-        rest is position -1 with score -inf.
+        Args:
+            query: [Q, E], of any floating dtype, on the features' device.
+            k: the number of positions; may exceed N.
+            exclude: int64 [Q] or [Q, M], positions that a query must not find; -1 is padding.
+            within: int64 [Q] or [Q, M], the only positions that a query may find; -1 is padding.
+                Where all queries share a row, it is one row that was expanded.
+
+        Shape:
+            Scores [Q, k] and positions int64 [Q, k], best first; score -inf and position -1 where
+            fewer than k are left.
         """
         ...
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from fusecomp._core.checks import whole_number
 from fusecomp._core.tensors import (
+    as_tensor,
     check_alike,
     check_features,
     check_finite,
@@ -62,22 +63,28 @@ def check_indices(
     name: str, value: object, query: Tensor, gallery: Tensor, least: int = -1
 ) -> Tensor:
     """Return int64 [Q] or [Q, M] from ``least`` to below N, on the query's device."""
-    indices, rows, size = check_tensor(value, name), len(query), len(gallery)
+    indices, rows, size = check_tensor(as_tensor(value), name), len(query), len(gallery)
     if indices.dtype != torch.int64:
         raise ValueError(f"{name} must be int64, got {indices.dtype}")
     if indices.ndim not in (1, 2) or len(indices) != rows:
         raise ValueError(f"{name} must be [{rows}] or [{rows}, M], got {list(indices.shape)}")
     check_values(indices, name)
-    if indices.numel() > 0:
-        low, high = int(indices.min()), int(indices.max())
+    distinct = one_row(indices)
+    if distinct.numel() > 0:
+        low, high = int(distinct.min()), int(distinct.max())
         if low < least or high >= size:
             raise ValueError(f"{name} must lie in [{least}, {size}), got {low} to {high}")
-    return indices.to(query.device)
+    return distinct.to(query.device).expand_as(indices)
+
+
+def one_row(indices: Tensor) -> Tensor:
+    """Return the row that ``expand`` has given all queries; any other indices as they are."""
+    return indices[:1] if indices.stride(0) == 0 else indices
 
 
 def check_positions(positions: object, size: int) -> Tensor:
     """Return int64 [M], each in [0, N); ValueError on anything else."""
-    found = check_tensor(positions, "positions")
+    found = check_tensor(as_tensor(positions), "positions")
     if found.dtype != torch.int64 or found.ndim != 1:
         raise ValueError(f"positions must be int64 [M], got {found.dtype} {list(found.shape)}")
     check_values(found, "positions")

@@ -2,12 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 
 from torch import nn
 
 from fusecomp._core.foreign import inside, optional
 from fusecomp.types import NamesKeywords
 
+# How alike two names are that are probably meant to be one.
+_ALIKE = 0.85
 _NAMED = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -29,16 +32,27 @@ def needed_keywords(part: Callable[..., object], offered: Sequence[str]) -> tupl
 
 
 def require_known(kind: str, part: Callable[..., object], offered: Sequence[str]) -> None:
-    """Raise ValueError where a callable of two tensors needs more than the offered keywords."""
+    """Raise ValueError where a callable of two tensors needs more than the offered keywords.
+
+    A name that is nearly one of them is refused even with a default, which nothing would replace.
+    """
     parameters = _parameters(inside(part))
     given = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY][:2]
-    needed = (name for name, p in parameters.items() if p.default is p.empty)
-    if unknown := [name for name in needed if name not in (*given, *offered)]:
-        name = optional(part, "__name__", type(inside(part)).__name__)
+    others = [name for name in parameters if name not in (*given, *offered)]
+    needed = [name for name in others if parameters[name].default is inspect.Parameter.empty]
+    named = f"the {kind} {optional(part, '__name__', type(inside(part)).__name__)}"
+    if needed:
         raise ValueError(
-            f"the {kind} {name} needs {', '.join(unknown)}, which nothing "
+            f"{named} needs {', '.join(needed)}, which nothing "
             f"gives it: beyond its two tensors a {kind} can name {', '.join(offered)}"
         )
+    missing = [keyword for keyword in offered if keyword not in parameters]
+    for name in others:
+        for meant in get_close_matches(name, missing, 1, _ALIKE):
+            raise ValueError(
+                f"{named} names {name}, which nothing gives it: write {meant} if you mean that, "
+                "or give it a name that is less like it"
+            )
 
 
 def _parameters(part: Callable[..., object]) -> dict[str, inspect.Parameter]:

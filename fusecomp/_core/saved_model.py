@@ -17,6 +17,7 @@ from fusecomp._core.abilities import lookups_of, token_sides, told_fingerprint
 from fusecomp._core.files import checksum, reading, replace_folder
 from fusecomp._core.identity import class_name, differences, plain_name, settings
 from fusecomp._core.keywords import taken_keywords
+from fusecomp._core.model_card import CARD, model_card, require_unedited, write_card
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
 from fusecomp._core.strict_json import read_json, write_json
 from fusecomp._core.weights import check_weights, kind_of
@@ -107,8 +108,13 @@ class SavedModel:
             )
 
 
-def write_model(path: Path, parts: Parts, weights: Mapping[str, Tensor]) -> None:
-    """Write a folder, atomically; of sharded weights, every process must call it."""
+def write_model(
+    path: Path, parts: Parts, weights: Mapping[str, Tensor], doc: str | None = None
+) -> None:
+    """Write a folder, atomically; of sharded weights, every process must call it.
+
+    ``doc`` is the docstring of the fusion's class, for the card.
+    """
     tensors = {plain_name(name): _whole(name, tensor) for name, tensor in weights.items()}
     tied = dict(_tied(tensors))
     config: dict[str, object] = {"format": _FORMAT, **asdict(parts), "tied": tied}
@@ -116,11 +122,13 @@ def write_model(path: Path, parts: Parts, weights: Mapping[str, Tensor]) -> None
     with first_alone() if sharded else nullcontext(True) as first:
         if not first:
             return
-        with replace_folder(path, (_CONFIG, _WEIGHTS)) as folder:
+        require_unedited(path)
+        with replace_folder(path, (_CONFIG, _WEIGHTS, CARD)) as folder:
             kept = {name: t.contiguous() for name, t in tensors.items() if name not in tied}
             config["weights"] = write_safetensors(folder / _WEIGHTS, kept, {"format": "pt"})
             config["checksum"] = checksum(config)
             write_json(folder / _CONFIG, config)
+            write_card(folder, model_card(asdict(parts), doc))
 
 
 def _whole(name: str, tensor: Tensor) -> Tensor:
@@ -144,7 +152,11 @@ def read_model(path: Path) -> SavedModel:
     if not path.exists():
         raise FileNotFoundError(f"no saved model {path}")
     if path.is_file():
-        raise ValueError(f"{path} is a file; a saved model is a folder")
+        raise ValueError(
+            f"{path} is a file; a saved model is a folder. Weights in best/ of a workdir go into "
+            "the model of the training's run: load_state_dict(torch.load(path, weights_only=True)"
+            '["weights"]["model"], strict=False)'
+        )
     config = read_json(path / _CONFIG)
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         form = config.get("format") if isinstance(config, dict) else config

@@ -52,7 +52,7 @@ class Task:
         >>> query = Triplet("q0", "a", ("is red",), target_id="c")
         >>> task = Task("toys", [query], ["a", "b", "c"], exclude=[["a"]])
         >>> task, [metric.name for metric in task.metrics], task.decides
-        (Task(toys: 1 queries in 3), ['recall@10', 'recall@50'], 'mean')
+        (Task(toys: 1 queries in 3 images), ['recall@10', 'recall@50'], 'mean')
         >>> task.positions(["c", "a"])
         tensor([2, 0])
     """
@@ -148,7 +148,7 @@ class Task:
                 )
 
     def __str__(self) -> str:
-        text = f"{self.name or 'all'}: {len(self.queries)} queries in {len(self.gallery)}"
+        text = f"{self.name or 'all'}: {len(self.queries)} queries in {len(self.gallery)} images"
         queries, images = len(self.missing_queries), len(self.missing_images)
         missing = f" (missing: {queries} queries, {images} images)" if queries or images else ""
         return text + missing

@@ -1,9 +1,15 @@
 """Arguments that are tensors: a check for each kind, which names the argument and its value."""
 
+import math
+from typing import TypeGuard
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+# Features as users have them, where they enter.
+Array = Tensor | NDArray[np.generic]
 
 # The dtypes that features may have; narrower ones cannot be computed in.
 FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -44,7 +50,7 @@ def non_finite_rows(features: Tensor) -> list[int]:
     for number, piece in enumerate(features.split(_PIECE)):
         # A finite sum has finite terms: one fast pass settles the usual case.
         total = piece.sum(dtype=torch.promote_types(piece.dtype, torch.float32))
-        if not total.isfinite():
+        if not math.isfinite(total.item()):
             rows = (~piece.isfinite().all(dim=1)).nonzero().flatten()
             bad += (rows + number * _PIECE).tolist()
     return bad
@@ -54,8 +60,11 @@ def check_tensor(value: object, name: str) -> Tensor:
     """Return a dense torch tensor; TypeError on no tensor, ValueError on another layout."""
     if not isinstance(value, Tensor):
         way_out = ""
-        if isinstance(value, np.ndarray):
-            way_out = "; torch.from_numpy(...) makes one of a NumPy array"
+        if isinstance(value, np.ma.MaskedArray):
+            way_out = ", whose gaps would count: fill or drop them"
+        elif isinstance(value, np.ndarray):
+            cast = ".float()" if value.dtype.kind == "f" else ""
+            way_out = f"; torch.from_numpy(...){cast} makes one of a NumPy array"
         elif isinstance(value, list | tuple):
             way_out = "; torch.tensor(...) makes one of numbers"
         raise TypeError(f"{name} must be a torch tensor, got {type(value).__name__}{way_out}")
@@ -63,6 +72,33 @@ def check_tensor(value: object, name: str) -> Tensor:
         kind = "a nested tensor" if value.is_nested else value.layout
         raise ValueError(f"{name} must be dense, got {kind}; .to_dense() makes a sparse one so")
     return value
+
+
+def as_tensor(value: object) -> Tensor:
+    """Return a NumPy array as a tensor of its dtype; whatever else for a check to look at.
+
+    Memory is shared where it is writable and in an order that torch has.
+    """
+    if _is_array(value) and value.dtype.kind in "fiu":
+        value = torch.from_numpy(_native(value))
+    tensor: Tensor = value  # type: ignore[assignment]
+    return tensor
+
+
+def _is_array(value: object) -> TypeGuard[NDArray[np.generic]]:
+    """Return whether this is an array without gaps, which would count as numbers."""
+    return isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
+
+
+def _native(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return the array as torch takes it: in this machine's byte order, rows going forward."""
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.kind == "f" and dtype.itemsize > 8:
+        dtype = np.dtype("f8")  # torch has no long doubles
+    array = array.astype(dtype, copy=False)
+    # Torch warns of memory that must not be written.
+    plain = array.flags.writeable and min(array.strides, default=0) >= 0
+    return array if plain else array.copy()
 
 
 def check_values(tensor: Tensor, name: str) -> None:
@@ -101,8 +137,9 @@ def check_alike(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
     """Raise ValueError unless both are of one dtype and on one device."""
     for kind, one, other in (("dtype", a.dtype, b.dtype), ("device", a.device, b.device)):
         if one != other:
+            way_out = ", such as float32 by .float()" if kind == "dtype" else ""
             raise ValueError(
-                f"{names[0]} is {one} and {names[1]} is {other}: bring both to one {kind}"
+                f"{names[0]} is {one} and {names[1]} is {other}: bring both to one {kind}{way_out}"
             )
 
 

@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import can_be_listed, ordered, shown, strings
 from fusecomp._core.foreign import optional
-from fusecomp._core.tensors import FLOATING, check_tensor, check_values, non_finite_rows, widen
+from fusecomp._core.tensors import (
+    FLOATING,
+    as_tensor,
+    check_tensor,
+    check_values,
+    non_finite_rows,
+    widen,
+)
 from fusecomp.caching._token_table import TokenTable
 from fusecomp.types import Tokens
 
@@ -147,7 +154,7 @@ def _tensor(name: str, features: Any) -> Tensor:
             elif all(isinstance(row, np.ndarray) for row in features):
                 features = np.stack(features)
         if optional(features, "__array__") is not None and not isinstance(features, Tensor):
-            features = _native(np.asarray(features))
+            features = as_tensor(np.asarray(features))
         tensor = torch.as_tensor(features)
     except (TypeError, ValueError, RuntimeError):
         kind = f" of {features.dtype}" if isinstance(features, np.ndarray) else ""
@@ -157,14 +164,3 @@ def _tensor(name: str, features: Any) -> Tensor:
         ) from None
     check_tensor(tensor, name)
     return tensor.detach()
-
-
-def _native(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array as torch takes it: in this machine's byte order, rows going forward."""
-    if array.dtype.kind == "f":
-        # Long doubles are narrowed: torch has none.
-        dtype = array.dtype.newbyteorder("=") if array.itemsize <= 8 else np.dtype("f8")
-        array = array.astype(dtype, copy=False)
-    # Torch warns of memory that must not be written.
-    plain = array.flags.writeable and min(array.strides, default=0) >= 0
-    return array if plain else array.copy()

@@ -16,7 +16,7 @@ from fusecomp._core.indices import (
     index_pairs,
 )
 from fusecomp._core.similarity import cosine
-from fusecomp._core.tensors import widen
+from fusecomp._core.tensors import Array, as_tensor, widen
 from fusecomp._core.tiles import compare_in_tiles
 from fusecomp.evaluation._features import TaskFeatures
 from fusecomp.evaluation._tasks import tasks_of
@@ -153,10 +153,10 @@ def cosines(
 
 
 def feature_cosines(
-    query: Tensor,
-    gallery: Tensor,
-    targets: Tensor,
-    exclude: Tensor | None = None,
+    query: Array,
+    gallery: Array,
+    targets: Array,
+    exclude: Array | None = None,
     *,
     similarity: Similarity | None = None,
 ) -> Cosines:
@@ -188,12 +188,13 @@ class _Pairs:
 
     def __init__(
         self,
-        query: Tensor,
-        gallery: Tensor,
-        targets: Tensor,
-        exclude: Tensor | None,
+        query: Array,
+        gallery: Array,
+        targets: Array,
+        exclude: Array | None,
         similarity: Similarity | None,
     ) -> None:
+        query, gallery = as_tensor(query), as_tensor(gallery)
         check_search(query, gallery, one_width=similarity is None)
         self._query, self.gallery = widen(query.detach()), widen(gallery.detach())
         self._targets = check_targets(targets, query, gallery, least=0)

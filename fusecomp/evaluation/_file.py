@@ -112,6 +112,12 @@ def read_ranking(path: Path) -> Ranking:
     if not path.is_file():
         others = sorted(str(other) for other in path.parent.glob("*.npz"))
         there = f"; there are {', '.join(others)}" if others else ""
+        if any((path.parent / log).is_file() for log in ("log.jsonl", "stage2/log.jsonl")):
+            there += (
+                f". {path.parent} is the workdir of a training, which keeps weights: the same fit "
+                f"again gives its run, and evaluate(run.model, val_dataset).save({str(path)!r}) "
+                "writes the evaluation"
+            )
         raise FileNotFoundError(f"no evaluation {path}; Evaluation.save writes one{there}")
     problem, way_out = "torn or no evaluation", "evaluate again and save it anew"
     # Opened here, as np.load leaves a file open that it cannot read.

@@ -53,8 +53,8 @@ def check_dtype(fusion: nn.Module, image: Tensor) -> None:
         )
     if weight.dtype != image.dtype and not is_autocast_enabled(image.device.type):
         raise ValueError(
-            f"this {name}'s weights are {weight.dtype} and image is {image.dtype}: bring "
-            "both to one dtype, as ComposedEncoder.compose does"
+            f"this {name}'s weights are {weight.dtype} and image is {image.dtype}: bring both to "
+            f"one dtype, by .to({weight.dtype}) on the features, as ComposedEncoder.compose does"
         )
 
 

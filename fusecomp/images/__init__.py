@@ -1,6 +1,7 @@
 """Images: opened, loaded in worker processes, and turned into tensors as published."""
 
 from fusecomp.images._files import ABSENT, By, changed_image, file_marks, image_paths
+from fusecomp.images._given import load_given
 from fusecomp.images._loading import ON_ERROR, ImageError, load_available, load_few, require_files
 from fusecomp.images._opening import ImageLoader, open_image, require_pillow, rgb, why_unreadable
 from fusecomp.images._transforms import SquarePad, TargetPad, clip_transform
@@ -19,6 +20,7 @@ __all__ = [
     "image_paths",
     "load_available",
     "load_few",
+    "load_given",
     "open_image",
     "require_files",
     "require_pillow",

@@ -33,9 +33,12 @@ class ImageLoader:
 
     transform: Callable[[Any], Tensor]
 
-    def __call__(self, path: str | os.PathLike[str]) -> Tensor:
-        """Return the image of a file, transformed."""
-        path = Path(path)
+    def __call__(self, image: "str | os.PathLike[str] | Image") -> Tensor:
+        """Return the image of a file, or an open one, transformed."""
+        if not isinstance(image, (str, os.PathLike)):
+            sides_of(image)
+            return self.transform(image)
+        path = Path(image)
         require_pillow()
         with open_regular(path) as file:
             try:

@@ -154,10 +154,8 @@ class _ClipTransform:
     exif: bool
 
     def __call__(self, image: "str | os.PathLike[str] | Image") -> Tensor:
-        if isinstance(image, (str, os.PathLike)):
-            return ImageLoader(self._tensor)(image)
-        sides_of(image)
-        return self._tensor(image)
+        """Return one image as [3, size, size]."""
+        return ImageLoader(self._tensor)(image)
 
     def _tensor(self, image: "Image") -> Tensor:
         from PIL import ImageOps

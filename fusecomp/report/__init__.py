@@ -1,6 +1,7 @@
 """Reports: tables, figures and pages of what was measured."""
 
 from fusecomp.report._cosine_figure import cosine_figure
+from fusecomp.report._model_card import write_model_card
 from fusecomp.report._retrieval_page import PageOptions, retrieval_page
 from fusecomp.report._score_tables import ablation_table, comparison_table, interval_table
 from fusecomp.report._sheets import contact_sheet, retrieval_sheet
@@ -19,5 +20,6 @@ __all__ = [
     "retrieval_page",
     "retrieval_sheet",
     "training_curves",
+    "write_model_card",
     "write_report",
 ]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Lengths are hundredths of an inch.
 _SIDE, _GAP, _LINE = 112, 8, 16
 _TEXT_WIDTH, _TEXT_LINES, _LINE_LENGTH = 208, 7, 30
+_LETTER = _TEXT_WIDTH // _LINE_LENGTH + 1
 _PIXELS = 168
 _FONT_SIZE = 8
 _BOX = "#c9c9c9"
@@ -75,7 +76,8 @@ def contact_sheet(
         if triplet.target_id is not None:
             row.append(_Cell("target", triplet.target_id, is_target=True))
         rows.append(row)
-    save_figure(_sheet(rows, dataset), path, families)
+    heading = f"{len(rows)} triplets: reference, text, and target (green)"
+    save_figure(_sheet(rows, dataset, heading), path, families)
 
 
 def retrieval_sheet(
@@ -89,7 +91,8 @@ def retrieval_sheet(
 ) -> None:
     """Draw queries as a PNG: reference, text, and the best results with rank and score.
 
-    The target is framed; where it is not among the results, its rank is printed below the text.
+    The target is framed; where it is not among the results, it is behind them, and its rank below
+    the text.
 
     Args:
         ranking: one task of a ``Ranking``.
@@ -117,12 +120,18 @@ def retrieval_sheet(
     given = range(min(10, count)) if queries is None else ordered("queries", queries, "positions")
     positions = [whole_number("queries", query, 0, count - 1) for query in given]
     rows = [_row(query_results(ranking, position, top, numbers)) for position in positions]
-    save_figure(_sheet(rows, dataset), path, families)
+    task = ranking.task
+    heading = (
+        f"{task.name or 'all'}: the best {min(top, len(task.gallery))} of {len(task.gallery):,} "
+        "images for each query, with rank and score; green: the target"
+    )
+    save_figure(_sheet(rows, dataset, heading), path, families)
 
 
 def _row(found: QueryResults) -> list[_Cell]:
     gate = "" if found.gate is None else f"gate {found.gate:.2f}"
     below = ", ".join(filter(None, ("" if found.shows_target else found.target_text, gate)))
+    missed = None if found.shows_target else found.query.target_id
     return [
         _Cell("reference", found.query.reference_id),
         _Cell(below, text=_wrapped(found.query.texts)),
@@ -130,6 +139,7 @@ def _row(found: QueryResults) -> list[_Cell]:
             _Cell(f"{rank}.  {score:.3f}", image_id, is_target=is_target)
             for rank, score, image_id, is_target in found.results
         ),
+        *([] if missed is None else [_Cell("target", missed, is_target=True)]),
     ]
 
 
@@ -142,7 +152,7 @@ def _wrapped(texts: Iterable[str]) -> str:
     return "\n".join(lines).replace("\0", "")
 
 
-def _sheet(rows: Sequence[Sequence[_Cell]], dataset: Dataset) -> "Figure":
+def _sheet(rows: Sequence[Sequence[_Cell]], dataset: Dataset, heading: str) -> "Figure":
     from matplotlib.figure import Figure
 
     require_pillow()
@@ -150,12 +160,15 @@ def _sheet(rows: Sequence[Sequence[_Cell]], dataset: Dataset) -> "Figure":
         raise ValueError("there is nothing to draw")
     row_height = _SIDE + _LINE + 2 * _GAP
     width = max(sum(cell.width for cell in row) for row in rows) + _GAP
-    height = row_height * len(rows) + _GAP
+    lines = textwrap.wrap(heading, width // _LETTER)
+    above = len(lines) * _LINE + _GAP
+    height = above + row_height * len(rows) + _GAP
     figure = Figure((width / 100, height / 100))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
+    _write(axes, _GAP, _GAP, "\n".join(lines))
     for number, row in enumerate(rows):
-        left, top = _GAP, number * row_height + _GAP
+        left, top = _GAP, above + number * row_height + _GAP
         for cell in row:
             if cell.image_id is None:
                 _write(axes, left, top, cell.text)

@@ -130,7 +130,7 @@ def _links(sheets: Mapping[str, str]) -> str:
     return (
         f"Some triplets: [{_SHEET}]({_SHEET}). What the last row found: {links}. A number is a "
         "score (the cosine, or a similarity of the fusion's own), a green frame the target; where "
-        "it is not shown, its rank is below the text."
+        "it is not among the best, it is behind them, and its rank below the text."
     )
 
 

@@ -7,6 +7,7 @@ from fusecomp.retrieval._faiss_index import FaissIndex, IndexRecall
 from fusecomp.retrieval._gallery import Gallery
 from fusecomp.retrieval._hits import Hits
 from fusecomp.retrieval._metrics import median_rank, recall_at_k, target_rank
+from fusecomp.retrieval._milvus_index import MilvusIndex
 from fusecomp.retrieval._rerank import rerank
 from fusecomp.retrieval._round import Round
 from fusecomp.retrieval._search import TargetRanks, search, search_targets
@@ -23,6 +24,7 @@ __all__ = [
     "Judgement",
     "LastRound",
     "MeanOfRounds",
+    "MilvusIndex",
     "Rocchio",
     "Round",
     "SearchSession",

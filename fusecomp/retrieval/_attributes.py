@@ -23,20 +23,29 @@ def plain_columns(attributes: Mapping[str, Sequence[Value]], rows: int) -> dict[
     return columns
 
 
-def positions_where(
-    attributes: Mapping[str, Sequence[Value]],
-    where: Mapping[str, Value | Collection[Value]],
-    positions: Iterable[int],
-) -> list[int]:
-    """Return those of the positions whose images have the values."""
-    found = list(positions)
-    for name, wanted in where.items():
+def check_where(
+    attributes: Mapping[str, Sequence[Value]], where: Mapping[str, Value | Collection[Value]]
+) -> dict[str, list[Value]]:
+    """Return the values that are wanted; ValueError if there is no such attribute or kind."""
+    wanted = {name: _listed(values) for name, values in where.items()}
+    for name, values in wanted.items():
         if name not in attributes:
             valid = ", ".join(map(repr, attributes)) or "none"
             raise ValueError(f"unknown attribute {name!r}; this gallery has {valid}")
-        column = attributes[name]
-        values = _checked(name, column, _listed(wanted))
-        found = [p for p in found if (isinstance(column[p], bool), column[p]) in values]
+        _require_kinds(name, attributes[name], values)
+    return wanted
+
+
+def positions_where(
+    attributes: Mapping[str, Sequence[Value]],
+    wanted: Mapping[str, Sequence[Value]],
+    positions: Iterable[int],
+) -> list[int]:
+    """Return those of the positions whose images have one of the values, True told from 1."""
+    found = list(positions)
+    for name, values in wanted.items():
+        column, those = attributes[name], {(isinstance(value, bool), value) for value in values}
+        found = [p for p in found if (isinstance(column[p], bool), column[p]) in those]
     return found
 
 
@@ -49,10 +58,8 @@ def _listed(values: Any) -> list[Value]:
     return [value.tolist() if isinstance(value, np.generic) else value for value in values]
 
 
-def _checked(
-    name: str, column: Sequence[Value], wanted: Sequence[Value]
-) -> set[tuple[bool, Value]]:
-    """Return what is wanted, True told from 1; ValueError if no image has a value of its kind."""
+def _require_kinds(name: str, column: Sequence[Value], wanted: Sequence[Value]) -> None:
+    """Raise ValueError on a value of a kind that no image has."""
     types = {type(value) for value in column}
     kinds = {_kind(of) for of in types}
     for value in wanted:
@@ -60,7 +67,6 @@ def _checked(
             held = " and ".join(sorted(of.__name__ for of in types))
             given = f"the {type(value).__name__} {shown(value)}"
             raise ValueError(f"the attribute {name!r} holds values of {held}, got {given}")
-    return {(isinstance(value, bool), value) for value in wanted}
 
 
 def _kind(of: type) -> object:

@@ -5,15 +5,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from fusecomp._core.foreign import optional
 from fusecomp._core.indices import (
     check_indices,
     check_positions,
     check_query,
     index_pairs,
+    one_row,
 )
 from fusecomp._core.similarity import SMALLEST_NORM, normalize
-from fusecomp._core.tensors import check_alike, check_features, check_widths
+from fusecomp._core.tensors import Array, as_tensor, check_alike, check_features, check_widths
 from fusecomp._core.tiles import compare_in_tiles
 from fusecomp.retrieval._top import best_columns, sort_best
 from fusecomp.types import Similarity
@@ -28,9 +28,6 @@ _ALLOWED = 2**26
 _PAIRS = 128
 # So few queries are multiplied one by one.
 _SINGLE = 4
-# Bytes that may lie in a processor's cache.
-_CACHED = 2**25
-_inner = optional(np, "vecdot", np.inner)  # which NumPy 1 does not have
 # Values that are measured at once.
 _MEASURED = 2**15
 # Fetched beyond k, so that it shows whether a tie crosses the border; by how much it widens if so.
@@ -63,7 +60,7 @@ class ExactIndex:
             measures them, which reads all features and checks that they are finite.
 
     Raises:
-        TypeError: if features are no torch tensor.
+        TypeError: if features are neither tensor nor array.
         ValueError: if they are not [N, D], empty or not finite, or lengths do not fit them.
 
     Example:
@@ -75,12 +72,12 @@ class ExactIndex:
 
     def __init__(
         self,
-        features: Tensor,
+        features: Array,
         similarity: Similarity | None = None,
         *,
         lengths: Tensor | None = None,
     ) -> None:
-        self.features = check_features(features, "features", "[N, D]").detach()
+        self.features = check_features(as_tensor(features), "features", "[N, D]").detach()
         self.similarity = similarity
         rows, width = self.features.shape
         self.lengths = measure_lengths(self.features) if lengths is None else lengths
@@ -99,16 +96,16 @@ class ExactIndex:
     def __len__(self) -> int:
         return len(self.features)
 
-    def add(self, features: Tensor) -> None:
+    def add(self, features: Array) -> None:
         """Append rows, which get the next positions; copies all features.
 
         Any number of threads may search an index, but not while rows are added.
 
         Raises:
-            TypeError: if features are no torch tensor.
+            TypeError: if features are neither tensor nor array.
             ValueError: if they are not [M, D], empty or not finite, or of another dtype or device.
         """
-        more = check_features(features, "features", "[M, D]").detach()
+        more = check_features(as_tensor(features), "features", "[M, D]").detach()
         check_alike(more, self.features, ("features", "the index"))
         check_widths(more, self.features, ("features", "the index"))
         lengths = measure_lengths(more)
@@ -118,11 +115,11 @@ class ExactIndex:
         if self.removed is not None:
             self.removed = pad(self.removed, (0, len(more)))
 
-    def remove(self, positions: Tensor) -> None:
+    def remove(self, positions: Array) -> None:
         """Find these rows no more; no other row gets their positions.
 
         Raises:
-            TypeError: if positions are no torch tensor.
+            TypeError: if positions are neither tensor nor array.
             ValueError: if they are not int64 [M] in [0, N).
         """
         gone = check_positions(positions, len(self)).to(self.features.device)
@@ -132,49 +129,43 @@ class ExactIndex:
 
     def search(
         self,
-        query: Tensor,
+        query: Array,
         k: int,
         *,
-        exclude: Tensor | None = None,
-        within: Tensor | None = None,
+        exclude: Array | None = None,
+        within: Array | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the scores and positions of the k best rows of each query.
+        """Return the k best rows of each query; see ``types.Index``.
 
-        Args:
-            query: [Q, D], or [Q, E] of a similarity, of any floating dtype, on the features'
-                device.
-            k: the number of positions; may exceed N.
-            exclude: int64 [Q] or [Q, M], positions that a query must not find; -1 is padding.
-            within: int64 [Q] or [Q, M], the only positions that a query may find; -1 is padding.
-
-        Shape:
-            Scores [Q, k] (float32; float64 where features are) and positions int64 [Q, k], best
-            first; score -inf and position -1 where fewer than k remain.
+        Scores are float32, or float64 where features are.
 
         Raises:
-            TypeError: if an argument is no torch tensor.
+            TypeError: if an argument is neither tensor nor array.
             ValueError: if the query is not finite, does not fit the features or is on another
                 device; k is no whole number of at least 1; or positions are not int64 in [-1, N).
         """
+        query = as_tensor(query)
         k = check_query(query, self.features, k, one_width=self.similarity is None)
         size, step = len(self), _QUERIES if self.similarity is None else _COMPARED
         if exclude is not None:
             exclude = check_indices("exclude", exclude, query, self.features)
         if within is not None:
-            within = check_indices("within", within, query, self.features)
-            step = min(step, max(1, _ALLOWED // size))
-        with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
+            within = one_row(check_indices("within", within, query, self.features))
+            step = min(step, max(1, _ALLOWED // size)) if len(within) > 1 else step
+        with torch.no_grad():
             found = [
                 self._find(
                     self._prepared(query[rows].detach()),
                     k,
-                    None if exclude is None else exclude[rows],
-                    None if within is None else within[rows],
+                    _of(exclude, rows),
+                    _of(within, rows),
                     k + _MORE,
                 )
                 for rows in _slices(len(query), step)
             ]
-        values, positions = (torch.cat(part) for part in zip(*found, strict=True))
+        values, positions = (part.contiguous() for part in _joined(found, 0))
+        if k <= size and exclude is None and within is None and self.removed is None:
+            return values, positions  # all found
         if k > size:
             values = pad(values, (0, k - size), value=-torch.inf)
             positions = pad(positions, (0, k - size))
@@ -196,14 +187,14 @@ class ExactIndex:
             return values[:, :k], positions[:, :k]
         # Differences of excluded entries are NaN or infinite, and so never close.
         reached = values[:, :k][:, -1:] - values <= self._close
-        near = pad(close, (0, 1)) | pad(close, (1, 0))
+        sides = pad(close, (1, 1))
+        near = sides[:, 1:] | sides[:, :-1]
         ordered = self._order(query, values, positions, near & reached)
         values, positions = (part[:, :k] for part in ordered)
-        rows = reached[:, -1].nonzero().flatten() if reached.shape[1] < len(self) else ()
-        if len(rows):
-            banned, allowed = (None if p is None else p[rows] for p in (exclude, within))
-            wider = self._find(query[rows], k, banned, allowed, _WIDER * count)
-            values[rows], positions[rows] = wider
+        rows = reached[:, -1].nonzero().flatten()
+        if len(rows) and reached.shape[1] < len(self):
+            some = query[rows], k, _of(exclude, rows), _of(within, rows), _WIDER * count
+            values[rows], positions[rows] = self._find(*some)
         return values, positions
 
     def _order(
@@ -222,11 +213,12 @@ class ExactIndex:
 
     def _cosines(self, query: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
         """Return the cosines of pairs in float64; each depends on its pair alone."""
-        products = query.new_empty(len(rows))
-        for some in _slices(len(rows), _PAIRS):
-            pairs = self.features[positions[some]].double().mul_(query[rows[some]])
-            torch.sum(pairs, 1, out=products[some])
-        return products * _reciprocal(self.lengths[positions], SMALLEST_NORM)
+        products = [
+            self.features[columns].double().mul_(query[some]).sum(1)
+            for some, columns in zip(rows.split(_PAIRS), positions.split(_PAIRS), strict=True)
+        ]
+        found = products[0] if len(products) == 1 else torch.cat(products)
+        return found * _reciprocal(self.lengths[positions], SMALLEST_NORM)
 
     def _fetch(
         self, query: Tensor, count: int, exclude: Tensor | None, within: Tensor | None
@@ -238,7 +230,7 @@ class ExactIndex:
         allowed = None
         if within is not None:
             row, position = index_pairs(within)
-            allowed = torch.zeros(len(query), size, dtype=torch.bool, device=query.device)
+            allowed = torch.zeros(len(within), size, dtype=torch.bool, device=query.device)
             allowed[row, position] = True
         banned = None if exclude is None else index_pairs(exclude)
         step = min(size, max(1, _SCORES // len(query)))
@@ -255,10 +247,10 @@ class ExactIndex:
                 inside = (position >= columns.start) & (position < columns.stop)
                 scores[row[inside], position[inside] - columns.start] = -torch.inf
             values, found = best_columns(scores, count)
-            best.append((values, found + columns.start))
+            best.append((values, found + columns.start if columns.start else found))
+        values, positions = _joined(best, 1)
         if len(best) == 1:
-            return best[0]
-        values, positions = (torch.cat(part, dim=1) for part in zip(*best, strict=True))
+            return values, positions
         values, found = best_columns(values, count)
         return values, positions.gather(1, found)
 
@@ -278,24 +270,36 @@ def _slices(size: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
+def _joined(parts: list[tuple[Tensor, Tensor]], dim: int) -> tuple[Tensor, Tensor]:
+    """Return values and positions of all parts."""
+    if len(parts) == 1:
+        return parts[0]
+    values, positions = (torch.cat(part, dim) for part in zip(*parts, strict=True))
+    return values, positions
+
+
+def _of(positions: Tensor | None, rows: slice | Tensor) -> Tensor | None:
+    """Return the positions of some queries; one row is that of all."""
+    return positions if positions is None or len(positions) == 1 else positions[rows]
+
+
 def _multiply(query: Tensor, features: Tensor, out: Tensor) -> None:
     """Write query @ features.T."""
-    # MKL, torch's library for products, is slower than NumPy's on some processors: with a vector
-    # it reaches half the speed of memory.
-    by_numpy = features.device.type == "cpu" and torch.get_num_threads() == 1
-    if len(query) > _SINGLE:
-        if by_numpy:
-            np.matmul(query.numpy(), features.numpy().T, out=out.numpy())
+    # MKL, torch's library for products, is slower than NumPy's on some processors.
+    if features.device.type == "cpu" and torch.get_num_threads() == 1:
+        rows, columns, products = query.numpy(), features.numpy(), out.numpy()
+        if len(query) > _SINGLE:
+            np.matmul(rows, columns.T, out=products)
         else:
-            torch.mm(query, features.T, out=out)
+            for row, scores in zip(rows, products, strict=True):
+                np.matmul(columns, row, out=scores)
         return
-    for row, scores in zip(query, out, strict=True):
-        if not by_numpy:
-            torch.mv(features, row, out=scores)
-        elif features.nbytes <= _CACHED:
-            scores.numpy()[:] = _inner(features.numpy(), row.numpy())
+    with torch.autocast(query.device.type, enabled=False):
+        if len(query) > _SINGLE:
+            torch.mm(query, features.T, out=out)
         else:
-            np.einsum("nd,d->n", features.numpy(), row.numpy(), out=scores.numpy())
+            for one, found in zip(query, out, strict=True):
+                torch.mv(features, one, out=found)
 
 
 def measure_lengths(features: Tensor) -> Tensor:

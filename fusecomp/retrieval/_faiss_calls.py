@@ -7,11 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fusecomp._core.checks import require
-from fusecomp._core.similarity import normalize
-from fusecomp._core.tensors import widen
 
 
 def import_faiss() -> Any:
@@ -45,12 +42,6 @@ def make_index(factory: str | Any, width: int) -> Any:
     if (index.d, index.metric_type) != (width, metric):
         raise ValueError(f"{factory!r} is no index of inner products of width {width}")
     return index
-
-
-def unit_array(features: Tensor) -> NDArray[np.float32]:
-    """Return rows of unit length, as faiss takes them."""
-    unit: NDArray[np.float32] = normalize(widen(features.detach())).float().cpu().numpy()
-    return np.ascontiguousarray(unit)
 
 
 def choosing(index: Any, allowed: NDArray[np.bool_]) -> Any:

@@ -1,27 +1,27 @@
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
 from fusecomp._core.checks import as_path, as_text
 from fusecomp._core.files import reading
-from fusecomp._core.indices import as_columns, check_indices, check_query
+from fusecomp._core.indices import check_query
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
+from fusecomp._core.tensors import Array, as_tensor
 from fusecomp.retrieval._exact_index import ExactIndex
-from fusecomp.retrieval._faiss_calls import (
-    choosing,
-    import_faiss,
-    make_index,
-    refused,
+from fusecomp.retrieval._faiss_calls import choosing, import_faiss, make_index, refused
+from fusecomp.retrieval._inner_products import (
+    Floats,
+    check_chosen,
+    fetch_alike,
+    keep_best,
+    refuse_similarity,
     unit_array,
 )
 from fusecomp.retrieval._rerank import rerank
-from fusecomp.retrieval._top import sort_best
 from fusecomp.types import Similarity
 
 _FORMAT = "fusecomp.faiss/1"
@@ -58,7 +58,7 @@ class FaissIndex:
 
     Raises:
         ImportError: if faiss is missing.
-        TypeError: if features are no torch tensor, or the factory is neither of these.
+        TypeError: if features are neither tensor nor array, or the factory is neither of these.
         ValueError: if a similarity is given; faiss refuses the factory or the parameters, or makes
             an index of another metric; or for any reason of ``ExactIndex``.
 
@@ -72,19 +72,14 @@ class FaissIndex:
 
     def __init__(
         self,
-        features: Tensor,
+        features: Array,
         similarity: Similarity | None = None,
         *,
         factory: str | Any,
         parameters: str = "",
         lengths: Tensor | None = None,
     ) -> None:
-        if similarity is not None:
-            raise ValueError(
-                "FaissIndex knows inner products only, but this fusion has a similarity of its "
-                "own: use ExactIndex, or rerank(query, features, positions, similarity, k) on "
-                "the results of an index without it"
-            )
+        refuse_similarity("FaissIndex", similarity)
         self.exact = ExactIndex(features, lengths=lengths)
         rows, width = self.features.shape
         with refused(f"factory={factory!r} for features [{rows}, {width}]"):
@@ -119,21 +114,21 @@ class FaissIndex:
             text = as_text("parameters", parameters)
             import_faiss().ParameterSpace().set_index_parameters(self.index, text)
 
-    def add(self, features: Tensor) -> None:
+    def add(self, features: Array) -> None:
         """Append rows, which get the next positions; what was learned of the first ones stays.
 
         Raises:
-            TypeError: if features are no torch tensor.
+            TypeError: if features are neither tensor nor array.
             ValueError: for any reason of ``ExactIndex.add``.
         """
         self.exact.add(features)
         self._append(self.features[self.index.ntotal :])
 
-    def remove(self, positions: Tensor) -> None:
+    def remove(self, positions: Array) -> None:
         """Find these rows no more; faiss keeps them, so build a new index after many.
 
         Raises:
-            TypeError: if positions are no torch tensor.
+            TypeError: if positions are neither tensor nor array.
             ValueError: if they are not int64 [M] in [0, N).
         """
         self.exact.remove(positions)
@@ -144,45 +139,26 @@ class FaissIndex:
 
     def search(
         self,
-        query: Tensor,
+        query: Array,
         k: int,
         *,
-        exclude: Tensor | None = None,
-        within: Tensor | None = None,
+        exclude: Array | None = None,
+        within: Array | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the scores and positions of the k best rows that are found for each query.
+        """Return the k best rows that are found for each query; see ``types.Index``.
 
-        Args:
-            query: [Q, D], of any floating dtype, on the features' device.
-            k: the number of positions; may exceed N.
-            exclude: int64 [Q] or [Q, M], positions that a query must not find; -1 is padding.
-            within: int64 [Q] or [Q, M], the only positions that a query may find; -1 is padding.
-                Fast where all queries have the same.
-
-        Shape:
-            Scores float32 [Q, k], as faiss gives them, and positions int64 [Q, k], best first;
-            score -inf and position -1 where fewer than k remain.
-
-        Raises:
-            TypeError: if an argument is no torch tensor.
-            ValueError: as ``ExactIndex.search``.
+        Scores are float32, as faiss gives them. It is fast where all queries have the same
+        ``within``.
         """
+        query = as_tensor(query)
         k = check_query(query, self.features, k, one_width=True)
-        count, given = k, {"exclude": exclude, "within": within}
-        chosen = {
-            name: as_columns(check_indices(name, positions, query, self.features)).cpu()
-            for name, positions in given.items()
-            if positions is not None
-        }
-        if "exclude" in chosen:
-            count += chosen["exclude"].shape[1]
-        scores, found = self._fetch(unit_array(query), min(count, len(self)), chosen.get("within"))
-        if "exclude" in chosen:
-            found = found.masked_fill(_listed(found, chosen["exclude"], len(self)), -1)
-        scores, found = sort_best(scores.masked_fill(found < 0, -torch.inf), found)
-        missing = max(0, k - found.shape[1])
-        scores = pad(scores[:, :k], (0, missing), value=-torch.inf).to(query.device)
-        found = pad(found[:, :k], (0, missing), value=-1).to(query.device)
+        chosen = check_chosen(query, self.features, exclude=exclude, within=within)
+        banned = chosen.get("exclude")
+        count = min(k + (0 if banned is None else banned.shape[1]), len(self))
+        fetch = partial(self._fetch, count)
+        fetched = fetch_alike(fetch, unit_array(query), chosen.get("within"))
+        best = keep_best(*fetched, k, len(self), banned)
+        scores, found = (part.to(query.device) for part in best)
         rows = (found[:, -1] < 0).nonzero().flatten()
         if len(rows):
             some = {name: positions[rows.cpu()] for name, positions in chosen.items()}
@@ -190,17 +166,8 @@ class FaissIndex:
             scores[rows] = exact.float()
         return scores, found
 
-    def _fetch(
-        self, unit: NDArray[np.float32], count: int, within: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _fetch(self, count: int, unit: Floats, within: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return what faiss finds; position -1 where that may not be found."""
-        if within is not None and (within != within[:1]).any():
-            alone = [
-                self._fetch(unit[row : row + 1], count, within[row : row + 1])
-                for row in range(len(unit))
-            ]
-            scores, found = map(torch.cat, zip(*alone, strict=True))
-            return scores, found
         allowed = self._allowed(within)
         if allowed is None:
             scores, found = map(torch.from_numpy, self.index.search(unit, count))
@@ -220,7 +187,7 @@ class FaissIndex:
         if within is None:
             return left
         allowed = torch.zeros(len(self), dtype=torch.bool)
-        allowed[within[0][within[0] >= 0]] = True
+        allowed[within[within >= 0]] = True
         return allowed if left is None else allowed & left
 
     def recall_against_exact(
@@ -294,9 +261,3 @@ class FaissIndex:
         if len(tensors["removed"]):
             made.remove(tensors["removed"])
         return made
-
-
-def _listed(found: Tensor, listed: Tensor, size: int) -> Tensor:
-    """Return of each entry of [Q, C] whether it is in its row of [Q, M]."""
-    first = torch.arange(len(found)).unsqueeze(1) * size
-    return torch.isin(found + first, (listed + first)[listed >= 0])

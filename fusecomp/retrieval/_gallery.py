@@ -7,21 +7,27 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from fusecomp._core.checks import as_path, ordered, shown, strings, whole_number
+from fusecomp._core.checks import as_path, as_text, ordered, strings, whole_number
 from fusecomp._core.files import reading
 from fusecomp._core.index import check_index
-from fusecomp._core.tensors import check_features, check_finite, check_tensor, check_widths, widen
-from fusecomp.retrieval._attributes import Value, plain_columns, positions_where
+from fusecomp._core.tensors import (
+    Array,
+    as_tensor,
+    check_features,
+    check_finite,
+    check_tensor,
+    check_widths,
+    widen,
+)
+from fusecomp.retrieval._attributes import Value, plain_columns
 from fusecomp.retrieval._encode_images import encode_images, key_of, of_one_encoder
 from fusecomp.retrieval._exact_index import ExactIndex, measure_lengths
 from fusecomp.retrieval._faiss_index import FaissIndex
 from fusecomp.retrieval._gallery_file import GalleryFile, read_gallery, write_gallery
 from fusecomp.retrieval._hits import Hits, named_hits
+from fusecomp.retrieval._named_index import MakeIndex, add_rows, changing, make_index, narrow
 from fusecomp.retrieval._rerank import rerank
-from fusecomp.types import ChangingIndex, Index, SearchModel, Similarity
-
-# features [N, D], similarity or None -> index
-MakeIndex = Callable[[Tensor, Similarity | None], Index]
+from fusecomp.types import Index, SearchModel, Similarity
 
 
 class Gallery:
@@ -36,14 +42,14 @@ class Gallery:
 
     Args:
         image_ids: N strings, in the order of the rows.
-        features: [N, D], as the encoder gave them; kept, not copied.
+        features: [N, D], a tensor or a NumPy array; kept, not copied where it is writable.
         index: an index of these features; None makes an ``ExactIndex`` that compares by cosine.
         attributes: by name, a list of N values: strings, numbers, bools or None.
         key: names the encoder's state, as ``encoder.fingerprint()`` does; needed to save.
 
     Raises:
-        TypeError: if features are no torch tensor, the key is no string, or the index has no
-            ``search`` that takes what ``types.Index`` says.
+        TypeError: if features are neither tensor nor array, the key is no string, or the index has
+            no ``search`` that takes what ``types.Index`` says.
         ValueError: if ids, features and attributes do not fit each other, an id occurs twice, or
             a feature is NaN or infinite.
 
@@ -60,14 +66,14 @@ class Gallery:
     def __init__(
         self,
         image_ids: Sequence[str],
-        features: Tensor,
+        features: Array,
         index: Index | None = None,
         *,
         attributes: Mapping[str, Sequence[Value]] | None = None,
         key: str = "",
     ) -> None:
         names = strings("image_ids", image_ids)
-        self.features = check_features(features, "features", "[N, D]").detach()
+        self.features = check_features(as_tensor(features), "features", "[N, D]").detach()
         self._names: list[str | None] = list(names)
         self._rows = {name: row for row, name in enumerate(names)}
         if len(names) != len(features):
@@ -75,11 +81,9 @@ class Gallery:
         if len(self._rows) < len(names):
             twice = next(name for row, name in enumerate(names) if self._rows[name] != row)
             raise ValueError(f"the image {twice!r} occurs twice")
-        if not isinstance(key, str):
-            raise TypeError(f"key must be a string, got {shown(key)}")
         self.index = ExactIndex(self.features) if index is None else check_index(index)
         self.attributes = plain_columns(attributes or {}, len(names))
-        self.key = key
+        self.key = as_text("key", key)
         self._removed: list[int] = []
 
     @classmethod
@@ -104,7 +108,8 @@ class Gallery:
             path: image id -> path, such as ``dataset.path``; not needed where features are looked
                 up.
             index: (features, similarity or None) -> an index; ``ExactIndex``, a
-                ``FaissIndex`` (``functools.partial(FaissIndex, factory=...)``) or your own.
+                ``FaissIndex`` (``functools.partial(FaissIndex, factory=...)``), a ``MilvusIndex``
+                or your own, which gets ``image_ids`` and ``attributes`` if it names them.
             attributes: by name, a value for each image.
             dtype: what features are kept as, such as ``torch.float16``; None keeps float32.
             batch_size: images encoded at once.
@@ -119,7 +124,7 @@ class Gallery:
         names = strings("image_ids", image_ids)
         size = whole_number("batch_size", batch_size, 1)
         features = encode_images(model.encoder, names, path, size, dtype)
-        made = index(features, model.similarity)
+        made = make_index(index, features, model.similarity, names, attributes or {})
         known = key_of(model.encoder) if key is None else key
         return cls(names, features, made, attributes=attributes, key=known)
 
@@ -139,7 +144,7 @@ class Gallery:
 
     def search(
         self,
-        query: Tensor,
+        query: Array,
         k: int,
         *,
         exclude: Sequence[Sequence[str]] | None = None,
@@ -160,19 +165,19 @@ class Gallery:
                 is wanted, exclude has another number of lists than there are queries, or for any
                 reason of the index.
         """
-        banned = within = None
+        query, banned = as_tensor(query), None
         if exclude is not None:
             known = [[n for n in strings("exclude", ids) if n in self._rows] for ids in exclude]
-            rows = [self.positions(ids) for ids in known]
-            banned = pad_sequence([torch.tensor([-1]), *rows], True, -1)[1:]
+            listed = [self.positions(ids) for ids in known]
+            banned = pad_sequence([torch.tensor([-1]), *listed], True, -1)[1:]
+        chosen = {}
         if where is not None:
-            found = positions_where(self.attributes, where, self._rows.values())
-            within = torch.tensor(found or [-1]).expand(len(query), -1)
-        scores, positions = self.index.search(query, k, exclude=banned, within=within)
-        return named_hits(self._names, scores, positions)
+            rows = self._rows.values()
+            chosen = narrow(self.index, self.attributes, where, rows, len(query))
+        return named_hits(self._names, *self.index.search(query, k, exclude=banned, **chosen))
 
     def rerank(
-        self, query: Tensor, positions: Iterable[Tensor], similarity: Similarity | None, k: int
+        self, query: Array, positions: Iterable[Array], similarity: Similarity | None, k: int
     ) -> list[Hits]:
         """Score shortlists exactly, as the function ``rerank`` does, without removed images.
 
@@ -184,10 +189,10 @@ class Gallery:
             k: the number of images.
 
         Raises:
-            TypeError: if query or positions are no torch tensors.
+            TypeError: if query or positions are neither tensors nor arrays.
             ValueError: as ``rerank``.
         """
-        parts = [check_tensor(part, "positions").reshape(-1) for part in positions]
+        parts = [check_tensor(as_tensor(part), "positions").reshape(-1) for part in positions]
         shortlist = pad_sequence(parts, True, -1)
         gone = torch.tensor(self._removed, dtype=torch.int64, device=shortlist.device)
         shortlist = shortlist.masked_fill(torch.isin(shortlist, gone), -1)
@@ -217,7 +222,7 @@ class Gallery:
     def add(
         self,
         image_ids: Sequence[str],
-        features: Tensor,
+        features: Array,
         attributes: Mapping[str, Sequence[Value]] | None = None,
     ) -> None:
         """Append images; many at once, as an exact index copies all features.
@@ -228,11 +233,11 @@ class Gallery:
             attributes: a value for each image, of each attribute of the gallery.
 
         Raises:
-            TypeError: if features are no torch tensor.
+            TypeError: if features are neither tensor nor array.
             ValueError: if the index cannot change, or images, features and attributes do not fit
                 the gallery.
         """
-        index = self._changing()
+        index, features = changing(self.index), as_tensor(features)
         names = strings("image_ids", image_ids)
         columns = plain_columns(attributes or {}, len(names))
         if columns.keys() != self.attributes.keys():
@@ -245,7 +250,7 @@ class Gallery:
         check_finite(features, "features")
         check_widths(features, self.features, ("features", "the gallery"))
         features = features.detach().to(self.features)
-        index.add(features)
+        add_rows(index, features, names, columns)
         if isinstance(index, ExactIndex | FaissIndex):
             self.features = index.features
         else:
@@ -262,17 +267,11 @@ class Gallery:
             ValueError: if the index cannot change, or an image is not in the gallery.
         """
         positions = self.positions(list(dict.fromkeys(image_ids)))
-        self._changing().remove(positions)
+        changing(self.index).remove(positions)
         self._removed += positions.tolist()
         for position in positions.tolist():
             self._rows.pop(str(self._names[position]), None)
             self._names[position] = None
-
-    def _changing(self) -> ChangingIndex:
-        if not isinstance(self.index, ChangingIndex):
-            kind = type(self.index).__name__
-            raise ValueError(f"{kind} has no add and remove: build the gallery anew")
-        return self.index
 
     def require_model(self, model: SearchModel) -> None:
         """Raise ValueError where the features are known to be those of another encoder."""
@@ -318,7 +317,7 @@ class Gallery:
             path: the file.
             model: whose queries will be searched; refused where its encoder is another one. None
                 compares by cosine, and leaves the check to you.
-            index: (features, similarity or None) -> an index; None makes the ``FaissIndex`` that
+            index: as for ``build``; None makes the ``FaissIndex`` that
                 was saved, or else an ``ExactIndex``.
             check: verify the checksum of the features too.
 
@@ -337,7 +336,8 @@ class Gallery:
             exact = ExactIndex(found.features, similarity, lengths=found.lengths)
             gallery = cls(names, found.features, exact, attributes=found.attributes, key=found.key)
         if index is not None:
-            gallery.index = check_index(index(found.features, similarity))
+            made = make_index(index, found.features, similarity, found.names, found.attributes)
+            gallery.index = check_index(made)
         elif found.faiss is not None:
             parts = found.faiss, found.features, similarity, found.lengths
             gallery.index = FaissIndex.deserialize(*parts)

@@ -1,14 +1,17 @@
 import torch
 from torch import Tensor
 
-from fusecomp._core.indices import check_indices, check_query
-from fusecomp._core.tensors import check_features
+from fusecomp._core.indices import as_columns, check_indices, check_query
+from fusecomp._core.tensors import Array, as_tensor, check_features
 from fusecomp.retrieval._exact_index import ExactIndex
 from fusecomp.types import Similarity
 
+# Queries whose shortlists are scored together, and the values of these at most.
+_QUERIES, _VALUES = 64, 2**24
+
 
 def rerank(
-    query: Tensor, features: Tensor, positions: Tensor, similarity: Similarity | None, k: int
+    query: Array, features: Array, positions: Array, similarity: Similarity | None, k: int
 ) -> tuple[Tensor, Tensor]:
     """Score a shortlist exactly, such as that of an index that knows inner products only.
 
@@ -27,7 +30,7 @@ def rerank(
         fewer than k remain.
 
     Raises:
-        TypeError: if query, features or positions are no torch tensors.
+        TypeError: if query, features or positions are neither tensors nor NumPy arrays.
         ValueError: if they do not fit each other, are not finite, or k is no whole number of at
             least 1.
 
@@ -36,16 +39,21 @@ def rerank(
         >>> rerank(torch.tensor([[0.0, 1.0]]), features, torch.tensor([[0, 2]]), None, k=1)[1]
         tensor([[2]])
     """
-    check_features(features, "features", "[N, D]")
+    query, features = as_tensor(query), check_features(as_tensor(features), "features", "[N, D]")
     k = check_query(query, features, k, one_width=similarity is None)
-    positions = check_indices("positions", positions, query, features)
+    listed = as_columns(check_indices("positions", positions, query, features))
     dtype = torch.promote_types(features.dtype, torch.float32)
     scores = torch.full((len(query), k), -torch.inf, dtype=dtype, device=query.device)
     found = torch.full_like(scores, -1, dtype=torch.int64)
-    for row, chosen in enumerate(positions.reshape(len(query), -1)):
-        chosen = chosen[chosen >= 0].unique()
+    step = max(1, min(_QUERIES, _VALUES // (listed.shape[1] * features.shape[1] + 1)))
+    for start in range(0, len(query), step):
+        some = slice(start, start + step)
+        chosen, places = listed[some].unique(return_inverse=True)
+        padding = int((chosen[:1] < 0).sum())
+        chosen = chosen[padding:]
         if count := min(k, len(chosen)):
             index = ExactIndex(features[chosen], similarity)
-            best, places = index.search(query[row : row + 1], count)
-            scores[row, :count], found[row, :count] = best[0], chosen[places[0]]
+            best, rows = index.search(query[some], count, within=places - padding)
+            scores[some, :count] = best
+            found[some, :count] = chosen[rows].masked_fill(rows < 0, -1)
     return scores, found

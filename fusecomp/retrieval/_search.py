@@ -14,7 +14,7 @@ from fusecomp._core.indices import (
     index_pairs,
 )
 from fusecomp._core.similarity import normalize
-from fusecomp._core.tensors import widen
+from fusecomp._core.tensors import Array, as_tensor, widen
 from fusecomp._core.tiles import compare_in_tiles, pad_rows
 from fusecomp.retrieval._metrics import target_rank
 from fusecomp.retrieval._top import best_columns, sort_best
@@ -35,11 +35,11 @@ class TargetRanks(NamedTuple):
 
 
 def search(
-    query: Tensor,
-    gallery: Tensor,
+    query: Array,
+    gallery: Array,
     k: int,
-    exclude: Tensor | None = None,
-    candidates: Tensor | None = None,
+    exclude: Array | None = None,
+    candidates: Array | None = None,
     *,
     similarity: Similarity | None = None,
     chunk: int = 512,
@@ -50,7 +50,8 @@ def search(
     changes the result, but for the last bits of float64 scores.
 
     Args:
-        query: [Q, D], of float16, bfloat16, float32 or float64; need not be normalised.
+        query: [Q, D], of float16, bfloat16, float32 or float64, a tensor or a NumPy array, as all
+            that follow; need not be normalised.
         gallery: [N, D], the same device and dtype; need not be normalised.
         k: the number of rows; may exceed N, up to 1,048,576.
         exclude: int64 [Q] or [Q, M], gallery indices that a query must not find; -1 is padding.
@@ -66,7 +67,7 @@ def search(
         first. Where fewer than k remain, the rest is index -1 with score -inf.
 
     Raises:
-        TypeError: if an argument is no torch tensor.
+        TypeError: if an argument is neither tensor nor array.
         ValueError: if tensors or numbers are not as above, or features are empty or not finite.
 
     Example:
@@ -74,6 +75,7 @@ def search(
         >>> search(torch.tensor([[2.0, 0.1]]), gallery, k=2)[1]
         tensor([[0, 2]])
     """
+    query, gallery = as_tensor(query), as_tensor(gallery)
     k, chunk = _check(query, gallery, k, chunk, similarity)
     blocks = [
         _top(scores, k)
@@ -84,12 +86,12 @@ def search(
 
 
 def search_targets(
-    query: Tensor,
-    gallery: Tensor,
-    targets: Tensor,
+    query: Array,
+    gallery: Array,
+    targets: Array,
     k: int,
-    exclude: Tensor | None = None,
-    subsets: Tensor | None = None,
+    exclude: Array | None = None,
+    subsets: Array | None = None,
     *,
     similarity: Similarity | None = None,
     chunk: int = 512,
@@ -112,7 +114,7 @@ def search_targets(
         be found; subset indices int64 [Q, M], best first, and subset ranks int64 [Q].
 
     Raises:
-        TypeError: if an argument is no torch tensor.
+        TypeError: if an argument is neither tensor nor array.
         ValueError: if tensors do not fit each other, or for any reason of ``search``.
 
     Example:
@@ -120,6 +122,7 @@ def search_targets(
         >>> search_targets(torch.tensor([[2.0, 0.1]]), gallery, torch.tensor([1]), k=1).ranks
         tensor([3])
     """
+    query, gallery = as_tensor(query), as_tensor(gallery)
     k, chunk = _check(query, gallery, k, chunk, similarity)
     targets = check_targets(targets, query, gallery)
     if subsets is not None:
@@ -146,8 +149,8 @@ def _check(
 def _score_blocks(
     query: Tensor,
     gallery: Tensor,
-    exclude: Tensor | None,
-    candidates: Tensor | None,
+    exclude: Array | None,
+    candidates: Array | None,
     chunk: int,
     similarity: Similarity | None,
 ) -> Iterator[tuple[slice, Tensor]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from fusecomp._core.abilities import token_sides
 from fusecomp._core.checks import as_path
 from fusecomp._core.keywords import taken_keywords
+from fusecomp._core.progress import say
 from fusecomp.caching import CachedEncoder
 from fusecomp.evaluation import Evaluation, evaluate
 from fusecomp.fusions import Sum
@@ -75,13 +76,18 @@ def ablation(
         "text only": evaluated(plain, lambda _, text: text),
         "plain, Sum": evaluated(plain, Sum()),
     }
-    model = trainer.fit(train_dataset, val_dataset).model
+    model = _trained(f"plain, {name}", trainer, train_dataset, val_dataset)
     rows[f"plain, {name}"] = evaluate(model, val_dataset)
     if stage1 is not None:
         trainer = stages(fusion, stage1=stage1, workdir=paths[1], stage1_fusion=stage1_fusion)
-        model = trainer.fit(train_dataset, val_dataset).model
+        model = _trained(f"tuned, {name}", trainer, train_dataset, val_dataset)
         tokens = token_sides(encoder, taken_keywords(fusion, FUSION_KEYWORDS))
         tuned = CachedEncoder.build(encoder, val_dataset, tokens=tokens)
         rows["tuned, Sum"] = evaluated(tuned, Sum())
         rows[f"tuned, {name}"] = evaluated(tuned, fusion)
     return Ablation(rows, model)
+
+
+def _trained(row: str, trainer: TwoStageTrainer, train: Dataset, val: Dataset) -> ComposedEncoder:
+    say(f"ablation: training for the row {row}")
+    return trainer.fit(train, val).model

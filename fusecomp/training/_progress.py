@@ -1,5 +1,5 @@
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -61,3 +61,13 @@ class Progress:
     steps: int = 0
     sums: Sums = field(default_factory=Sums)
     history: list[Record] = field(default_factory=list)
+
+    def latest(self, metrics: Sequence[str]) -> str:
+        """Return the last epoch's loss, and the deciding metric when it was last computed."""
+        if not self.history:
+            return ""
+        shown = [("loss", self.history[-1].get("loss"))]
+        for name in metrics[:1]:
+            shown.append((name, next((r[name] for r in self.history[::-1] if name in r), None)))
+        values = ", ".join(f"{name} {value:.4g}" for name, value in shown if value is not None)
+        return f"epoch {self.epoch}: {values}" if values else ""

@@ -244,7 +244,14 @@ class Trainer:
             names = self.config.trainable
             label = f"training {names if isinstance(names, str) else ', '.join(names)}"
             done = self.epoch * data.batches_per_epoch + self._progress.batch
-            batches = progress(batches, self.total_steps, label, "steps", start=done)
+            batches = progress(
+                batches,
+                self.total_steps,
+                label,
+                "steps",
+                start=done,
+                note=lambda: self._progress.latest(data.metrics),
+            )
         for batch in batches:
             self.step(batch)
             self._progress.batch += 1

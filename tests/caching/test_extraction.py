@@ -382,7 +382,7 @@ def test_evaluation_says_what_it_lacks_beside_the_scores(broken: Numbered) -> No
         assert task.missing_queries == ("q2", "q3", "q6", "q7", "q8", "q9")
         assert task.missing_images == ("3", "7", "8", "9")
         assert other.protocol["missing"] == "6 of 39 queries, 4 of 40 gallery images"
-        assert "all: 33 queries in 36 (missing: 6 queries, 4 images)" in str(other)
+        assert "all: 33 queries in 36 images (missing: 6 queries, 4 images)" in str(other)
         assert dict(other) == dict(evaluation)
     with pytest.raises(FileNotFoundError, match="1 of 40 images are missing"):
         rank(ComposedEncoder(make(), Sum()), broken)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fusecomp._core.progress import progress
+from fusecomp._core.progress import progress, say
 
 
 class Screen(io.StringIO):
@@ -18,6 +18,7 @@ class Screen(io.StringIO):
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Screen:
     """What a person would see."""
     screen = Screen()
+    monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr("fusecomp._core.progress.sys", SimpleNamespace(stderr=screen))
     return screen
 
@@ -175,3 +176,39 @@ def test_a_stream_that_is_closed_half_way_stops_nothing(terminal: Screen, clock:
         if number == 2:
             terminal.close()
     assert seen == list(range(5))
+
+
+@pytest.mark.parametrize("columns", [20, 80, 99, 100, 200])
+def test_no_line_is_longer_than_the_terminal(
+    terminal: Screen, clock: Clock, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that wraps would not be drawn over, but below the last one."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    note = "epoch 3: loss 0.1234, mean 36.94"
+    list(progress(clock.taking(1, 4), 4, "training", "steps", note=lambda: note))
+    lines = terminal.getvalue().rstrip("\n").split("\r")[1:]
+    assert {len(line) for line in lines} == {columns - 1}
+    assert ("4/4 steps" in lines[-1]) == (columns > 20)
+    assert (note in lines[-1]) == (columns > 80)
+
+
+def test_a_note_stands_at_the_end_of_each_line(
+    capsys: pytest.CaptureFixture[str], clock: Clock
+) -> None:
+    notes = iter(["", "epoch 1: loss 2", "epoch 2: loss 1"])
+    list(progress(clock.taking(31, 2), 2, "training", "steps", note=lambda: next(notes)))
+    assert capsys.readouterr().err == (
+        "training: 1/2 steps, 0.032/s, 31 s left\n"
+        "training: 2/2 steps, 0.032/s; epoch 1: loss 2\n"
+        "training: 2/2 steps, 0.032/s, 62 s; epoch 2: loss 1\n"
+    )
+
+
+@pytest.mark.parametrize(("value", "silent"), [("1", True), ("yes", True), ("0", False), ("", 0)])
+def test_one_variable_turns_everything_off(
+    terminal: Screen, monkeypatch: pytest.MonkeyPatch, value: str, silent: bool
+) -> None:
+    monkeypatch.setenv("FUSECOMP_QUIET", value)
+    assert list(progress([1, 2], 2, "training", "steps")) == [1, 2]
+    say("a line")
+    assert (terminal.getvalue() == "") == silent

@@ -193,7 +193,7 @@ def test_images_are_dropped_from_every_list() -> None:
     assert less.subsets == less.relevant == (("i3",), ("i4",))
     assert less.missing_queries == ("earlier", "q0", "q1")
     assert less.missing_images == ("before", "i1", "i5")
-    assert str(less) == "dress: 2 queries in 4 (missing: 3 queries, 3 images)"
+    assert str(less) == "dress: 2 queries in 4 images (missing: 3 queries, 3 images)"
     with pytest.raises(ValueError, match="task 'dress' has no queries"):
         task.drop_images(IMAGES[1:4])
 
@@ -205,8 +205,8 @@ def test_a_relevant_image_that_is_dropped_is_no_longer_relevant() -> None:
 
 def test_a_task_prints_its_size_and_not_its_queries() -> None:
     queries = [Triplet(f"{number}", "a", ("is red",)) for number in range(1000)]
-    assert repr(Task("dress", queries, ["a", "b"])) == "Task(dress: 1000 queries in 2)"
-    assert str(Task("", queries, ["a"])) == "all: 1000 queries in 1"
+    assert repr(Task("dress", queries, ["a", "b"])) == "Task(dress: 1000 queries in 2 images)"
+    assert str(Task("", queries, ["a"])) == "all: 1000 queries in 1 images"
 
 
 @pytest.mark.parametrize("row", [-1, 4, 1.0, True, "1"], ids=shown_id)

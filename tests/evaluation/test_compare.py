@@ -142,7 +142,7 @@ def test_queries_that_lack_a_image_are_left_out_of_both(tiny_fashioniq: Path) ->
         row for row, q in enumerate(data.triplets()) if not {"Dval00", "Dval11"} & {*q.image_ids}
     ]
     assert found.a == pytest.approx(100 * float((ranks[kept] <= 10).double().mean()))
-    assert "dress: 6 queries in 12" in str(comparison)
+    assert "dress: 6 queries in 12 images" in str(comparison)
 
 
 @pytest.mark.parametrize(

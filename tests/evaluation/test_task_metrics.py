@@ -102,7 +102,7 @@ def test_cirr_prints_one_metric_a_line(tiny_cirr: Path) -> None:
     ]
     assert {len(line) for line in lines[:11]} == {len(lines[0])}
     assert lines[11:] == [
-        "all: 20 queries in 60",
+        "all: 20 queries in 60 images",
         "dataset CIRR, split val, gallery split, reference excluded",
     ]
 
@@ -133,7 +133,7 @@ def test_it_prints_a_table_with_counts_and_protocol(tiny_fashioniq: Path) -> Non
         assert line.split() == [f"recall@{k}", *(f"{value:.2f}" for value in values)]
     assert lines[3].split() == ["mean", f"{evaluation['mean']:.2f}"]
     assert {len(line) for line in lines[:4]} == {len(lines[0])}
-    assert "dress: 8 queries in 12, shirt: 8 queries in 12" in str(evaluation)
+    assert "dress: 8 queries in 12 images, shirt: 8 queries in 12 images" in str(evaluation)
     assert "gallery original, reference kept, captions both" in str(evaluation)
 
 
@@ -141,12 +141,12 @@ def test_what_is_shown_at_the_prompt_is_short(tiny_fashioniq: Path) -> None:
     data = FashionIQ(tiny_fashioniq, "val", ["dress", "shirt"])
     evaluation = evaluate(ComposedEncoder(features_of(data), Sum()), data)
     assert repr(evaluation) == str(evaluation)
-    sizes = "dress: 8 queries in 12, shirt: 8 queries in 12"
+    sizes = "dress: 8 queries in 12 images, shirt: 8 queries in 12 images"
     protocol = "dataset FashionIQ, split val, gallery original, reference kept, captions both"
     for shown in (repr(evaluation.ranking), str(evaluation.ranking)):
         assert shown == f"Ranking({sizes}; {protocol})"
-    expected = "TaskRanking(dress: 8 queries in 12; the best 50, targets known)"
+    expected = "TaskRanking(dress: 8 queries in 12 images; the best 50, targets known)"
     assert repr(evaluation.ranking["dress"]) == expected
     test = FashionIQ(tiny_fashioniq, "test", ["dress"])
     hidden = rank(ComposedEncoder(features_of(test), Sum()), test, k=5)["dress"]
-    assert repr(hidden) == "TaskRanking(dress: 8 queries in 12; the best 5, targets unknown)"
+    assert repr(hidden) == "TaskRanking(dress: 8 queries in 12 images; the best 5, targets unknown)"

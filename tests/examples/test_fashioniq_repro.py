@@ -34,6 +34,7 @@ def test_own_features_on_the_published_layout(
         "results-dress.png",
         "results-shirt.png",
         "model/weights.safetensors",
+        "model/README.md",
     ):
         assert (tmp_path / "out" / name).stat().st_size > 0
     assert run_example(fashioniq_repro, *arguments) == results  # resumes what is finished

@@ -151,7 +151,7 @@ def test_the_scores_stand_with_their_protocol(data: FashionIQ, tmp_path: Path) -
     evaluation = random_evaluation(data)
     page = written(tmp_path, evaluation, data)
     assert describe_protocol(evaluation.protocol) in page.text
-    assert "dress: 8 queries in 12" in page.text
+    assert "dress: 8 queries in 12 images" in page.text
     for value in evaluation.values():
         assert f"{value:.2f}" in page.text
 
@@ -254,6 +254,7 @@ def test_gates_are_shown(data: FashionIQ, tmp_path: Path) -> None:
     evaluation = random_evaluation(data)
     gates = {"dress": torch.linspace(0, 1, 8).unsqueeze(1)}
     page = written(tmp_path, evaluation, data, gates=gates)
+    assert "the query's id in the dataset, and its gate: the number" in page.text
     for card in page.cards:
         number = re.findall(r"dress/(\d)", card.text)
         assert ("gate" in card.text) == bool(number)

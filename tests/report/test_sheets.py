@@ -29,25 +29,41 @@ def test_a_contact_sheet_shows_references_and_targets(data: Toy, tmp_path: Path)
     assert shown | {GREEN} <= colours(tmp_path / "sheet.png")
 
 
-def test_a_retrieval_sheet_frames_the_target_only(
-    data: Toy, evaluation: fc.Evaluation, tmp_path: Path
+def test_a_target_that_is_no_result_is_behind_the_results(
+    data: Toy, evaluation: fc.Evaluation, tmp_path: Path, drawn: list[str]
 ) -> None:
     ranking = evaluation.ranking[""]
     assert ranking.ranks is not None
     for position in range(len(ranking.ranks)):
         retrieval_sheet(ranking, data, tmp_path / "sheet.png", [position], top=5)
         found = int(ranking.ranks[position]) <= 5
-        assert (GREEN in colours(tmp_path / "sheet.png")) == found
+        assert ("target" in drawn) != found
+        target = int(ranking.task.queries[position].target_id or 0)
+        assert {GREEN, (10 * target, 0, 200)} <= colours(tmp_path / "sheet.png")
+        drawn.clear()
+    assert 0 < sum(ranking.ranks <= 5) < len(ranking.ranks)
+
+
+def test_each_sheet_has_a_heading(
+    data: Toy, evaluation: fc.Evaluation, tmp_path: Path, drawn: list[str]
+) -> None:
+    contact_sheet(data.triplets()[:4], data, tmp_path / "sheet.png")
+    assert drawn[0].replace("\n", " ") == "4 triplets: reference, text, and target (green)"
+    drawn.clear()
+    retrieval_sheet(evaluation.ranking[""], data, tmp_path / "sheet.png", top=3)
+    assert drawn[0].replace("\n", " ") == (
+        "all: the best 3 of 24 images for each query, with rank and score; green: the target"
+    )
 
 
 @pytest.mark.parametrize(
     ("target", "rank", "expected"),
     [
         (1, 2, []),  # the second of two results that are drawn
-        (2, 3, ["target at rank 3"]),
-        (2, 12345, ["target at rank 12,345"]),
-        (2, -1, ["target left out of the ranking"]),
-        (2, None, []),
+        (2, 3, ["target at rank 3", "target"]),
+        (2, 12345, ["target at rank 12,345", "target"]),
+        (2, -1, ["target left out of the ranking", "target"]),
+        (2, None, ["target"]),
         (None, -1, []),
     ],
 )
@@ -66,7 +82,7 @@ def test_a_target_that_is_not_drawn_has_its_rank_below_the_text(
     ranks = None if rank is None else torch.tensor([rank])
     ranking = replace(ranking, task=replace(ranking.task, queries=[query]), ranks=ranks)
     retrieval_sheet(ranking, data, tmp_path / "sheet.png", top=2)
-    assert [text for text in drawn if "target" in text] == expected
+    assert [text for text in drawn[1:] if "target" in text] == expected
 
 
 @pytest.mark.parametrize(("words", "lines"), [(1, 1), (7, 7), (8, 7), (50, 7)])

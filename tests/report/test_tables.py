@@ -174,7 +174,7 @@ def test_intervals_stand_beside_their_values(evaluation: fc.Evaluation) -> None:
         assert row[1:] == [f"{evaluation[name]:.2f}", f"[{low:.2f}, {high:.2f}]"]
         content = table.to_dict()["metrics"][name]
         assert content == {"value": evaluation[name], "low": low, "high": high}
-    assert "dress: 8 queries in 12" in str(table)
+    assert "dress: 8 queries in 12 images" in str(table)
     assert "500 resamples, seed 3" in str(table)
 
 

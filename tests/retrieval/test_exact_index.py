@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from searching import in_loops, problems
 from torch import Tensor
 
+from fusecomp._core.indices import index_pairs
+from fusecomp._core.similarity import normalize
 from fusecomp.fusions import ARTEMIS
 from fusecomp.retrieval import ExactIndex, _exact_index, search
 from fusecomp.types import Index
@@ -60,6 +62,18 @@ def test_near_copies_stand_in_the_order_of_float64(noise: float) -> None:
         assert (positions.diff(dim=1) == 10).all()
 
 
+@pytest.mark.parametrize("noise", [1e-7, 1e-5, 1e-3])
+def test_search_lists_another_order_only_of_images_within_rounding(noise: float) -> None:
+    """It orders by float32, so that near copies may change places, and nothing else."""
+    query, features = draw(40, 1)[0], near_copies(600, noise)
+    exact, placed = ExactIndex(features).search(query, 30)[1], search(query, features, 30)[1]
+    wide, unit = (normalize(part.double()) for part in (features, query))
+    cosines = unit @ wide.T
+    behind = cosines.gather(1, exact) - cosines.gather(1, placed)
+    assert behind.abs().max() < 1e-6
+    assert not torch.equal(placed, exact)
+
+
 @pytest.mark.parametrize("noise", [0.0, 1e-6, 1.0])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
 def test_a_query_alone_and_any_tiles_find_the_same(
@@ -80,12 +94,9 @@ def test_a_query_alone_and_any_tiles_find_the_same(
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("cached", [0, 2**25])
-def test_however_one_query_is_multiplied(
-    threads: int, cached: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    query, features = draw(3, 500)
-    monkeypatch.setattr(_exact_index, "_CACHED", cached)
+@pytest.mark.parametrize("queries", [1, 3, 9])
+def test_however_few_queries_are_multiplied(threads: int, queries: int) -> None:
+    query, features = draw(queries, 500)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -170,6 +181,24 @@ def test_a_similarity_gets_the_tiles_that_search_gives_it(dtype: torch.dtype) ->
         ExactIndex(features, lambda a, b: torch.full((len(a), len(b)), torch.nan)).search(query, 1)
 
 
+def test_positions_that_all_queries_share_are_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, features = draw(200, 5000, 8)
+    features[10:500:7] = features[3]
+    some = torch.arange(3, 5000, 7)
+    shared = some.expand(200, -1)
+    expected = ExactIndex(features).search(query, 80, within=shared.contiguous())
+    rows = []
+
+    def counted(positions: Tensor) -> tuple[Tensor, Tensor]:
+        rows.append(len(positions))
+        return index_pairs(positions)
+
+    monkeypatch.setattr(_exact_index, "index_pairs", counted)
+    found = ExactIndex(features).search(query, 80, within=shared)
+    assert torch.equal(found[1], expected[1])
+    assert {*rows} == {1}
+
+
 def test_known_lengths_are_not_measured_again() -> None:
     query, features = draw(3, 100)
     index = ExactIndex(features)
@@ -201,6 +230,7 @@ def test_it_is_an_index_and_leaves_its_inputs_alone() -> None:
         scores, _ = index.search(query.double().requires_grad_(), 4)
     assert not scores.requires_grad
     assert scores.dtype == torch.float32
+    assert all(part.is_contiguous() for part in index.search(query, 4))
     torch.testing.assert_close(scores.double(), by_float64(query, features, 4)[0].detach())
     assert torch.equal(query, before[0])
     assert torch.equal(features, before[1])

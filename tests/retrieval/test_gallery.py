@@ -11,7 +11,7 @@ from torch import Tensor
 
 import fusecomp as fc
 from fusecomp.fusions import ARTEMIS
-from fusecomp.retrieval import ExactIndex, Gallery, rerank, search
+from fusecomp.retrieval import ExactIndex, Gallery, _rerank, rerank, search
 from fusecomp.types import Similarity
 
 DIM, SIZE = 8, 30
@@ -200,9 +200,25 @@ def test_shortlists_are_scored_without_images_that_were_removed(gallery: Gallery
     )
     none = gallery.rerank(query(), [shortlists[0].positions[:2], torch.tensor([-1])], None, 5)
     assert [hits.ids for hits in none] == [[], []]
-    wrong: Any = np.array([[1], [2]])
-    with pytest.raises(TypeError, match="positions must be a torch tensor, got ndarray"):
+    wrong: Any = [[1], [2]]
+    with pytest.raises(TypeError, match="positions must be a torch tensor, got list"):
         gallery.rerank(query(), wrong, None, 5)
+
+
+@pytest.mark.parametrize("fusion", [fc.Sum(), ARTEMIS(DIM)], ids=["cosine", "similarity"])
+def test_shortlists_are_scored_together_as_alone(
+    fusion: fc.Fusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, generator = make_model(fusion), torch.Generator().manual_seed(5)
+    features, queries = Gallery.build(model, IDS).features, model.encode_query(IDS, TEXTS * 15)
+    shortlists = torch.randint(-1, SIZE, (SIZE, 9), generator=generator)
+    monkeypatch.setattr(_rerank, "_QUERIES", 7)
+    scores, found = rerank(queries, features, shortlists, model.similarity, 6)
+    for row, listed in enumerate(shortlists.split(1)):
+        one = rerank(queries[row : row + 1], features, listed, model.similarity, 6)
+        assert torch.equal(found[row], one[1][0])
+        torch.testing.assert_close(scores[row], one[0][0], rtol=0, atol=1e-6)
+        assert {*found[row].tolist()} <= {*listed[0].tolist(), -1}
 
 
 def test_a_short_shortlist_is_padded() -> None:

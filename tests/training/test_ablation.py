@@ -10,7 +10,9 @@ import fusecomp as fc
 from fusecomp.training import ablation
 
 
-def test_the_rows_are_those_of_the_paper(tmp_path: Path) -> None:
+def test_the_rows_are_those_of_the_paper(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, live = Toy(tmp_path), encoder()
     before = weights(live)
     torch.manual_seed(0)
@@ -25,6 +27,9 @@ def test_the_rows_are_those_of_the_paper(tmp_path: Path) -> None:
         stage2=CONFIG,
         workdir=tmp_path / "run",
     )
+    said = [line for line in capsys.readouterr().err.splitlines() if "ablation" in line]
+    trained = ("plain, Combiner", "tuned, Combiner")
+    assert said == [f"ablation: training for the row {row}" for row in trained]
     assert list(result.evaluations) == [
         "image only",
         "text only",

@@ -11,6 +11,7 @@ from toy import CONFIG, Toy, changed, composed, encoder, weights
 
 import fusecomp as fc
 from fusecomp.training import batches
+from fusecomp.training._progress import Progress
 
 
 def test_what_is_printed_fits_a_line(tmp_path: Path) -> None:
@@ -32,14 +33,34 @@ def test_many_short_epochs_are_one_phase_in_a_log(
     )
     trainer = fc.Trainer(composed(), loss=fc.InfoNCE(), config=replace(CONFIG, epochs=30))
     trainer._progress.epoch, trainer._progress.batch = 3, 2
-    trainer.fit(Toy(tmp_path))
+    run = trainer.fit(Toy(tmp_path))
     out, err = capsys.readouterr()
     assert out == ""
+    losses = {record["epoch"]: f"{record['loss']:.4g}" for record in run.history}
     assert err == (
-        "training fusion: 41/90 steps, 1/s, 49 s left\n"
-        "training fusion: 71/90 steps, 1/s, 19 s left\n"
-        "training fusion: 90/90 steps, 0.99/s, 80 s\n"
+        f"training fusion: 41/90 steps, 1/s, 49 s left; epoch 13: loss {losses[13]}\n"
+        f"training fusion: 71/90 steps, 1/s, 19 s left; epoch 23: loss {losses[23]}\n"
+        f"training fusion: 90/90 steps, 0.99/s, 80 s; epoch 30: loss {losses[30]}\n"
     )
+
+
+def test_the_progress_shows_loss_and_deciding_metric(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusecomp._core.progress._SHORT_SECONDS", 0.0)
+    config = replace(CONFIG, metric=("recall@1", "mean"), eval_every_epochs=2)
+    data = Toy(tmp_path)
+    run = fc.Trainer(composed(), loss=fc.InfoNCE(), config=config).fit(data, data)
+    last = run.history[-1]
+    expected = f"; epoch 3: loss {last['loss']:.4g}, recall@1 {last['recall@1']:.4g}\n"
+    assert capsys.readouterr().err.endswith(expected)
+
+
+def test_the_latest_numbers_are_those_of_the_last_validation() -> None:
+    records = [{"loss": 3.0, "mean": 1.0}, {"loss": 2.0, "mean": 7.0}, {"loss": 1.5}]
+    assert Progress(epoch=3, history=list(records)).latest(("mean",)) == "epoch 3: loss 1.5, mean 7"
+    assert Progress(epoch=1, history=[{"skipped": 2.0}]).latest(("mean",)) == ""
+    assert Progress().latest(()) == ""
 
 
 def test_a_loss_class_in_place_of_an_instance_is_named(tmp_path: Path) -> None:

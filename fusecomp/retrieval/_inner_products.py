@@ -1,0 +1,71 @@
+"""Parts that indexes of inner products share: unit rows, and the rows that a query may find."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import pad
+
+from fusecomp._core.indices import as_columns, check_indices
+from fusecomp._core.similarity import normalize
+from fusecomp._core.tensors import Array, widen
+from fusecomp.retrieval._top import sort_best
+from fusecomp.types import Similarity
+
+Floats = NDArray[np.float32]
+
+
+def refuse_similarity(kind: str, similarity: Similarity | None) -> None:
+    """Raise ValueError on a similarity, which an index of inner products cannot compare by."""
+    if similarity is not None:
+        raise ValueError(
+            f"{kind} knows inner products only, but this fusion has a similarity of its own: use "
+            "ExactIndex, or rerank(query, features, positions, similarity, k) on the results of "
+            "an index without it"
+        )
+
+
+def unit_array(features: Tensor) -> Floats:
+    """Return rows of unit length, as engines take them."""
+    unit: Floats = normalize(widen(features.detach())).float().cpu().numpy()
+    return np.ascontiguousarray(unit)
+
+
+def check_chosen(query: Tensor, features: Tensor, **given: Array | None) -> dict[str, Tensor]:
+    """Return those of exclude and within that are given, [Q, M] on the CPU."""
+    return {
+        name: as_columns(check_indices(name, positions, query, features)).cpu()
+        for name, positions in given.items()
+        if positions is not None
+    }
+
+
+def fetch_alike(
+    fetch: Callable[[Floats, Tensor | None], tuple[Tensor, Tensor]],
+    unit: Floats,
+    within: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Fetch for all queries at once where they may find the same rows, or else one by one."""
+    if within is None or within.stride(0) == 0 or (within == within[:1]).all():
+        return fetch(unit, None if within is None else within[0])
+    rows = range(len(unit))
+    alone = [fetch(unit[row : row + 1], within[row]) for row in rows]
+    scores, found = map(torch.cat, zip(*alone, strict=True))
+    return scores, found
+
+
+def keep_best(
+    scores: Tensor, found: Tensor, k: int, size: int, banned: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the k best of what was found, -1 for nothing, without what is banned."""
+    if banned is not None:
+        first = torch.arange(len(found)).unsqueeze(1) * size
+        gone = torch.isin(found + first, (banned + first)[banned >= 0])
+        found = found.masked_fill(gone, -1)
+    scores, found = sort_best(scores.masked_fill(found < 0, -torch.inf), found)
+    missing = max(0, k - found.shape[1])
+    return pad(scores[:, :k], (0, missing), value=-torch.inf), pad(
+        found[:, :k], (0, missing), value=-1
+    )

@@ -1,0 +1,369 @@
+"""Milvus, embedded: it finds what the exact index finds, and loses nothing in silence."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from processes import CONTEXT
+from torch import Tensor
+
+import fusecomp as fc
+from fusecomp.fusions import ARTEMIS
+from fusecomp.retrieval import ExactIndex, Gallery, MilvusIndex, _milvus_collection, _milvus_index
+
+WIDTH, SIZE = 16, 400
+names = (f"images_{number}" for number in count())
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    pymilvus = pytest.importorskip("pymilvus", reason="needs the extra milvus")
+    pytest.importorskip("milvus_lite", reason="needs the extra milvus")
+    path = str(tmp_path_factory.mktemp("milvus") / "images.db")
+    yield pymilvus.MilvusClient(path)
+    release(path)
+
+
+def release(path: str) -> None:
+    from milvus_lite.server_manager import server_manager_instance
+
+    server_manager_instance.release_server(path)
+
+
+def draw(rows: int, seed: int, width: int = WIDTH) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    lengths = 3 * torch.rand(rows, 1, generator=generator) + 0.1
+    return torch.randn(rows, width, generator=generator) * lengths
+
+
+QUERY, FEATURES = draw(6, 1), draw(SIZE, 0)
+IDS, TEXTS = [f"image {number}" for number in range(SIZE)], ["is blue"]
+
+
+def make(client: Any, features: Tensor = FEATURES, **options: Any) -> MilvusIndex:
+    options = {"collection": next(names), "image_ids": IDS[: len(features)]} | options
+    return MilvusIndex(features, client=client, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+def test_a_flat_index_finds_what_the_exact_one_finds(client: Any, dtype: torch.dtype) -> None:
+    features = FEATURES.to(dtype)
+    features[7] = 0
+    index, exact = make(client, features), ExactIndex(features)
+    removed = torch.arange(0, SIZE, 3)
+    index.remove(removed)
+    exact.remove(removed)
+    each = torch.rand(6, SIZE, generator=torch.Generator().manual_seed(2)).argsort()[:, :30]
+    each[3] = -1
+    exclude = torch.tensor([[1, 2, -1]]).expand(6, -1)
+    for k in (1, 12, SIZE + 9):
+        for within in (None, torch.arange(100).expand(6, -1), each):
+            scores, found = index.search(QUERY, k, exclude=exclude, within=within)
+            expected = exact.search(QUERY, k, exclude=exclude, within=within)
+            assert torch.equal(found, expected[1])
+            torch.testing.assert_close(scores, expected[0].float(), rtol=0, atol=1e-6)
+    assert len(index) == SIZE
+
+
+def test_many_queries_are_found_in_several_calls(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, query = make(client), draw(50, 3)
+    monkeypatch.setattr(_milvus_index, "_HITS", 35)
+    monkeypatch.setattr(_milvus_index, "_REMOVED", 2)
+    index.remove(torch.arange(5))
+    expected = ExactIndex(FEATURES).search(query, 5, exclude=torch.arange(5).expand(50, -1))
+    assert torch.equal(index.search(query, 5)[1], expected[1])
+
+
+HOSTILE = ["", '"', "'", "\\", '\\"', "a\nb\r\t\0", "ünï😀", '" or position >= 0 or "', "{x}", "%"]
+
+
+def test_hostile_ids_and_values_are_found_as_they_are(client: Any, tmp_path: Path) -> None:
+    features = FEATURES[: len(HOSTILE)]
+    values = {'k"]\\ or ["': HOSTILE, "": [*range(len(HOSTILE))]}
+    index = partial(MilvusIndex, client=client, collection=next(names))
+    made = index(features, image_ids=HOSTILE, attributes=values)
+    gallery = Gallery(HOSTILE, features, made, attributes=values, key="k")
+    exact = Gallery(HOSTILE, features, attributes=values)
+    for value in HOSTILE:
+        found, expected = (
+            of.search(QUERY, 9, where={'k"]\\ or ["': value}) for of in (gallery, exact)
+        )
+        assert [hits.ids for hits in found] == [hits.ids for hits in expected] == [[value]] * 6
+    gallery.save(tmp_path / "gallery")
+    assert isinstance(Gallery.load(tmp_path / "gallery", index=index).index, MilvusIndex)
+
+
+def make_model(fusion: fc.Fusion, features: Tensor = FEATURES) -> fc.ComposedEncoder:
+    return fc.ComposedEncoder(
+        fc.CachedEncoder.from_arrays(IDS, features, TEXTS, draw(1, 4), "k"), fusion
+    )
+
+
+def test_a_gallery_is_built_searched_changed_and_loaded_with_it(
+    client: Any, tmp_path: Path
+) -> None:
+    model, collection = make_model(fc.Sum()), next(names)
+    attributes: dict[str, Any] = {
+        "mixed": [(1, True, 1.0, "1", None, 2.5, False, 0)[n % 8] for n in range(SIZE)],
+        "kind": [("dress", "shirt")[n % 2] for n in range(SIZE)],
+    }
+    milvus = partial(MilvusIndex, client=client, collection=collection)
+    gallery = Gallery.build(model, IDS, index=milvus, attributes=attributes)
+    exact = Gallery.build(model, IDS, attributes=attributes)
+    query = model.encode_query(IDS[:3], TEXTS * 3)
+    searches: list[dict[str, Any]] = [
+        {},
+        {"exclude": [[IDS[0]], [], IDS[:9]]},
+        {"where": {"mixed": 1}},
+        {"where": {"mixed": [True, None]}},
+        {"where": {"mixed": [False, 2.5, "1"], "kind": "shirt"}},
+        {"where": {"mixed": []}},
+        {"where": {"mixed": np.array([0, 1])}, "exclude": [IDS[:50]] * 3},
+    ]
+
+    def require_equal(one: Gallery, other: Gallery) -> None:
+        for arguments in searches:
+            for found, hits in zip(
+                one.search(query, 60, **arguments),
+                other.search(query, 60, **arguments),
+                strict=True,
+            ):
+                assert found.ids == hits.ids
+                torch.testing.assert_close(found.scores, hits.scores, rtol=0, atol=1e-6)
+
+    require_equal(gallery, exact)
+    for of in (gallery, exact):
+        of.remove(IDS[5:90:3])
+        of.add(["new", IDS[5]], draw(2, 7), {"mixed": [1, "1"], "kind": ["dress", "new"]})
+    require_equal(gallery, exact)
+    gallery.save(tmp_path / "gallery")
+    require_equal(Gallery.load(tmp_path / "gallery", model, index=milvus), exact)
+    with pytest.raises(ValueError, match="'size'; this gallery has 'mixed', 'kind'"):
+        gallery.search(query, 3, where={"size": 1})
+    with pytest.raises(
+        ValueError, match=r"MilvusIndex knows inner products only.*ExactIndex, or re"
+    ):
+        Gallery.build(make_model(ARTEMIS(WIDTH)), IDS, index=milvus)
+
+
+def test_a_collection_that_was_only_begun_is_made_whole(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = next(names)
+
+    def interrupted(name: str, indexes: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "create_index", interrupted)
+        with pytest.raises(Killed):
+            make(client, collection=collection)
+    index = make(client, collection=collection)
+    assert torch.equal(index.search(QUERY, 9)[1], ExactIndex(FEATURES).search(QUERY, 9)[1])
+
+
+class Killed(BaseException):
+    """Stands for Ctrl-C at a moment that the test chooses."""
+
+
+def test_a_fill_goes_on_where_it_was_interrupted(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_milvus_collection, "_VALUES", 40 * WIDTH - 1)
+    monkeypatch.setattr(_milvus_collection, "_READ", 70)
+    collection, upsert = next(names), client.upsert
+    written: list[int] = []
+
+    def interrupted(name: str, rows: Any) -> Any:
+        if len(written) in (2, 6):
+            written.append(0)
+            raise Killed
+        written.append(len(rows))
+        return upsert(name, rows)
+
+    monkeypatch.setattr(client, "upsert", interrupted)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            make(client, collection=collection)
+    index = make(client, collection=collection)
+    assert written == [40, 40, 0, 40, 40, 40, 0, 40, 40, 40, 40, 40]
+    assert torch.equal(index.search(QUERY, 9)[1], ExactIndex(FEATURES).search(QUERY, 9)[1])
+    make(client, collection=collection)
+    assert len(written) == 12
+
+
+def test_an_interrupted_add_is_noticed_and_goes_on(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_milvus_collection, "_VALUES", 10 * WIDTH - 1)
+    index, upsert, more = make(client, FEATURES[:100]), client.upsert, IDS[100:130]
+
+    def once(name: str, rows: Any) -> Any:
+        if len(rows) and rows[0]["position"] == 110:
+            raise Killed
+        return upsert(name, rows)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "upsert", once)
+        with pytest.raises(Killed):
+            index.add(FEATURES[100:130], image_ids=more)
+    with pytest.raises(RuntimeError, match="holds images that this index does not know"):
+        index.search(FEATURES[103:104], 1)
+    with pytest.raises(ValueError, match="holds 10 images that differ"):
+        index.add(FEATURES[110:140], image_ids=IDS[110:140])
+    index.add(FEATURES[100:130], image_ids=more)
+    found = index.search(QUERY, 20)[1]
+    assert torch.equal(found, ExactIndex(FEATURES[:130]).search(QUERY, 20)[1])
+
+
+MANY = draw(3000, 8)
+
+
+def fill(path: str, interrupted: int, how: int) -> None:
+    """Fill in a process of its own, which gets a signal while the engine writes."""
+    from pymilvus import MilvusClient
+
+    _milvus_collection._VALUES = 250 * WIDTH - 1
+    client, started = MilvusClient(path), []
+    upsert = client.upsert
+
+    def signalled(name: str, rows: Any) -> Any:
+        started.append(name)
+        if len(started) == interrupted:
+            threading.Timer(0.002, os.kill, (os.getpid(), how)).start()
+        return upsert(name, rows)
+
+    client.upsert = signalled
+    make(client, MANY, collection="images", image_ids=[*map(str, range(3000))])
+
+
+def test_a_fill_after_two_kills_equals_one_fill(client: Any, tmp_path: Path) -> None:
+    path, ids = str(tmp_path / "images.db"), [*map(str, range(3000))]
+    for interrupted, how in ((4, signal.SIGKILL), (3, signal.SIGINT)):
+        process = CONTEXT.Process(target=fill, args=(path, interrupted, how))
+        process.start()
+        process.join(120)
+        assert process.exitcode in (-how, 1)
+    again = type(client)(path)  # and so no process has kept the file
+    again.load_collection("images")
+    fields = ["id", "position", "digest", "vector"]
+    there = again.query("images", filter="position >= 0", output_fields=fields)
+    assert 1000 <= len(there) <= 2000
+    index = make(again, MANY, collection="images", image_ids=ids)
+    whole = make(client, MANY, image_ids=ids)
+    contents = [
+        sorted((row["position"], row["id"], row["digest"], *row["vector"]) for row in rows)
+        for rows in (
+            of.collection.client.query(
+                of.collection.name, filter="position >= 0", output_fields=fields
+            )
+            for of in (index, whole)
+        )
+    ]
+    assert contents[0] == contents[1]
+    assert torch.equal(index.search(QUERY, 50)[1], ExactIndex(MANY).search(QUERY, 50)[1])
+    release(path)
+
+
+def test_another_gallery_is_never_written_over(client: Any) -> None:
+    collection = next(names)
+    make(client, collection=collection, attributes={"a": [1] * SIZE})
+    others: list[dict[str, Any]] = [
+        {"features": FEATURES + 1e-4},
+        {"features": FEATURES.half()},
+        {"image_ids": [*IDS[1:], IDS[0]]},
+        {"attributes": {"a": [1, *[2] * (SIZE - 1)]}},
+        {"features": FEATURES[1:], "attributes": {"a": [1] * (SIZE - 1)}},
+        {"image_ids": [None, *IDS[1:]]},
+    ]
+    known: dict[str, Any] = {"collection": collection, "attributes": {"a": [1] * SIZE}}
+    for other in others:
+        with pytest.raises(ValueError, match=f"'{collection}' holds .* images that differ from"):
+            make(client, **{**known, **other})
+    wrongs = {"index_type": "HNSW"}, {"attributes": None}, {"features": draw(SIZE, 3, 8)}
+    for wrong in wrongs:
+        with pytest.raises(ValueError, match="has other fields or another index than"):
+            make(client, **{**known, **wrong})
+    make(client, **known)
+
+
+def test_what_milvus_drops_is_an_error(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, upsert = make(client), client.upsert
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "upsert", lambda name, rows: upsert(name, rows[1:]))
+        with pytest.raises(RuntimeError, match="Milvus took 399 of 400 images"):
+            make(client)
+        patched.setattr(client, "upsert", lambda name, rows: {"upsert_count": len(rows)})
+        with pytest.raises(RuntimeError, match="Milvus has 0 of 400 images that were written"):
+            make(client)
+        patched.setattr(client, "delete", lambda name, filter: None)
+        with pytest.raises(RuntimeError, match="Milvus has kept 2 images"):
+            index.remove(torch.tensor([3, 4]))
+    search = index.collection.search
+    fewer = lambda *given: [hits[:3] for hits in search(*given)]  # noqa: E731
+    monkeypatch.setattr(index.collection, "search", fewer)
+    with pytest.raises(RuntimeError, match="found 3 images where there are 400: raise"):
+        index.search(QUERY, 5)
+
+
+def test_an_approximate_index_is_made_with_its_parameters(client: Any) -> None:
+    options: dict[str, Any] = {"index_type": "HNSW", "params": {"M": 16, "efConstruction": 200}}
+    index = make(client, **options, search_params={"ef": 400})
+    assert torch.equal(index.search(QUERY, 10)[1], ExactIndex(FEATURES).search(QUERY, 10)[1])
+
+
+def test_without_pymilvus_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    with pytest.raises(ImportError, match=r'pip install "fusecomp\[milvus\]"'):
+        make(None)
+
+
+def test_a_client_is_asked_for(client: Any) -> None:
+    with pytest.raises(TypeError, match=r"client must be a pymilvus.MilvusClient, got str"):
+        make("images.db")
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "message"),
+    [
+        (lambda c: make(c, FEATURES / 0), ValueError, "features row 0 holds NaN"),
+        (lambda c: make(c, image_ids=IDS[1:]), ValueError, "399 image_ids but 400 rows"),
+        (lambda c: make(c, image_ids=[*IDS[1:], IDS[1]]), ValueError, "'image 1' occurs twice"),
+        (lambda c: make(c, image_ids=["\ud800", *IDS[1:]]), ValueError, "not in UTF-8"),
+        (lambda c: make(c, attributes={"a": [1]}), ValueError, "'a' has 1 values for 400"),
+        (lambda c: make(c, image_ids=["x" * 70000, *IDS[1:]]), RuntimeError, "Milvus refuses imag"),
+        (lambda c: make(c).search(QUERY[:, 1:], 3), ValueError, "differ in width"),
+        (lambda c: make(c).search(QUERY, 0), ValueError, "k must be"),
+        (
+            lambda c: make(c).search(QUERY, 3, where={"a": [1]}),
+            ValueError,
+            r"unknown attributes \['a'\]",
+        ),
+        (lambda c: make(c).remove(torch.tensor([SIZE])), ValueError, "got 400"),
+        (lambda c: make(c).add(FEATURES[:1, 1:], image_ids=["n"]), ValueError, "differ in width"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    client: Any, act: Callable[[Any], object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        act(client)
+
+
+def test_more_than_milvus_finds_is_refused(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_milvus_index, "_MOST", 9)
+    index = make(client)
+    assert index.search(QUERY, 8, exclude=torch.arange(6))[1].shape == (6, 8)
+    with pytest.raises(ValueError, match="Milvus finds 9 images at most, got 10 with the excluded"):
+        index.search(QUERY, 9, exclude=torch.arange(6))
