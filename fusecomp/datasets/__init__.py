@@ -4,6 +4,7 @@ from fusecomp.datasets._circo import CIRCO
 from fusecomp.datasets._cirr import CIRR
 from fusecomp.datasets._drop_images import drop_images
 from fusecomp.datasets._fashioniq import FashionIQ
+from fusecomp.datasets._multi_turn import MultiTurnFashionIQ
 from fusecomp.datasets._split_by_group import split_by_group
 from fusecomp.datasets._table import TripletTable
 from fusecomp.datasets._triplets import Triplets
@@ -14,6 +15,7 @@ __all__ = [
     "CIRR",
     "FashionIQ",
     "Finding",
+    "MultiTurnFashionIQ",
     "TripletTable",
     "Triplets",
     "VerifyReport",

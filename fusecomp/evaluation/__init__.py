@@ -22,6 +22,14 @@ from fusecomp.evaluation._protocol import (
     warn_of_differences,
 )
 from fusecomp.evaluation._rank import Ranking, rank
+from fusecomp.evaluation._rounds import (
+    Reply,
+    SessionDataset,
+    User,
+    evaluate_rounds,
+    simulate_rounds,
+)
+from fusecomp.evaluation._rounds_evaluation import RoundsEvaluation, TaskRounds
 from fusecomp.evaluation._tasks import default_metric, metric_names
 from fusecomp.types import TaskRanking
 
@@ -40,9 +48,14 @@ __all__ = [
     "ProtocolWarning",
     "Ranking",
     "Recall",
+    "Reply",
+    "RoundsEvaluation",
+    "SessionDataset",
     "SubsetRecall",
     "TaskFeatures",
     "TaskRanking",
+    "TaskRounds",
+    "User",
     "bootstrap",
     "compare",
     "compute_metrics",
@@ -50,10 +63,12 @@ __all__ = [
     "default_metric",
     "describe_protocol",
     "evaluate",
+    "evaluate_rounds",
     "feature_cosines",
     "metric_names",
     "protocol_differences",
     "rank",
+    "simulate_rounds",
     "warn_of_differences",
     "write_circo_submission",
     "write_cirr_submission",
