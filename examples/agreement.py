@@ -49,8 +49,10 @@ def agreement_table(
     cells, content = [], []
     for name, evaluation in rows.items():
         row = published.get(systems.get(name, ""))
-        intervals = {} if row is None else bootstrap(evaluation, resamples=resamples)
-        for metric, number in ({} if row is None else row["metrics"]).items():
+        if row is None:
+            continue
+        intervals = bootstrap(evaluation, resamples=resamples)
+        for metric, number in row["metrics"].items():
             obtained, (low, high) = evaluation[metric], intervals[metric]
             agrees = None if row["differs_in"] else low <= number <= high
             verdict = "yes" if agrees else f"no, {obtained - number:+.2f}"

@@ -254,7 +254,9 @@ class Notes:
         args = whole.args
         self.path: Path = args.workdir / "rehearsal.json"
         self._device = torch.device(args.device)
-        self.settings = {n: str(v) for n, v in vars(args).items() if n not in ("start", "workdir")}
+        # The others change no pace.
+        free = ("start", "workdir", "epochs", "skip_missing")
+        self.settings = {n: str(v) for n, v in vars(args).items() if n not in free}
         self.measured: dict[str, Found] = {}
         if self.path.exists():
             found = json.loads(self.path.read_text())

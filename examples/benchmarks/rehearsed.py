@@ -1,5 +1,6 @@
 """What `--rehearse` predicts against what a whole phase takes, one after the other.
 
+    export PYTHONPATH=examples
     python examples/benchmarks/rehearsed.py texts --data-root DIR --backbone NAME --weights FILE
     python examples/benchmarks/rehearsed.py "stage 2" --data-root DIR --features FILE --epochs 1 1
 

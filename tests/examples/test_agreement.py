@@ -13,9 +13,9 @@ from fusecomp.evaluation import bootstrap
 DIM = 64
 
 
-def evaluated(root: Path, hits: int, **options: bool) -> fc.Evaluation:
+def evaluated(root: Path, hits: int, exclude_reference: bool = False) -> fc.Evaluation:
     """Sum on features that put the targets of the first queries of each task first, others last."""
-    data = fc.datasets.FashionIQ(root, "val", **options)
+    data = fc.datasets.FashionIQ(root, "val", exclude_reference=exclude_reference)
     images = dict(zip(data.image_ids, torch.eye(DIM), strict=False))
     texts = {}
     for task in data.tasks():
