@@ -1,4 +1,4 @@
-"""What a whole run needs, from the pace of its parts; `rehearsal.py` measures these."""
+"""Prediction of a whole run from the pace of its parts, which `rehearsal.py` measures."""
 
 import argparse
 import math
@@ -23,7 +23,7 @@ NEEDS = {"memory": "memory", "gpu_memory": "memory of the GPU", "disk": "disk fo
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run can have, in bytes."""
+    """The resources that a run can have, in bytes."""
 
     memory: float
     disk: float
@@ -183,7 +183,7 @@ def needs_of(
 
 
 class Problem(NamedTuple):
-    """What is in the way of the whole run, and how to get around it."""
+    """An obstacle to the whole run, and the way around it."""
 
     what: str
     way_out: str

@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -57,10 +57,10 @@ def run(whole: WholeRun, root: Path, machine: Machine | None = None) -> dict[str
     """
     args = whole.args
     missing = find_missing(whole) if args.features is None else {}
+    present = [drop_missing(data, missing) for data in (whole.train, whole.val)]
     if args.skip_missing:
-        kept = [fc.datasets.drop_images(data, missing) for data in (whole.train, whole.val)]
-        whole = replace(whole, train=kept[0], val=kept[1])  # type: ignore[arg-type]  # they act so
-    phases = Phases(whole, root, missing)
+        whole = replace(whole, train=present[0], val=present[1])
+    phases = Phases(whole, root, present)
     phases.read_weights()
     notes = Notes(whole)
     reasons = {name: notes.take(name, measure) for name, measure in phases.named().items()}
@@ -88,15 +88,14 @@ def run(whole: WholeRun, root: Path, machine: Machine | None = None) -> dict[str
 class Phases:
     """The phases of a run, each short."""
 
-    def __init__(self, whole: WholeRun, root: Path, missing: Iterable[str]) -> None:
+    def __init__(
+        self, whole: WholeRun, root: Path, present: Sequence[experiment.Benchmark]
+    ) -> None:
         self._whole = whole
         self._args = whole.args
         self._root = root
-        names = list(missing)
         # For what opens images.
-        self._train, self._val = (
-            fc.datasets.drop_images(data, names) for data in (whole.train, whole.val)
-        )
+        self._train, self._val = present
         # As many as the library starts: a CPU keeps half of its cores for the encoder.
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         share = 2 if torch.device(self._args.device).type == "cpu" else 1
@@ -247,8 +246,21 @@ def find_missing(whole: WholeRun) -> dict[str, Path]:
     return {image_id: path for image_id, path in paths.items() if not path.is_file()}
 
 
+def drop_missing(data: experiment.Benchmark, missing: Mapping[str, Path]) -> experiment.Benchmark:
+    """Return a dataset without its missing images; FileNotFoundError if that leaves nothing."""
+    try:
+        rest: Any = fc.datasets.drop_images(data, list(missing))
+    except ValueError as error:
+        path = next(iter(missing.values()))
+        raise FileNotFoundError(
+            f"no triplet of {data.split} has its images: {len(missing):,} are missing, the first: "
+            f"{path}; examples/stand_ins.py draws an image under every name"
+        ) from error
+    return rest  # type: ignore[no-any-return]  # it acts as one
+
+
 class Notes:
-    """What is measured, by phase, in a file; other settings begin anew."""
+    """The file with all that is measured, by phase; other settings begin anew."""
 
     def __init__(self, whole: WholeRun) -> None:
         args = whole.args
@@ -259,11 +271,14 @@ class Notes:
         self.settings = {n: str(v) for n, v in vars(args).items() if n not in free}
         self.measured: dict[str, Found] = {}
         if self.path.exists():
-            found = json.loads(self.path.read_text())
-            if found["settings"] == self.settings:
+            found: dict[str, Any] = {}
+            with suppress(ValueError):
+                found = json.loads(self.path.read_text())
+            if found.get("settings") == self.settings:
                 self.measured = found["measured"]
                 return
-            print(f"{self.path} has other settings: all phases are rehearsed anew")
+            state = "has other settings" if found else "is broken"
+            print(f"{self.path} {state}: all phases are rehearsed anew")
         for number in (1, 2):
             shutil.rmtree(args.workdir / f"stage{number}", ignore_errors=True)
         self.write({"settings": self.settings, "measured": {}})

@@ -1,4 +1,4 @@
-"""What `--rehearse` predicts against what a whole phase takes, one after the other.
+"""The predictions of `--rehearse` against whole phases, one after the other.
 
     export PYTHONPATH=examples
     python examples/benchmarks/rehearsed.py texts --data-root DIR --backbone NAME --weights FILE
@@ -46,7 +46,7 @@ def main() -> None:
     whole = WholeRun(args, train, val, fashioniq_repro.SMALL)
     for name in ("stage2", "whole"):
         shutil.rmtree(args.workdir / name, ignore_errors=True)
-    phases = Phases(whole, args.data_root, ())
+    phases = Phases(whole, args.data_root, (train, val))
     found = phases.named()[args.phase]()
     paces = {
         n: pace(laps, found.get("together", 1)) for n, laps in found.items() if type(laps) is list

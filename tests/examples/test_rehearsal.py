@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -222,6 +223,38 @@ def test_missing_images_are_named_and_left_out(
     assert content["problems"] == []
     images = next(row["does"] for row in content["work"] if row["pace"] == "images")
     assert images == "3,486 images in 6 passes"
+
+
+def test_without_any_image_the_way_out_is_told(whole: tuple[WholeRun, Path]) -> None:
+    run, root = whole
+    for path in (root / "images").iterdir():
+        path.unlink()
+    fresh = WholeRun(run.args, *read(root), run.small)
+    with pytest.raises(FileNotFoundError, match=r"no triplet of train has its .*stand_ins\.py"):
+        rehearsal.run(fresh, root)
+
+
+def test_stage_1_opens_images_where_their_encoder_learns(
+    whole: tuple[WholeRun, Path], workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, root = whole
+    small = replace(run.small, stage1=replace(run.small.stage1, trainable="both"))
+    forget(workdir, ["stage 1"])
+    content = rehearsal.run(replace(run, small=small), root)
+    printed = capsys.readouterr().out
+    assert "stage 1: a few steps" in printed
+    # The images have a pass less, and are encoded in each validation.
+    assert " images in 5 passes " in printed
+    assert "| stage 1     | 2 validations x 360 images " in printed
+    assert content["problems"] == []
+
+
+def test_a_broken_file_is_measured_anew(
+    whole: tuple[WholeRun, Path], workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workdir / "rehearsal" / "rehearsal.json").write_text("{")
+    monkeypatch.setattr(rehearsal.Phases, "named", lambda self: {})
+    assert rehearsal.run(*whole)["measured"] == {}
 
 
 @pytest.fixture
