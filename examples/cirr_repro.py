@@ -4,6 +4,7 @@
     python examples/cirr_repro.py --data-root DIR --backbone RN50x4-quickgelu --weights FILE
     python examples/cirr_repro.py --data-root DIR --clip-checkpoint A --combiner-checkpoint B
     python examples/cirr_repro.py --data-root DIR --features FILE
+    python examples/cirr_repro.py ... --rehearse            # only say what the same run will need
     python examples/cirr_repro.py ... --submit              # also the server's files of test1
     torchrun --nproc-per-node 2 examples/cirr_repro.py ...  # on several GPUs
 
@@ -19,6 +20,8 @@ from pathlib import Path
 
 import command_line
 import experiment
+import rehearsal
+from forecast import WholeRun
 
 import fusecomp as fc
 from fusecomp import distributed
@@ -50,6 +53,10 @@ def main() -> None:
     root = args.data_root or draw(args)
     name = "MiniCIRR" if args.data_root is None else "CIRR"
     train, val = (fc.datasets.CIRR(root, split, name) for split in ("train", "val"))
+    if args.rehearse is not None:
+        ranked = [fc.datasets.CIRR(root, "test1", name)] if args.submit else []
+        rehearsal.run(WholeRun(args, train, val, SMALL, ranked), root)
+        return
     result = experiment.run(args, train, val, root, SMALL)
     if args.submit:
         ranking = fc.rank(result.model, fc.datasets.CIRR(root, "test1", name))

@@ -41,11 +41,26 @@ def make_parser(doc: str | None, benchmark: str) -> argparse.ArgumentParser:
         "--lr", type=float, nargs=2, metavar=("STAGE1", "STAGE2"), help="learning rates"
     )
     train.add_argument(
+        "--micro-batch-size",
+        type=int,
+        metavar="ROWS",
+        help="triplets that stage 1 encodes at once: less memory, the same results",
+    )
+    train.add_argument(
         "--precision", default="fp32", choices=("fp32", "bf16", "fp16"), help="fp16 needs a GPU"
     )
     train.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     train.add_argument("--seed", type=int, default=0, help="of data and training")
     train.add_argument("--quick", action="store_true", help="few epochs on a smaller drawn dataset")
+    parser.add_argument(
+        "--rehearse",
+        type=int,
+        nargs="?",
+        const=6,
+        metavar="STEPS",
+        help="only make a few steps of every phase (default: 6), in WORKDIR/rehearsal, and print "
+        "what the whole run needs: hours, memory, disk, missing images, what does not fit",
+    )
     workdir = Path("runs") / benchmark.lower()
     parser.add_argument("--workdir", type=Path, default=workdir, help="the folder for results")
     return parser
@@ -68,6 +83,12 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
         parser.error("--combiner-checkpoint needs --data-root and the encoder it was trained on")
     if torch.device(args.device).type == "cuda" and not torch.cuda.is_available():
         parser.error(f"--device {args.device}: torch sees no GPU here")
+    if args.rehearse is not None:
+        if args.rehearse < 2:
+            parser.error(f"--rehearse {args.rehearse}: a pace needs at least 2 steps")
+        if distributed.get_world_size() > 1:
+            parser.error("--rehearse runs on one process: start it without torchrun")
+        args.workdir = args.workdir / "rehearsal"
     args.start = time.monotonic()
     args.workdir.mkdir(parents=True, exist_ok=True)
     return args

@@ -5,6 +5,7 @@ and settings for that dataset; command_line.py has the flags.
 """
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import agreement
 import backbones
 import incomplete
 import torch
@@ -75,7 +77,7 @@ def run(
             train,
             val,
             loss=fc.InfoNCE(temperature=0.01),
-            stage1=stage1 if args.features is None and args.clip_checkpoint is None else None,
+            stage1=stage1,
             stage2=stage2,
             workdir=args.workdir / f"seed-{args.seed}{'-quick' if args.quick else ''}",
         )
@@ -102,12 +104,19 @@ def write_results(args: argparse.Namespace, val: Benchmark, result: Ablation) ->
     card = {"title": f"{val.name}: {row}", "note": f"{source} {note}".strip()}
     write_model_card(args.workdir / "model", best, settings=settings, **card)
     print(f"\n{ablation_table(rows)}\n")
+    if systems := agreement.published_systems(args):
+        table = agreement.agreement_table(rows, systems)
+        (args.workdir / "agreement.json").write_text(json.dumps(table.to_dict(), indent=1))
+        print(f"{table}\n")
     seconds = time.monotonic() - args.start
     print(f"{seconds:.0f} s; report, images and model in {args.workdir}")
 
 
-def stages(args: argparse.Namespace, small: Small) -> tuple[fc.StageConfig, fc.StageConfig]:
-    """Return the settings of both stages: the paper's on real data, smaller ones on drawn data."""
+def stages(args: argparse.Namespace, small: Small) -> tuple[fc.StageConfig | None, fc.StageConfig]:
+    """Return the settings of both stages: the paper's on real data, smaller ones on drawn data.
+
+    Features and tuned encoders have no stage 1.
+    """
     first, second = small.stage1, small.stage2
     if args.data_root is not None:
         preset = presets.CVPRW2022 if args.preset == "2022" else presets.TOMM2023
@@ -120,8 +129,11 @@ def stages(args: argparse.Namespace, small: Small) -> tuple[fc.StageConfig, fc.S
         for name in ("epochs", "batch_size", "lr"):
             if getattr(args, name) is not None:
                 values[name] = getattr(args, name)[number]
+        if number == 0:
+            values["micro_batch_size"] = args.micro_batch_size
         changed.append(replace(stage, **values))
-    return changed[0], changed[1]
+    tuned = args.features is not None or args.clip_checkpoint is not None
+    return None if tuned else changed[0], changed[1]
 
 
 def make_encoder(

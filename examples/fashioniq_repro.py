@@ -4,6 +4,7 @@
     python examples/fashioniq_repro.py --data-root DIR --backbone RN50x4-quickgelu --weights FILE
     python examples/fashioniq_repro.py --data-root DIR --clip-checkpoint A --combiner-checkpoint B
     python examples/fashioniq_repro.py --data-root DIR --features FILE
+    python examples/fashioniq_repro.py ... --rehearse       # only say what the same run will need
     torchrun --nproc-per-node 2 examples/fashioniq_repro.py ...         # on several GPUs
 
 Without --data-root it draws MiniFashion, pretrains two small encoders on images and descriptions,
@@ -19,6 +20,8 @@ from pathlib import Path
 
 import command_line
 import experiment
+import rehearsal
+from forecast import WholeRun
 
 import fusecomp as fc
 
@@ -59,7 +62,10 @@ def main() -> None:
     # Training ranks nothing, so only the images of its triplets count.
     train = fc.datasets.FashionIQ(root, "train", gallery="val", **options)
     val = fc.datasets.FashionIQ(root, "val", gallery=args.gallery, **options)
-    experiment.run(args, train, val, root, SMALL)
+    if args.rehearse is not None:
+        rehearsal.run(WholeRun(args, train, val, SMALL), root)
+    else:
+        experiment.run(args, train, val, root, SMALL)
 
 
 if __name__ == "__main__":

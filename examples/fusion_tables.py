@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from intervals import student
+
 import fusecomp as fc
 from fusecomp.evaluation import compare
 from fusecomp.report import Table
@@ -15,8 +17,6 @@ if TYPE_CHECKING:
 
 BASE = "Combiner"
 AGAINST = f"against {BASE}, seeds better"
-# The factor of a 95 % interval by Student's t, for 2, 3, ... seeds.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 
 class Score(NamedTuple):
@@ -67,9 +67,7 @@ def summarize(rows: Rows, name: str, cost: Cost, drawn: bool) -> dict[str, Any]:
     each = [pair.difference for pair in pairs]
     difference = statistics.fmean(each)
     if drawn and len(each) > 1:
-        factor = STUDENT[min(len(each), 10) - 2]
-        half = factor * statistics.stdev(each) / len(each) ** 0.5
-        interval = difference - half, difference + half
+        interval = student(each)
     else:
         interval = (
             statistics.fmean(pair.low for pair in pairs),

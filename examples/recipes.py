@@ -25,6 +25,7 @@ import command_line
 import experiment
 import fashioniq_repro
 import torch
+from intervals import student
 
 import fusecomp as fc
 from fusecomp.evaluation import Evaluation, compare
@@ -73,8 +74,6 @@ METRICS = {  # and the names of their columns
     },
 }
 FRESH = 1000  # the seed of the reported queries, less that of the run
-# Student's t: 95 % of the means of 2, 3, ... differences lie within as many standard errors.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 Cells = Mapping[tuple[str, str], Evaluation]  # by encoder and recipe
 
 
@@ -178,8 +177,7 @@ def difference(before: Sequence[Evaluation], after: Sequence[Evaluation]) -> dic
     each = [pair.difference for pair in pairs]
     mean, low, high = statistics.fmean(each), pairs[0].low, pairs[0].high
     if len(each) > 1:
-        half = STUDENT[len(each) - 2] * statistics.stdev(each) / len(each) ** 0.5
-        low, high = mean - half, mean + half
+        low, high = student(each)
     return {"mean": mean, "low": low, "high": high, "each": each}
 
 

@@ -10,12 +10,16 @@ from typing import Any
 
 from fusecomp import __version__
 from fusecomp.caching import CachedEncoder
-from fusecomp.datasets import CIRR, FashionIQ, TripletTable, VerifyReport
+from fusecomp.datasets import CIRCO, CIRR, FashionIQ, TripletTable, VerifyReport
 from fusecomp.evaluation import Comparison, Evaluation, compare
 
 __all__ = ["main"]
 
-_DATASETS: dict[str, type[FashionIQ | CIRR]] = {"fashioniq": FashionIQ, "cirr": CIRR}
+_DATASETS: dict[str, type[FashionIQ | CIRR | CIRCO]] = {
+    "fashioniq": FashionIQ,
+    "cirr": CIRR,
+    "circo": CIRCO,
+}
 _OK, _FINDINGS, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 
 _VERIFY = """\
@@ -36,6 +40,7 @@ or the command is wrong."""
 _VERIFY_EXAMPLES = """\
   fusecomp verify fashioniq fashionIQ_dataset
   fusecomp verify cirr cirr_dataset --decode --num-workers 8
+  fusecomp verify circo CIRCO
   fusecomp verify table mine.csv --images images --split val --json > report.json
   fusecomp verify features features.safetensors"""
 
@@ -87,7 +92,8 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     command = commands.add_parser("verify", help="check the files of a dataset", **about)
     kinds = command.add_subparsers(required=True, metavar="DATASET", dest="dataset")
     for name, dataset in _DATASETS.items():
-        kind = kinds.add_parser(name, help=f"{dataset.__name__}, in CLIP4Cir's layout")
+        layout = "its published" if dataset is CIRCO else "CLIP4Cir's"
+        kind = kinds.add_parser(name, help=f"{dataset.__name__}, in {layout} layout")
         kind.add_argument("root", metavar="DIR", help="the folder of the dataset")
         _add_verify_options(kind)
     table = kinds.add_parser("table", help="your own triplets: a .csv or .jsonl file")

@@ -4,7 +4,7 @@ Nothing needs a base class: a module, a function and a lambda all pass.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -65,6 +65,8 @@ class TaskRanking:
             found; None if the task has no targets.
         subset_indices: int64 [Q, M], the members of each query's subset, best first, or None.
         subset_ranks: int64 [Q], the target's rank among them, or None.
+        relevant_ranks: int64 [Q, M], the ranks of the right answers ``task.relevant``, in that
+            order; -1 is padding too. None if the task has none, or no targets.
     """
 
     task: Task
@@ -73,6 +75,25 @@ class TaskRanking:
     ranks: Tensor | None
     subset_indices: Tensor | None = None
     subset_ranks: Tensor | None = None
+    relevant_ranks: Tensor | None = None
+
+    def select(self, rows: Sequence[int]) -> "TaskRanking":
+        """Return the ranking of the queries at some positions; ValueError on one that none has."""
+        task, rows = self.task.select(rows), list(rows)
+        ranks, relevant_ranks, subset_indices, subset_ranks = (
+            None if part is None else part[rows]
+            for part in (self.ranks, self.relevant_ranks, self.subset_indices, self.subset_ranks)
+        )
+        return replace(
+            self,
+            task=task,
+            indices=self.indices[rows],
+            scores=self.scores[rows],
+            ranks=ranks,
+            subset_indices=subset_indices,
+            subset_ranks=subset_ranks,
+            relevant_ranks=relevant_ranks,
+        )
 
     def top_ids(self) -> list[list[str]]:
         """Return the image ids that each query found, best first."""

@@ -16,15 +16,16 @@ out. The descriptions, which CIRR does not have, replace the web captions that C
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
+from PIL.Image import Image
 
 from drawn.common import command_line, write_json, write_once
 from drawn.minicirr_captions import slip, write_caption, write_description
 from drawn.minicirr_images import draw_scene
-from drawn.minicirr_scenes import GROUP, new_group
+from drawn.minicirr_scenes import GROUP, Scene, new_group
 
 VERSION = 1  # part of the settings on disk: raise it when the same seed draws something else
 FOLDERS = {"train": "train", "val": "dev", "test1": "test1"}
@@ -61,22 +62,42 @@ def ask(
         yield entry | {"caption": caption, "img_set": img_set}
 
 
-def render_split(root: Path, seed: int, split: str, groups: int) -> dict[str, str]:
-    """Write the images, captions and names of one split; return its descriptions."""
+class Group(NamedTuple):
+    """Six images by name: their scenes, drawings and descriptions, and the captions' entries."""
+
+    scenes: dict[str, Scene]
+    entries: list[dict[str, Any]]
+    drawings: list[Image]
+    descriptions: list[str]
+
+
+def draw_groups(seed: int, split: str, groups: int) -> Iterator[Group]:
+    """Yield the groups of a split."""
     rng = np.random.default_rng([seed, list(FOLDERS).index(split)])
     names = new_names(rng, split, GROUP * groups)
-    paths = {name: image_path(split, name, number) for number, name in enumerate(names)}
-    for folder in {(root / path).parent for path in paths.values()}:
-        folder.mkdir(parents=True)
-    entries: list[dict[str, Any]] = []
-    descriptions: dict[str, str] = {}
     for group in range(groups):
         scenes, own = new_group(rng), names[GROUP * group : GROUP * (group + 1)]
         captions = [slip(rng, write_caption(rng, scenes[a], scenes[b])) for a, b in PAIRS]
-        entries += ask(rng, split, group, own, captions)
-        for name, scene in zip(own, scenes, strict=True):
-            draw_scene(rng, scene).save(root / paths[name], compress_level=1)
-            descriptions[name] = write_description(rng, scene)
+        entries = [*ask(rng, split, group, own, captions)]
+        drawings, descriptions = [], []
+        for scene in scenes:
+            drawings.append(draw_scene(rng, scene))
+            descriptions.append(write_description(rng, scene))
+        yield Group(dict(zip(own, scenes, strict=True)), entries, drawings, descriptions)
+
+
+def render_split(root: Path, seed: int, split: str, groups: int) -> dict[str, str]:
+    """Write the images, captions and names of one split; return its descriptions."""
+    paths: dict[str, str] = {}
+    entries: list[dict[str, Any]] = []
+    descriptions: dict[str, str] = {}
+    for group in draw_groups(seed, split, groups):
+        entries += group.entries
+        for name, drawing in zip(group.scenes, group.drawings, strict=True):
+            paths[name] = image_path(split, name, len(paths))
+            (root / paths[name]).parent.mkdir(parents=True, exist_ok=True)
+            drawing.save(root / paths[name], compress_level=1)
+        descriptions |= zip(group.scenes, group.descriptions, strict=True)
     write_json(root / "cirr" / "captions" / f"cap.rc2.{split}.json", entries)
     write_json(root / "cirr" / "image_splits" / f"split.rc2.{split}.json", paths)
     return descriptions

@@ -24,7 +24,7 @@ from numpy.random import Generator
 from drawn.common import command_line, write_json, write_once
 from drawn.minifashion_captions import describe, write_caption
 from drawn.minifashion_images import draw_garment
-from drawn.minifashion_wardrobe import draw_pairs, wardrobe
+from drawn.minifashion_wardrobe import Garment, draw_pairs, wardrobe
 
 CATEGORIES = ("dress", "shirt", "toptee")
 VERSION = 1  # part of the settings on disk: raise it when the same seed draws something else
@@ -39,14 +39,23 @@ def new_ids(rng: Generator, count: int, prefix: str) -> list[str]:
     return list(ids)
 
 
-def render_split(
-    root: Path, seed: int, category: str, split: str, images: int, pairs: int
-) -> dict[str, str]:
-    """Write the images, captions and names of one category; return its descriptions."""
+def new_stock(
+    seed: int, category: str, split: str, images: int
+) -> tuple[dict[str, Garment], Generator]:
+    """Draw the garments of one category by id; return also the generator for what follows."""
     number = 2 * CATEGORIES.index(category) + (split == "val")
     rng = np.random.default_rng([seed, number])
     stock = wardrobe(rng, category, images)
     ids = new_ids(rng, images, f"B00{number}")  # the digit keeps the names of splits apart
+    return dict(zip(ids, stock, strict=True)), rng
+
+
+def render_split(
+    root: Path, seed: int, category: str, split: str, images: int, pairs: int
+) -> dict[str, str]:
+    """Write the images, captions and names of one category; return its descriptions."""
+    garments, rng = new_stock(seed, category, split, images)
+    ids, stock = [*garments], [*garments.values()]
     triplets = [
         {
             "target": ids[target],

@@ -1,7 +1,7 @@
 """Metrics of a ranked task, and the means that sum them up."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Never, Protocol, runtime_checkable
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Never, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import as_text, strings, whole_number
+from fusecomp._core.checks import as_text, ordered, strings, whole_number
 from fusecomp._core.tensors import check_tensor, check_values
 
 if TYPE_CHECKING:
     from fusecomp.types import TaskRanking
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-_NAME = re.compile(r"recall(_subset)?@([1-9][0-9]{0,17})")
+_NAME = re.compile(r"(recall|recall_subset|map)@([1-9][0-9]{0,17})")
 # A subset has so few members that only these are published.
 _SUBSET_KS = (1, 2, 3)
 
@@ -100,6 +100,81 @@ class SubsetRecall(Recall):
 
 
 @dataclass(frozen=True, slots=True)
+class MeanAveragePrecision:
+    """mAP@k over all right answers of each query, by CIRCO's rule.
+
+    With R right answers, of which the j-th that is found has rank r_j,
+
+    ``AP@k = sum over j with r_j <= k of (j / r_j) / min(R, k)``.
+
+    Where a query has but one, that is its reciprocal rank, cut off at k.
+
+    Reference:
+        Baldrati, Agnolucci, Bertini, Del Bimbo, "Zero-Shot Composed Image Retrieval with Textual
+        Inversion", ICCV 2023, https://arxiv.org/abs/2303.15247
+
+    Args:
+        k: at least 1.
+
+    Raises:
+        ValueError: if k is no whole number of at least 1.
+
+    Example:
+        >>> MeanAveragePrecision(10).name
+        'map@10'
+    """
+
+    k: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "k", whole_number("k", self.k, 1))
+
+    @property
+    def name(self) -> str:
+        """``map@k``."""
+        return f"map@{self.k}"
+
+    def of_ranks(self, ranks: Sequence[int], answers: int) -> float:
+        """Return the average precision of one query, in [0, 1].
+
+        Args:
+            ranks: those of the right answers that were found, from 1, in any order.
+            answers: the number of all right answers.
+
+        Raises:
+            ValueError: if answers are no whole number of at least 1, or ranks are not as above,
+                not distinct, or more than the answers.
+
+        Example:
+            >>> MeanAveragePrecision(5).of_ranks([1, 4, 9], answers=3)  # (1/1 + 2/4) / 3
+            0.5
+        """
+        answers = whole_number("answers", answers, 1)
+        found = [whole_number("each of ranks", r, 1) for r in ordered("ranks", ranks, "ranks")]
+        if len({*found}) < len(found) or len(found) > answers:
+            raise ValueError(
+                f"ranks must be distinct, and at most as many as the {answers} answers, got {found}"
+            )
+        ranked = torch.tensor([found], dtype=torch.int64)
+        return float(self._average_precision(ranked, torch.tensor([answers])))
+
+    def __call__(self, ranking: "TaskRanking", /) -> Tensor:
+        """Return the average precision of each query: float64 [Q]."""
+        rows = ranking.task.relevant
+        ranks = ranking.ranks if rows is None else ranking.relevant_ranks
+        if ranks is None:
+            raise ValueError(f"{self.name} needs the ranks of all right answers; rank gives them")
+        answers = torch.ones_like(ranks) if rows is None else torch.tensor([*map(len, rows)])
+        return self._average_precision(ranks.view(len(ranks), -1), answers.to(ranks.device))
+
+    def _average_precision(self, ranks: Tensor, answers: Tensor) -> Tensor:
+        """Compute it of ranks [Q, M], -1 where not found, and the numbers of answers [Q]."""
+        found = torch.where(ranks >= 1, ranks.double(), torch.inf).sort(dim=1).values
+        precision = torch.arange(1, ranks.shape[1] + 1, device=ranks.device) / found
+        return precision.masked_fill(found > self.k, 0.0).sum(1) / answers.clamp(max=self.k)
+
+
+@dataclass(frozen=True, slots=True)
 class Mean:
     """Arithmetic mean of metrics, taken once the tasks are averaged.
 
@@ -148,6 +223,12 @@ class GeometricMean(Mean):
         return values.log().mean(0).exp()
 
 
+# The metrics there are, by their names without "@k".
+_KINDS: Mapping[str, Callable[[int], Metric]] = {
+    "recall": Recall,
+    "recall_subset": SubsetRecall,
+    "map": MeanAveragePrecision,
+}
 # The means there are, by which a file can name them.
 MEANS = {kind.__name__: kind for kind in (Mean, HarmonicMean, GeometricMean)}
 
@@ -163,8 +244,15 @@ def recalls(ks: Iterable[int], subsets: bool) -> tuple[Recall, ...]:
     return (*map(Recall, ks), *(map(SubsetRecall, _SUBSET_KS) if subsets else ()))
 
 
+def metrics_at(ks: Sequence[int], *, subsets: bool, several: bool) -> tuple[Metric, ...]:
+    """Return the recalls of these k, after mAP@k where queries have several right answers."""
+    return (*(map(MeanAveragePrecision, ks) if several else ()), *recalls(ks, subsets))
+
+
 def default_summaries(metrics: Sequence[Metric]) -> tuple[Mean, ...]:
-    """Return the mean of all metrics; where some are of subsets, CIRR's means."""
+    """Return the mean of all metrics, of mAP@k alone where measured; with subsets, CIRR's means."""
+    if maps := [metric.name for metric in metrics if isinstance(metric, MeanAveragePrecision)]:
+        return (Mean(f"mean({', '.join(maps)})", maps),)
     if not any(isinstance(metric, SubsetRecall) for metric in metrics):
         return (Mean("mean"),)
     one_number = Mean("mean(recall@5, recall_subset@1)", ("recall@5", "recall_subset@1"))
@@ -173,10 +261,10 @@ def default_summaries(metrics: Sequence[Metric]) -> tuple[Mean, ...]:
     return (one_number, *means) if there else means
 
 
-def metric_named(name: str) -> Recall | None:
+def metric_named(name: str) -> Metric | None:
     """Return the metric of a name such as ``recall@10``; None if it is a user's own."""
     match = _NAME.fullmatch(name)
-    return match and (SubsetRecall if match[1] else Recall)(int(match[2]))
+    return _KINDS[match[1]](int(match[2])) if match else None
 
 
 def hits_at_k(ranks: Tensor, k: int) -> Tensor:

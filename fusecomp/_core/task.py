@@ -15,7 +15,7 @@ from fusecomp._core.metrics import (
     Metric,
     SubsetRecall,
     default_summaries,
-    recalls,
+    metrics_at,
 )
 from fusecomp._core.triplet import Triplet
 
@@ -35,13 +35,15 @@ class Task:
         exclude: for each query the image ids that are left out of its ranking, or None.
         subsets: for each query the image ids that are also ranked among themselves, its target
             included, or None.
-        metrics: what is measured: recall@10 and recall@50 by default, with subsets also
+        metrics: what is measured: recall@10 and recall@50 by default, which are of the target
+            alone; with several right answers also map@10 and map@50, with subsets also
             recall_subset@1, 2 and 3.
         summaries: means of the metrics, taken once the tasks are averaged: ``mean`` by default;
-            where subset recalls are measured, CIRR's means.
+            the mean of mAP@k alone where that is measured, CIRR's means where subset recalls are.
         decides: the summary or metric that picks the best weights; by default the first summary,
             or else the first metric.
-        relevant: for each query the image ids that are right answers, its target first, or None.
+        relevant: for each query the image ids that are right answers, its target first; None takes
+            those that the queries name, if one has ``other_target_ids``.
         missing_queries: ids of queries left out because an image is missing.
         missing_images: ids of gallery images left out because they are missing.
 
@@ -73,9 +75,11 @@ class Task:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise ValueError(f"the name of a task must be a string, got {shown(self.name)}")
-        with_subsets = self.subsets is not None
-        metrics = recalls(_DEFAULT_KS, with_subsets) if self.metrics is LEFT_OUT else self.metrics
         self._set("queries", _checked("queries", self.queries, Triplet, "triplets"))
+        if self.relevant is None and any(query.other_target_ids for query in self.queries):
+            self._set("relevant", [query.relevant_ids for query in self.queries])
+        kinds = {"subsets": self.subsets is not None, "several": self.relevant is not None}
+        metrics = metrics_at(_DEFAULT_KS, **kinds) if self.metrics is LEFT_OUT else self.metrics
         self._set("metrics", _checked("metrics", metrics, Metric, "metrics such as Recall(10)"))
         means = default_summaries(self.metrics) if self.summaries is LEFT_OUT else self.summaries
         self._set("summaries", _checked("summaries", means, Mean, 'means such as Mean("mean")'))

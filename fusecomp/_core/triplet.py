@@ -14,11 +14,13 @@ class Triplet:
         texts: what is different; the features of several texts are averaged. Lists become tuples.
         target_id: the image to find, or None where it is not public.
         group: the members of the query's subset (CIRR), each once, or None.
+        other_target_ids: further images that are right answers (CIRCO), each once; training does
+            not use them.
 
     Raises:
         TypeError: if an id is no string.
-        ValueError: if texts or group are empty or no list of strings, or the group names an image
-            twice.
+        ValueError: if texts or group are empty or no list of strings, the group or the right
+            answers name an image twice, or there are others but no target.
 
     Example:
         >>> Triplet("dress/0", "B003FGW7MK", ("is solid black",), target_id="B008BHCT58").texts
@@ -30,17 +32,52 @@ class Triplet:
     texts: tuple[str, ...]
     target_id: str | None = None
     group: tuple[str, ...] | None = None
+    other_target_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        # Quicker than a look at each: there may be hundreds of thousands of triplets.
+        if type(self.texts) is tuple and self.texts and self.group is None:
+            target = "" if self.target_id is None else self.target_id
+            try:
+                "".join((self.query_id, self.reference_id, target, *self.texts))
+            except TypeError:
+                self._check()
+            else:
+                if self.other_target_ids != ():
+                    self._set_other_targets()
+        else:
+            self._check()
+
+    def _check(self) -> None:
         self._set_tuple("texts", self.texts)
-        if self.group is not None:
-            self._set_tuple("group", self.group)
-            if len({*self.group}) < len(self.group):
-                twice = next(i for i in self.group if self.group.count(i) > 1)
-                raise ValueError(f"query {self.query_id!r}: group names an image twice: {twice!r}")
         ids = (*self.image_ids, self.query_id)
         if not all(isinstance(name, str) for name in ids):
-            raise TypeError(f"the ids of a triplet must be strings, got {self!r:.300}")
+            raise TypeError(
+                f"the ids of a triplet must be strings, got {self!r:.300}; right answers "
+                "beyond the target are other_target_ids"
+            )
+        if self.group is not None:
+            self._set_tuple("group", self.group)
+            self._require_once("group", self.group)
+        if self.other_target_ids != ():
+            self._set_other_targets()
+
+    def _set_other_targets(self) -> None:
+        if can_be_listed(self.other_target_ids) and not self.other_target_ids:
+            object.__setattr__(self, "other_target_ids", ())
+            return
+        self._set_tuple("other_target_ids", self.other_target_ids)
+        if self.target_id is None:
+            raise ValueError(
+                f"query {self.query_id!r} has other_target_ids but no target_id; make one of them "
+                "the target, which training uses"
+            )
+        self._require_once("its targets", self.relevant_ids)
+
+    def _require_once(self, name: str, image_ids: tuple[str, ...]) -> None:
+        if len({*image_ids}) < len(image_ids):
+            twice = next(i for i in image_ids if image_ids.count(i) > 1)
+            raise ValueError(f"query {self.query_id!r}: {name} names an image twice: {twice!r}")
 
     def _set_tuple(self, name: str, values: object) -> None:
         """Make a list a tuple, so that equal triplets are one key; refuse all but strings."""
@@ -63,3 +100,8 @@ class Triplet:
         if self.target_id is None:
             return (self.reference_id,)
         return self.reference_id, self.target_id
+
+    @property
+    def relevant_ids(self) -> tuple[str, ...]:
+        """All right answers, the target first; empty where it is not known."""
+        return () if self.target_id is None else (self.target_id, *self.other_target_ids)

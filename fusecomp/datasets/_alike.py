@@ -19,9 +19,10 @@ _TOKEN = re.compile(
     r"""|\b\w+=(?:[\w.]+|'[^']*')|\b(?:nan|NaN|NaT|None|null)\b|<NA>|\.\.\.""",
     re.DOTALL,
 )
+_CLOSING = (")", "]", "}")
 _EMPTY = ("set()", "frozenset()", "OrderedDict()")
 # As they print a value that is not there; "none" and "n/a" are captions of FashionIQ.
-_MISSING_WORDS = frozenset(("nan", "NaN", "NaT", "None", "null", "<NA>"))
+MISSING_WORDS = frozenset(("nan", "NaN", "NaT", "None", "null", "<NA>"))
 
 
 @lru_cache
@@ -38,7 +39,12 @@ def is_blank(text: str) -> bool:
 
 def is_missing_word(text: str) -> bool:
     """Return whether a text is a word that programs print where a value is missing."""
-    return text.strip() in _MISSING_WORDS
+    return text.strip() in MISSING_WORDS
+
+
+def may_be_odd(text: str) -> bool:
+    """Return whether ``require_text`` may refuse a text, by a quick look at its end."""
+    return not text.isascii() or text.rstrip().endswith(_CLOSING)
 
 
 def require_no_list(where: str, field: str, text: str, way_out: str) -> None:
@@ -59,6 +65,8 @@ def require_text(where: str, field: str, text: str, way_out: str) -> None:
 
 def _is_printed_list(text: str) -> bool:
     """Whether a whole text is one list, tuple, set or dict of strings, as programs print it."""
+    if not text.endswith(_CLOSING):
+        return False
     if not _BRACKETED.fullmatch(text) or text in _EMPTY:
         return text in _EMPTY
     literal = _TOKEN.sub(lambda found: found[1] or ("(" if found[2] else "''"), text)

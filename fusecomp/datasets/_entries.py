@@ -5,9 +5,8 @@ A reader raises the first problem of its entries; ``verify`` lists all of them.
 
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from fusecomp._core.strict_json import read_list
 from fusecomp.types import Triplet
@@ -15,8 +14,7 @@ from fusecomp.types import Triplet
 _Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One query as a file has it; ``where`` is its place there, such as ``"line 3"``."""
 
     where: str
@@ -26,16 +24,22 @@ class Entry:
     target: str | None = None
     group: tuple[str, ...] | None = None
     split: str | None = None
+    other_targets: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """All right answers, the target first."""
+        return () if self.target is None else (self.target, *self.other_targets)
 
     @property
     def image_ids(self) -> tuple[str, ...]:
         """The images that the entry names."""
-        target = () if self.target is None else (self.target,)
-        return (self.reference, *target, *(self.group or ()))
+        return (self.reference, *self.targets, *(self.group or ()))
 
     def triplet(self) -> Triplet:
-        """Return the query; ValueError if its group names an image twice."""
-        return Triplet(self.query_id, self.reference, self.texts, self.target, self.group)
+        """Return the query; ValueError if its group or its targets name an image twice."""
+        parts = self.query_id, self.reference, self.texts, self.target, self.group
+        return Triplet(*parts, self.other_targets)
 
 
 def read_objects(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
@@ -60,7 +64,7 @@ def field(row: dict[str, object], name: str, kind: type[_Value], where: str) -> 
     return value
 
 
-def raise_first(path: Path, problems: Iterable[tuple[Entry, str]]) -> None:
+def raise_first(path: Path | str, problems: Iterable[tuple[Entry, str]]) -> None:
     """Raise ValueError on the first problem, naming the file and the place in it."""
     for entry, problem in problems:
         raise ValueError(f"{path}, {entry.where}: {problem}")

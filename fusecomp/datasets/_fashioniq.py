@@ -114,7 +114,7 @@ class FashionIQ:
         if captions is None:
             captions = _RANDOM if split == "train" else "both"
         self.split = require_choice("split", split, SPLITS)
-        self.categories = _checked_categories(categories)
+        self.categories = checked_categories(categories)
         self.root = as_path("root", root)
         self.captions = require_choice("captions", captions, _CAPTIONS)
         self.gallery = require_choice("gallery", gallery, _GALLERIES)
@@ -259,7 +259,8 @@ class FashionIQ:
         return f"FashionIQ({str(self.root)!r}, {self.split!r}, {len(self)} triplets)"
 
 
-def _checked_categories(categories: Sequence[str]) -> tuple[str, ...]:
+def checked_categories(categories: Sequence[str]) -> tuple[str, ...]:
+    """Return the categories; ValueError unless they are known, distinct, and at least one."""
     given = [categories] if isinstance(categories, str) else categories
     listed = ordered("categories", given, "names")
     chosen = tuple(require_choice("category", category, CATEGORIES) for category in listed)

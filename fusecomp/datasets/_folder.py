@@ -1,7 +1,7 @@
 """Names of images, in any Unicode form, and the images of a folder by them; opens none."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
@@ -74,25 +74,28 @@ class ImageFolder:
                 f"{root} has no images; it must hold files that end in {', '.join(IMAGE_SUFFIXES)}"
             )
         self._files = _PathsAndStems(self.names)
+        self._found: dict[str, Sequence[str]] = {}
 
     def named(self, image_id: str) -> Sequence[str]:
         """Return the files that an id may mean: its own path, or all that differ in the suffix."""
-        return self._files.find(image_id)
+        if image_id not in self._found:
+            self._found[image_id] = self._files.find(image_id)
+        return self._found[image_id]
 
-    def files(self, sources: Mapping[str, str]) -> dict[str, str]:
-        """Return the file of each image id; an error begins with where it is named."""
-        missing = [image_id for image_id in sources if not self.named(image_id)]
+    def files(self, image_ids: Collection[str], where: Callable[[str], str]) -> dict[str, str]:
+        """Return the file of each image id; an error begins with ``where`` it is named."""
+        missing = [image_id for image_id in image_ids if not self.named(image_id)]
         if missing:
             first = missing[0]
             why = self.why_not_read(first)
             raise FileNotFoundError(
-                f"{sources[first]}: no image {first!r} in {self.root}{f' ({why})' if why else ''}; "
-                f"{len(missing)} of the {len(sources)} images that are named have none. An id is a "
-                f"path below that folder, with or without suffix, such as {self.names[0]!r}"
+                f"{where(first)}: no image {first!r} in {self.root}{f' ({why})' if why else ''}; "
+                f"{len(missing)} of the {len(image_ids)} images that are named have none. An id is "
+                f"a path below that folder, with or without suffix, such as {self.names[0]!r}"
             )
-        for image_id, problem, way_out in self.spelling_problems(sources):
-            raise ValueError(f"{sources[image_id]}: {image_id!r}: {problem}; {way_out}")
-        return {image_id: self.named(image_id)[0] for image_id in sources}
+        for image_id, problem, way_out in self.spelling_problems(image_ids):
+            raise ValueError(f"{where(image_id)}: {image_id!r}: {problem}; {way_out}")
+        return {image_id: self.named(image_id)[0] for image_id in image_ids}
 
     def spelling_problems(self, image_ids: Iterable[str]) -> Iterator[tuple[str, str, str]]:
         """Yield each id that is not the only one of one file, what is wrong, and the way out."""

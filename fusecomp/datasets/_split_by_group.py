@@ -78,7 +78,8 @@ def _families(triplets: Iterable[Triplet]) -> list[list[int]]:
 
     triplets = list(triplets)
     for triplet in triplets:
-        for image_id in (*triplet.image_ids, *(triplet.group or ())):
+        named = (*triplet.image_ids, *triplet.other_target_ids, *(triplet.group or ()))
+        for image_id in named:
             parent[root_of(image_id)] = root_of(triplet.reference_id)
     families: dict[str, list[int]] = defaultdict(list)
     for row, triplet in enumerate(triplets):

@@ -1,29 +1,45 @@
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fusecomp._core.checks import as_path, as_text, flag, require_choice
-from fusecomp.datasets._alike import folded, is_blank, is_missing_word, warn_of_missing_words
-from fusecomp.datasets._entries import Entry, raise_first, warn_of
-from fusecomp.datasets._folder import ImageFolder, told_apart
-from fusecomp.datasets._table_file import Groups, cells, read_table
+from fusecomp.datasets._alike import warn_of_missing_words
+from fusecomp.datasets._entries import raise_first, warn_of
+from fusecomp.datasets._folder import ImageFolder
+from fusecomp.datasets._table_file import table_of
+from fusecomp.datasets._table_problems import (
+    inspect,
+    repetition,
+    row_problems,
+    rows_of_split,
+    split_problems,
+    without_split,
+)
+from fusecomp.datasets._table_rows import Rows, missing_words, read_table
 from fusecomp.datasets._triplets import Triplets
-from fusecomp.datasets._verify import Annotations, make_report
-from fusecomp.datasets._verify_report import Count, VerifyReport
+from fusecomp.datasets._verify import make_report
+from fusecomp.datasets._verify_report import VerifyReport
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 _GALLERIES = ("all", "split")
+_ON_REPEATED = ("raise", "drop")
 
 
 class TripletTable(Triplets):
-    """Triplets of a CSV or JSONL file and a folder of images; opens no image.
+    """Triplets of a CSV or JSONL file, or a pandas DataFrame, and a folder of images; opens none.
 
-    A CSV file is UTF-8, separated by commas, with a header; a JSONL file holds one object a line.
-    Columns, in any order; others are ignored:
+    A CSV file is UTF-8, separated by commas, with a header; a JSONL file holds one object a line; a
+    DataFrame has what a CSV file has, or lists as JSONL. Columns, in any order; others are ignored:
 
     - ``reference``: the image that the text modifies;
     - ``text``: the difference in words; in JSONL also a list, whose features are averaged;
-    - ``target``: the image to find; empty or absent where it is not known;
+    - ``target``: the image to find; empty or absent where it is not known. Several right answers
+      are ids between ``|``, in JSONL a list: training uses the first, evaluation all;
     - ``group`` (optional): the images among which the query is also ranked, without its
       reference: ids between blanks, in JSONL a list; or, with ``groups``, the name of one of
       them. Every row has one, or none has;
@@ -35,20 +51,22 @@ class TripletTable(Triplets):
     gallery under their full path.
 
     Args:
-        path: the .csv or .jsonl file.
+        path: the .csv or .jsonl file, or the DataFrame.
         images: the folder of the images.
         split: keep the rows of this split only; None keeps all rows.
-        ks: the k of recall@k, each once.
+        ks: the k of recall@k, and of map@k where rows have several targets; each once.
         gallery: ``"all"``, every image of the folder, or ``"split"``, only those that the kept
             rows name (easier, and another number for each split).
         exclude_reference: leave each query's reference out of its ranking.
         groups: the image ids of each group by its name, where rows name their group.
+        on_repeated: ``"raise"`` refuses rows that repeat another one's reference, text and target;
+            ``"drop"`` leaves them out, and the protocol says how many.
 
     Raises:
-        TypeError: if path or images is no path, or split no string.
+        TypeError: if path is no path or DataFrame, images no path, or split no string.
         FileNotFoundError: if there is no such file, folder or image.
-        ValueError: on an unknown option or split, or a file that is not as described; the message
-            names the line.
+        ValueError: on an unknown option or split, or a table that is not as described; the message
+            names the line, or the row of a DataFrame, from 0.
 
     Warns:
         UserWarning: if values are words such as ``"nan"``, which programs print for missing ones;
@@ -68,59 +86,70 @@ class TripletTable(Triplets):
 
     def __init__(
         self,
-        path: str | Path,
+        path: "str | Path | DataFrame",
         images: str | Path,
         split: str | None = None,
         ks: Sequence[int] = (1, 5, 10, 50),
         gallery: str = "all",
         exclude_reference: bool = True,
         groups: Mapping[str, Sequence[str]] | None = None,
+        on_repeated: str = "raise",
     ) -> None:
-        self.table = as_path("path", path)
+        table = table_of(path)
+        self.table = table.name
         self.split = None if split is None else as_text("split", split)
         self.gallery = require_choice("gallery", gallery, _GALLERIES)
         exclude_reference = flag("exclude_reference", exclude_reference)
+        on_repeated = require_choice("on_repeated", on_repeated, _ON_REPEATED)
         image_folder = as_path("images", images)
-        rows = read_table(self.table, groups)
-        kept = _rows_of_split(self.table, rows, split)
-        if split is not None:
-            raise_first(self.table, _split_problems(rows))
-            warn_of(
-                [f"{self.table}, {row.where}" for row in _without_split(rows)],
-                ": the row names no split, though others do; {} of the "
-                f"{len(rows):,} rows are in no split for that: name one in each",
-            )
-        raise_first(self.table, _row_problems(kept))
+        with _no_collection():
+            rows = read_table(table, groups)
+            kept = self._checked(rows, on_repeated)
         warn_of_missing_words(
-            (f"{self.table}, {row.where}: {name}", value)
-            for row in rows
-            for name, value in cells(row)
+            (f"{self.table}, {where}: {name}", value) for where, name, value in missing_words(rows)
         )
         folder = ImageFolder(image_folder)
         files = self._files(kept, rows, folder)
-        super().__init__(
-            [row.triplet() for row in kept],
-            {image_id: folder.root / name for image_id, name in files.items()},
-            ks=ks,
-            gallery=list(files),
-            exclude_reference=exclude_reference,
-            name=self.table.name,
-        )
+        with _no_collection():
+            super().__init__(
+                kept.triplets(),
+                {image_id: folder.root / name for image_id, name in files.items()},
+                ks=ks,
+                gallery=list(files),
+                exclude_reference=exclude_reference,
+                name=Path(self.table).name,
+            )
 
-    def _files(
-        self, kept: Iterable[Entry], rows: Iterable[Entry], folder: ImageFolder
-    ) -> dict[str, str]:
-        sources: dict[str, str] = {}
-        for row in kept:
-            for image_id in row.image_ids:
-                sources.setdefault(image_id, f"{self.table}, {row.where}")
-        files = folder.files(sources)
+    def _checked(self, rows: Rows, on_repeated: str) -> Rows:
+        """Return the rows of the split, without repeated ones; ValueError on the first problem."""
+        kept = rows_of_split(self.table, rows, self.split)
+        repeated = kept.repeated()
+        if repeated and on_repeated == "raise":
+            raise ValueError(repetition(self.table, kept, repeated))
+        self.repeated = len(repeated)
+        if repeated:
+            kept = kept.select(row for row in range(len(kept)) if row not in repeated)
+        if self.split is not None:
+            entries = rows.entries()
+            raise_first(self.table, split_problems(entries))
+            warn_of(
+                [f"{self.table}, {row.where}" for row in without_split(entries)],
+                ": the row names no split, though others do; {} of the "
+                f"{len(rows):,} rows are in no split for that: name one in each",
+                stacklevel=4,
+            )
+        if kept.may_have_problems():
+            raise_first(self.table, row_problems(kept.entries()))
+        return kept
+
+    def _files(self, kept: Rows, rows: Rows, folder: ImageFolder) -> dict[str, str]:
+        files = folder.files(kept.image_ids(), lambda i: f"{self.table}, {kept.where(i)}")
         if self.gallery == "split":
             return files
         spelled = {name: image_id for image_id, name in files.items()}
         # The id of an image must not depend on the split; problems in the rows of other splits
         # do not matter here.
-        for image_id in (i for row in rows for i in row.image_ids):
+        for image_id in () if rows is kept else rows.image_ids():
             names = folder.named(image_id)
             if len(names) == 1:
                 spelled.setdefault(names[0], image_id)
@@ -129,7 +158,7 @@ class TripletTable(Triplets):
     @classmethod
     def verify(
         cls,
-        path: str | Path,
+        path: "str | Path | DataFrame",
         images: str | Path,
         split: str | None = None,
         groups: Mapping[str, Sequence[str]] | None = None,
@@ -142,7 +171,7 @@ class TripletTable(Triplets):
         Takes ``decode`` and ``num_workers`` as ``FashionIQ.verify`` does, and raises what it does.
 
         Args:
-            path: the .csv or .jsonl file.
+            path: the .csv or .jsonl file, or the DataFrame.
             images: the folder of the images.
             split: check the rows of this split only; None checks all.
             groups: the images of each group, where rows name their group.
@@ -151,8 +180,9 @@ class TripletTable(Triplets):
         """
         folder = as_path("images", images)
         split = None if split is None else as_text("split", split)
-        read = partial(_inspect, images=folder, split=split, groups=groups)
-        return make_report(as_path("path", path), read, decode, num_workers)
+        table = table_of(path)
+        read = partial(inspect, table, folder, split, groups)
+        return make_report(Path(table.name), lambda _: read(), decode, num_workers)
 
     @property
     def protocol(self) -> Mapping[str, str]:
@@ -162,128 +192,21 @@ class TripletTable(Triplets):
             "split": "all" if self.split is None else self.split,
             "gallery": self.gallery,
             "reference": "excluded" if self.exclude_reference else "kept",
+            **({"repeated rows": f"{self.repeated:,} left out"} if self.repeated else {}),
         }
 
     def __repr__(self) -> str:
         split = "" if self.split is None else f", split={self.split!r}"
-        return f"TripletTable({str(self.table)!r}{split}, {len(self)} triplets)"
+        return f"TripletTable({self.table!r}{split}, {len(self)} triplets)"
 
 
-def _rows_of_split(path: Path, rows: Sequence[Entry], split: str | None) -> list[Entry]:
-    """Return the rows of a split, all for None; ValueError lists the splits there are."""
-    kept = [row for row in rows if split is None or row.split == split]
-    if kept:
-        return kept
-    splits = dict.fromkeys(row.split for row in rows if row.split is not None)
-    if not splits:
-        raise ValueError(f"{path} has no column 'split', so there is no split {split!r} in it")
-    raise ValueError(f"unknown split {split!r}; {path} has {', '.join(map(repr, splits))}")
-
-
-def _split_problems(rows: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
-    """Yield the first row of each split whose name looks like another one, with a sentence."""
-    known: set[str] = set()
-    first: dict[str, Entry] = {}
-    for row in rows:
-        if row.split is None or row.split in known:
-            continue
-        known.add(row.split)
-        alike = first.setdefault(folded(row.split), row)
-        if alike is not row:
-            name, other = told_apart([row.split, alike.split or ""])
-            sentence = f"split '{name}' looks like '{other}' of {alike.where}; write it in one way"
-            yield row, sentence
-
-
-def _without_split(rows: Sequence[Entry]) -> list[Entry]:
-    """Return the rows that name no split, where other rows name one."""
-    found = [row for row in rows if row.split is None]
-    return found if len(found) < len(rows) else []
-
-
-def _row_problems(rows: Collection[Entry]) -> Iterator[tuple[Entry, str]]:
-    """Yield the rows of one split that make no query, each with a sentence that says why."""
-    grouped = any(row.group is not None for row in rows)
-    queries: dict[str, Entry] = {}
-    seen: dict[tuple[str, tuple[str, ...], str | None], Entry] = {}
-    for row in rows:
-        if any(map(is_blank, row.texts)):
-            yield row, "the text is blank; say what is different, or remove the row"
-        if row.target == row.reference:
-            yield row, f"the target is the reference, {row.target!r}; a query asks for another one"
-        first = queries.setdefault(row.query_id, row)
-        if first is not row:
-            yield row, f"the query_id {row.query_id!r} is on {first.where} already"
-        first = seen.setdefault((row.reference, row.texts, row.target), row)
-        if first is not row:
-            yield row, f"reference, text and target are those of {first.where}; remove one"
-        if grouped:
-            yield from ((row, sentence) for sentence in _group_problems(row))
-
-
-def _group_problems(row: Entry) -> Iterator[str]:
-    if row.group is None:
-        yield "the group is missing, though other rows have one; give every row a group, or none"
-        return
-    if len(set(row.group)) != len(row.group):
-        yield f"the group names an image twice: {' '.join(row.group)}"
-    if row.target is not None and row.target not in row.group:
-        yield f"the target {row.target!r} is not in its group: {' '.join(row.group)}"
-    elif set(row.group) <= {row.reference}:
-        yield "the group holds the reference alone; it must name the images to choose from"
-
-
-def _inspect(path: Path, images: Path, split: str | None, groups: Groups | None) -> Annotations:
-    """Return all that a table and its folder hold, and what is wrong."""
-    every_row = read_table(path, groups)
-    rows = _rows_of_split(path, every_row, split)
-    folder, found = ImageFolder(images), Annotations(f"table {path.name}", images)
-    splits: dict[str | None, list[Entry]] = defaultdict(list)
-    for row in rows:
-        splits[row.split].append(row)
-    sources = {image_id: row.where for row in rows for image_id in row.image_ids}
-    without_file = [image_id for image_id in sources if not folder.named(image_id)]
-    unread = {image_id: why for image_id in without_file if (why := folder.why_not_read(image_id))}
-    names = [*folder.names, *(image_id for image_id in without_file if image_id not in unread)]
-    found.images = {name: folder.root / name for name in names}
-    found.counts = [
-        *(Count(f"{name} queries" if name else "queries", len(r)) for name, r in splits.items()),
-        Count("images in the table", len(sources)),
-        Count("images in the folder", len(folder.names)),
-    ]
-    _add_rows(splits, every_row, found)
-    spelled = ((i, f"{sources[i]}: {why}") for i, why, _ in folder.spelling_problems(sources))
-    ambiguous = "{} images are not named in one way; TripletTable refuses the table"
-    hidden = (
-        "{} images have files that are hidden or of a suffix that is not read; TripletTable "
-        "refuses the table: rename them"
-    )
-    found.add("ambiguous", ambiguous, spelled)
-    found.add("misnamed", hidden, unread.items())
-    splits_of: dict[str, dict[str, None]] = defaultdict(dict)
-    for row in rows:
-        for image_id in row.image_ids:
-            splits_of[next(iter(folder.named(image_id)), image_id)][str(row.split)] = None
-    shared = ((name, ", ".join(where)) for name, where in splits_of.items() if len(where) > 1)
-    found.add("overlap", "{} images are in more than one split", shared, fault=False)
-    values = ((row.where, name, value) for row in rows for name, value in cells(row))
-    words = ((where, f"{name}: {value}") for where, name, value in values if is_missing_word(value))
-    sentence = "{} values are words that are printed where a value is missing"
-    found.add("word", sentence, words, fault=False)
-    return found
-
-
-def _add_rows(
-    splits: Mapping[str | None, Collection[Entry]], every_row: Sequence[Entry], found: Annotations
-) -> None:
-    # Rows of two splits may be equal.
-    order = {id(row): number for number, row in enumerate(every_row)}
-    problems = [problem for rows in splits.values() for problem in _row_problems(rows)]
-    problems.sort(key=lambda problem: (order[id(problem[0])], problem[1]))
-    refused = "{} rows make no query; TripletTable refuses the table"
-    confused = "{} names of splits look like another one; TripletTable reads no split"
-    unused = "{} rows name no split, though others do; no split has them"
-    found.add("row", refused, ((row.where, why) for row, why in problems))
-    found.add("split", confused, ((row.where, why) for row, why in _split_problems(every_row)))
-    nowhere = ((row.where, "") for row in _without_split(every_row))
-    found.add("split", unused, nowhere, fault=False)
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause the search for circles of objects, half of the time where many without any are made."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()

@@ -1,30 +1,31 @@
-"""Rows of a table of triplets, from CSV or JSONL; errors name the line."""
+"""Columns of a table of triplets, from CSV, JSONL or a DataFrame; errors name the line."""
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import compress
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from fusecomp._core.checks import shown, strings
+import numpy as np
+
+from fusecomp._core.checks import as_path
 from fusecomp._core.files import open_regular
 from fusecomp._core.strict_json import parse_json
-from fusecomp.datasets._alike import folded, require_no_list, require_text
-from fusecomp.datasets._entries import Entry
-from fusecomp.datasets._folder import require_below
+from fusecomp.datasets._alike import folded
 
-# The images of each group, by its name.
-Groups = Mapping[str, Sequence[str]]
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
 
 _NEEDED = ("reference", "text")
 _OPTIONAL = ("target", "group", "split", "query_id")
-_COLUMNS = (*_NEEDED, *_OPTIONAL)
+COLUMNS = (*_NEEDED, *_OPTIONAL)
 # How alike a name and an optional column must be for the column to be meant.
 _ALIKE = 0.8
 _SYNONYMS = {"target_ids": "target", "target_image": "target", "group_ids": "group"}
-_IMAGES = ("reference", "target", "group")
-_LISTS = "write it apart, or the table as JSONL, where text and group may be lists"
 
 _QUOTES = (
     "put texts that hold commas, quotes or line breaks between quotes, and write a quote inside "
@@ -35,49 +36,34 @@ _TOO_LONG = (
     "write the table as JSONL"
 )
 
-_Fields = dict[str, object]
+# Where rows are (such as lines), and the values of each of COLUMNS; None is absent.
+_Content = tuple[Sequence[int], Sequence[Sequence[object]]]
 
 
-def cells(row: Entry) -> Iterator[tuple[str, str]]:
-    """Yield each value after its column."""
-    columns: Mapping[str, Iterable[str | None]] = {
-        "reference": [row.reference],
-        "text": row.texts,
-        "target": [row.target],
-        "group": row.group or (),
-        "split": [row.split],
-        "query_id": [row.query_id],
-    }
-    for name, values in columns.items():
-        yield from ((name, value) for value in values if value is not None)
+class Table(NamedTuple):
+    """A table before it is read.
+
+    ``name`` and ``place`` are for errors, as in "mine.csv, line 3". Where it is ``of_cells``, a
+    cell may hold several ids; otherwise a list does.
+    """
+
+    name: str
+    place: str
+    of_cells: bool
+    read: Callable[[], _Content]
 
 
-def read_table(path: Path, groups: Groups | None = None) -> list[Entry]:
-    """Return the rows of a .csv or .jsonl file, which name their group or list its members."""
-    suffix = path.suffix.lower()
-    readers = {".csv": _csv_rows, ".jsonl": _json_rows}
-    if suffix not in readers:
-        raise ValueError(f"{path} must be a .csv or a .jsonl file, got {path.suffix!r}")
-    if groups is not None:
-        if not isinstance(groups, Mapping):
-            raise ValueError(f"groups must map names to lists of image ids, got {shown(groups)}")
-        groups = {name: strings(f"groups[{name!r}]", ids) for name, ids in groups.items()}
-    rows: list[Entry] = []
-    for line, fields in readers[suffix](path, _read_text(path)):
-        where, group = f"{path}, line {line}", fields.get("group")
-        if group is not None and groups is not None:
-            name = _string(where, "group", group)
-            if name not in groups:
-                known = shown(list(groups))
-                raise ValueError(f"{where}: unknown group {name!r}; groups has {known}")
-            fields["group"] = list(groups[name])
-        elif isinstance(group, str) and suffix == ".csv":
-            require_no_list(where, "group", group, _LISTS)
-            fields["group"] = group.split()
-        rows.append(_row(where, f"line {line}", len(rows), fields))
-    if not rows:
-        raise ValueError(f"{path} holds no rows; each is one query: {', '.join(_COLUMNS[:3])}")
-    return rows
+def table_of(source: object) -> Table:
+    """Return the table of a .csv or .jsonl file, or of a DataFrame."""
+    pandas = sys.modules.get("pandas")  # whoever has a DataFrame has imported it
+    if pandas is not None and isinstance(source, pandas.DataFrame):
+        return Table("DataFrame", "row", True, lambda: _frame_columns(source))
+    path = as_path("path", source)
+    if path.suffix.lower() == ".csv":
+        return Table(str(path), "line", True, lambda: _csv_columns(path))
+    if path.suffix.lower() == ".jsonl":
+        return Table(str(path), "line", False, lambda: _json_columns(path))
+    raise ValueError(f"{path} must be a .csv or a .jsonl file, got {path.suffix!r}")
 
 
 def _read_text(path: Path) -> str:
@@ -100,36 +86,54 @@ def _read_text(path: Path) -> str:
         ) from error
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, _Fields]]:
+def _csv_columns(path: Path) -> _Content:
+    lines, rows = _csv_rows(path, _read_text(path))
+    if not rows:
+        return [], [[]] * len(COLUMNS)
+    header = rows[0]
+    _check_header(f"{path}, line {lines[0]}", header)
+    if {*map(len, rows)} != {len(header)}:
+        line, row = next(p for p in zip(lines, rows, strict=True) if len(p[1]) != len(header))
+        raise ValueError(
+            f"{path}, line {line}: {len(row)} cells under {len(header)} columns; "
+            "put texts that hold commas between quotes"
+        )
+    columns = dict(zip(header, zip(*rows[1:], strict=True), strict=False))
+    return lines[1:], [_filled(name, columns.get(name), len(rows) - 1) for name in COLUMNS]
+
+
+def _csv_rows(path: Path, text: str) -> tuple[Sequence[int], Sequence[list[str]]]:
+    """Return the lines of the rows that are not empty, and their cells."""
     # strict: a quote that is never closed would otherwise swallow the rest of the file.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    line = 1
+    lines, rows = [1], []
     try:
         for cells in reader:
-            where = f"{path}, line {line}"
-            if header is None and cells:
-                header = cells
-                _check_columns(where, header)
-                for name in _COLUMNS:
-                    if header.count(name) > 1:
-                        raise ValueError(f"{where}: the column {name!r} is there twice; remove one")
-            elif header is not None and cells:
-                if len(cells) != len(header):
-                    raise ValueError(
-                        f"{where}: {len(cells)} cells under {len(header)} columns; "
-                        "put texts that hold commas between quotes"
-                    )
-                fields: _Fields = dict(zip(header, cells, strict=True))
-                yield line, fields | {name: fields.get(name) or None for name in _OPTIONAL}
-            line = reader.line_num + 1
+            rows.append(cells)
+            lines.append(reader.line_num + 1)
     except csv.Error as error:
         way_out = _TOO_LONG if "field limit" in str(error) else _QUOTES
-        raise ValueError(f"{path}, line {line}: not CSV ({error}); {way_out}") from error
+        raise ValueError(f"{path}, line {lines[-1]}: not CSV ({error}); {way_out}") from error
+    return list(compress(lines, rows)), list(filter(None, rows))
 
 
-def _json_rows(path: Path, text: str) -> Iterator[tuple[int, _Fields]]:
-    for line, content in enumerate(text.split("\n"), 1):
+def _filled(name: str, column: Sequence[object] | None, rows: int) -> Sequence[object]:
+    """Return a column whose empty cells are absent values, where it is optional."""
+    if column is None:
+        return [None] * rows
+    return [None if cell == "" else cell for cell in column] if name in _OPTIONAL else column
+
+
+def _check_header(where: str, header: Sequence[str]) -> None:
+    _check_columns(where, header)
+    for name in COLUMNS:
+        if header.count(name) > 1:
+            raise ValueError(f"{where}: the column {name!r} is there twice; remove one")
+
+
+def _json_columns(path: Path) -> _Content:
+    lines, rows = [], []
+    for line, content in enumerate(_read_text(path).split("\n"), 1):
         if not content.strip():
             continue
         try:
@@ -143,7 +147,30 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[int, _Fields]]:
         if not isinstance(fields, dict):
             raise ValueError(f"{where}: expected an object, got {fields!r:.80}")
         _check_columns(where, fields)
-        yield line, fields
+        lines.append(line)
+        rows.append(fields)
+    return lines, [[fields.get(name) for fields in rows] for name in COLUMNS]
+
+
+def _frame_columns(frame: "DataFrame") -> _Content:
+    header = [name for name in frame.columns if isinstance(name, str)]
+    _check_header("DataFrame", header)
+    columns = {name: _values_of(frame[name]) for name in COLUMNS if name in header}
+    rows = range(len(frame))
+    return rows, [_filled(name, columns.get(name), len(rows)) for name in COLUMNS]
+
+
+def _values_of(column: "Series[object]") -> list[object]:
+    """Return the values of a column, None where one is missing; ValueError if they are numbers."""
+    missing = column.isna().tolist()
+    if column.dtype.kind in "biufcmM" and not all(missing):
+        raise ValueError(
+            f"DataFrame: the column {column.name!r} is {column.dtype}, expected strings; read the "
+            "table with dtype=str, as an id such as 007 has lost its zeros, or use .astype(str)"
+        )
+    # A column of lists comes from a Parquet file as arrays.
+    values = [v.tolist() if isinstance(v, np.ndarray) else v for v in column.tolist()]
+    return [None if absent else v for v, absent in zip(values, missing, strict=True)]
 
 
 def _check_columns(where: str, names: Collection[str]) -> None:
@@ -179,43 +206,4 @@ def _bare(name: str) -> str:
 
 
 # The column that a header means, however it is spelled.
-_MEANT = {_bare(name): name for name in _COLUMNS}
-
-
-def _row(where: str, line: str, number: int, fields: _Fields) -> Entry:
-    text, group = fields["text"], fields.get("group")
-    row = Entry(
-        where=line,
-        query_id=_optional(where, "query_id", fields) or str(number),
-        reference=_string(where, "reference", fields["reference"]),
-        texts=(text,) if isinstance(text, str) else _strings(where, "text", text),
-        target=_optional(where, "target", fields),
-        group=None if group is None else _strings(where, "group", group),
-        split=_optional(where, "split", fields),
-    )
-    for name, value in cells(row):
-        check = require_text if name == "text" else require_no_list
-        check(where, name, value, _LISTS)
-        if name in _IMAGES:
-            require_below(where, name, value)
-    return row
-
-
-def _string(where: str, name: str, value: object) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: {name} must be a string that is not empty, got {value!r:.80}")
-    return value
-
-
-def _optional(where: str, name: str, fields: _Fields) -> str | None:
-    value = fields.get(name)
-    return None if value is None else _string(where, name, value)
-
-
-def _strings(where: str, name: str, value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-        raise ValueError(
-            f"{where}: {name} must be a list of strings, at least one"
-            f"{', or a string' if name == 'text' else ''}; got {value!r:.80}"
-        )
-    return tuple(value)
+_MEANT = {_bare(name): name for name in COLUMNS}

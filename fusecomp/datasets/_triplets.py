@@ -1,9 +1,11 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from fusecomp._core.checks import as_path, as_text, flag, ordered, shown, strings
-from fusecomp._core.metrics import are_ks, recalls
+from fusecomp._core.metrics import are_ks, metrics_at
+from fusecomp._core.task import repeated
 from fusecomp.datasets._folder import ImageFolder
 from fusecomp.types import Task, Triplet
 
@@ -12,14 +14,15 @@ class Triplets:
     """Dataset of given triplets, the same in every epoch, with one task over all its images.
 
     Its images are those of ``gallery``, then those that only the triplets name. Where the triplets
-    have a group, each query is also ranked among its group without the reference.
+    have a group, each query is also ranked among its group without the reference. Where one has
+    ``other_target_ids``, mAP@k is measured too, over all right answers of each.
 
     Args:
         triplets: at least one, each with a ``query_id`` of its own; either all have a group or
             none.
         images: the folder of the images, where an id is a path with or without its suffix; a
             mapping from each id to its file; or None where nothing opens them.
-        ks: the k of recall@k, each once.
+        ks: the k of recall@k and map@k, each once.
         gallery: ids to rank beyond those that the triplets name.
         exclude_reference: leave each query's reference out of its ranking.
         name: the dataset's name in the protocol.
@@ -51,14 +54,10 @@ class Triplets:
         self.ks = _as_ks(ks)
         self.exclude_reference = flag("exclude_reference", exclude_reference)
         self._triplets = _checked(ordered("triplets", triplets, "triplets"))
-        # By image id, where it is named first.
-        sources = dict.fromkeys(strings("gallery", gallery), "gallery")
-        for query in self._triplets:
-            for image_id in (*query.image_ids, *(query.group or ())):
-                sources.setdefault(image_id, f"query {query.query_id!r}")
-        self._paths = _paths(images, sources)
-        self._known = frozenset(sources)
-        self.image_ids = tuple(sources)
+        image_ids = dict.fromkeys(chain(strings("gallery", gallery), _named(self._triplets)))
+        self._paths = _paths(images, image_ids, self._where)
+        self._known = frozenset(image_ids)
+        self.image_ids = tuple(image_ids)
 
     @cached_property
     def triplet_image_ids(self) -> tuple[str, ...]:
@@ -103,15 +102,21 @@ class Triplets:
             for query in queries
             if query.group is not None
         ]
+        several = any(query.other_target_ids for query in queries)
         task = Task(
             name="",
             queries=queries,
             gallery=self.image_ids,
             exclude=[(q.reference_id,) for q in queries] if self.exclude_reference else None,
             subsets=subsets or None,
-            metrics=recalls(self.ks, subsets=bool(subsets)),
+            metrics=metrics_at(self.ks, subsets=bool(subsets), several=several),
         )
         return [task]
+
+    def _where(self, image_id: str) -> str:
+        """Return where an image is named."""
+        queries = (q.query_id for q in self._triplets if image_id in _named([q]))
+        return next((f"query {query_id!r}" for query_id in queries), "gallery")
 
     def __len__(self) -> int:
         return len(self._triplets)
@@ -130,37 +135,49 @@ def _as_ks(ks: Sequence[int]) -> tuple[int, ...]:
     return tuple(int(k) for k in given)
 
 
+def _named(triplets: Iterable[Triplet]) -> Iterator[str]:
+    """Yield the images that triplets name, again where they are named again."""
+    for query in triplets:
+        yield query.reference_id
+        if query.target_id is not None:
+            yield query.target_id
+        if query.other_target_ids or query.group is not None:
+            yield from (*query.other_target_ids, *(query.group or ()))
+
+
 def _checked(triplets: list[object]) -> list[Triplet]:
-    checked: dict[str, Triplet] = {}
+    checked: list[Triplet] = []
     for triplet in triplets:
         if not isinstance(triplet, Triplet):
             raise ValueError(f"triplets must be a list of Triplet, got {shown(triplet)} in it")
-        if triplet.query_id in checked:
-            raise ValueError(f"two triplets have the query_id {triplet.query_id!r}; number them")
-        checked[triplet.query_id] = triplet
+        checked.append(triplet)
     if not checked:
         raise ValueError("triplets must hold one triplet at least, got none")
-    grouped = [triplet.group is not None for triplet in checked.values()]
+    for query_id in repeated([triplet.query_id for triplet in checked]):
+        raise ValueError(f"two triplets have the query_id {query_id!r}; number them")
+    grouped = [triplet.group is not None for triplet in checked]
     if any(grouped) and not all(grouped):
-        query_id = list(checked)[grouped.index(False)]
+        query_id = checked[grouped.index(False)].query_id
         raise ValueError(
             f"query {query_id!r} has no group, though others have one; give every triplet a "
             "group, or none"
         )
-    return list(checked.values())
+    return checked
 
 
-def _paths(images: object, sources: Mapping[str, str]) -> Mapping[str, Path] | None:
-    """Return the file of each image id; errors begin with where it is named."""
+def _paths(
+    images: object, image_ids: Collection[str], where: Callable[[str], str]
+) -> Mapping[str, Path] | None:
+    """Return the file of each image id; errors begin with ``where`` it is named."""
     if images is None:
         return None
     if not isinstance(images, Mapping):
         folder = ImageFolder(as_path("images", images))
-        return {i: folder.root / name for i, name in folder.files(sources).items()}
-    missing = [image_id for image_id in sources if image_id not in images]
+        return {i: folder.root / name for i, name in folder.files(image_ids, where).items()}
+    missing = [image_id for image_id in image_ids if image_id not in images]
     if missing:
         raise ValueError(
-            f"{sources[missing[0]]}: images has no file of {missing[0]!r}; {len(missing)} of the "
-            f"{len(sources)} image ids are not in it"
+            f"{where(missing[0])}: images has no file of {missing[0]!r}; {len(missing)} of the "
+            f"{len(image_ids)} image ids are not in it"
         )
-    return {image_id: as_path(f"images[{image_id!r}]", images[image_id]) for image_id in sources}
+    return {image_id: as_path(f"images[{image_id!r}]", images[image_id]) for image_id in image_ids}

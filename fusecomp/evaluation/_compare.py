@@ -211,7 +211,7 @@ def _common(
     both = [query_id for query_id in rows_a if query_id in rows_b]
     if not both:
         raise ValueError(f"{names[0]} and {names[1]} share no query of task {a.task.name!r}")
-    a, b = _rows(a, [rows_a[i] for i in both]), _rows(b, [rows_b[i] for i in both])
+    a, b = a.select([rows_a[i] for i in both]), b.select([rows_b[i] for i in both])
     for queries in zip(a.task.queries, b.task.queries, strict=True):
         one, two = (
             (query.reference_id, query.target_id, *(query.texts if same_texts else ()))
@@ -223,12 +223,6 @@ def _common(
                 f"{two} in {names[1]}: these are not the same queries"
             )
     return a, b
-
-
-def _rows(found: TaskRanking, rows: list[int]) -> TaskRanking:
-    optional = (found.ranks, found.subset_indices, found.subset_ranks)
-    taken = (part if part is None else part[rows] for part in optional)
-    return TaskRanking(found.task.select(rows), found.indices[rows], found.scores[rows], *taken)
 
 
 def _ranked_otherwise(a: Ranking, b: Ranking) -> Iterator[str]:

@@ -145,10 +145,13 @@ def cosines(
         features = TaskFeatures(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
         pairs = []
         for task in features.tasks:
-            targets, exclude, _ = features.indices(task)
+            targets, exclude, _, relevant = features.indices(task)
             query = features.queries(task)
             gallery = features.gallery(task).to(query.dtype)
-            pairs.append(_Pairs(query, gallery, targets, exclude, features.similarity))
+            # Further right answers are neither targets nor others.
+            left_out = [rows for rows in (exclude, relevant) if rows is not None]
+            out = torch.cat(left_out, dim=1) if left_out else None
+            pairs.append(_Pairs(query, gallery, targets, out, features.similarity))
         return _counted(pairs, features.protocol)
 
 

@@ -1,11 +1,11 @@
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from torch import Tensor
 
-from fusecomp._core.checks import as_path, require_both, shown
+from fusecomp._core.checks import as_path, require_both, shown, strings
 from fusecomp.evaluation._file import read_ranking, write_ranking
 from fusecomp.evaluation._html_table import html_table
 from fusecomp.evaluation._rank import Ranking, rank_tasks
@@ -44,6 +44,27 @@ class Evaluation(Mapping[str, float]):
     def default_metric(self) -> str:
         """The name of the metric that picks the best weights by default (``Task.decides``)."""
         return deciding_metric([found.task for found in self.ranking.tasks])
+
+    def select(self, query_ids: Collection[str]) -> Self:
+        """Return the evaluation of some queries alone, such as those of one kind.
+
+        Args:
+            query_ids: ids of at least one query; tasks that have none of them are left out.
+
+        Raises:
+            ValueError: if there is no id, or no query of one.
+        """
+        wanted = dict.fromkeys(strings("query_ids", query_ids))
+        chosen, found = [], set()
+        for ranked in self.ranking.tasks:
+            ids = [query.query_id for query in ranked.task.queries]
+            if rows := [row for row, query_id in enumerate(ids) if query_id in wanted]:
+                chosen.append(ranked.select(rows))
+                found |= {ids[row] for row in rows}
+        for query_id in wanted.keys() - found:
+            raise ValueError(f"query_ids: there is no query {query_id!r} in {self.ranking!r}")
+        ranking = replace(self.ranking, tasks=chosen)
+        return type(self)(compute_metrics(ranking).metrics, ranking)
 
     def save(self, path: str | Path) -> None:
         """Write the ranking and the tasks atomically, without features.

@@ -113,7 +113,7 @@ class TaskFeatures:
         return fused
 
     def indices(self, task: Task) -> TaskIndices:
-        """Return where the targets, excluded images and subsets are in the task's gallery."""
+        """Return where targets, excluded images, subsets, right answers are in the gallery."""
         _require_task(task)
         return task_positions(task)
 

@@ -1,9 +1,9 @@
 """The file of an evaluation: a NumPy archive of plain arrays, without pickle.
 
 ``about`` holds names, texts and the protocol as JSON, ``checksum`` is over all the others. Task n
-has ``n/indices``, ``n/scores``, ``n/ranks`` and, if any, ``n/subset_indices``, ``n/subset_ranks``,
-its rows ``n/exclude``, ``n/subsets`` and ``n/relevant`` as positions in its gallery, and the values
-``n/metric0``, ... of each metric of a user (recalls follow from the ranks).
+has ``n/indices``, ``n/scores``, ``n/ranks`` and, if any, ``n/subset_indices``, ``n/subset_ranks``
+and ``n/relevant_ranks``, its rows ``n/exclude``, ``n/subsets`` and ``n/relevant`` as positions in
+its gallery, and the values ``n/metric0``, ... of each metric of a user (others follow from ranks).
 """
 
 import json
@@ -11,6 +11,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,10 @@ from fusecomp.evaluation._rank import Ranking
 from fusecomp.evaluation._tasks import padded_positions, require_same_metrics, task_positions
 from fusecomp.types import Task, TaskRanking, Triplet
 
-_FORMAT = "fusecomp.evaluation/3"
+_FORMAT = "fusecomp.evaluation/4"
 _RANKING = ("indices", "scores", "ranks")
 _SUBSET_RANKING = ("subset_indices", "subset_ranks")
+_RELEVANT_RANKING = ("relevant_ranks",)
 _ROWS = ("exclude", "subsets", "relevant")
 
 # Evaluations are not compressed, and shrank to a third or so when they were; what shrinks to less
@@ -82,6 +84,7 @@ def _tensors(found: TaskRanking) -> Iterator[tuple[str, Tensor | None]]:
     task = found.task
     yield from zip(_RANKING, (found.indices, found.scores, found.ranks), strict=True)
     yield from zip(_SUBSET_RANKING, (found.subset_indices, found.subset_ranks), strict=True)
+    yield from zip(_RELEVANT_RANKING, (found.relevant_ranks,), strict=True)
     for name, rows in zip(_ROWS, (task.exclude, task.subsets, task.relevant), strict=True):
         yield name, None if rows is None else padded_positions(task, rows)
     foreign = [number for number, m in enumerate(task.metrics) if metric_named(m.name) != m]
@@ -95,7 +98,8 @@ def _describe(task: Task) -> dict[str, Any]:
         "name": task.name,
         "gallery": task.gallery,
         "queries": [
-            [q.query_id, q.reference_id, q.texts, q.target_id, q.group] for q in task.queries
+            [q.query_id, q.reference_id, q.texts, q.target_id, q.group, q.other_target_ids]
+            for q in task.queries
         ],
         "metrics": [metric.name for metric in task.metrics],
         "summaries": [[type(mean).__name__, mean.name, mean.metrics] for mean in task.summaries],
@@ -176,7 +180,9 @@ def _read_task(description: Mapping[str, Any], parts: dict[str, Tensor]) -> Task
     task.require_targets()
     if "ranks" not in parts:
         raise ValueError(f"task {name!r} has no targets' ranks")
-    names = _RANKING if task.subsets is None else (*_RANKING, *_SUBSET_RANKING)
+    subset_parts = () if task.subsets is None else _SUBSET_RANKING
+    relevant_parts = () if task.relevant is None else _RELEVANT_RANKING
+    names = (*_RANKING, *subset_parts, *relevant_parts)
     found = TaskRanking(task, **{part: parts[part] for part in names})
     if found.scores.shape != found.indices.shape:
         raise ValueError(f"task {name!r} has other scores than indices")
@@ -198,7 +204,8 @@ def _checked(part: str, task: str, tensor: Tensor, rows: int, size: int) -> Tens
     """Return a part of a task's ranking; ValueError on another shape, kind or range."""
     name = f"{part} of task {task!r}"
     values, ranks = part.startswith("metric"), part.endswith("ranks")
-    if len(tensor) != rows or tensor.ndim != (1 if values or ranks else 2):
+    one_each = values or (ranks and part not in _RELEVANT_RANKING)
+    if len(tensor) != rows or tensor.ndim != (1 if one_each else 2):
         raise ValueError(f"{name} are {list(tensor.shape)} for {rows} queries")
     floating = values or part == "scores"
     if tensor.is_complex() or tensor.dtype == torch.bool or tensor.is_floating_point() != floating:
@@ -220,13 +227,13 @@ def _check_found(found: TaskRanking) -> None:
     padding = (scores == -torch.inf) & (found.indices < 0)
     if not (finite | padding).all() or not (scores[:, 1:] <= scores[:, :-1]).all():
         raise ValueError(f"task {name!r} has scores that are not finite, or do not fall")
-    for query, problem in _problems(found):
+    for query, problem in chain(_problems(found), _relevant_problems(found)):
         raise ValueError(f"query {query.query_id!r} of task {name!r} has {problem}")
 
 
 def _problems(found: TaskRanking) -> Iterator[tuple[Triplet, str]]:
     task, size = found.task, len(found.task.gallery)
-    targets, exclude, subsets = task_positions(task)
+    targets, exclude, subsets, _ = task_positions(task)
     parts = found.ranks, found.subset_ranks, found.indices, found.subset_indices, exclude, subsets
     # A list that a task does not have is padding alone.
     none = torch.full((len(targets), 1), -1)
@@ -240,7 +247,7 @@ def _problems(found: TaskRanking) -> Iterator[tuple[Triplet, str]]:
             yield query, "indices that are there twice, are excluded, or come after padding"
         if sum(index >= 0 for index in top) != min(left, len(top)):
             yield query, "other indices than its gallery has left for it"
-        if not (rank == _rank_in(target, top) if target in top else len(top) < rank <= left):
+        if not _is_rank(rank, target, top, left):
             yield query, f"the rank {rank}, which its indices refute"
         if not _is_ranking(subset, out) or {*subset} - {-1} != inside:
             yield query, "subset indices that are not the members of its subset"
@@ -249,6 +256,30 @@ def _problems(found: TaskRanking) -> Iterator[tuple[Triplet, str]]:
             yield query, "subset indices in another order than its indices"
         if found.subset_ranks is not None and subset_rank != _rank_in(target, subset):
             yield query, f"the subset rank {subset_rank}, which its subset indices refute"
+
+
+def _relevant_problems(found: TaskRanking) -> Iterator[tuple[Triplet, str]]:
+    task, ranks = found.task, found.relevant_ranks
+    positions, size = task_positions(task).relevant, len(task.gallery)
+    if positions is None or ranks is None:
+        return
+    if ranks.shape != positions.shape or not ((positions >= 0) | (ranks == -1)).all():
+        raise ValueError(f"task {task.name!r} has ranks of other images than its relevant ones")
+    first = ranks[:, 0] if found.ranks is None else found.ranks
+    lists = positions.tolist(), ranks.tolist(), first.tolist(), found.indices.tolist()
+    for row, (query, answers, places, rank, top) in enumerate(
+        zip(task.queries, *lists, strict=True)
+    ):
+        left = size - len({*task.exclude[row]} if task.exclude else ())
+        known = [(p, a) for p, a in zip(places, answers, strict=True) if a >= 0]
+        right = all(_is_rank(place, answer, top, left) for place, answer in known)
+        if not right or len({*known}) < len(known) or places[0] != rank:
+            yield query, f"the relevant ranks {places}, which its indices or its rank refute"
+
+
+def _is_rank(rank: int, position: int, top: list[int], left: int) -> bool:
+    """Whether an image may have a rank, by the first of those that are left for its query."""
+    return rank == _rank_in(position, top) if position in top else len(top) < rank <= left
 
 
 def _is_ranking(row: list[int], excluded: set[int]) -> bool:

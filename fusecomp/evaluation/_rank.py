@@ -90,12 +90,18 @@ def rank_tasks(
 
 
 def _rank_task(features: TaskFeatures, task: Task, k: int) -> TaskRanking:
-    targets, exclude, subsets = features.indices(task)
+    targets, exclude, subsets, relevant = features.indices(task)
     query = features.queries(task)
     gallery = features.gallery(task).to(query.dtype)
     similarity = features.similarity
-    found = search_targets(query, gallery, targets, k, exclude, subsets, similarity=similarity)
+    found = search_targets(
+        query, gallery, targets, k, exclude, subsets, relevant, similarity=similarity
+    )
     known = bool((targets >= 0).any())
-    ranks = (found.ranks, found.subset_ranks) if known else (None, None)
-    on_cpu = (t if t is None else t.cpu() for t in (ranks[0], found.subset_indices, ranks[1]))
+    ranks = found.ranks, found.subset_ranks, found.relevant_ranks
+    target_ranks, subset_ranks, relevant_ranks = ranks if known else (None, None, None)
+    on_cpu = (
+        part if part is None else part.cpu()
+        for part in (target_ranks, found.subset_indices, subset_ranks, relevant_ranks)
+    )
     return TaskRanking(task, found.indices.cpu(), found.scores.cpu(), *on_cpu)

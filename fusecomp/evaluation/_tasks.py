@@ -109,12 +109,13 @@ class TaskIndices(NamedTuple):
     targets: Tensor
     exclude: Tensor | None
     subsets: Tensor | None
+    relevant: Tensor | None
 
 
 def task_positions(task: Task) -> TaskIndices:
-    """Return where a task's targets, excluded images and subsets are in its gallery."""
+    """Return where a task's targets, excluded images, subsets, right answers are in its gallery."""
     targets = [() if q.target_id is None else (q.target_id,) for q in task.queries]
-    lists = task.exclude, task.subsets
+    lists = task.exclude, task.subsets, task.relevant
     optional = (None if rows is None else padded_positions(task, rows) for rows in lists)
     return TaskIndices(padded_positions(task, targets)[:, 0], *optional)
 

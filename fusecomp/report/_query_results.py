@@ -25,15 +25,20 @@ class Result(NamedTuple):
     score: float
     image_id: str
     is_target: bool
+    is_right: bool
 
 
 class QueryResults(NamedTuple):
-    """The results of a query, best first, and its target's rank, or None if it is not known."""
+    """The results of a query, best first, and its target's rank, or None if it is not known.
+
+    ``answers`` is the number of its right answers, of which the target is one.
+    """
 
     query: Triplet
     results: Sequence[Result]
     target_rank: int | None
     gate: float | None
+    answers: int
 
     @property
     def shows_target(self) -> bool:
@@ -48,22 +53,35 @@ class QueryResults(NamedTuple):
         found = self.target_rank >= 1
         return f"target at rank {self.target_rank:,}" if found else "target left out of the ranking"
 
+    @property
+    def answers_text(self) -> str:
+        """How many of several right answers are among the results; empty if there is but one."""
+        shown = sum(result.is_right for result in self.results)
+        return f"{shown} of {self.answers} right answers shown" if self.answers > 1 else ""
+
 
 def query_results(
     ranking: TaskRanking, position: int, top: int, gates: Sequence[float] | None
 ) -> QueryResults:
     """Return the first results of the query at a position of the task."""
     task, query = ranking.task, ranking.task.queries[position]
+    target = query.target_id
+    # Without a target the answers are unknown.
+    known = (
+        () if target is None else (target,) if task.relevant is None else task.relevant[position]
+    )
     indices, scores = ranking.indices[position, :top], ranking.scores[position, :top]
     found = enumerate(zip(indices.tolist(), scores.tolist(), strict=True), 1)
     results = [
-        Result(rank, score, task.gallery[index], task.gallery[index] == query.target_id)
+        Result(rank, score, image_id, image_id == target, image_id in known)
         for rank, (index, score) in found
         if index >= 0
+        for image_id in (task.gallery[index],)
     ]
     ranks = None if query.target_id is None else ranking.ranks
     target_rank = None if ranks is None else int(ranks[position])
-    return QueryResults(query, results, target_rank, None if gates is None else gates[position])
+    gate = None if gates is None else gates[position]
+    return QueryResults(query, results, target_rank, gate, len(known))
 
 
 def checked_gates(task: Task, gates: Gates | None) -> list[float] | None:

@@ -76,7 +76,8 @@ def retrieval_page(
     The page holds its images and asks for nothing from outside, so it can be moved and mailed.
     It shows the scores with their protocol and, for each task, the queries whose targets rank
     best and worst, and some at random: reference, text, the best results with rank and score, and
-    the target, framed. The address holds the filters, as in ``page.html#show=worst&task=0``.
+    the target, framed as all right answers are. The address holds the filters, as in
+    ``page.html#show=worst&task=0``.
 
     Args:
         evaluation: holds the queries and their results.

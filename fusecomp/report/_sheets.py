@@ -31,6 +31,7 @@ _LETTER = _TEXT_WIDTH // _LINE_LENGTH + 1
 _PIXELS = 168
 _FONT_SIZE = 8
 _BOX = "#c9c9c9"
+_OTHERS = 4
 
 
 class _Cell(NamedTuple):
@@ -39,7 +40,7 @@ class _Cell(NamedTuple):
     below: str
     image_id: str | None = None
     text: str = ""
-    is_target: bool = False
+    framed: bool = False
 
     @property
     def width(self) -> int:
@@ -53,7 +54,7 @@ def contact_sheet(
     *,
     font: str | Path | None = None,
 ) -> None:
-    """Draw triplets as a PNG: reference, text, target.
+    """Draw triplets as a PNG: reference, text, target, and up to four further right answers.
 
     Args:
         triplets: one row each.
@@ -74,7 +75,8 @@ def contact_sheet(
             raise TypeError(f"triplets must be a list of Triplet, got {shown(triplet)} in it")
         row = [_Cell("reference", triplet.reference_id), _Cell("", text=_wrapped(triplet.texts))]
         if triplet.target_id is not None:
-            row.append(_Cell("target", triplet.target_id, is_target=True))
+            row.append(_Cell("target", triplet.target_id, framed=True))
+        row += [_Cell("right too", i, framed=True) for i in triplet.other_target_ids[:_OTHERS]]
         rows.append(row)
     heading = f"{len(rows)} triplets: reference, text, and target (green)"
     save_figure(_sheet(rows, dataset, heading), path, families)
@@ -91,8 +93,8 @@ def retrieval_sheet(
 ) -> None:
     """Draw queries as a PNG: reference, text, and the best results with rank and score.
 
-    The target is framed; where it is not among the results, it is behind them, and its rank below
-    the text.
+    The target is framed, as are further right answers; where it is not among the results, it is
+    behind them, and its rank below the text, with how many of several right answers are shown.
 
     Args:
         ranking: one task of a ``Ranking``.
@@ -130,16 +132,17 @@ def retrieval_sheet(
 
 def _row(found: QueryResults) -> list[_Cell]:
     gate = "" if found.gate is None else f"gate {found.gate:.2f}"
-    below = ", ".join(filter(None, ("" if found.shows_target else found.target_text, gate)))
+    rank = "" if found.shows_target else found.target_text
+    below = ", ".join(filter(None, (rank, found.answers_text, gate)))
     missed = None if found.shows_target else found.query.target_id
     return [
         _Cell("reference", found.query.reference_id),
         _Cell(below, text=_wrapped(found.query.texts)),
         *(
-            _Cell(f"{rank}.  {score:.3f}", image_id, is_target=is_target)
-            for rank, score, image_id, is_target in found.results
+            _Cell(f"{result.rank}.  {result.score:.3f}", result.image_id, framed=result.is_right)
+            for result in found.results
         ),
-        *([] if missed is None else [_Cell("target", missed, is_target=True)]),
+        *([] if missed is None else [_Cell("target", missed, framed=True)]),
     ]
 
 
@@ -174,9 +177,9 @@ def _sheet(rows: Sequence[Sequence[_Cell]], dataset: Dataset, heading: str) -> "
                 _write(axes, left, top, cell.text)
             else:
                 _draw_image(axes, left, top, cell.image_id, dataset)
-            if cell.is_target:
+            if cell.framed:
                 _draw_box(axes, left - 2, top - 2, _SIDE + 4, GREEN, fill=False)
-            _write(axes, left, top + _SIDE + 6, cell.below, GREEN if cell.is_target else BLACK)
+            _write(axes, left, top + _SIDE + 6, cell.below, GREEN if cell.framed else BLACK)
             left += cell.width
     return figure
 

@@ -10,7 +10,7 @@ from fusecomp._core.checks import as_text, has_half_character, number, shown
 from fusecomp._core.devices import device_of, inference
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import check_features, check_finite, check_widths, widen
-from fusecomp.images import ImageError, ImageLoader, load_few, require_files
+from fusecomp.images import load_given
 from fusecomp.retrieval._gallery import Gallery
 from fusecomp.types import Encoder, QueryModel, Tokens
 
@@ -126,19 +126,9 @@ def _loaded(encoder: Encoder, reference: "Path | Image | Tensor") -> Tensor:
     if isinstance(reference, Tensor):
         return reference.detach().unsqueeze(0)
     load_image = image_loader(encoder)
-    if isinstance(reference, Path) and load_image is not None:
-        require_files([reference])
-        return load_few([reference], load_image)
-    if not isinstance(load_image, ImageLoader):
+    if load_image is None:
         raise ValueError(
-            f"{type(encoder).__name__} cannot load {shown(reference)}: pass the image loaded, as "
-            "encode_image takes it but without the batch axis; an encoder whose load_image is an "
-            "images.ImageLoader takes images opened by Pillow"
+            f"{type(encoder).__name__} has no load_image and cannot load {shown(reference)}: pass "
+            "the image loaded, as encode_image takes it but without the batch axis"
         )
-    try:
-        return load_image.transform(reference).unsqueeze(0)
-    except (MemoryError, ImportError):
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ImageError(f"cannot read the reference {shown(reference)} ({reason})") from error
+    return next(load_given([reference], load_image, 1))

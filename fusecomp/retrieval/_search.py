@@ -25,13 +25,14 @@ _EXACT = 2**24
 
 
 class TargetRanks(NamedTuple):
-    """Result of ``search_targets``; the last two are None without subsets."""
+    """Result of ``search_targets``; the subsets' are None without these, as the last without it."""
 
     scores: Tensor
     indices: Tensor
     ranks: Tensor
     subset_indices: Tensor | None = None
     subset_ranks: Tensor | None = None
+    relevant_ranks: Tensor | None = None
 
 
 def search(
@@ -92,6 +93,7 @@ def search_targets(
     k: int,
     exclude: Array | None = None,
     subsets: Array | None = None,
+    relevant: Array | None = None,
     *,
     similarity: Similarity | None = None,
     chunk: int = 512,
@@ -106,12 +108,15 @@ def search_targets(
         exclude: as in ``search``; holds for the subset too.
         subsets: int64 [Q] or [Q, M], gallery indices that are also ranked among themselves; -1 is
             padding.
+        relevant: int64 [Q] or [Q, M], gallery indices of all right answers, which are ranked as the
+            target is; -1 is padding.
         similarity: as in ``search``.
         chunk: as in ``search``.
 
     Shape:
         Scores [Q, k], indices int64 [Q, k], ranks int64 [Q] from 1, or -1 where the target cannot
-        be found; subset indices int64 [Q, M], best first, and subset ranks int64 [Q].
+        be found; subset indices int64 [Q, M], best first, and subset ranks int64 [Q]; relevant
+        ranks int64, of the shape of relevant.
 
     Raises:
         TypeError: if an argument is neither tensor nor array.
@@ -127,15 +132,17 @@ def search_targets(
     targets = check_targets(targets, query, gallery)
     if subsets is not None:
         subsets = check_indices("subsets", subsets, query, gallery)
-    blocks: list[tuple[Tensor, ...]] = []
+    if relevant is not None:
+        relevant = check_indices("relevant", relevant, query, gallery)
+    blocks: list[tuple[Tensor | None, ...]] = []
     for rows, scores in _score_blocks(query, gallery, exclude, None, chunk, similarity):
-        block = (*_top(scores, k), _ranks(scores, targets[rows]))
-        if subsets is None:
-            blocks.append(block)
-        else:
-            members = _ordered(scores, subsets[rows])
-            blocks.append((*block, members, target_rank(members, targets[rows])))
-    return TargetRanks(*map(torch.cat, zip(*blocks, strict=True)))
+        members = None if subsets is None else _ordered(scores, subsets[rows])
+        member_ranks = None if members is None else target_rank(members, targets[rows])
+        relevant_ranks = None if relevant is None else _ranks_of_many(scores, relevant[rows])
+        ranks = _ranks(scores, targets[rows])
+        blocks.append((*_top(scores, k), ranks, members, member_ranks, relevant_ranks))
+    parts = ([part for part in parts if part is not None] for parts in zip(*blocks, strict=True))
+    return TargetRanks(*(torch.cat(part) if part else None for part in parts))  # type: ignore[arg-type]
 
 
 def _check(
@@ -211,6 +218,15 @@ def _ordered(scores: Tensor, members: Tensor) -> Tensor:
     found[:, 1:].masked_fill_(twice, -torch.inf)
     values, order = found.sort(dim=1, descending=True, stable=True)
     return members.gather(1, order).masked_fill(values == -torch.inf, -1)
+
+
+def _ranks_of_many(scores: Tensor, relevant: Tensor) -> Tensor:
+    """Return the rank of each of the images [Q] or [Q, M], as ``_ranks`` does."""
+    ranks = torch.full_like(relevant, -1)
+    for column, place in zip(as_columns(relevant).T, as_columns(ranks).T, strict=True):
+        given = column >= 0  # most queries have fewer right answers than the one with the most
+        place[given] = _ranks(scores[given], column[given])
+    return ranks
 
 
 def _ranks(scores: Tensor, targets: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Self
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -12,9 +13,11 @@ from fusecomp.retrieval._hits import Hits
 from fusecomp.retrieval._round import Reference, Round, make_round
 from fusecomp.retrieval._session_file import Judged, Judgement, Step, read_session, write_session
 from fusecomp.retrieval._strategies import Rocchio, Strategy
-from fusecomp.types import QueryModel
+from fusecomp.types import Encoder, QueryModel
 
 _ROCCHIO = Rocchio()
+# The encoder that each gallery was compared with last, as that reads all weights.
+_CHECKED: WeakKeyDictionary[Gallery, Encoder] = WeakKeyDictionary()
 
 
 class SearchSession:
@@ -57,7 +60,9 @@ class SearchSession:
         require("model", model, "compose", "a ComposedEncoder", "model, gallery")
         require("gallery", gallery, "features_of", "a Gallery", "model, gallery")
         require("strategy", strategy, "combine", "a strategy such as Rocchio()")
-        gallery.require_model(model)
+        if _CHECKED.get(gallery) is not model.encoder:
+            gallery.require_model(model)
+            _CHECKED[gallery] = model.encoder
         if model.similarity is not None and strategy.adds_rounds:
             raise ValueError(
                 f"{strategy} adds queries up, but those of a fusion with a similarity of its own "
@@ -73,6 +78,11 @@ class SearchSession:
     def history(self) -> tuple[Step, ...]:
         """The rounds and judgements so far, in order."""
         return self._steps
+
+    @property
+    def seen(self) -> list[str]:
+        """The ids of the references and judged images of the history, in order."""
+        return _seen(self._steps)
 
     @property
     def query(self) -> Tensor:
@@ -247,10 +257,14 @@ class SearchSession:
         where: Mapping[str, Value | Collection[Value]] | None = None,
     ) -> Hits:
         _require_a_wish(steps)
-        seen = [s.reference if isinstance(s, Round) else s.image_id for s in steps]
-        names = [name for name in seen if name is not None and exclude_seen]
-        exclude = [names] if names else None
+        seen = _seen(steps) if exclude_seen else []
+        exclude = [seen] if seen else None
         return self.gallery.search(self._query(steps), k, exclude=exclude, where=where)[0]
+
+
+def _seen(steps: Sequence[Step]) -> list[str]:
+    names = [s.reference if isinstance(s, Round) else s.image_id for s in steps]
+    return list(dict.fromkeys(name for name in names if name is not None))
 
 
 def _require_a_wish(steps: Sequence[Step]) -> None:

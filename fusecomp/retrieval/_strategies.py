@@ -30,7 +30,7 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True)
 class LastRound:
-    """Search by the last round alone, as CLIP4Cir's demo does (Baldrati et al., CVPRW 2022).
+    """Search by the last round alone, as the demo of CLIP4Cir does.
 
     It suits a chain, where each text says what separates the image that is shown from the next.
     Its weight must be positive, and then changes nothing.

@@ -95,7 +95,9 @@ def test_help_explains_every_option(
         "--preset",
         "--gallery",
         "--skip-missing",
+        "--micro-batch-size",
         "--precision",
+        "--rehearse",
         "--workdir",
         "--seed",
     ):

@@ -246,7 +246,7 @@ BAD_INDICES = {
 
 
 @pytest.mark.parametrize("bad", BAD_INDICES)
-@pytest.mark.parametrize("name", ["exclude", "candidates", "subsets", "targets"])
+@pytest.mark.parametrize("name", ["exclude", "candidates", "subsets", "targets", "relevant"])
 def test_indices_that_do_not_fit_are_refused(name: str, bad: str) -> None:
     indices, message = BAD_INDICES[bad]
     arguments: dict[str, Any] = {"targets": torch.tensor([0, 1]), name: indices}
@@ -257,18 +257,42 @@ def test_indices_that_do_not_fit_are_refused(name: str, bad: str) -> None:
             search_targets(GOOD, GOOD, k=1, **arguments)
 
 
+@pytest.mark.parametrize("chunk", [3, 512])
+def test_all_right_answers_are_ranked_as_a_target_is(chunk: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, gallery = (torch.randn(n, 4, generator=generator) for n in (7, 20))
+    gallery[5] = gallery[3]  # a tie
+    relevant = torch.stack([torch.randperm(20, generator=generator)[:3] for _ in range(7)])
+    relevant[2, 1:] = relevant[4, 2] = -1
+    relevant[0] = torch.tensor([5, 3, 9])
+    exclude = torch.tensor([[9]] * 7)
+    found = search_targets(
+        query, gallery, relevant[:, 0], 4, exclude, relevant=relevant, chunk=chunk
+    )
+    for column in range(3):
+        targets = relevant[:, column]
+        alone = search_targets(query, gallery, targets, 4, exclude)
+        assert found.relevant_ranks is not None
+        assert torch.equal(found.relevant_ranks[:, column], alone.ranks)
+    assert found.relevant_ranks is not None
+    assert found.relevant_ranks[0, 2] == -1
+    flat = search_targets(query, gallery, relevant[:, 0], 4, exclude, relevant=relevant[:, 0])
+    assert flat.relevant_ranks is not None
+    assert torch.equal(flat.relevant_ranks, found.ranks)
+
+
 def test_one_target_a_query() -> None:
     with pytest.raises(ValueError, match=r"targets must be \[Q\], got \[2, 1\]"):
         search_targets(GOOD, GOOD, torch.tensor([[0], [1]]), k=1)
 
 
-@pytest.mark.parametrize("name", ["query", "gallery", "exclude", "subsets", "targets"])
+@pytest.mark.parametrize("name", ["query", "gallery", "exclude", "subsets", "targets", "relevant"])
 def test_what_is_no_tensor_is_named(name: str) -> None:
     arguments: dict[str, Any] = {
         "query": torch.ones(2, 3),
         "gallery": torch.ones(4, 3),
         "k": 1,
-        **{what: torch.zeros(2).long() for what in ("exclude", "subsets", "targets")},
+        **{what: torch.zeros(2).long() for what in ("exclude", "subsets", "targets", "relevant")},
     }
     arguments[name] = arguments[name].tolist()
     with pytest.raises(TypeError, match=f"{name} must be a torch tensor, got list"):

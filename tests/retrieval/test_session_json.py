@@ -73,7 +73,7 @@ def test_what_comes_back_is_the_same_session(acts: list[Any]) -> None:
     for step, expected in zip(again.history, session.history, strict=True):
         for value, wanted in zip(step, expected, strict=True):
             tensors = isinstance(value, torch.Tensor) and isinstance(wanted, torch.Tensor)
-            assert torch.equal(value, wanted) if tensors else value == wanted
+            assert torch.equal(value, wanted) if tensors else value == wanted  # type: ignore[arg-type]
     if any(getattr(step, "liked", True) for step in session.history):
         assert torch.equal(again.query, session.query)
 
