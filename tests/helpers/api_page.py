@@ -30,6 +30,7 @@ VALUES = {
     "SIDES": "The sides of an encoder: `image` and `text`.",
     "Similarity": "The type of a fusion's own similarity: [Q, E] and [N, D] to [Q, N].",
     "TOMM2023": "Published: both encoders are tuned, then a Combiner trained.",
+    "User": "The type of a simulated user: the ids shown and the target to a `Reply`.",
 }
 START = """# API
 

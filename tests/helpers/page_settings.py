@@ -181,6 +181,29 @@ def many_gpus(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Name
     return {"encoder": encoder(), "device": "cpu"}
 
 
+def protocols(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names:
+    root, folder = Path("CIRCO"), "COCO2017_unlabeled/unlabeled2017"
+    names = {number: f"{number:012}.jpg" for number in range(60)}
+    images = [{"id": number, "file_name": name} for number, name in names.items()]
+    put(root / "COCO2017_unlabeled/annotations/image_info_unlabeled2017.json", {"images": images})
+    for name in names.values():
+        put(root / folder / name, name)
+    rows = [
+        {"id": n, "reference_img_id": n, "relative_caption": f"has {n}", "shared_concept": "a dog"}
+        for n in range(4)
+    ]
+    known = [{"target_img_id": n + 9, "gt_img_ids": [n + 9, n + 20]} for n in range(4)]
+    aspects = {"semantic_aspects": ["negation"]}
+    put(root / "annotations/val.json", [a | b | aspects for a, b in zip(rows, known, strict=True)])
+    put(root / "annotations/test.json", rows)
+    return {"model": fc.ComposedEncoder(encoder(), fc.Sum())}
+
+
+def put(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
 def published_weights(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names:
     fashioniq(request)
     tokenizer = request.getfixturevalue("open_clip").get_tokenizer("RN50")
@@ -225,6 +248,21 @@ def reproduce_cirr(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) ->
     return {"model": fc.ComposedEncoder(encoder(), fc.Sum())}
 
 
+def sessions(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names:
+    fashioniq(request)
+    for category in CATEGORIES:
+        first, second, third = (f"{category[0].upper()}val{number:02d}" for number in range(3))
+        turns = [["", [f"is like {name}", "is new"], name] for name in (first, second)]
+        root = Path("multiturn_fashioniq")
+        put(root / f"data/{category}.val.json", [{"target": ["", third], "reference": turns}])
+        put(root / f"image_splits/split.{category}.val.json", [first, second, third])
+    return {
+        "model": fc.ComposedEncoder(encoder(), fc.Sum()),
+        "val": datasets()["val"],
+        "describe_difference": lambda shown, target: f"is {target}, not {shown}",
+    }
+
+
 def watch(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names:
     for name in ("tensorboard", "tqdm"):
         pytest.importorskip(name, reason=f"needs the extra {name}")
@@ -251,5 +289,7 @@ SETTINGS: dict[str, Callable[[pytest.FixtureRequest, pytest.MonkeyPatch], Names]
     "reports": reports,
     "reproduce": reproduce,
     "reproduce-cirr": reproduce_cirr,
+    "protocols": protocols,
+    "sessions": sessions,
     "watch": watch,
 }
