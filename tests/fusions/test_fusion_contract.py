@@ -1,7 +1,9 @@
 """One contract for every fusion of the package."""
 
+import importlib
 import inspect
 import json
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,26 @@ def test_every_fusion_is_held_to_the_contract() -> None:
     assert {name.partition(",")[0] for name in MAKE} == set(fusions.__all__)
 
 
+def test_every_file_of_a_fusion_is_public() -> None:
+    found = set()
+    for info in pkgutil.iter_modules(fusions.__path__, "fusecomp.fusions."):
+        for name, value in vars(importlib.import_module(info.name)).items():
+            own = inspect.isclass(value) and value.__module__ == info.name
+            call = getattr(value, "forward", value)
+            if own and {"image", "text"} <= {*inspect.signature(call).parameters}:
+                found.add(name)
+    assert found == set(fusions.__all__)
+
+
+@pytest.mark.parametrize("name", fusions.__all__)
+def test_every_fusion_is_written_down(name: str) -> None:
+    parts = ("Reference:", "Shape:", "Raises:", "Example:")
+    assert [part for part in parts if part not in getattr(fusions, name).__doc__] == []
+    root = Path(__file__).parents[2]
+    assert f"| `{name}` |" in (root / "docs/fusions.md").read_text("utf-8")
+    assert name in (root / "CHANGELOG.md").read_text("utf-8")
+
+
 def test_the_fusions_with_a_similarity_are_held_to_its_contract_too() -> None:
     assert [name for name in MAKE if "similarity" in dir(make(name))] == BY_SIMILARITY
 
@@ -164,6 +186,7 @@ def test_a_single_row_has_no_statistics_to_learn_from(name: str) -> None:
     assert f"{name.partition(',')[0]} has BatchNorm, which needs 2 rows at least" in message
 
 
+@pytest.mark.filterwarnings("ignore:CIRPLANT takes text_tokens")  # bare features have none
 @every_fusion
 def test_a_saved_one_is_rebuilt_from_its_arguments(name: str, tmp_path: Path) -> None:
     ids, texts = ["a", "b"], ["is red", "is blue"]
