@@ -167,8 +167,8 @@ class Gallery:
         """
         query, banned = as_tensor(query), None
         if exclude is not None:
-            known = [[n for n in strings("exclude", ids) if n in self._rows] for ids in exclude]
-            listed = [self.positions(ids) for ids in known]
+            given = [strings(f"exclude[{row}]", ids) for row, ids in enumerate(exclude)]
+            listed = [self.positions([n for n in ids if n in self._rows]) for ids in given]
             banned = pad_sequence([torch.tensor([-1]), *listed], True, -1)[1:]
         chosen = {}
         if where is not None:

@@ -41,6 +41,9 @@ class Round(NamedTuple):
     features: Tensor | None
     query: Tensor
 
+    def __repr__(self) -> str:  # without the numbers, so that a history can be read
+        return f"Round({self.reference!r}, {self.text!r}, weight={self.weight:g})"
+
 
 def make_round(
     model: QueryModel,

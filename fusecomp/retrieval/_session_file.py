@@ -28,6 +28,9 @@ class Judgement(NamedTuple):
     liked: bool
     features: Tensor
 
+    def __repr__(self) -> str:
+        return f"Judgement({self.image_id!r}, liked={self.liked})"
+
 
 Step = Round | Judgement
 

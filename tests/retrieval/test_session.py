@@ -143,6 +143,8 @@ def test_undo_takes_steps_back_to_the_start(gallery: fc.Gallery) -> None:
         act()
         states.append(session.results(12))
     assert [type(step) for step in session.history] == [Round, Judgement, Judgement, Round]
+    shown = "Round('image 0', 'is red', weight=1), Judgement('image 5', liked=True), Judgement("
+    assert repr(session.history).startswith("(" + shown), session.history
     assert repr(session).startswith("SearchSession(2 rounds, 2 judgements; Gallery(12 images")
     for hits in reversed(states):
         again = session.results(12)
