@@ -252,7 +252,7 @@ def _misfitting_rows(task: Task) -> Iterator[str]:
             for image_id in repeated(relevant):
                 yield f"query {query.query_id!r} names a relevant image twice: {image_id!r}"
             for image_id in {*relevant}.intersection(exclude or ()):
-                yield f"query {query.query_id!r} excludes a relevant image: {image_id!r}"
+                yield f"query {query.query_id!r} excludes a relevant image: {image_id!r}; keep it"
 
 
 def repeated(names: Collection[str]) -> list[str]:

@@ -58,7 +58,7 @@ class Triplet:
             )
         if self.group is not None:
             self._set_tuple("group", self.group)
-            self._require_once("group", self.group)
+            self._require_once("group names", self.group)
         if self.other_target_ids != ():
             self._set_other_targets()
 
@@ -72,12 +72,12 @@ class Triplet:
                 f"query {self.query_id!r} has other_target_ids but no target_id; make one of them "
                 "the target, which training uses"
             )
-        self._require_once("its targets", self.relevant_ids)
+        self._require_once("its targets name", self.relevant_ids)
 
-    def _require_once(self, name: str, image_ids: tuple[str, ...]) -> None:
+    def _require_once(self, naming: str, image_ids: tuple[str, ...]) -> None:
         if len({*image_ids}) < len(image_ids):
             twice = next(i for i in image_ids if image_ids.count(i) > 1)
-            raise ValueError(f"query {self.query_id!r}: {name} names an image twice: {twice!r}")
+            raise ValueError(f"query {self.query_id!r}: {naming} an image twice: {twice!r}")
 
     def _set_tuple(self, name: str, values: object) -> None:
         """Make a list a tuple, so that equal triplets are one key; refuse all but strings."""

@@ -91,7 +91,8 @@ class ImageFolder:
             raise FileNotFoundError(
                 f"{where(first)}: no image {first!r} in {self.root}{f' ({why})' if why else ''}; "
                 f"{len(missing)} of the {len(image_ids)} images that are named have none. An id is "
-                f"a path below that folder, with or without suffix, such as {self.names[0]!r}"
+                f"a path below that folder, with or without suffix, such as {self.names[0]!r}; put "
+                "the file there, or leave out the rows that name it"
             )
         for image_id, problem, way_out in self.spelling_problems(image_ids):
             raise ValueError(f"{where(image_id)}: {image_id!r}: {problem}; {way_out}")

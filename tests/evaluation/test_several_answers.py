@@ -349,8 +349,8 @@ def test_a_ranking_without_these_ranks_is_refused() -> None:
         ),
         ({"other_target_ids": [1]}, ValueError, "other_target_ids must be a non-empty tuple of st"),
         ({"other_target_ids": None}, ValueError, "other_target_ids must be a non-empty tuple of"),
-        ({"other_target_ids": ["x", "x"]}, ValueError, "its targets names an image twice: 'x'"),
-        ({"other_target_ids": ["x", "t"]}, ValueError, "its targets names an image twice: 't'"),
+        ({"other_target_ids": ["x", "x"]}, ValueError, "its targets name an image twice: 'x'"),
+        ({"other_target_ids": ["x", "t"]}, ValueError, "its targets name an image twice: 't'"),
     ],
 )
 def test_answers_that_make_no_triplet(fields: Any, error: Any, message: str) -> None:
@@ -373,7 +373,7 @@ def test_a_list_of_answers_becomes_a_tuple() -> None:
 
 def test_a_reference_among_the_answers_is_refused_where_it_is_left_out() -> None:
     rows = [fc.Triplet("q", "r", ("t",), "t", other_target_ids=("r",))]
-    with pytest.raises(ValueError, match="query 'q' excludes a relevant image: 'r'"):
+    with pytest.raises(ValueError, match="query 'q' excludes a relevant image: 'r'; keep it"):
         Triplets(rows).tasks()
     (task,) = Triplets(rows, exclude_reference=False).tasks()
     assert task.relevant == (("t", "r"),)
