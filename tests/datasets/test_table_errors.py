@@ -236,7 +236,8 @@ def test_unknown_images_are_counted_and_the_first_is_named(images: Path, write: 
     path = write(header, "a,x,b,a b", "a,y,e,e b", "d,z,b,b e.jpg", "e,z,b,b c")
     error = (
         r"mine.csv, line 3: no image 'e' in .*images; 3 of the 6 images that are named .*"
-        r"An id is a path below that folder, with or without suffix, such as 'a.jpg'; put the file there, or leave out the rows"
+        r"An id is a path below that folder, with or without suffix, such as 'a.jpg'; "
+        r"put the file there, or leave out the rows that name it"
     )
     with pytest.raises(FileNotFoundError, match=error):
         TripletTable(path, images)
