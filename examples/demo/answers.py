@@ -49,10 +49,8 @@ class Answers:
         self.names = list(self.rows)
         known = self.rows.keys()
         self.tasks = [t for t in triplets if t.target_id in known and t.reference_id in known]
-        own = model.similarity is not None
-        offered = {name: s for name, s in STRATEGIES.items() if not (own and s.adds_rounds)}
-        self.names_of_strategies = {repr(s): name for name, s in offered.items()}
-        self.strategies = {repr(s): s for s in offered.values()}
+        late = model.similarity is not None  # its queries cannot be added
+        self.strategies = {repr(s): s for s in STRATEGIES.values() if not (late and s.adds_rounds)}
         self._empty = fc.SearchSession(model, gallery).to_json()
         self.thumbnail = lru_cache(MOST_THUMBNAILS)(self._thumbnail)
 
@@ -63,8 +61,9 @@ class Answers:
             "tasks": len(self.tasks),
             "session": json.loads(self._empty),
             "strategies": [
-                {"value": value, "name": name, "weighs": self.strategies[value].adds_rounds}
-                for value, name in self.names_of_strategies.items()
+                {"value": repr(strategy), "name": name, "weighs": strategy.adds_rounds}
+                for name, strategy in STRATEGIES.items()
+                if repr(strategy) in self.strategies
             ],
         }
 
@@ -127,7 +126,10 @@ class Answers:
             raise ValueError(f"the upload is {image.format}; take one of {', '.join(FORMATS)}")
         session = fc.SearchSession(self.model, self.gallery)
         # A text comes with it, as a fusion with a similarity of its own takes no image alone.
-        session.ask(image, "image", k=1)
+        try:
+            session.ask(image, "image", k=1)
+        except fc.ImageError as error:
+            raise ValueError(f"the upload cannot be read: {error.__cause__}") from None
         step = json.loads(session.to_json())["steps"][0]
         return {"features": step["features"]}
 

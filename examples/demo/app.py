@@ -107,12 +107,11 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         try:
             name = urlsplit(f"//{host}").hostname
-            other = origin is not None and urlsplit(origin).netloc != host
         except ValueError:
-            name, other = None, True
+            name = None
         if name not in self.hosts:
             return f"this server is not called {name!r:.80}; serve.py takes --allow-host NAME"
-        if other:
+        if origin is not None and origin.partition("://")[2] != host:
             return f"a page of {origin!r:.80} may not ask this server"
         return None
 

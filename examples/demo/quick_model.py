@@ -22,12 +22,6 @@ import fusecomp as fc
 DIM = 64
 
 
-def make_encoder(dim: int = DIM) -> fc.DualEncoder:
-    """Return two small encoders with random weights, which those of a saved model replace."""
-    image, text = tinyclip.TinyImageEncoder(dim), tinyclip.TinyTextEncoder(dim)
-    return fc.DualEncoder(image, text, load_image=tinyclip.load_image)
-
-
 def make(workdir: Path, images: int = 400, pretrain_epochs: int = 8, epochs: int = 40) -> None:
     """Draw, train and save; the settings are the tutorial's."""
     print("drawing images of garments", flush=True)
@@ -35,13 +29,14 @@ def make(workdir: Path, images: int = 400, pretrain_epochs: int = 8, epochs: int
     root = minifashion.render(workdir / "data", val_queries=7 * images // 10, **sizes)
     train, val = (fc.datasets.FashionIQ(root, s, name="MiniFashion") for s in ("train", "val"))
     torch.manual_seed(0)
-    encoder = make_encoder()
+    image, text = tinyclip.TinyImageEncoder(DIM), tinyclip.TinyTextEncoder(DIM)
+    encoder = fc.DualEncoder(image, text, load_image=tinyclip.load_image)
 
     def show(epoch: int, loss: float) -> None:
         print(f"pretraining the encoders, epoch {epoch + 1} of {pretrain_epochs}", flush=True)
 
     print("pretraining the encoders on images and descriptions", flush=True)
-    tinyclip.pretrain(encoder.image, encoder.text, root, pretrain_epochs, progress=show)
+    tinyclip.pretrain(image, text, root, pretrain_epochs, progress=show)
     print("training the Combiner", flush=True)
     cached = fc.CachedEncoder.build(encoder, train, val)
     config = fc.StageConfig(epochs=epochs, batch_size=min(256, images), lr=1e-3)

@@ -127,9 +127,8 @@ def fill(state: State, prepare: "Callable[[Say], Answers]") -> None:
     try:
         state.answers = prepare(say)
         say("ready")
-    except (
-        Exception
-    ) as error:  # also a mistake of a user's own code must not leave the page waiting
+    except Exception as error:
+        # Nor may a mistake in a user's own script leave the page waiting.
         state.error = str(error)
         if not isinstance(error, OSError | ValueError | ImportError):
             state.error = f"{type(error).__name__}: {error}"
@@ -171,16 +170,20 @@ def make_encoder(args: argparse.Namespace) -> "Encoder":
         import backbones
 
         return backbones.make_encoder(args)
-    from demo import quick_model
+    import tinyclip
 
-    return quick_model.make_encoder()
+    import fusecomp as fc
+    from demo.quick_model import DIM
+
+    image, text = tinyclip.TinyImageEncoder(DIM), tinyclip.TinyTextEncoder(DIM)
+    return fc.DualEncoder(image, text, load_image=tinyclip.load_image)
 
 
 def make_quick_model(workdir: Path, say: Say) -> None:
     """Run quick_model.py in a process of its own, and show what it prints."""
     say("there is no model yet: a small one is made, which takes about a minute")
     script = Path(__file__).with_name("quick_model.py")
-    command = [sys.executable, "-u", script, "--workdir", workdir]
+    command = [sys.executable, "-u", str(script), "--workdir", str(workdir)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as child:
