@@ -3,10 +3,10 @@
     python examples/benchmarks/demo_load.py [--users 50] [--seconds 60] [--images 10000]
 
 The gallery holds random features of width 640, the model is two small encoders and a Combiner with
-random weights, and the images are 200 files like photos, used in turn. A user takes five rounds, each
-from a result of the one before, and starts over; every other one has a task, whose target is ranked.
-In the second row each round also fetches the thumbnails of its 24 results. Milliseconds are those of
-the search itself, at the user's side; CPU time is the server's, of all that a round makes it do.
+random weights, and the images are 200 files like photos, used in turn. A user takes five rounds,
+each from a result of the one before, and starts over; every other one has a task, whose target is
+ranked. In the second row each round also fetches the thumbnails of its 24 results. Milliseconds are
+those of the search, at the user's side; CPU time is that of all that a round makes the server do.
 Linux only.
 """
 
@@ -145,9 +145,7 @@ def main() -> None:
             server.join()
     header = ("users' rounds", "rounds", "failed", "p50 ms", "p95 ms", "max ms", "CPU ms a round")
     print_table(header, rows)
-    print(
-        f"\n{args.users} users, {os.cpu_count()} cores, load of the machine {os.getloadavg()[0]:.0f}"
-    )
+    print(f"\n{args.users} users, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.0f}")
 
 
 def wait_for(port: int) -> None:

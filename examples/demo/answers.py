@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from PIL import UnidentifiedImageError
+from torch import Tensor
 
 import fusecomp as fc
 from fusecomp.retrieval import Judgement, MeanOfRounds, Rocchio, Round, Strategy
@@ -18,14 +20,17 @@ STRATEGIES: dict[str, Strategy] = {
     "the last round": Rocchio(),
     "the mean of all rounds": Rocchio(rounds=MeanOfRounds()),
 }
-MOST_STEPS, MOST_RESULTS, LONGEST_TEXT = 50, 60, 300
+MOST_STEPS, MOST_RESULTS, LONGEST_TEXT, LARGEST_WEIGHT = 50, 60, 300, 100
+MOST_REMEMBERED = 2048  # steps of any session, some 10 kB each at a width of 640
 # Pillow opens more, among them PostScript, which it gives to another program.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
 THUMBNAIL_SIDE, MOST_THUMBNAILS = 224, 4096
 
 
 class Answers:
-    """Answer what the page asks, from any number of threads; nothing is kept of a session.
+    """Answer what the page asks, from any number of threads.
+
+    A session comes with each question, and no answer depends on an earlier one.
 
     Args:
         model: its encoder reads any text, and opens images for uploads.
@@ -44,15 +49,19 @@ class Answers:
         path: Callable[[str], Path],
         triplets: Sequence[fc.Triplet] = (),
     ) -> None:
-        self.model, self.gallery, self.path = model.eval(), gallery, path
+        self.model, self.path, self.key = model.eval(), path, gallery.key
+        self._empty = fc.SearchSession(model, gallery).to_json()  # refuses what does not fit
+        # A gallery with a key asks the encoder for its own at each session, which takes long.
+        self.gallery = copy(gallery)
+        self.gallery.key = ""
         self.rows = {name: row for row, name in enumerate(gallery.image_ids) if name is not None}
         self.names = list(self.rows)
         known = self.rows.keys()
         self.tasks = [t for t in triplets if t.target_id in known and t.reference_id in known]
         late = model.similarity is not None  # its queries cannot be added
         self.strategies = {repr(s): s for s in STRATEGIES.values() if not (late and s.adds_rounds)}
-        self._empty = fc.SearchSession(model, gallery).to_json()
         self.thumbnail = lru_cache(MOST_THUMBNAILS)(self._thumbnail)
+        self._step = lru_cache(MOST_REMEMBERED)(self._read_step)
 
     def about(self) -> dict[str, Any]:
         """Return what the page must know before the first question."""
@@ -92,22 +101,22 @@ class Answers:
         Raises:
             ValueError: if it is anything else, or as ``fc.SearchSession.from_json``.
         """
-        session, task, count = self._read(content)
+        given, task, count = self._read(content)
+        history, gates = self._history(given)
+        strategy = self.strategies[given["strategy"]]
+        session = fc.SearchSession(self.model, self.gallery, strategy, history=history)
         hits = session.results(count)
         found = zip(hits.ids, hits.positions.tolist(), hits.scores.tolist(), strict=True)
-        rounds = iter(self._gates([s for s in session.history if isinstance(s, Round)]))
-        steps = [
-            {"row": self.rows.get(step.image_id)}
-            if isinstance(step, Judgement)
-            else {"row": self.rows.get(step.reference or ""), "gate": next(rounds)}
-            for step in session.history
-        ]
+        names = [s.reference if isinstance(s, Round) else s.image_id for s in history]
         target = None if task is None else self._task(task).target_id
         return {
             "results": [{"id": name, "row": row, "score": score} for name, row, score in found],
-            "steps": steps,
+            "steps": [
+                {"row": self.rows.get(name or ""), "gate": gate}
+                for name, gate in zip(names, gates, strict=True)
+            ],
             "target": target,
-            "rank": None if target is None else self._rank(session, target),
+            "rank": None if target is None else self._rank(session.query, names, target),
         }
 
     def upload(self, content: bytes) -> dict[str, str]:
@@ -133,11 +142,12 @@ class Answers:
         step = json.loads(session.to_json())["steps"][0]
         return {"features": step["features"]}
 
-    def _read(self, content: bytes) -> tuple[fc.SearchSession, int | None, int]:
+    def _read(self, content: bytes) -> tuple[dict[str, Any], int | None, int]:
+        """Return the session, the task and the number of results; refuse what costs too much."""
         try:
             wish = json.loads(content)
             given, task, count = wish["session"], wish["task"], wish["count"]
-            steps, name = given["steps"], given["strategy"]
+            steps, key, name = given["steps"], given["key"], given["strategy"]
             texts = [step.get("text") or "" for step in steps]
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise ValueError("this is no JSON of a session: start over") from None
@@ -150,33 +160,50 @@ class Answers:
             raise ValueError(f"count must be a whole number up to {MOST_RESULTS}, got {count!r}")
         if str(name) not in self.strategies:
             raise ValueError(f"there is no strategy {name!r:.80}, only {[*self.strategies]}")
-        strategy = self.strategies[str(name)]
-        text = json.dumps(given)
-        return fc.SearchSession.from_json(self.model, self.gallery, text, strategy), task, count
+        if key != self.key:
+            raise ValueError("this session was held with another model: start over")
+        return given, task, count
+
+    def _history(self, given: dict[str, Any]) -> tuple[list[Round | Judgement], list[float | None]]:
+        """Return the steps of a session and their gates; refuse those that are not as written."""
+        history: list[Round | Judgement] = []
+        gates = []
+        for step in given["steps"]:
+            weight = step.get("weight", 1.0)
+            if type(weight) not in (int, float) or not abs(weight) <= LARGEST_WEIGHT:
+                raise ValueError(f"a weight must be a number up to 100, got {weight!r:.80}")
+            # Read by itself and with weight 1, so that a change elsewhere encodes nothing again.
+            alone = {**step, "weight": 1.0} if "weight" in step else step
+            only = {**given, "key": "", "strategy": repr(Rocchio()), "steps": [alone]}
+            found, gate = self._step(json.dumps(only))
+            if isinstance(found, Round):
+                found = found._replace(weight=float(weight))
+            history.append(found)
+            gates.append(gate)
+        return history, gates
+
+    def _read_step(self, text: str) -> tuple[Round | Judgement, float | None]:
+        """Return the only step of a session's JSON, and the Combiner's weight of its text."""
+        (step,) = fc.SearchSession.from_json(self.model, self.gallery, text).history
+        fusion = self.model.fusion
+        if isinstance(step, Judgement) or not isinstance(fusion, fc.Combiner):
+            return step, None
+        if step.features is None or step.text is None:
+            return step, None
+        with torch.no_grad():
+            text_features = self.model.encoder.encode_text([step.text])
+            return step, float(fusion.gate(step.features.to(text_features), text_features))
 
     def _task(self, number: int) -> fc.Triplet:
         if type(number) is not int or not 0 <= number < len(self.tasks):
             raise ValueError(f"there is no task {number!r:.80}; there are {len(self.tasks)}")
         return self.tasks[number]
 
-    def _rank(self, session: fc.SearchSession, target: str) -> int | None:
+    def _rank(self, query: Tensor, seen: Sequence[str | None], target: str) -> int | None:
         """Return the target's rank among what the session has not shown or judged yet."""
-        seen = {s.reference if isinstance(s, Round) else s.image_id for s in session.history}
         exclude = [[name for name in seen if name is not None and name != target]]
-        ids = self.gallery.search(session.query, len(self.gallery), exclude=exclude)[0].ids
+        ids = self.gallery.search(query, len(self.gallery), exclude=exclude)[0].ids
         return ids.index(target) + 1 if target in ids else None
-
-    def _gates(self, rounds: list[Round]) -> list[float | None]:
-        """Return the Combiner's weight of the text for each round with an image and a text."""
-        fusion = self.model.fusion
-        pairs = [(r.features, r.text) for r in rounds if r.features is not None and r.text]
-        if not isinstance(fusion, fc.Combiner) or not pairs:
-            return [None] * len(rounds)
-        with torch.no_grad():
-            texts = self.model.encoder.encode_text([text for _, text in pairs])
-            images = torch.cat([features for features, _ in pairs])
-            gates = iter(fusion.gate(images.to(texts), texts).flatten().tolist())
-        return [next(gates) if r.features is not None and r.text else None for r in rounds]
 
     def _thumbnail(self, row: int) -> bytes | None:
         """Return a small JPEG of the image at a position; None where there is none."""
