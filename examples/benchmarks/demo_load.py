@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -76,16 +76,15 @@ class User(threading.Thread):
         while next_round < began + self.seconds:
             time.sleep(max(0, next_round - time.monotonic()))
             next_round += PAUSE
-            reference = self.random.choice(found)["id"] if found else None
+            reference = self.random.choice(found)["id"] if found else "image 0"
             step = {"text": self.random.choice(CHANGES), "weight": 1.0, "reference": reference}
             steps = [*steps, step] if len(steps) < ROUNDS else [step]
             strategy = self.random.choice(about["strategies"])["value"]
             session = about["session"] | {"steps": steps, "strategy": strategy}
             wish = {"session": session, "task": self.task, "count": RESULTS}
             before = time.perf_counter()
-            answer = self.fetch("/search", json.dumps(wish))
+            found = json.loads(self.fetch("/search", json.dumps(wish)))["results"]
             self.times.append(1e3 * (time.perf_counter() - before))
-            found = json.loads(answer)["results"]
             for result in found if self.thumbnails else ():
                 self.fetch(f"{about['thumbnails']}{result['row']}")
         self.connection.close()
@@ -93,10 +92,17 @@ class User(threading.Thread):
     def fetch(self, path: str, body: str | None = None) -> bytes:
         """Return what the server answers, and count what it refuses."""
         headers = {"Content-Type": "application/json"} if body else {}
-        self.connection.request("POST" if body else "GET", path, body, headers)
-        response = self.connection.getresponse()
-        self.failed += response.status != 200
-        return response.read()
+        try:
+            self.connection.request("POST" if body else "GET", path, body, headers)
+            response = self.connection.getresponse()
+            content = response.read()
+        except (OSError, HTTPException):
+            self.connection.close()  # the next request opens it again
+        else:
+            if response.status == 200:
+                return content
+        self.failed += 1
+        return b'{"results": []}'
 
 
 def cpu_seconds(process: int) -> float:

@@ -8,8 +8,9 @@ import json
 import re
 import secrets
 from base64 import b64encode
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 PAGE = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
 LARGEST = {"search": 128 * 1024, "upload": 10 * 1024**2}  # bytes of a body
-BODY_SECONDS, MOST_WAITING, WORKERS = 30, 100, 2
+MOST = {"search": 100, "upload": 8, "thumbnail": 200}  # that are read, wait, or are worked on
+BODY_SECONDS, WORKERS = 30, 2
 
 
 @dataclass
@@ -128,7 +130,7 @@ class Site:
         self.given = given
         self.start = secrets.token_hex(8)  # another start may serve other images
         self.searching, self.drawing = ThreadPoolExecutor(WORKERS), ThreadPoolExecutor(WORKERS)
-        self.waiting = 0
+        self.inside = dict.fromkeys(MOST, 0)
 
     async def page(self, request: Request) -> Response:
         """Return the page."""
@@ -148,28 +150,43 @@ class Site:
 
     async def task(self, request: Request) -> Response:
         """Return a task of the dataset."""
-        return await self.ask(self.answers.task, request.path_params["number"])
+        with self.place("search"):
+            return await self.ask(self.answers.task, request.path_params["number"])
 
     async def search(self, request: Request) -> Response:
         """Return the results of the session in the body."""
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             raise HTTPException(415, "a search must be application/json")
-        return await self.ask(self.answers.search, await read(request, LARGEST["search"]))
+        with self.place("search"):
+            return await self.ask(self.answers.search, await read(request, LARGEST["search"]))
 
     async def upload(self, request: Request) -> Response:
         """Return the features of the image in the body."""
-        return await self.ask(self.answers.upload, await read(request, LARGEST["upload"]))
+        with self.place("upload"):
+            return await self.ask(self.answers.upload, await read(request, LARGEST["upload"]))
 
     async def thumbnail(self, request: Request) -> Response:
         """Return a small image by its position."""
         if request.path_params["start"] != self.start:
             raise HTTPException(404, "this image is of an earlier start of the server")
         draw, row = self.answers.thumbnail, request.path_params["row"]
-        image = await self.within(self.drawing, draw, row)
+        with self.place("thumbnail"):
+            image = await self.within(self.drawing, draw, row)
         if image is None:
             raise HTTPException(404, f"there is no image {row}")
         headers = {"Cache-Control": "private, max-age=86400, immutable"}
         return Response(image, media_type="image/jpeg", headers=headers)
+
+    @contextmanager
+    def place(self, kind: str) -> Iterator[None]:
+        """Take one of the places that there are for requests of a kind, or send them away."""
+        if self.inside[kind] >= MOST[kind]:
+            raise HTTPException(503, "too many are asking at once: try again in a moment")
+        self.inside[kind] += 1
+        try:
+            yield
+        finally:
+            self.inside[kind] -= 1
 
     @property
     def answers(self) -> "Answers":
@@ -186,15 +203,10 @@ class Site:
         self, pool: ThreadPoolExecutor, work: Callable[[Any], Any], value: object
     ) -> Any:
         """Do work in a thread; what it refuses is said in its own words."""
-        if self.waiting >= MOST_WAITING:
-            raise HTTPException(503, "too many are asking at once: try again in a moment")
-        self.waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(pool, work, value)
         except (ValueError, TypeError, OSError) as error:
             raise HTTPException(422, str(error)) from error
-        finally:
-            self.waiting -= 1
 
 
 async def read(request: Request, limit: int) -> bytes:

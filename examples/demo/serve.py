@@ -13,6 +13,7 @@ lines: see docs/demo.md.
 import argparse
 import atexit
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import webbrowser
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 # What loads torch is imported where it is used, so that the page is there at once.
@@ -76,6 +77,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Serve the page until Ctrl-C."""
     args = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as any end, it ends the training too
     serve(
         lambda say: prepare(args, say), args.host, args.port, args.allow_host, not args.no_browser
     )
@@ -110,7 +112,9 @@ def serve(
     if browser:
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
     app = make_app(state, {*LOOPBACK, host, *allow})
-    config = uvicorn.Config(app, log_level="warning", ws="none", limit_concurrency=1000)
+    # Connections last longer than somebody thinks about the next round.
+    limits: dict[str, Any] = {"timeout_keep_alive": 60, "limit_concurrency": 1000}
+    config = uvicorn.Config(app, log_level="warning", ws="none", **limits)
     try:
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:
@@ -121,8 +125,8 @@ def fill(state: State, prepare: "Callable[[Say], Answers]") -> None:
     """Prepare the answers; an error is shown on the page and in the terminal."""
 
     def say(line: str) -> None:
-        print(line, flush=True)
         state.progress.append(line)
+        print(line, flush=True)
 
     try:
         state.answers = prepare(say)
@@ -187,11 +191,17 @@ def make_quick_model(workdir: Path, say: Say) -> None:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as child:
-        atexit.register(child.terminate)
+        atexit.register(stop, child)
         for line in child.stdout or ():
             say(line.rstrip())
     if child.returncode:
         raise ValueError(f"{script.name} failed (exit status {child.returncode}): {line.rstrip()}")
+
+
+def stop(child: "subprocess.Popen[str]") -> None:
+    """End a process, unless it has ended."""
+    child.terminate()
+    child.wait()
 
 
 def find_images(folder: Path, image_ids: Sequence[str]) -> dict[str, Path]:

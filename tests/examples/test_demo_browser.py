@@ -1,14 +1,16 @@
 """The page in a real browser: Debian's Chromium, driven by playwright."""
 
+import json
 import os
 import re
 import shutil
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from demo_site import Site
+from demo_site import HOSTILE, Site
 from PIL import Image
 
 api = pytest.importorskip("playwright.sync_api", reason="needs the extra demo-test")
@@ -143,7 +145,7 @@ def test_a_task_shows_the_rank_of_its_target(page: Any, site: Site) -> None:
     page.locator("#rank:not(:empty)").wait_for()
     step = {"text": " and ".join(task.texts), "weight": 1, "reference": task.reference_id}
     rank = site.search(step, task=number).json["rank"]
-    assert page.locator("#rank").inner_text() == f"The target is at rank {rank} of 90 images."
+    assert page.locator("#rank").inner_text() == f"The target is at rank {rank} of 91 images."
     page.click("#end-task")
     api.expect(page.locator("#task")).to_be_hidden()
 
@@ -204,6 +206,30 @@ def test_what_goes_wrong_is_said_and_the_session_stays(
     assert page.get_by_label("weight").input_value() == "1"
     assert page.title() == "Composed image search"
     assert len(ids_of(page)) == len(found)
+
+
+def link(site: Site, *steps: dict[str, Any]) -> str:
+    """The address that holds a session of these steps."""
+    session = site.ask("/state").json["session"] | {"steps": [*steps]}
+    content = json.dumps({"session": session, "task": None})
+    return f"{site.url}#{b64encode(content.encode()).decode()}"
+
+
+def test_names_of_images_are_text(context: Any, site: Site) -> None:
+    page = context.new_page()
+    page.goto(link(site, {"image": HOSTILE, "liked": True}))
+    api.expect(page.locator("#history p")).to_have_text(f"liked {HOSTILE}")
+    # The same file under another name is the most similar image.
+    twin = site.state.answers.names[0]
+    api.expect(page.locator(".pick").first).to_have_attribute("title", twin)
+    page.goto(link(site, {"image": "<b>", "liked": True}))
+    api.expect(page.locator("#error")).to_contain_text("the image '<b>' is not in the gallery")
+    page.goto(link(site, {"image": twin, "liked": True}))
+    api.expect(page.locator("#history p")).to_have_text(f"liked {twin}")
+    api.expect(page.locator(".pick").first).to_have_attribute("title", HOSTILE)
+    page.locator(".pick").first.click()
+    api.expect(page.locator("#reference-name")).to_have_text(HOSTILE)
+    assert page.title() == "Composed image search"
 
 
 @pytest.mark.parametrize("fragment", ["x", "e30=", "%00", "W10=", "bnVsbA=="])

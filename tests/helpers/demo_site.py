@@ -13,9 +13,11 @@ import torch
 
 import fusecomp as fc
 
+HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
+
 
 def make_answers(root: Path) -> Any:
-    """Answers on drawn images; the model has learned nothing."""
+    """Answers on drawn images, the last one under a hostile id; the model has learned nothing."""
     import tinyclip
     from demo.answers import Answers
     from drawn import minifashion
@@ -26,8 +28,10 @@ def make_answers(root: Path) -> Any:
     image, text = tinyclip.TinyImageEncoder(16), tinyclip.TinyTextEncoder(16)
     encoder = fc.DualEncoder(image, text, load_image=tinyclip.load_image)
     model = fc.ComposedEncoder(encoder, fc.Combiner(16)).eval()
-    gallery = fc.Gallery.build(model, val.image_ids, val.path)
-    return Answers(model, gallery, val.path, val.triplets())
+    paths = {image_id: val.path(image_id) for image_id in val.image_ids}
+    paths[HOSTILE] = paths[val.image_ids[0]]
+    gallery = fc.Gallery.build(model, [*paths], paths.__getitem__)
+    return Answers(model, gallery, paths.__getitem__, val.triplets())
 
 
 class Reply(NamedTuple):
