@@ -93,7 +93,8 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -102,7 +103,7 @@ class Guard:
 
         problem = self.problem(Headers(scope=scope))
         app = self.app if problem is None else answer({"error": problem}, 403)
-        return await app(scope, receive, send_guarded)
+        await app(scope, receive, send_guarded)
 
     def problem(self, headers: Headers) -> str | None:
         """Return why a request is refused; None if it is not."""
