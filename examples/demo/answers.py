@@ -1,4 +1,4 @@
-"""What the page asks: a search, an upload, a task, a thumbnail. Knows nothing of HTTP."""
+"""Answers to what the page asks: a search, an upload, a task, a thumbnail. Knows no HTTP."""
 
 import json
 import random
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import UnidentifiedImageError
 from torch import Tensor
 
 import fusecomp as fc
@@ -129,16 +128,17 @@ class Answers:
         file = BytesIO(content)
         try:
             image = fc.images.open_image(file)
-        except UnidentifiedImageError as error:
-            raise ValueError(f"the upload is {fc.images.why_unreadable(file, error)}") from None
-        if image.format not in FORMATS:
+            known = image.format in FORMATS
+            if known:
+                image.load()
+        except Exception as error:  # Pillow's are of many kinds
+            reason = fc.images.why_unreadable(file, error)
+            raise ValueError(f"the upload cannot be read: {reason}") from error
+        if not known:
             raise ValueError(f"the upload is {image.format}; take one of {', '.join(FORMATS)}")
         session = fc.SearchSession(self.model, self.gallery)
         # A text comes with it, as a fusion with a similarity of its own takes no image alone.
-        try:
-            session.ask(image, "image", k=1)
-        except fc.ImageError as error:
-            raise ValueError(f"the upload cannot be read: {error.__cause__}") from None
+        session.ask(image, "image", k=1)
         step = json.loads(session.to_json())["steps"][0]
         return {"features": step["features"]}
 

@@ -6,7 +6,6 @@ import threading
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +20,6 @@ pytest.importorskip("starlette", reason="needs the extra demo")
 pytest.importorskip("uvicorn", reason="needs the extra demo")
 from demo import app
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 MEAN = Rocchio(rounds=MeanOfRounds())
 
 
