@@ -68,27 +68,24 @@ def read_table(table: Table, groups: Groups | None = None) -> list[Entry]:
     places, (references, texts, targets, of_groups, splits, query_ids) = table.read()
     if not places:
         raise ValueError(f"{table.name} holds no rows; each is one query: {', '.join(COLUMNS[:3])}")
-    check = _Check(table, places)
+    where = [f"{table.place} {place}" for place in places]
+    check = _Check(table, where)
     names = enumerate(check.names("query_id", query_ids))
     columns = (
-        [f"{table.place} {place}" for place in places],
         [str(number) if name is None else name for number, name in names],
-        check.references(references),
+        _each(references, partial(check.image_id, "reference")),
         check.texts(texts),
-        check.targets(targets),
-        check.groups(of_groups, groups),
-        check.names("split", splits),
     )
-    return [
-        Entry(*about, right[0] if right else None, group, split, right[1:])
-        for *about, right, group, split in zip(*columns, strict=True)
-    ]
+    answers = _each(targets, check.targets)
+    first, others = [ids[0] if ids else None for ids in answers], [ids[1:] for ids in answers]
+    members = _each(of_groups, partial(check.members, groups=groups))
+    return list(map(Entry, where, *columns, first, members, check.names("split", splits), others))
 
 
 class _Check:
     """Checks of the columns of a table; a ValueError names the place of the wrong value."""
 
-    def __init__(self, table: Table, places: Sequence[int]) -> None:
+    def __init__(self, table: Table, places: Sequence[str]) -> None:
         self._table = table
         self._places = places
 
@@ -98,10 +95,6 @@ class _Check:
             if value is not None:
                 self._name(column, value, row)
         return cast("Sequence[str | None]", values)
-
-    def references(self, values: Sequence[object]) -> Sequence[str]:
-        """Return image ids."""
-        return _each(values, partial(self._id, "reference"))
 
     def texts(self, values: Sequence[object]) -> Sequence[_Strings]:
         """Return the texts of each row."""
@@ -117,24 +110,18 @@ class _Check:
                     require_text(self._where(row), "text", text, _LISTS)
         return column
 
-    def targets(self, values: Sequence[object]) -> Sequence[_Strings]:
-        """Return the right answers of each row, () where none is known."""
-        return _each(values, self._targets_of)
-
-    def groups(self, values: Sequence[object], groups: Groups | None) -> Sequence[_Strings | None]:
-        """Return the members of each row's group, None where it has none."""
-        return _each(values, partial(self._members, groups=groups))
-
-    def _targets_of(self, value: object, row: int) -> _Strings:
+    def targets(self, value: object, row: int) -> _Strings:
+        """Return the right answers of a row, () where none is known."""
         if value is None:
             return ()
         if not isinstance(value, str):
             return self._ids("target", value, row)
         several = self._table.of_cells and _BETWEEN_TARGETS in value
         parts = value.split(_BETWEEN_TARGETS) if several else [value]
-        return tuple(self._id("target", p.strip() if several else p, row) for p in parts)
+        return tuple(self.image_id("target", p.strip() if several else p, row) for p in parts)
 
-    def _members(self, value: object, row: int, groups: Groups | None) -> _Strings | None:
+    def members(self, value: object, row: int, groups: Groups | None) -> _Strings | None:
+        """Return the members of a row's group, None where it has none."""
         if value is None:
             return None
         if groups is not None:
@@ -149,9 +136,10 @@ class _Check:
         return self._ids("group", value, row)
 
     def _ids(self, column: str, value: object, row: int) -> _Strings:
-        return tuple(self._id(column, name, row) for name in self._strings(column, value, row))
+        return tuple(self.image_id(column, name, row) for name in self._strings(column, value, row))
 
-    def _id(self, column: str, value: object, row: int) -> str:
+    def image_id(self, column: str, value: object, row: int) -> str:
+        """Return an image id."""
         name = self._name(column, value, row)
         require_below(self._where(row), column, name)
         return name
@@ -173,7 +161,7 @@ class _Check:
         return tuple(value)
 
     def _where(self, row: int) -> str:
-        return f"{self._table.name}, {self._table.place} {self._places[row]}"
+        return f"{self._table.name}, {self._places[row]}"
 
 
 def _different(values: Sequence[object]) -> list[tuple[int, object]]:

@@ -62,7 +62,6 @@ def write_model_card(
 
 
 def _scores(evaluation: Evaluation) -> str:
-    """Return the section of scores, with their intervals."""
     table = interval_table(evaluation)
     rows = [f"| {' | '.join(map(plain, row))} |" for row in table.rows]
     head = ["| metric | value | 95 % interval |", "| --- | ---: | ---: |"]
