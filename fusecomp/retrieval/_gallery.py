@@ -1,4 +1,3 @@
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -244,9 +243,8 @@ class Gallery:
         columns = plain_columns(attributes or {}, len(names))
         if columns.keys() != self.attributes.keys():
             raise ValueError(f"attributes are {[*columns]}, the gallery's {[*self.attributes]}")
-        for name, count in Counter(names).items():
-            if count > 1 or name in self._rows:
-                raise ValueError(f"the image {name!r} would be twice in the gallery")
+        for name in (*repeated(names), *(name for name in names if name in self._rows)):
+            raise ValueError(f"the image {name!r} would be twice in the gallery")
         if len(names) != len(check_features(features, "features", "[M, D]")):
             raise ValueError(f"{len(names)} image_ids but {len(features)} rows of features")
         check_finite(features, "features")
