@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 
     @property
     def question(self) -> object:
-        """What makes the query another one than those of other entries."""
+        """The reference, texts and right answers, which tell a query from others."""
         return self.reference, self.texts, self.targets
 
     @property
