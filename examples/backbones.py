@@ -39,10 +39,11 @@ def make_encoder(args: argparse.Namespace) -> fc.encoders.OpenClipEncoder:
         raise ValueError('--backbone needs open_clip: pip install "fusecomp[clip]"') from None
     # Without weights of its own, and never through float16, which would round them.
     model: Any = open_clip.create_model(args.backbone, pretrained=None, precision="fp32")
-    try:
-        model.load_state_dict(read_weights(args.weights, args.backbone))
-    except RuntimeError as error:
-        raise ValueError(f"{args.weights} does not fit {args.backbone}: {error}") from None
+    if args.weights is not None:  # a saved model brings its own
+        try:
+            model.load_state_dict(read_weights(args.weights, args.backbone))
+        except RuntimeError as error:
+            raise ValueError(f"{args.weights} does not fit {args.backbone}: {error}") from None
     size = model.visual.image_size
     size = size if isinstance(size, int) else size[0]
     preprocess = fc.images.clip_transform(size, fc.images.TargetPad(1.25))

@@ -16,18 +16,21 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from fusecomp.images import ImageLoader
 from fusecomp.types import Tokens
 
 WORD = re.compile(r"[a-z0-9]+")
 BUCKETS = 4096
 
 
-def load_image(path: str | Path) -> Tensor:
-    """Open an image as float32 [3, 64, 64], with about zero mean and unit variance."""
-    with Image.open(path) as file:
-        image = file.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+def to_tensor(image: Image.Image) -> Tensor:
+    """Return an open image as float32 [3, 64, 64], with about zero mean and unit variance."""
+    small = image.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)
+    pixels = torch.from_numpy(np.array(small)).permute(2, 0, 1)
     return (pixels.float() / 255 - 0.6) / 0.25
+
+
+load_image = ImageLoader(to_tensor)
 
 
 class TinyImageEncoder(nn.Module):

@@ -2,8 +2,10 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
+import api_page
 import pytest
 
 from fusecomp import cli
@@ -43,17 +45,57 @@ def test_the_commands_on_what_a_page_made_run(
             assert cli.main(command) == 0, command
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_code_that_is_not_run_compiles(page: Path) -> None:
-    for block in re.findall(r"^```py\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
-        compile(block, page.name, "exec")
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub and the site give to the headings of a page."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    kept = (re.sub(r"[^\w\s-]", "", title.lower()).strip() for title in titles)
+    return {re.sub(r"\s", "-", title) for title in kept}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", page.read_text("utf-8")):
         if not target.startswith("http"):
-            assert (page.parent / target).exists(), target
+            path = page.parent / target if target else page
+            assert path.exists(), target
+            assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
+
+
+def test_the_site_has_every_page_once() -> None:
+    named = re.findall(r"^ +- ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(page.name for page in (ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_the_readme_or_the_overview_leads_to_every_page(page: Path) -> None:
+    if page.name != "index.md":
+        assert f"(docs/{page.name})" in (ROOT / "README.md").read_text("utf-8")
+        assert f"({page.name}" in (ROOT / "docs" / "index.md").read_text("utf-8")
+
+
+def test_the_readme_names_every_extra() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for extra in extras:
+        assert f"`{extra}`" in readme or f'".[{extra}]"' in readme, extra
+
+
+def test_the_page_of_the_api_is_that_of_the_docstrings() -> None:
+    assert api_page.as_page() == api_page.PAGE.read_text("utf-8"), (
+        "run python tests/helpers/api_page.py"
+    )
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_commands_name_files_and_options_that_are_there(page: Path) -> None:
+    # Python's own option, and those of helpers that the examples share.
+    sources = '"--help"' + "".join(p.read_text("utf-8") for p in (ROOT / "examples").rglob("*.py"))
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    for path, options in re.findall(r"python ((?:examples|tests)/\S+\.py)([^`\n#&]*)", text):
+        assert (ROOT / path).exists(), path
+        for option in re.findall(r"--[\w-]+", options):
+            assert f'"{option}"' in sources + (ROOT / path).read_text("utf-8"), option
 
 
 def test_every_test_that_is_named_exists() -> None:

@@ -276,8 +276,9 @@ class Gallery:
 
     def require_model(self, model: SearchModel) -> None:
         """Raise ValueError where the features are known to be those of another encoder."""
-        given = known_fingerprint(model.encoder)
-        if self.key and given and not of_one_encoder(self.key, given):
+        # Reading the key of a large encoder takes long, and without one here says nothing.
+        given = known_fingerprint(model.encoder) if self.key else ""
+        if given and not of_one_encoder(self.key, given):
             raise ValueError(
                 f"this gallery holds features under the key {self.key!r}, but the model's encoder "
                 f"is {given!r}, whose queries mean nothing here: build a gallery with it"

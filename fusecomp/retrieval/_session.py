@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.abilities import token_function
-from fusecomp._core.checks import require
+from fusecomp._core.checks import require, shown
 from fusecomp.retrieval._attributes import Value
 from fusecomp.retrieval._gallery import Gallery
 from fusecomp.retrieval._hits import Hits
@@ -32,9 +32,11 @@ class SearchSession:
         strategy: how rounds and judgements become one query: ``LastRound()`` or ``MeanOfRounds()``,
             and ``Rocchio(rounds=...)`` around one of them for likes and dislikes; ``Rocchio()``
             takes the last round.
+        history: rounds and judgements to go on from: those of another session's ``history``, of
+            this model and gallery. Nothing is encoded again.
 
     Raises:
-        TypeError: if model, gallery or strategy are something else.
+        TypeError: if model, gallery, strategy or history are something else.
         ValueError: if the gallery belongs to another encoder; if the fusion has a similarity of
             its own and the strategy adds queries up; or if the fusion names ``image_tokens`` that
             the encoder gives, as a gallery keeps none.
@@ -56,7 +58,14 @@ class SearchSession:
         SearchSession(2 rounds, 1 judgement; Gallery(4 images of 2 x float32, ExactIndex))
     """
 
-    def __init__(self, model: QueryModel, gallery: Gallery, strategy: Strategy = _ROCCHIO) -> None:
+    def __init__(
+        self,
+        model: QueryModel,
+        gallery: Gallery,
+        strategy: Strategy = _ROCCHIO,
+        *,
+        history: Sequence[Step] = (),
+    ) -> None:
         require("model", model, "compose", "a ComposedEncoder", "model, gallery")
         require("gallery", gallery, "features_of", "a Gallery", "model, gallery")
         require("strategy", strategy, "combine", "a strategy such as Rocchio()")
@@ -72,7 +81,10 @@ class SearchSession:
             kind = type(model.fusion).__name__
             raise ValueError(f"{kind} takes tokens of images, but a gallery keeps none of them")
         self.model, self.gallery, self.strategy = model, gallery, strategy
-        self._steps: tuple[Step, ...] = ()
+        self._steps: tuple[Step, ...] = tuple(history)
+        for step in self._steps:
+            if not isinstance(step, Round | Judgement):
+                raise TypeError(f"history must hold rounds and judgements, got {shown(step)}")
 
     @property
     def history(self) -> tuple[Step, ...]:

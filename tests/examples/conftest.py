@@ -2,13 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from demo_site import Site, make_answers, running
 from PIL import Image
 
 from fusecomp import CachedEncoder
@@ -83,3 +84,15 @@ def draw_images() -> Callable[[Iterable[Path]], None]:
             Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(path)
 
     return draw
+
+
+@pytest.fixture(scope="package")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The page's server, ready to answer."""
+    for package in ("starlette", "uvicorn"):
+        pytest.importorskip(package, reason="needs the extra demo")
+    from demo.app import State
+
+    answers = make_answers(tmp_path_factory.mktemp("demo") / "data")
+    with running(State(answers)) as served:
+        yield served

@@ -56,7 +56,7 @@ def make_transformers(transformers: Any, family: str) -> Any:
     return transformers.SiglipModel(config).eval()
 
 
-def make_open_clip(kind: str = "vit", **text: Any) -> Any:
+def make_open_clip(kind: str = "vit", dim: int = 12, **text: Any) -> Any:
     """A ``"vit"`` or ``"resnet"`` for images of 16 x 16 or 32 x 32; further text settings."""
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
@@ -66,7 +66,7 @@ def make_open_clip(kind: str = "vit", **text: Any) -> Any:
     }
     torch.manual_seed(0)
     sizes = {"context_length": 77, "width": 16, "heads": 2, "layers": 2}
-    model: Any = CLIP(12, vision[kind], CLIPTextCfg(**(sizes | text)), quick_gelu=True)
+    model: Any = CLIP(dim, vision[kind], CLIPTextCfg(**(sizes | text)), quick_gelu=True)
     return model.eval()
 
 

@@ -1,7 +1,13 @@
-"""Make the notebook of the tutorial from its page: `python tests/helpers/tutorial_notebook.py`."""
+"""Make the notebook of the tutorial from its page: `python tests/helpers/tutorial_notebook.py`.
 
+With --images, run the page too, and keep the images that it draws in docs/images.
+"""
+
+import contextlib
 import json
 import re
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -34,5 +40,22 @@ def as_text(notebook: dict[str, Any]) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
+def draw_images(page: str) -> None:
+    """Run the page, and keep small copies of its images in the documentation."""
+    from PIL import Image
+
+    sys.path.insert(0, str(ROOT / "examples"))
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        exec("\n".join(blocks), {})
+        for path in Path("runs/tutorial").glob("*.png"):
+            image = Image.open(path).convert("RGB")
+            image.thumbnail((1200, 1200))
+            small = image.quantize(256, dither=Image.Dither.NONE)
+            small.save(ROOT / "docs" / "images" / f"tutorial-{path.name}", optimize=True)
+
+
 if __name__ == "__main__":
+    if "--images" in sys.argv:
+        draw_images(PAGE.read_text("utf-8"))
     NOTEBOOK.write_text(as_text(as_notebook(PAGE.read_text("utf-8"))), "utf-8")

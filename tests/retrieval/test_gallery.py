@@ -157,6 +157,18 @@ def test_another_encoder_is_refused(gallery: Gallery, tmp_path: Path) -> None:
         Gallery(IDS, gallery.features).save(tmp_path / "other")
 
 
+def test_a_gallery_without_a_key_asks_the_encoder_for_none(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: object) -> str:
+        raise AssertionError("a fingerprint takes long")
+
+    monkeypatch.setattr(fc.CachedEncoder, "fingerprint", refuse)
+    with pytest.raises(AssertionError, match="takes long"):
+        gallery.require_model(MODEL)
+    Gallery(IDS, gallery.features).require_model(MODEL)
+
+
 def test_a_torn_file_is_named(gallery: Gallery, tmp_path: Path) -> None:
     path = tmp_path / "gallery"
     gallery.save(path)

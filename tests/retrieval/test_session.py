@@ -154,6 +154,25 @@ def test_undo_takes_steps_back_to_the_start(gallery: fc.Gallery) -> None:
     assert "nothing to undo" in own_error(session.undo)
 
 
+def test_a_session_goes_on_from_the_history_of_another(gallery: fc.Gallery) -> None:
+    session = SearchSession(MODEL, gallery)
+    session.ask(IDS[0], "is red")
+    session.like(IDS[5])
+    session.ask(text="is long")
+    again = SearchSession(MODEL, gallery, history=session.history)
+    assert torch.equal(again.query, session.query)
+    assert again.to_json() == session.to_json()
+    before = SearchSession(MODEL, gallery, history=session.history[:2])
+    session.undo()
+    assert torch.equal(before.query, session.query)
+    before.ask(IDS[3], "is blue")
+    assert len(session.history) == 2
+    for wrong in ([session], ["is red"], (*session.history[:1], None)):
+        assert "history must hold rounds and judgements" in own_error(
+            lambda given: SearchSession(MODEL, gallery, history=given), wrong
+        )
+
+
 def test_a_session_may_begin_with_a_judgement(gallery: fc.Gallery) -> None:
     session = SearchSession(MODEL, gallery)
     for read in (session.results, lambda: session.query):
