@@ -4,6 +4,7 @@ An attribute is asked for, as ``isinstance`` does not see what a wrapper passes 
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,13 @@ def told_fingerprint(part: object) -> str | None:
     """Return a part's ``fingerprint()``; None where it has none (see ``types.Fingerprinted``)."""
     make = optional(part, "fingerprint")
     return str(make()) if callable(make) else None
+
+
+def known_fingerprint(part: object) -> str:
+    """Return a part's ``fingerprint()``; empty where it has none or cannot name its state."""
+    with suppress(ValueError):
+        return told_fingerprint(part) or ""
+    return ""
 
 
 def protocol_of(dataset: Dataset) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Collection, KeysView, Mapping, Set
 from numbers import Integral, Real
 from os import PathLike, fspath
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -140,6 +141,15 @@ def ordered(name: str, values: object, content: str) -> list[Any]:
     return list(values.tolist() if isinstance(values, np.ndarray) else values)
 
 
+def list_of(name: str, values: object, kind: type, content: str) -> list[Any]:
+    """Return the values as a list; ValueError unless all are of a kind, which ``content`` says."""
+    listed = ordered(name, values, content)
+    for value in listed:
+        if isinstance(value, type) or not isinstance(value, kind):
+            raise ValueError(f"{name} must be a list of {content}, got {shown(value)} in it")
+    return listed
+
+
 def can_be_listed(values: object) -> TypeGuard[Collection[Any]]:
     """Return whether values have an order, as a dict's keys do, and can be read twice."""
     if isinstance(values, str | bytes | Mapping | Tensor) or optional(values, "ndim", 1) != 1:
@@ -155,6 +165,12 @@ def shown(value: object) -> str:
     except Exception:  # a foreign object's own, or that of an int of thousands of digits
         return f"some {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def require_kind(name: str, value: object, kind: type | UnionType, expected: str) -> None:
+    """Raise TypeError unless an argument is of a kind, which ``expected`` says in words."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {expected}, got {shown(value)}")
 
 
 def require(name: str, value: object, member: str, kind: str, order: str = "") -> None:

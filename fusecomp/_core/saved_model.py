@@ -7,13 +7,13 @@ encoder were trained on, any encoder may take their place.
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from fusecomp._core.abilities import lookups_of, token_sides, told_fingerprint
+from fusecomp._core.abilities import known_fingerprint, lookups_of, token_sides
 from fusecomp._core.files import checksum, reading, replace_folder
 from fusecomp._core.identity import class_name, differences, plain_name, settings
 from fusecomp._core.keywords import taken_keywords
@@ -53,14 +53,8 @@ def describe_parts(
     # On pooled features alone, a fusion that has learnt on tokens gives wrong queries.
     if tokens := token_sides(encoder, taken_keywords(fusion, FUSION_KEYWORDS)):
         described["token_sides"] = " and ".join(tokens)
-    features = _key(encoder) if cached else None
+    features = known_fingerprint(encoder) if cached else None
     return Parts(class_name(encoder), class_name(fusion), arguments, features, described)
-
-
-def _key(encoder: object) -> str:
-    with suppress(ValueError):  # of an encoder that cannot name its state
-        return told_fingerprint(encoder) or ""
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +93,7 @@ class SavedModel:
     def warn_of_other_features(self, encoder: object) -> None:
         """Warn where the fusion was trained on the features of another encoder than this one."""
         saved = _EXTRACTION.sub("", self.parts.features or "")
-        given = _EXTRACTION.sub("", _key(encoder))
+        given = _EXTRACTION.sub("", known_fingerprint(encoder))
         if saved and given and saved != given:
             warnings.warn(
                 f"the fusion of {self.path} was trained on features of the key {saved!r}, but this "

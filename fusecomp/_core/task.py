@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import ordered, shown, strings, whole_number
+from fusecomp._core.checks import list_of, ordered, shown, strings, whole_number
 from fusecomp._core.metrics import (
     LEFT_OUT,
     MEANS,
@@ -75,14 +75,16 @@ class Task:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise ValueError(f"the name of a task must be a string, got {shown(self.name)}")
-        self._set("queries", _checked("queries", self.queries, Triplet, "triplets"))
+        self._set("queries", tuple(list_of("queries", self.queries, Triplet, "triplets")))
         if self.relevant is None and any(query.other_target_ids for query in self.queries):
             self._set("relevant", [query.relevant_ids for query in self.queries])
         kinds = {"subsets": self.subsets is not None, "several": self.relevant is not None}
         metrics = metrics_at(_DEFAULT_KS, **kinds) if self.metrics is LEFT_OUT else self.metrics
-        self._set("metrics", _checked("metrics", metrics, Metric, "metrics such as Recall(10)"))
+        kind = "metrics such as Recall(10)"
+        self._set("metrics", tuple(list_of("metrics", metrics, Metric, kind)))
         means = default_summaries(self.metrics) if self.summaries is LEFT_OUT else self.summaries
-        self._set("summaries", _checked("summaries", means, Mean, 'means such as Mean("mean")'))
+        kind = 'means such as Mean("mean")'
+        self._set("summaries", tuple(list_of("summaries", means, Mean, kind)))
         if self.decides == "":
             names = [mean.name for mean in self.summaries] + [m.name for m in self.metrics]
             self._set("decides", next(iter(names), ""))
@@ -161,14 +163,6 @@ class Task:
         return f"Task({self})"
 
 
-def _checked(name: str, values: object, kind: type, content: str) -> tuple[object, ...]:
-    listed = ordered(name, values, content)
-    for value in listed:
-        if isinstance(value, type) or not isinstance(value, kind):
-            raise ValueError(f"{name} must be a list of {content}, got {shown(value)} in it")
-    return tuple(listed)
-
-
 def _checked_rows(name: str, rows: object) -> tuple[tuple[str, ...], ...]:
     listed = ordered(name, rows, "lists of image ids")
     for row in listed:
@@ -178,7 +172,6 @@ def _checked_rows(name: str, rows: object) -> tuple[tuple[str, ...], ...]:
 
 
 def _metric_problems(task: Task) -> Iterator[str]:
-    """Yield what is wrong with the metrics and summaries."""
     if not task.metrics:
         yield f"task {task.name!r} has no metrics, expected one or more such as Recall(10)"
     names = [metric.name for metric in task.metrics] + [mean.name for mean in task.summaries]

@@ -35,27 +35,15 @@ class Triplet:
     other_target_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        # Quicker than a look at each: there may be hundreds of thousands of triplets.
-        if type(self.texts) is tuple and self.texts and self.group is None:
-            target = "" if self.target_id is None else self.target_id
-            try:
-                "".join((self.query_id, self.reference_id, target, *self.texts))
-            except TypeError:
-                self._check()
-            else:
-                if self.other_target_ids != ():
-                    self._set_other_targets()
-        else:
-            self._check()
-
-    def _check(self) -> None:
         self._set_tuple("texts", self.texts)
-        ids = (*self.image_ids, self.query_id)
-        if not all(isinstance(name, str) for name in ids):
+        try:
+            # Quicker than a look at each: there may be hundreds of thousands of triplets.
+            "".join((self.query_id, *self.image_ids))
+        except TypeError:
             raise TypeError(
                 f"the ids of a triplet must be strings, got {self!r:.300}; right answers "
                 "beyond the target are other_target_ids"
-            )
+            ) from None
         if self.group is not None:
             self._set_tuple("group", self.group)
             self._require_once("group names", self.group)

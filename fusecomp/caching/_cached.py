@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusecomp._core.abilities import token_function
-from fusecomp._core.checks import as_path, require, shown
+from fusecomp._core.checks import as_path, as_text, require, require_kind
 from fusecomp._core.devices import inference
 from fusecomp.caching._blocks import Blocks
 from fusecomp.caching._extraction import Extraction, compute_table
@@ -81,8 +81,7 @@ class CachedEncoder(nn.Module):
             ValueError: if names and rows differ in number, a name occurs twice, devices differ,
                 or a feature is NaN or infinite.
         """
-        if not isinstance(key, str):
-            raise TypeError(f"key must be a string, got {shown(key)}")
+        key = as_text("key", key)
         image = FeatureTable("image", image_ids, image_features)
         text = FeatureTable("text", texts, text_features)
         image.require_finite()
@@ -146,8 +145,7 @@ class CachedEncoder(nn.Module):
         require("encoder", encoder, "encode_image", "an encoder", order)
         for data in datasets:
             require("dataset", data, "image_ids", "a Dataset", order)
-        if not isinstance(key, str | None):
-            raise TypeError(f"key must be a string, got {shown(key)}")
+        require_kind("key", key, str | None, "a string")
         _require_tokens(encoder, extraction.tokens)
         join()
         with inference(encoder):  # key and both sides of the same weights, during a training too
@@ -273,7 +271,6 @@ class CachedEncoder(nn.Module):
 
 
 def _require_tokens(encoder: Encoder, sides: Sequence[str]) -> None:
-    """Raise ValueError where an encoder gives no tokens of one of these sides."""
     for side in sides:
         if token_function(encoder, side) is None:
             raise ValueError(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fusecomp._core.checks import can_be_listed, ordered, shown, strings
 from fusecomp._core.foreign import optional
+from fusecomp._core.task import repeated
 from fusecomp._core.tensors import (
     FLOATING,
     as_tensor,
@@ -59,9 +60,8 @@ class FeatureTable(nn.Module):
         self.side = side
         self.skipped = dict(skipped or {})
         self.rows = {name: row for row, name in enumerate(names)}
-        if len(self.rows) != len(names):
-            twice = next(name for row, name in enumerate(names) if self.rows[name] != row)
-            raise ValueError(f"the {side} {twice!r} occurs twice")
+        if len(self.rows) < len(names):
+            raise ValueError(f"the {side} {repeated(names)[0]!r} occurs twice")
         # Not persistent: a model's checkpoint holds weights, not features.
         self.register_buffer("features", features, persistent=False)
 

@@ -32,6 +32,11 @@ class Entry(NamedTuple):
         return () if self.target is None else (self.target, *self.other_targets)
 
     @property
+    def question(self) -> object:
+        """The reference, texts and right answers, which tell a query from others."""
+        return self.reference, self.texts, self.targets
+
+    @property
     def image_ids(self) -> tuple[str, ...]:
         """The images that the entry names."""
         return (self.reference, *self.targets, *(self.group or ()))

@@ -3,7 +3,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from fusecomp._core.checks import number, ordered, shown, whole_number
+from fusecomp._core.checks import list_of, number, ordered, shown, whole_number
 from fusecomp.types import Triplet
 
 
@@ -34,10 +34,7 @@ def split_by_group(
         >>> [row.query_id for row in train], [row.query_id for row in val]
         (['ab', 'bc', 'fg'], ['de'])
     """
-    listed = ordered("triplets", triplets, "triplets")
-    for triplet in listed:
-        if not isinstance(triplet, Triplet):
-            raise ValueError(f"triplets must be a list of Triplet, got {shown(triplet)} in it")
+    listed: list[Triplet] = list_of("triplets", triplets, Triplet, "triplets")
     shares = [number("each of fractions", f, 0) for f in ordered("fractions", fractions, "numbers")]
     if not shares or min(shares) == 0 or abs(sum(shares) - 1) > 1e-9:
         raise ValueError(f"fractions must be above 0 and sum to 1, got {shown(fractions)}")

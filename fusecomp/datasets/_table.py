@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 from fusecomp._core.checks import as_path, as_text, flag, require_choice
 from fusecomp.datasets._alike import warn_of_missing_words
-from fusecomp.datasets._entries import raise_first, warn_of
+from fusecomp.datasets._entries import Entry, raise_first, warn_of
 from fusecomp.datasets._folder import ImageFolder
 from fusecomp.datasets._table_file import table_of
 from fusecomp.datasets._table_problems import (
     inspect,
     repetition,
+    repetitions,
     row_problems,
     rows_of_split,
     split_problems,
     without_split,
 )
-from fusecomp.datasets._table_rows import Rows, missing_words, read_table
+from fusecomp.datasets._table_rows import image_ids_of, missing_words, read_table
 from fusecomp.datasets._triplets import Triplets
 from fusecomp.datasets._verify import make_report
 from fusecomp.datasets._verify_report import VerifyReport
@@ -112,7 +113,7 @@ class TripletTable(Triplets):
         files = self._files(kept, rows, folder)
         with _no_collection():
             super().__init__(
-                kept.triplets(),
+                [row.triplet() for row in kept],
                 {image_id: folder.root / name for image_id, name in files.items()},
                 ks=ks,
                 gallery=list(files),
@@ -120,36 +121,38 @@ class TripletTable(Triplets):
                 name=Path(self.table).name,
             )
 
-    def _checked(self, rows: Rows, on_repeated: str) -> Rows:
+    def _checked(self, rows: list[Entry], on_repeated: str) -> list[Entry]:
         """Return the rows of the split, without repeated ones; ValueError on the first problem."""
         kept = rows_of_split(self.table, rows, self.split)
-        repeated = kept.repeated()
+        repeated = repetitions(row.question for row in kept)
         if repeated and on_repeated == "raise":
             raise ValueError(repetition(self.table, kept, repeated))
         self.repeated = len(repeated)
         if repeated:
-            kept = kept.select(row for row in range(len(kept)) if row not in repeated)
+            kept = [row for number, row in enumerate(kept) if number not in repeated]
         if self.split is not None:
-            entries = rows.entries()
-            raise_first(self.table, split_problems(entries))
+            raise_first(self.table, split_problems(rows))
             warn_of(
-                [f"{self.table}, {row.where}" for row in without_split(entries)],
+                [f"{self.table}, {row.where}" for row in without_split(rows)],
                 ": the row names no split, though others do; {} of the "
                 f"{len(rows):,} rows are in no split for that: name one in each",
                 stacklevel=4,
             )
-        if kept.may_have_problems():
-            raise_first(self.table, row_problems(kept.entries()))
+        raise_first(self.table, row_problems(kept))
         return kept
 
-    def _files(self, kept: Rows, rows: Rows, folder: ImageFolder) -> dict[str, str]:
-        files = folder.files(kept.image_ids(), lambda i: f"{self.table}, {kept.where(i)}")
+    def _files(self, kept: list[Entry], rows: list[Entry], folder: ImageFolder) -> dict[str, str]:
+        def where(image_id: str) -> str:
+            place = next(row.where for row in kept if image_id in row.image_ids)
+            return f"{self.table}, {place}"
+
+        files = folder.files(image_ids_of(kept), where)
         if self.gallery == "split":
             return files
         spelled = {name: image_id for image_id, name in files.items()}
         # The id of an image must not depend on the split; problems in the rows of other splits
         # do not matter here.
-        for image_id in () if rows is kept else rows.image_ids():
+        for image_id in () if rows is kept else image_ids_of(rows):
             names = folder.named(image_id)
             if len(names) == 1:
                 spelled.setdefault(names[0], image_id)

@@ -8,14 +8,22 @@ from fusecomp.datasets._alike import folded, is_blank
 from fusecomp.datasets._entries import Entry
 from fusecomp.datasets._folder import ImageFolder, told_apart
 from fusecomp.datasets._table_file import Table
-from fusecomp.datasets._table_rows import Groups, Rows, missing_words, read_table
+from fusecomp.datasets._table_rows import Groups, missing_words, read_table
 from fusecomp.datasets._verify import Annotations
 from fusecomp.datasets._verify_report import Count
 
 _SHOWN = 10
 
 
-def repetition(table: str, rows: Rows, repeated: Mapping[int, int]) -> str:
+def repetitions(keys: Iterable[object]) -> dict[int, int]:
+    """Return the position of each key that was there before, with the first position of it."""
+    first: dict[object, int] = {}
+    firsts = [first.setdefault(key, position) for position, key in enumerate(keys)]
+    return {position: earlier for position, earlier in enumerate(firsts) if earlier < position}
+
+
+def repetition(table: str, rows: Sequence[Entry], repeated: Mapping[int, int]) -> str:
+    """Return the message on rows that are there before, given as ``repetitions`` does."""
     some = list(repeated.items())[:_SHOWN]
     shown = ", ".join(f"{rows[row].where} ({rows[first].where})" for row, first in some)
     more = f" and {len(repeated) - _SHOWN:,} more" if len(repeated) > _SHOWN else ""
@@ -25,13 +33,13 @@ def repetition(table: str, rows: Rows, repeated: Mapping[int, int]) -> str:
     )
 
 
-def rows_of_split(table: str, rows: Rows, split: str | None) -> Rows:
+def rows_of_split(table: str, rows: list[Entry], split: str | None) -> list[Entry]:
     """Return the rows of a split, all for None; ValueError lists the splits there are."""
     if split is None:
         return rows
-    if kept := [row for row, name in enumerate(rows.splits) if name == split]:
-        return rows.select(kept)
-    splits = dict.fromkeys(name for name in rows.splits if name is not None)
+    if kept := [row for row in rows if row.split == split]:
+        return kept
+    splits = dict.fromkeys(row.split for row in rows if row.split is not None)
     if not splits:
         raise ValueError(f"{table} has no column 'split', so there is no split {split!r} in it")
     raise ValueError(f"unknown split {split!r}; {table} has {', '.join(map(repr, splits))}")
@@ -98,8 +106,7 @@ def _group_problems(row: Entry) -> Iterator[str]:
 def inspect(table: Table, images: Path, split: str | None, groups: Groups | None) -> Annotations:
     """Return all that a table and its folder hold, and what is wrong."""
     every_row = read_table(table, groups)
-    kept = rows_of_split(table.name, every_row, split)
-    rows = kept.entries()
+    rows = rows_of_split(table.name, every_row, split)
     folder, found = ImageFolder(images), Annotations(f"table {Path(table.name).name}", images)
     splits: dict[str | None, list[Entry]] = defaultdict(list)
     for row in rows:
@@ -114,8 +121,8 @@ def inspect(table: Table, images: Path, split: str | None, groups: Groups | None
         Count("images in the table", len(sources)),
         Count("images in the folder", len(folder.names)),
     ]
-    _add_rows(rows, splits.values(), every_row.entries(), found)
-    _add_repeated(kept, found)
+    _add_rows(rows, splits.values(), every_row, found)
+    _add_repeated(rows, found)
     spelled = ((i, f"{sources[i]}: {why}") for i, why, _ in folder.spelling_problems(sources))
     ambiguous = "{} images are not named in one way; TripletTable refuses the table"
     hidden = (
@@ -130,7 +137,7 @@ def inspect(table: Table, images: Path, split: str | None, groups: Groups | None
             splits_of[next(iter(folder.named(image_id)), image_id)][str(row.split)] = None
     shared = ((name, ", ".join(where)) for name, where in splits_of.items() if len(where) > 1)
     found.add("overlap", "{} images are in more than one split", shared, fault=False)
-    words = ((where, f"{name}: {value}") for where, name, value in missing_words(kept))
+    words = ((where, f"{name}: {value}") for where, name, value in missing_words(rows))
     sentence = "{} values are words that are printed where a value is missing"
     found.add("word", sentence, words, fault=False)
     return found
@@ -155,19 +162,12 @@ def _add_rows(
     found.add("split", unused, nowhere, fault=False)
 
 
-def _add_repeated(rows: Rows, found: Annotations) -> None:
+def _add_repeated(rows: Sequence[Entry], found: Annotations) -> None:
     # A row may be in two splits.
-    numbers: dict[str | None, list[int]] = defaultdict(list)
-    for number, split in enumerate(rows.splits):
-        numbers[split].append(number)
-    pairs = [
-        (own[row], own[first])
-        for own in numbers.values()
-        for row, first in rows.select(own).repeated().items()
-    ]
+    repeated = repetitions((row.split, row.question) for row in rows)
     sentence = (
         "{} rows have the reference, text and target of another one; TripletTable refuses the "
         'table, or leaves them out with on_repeated="drop"'
     )
-    reasons = ((rows[row].where, rows[first].where) for row, first in sorted(pairs))
+    reasons = ((rows[row].where, rows[first].where) for row, first in repeated.items())
     found.add("repeated", sentence, reasons)

@@ -1,16 +1,13 @@
 """Rows of a table of triplets: values checked column by column, problems told row by row."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from operator import eq
 from typing import TypeVar, cast
 
 from fusecomp._core.checks import shown, strings
 from fusecomp.datasets._alike import (
     MISSING_WORDS,
-    is_blank,
     is_missing_word,
     may_be_odd,
     require_no_list,
@@ -19,7 +16,6 @@ from fusecomp.datasets._alike import (
 from fusecomp.datasets._entries import Entry
 from fusecomp.datasets._folder import require_below
 from fusecomp.datasets._table_file import COLUMNS, Table
-from fusecomp.types import Triplet
 
 # The images of each group, by its name.
 Groups = Mapping[str, Sequence[str]]
@@ -33,120 +29,37 @@ _Strings = tuple[str, ...]
 _Read = TypeVar("_Read")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """The rows of a table, column by column, as there may be hundreds of thousands."""
-
-    place: str
-    places: Sequence[int]
-    query_ids: Sequence[str]
-    references: Sequence[str]
-    texts: Sequence[_Strings]
-    targets: Sequence[_Strings]
-    groups: Sequence[_Strings | None]
-    splits: Sequence[str | None]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, row: int) -> Entry:
-        targets = self.targets[row]
-        return Entry(
-            where=f"{self.place} {self.places[row]}",
-            query_id=self.query_ids[row],
-            reference=self.references[row],
-            texts=self.texts[row],
-            target=targets[0] if targets else None,
-            group=self.groups[row],
-            split=self.splits[row],
-            other_targets=targets[1:],
-        )
-
-    def entries(self) -> list[Entry]:
-        """Return each row as an entry."""
-        return [self[row] for row in range(len(self))]
-
-    def select(self, rows: Iterable[int]) -> "Rows":
-        """Return some of the rows."""
-        numbers = list(rows)
-        return Rows(
-            self.place,
-            [self.places[row] for row in numbers],
-            query_ids=[self.query_ids[row] for row in numbers],
-            references=[self.references[row] for row in numbers],
-            texts=[self.texts[row] for row in numbers],
-            targets=[self.targets[row] for row in numbers],
-            groups=[self.groups[row] for row in numbers],
-            splits=[self.splits[row] for row in numbers],
-        )
-
-    def image_ids(self) -> dict[str, None]:
-        """Return the images that the rows name, once, in the order of the rows."""
-        groups = (group or () for group in self.groups)
-        of_rows = zip(zip(self.references, strict=True), self.targets, groups, strict=True)
-        return dict.fromkeys(chain.from_iterable(chain.from_iterable(of_rows)))
-
-    def where(self, image_id: str) -> str:
-        """Return the place of the first row that names an image."""
-        return next(row.where for row in self.entries() if image_id in row.image_ids)
-
-    def triplets(self) -> list[Triplet]:
-        """Return the queries; ValueError if a group or targets name an image twice."""
-        targets = [targets[0] if targets else None for targets in self.targets]
-        others = [targets[1:] for targets in self.targets]
-        columns = self.query_ids, self.references, self.texts, targets, self.groups, others
-        return list(map(Triplet, *columns))
-
-    def repeated(self) -> dict[int, int]:
-        """Return the rows that have reference, text and targets of an earlier one, with that."""
-        keys = list(zip(self.references, self.texts, self.targets, strict=True))
-        if len({*keys}) == len(keys):  # quickly, as nearly always
-            return {}
-        first: dict[object, int] = {}
-        firsts = {row: first.setdefault(key, row) for row, key in enumerate(keys)}
-        return {row: earlier for row, earlier in firsts.items() if earlier != row}
-
-    def may_have_problems(self) -> bool:
-        """Return whether rows must be looked at one by one, by a look at the columns."""
-        first = [targets[:1] for targets in self.targets]
-        return (
-            any(group is not None for group in self.groups)
-            or any(len(targets) > 1 for targets in self.targets)
-            or any(map(eq, first, zip(self.references, strict=True)))
-            or len({*self.query_ids}) < len(self)
-            or any(map(is_blank, chain.from_iterable(self.texts)))
-        )
-
-    def may_have_missing_words(self) -> bool:
-        """Return whether a value is a word that is printed for a missing one."""
-        names = chain(self.image_ids(), self.query_ids, filter(None, {*self.splits}))
-        words = map(str.strip, chain(names, chain.from_iterable(self.texts)))
-        return not MISSING_WORDS.isdisjoint(words)
+def image_ids_of(rows: Iterable[Entry]) -> dict[str, None]:
+    """Return the images that rows name, once, in the order of the rows."""
+    return dict.fromkeys(chain.from_iterable(row.image_ids for row in rows))
 
 
-def cells(row: Entry) -> Iterator[tuple[str, str]]:
-    """Yield each value after its column."""
-    columns: Mapping[str, Iterable[str | None]] = {
-        "reference": [row.reference],
-        "text": row.texts,
-        "target": row.targets,
-        "group": row.group or (),
-        "split": [row.split],
-        "query_id": [row.query_id],
-    }
-    for name, values in columns.items():
-        yield from ((name, value) for value in values if value is not None)
-
-
-def missing_words(rows: Rows) -> Iterator[tuple[str, str, str]]:
+def missing_words(rows: Sequence[Entry]) -> Iterator[tuple[str, str, str]]:
     """Yield words that are printed for a missing value, after the place and the column."""
-    for row in rows.entries() if rows.may_have_missing_words() else ():
-        for name, value in cells(row):
-            if is_missing_word(value):
-                yield row.where, name, value
+    if not _has_missing_word(rows):  # quickly, as nearly always
+        return
+    for row in rows:
+        columns: Mapping[str, Iterable[str | None]] = {
+            "reference": [row.reference],
+            "text": row.texts,
+            "target": row.targets,
+            "group": row.group or (),
+            "split": [row.split],
+            "query_id": [row.query_id],
+        }
+        for name, values in columns.items():
+            for value in values:
+                if value is not None and is_missing_word(value):
+                    yield row.where, name, value
 
 
-def read_table(table: Table, groups: Groups | None = None) -> Rows:
+def _has_missing_word(rows: Sequence[Entry]) -> bool:
+    names = chain(image_ids_of(rows), (row.query_id for row in rows), {row.split for row in rows})
+    texts = chain.from_iterable(row.texts for row in rows)
+    return not MISSING_WORDS.isdisjoint(map(str.strip, chain(filter(None, names), texts)))
+
+
+def read_table(table: Table, groups: Groups | None = None) -> list[Entry]:
     """Return the rows of a table, which name their group or list its members."""
     if groups is not None:
         if not isinstance(groups, Mapping):
@@ -155,24 +68,24 @@ def read_table(table: Table, groups: Groups | None = None) -> Rows:
     places, (references, texts, targets, of_groups, splits, query_ids) = table.read()
     if not places:
         raise ValueError(f"{table.name} holds no rows; each is one query: {', '.join(COLUMNS[:3])}")
-    check = _Check(table, places)
+    where = [f"{table.place} {place}" for place in places]
+    check = _Check(table, where)
     names = enumerate(check.names("query_id", query_ids))
-    return Rows(
-        table.place,
-        places,
-        query_ids=[str(number) if name is None else name for number, name in names],
-        references=check.references(references),
-        texts=check.texts(texts),
-        targets=check.targets(targets),
-        groups=check.groups(of_groups, groups),
-        splits=check.names("split", splits),
+    columns = (
+        [str(number) if name is None else name for number, name in names],
+        _each(references, partial(check.image_id, "reference")),
+        check.texts(texts),
     )
+    answers = _each(targets, check.targets)
+    first, others = [ids[0] if ids else None for ids in answers], [ids[1:] for ids in answers]
+    members = _each(of_groups, partial(check.members, groups=groups))
+    return list(map(Entry, where, *columns, first, members, check.names("split", splits), others))
 
 
 class _Check:
     """Checks of the columns of a table; a ValueError names the place of the wrong value."""
 
-    def __init__(self, table: Table, places: Sequence[int]) -> None:
+    def __init__(self, table: Table, places: Sequence[str]) -> None:
         self._table = table
         self._places = places
 
@@ -182,10 +95,6 @@ class _Check:
             if value is not None:
                 self._name(column, value, row)
         return cast("Sequence[str | None]", values)
-
-    def references(self, values: Sequence[object]) -> Sequence[str]:
-        """Return image ids."""
-        return _each(values, partial(self._id, "reference"))
 
     def texts(self, values: Sequence[object]) -> Sequence[_Strings]:
         """Return the texts of each row."""
@@ -201,24 +110,18 @@ class _Check:
                     require_text(self._where(row), "text", text, _LISTS)
         return column
 
-    def targets(self, values: Sequence[object]) -> Sequence[_Strings]:
-        """Return the right answers of each row, () where none is known."""
-        return _each(values, self._targets_of)
-
-    def groups(self, values: Sequence[object], groups: Groups | None) -> Sequence[_Strings | None]:
-        """Return the members of each row's group, None where it has none."""
-        return _each(values, partial(self._members, groups=groups))
-
-    def _targets_of(self, value: object, row: int) -> _Strings:
+    def targets(self, value: object, row: int) -> _Strings:
+        """Return the right answers of a row, () where none is known."""
         if value is None:
             return ()
         if not isinstance(value, str):
             return self._ids("target", value, row)
         several = self._table.of_cells and _BETWEEN_TARGETS in value
         parts = value.split(_BETWEEN_TARGETS) if several else [value]
-        return tuple(self._id("target", p.strip() if several else p, row) for p in parts)
+        return tuple(self.image_id("target", p.strip() if several else p, row) for p in parts)
 
-    def _members(self, value: object, row: int, groups: Groups | None) -> _Strings | None:
+    def members(self, value: object, row: int, groups: Groups | None) -> _Strings | None:
+        """Return the members of a row's group, None where it has none."""
         if value is None:
             return None
         if groups is not None:
@@ -233,9 +136,10 @@ class _Check:
         return self._ids("group", value, row)
 
     def _ids(self, column: str, value: object, row: int) -> _Strings:
-        return tuple(self._id(column, name, row) for name in self._strings(column, value, row))
+        return tuple(self.image_id(column, name, row) for name in self._strings(column, value, row))
 
-    def _id(self, column: str, value: object, row: int) -> str:
+    def image_id(self, column: str, value: object, row: int) -> str:
+        """Return an image id."""
         name = self._name(column, value, row)
         require_below(self._where(row), column, name)
         return name
@@ -257,7 +161,7 @@ class _Check:
         return tuple(value)
 
     def _where(self, row: int) -> str:
-        return f"{self._table.name}, {self._table.place} {self._places[row]}"
+        return f"{self._table.name}, {self._places[row]}"
 
 
 def _different(values: Sequence[object]) -> list[tuple[int, object]]:

@@ -3,7 +3,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-from fusecomp._core.checks import as_path, as_text, flag, ordered, shown, strings
+from fusecomp._core.checks import as_path, as_text, flag, list_of, ordered, shown, strings
 from fusecomp._core.metrics import are_ks, metrics_at
 from fusecomp._core.task import repeated
 from fusecomp.datasets._folder import ImageFolder
@@ -53,7 +53,7 @@ class Triplets:
         self.name = as_text("name", name)
         self.ks = _as_ks(ks)
         self.exclude_reference = flag("exclude_reference", exclude_reference)
-        self._triplets = _checked(ordered("triplets", triplets, "triplets"))
+        self._triplets = _checked(triplets)
         image_ids = dict.fromkeys(chain(strings("gallery", gallery), _named(self._triplets)))
         self._paths = _paths(images, image_ids, self._where)
         self._known = frozenset(image_ids)
@@ -114,7 +114,6 @@ class Triplets:
         return [task]
 
     def _where(self, image_id: str) -> str:
-        """Return where an image is named."""
         queries = (q.query_id for q in self._triplets if image_id in _named([q]))
         return next((f"query {query_id!r}" for query_id in queries), "gallery")
 
@@ -145,12 +144,8 @@ def _named(triplets: Iterable[Triplet]) -> Iterator[str]:
             yield from (*query.other_target_ids, *(query.group or ()))
 
 
-def _checked(triplets: list[object]) -> list[Triplet]:
-    checked: list[Triplet] = []
-    for triplet in triplets:
-        if not isinstance(triplet, Triplet):
-            raise ValueError(f"triplets must be a list of Triplet, got {shown(triplet)} in it")
-        checked.append(triplet)
+def _checked(triplets: Sequence[Triplet]) -> list[Triplet]:
+    checked: list[Triplet] = list_of("triplets", triplets, Triplet, "triplets")
     if not checked:
         raise ValueError("triplets must hold one triplet at least, got none")
     for query_id in repeated([triplet.query_id for triplet in checked]):

@@ -51,9 +51,8 @@ class Annotations:
         """Add a finding on all problems, pairs of a name and a reason, whose number is ``{}``."""
         if found := list(problems):
             names, reasons = zip(*found, strict=True)
-            message = sentence.replace(
-                "{}", f"{len(found):,}", 1
-            )  # a folder's name may have braces
+            # Not ``format``: a folder's name may have braces.
+            message = sentence.replace("{}", f"{len(found):,}", 1)
             reasons = reasons if any(reasons) else ()
             self.findings.append(Finding(kind, message, names, reasons, fault))
 

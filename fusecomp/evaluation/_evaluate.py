@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Self
 from torch import Tensor
 
 from fusecomp._core.checks import as_path, require_both, shown, strings
+from fusecomp._core.devices import inference
+from fusecomp.evaluation._features import TaskFeatures
 from fusecomp.evaluation._file import read_ranking, write_ranking
 from fusecomp.evaluation._html_table import html_table
-from fusecomp.evaluation._rank import Ranking, rank_tasks
+from fusecomp.evaluation._rank import Ranking, rank_features
 from fusecomp.evaluation._tasks import (
     average_tasks,
     deciding_metric,
@@ -184,9 +186,10 @@ def evaluate(
     """
     require_both(model, dataset)
     tasks = scored_tasks(dataset)  # raises before anything is encoded
-    return compute_metrics(
-        rank_tasks(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
-    )
+    with inference(model):  # galleries and queries of the same weights, next to a training too
+        features = TaskFeatures(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
+        ranking = rank_features(features)
+    return compute_metrics(ranking)
 
 
 def compute_metrics(ranking: Ranking) -> Evaluation:

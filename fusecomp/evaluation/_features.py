@@ -12,7 +12,7 @@ from fusecomp._core.abilities import (
     skipped_images,
     token_sides,
 )
-from fusecomp._core.checks import require_both, require_choice, shown, whole_number
+from fusecomp._core.checks import require_both, require_choice, require_kind, whole_number
 from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.fusion_inputs import require_prompts
 from fusecomp._core.randomness import repeatable
@@ -143,5 +143,4 @@ class TaskFeatures:
 
 
 def _require_task(task: object) -> None:
-    if not isinstance(task, Task):
-        raise TypeError(f"task must be one of the dataset's tasks, got {shown(task)}")
+    require_kind("task", task, Task, "one of the dataset's tasks")

@@ -1,9 +1,10 @@
 import warnings
 from collections.abc import Mapping, Sequence
 
-from fusecomp._core.checks import shown
+from fusecomp._core.checks import require_kind
 
 _UNSAID = "not said"
+_EXPECTED = "a protocol, a mapping of options"
 
 
 class ProtocolWarning(UserWarning):
@@ -20,7 +21,7 @@ def describe_protocol(protocol: Mapping[str, str]) -> str:
         >>> describe_protocol({"dataset": "CIRR", "reference": "excluded"})
         'dataset CIRR, reference excluded'
     """
-    _require_mapping("protocol", protocol)
+    require_kind("protocol", protocol, Mapping, _EXPECTED)
     return ", ".join(f"{name} {value}" for name, value in protocol.items())
 
 
@@ -34,18 +35,13 @@ def protocol_differences(one: Mapping[str, str], other: Mapping[str, str]) -> li
         >>> protocol_differences({"gallery": "original"}, {"gallery": "val", "missing": "1 of 9"})
         ['gallery original / val', 'missing not said / 1 of 9']
     """
-    _require_mapping("one", one)
-    _require_mapping("other", other)
+    require_kind("one", one, Mapping, _EXPECTED)
+    require_kind("other", other, Mapping, _EXPECTED)
     return [
         f"{name} {one.get(name, _UNSAID)} / {other.get(name, _UNSAID)}"
         for name in {**one, **other}
         if one.get(name) != other.get(name)
     ]
-
-
-def _require_mapping(name: str, protocol: object) -> None:
-    if not isinstance(protocol, Mapping):
-        raise TypeError(f"{name} must be a protocol, a mapping of options, got {shown(protocol)}")
 
 
 def warn_of_differences(one: str, other: str, differences: Sequence[str], level: int = 3) -> None:

@@ -70,23 +70,14 @@ def rank(
         FileNotFoundError: if images are missing.
     """
     k = whole_number("k", k, 1)
-    return rank_tasks(model, dataset, None, k, num_workers=num_workers, on_error=on_error)
-
-
-def rank_tasks(
-    model: ComposedEncoder,
-    dataset: Dataset,
-    tasks: Sequence[Task] | None,
-    k: int = 50,
-    *,
-    num_workers: int | None,
-    on_error: str,
-) -> Ranking:
-    """Rank some tasks of a dataset, by default all."""
     with inference(model):  # galleries and queries of the same weights, next to a training too
-        features = TaskFeatures(model, dataset, tasks, num_workers=num_workers, on_error=on_error)
-        ranked = [_rank_task(features, task, k) for task in features.tasks]
-    return Ranking(ranked, features.protocol)
+        features = TaskFeatures(model, dataset, num_workers=num_workers, on_error=on_error)
+        return rank_features(features, k)
+
+
+def rank_features(features: TaskFeatures, k: int = 50) -> Ranking:
+    """Rank the galleries of some tasks, whose features a model gives, for their queries."""
+    return Ranking([_rank_task(features, task, k) for task in features.tasks], features.protocol)
 
 
 def _rank_task(features: TaskFeatures, task: Task, k: int) -> TaskRanking:

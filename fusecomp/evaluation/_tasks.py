@@ -7,17 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import ordered, require, shown
+from fusecomp._core.checks import list_of, require
 from fusecomp._core.task import repeated
 from fusecomp.types import Dataset, Task
 
 
 def tasks_of(dataset: Dataset) -> list[Task]:
     """Make the tasks of a dataset; raise ValueError unless they are tasks with distinct names."""
-    tasks: list[Task] = ordered("tasks() of a dataset", dataset.tasks(), "tasks")
-    for task in tasks:
-        if not isinstance(task, Task):
-            raise ValueError(f"tasks() of a dataset must be a list of tasks, got {shown(task)}")
+    tasks: list[Task] = list_of("tasks() of a dataset", dataset.tasks(), Task, "tasks")
     _check_names([task.name for task in tasks])
     return tasks
 

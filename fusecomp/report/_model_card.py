@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fusecomp import fusions
-from fusecomp._core.checks import as_path, as_text, shown
+from fusecomp._core.checks import as_path, as_text, require_kind
 from fusecomp._core.model_card import model_card, plain, require_unedited, write_card
 from fusecomp._core.saved_model import read_model
 from fusecomp.evaluation import Evaluation
@@ -41,8 +41,7 @@ def write_model_card(
     path = as_path("folder", folder)
     as_text("title", title)
     as_text("note", note)
-    if not isinstance(settings, Mapping | None):
-        raise TypeError(f"settings must be a mapping, got {shown(settings)}")
+    require_kind("settings", settings, Mapping | None, "a mapping")
     scores = _scores(evaluation)
     saved = read_model(path)
     require_unedited(path)
@@ -63,7 +62,6 @@ def write_model_card(
 
 
 def _scores(evaluation: Evaluation) -> str:
-    """Return the section of scores, with their intervals."""
     table = interval_table(evaluation)
     rows = [f"| {' | '.join(map(plain, row))} |" for row in table.rows]
     head = ["| metric | value | 95 % interval |", "| --- | ---: | ---: |"]

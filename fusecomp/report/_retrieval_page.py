@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fusecomp._core.checks import as_path, as_text, require, shown, whole_number
+from fusecomp._core.checks import as_path, as_text, require, require_kind, shown, whole_number
 from fusecomp._core.files import open_atomic
 from fusecomp.evaluation import Evaluation, TaskRanking
 from fusecomp.images import require_pillow
@@ -95,8 +95,7 @@ def retrieval_page(
     require_dataset(dataset)
     path = as_path("path", path)
     options = PageOptions() if options is None else options
-    if not isinstance(options, PageOptions):
-        raise TypeError(f"options must be PageOptions, got {shown(options)}")
+    require_kind("options", options, PageOptions, "PageOptions")
     template = _template()
     cards = list(_cards(evaluation, options, gates))
     images = {image_id: _data_uri(dataset, image_id) for image_id in _image_ids(cards)}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import east_asian_width
 
-from fusecomp._core.checks import as_path, ordered, shown, whole_number
+from fusecomp._core.checks import as_path, ordered, require_kind, shown, whole_number
 from fusecomp.evaluation import TaskRanking
 from fusecomp.images import require_pillow
 from fusecomp.report._figure import BLACK, GREEN, font_families, save_figure
@@ -112,8 +112,7 @@ def retrieval_sheet(
         TypeError: if ranking or dataset is something else, as when they are swapped.
         ValueError: if there are no queries, or positions, top, gates or font are not as above.
     """
-    if not isinstance(ranking, TaskRanking):
-        raise TypeError(f"ranking must be one task of a Ranking, got {shown(ranking)}")
+    require_kind("ranking", ranking, TaskRanking, "one task of a Ranking")
     require_dataset(dataset)
     path, families = as_path("path", path), font_families(font)
     top = whole_number("top", top, 1)

@@ -2,7 +2,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fusecomp._core.checks import as_path, shown
+from fusecomp._core.checks import as_path, require_kind
 from fusecomp._core.files import open_regular, reading
 from fusecomp._core.strict_json import parse_json
 from fusecomp.report._figure import BLACK, decorate, font_families, save_figure
@@ -41,8 +41,7 @@ def training_curves(
             message names the line.
     """
     log, path = as_path("log", log), as_path("path", path)
-    if not isinstance(protocol, Mapping | None):
-        raise TypeError(f"protocol must be a mapping, got {shown(protocol)}")
+    require_kind("protocol", protocol, Mapping | None, "a mapping")
     families = font_families(font)
     from matplotlib.figure import Figure
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fusecomp._core.checks import as_path, as_text, shown
+from fusecomp._core.checks import as_path, as_text, require_kind, shown
 from fusecomp._core.files import open_atomic
 from fusecomp._core.strict_json import parse_json, write_json
 from fusecomp.evaluation import Evaluation
@@ -82,10 +82,9 @@ def write_report(
         retrieval_sheet(ranking, dataset, folder / name, chosen, font=font)
 
 
-def _plain_settings(settings: object) -> dict[str, object]:
+def _plain_settings(settings: Mapping[str, object]) -> dict[str, object]:
     """Return the settings as they come back from JSON."""
-    if not isinstance(settings, Mapping):
-        raise TypeError(f"settings must be a mapping, got {shown(settings)}")
+    require_kind("settings", settings, Mapping, "a mapping")
     plain: dict[str, object] = {}
     for name, value in settings.items():
         if not isinstance(name, str) or name in _RESERVED:

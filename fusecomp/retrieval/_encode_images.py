@@ -4,7 +4,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fusecomp._core.abilities import image_loader, lookups_of, told_fingerprint
+from fusecomp._core.abilities import image_loader, lookups_of
 from fusecomp._core.devices import device_of, inference
 from fusecomp._core.progress import progress
 from fusecomp._core.tensors import check_features, widen
@@ -50,14 +50,6 @@ def _inputs(
     for block in progress(loaded, len(names), "encoding images", "images", per_item=size):
         if block.images is not None:
             yield block.images.to(device)
-
-
-def key_of(encoder: Encoder) -> str:
-    """Return the name of the encoder's state; empty where it cannot tell it."""
-    try:
-        return told_fingerprint(encoder) or ""
-    except ValueError:
-        return ""
 
 
 def of_one_encoder(key: str, other: str) -> bool:

@@ -271,7 +271,6 @@ def _slices(size: int, step: int) -> Iterator[slice]:
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]], dim: int) -> tuple[Tensor, Tensor]:
-    """Return values and positions of all parts."""
     if len(parts) == 1:
         return parts[0]
     values, positions = (torch.cat(part, dim) for part in zip(*parts, strict=True))

@@ -1,4 +1,3 @@
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -7,9 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from fusecomp._core.abilities import known_fingerprint
 from fusecomp._core.checks import as_path, as_text, ordered, strings, whole_number
 from fusecomp._core.files import reading
 from fusecomp._core.index import check_index
+from fusecomp._core.task import repeated
 from fusecomp._core.tensors import (
     Array,
     as_tensor,
@@ -20,12 +21,12 @@ from fusecomp._core.tensors import (
     widen,
 )
 from fusecomp.retrieval._attributes import Value, plain_columns
-from fusecomp.retrieval._encode_images import encode_images, key_of, of_one_encoder
+from fusecomp.retrieval._encode_images import encode_images, of_one_encoder
 from fusecomp.retrieval._exact_index import ExactIndex, measure_lengths
 from fusecomp.retrieval._faiss_index import FaissIndex
 from fusecomp.retrieval._gallery_file import GalleryFile, read_gallery, write_gallery
 from fusecomp.retrieval._hits import Hits, named_hits
-from fusecomp.retrieval._named_index import MakeIndex, add_rows, changing, make_index, narrow
+from fusecomp.retrieval._named_index import MakeIndex, changing, named, narrow
 from fusecomp.retrieval._rerank import rerank
 from fusecomp.types import Index, SearchModel, Similarity
 
@@ -79,8 +80,7 @@ class Gallery:
         if len(names) != len(features):
             raise ValueError(f"{len(names)} image_ids but {len(features)} rows of features")
         if len(self._rows) < len(names):
-            twice = next(name for row, name in enumerate(names) if self._rows[name] != row)
-            raise ValueError(f"the image {twice!r} occurs twice")
+            raise ValueError(f"the image {repeated(names)[0]!r} occurs twice")
         self.index = ExactIndex(self.features) if index is None else check_index(index)
         self.attributes = plain_columns(attributes or {}, len(names))
         self.key = as_text("key", key)
@@ -124,8 +124,9 @@ class Gallery:
         names = strings("image_ids", image_ids)
         size = whole_number("batch_size", batch_size, 1)
         features = encode_images(model.encoder, names, path, size, dtype)
-        made = make_index(index, features, model.similarity, names, attributes or {})
-        known = key_of(model.encoder) if key is None else key
+        about = named(index, image_ids=names, attributes=attributes or {})
+        made = index(features, model.similarity, **about)
+        known = known_fingerprint(model.encoder) if key is None else key
         return cls(names, features, made, attributes=attributes, key=known)
 
     @property
@@ -242,15 +243,15 @@ class Gallery:
         columns = plain_columns(attributes or {}, len(names))
         if columns.keys() != self.attributes.keys():
             raise ValueError(f"attributes are {[*columns]}, the gallery's {[*self.attributes]}")
-        for name, count in Counter(names).items():
-            if count > 1 or name in self._rows:
-                raise ValueError(f"the image {name!r} would be twice in the gallery")
+        for name in (*repeated(names), *(name for name in names if name in self._rows)):
+            raise ValueError(f"the image {name!r} would be twice in the gallery")
         if len(names) != len(check_features(features, "features", "[M, D]")):
             raise ValueError(f"{len(names)} image_ids but {len(features)} rows of features")
         check_finite(features, "features")
         check_widths(features, self.features, ("features", "the gallery"))
         features = features.detach().to(self.features)
-        add_rows(index, features, names, columns)
+        add: Callable[..., None] = index.add
+        add(features, **named(add, image_ids=names, attributes=columns))
         if isinstance(index, ExactIndex | FaissIndex):
             self.features = index.features
         else:
@@ -276,7 +277,7 @@ class Gallery:
     def require_model(self, model: SearchModel) -> None:
         """Raise ValueError where the features are known to be those of another encoder."""
         # Reading the key of a large encoder takes long, and without one here says nothing.
-        given = key_of(model.encoder) if self.key else ""
+        given = known_fingerprint(model.encoder) if self.key else ""
         if given and not of_one_encoder(self.key, given):
             raise ValueError(
                 f"this gallery holds features under the key {self.key!r}, but the model's encoder "
@@ -337,8 +338,8 @@ class Gallery:
             exact = ExactIndex(found.features, similarity, lengths=found.lengths)
             gallery = cls(names, found.features, exact, attributes=found.attributes, key=found.key)
         if index is not None:
-            made = make_index(index, found.features, similarity, found.names, found.attributes)
-            gallery.index = check_index(made)
+            about = named(index, image_ids=found.names, attributes=found.attributes)
+            gallery.index = check_index(index(found.features, similarity, **about))
         elif found.faiss is not None:
             parts = found.faiss, found.features, similarity, found.lengths
             gallery.index = FaissIndex.deserialize(*parts)

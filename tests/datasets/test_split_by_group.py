@@ -81,7 +81,7 @@ def test_a_long_chain_of_shared_images_is_one_family() -> None:
     ("arguments", "error"),
     [
         ({"triplets": "abc"}, "triplets must be a list of triplets, got the string 'abc'"),
-        ({"triplets": [5]}, "triplets must be a list of Triplet, got 5 in it"),
+        ({"triplets": [5]}, "triplets must be a list of triplets, got 5 in it"),
         ({"triplets": []}, "split 0 of fractions .* gets no triplet"),
         ({"fractions": 0.5}, "fractions must be a list of numbers, got the float 0.5"),
         ({"fractions": ()}, r"fractions must be above 0 and sum to 1, got \(\)"),

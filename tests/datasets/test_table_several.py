@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tables import row
 from verifying import named, reasons
 
 import fusecomp as fc
 from fusecomp.datasets import TripletTable
-from fusecomp.datasets._entries import Entry
-from fusecomp.datasets._table_problems import row_problems
-from fusecomp.datasets._table_rows import Rows
+from fusecomp.datasets._table_problems import repetitions
 
 Write = Callable[..., Path]
 HEADER = "reference,text,target"
@@ -194,42 +192,15 @@ def test_verify_lists_repeated_rows_of_each_split(images: Path, write: Write) ->
     assert not report.ok
 
 
-# The quick look at columns
-
-IDS = st.sampled_from(["a", "b", "c"])
+# Rows that are there before
 
 
-@st.composite
-def drawn_rows(draw: st.DrawFn) -> Rows:
-    count = draw(st.integers(1, 4))
-    lists: dict[str, Any] = {
-        "query_ids": draw(st.lists(st.sampled_from("pqrstuv"), min_size=count, max_size=count)),
-        "references": draw(st.lists(IDS, min_size=count, max_size=count)),
-        "texts": [
-            (t,)
-            for t in draw(
-                st.lists(
-                    st.sampled_from(["x", " ", "\u200b", "\u00e9"]), min_size=count, max_size=count
-                )
-            )
-        ],
-        "targets": [
-            tuple(t)
-            for t in draw(st.lists(st.lists(IDS, max_size=2), min_size=count, max_size=count))
-        ],
-    }
-    none = [None] * count
-    return Rows("line", range(count), **lists, groups=none, splits=none)
-
-
-@settings(max_examples=200)
-@given(drawn_rows())
-def test_a_quick_look_passes_over_no_problem(rows: Rows) -> None:
-    entries: list[Entry] = rows.entries()
-    assert rows.may_have_problems() or not list(row_problems(entries))
-    assert len(rows) - len(rows.repeated()) == len(
-        {(e.reference, e.texts, e.targets) for e in entries}
-    )
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy")), max_size=6))
+def test_repeated_rows_are_told_with_the_first_of_their_kind(keys: list[tuple[str, str]]) -> None:
+    found = repetitions(keys)
+    assert len(keys) - len(found) == len({*keys})
+    for later, first in found.items():
+        assert keys.index(keys[later]) == first < later
 
 
 def test_lines_are_counted_over_breaks_inside_of_cells(images: Path, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_without_images_only_a_path_is_missing(folder: Path) -> None:
         ({"triplets": []}, "triplets must hold one triplet at least, got none"),
         ({"triplets": None}, "triplets must be a list of triplets, got the NoneType None"),
         ({"triplets": iter(ROWS)}, "triplets must be a list of triplets, got the list_iterator"),
-        ({"triplets": [*ROWS, "q3"]}, "triplets must be a list of Triplet, got 'q3' in it"),
+        ({"triplets": [*ROWS, "q3"]}, "triplets must be a list of triplets, got 'q3' in it"),
         ({"triplets": [*ROWS, ROWS[0]]}, "two triplets have the query_id 'q0'"),
         ({"triplets": [*GROUPED[:2], ROWS[2]]}, "query 'q2' has no group, though others have one"),
         ({"images": {"a": "1", "c": "2"}}, "query 'q0': images has no file of 'b'; 1 of the 3 im"),
