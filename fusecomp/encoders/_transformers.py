@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from fusecomp._core.checks import no_class
 from fusecomp._core.devices import device_of
 from fusecomp._core.foreign import optional
 from fusecomp._core.identity import fingerprint
@@ -186,6 +187,9 @@ def _unused_positions(model: nn.Module) -> int:
 
 
 def _check(model: object, tokenizer: object, image_processor: object) -> None:
+    parts = {"model": model, "tokenizer": tokenizer, "image_processor": image_processor}
+    for name, part in parts.items():
+        no_class(name, part)
     methods = "get_image_features", "get_text_features"
     others = "for open_clip use OpenClipEncoder"
     check_model(model, methods, "a CLIP or SigLIP of transformers", others)

@@ -123,6 +123,7 @@ def test_a_torn_or_hostile_block_is_computed_again(
 
 def test_the_bar_reaches_its_end(data: Numbered, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
+    monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(screen, "isatty", lambda: True)
     monkeypatch.setattr("fusecomp._core.progress.sys", SimpleNamespace(stderr=screen))
     build(data.root, None, None, 0.0)
