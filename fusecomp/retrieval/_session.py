@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.abilities import token_function
-from fusecomp._core.checks import require
+from fusecomp._core.checks import flag, require
+from fusecomp._core.identity import describe
 from fusecomp.retrieval._attributes import Value
 from fusecomp.retrieval._gallery import Gallery
 from fusecomp.retrieval._hits import Hits
@@ -194,8 +195,11 @@ class SearchSession:
 
         A reference in the gallery is kept as its id, another one as its features (float32, in
         base64), some 4 bytes x 4/3 for each of D numbers.
+
+        Raises:
+            ValueError: if the strategy is your own and tells nothing of its settings.
         """
-        return write_session(self._steps, self.gallery.key, repr(self.strategy))
+        return write_session(self._steps, self.gallery.key, describe(self.strategy))
 
     @classmethod
     def from_json(
@@ -216,7 +220,7 @@ class SearchSession:
                 is not in the gallery any more, or for any reason of ``ask`` and ``like``.
         """
         session = cls(model, gallery, strategy)
-        for entry in read_session(text, gallery, repr(strategy)):
+        for entry in read_session(text, gallery, describe(strategy)):
             if isinstance(entry, Judged):
                 session._judge(*entry)
             else:
@@ -237,13 +241,12 @@ class SearchSession:
     def _query(self, steps: Sequence[Step]) -> Tensor:
         """Return the query [1, E] that the strategy makes of some steps."""
         rounds = [step for step in steps if isinstance(step, Round)]
-        # The last judgement of an image counts.
-        judged = {step.image_id: step for step in steps if isinstance(step, Judgement)}
+        judged = _judged(steps)
         none = self.gallery.features_of([])
         queries = torch.cat([step.query for step in rounds]) if rounds else none
         weights = torch.tensor([step.weight for step in rounds], dtype=torch.float64)
         liked, disliked = (
-            torch.cat([none, *(j.features for j in judged.values() if j.liked == wanted)])
+            torch.cat([none, *(j.features for j in judged if j.liked == wanted)])
             for wanted in (True, False)
         )
         dtype = queries.dtype
@@ -257,7 +260,7 @@ class SearchSession:
         where: Mapping[str, Value | Collection[Value]] | None = None,
     ) -> Hits:
         _require_a_wish(steps)
-        seen = _seen(steps) if exclude_seen else []
+        seen = _seen(steps) if flag("exclude_seen", exclude_seen) else []
         exclude = [seen] if seen else None
         return self.gallery.search(self._query(steps), k, exclude=exclude, where=where)[0]
 
@@ -267,6 +270,12 @@ def _seen(steps: Sequence[Step]) -> list[str]:
     return list(dict.fromkeys(name for name in names if name is not None))
 
 
+def _judged(steps: Sequence[Step]) -> list[Judgement]:
+    """Return the last judgement of each image, which replaces earlier ones."""
+    return [*{step.image_id: step for step in steps if isinstance(step, Judgement)}.values()]
+
+
 def _require_a_wish(steps: Sequence[Step]) -> None:
-    if not any(isinstance(step, Round) or step.liked for step in steps):
+    asked = any(isinstance(step, Round) for step in steps)
+    if not asked and not any(judgement.liked for judgement in _judged(steps)):
         raise ValueError("there is nothing to search for yet: ask, or like an image, first")

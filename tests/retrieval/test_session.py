@@ -165,6 +165,14 @@ def test_a_session_may_begin_with_a_judgement(gallery: fc.Gallery) -> None:
     assert len(session.results(12).ids) == 10
 
 
+def test_a_like_that_was_taken_back_by_a_dislike_is_no_wish(gallery: fc.Gallery) -> None:
+    session = SearchSession(MODEL, gallery)
+    session.like(IDS[2])
+    session.dislike(IDS[2])
+    for read in (session.results, lambda: session.query):
+        assert "nothing to search for yet" in own_error(read)
+
+
 WRONG: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda s: s.ask(), ValueError, "needs a reference, a text or both"),
     (
@@ -181,6 +189,7 @@ WRONG: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda s: s.ask(IDS[0], "is red", "1"), ValueError, "weight must be an int or a float"),
     (lambda s: s.ask(IDS[0], "is red", 0), ValueError, "must be positive, got 0.0"),
     (lambda s: s.ask(IDS[0], "is red", k=0), ValueError, "k must be a whole number"),
+    (lambda s: s.results(exclude_seen="no"), ValueError, "exclude_seen must be True or False"),
     (lambda s: s.ask(torch.tensor([torch.nan, 0, 0]), "is red"), ValueError, "holds NaN"),
     (lambda s: s.like("nobody"), ValueError, "'nobody' is not in the gallery"),
     (lambda s: s.dislike(3), ValueError, r"image_ids\[0\] is 3"),
@@ -255,6 +264,21 @@ def test_a_cached_encoder_knows_its_texts_and_images_outside_the_gallery() -> No
     assert "no cached features for the image 'nobody'" in own_error(session.ask, "nobody", "is red")
     with pytest.raises(ValueError, match="looks images up, so the reference must be an id"):
         session.ask(Path("file.png"), "is red")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_gallery_may_keep_another_dtype_than_the_encoder_gives(dtype: torch.dtype) -> None:
+    model = cached_model(fc.Sum())
+    session = SearchSession(model, fc.Gallery.build(model, IDS, dtype=dtype))
+    session.ask(IDS[3], "is red")
+    expected = model.encode_query([IDS[3]], ["is red"])
+    exact = {"rtol": 0, "atol": 0 if dtype == torch.float64 else 0.01}
+    torch.testing.assert_close(session.query, expected, check_dtype=False, **exact)
+    session.like(IDS[1])
+    session.ask(IDS[2])
+    again = SearchSession.from_json(model, session.gallery, session.to_json())
+    assert torch.equal(again.query, session.query)
+    assert again.results().ids == session.results().ids
 
 
 def test_a_text_alone_must_be_as_wide_as_the_images() -> None:
