@@ -1,9 +1,10 @@
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from typing import Self
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusecomp._core.abilities import token_function
 from fusecomp._core.checks import flag, require
@@ -17,8 +18,8 @@ from fusecomp.retrieval._strategies import Rocchio, Strategy
 from fusecomp.types import Encoder, QueryModel
 
 _ROCCHIO = Rocchio()
-# The encoder that each gallery was compared with last, as that reads all weights.
-_CHECKED: WeakKeyDictionary[Gallery, Encoder] = WeakKeyDictionary()
+# The encoder that each gallery was compared with last, which reads all weights, and their versions.
+_CHECKED: WeakKeyDictionary[Gallery, tuple[Encoder, list[int]]] = WeakKeyDictionary()
 
 
 class SearchSession:
@@ -61,9 +62,7 @@ class SearchSession:
         require("model", model, "compose", "a ComposedEncoder", "model, gallery")
         require("gallery", gallery, "features_of", "a Gallery", "model, gallery")
         require("strategy", strategy, "combine", "a strategy such as Rocchio()")
-        if _CHECKED.get(gallery) is not model.encoder:
-            gallery.require_model(model)
-            _CHECKED[gallery] = model.encoder
+        _require_model(gallery, model)
         if model.similarity is not None and strategy.adds_rounds:
             raise ValueError(
                 f"{strategy} adds queries up, but those of a fusion with a similarity of its own "
@@ -263,6 +262,19 @@ class SearchSession:
         seen = _seen(steps) if flag("exclude_seen", exclude_seen) else []
         exclude = [seen] if seen else None
         return self.gallery.search(self._query(steps), k, exclude=exclude, where=where)[0]
+
+
+def _require_model(gallery: Gallery, model: QueryModel) -> None:
+    """Raise ValueError where the gallery is of another encoder; compare each state once."""
+    encoder, versions = model.encoder, list[int]()
+    if isinstance(encoder, nn.Module):
+        tensors = chain(encoder.parameters(), encoder.buffers())
+        # Torch counts the writes into a tensor, but for those made in inference mode.
+        versions = [tensor._version for tensor in tensors if not tensor.is_inference()]
+    known, of_known = _CHECKED.get(gallery, (None, []))
+    if known is not encoder or of_known != versions:
+        gallery.require_model(model)
+        _CHECKED[gallery] = encoder, versions
 
 
 def _seen(steps: Sequence[Step]) -> list[str]:

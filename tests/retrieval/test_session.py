@@ -316,3 +316,13 @@ def test_the_weights_are_compared_once_for_all_sessions(path: Callable[[str], Pa
     other = fc.ComposedEncoder(live(seed=1), combiner())
     for _ in range(2):
         assert "mean nothing here" in own_error(SearchSession, other, gallery)
+
+
+def test_a_model_that_was_trained_since_needs_another_gallery(path: Callable[[str], Path]) -> None:
+    model = fc.ComposedEncoder(live(), combiner())
+    gallery = fc.Gallery.build(model, IDS, path)
+    SearchSession(model, gallery)
+    with torch.no_grad():
+        next(model.encoder.parameters()).add_(1)
+    for _ in range(2):
+        assert "mean nothing here" in own_error(SearchSession, model, gallery)
