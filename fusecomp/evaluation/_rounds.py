@@ -153,14 +153,7 @@ def simulate_rounds(
         for _ in range(rounds - 1):
             if target in hits.ids or not hits.ids:
                 return
-            reply = user(hits.ids, target)
-            if not isinstance(reply, Reply):
-                raise TypeError(f"user must return a Reply, got {reply!r:.80}")
-            for image_id in strings("liked", reply.liked):
-                session.like(image_id)
-            for image_id in strings("disliked", reply.disliked):
-                session.dislike(image_id)
-            hits = session.ask(reply.reference, reply.text, k=shown)
+            hits = _follow(session, user(hits.ids, target), shown)
             yield _State(session.query, session.seen)
 
     found = []
@@ -191,6 +184,17 @@ def _ask(session: SearchSession, query: Triplet, dataset: Dataset, k: int = 1) -
     if known or "image" in lookups_of(session.model.encoder):
         return session.ask(query.reference_id, query.texts[0], k=k)
     return session.ask(Path(dataset.path(query.reference_id)), query.texts[0], k=k)
+
+
+def _follow(session: SearchSession, reply: Reply, k: int) -> Hits:
+    """Judge and ask as a simulated user replies."""
+    if not isinstance(reply, Reply):
+        raise TypeError(f"user must return a Reply, got {reply!r:.80}")
+    for image_id in strings("liked", reply.liked):
+        session.like(image_id)
+    for image_id in strings("disliked", reply.disliked):
+        session.dislike(image_id)
+    return session.ask(reply.reference, reply.text, k=k)
 
 
 def _ranked(

@@ -26,7 +26,8 @@ class SearchSession:
     """Search in rounds: ask, look at the results, say what should differ, judge, take back.
 
     Each round gives a query of its own, and the strategy makes one of them all. A call that fails
-    leaves the session as it was.
+    leaves the session as it was. Any number of sessions may share a model and a gallery, but the
+    calls of one follow one another.
 
     Args:
         model: such as ``ComposedEncoder``; its encoder must be able to encode the texts.
@@ -135,10 +136,12 @@ class SearchSession:
                 the strategy refuses the rounds.
             FileNotFoundError: if there is no such file.
             ImageError: if the image cannot be read.
+            RuntimeError: if another thread changed the session meanwhile.
         """
-        steps = (*self._steps, make_round(self.model, self.gallery, reference, text, weight))
+        before = self._steps
+        steps = (*before, make_round(self.model, self.gallery, reference, text, weight))
         hits = self._search(steps, k, exclude_seen)
-        self._steps = steps
+        self._keep(steps, before)
         return hits
 
     def like(self, image_id: str) -> None:
@@ -233,8 +236,17 @@ class SearchSession:
                 "images cannot be added to queries of a fusion with a similarity of its own: go on "
                 "from the image as the next reference"
             )
-        steps = (*self._steps, Judgement(image_id, liked, self.gallery.features_of([image_id])))
+        before = self._steps
+        steps = (*before, Judgement(image_id, liked, self.gallery.features_of([image_id])))
         self._query(steps)
+        self._keep(steps, before)
+
+    def _keep(self, steps: tuple[Step, ...], before: tuple[Step, ...]) -> None:
+        if self._steps is not before:
+            raise RuntimeError(
+                "another thread changed this session meanwhile, so this call is left out: make the "
+                "calls of one session one after the other"
+            )
         self._steps = steps
 
     def _query(self, steps: Sequence[Step]) -> Tensor:
