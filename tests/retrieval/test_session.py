@@ -345,4 +345,5 @@ def test_no_call_is_dropped_in_silence_beside_another(gallery: fc.Gallery) -> No
         with pytest.raises(RuntimeError, match="another thread changed this session meanwhile"):
             call()
         assert session.history[:-1] == before
-        assert session.undo().image_id == IDS[3]
+        judged = session.undo()
+        assert isinstance(judged, Judgement) and judged.image_id == IDS[3]
