@@ -59,7 +59,7 @@ def model_card(
     encoder, fusion = str(parts["encoder"]), str(parts["fusion"])
     tags = ["composed-image-retrieval", "image-retrieval", "fusecomp", fusion]
     keys = {"library_name": "fusecomp", "tags": tags, **(head or {})}
-    lines = [f"{name}: {json.dumps(value)}" for name, value in keys.items()]
+    lines = [f"{name}: {_yaml(value)}" for name, value in keys.items()]
     lines.append("# license: the one that you choose, such as mit")
     text = "\n\n".join(
         (
@@ -73,6 +73,16 @@ def model_card(
     )
     text += "\n\n"
     return f"{text}{_MARK}{_digest(text)} -->\n"
+
+
+def _yaml(value: object) -> str:
+    """Return JSON that is YAML too, in ASCII: YAML has no pairs of half characters."""
+
+    def escaped(match: re.Match[str]) -> str:
+        code = ord(match[0])
+        return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+    return re.sub(r"[^ -~]", escaped, json.dumps(value, ensure_ascii=False))
 
 
 def _method(encoder: str, fusion: str, parts: Mapping[str, object], doc: str | None) -> str:

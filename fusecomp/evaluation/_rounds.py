@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from fusecomp._core.abilities import lookups_of, protocol_of, token_sides
-from fusecomp._core.checks import flag, ordered, require, require_both, whole_number
+from fusecomp._core.checks import flag, ordered, require, require_both, strings, whole_number
 from fusecomp._core.task import repeated
 from fusecomp.caching import CachedEncoder
 from fusecomp.evaluation._rounds_evaluation import RoundsEvaluation, TaskRounds
@@ -133,7 +133,7 @@ def simulate_rounds(
         ks: for ``recall@k`` and ``hits@k``.
 
     Raises:
-        TypeError: if model or dataset is something else.
+        TypeError: if model or dataset is something else, or user returns no ``Reply``.
         ValueError: if a target is unknown or a query has several texts; on a wrong option; or for
             any reason of ``SearchSession``.
         FileNotFoundError: if images are missing.
@@ -141,6 +141,10 @@ def simulate_rounds(
     require_both(model, dataset)
     rounds, shown = whole_number("rounds", rounds, 1), whole_number("shown", shown, 1)
     ks = _checked(ks)
+    if not callable(user):
+        raise TypeError(
+            f"user must be a function (shown ids, target id) -> Reply, got {user!r:.80}"
+        )
 
     def play(query: Triplet, gallery: Gallery) -> Iterable["_State"]:
         session, target = SearchSession(model, gallery, strategy), str(query.target_id)
@@ -149,12 +153,7 @@ def simulate_rounds(
         for _ in range(rounds - 1):
             if target in hits.ids or not hits.ids:
                 return
-            reply = user(hits.ids, target)
-            for image_id in reply.liked:
-                session.like(image_id)
-            for image_id in reply.disliked:
-                session.dislike(image_id)
-            hits = session.ask(reply.reference, reply.text, k=shown)
+            hits = _follow(session, user(hits.ids, target), shown)
             yield _State(session.query, session.seen)
 
     found = []
@@ -185,6 +184,17 @@ def _ask(session: SearchSession, query: Triplet, dataset: Dataset, k: int = 1) -
     if known or "image" in lookups_of(session.model.encoder):
         return session.ask(query.reference_id, query.texts[0], k=k)
     return session.ask(Path(dataset.path(query.reference_id)), query.texts[0], k=k)
+
+
+def _follow(session: SearchSession, reply: Reply, k: int) -> Hits:
+    """Judge and ask as a simulated user replies."""
+    if not isinstance(reply, Reply):
+        raise TypeError(f"user must return a Reply, got {reply!r:.80}")
+    for image_id in strings("liked", reply.liked):
+        session.like(image_id)
+    for image_id in strings("disliked", reply.disliked):
+        session.dislike(image_id)
+    return session.ask(reply.reference, reply.text, k=k)
 
 
 def _ranked(
@@ -221,7 +231,8 @@ def _by_task(tasks: Sequence[Task], sessions: Sequence[Sequence[str]]) -> list[l
         raise ValueError(f"two tasks have the query {query_id!r}, so sessions cannot name it")
     known = {query.query_id: (place, query) for place, query in every}
     found: list[list[list[Triplet]]] = [[] for _ in tasks]
-    for number, ids in enumerate(sessions):
+    for number, names in enumerate(sessions):
+        ids = strings(f"session {number}", names)
         for query_id in ids:
             if query_id not in known:
                 raise ValueError(
@@ -230,7 +241,7 @@ def _by_task(tasks: Sequence[Task], sessions: Sequence[Sequence[str]]) -> list[l
         places, queries = zip(*(known[i] for i in ids), strict=True) if ids else ((), ())
         if len({(place, q.target_id) for place, q in zip(places, queries, strict=True)}) != 1:
             raise ValueError(
-                f"session {number} must have rounds of one task and one target, got {list(ids)}"
+                f"session {number} must have rounds of one task and one target, got {ids}"
             )
         found[places[0]].append(list(queries))
     for task, of_task in zip(tasks, found, strict=True):

@@ -82,7 +82,8 @@ def _load(image: object, load_image: LoadImage) -> Tensor:
 
 def _pixels(array: NDArray[np.generic]) -> "Image":
     """Return an array of pixels as an opened image."""
-    if array.dtype != np.uint8 or (array.ndim, *array.shape[2:]) not in ((2,), (3, 3)):
+    pixels = array.dtype == np.uint8 and (array.ndim, *array.shape[2:]) in ((2,), (3, 3))
+    if not pixels or not array.size:
         raise ValueError(
             f"an array of pixels must be uint8 [H, W, 3] or [H, W], got {array.dtype} "
             f"{list(array.shape)}; torch.from_numpy(array) is taken as loaded already"

@@ -5,13 +5,21 @@ from torch import Tensor
 
 from fusecomp._core.checks import number, ordered
 from fusecomp._core.similarity import SMALLEST_NORM, normalize
-from fusecomp._core.tensors import check_alike, check_features, check_finite, check_widths, widen
+from fusecomp._core.tensors import (
+    Array,
+    as_tensor,
+    check_alike,
+    check_features,
+    check_finite,
+    check_widths,
+    widen,
+)
 
 
 def compose_parts(
-    images: Tensor | None = None,
-    texts: Tensor | None = None,
-    weights: Sequence[float] | Tensor | None = None,
+    images: Array | None = None,
+    texts: Array | None = None,
+    weights: Sequence[float] | Array | None = None,
 ) -> Tensor:
     """Add several images and texts up to one query, also negative ones ("not this").
 
@@ -27,7 +35,7 @@ def compose_parts(
     the model, and pass its query as a row of ``images``, since queries lie in the images' space.
 
     Args:
-        images: [N, D], image features, or queries of ``encode_query``.
+        images: [N, D], image features, or queries of ``encode_query``; a tensor or a NumPy array.
         texts: [M, D], text features of an encoder whose images and texts share a space.
         weights: N + M finite numbers, those of the images first; None is 1 for each. A part of
             weight 0 does not count.
@@ -36,7 +44,7 @@ def compose_parts(
         [1, D], of unit length.
 
     Raises:
-        TypeError: if features are no torch tensors.
+        TypeError: if features are neither tensors nor arrays.
         ValueError: if there is no part, images and texts do not fit each other, a feature or
             weight is NaN or infinite, the number of weights differs, or the parts cancel out.
 
@@ -45,7 +53,7 @@ def compose_parts(
         >>> compose_parts(images, torch.tensor([[0.0, 2.0]]), weights=[3.0, -1.0, 5.0])
         tensor([[0.6000, 0.8000]])
     """
-    rows = _joined(images, texts)
+    rows = _joined(*(None if part is None else as_tensor(part) for part in (images, texts)))
     if weights is None:
         weights = [1.0] * len(rows)
     listed = weights.tolist() if isinstance(weights, Tensor) else weights

@@ -265,9 +265,10 @@ class Gallery:
         """Find these images no more; their positions stay empty.
 
         Raises:
-            ValueError: if the index cannot change, or an image is not in the gallery.
+            ValueError: if the index cannot change, an image is not in the gallery, or these are no
+                list of strings.
         """
-        positions = self.positions(list(dict.fromkeys(image_ids)))
+        positions = self.positions(list(dict.fromkeys(strings("image_ids", image_ids))))
         changing(self.index).remove(positions)
         self._removed += positions.tolist()
         for position in positions.tolist():

@@ -15,6 +15,8 @@ from fusecomp.retrieval._inner_products import Floats, unit_array
 # Values that are written at once, and rows that are read at once: a server gives 16,384 at most.
 _VALUES, _READ = 2**20, 10_000
 _LONGEST_TEXT = 65_535
+# How a string is written in an expression, where Milvus Lite does not know JSON's \\u.
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
 
 
 class Images(NamedTuple):
@@ -106,6 +108,8 @@ class MilvusCollection:
         missing = self._missing(images, named)
         step = _VALUES // images.features.shape[1] + 1
         blocks = [missing[start : start + step] for start in range(0, len(missing), step)]
+        if images.first:
+            self._require_new(images, blocks)
         there, total = len(named) - len(missing), len(named)
         for block in progress(
             blocks, total, "filling Milvus", "images", per_item=step, start=there
@@ -142,6 +146,17 @@ class MilvusCollection:
                 "name, or drop the collection"
             )
         return [*missing]
+
+    def _require_new(self, images: Images, blocks: Sequence[Sequence[int]]) -> None:
+        """Raise ValueError on an id of an earlier image, which would be written over."""
+        for block in blocks:
+            ids = [str(images.names[row - images.first]).translate(_ESCAPES) for row in block]
+            quoted = ", ".join(f'"{name}"' for name in ids)
+            for row in self.query(f"position < {images.first} and id in [{quoted}]", ["id"]):
+                raise ValueError(
+                    f"the image {row['id']!r} is in the collection {self.name!r} already: remove "
+                    "it first, or give another id"
+                )
 
     def query(self, expression: str, fields: Sequence[str]) -> list[dict[str, Any]]:
         """Return these fields of the images that an expression holds for."""

@@ -67,6 +67,8 @@ def make_round(
             text = as_text("text", text)
             words, tokens = _encode_text(model, text)
         if features is not None and words is not None:
+            # A gallery may keep float64 of an encoder that gives float32.
+            features = features.to(words.dtype)
             query = model.compose(features, words, text_tokens=tokens)
         elif features is not None:
             query = normalize(features)

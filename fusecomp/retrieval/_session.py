@@ -1,12 +1,14 @@
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from typing import Self
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusecomp._core.abilities import token_function
-from fusecomp._core.checks import require, shown
+from fusecomp._core.checks import flag, require, shown
+from fusecomp._core.identity import describe
 from fusecomp.retrieval._attributes import Value
 from fusecomp.retrieval._gallery import Gallery
 from fusecomp.retrieval._hits import Hits
@@ -16,15 +18,16 @@ from fusecomp.retrieval._strategies import Rocchio, Strategy
 from fusecomp.types import Encoder, QueryModel
 
 _ROCCHIO = Rocchio()
-# The encoder that each gallery was compared with last, as that reads all weights.
-_CHECKED: WeakKeyDictionary[Gallery, Encoder] = WeakKeyDictionary()
+# The encoder that each gallery was compared with last, which reads all weights, and their versions.
+_CHECKED: WeakKeyDictionary[Gallery, tuple[Encoder, list[int]]] = WeakKeyDictionary()
 
 
 class SearchSession:
     """Search in rounds: ask, look at the results, say what should differ, judge, take back.
 
     Each round gives a query of its own, and the strategy makes one of them all. A call that fails
-    leaves the session as it was.
+    leaves the session as it was. Any number of sessions may share a model and a gallery, but the
+    calls of one follow one another.
 
     Args:
         model: such as ``ComposedEncoder``; its encoder must be able to encode the texts.
@@ -69,9 +72,7 @@ class SearchSession:
         require("model", model, "compose", "a ComposedEncoder", "model, gallery")
         require("gallery", gallery, "features_of", "a Gallery", "model, gallery")
         require("strategy", strategy, "combine", "a strategy such as Rocchio()")
-        if _CHECKED.get(gallery) is not model.encoder:
-            gallery.require_model(model)
-            _CHECKED[gallery] = model.encoder
+        _require_model(gallery, model)
         if model.similarity is not None and strategy.adds_rounds:
             raise ValueError(
                 f"{strategy} adds queries up, but those of a fusion with a similarity of its own "
@@ -147,10 +148,12 @@ class SearchSession:
                 the strategy refuses the rounds.
             FileNotFoundError: if there is no such file.
             ImageError: if the image cannot be read.
+            RuntimeError: if another thread changed the session meanwhile.
         """
-        steps = (*self._steps, make_round(self.model, self.gallery, reference, text, weight))
+        before = self._steps
+        steps = (*before, make_round(self.model, self.gallery, reference, text, weight))
         hits = self._search(steps, k, exclude_seen)
-        self._steps = steps
+        self._keep(steps, before)
         return hits
 
     def like(self, image_id: str) -> None:
@@ -206,8 +209,11 @@ class SearchSession:
 
         A reference in the gallery is kept as its id, another one as its features (float32, in
         base64), some 4 bytes x 4/3 for each of D numbers.
+
+        Raises:
+            ValueError: if the strategy is your own and tells nothing of its settings.
         """
-        return write_session(self._steps, self.gallery.key, repr(self.strategy))
+        return write_session(self._steps, self.gallery.key, describe(self.strategy))
 
     @classmethod
     def from_json(
@@ -228,7 +234,7 @@ class SearchSession:
                 is not in the gallery any more, or for any reason of ``ask`` and ``like``.
         """
         session = cls(model, gallery, strategy)
-        for entry in read_session(text, gallery, repr(strategy)):
+        for entry in read_session(text, gallery, describe(strategy)):
             if isinstance(entry, Judged):
                 session._judge(*entry)
             else:
@@ -242,20 +248,28 @@ class SearchSession:
                 "images cannot be added to queries of a fusion with a similarity of its own: go on "
                 "from the image as the next reference"
             )
-        steps = (*self._steps, Judgement(image_id, liked, self.gallery.features_of([image_id])))
+        before = self._steps
+        steps = (*before, Judgement(image_id, liked, self.gallery.features_of([image_id])))
         self._query(steps)
+        self._keep(steps, before)
+
+    def _keep(self, steps: tuple[Step, ...], before: tuple[Step, ...]) -> None:
+        if self._steps is not before:
+            raise RuntimeError(
+                "another thread changed this session meanwhile, so this call is left out: make the "
+                "calls of one session one after the other"
+            )
         self._steps = steps
 
     def _query(self, steps: Sequence[Step]) -> Tensor:
         """Return the query [1, E] that the strategy makes of some steps."""
         rounds = [step for step in steps if isinstance(step, Round)]
-        # The last judgement of an image counts.
-        judged = {step.image_id: step for step in steps if isinstance(step, Judgement)}
+        judged = _judged(steps)
         none = self.gallery.features_of([])
         queries = torch.cat([step.query for step in rounds]) if rounds else none
         weights = torch.tensor([step.weight for step in rounds], dtype=torch.float64)
         liked, disliked = (
-            torch.cat([none, *(j.features for j in judged.values() if j.liked == wanted)])
+            torch.cat([none, *(j.features for j in judged if j.liked == wanted)])
             for wanted in (True, False)
         )
         dtype = queries.dtype
@@ -269,9 +283,22 @@ class SearchSession:
         where: Mapping[str, Value | Collection[Value]] | None = None,
     ) -> Hits:
         _require_a_wish(steps)
-        seen = _seen(steps) if exclude_seen else []
+        seen = _seen(steps) if flag("exclude_seen", exclude_seen) else []
         exclude = [seen] if seen else None
         return self.gallery.search(self._query(steps), k, exclude=exclude, where=where)[0]
+
+
+def _require_model(gallery: Gallery, model: QueryModel) -> None:
+    """Raise ValueError where the gallery is of another encoder; compare each state once."""
+    encoder, versions = model.encoder, list[int]()
+    if isinstance(encoder, nn.Module):
+        tensors = chain(encoder.parameters(), encoder.buffers())
+        # Torch counts the writes into a tensor, but for those made in inference mode.
+        versions = [tensor._version for tensor in tensors if not tensor.is_inference()]
+    known, of_known = _CHECKED.get(gallery, (None, []))
+    if known is not encoder or of_known != versions:
+        gallery.require_model(model)
+        _CHECKED[gallery] = encoder, versions
 
 
 def _seen(steps: Sequence[Step]) -> list[str]:
@@ -279,6 +306,12 @@ def _seen(steps: Sequence[Step]) -> list[str]:
     return list(dict.fromkeys(name for name in names if name is not None))
 
 
+def _judged(steps: Sequence[Step]) -> list[Judgement]:
+    """Return the last judgement of each image, which replaces earlier ones."""
+    return [*{step.image_id: step for step in steps if isinstance(step, Judgement)}.values()]
+
+
 def _require_a_wish(steps: Sequence[Step]) -> None:
-    if not any(isinstance(step, Round) or step.liked for step in steps):
+    asked = any(isinstance(step, Round) for step in steps)
+    if not asked and not any(judgement.liked for judgement in _judged(steps)):
         raise ValueError("there is nothing to search for yet: ask, or like an image, first")

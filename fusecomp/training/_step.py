@@ -57,6 +57,7 @@ class Step:
             if any(True for _ in module.buffers(recurse=False))
             and not isinstance(module, Fingerprinted)
         ]
+        self._copies: list[Tensor] = []
         if config.compile:
             # Another view of the same weights; only the steps are compiled, not evaluation.
             self._model = ComposedEncoder(model.encoder, torch.compile(model.fusion))
@@ -89,7 +90,8 @@ class Step:
             )
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            with _forgetting(self._buffers, self._remembering), forked(self._device):
+            undo = _forgetting(self._buffers, self._remembering, self._copies)
+            with undo, forked(self._device):
                 loss, value, norm = self._backward(encoder, batch, number)
         except NonFiniteError:
             self.optimizer.zero_grad(set_to_none=True)
@@ -249,18 +251,32 @@ class Step:
 
 
 @contextmanager
-def _forgetting(buffers: Sequence[Tensor], modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Give buffers, and those of modules, back as they were after an error inside."""
+def _forgetting(
+    buffers: Sequence[Tensor], modules: Sequence[nn.Module], copies: list[Tensor]
+) -> Iterator[None]:
+    """Give buffers, and those of modules, back as they were after an error inside.
+
+    ``copies`` are those of the step before, whose memory is used again: new memory costs several
+    times the copying, and a queue may be large.
+    """
     held = [(m, name, b) for m in modules for name, b in m.named_buffers(recurse=False)]
-    before = [(buffer, buffer.clone()) for buffer in (*buffers, *(b for _, _, b in held))]
+    changing = [*buffers, *(buffer for _, _, buffer in held)]
+    if [*map(_kind, copies)] != [*map(_kind, changing)]:
+        copies[:] = map(torch.empty_like, changing)
+    for copy, buffer in zip(copies, changing, strict=True):
+        copy.copy_(buffer)
     try:
         yield
     except BaseException:
-        for buffer, value in before:
-            buffer.copy_(value)
+        for buffer, copy in zip(changing, copies, strict=True):
+            buffer.copy_(copy)
         for module, name, buffer in held:
             setattr(module, name, buffer)  # the loss may have put another in its place
         raise
+
+
+def _kind(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.dtype, tensor.device
 
 
 def _require_similarity(model: ComposedEncoder, keywords: tuple[str, ...], loss: Loss) -> None:

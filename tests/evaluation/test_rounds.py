@@ -189,6 +189,12 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: evaluate_rounds(MODEL, DATA, ks=[0]), "k must be a whole number"),
     (lambda: evaluate_rounds(MODEL, DATA, exclude_seen=1), "exclude_seen must be True"),  # type: ignore[arg-type]
     (lambda: evaluate_rounds(MODEL, DATA, "mean"), "strategy must be a strategy"),  # type: ignore[arg-type]
+    (lambda: simulate_rounds(MODEL, DATA, None), "user must be a function"),  # type: ignore[arg-type]
+    (lambda: simulate_rounds(MODEL, DATA, lambda ids, _: (ids[0], "x")), "must return a Reply"),  # type: ignore[arg-type, return-value]
+    (
+        lambda: simulate_rounds(MODEL, DATA, lambda ids, _: Reply(ids[0], "x", liked="12")),
+        "liked must be a list of strings, got the string '12'",
+    ),
     (lambda: simulate_rounds(MODEL, DATA, nobody, rounds=0), "rounds must be a whole number"),
     (lambda: simulate_rounds(MODEL, DATA, nobody, shown=0), "shown must be a whole number"),
     (lambda: simulate_rounds(MODEL, DATA, nobody, ks=[0]), "k must be a whole number"),
@@ -204,6 +210,8 @@ def test_wrong_arguments_are_refused(call: Callable[[], Any], message: str) -> N
     ("sessions", "message"),
     [
         ([["a0/0", "nobody"]], "session 0 names 'nobody', which is no query of a task"),
+        (["a0/0"], "session 0 must be a list of strings, got the string 'a0/0'"),
+        ([[["a0/0"]]], "session 0 must be a list of strings"),
         ([["a0/0"], []], "session 1 must have rounds of one task and one target, got []"),
         ([["a0/0", "a1/0"]], "one task and one target"),
         ([["a2/0", "b0/0"]], "one task and one target"),

@@ -84,8 +84,9 @@ def test_batches_have_the_size_that_is_asked_for(path: Path) -> None:
         (np.zeros((3, 4, 4), np.uint8), r"uint8 \[3, 4, 4\]"),
         (np.zeros((4, 4, 3), np.float32), r"float32 \[4, 4, 3\]"),
         (np.zeros(4, np.uint8), r"uint8 \[4\]"),
+        (np.zeros((0, 4, 3), np.uint8), r"uint8 \[0, 4, 3\]"),
     ],
-    ids=["channels first", "floats", "a row"],
+    ids=["channels first", "floats", "a row", "no pixels"],
 )
 def test_an_array_of_something_else_is_refused(array: Any, shown: str) -> None:
     with pytest.raises(ValueError, match=f"array of pixels must be uint8 .*, got {shown}"):

@@ -131,6 +131,17 @@ def test_no_hostile_name_breaks_the_card(folder: Path, evaluation: fc.Evaluation
     assert entry["results"][0]["dataset"]["name"] == HOSTILE
 
 
+@pytest.mark.parametrize("title", ["a \U0001f600 b", "caf\u00e9 \\ud83d \\", "\x7f\x85\u2028"])
+def test_every_title_is_read_from_the_head_as_it_is(
+    folder: Path, evaluation: fc.Evaluation, title: str
+) -> None:
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML")
+    write_model_card(folder, evaluation, title=title)
+    _, head, _ = text_of(folder).split("---\n", 2)
+    assert head.isascii()
+    assert yaml.safe_load(head)["model-index"][0]["name"] == title
+
+
 def test_a_card_that_was_edited_is_not_replaced(folder: Path, evaluation: fc.Evaluation) -> None:
     model = fc.ComposedEncoder(live(2), combiner(2))
     write_model_card(folder, evaluation)

@@ -93,6 +93,11 @@ def test_what_gives_no_direction_is_refused(arguments: Any, message: str) -> Non
         compose_parts(*arguments)
 
 
+def test_features_may_be_of_numpy() -> None:
+    found = compose_parts(ROUNDS.numpy(), DISLIKED.numpy(), [1, 2, -1])
+    assert torch.equal(found, compose_parts(ROUNDS, DISLIKED, [1, 2, -1]))
+
+
 def test_weights_may_be_of_numpy() -> None:
     weights: Any = np.array([3, 4])
     close(compose_parts(ROUNDS, weights=weights), [0.6, 0.8])

@@ -359,12 +359,13 @@ def test_what_does_not_fit_is_named(
 
 
 def test_an_image_that_is_named_twice_is_removed_once() -> None:
-    """Also beside an image that is called None."""
     gallery = Gallery(["a", "None", "c"], torch.eye(3))
     gallery.remove(["a", "a"])
     assert gallery.image_ids == [None, "None", "c"]
     assert len(gallery) == 2
     assert gallery.positions(["None"]).tolist() == [1]
+    with pytest.raises(ValueError, match="image_ids must be a list of strings"):
+        gallery.remove("c")
 
 
 @pytest.mark.parametrize(

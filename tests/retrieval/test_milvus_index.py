@@ -298,6 +298,17 @@ def test_another_gallery_is_never_written_over(client: Any) -> None:
     make(client, **known)
 
 
+@pytest.mark.parametrize("name", ["\u00e9 \U0001f600", "\"q\" 'b' \\n\\", "line\r\nline\x01\t"])
+def test_an_id_that_is_there_is_not_written_over(client: Any, name: str) -> None:
+    index = make(client, FEATURES[:3], image_ids=["first", name, "third"])
+    with pytest.raises(ValueError, match="already: remove it"):
+        index.add(FEATURES[3:5], image_ids=["new", name])
+    assert sorted(index.search(QUERY[:1], 4)[1].tolist()[0]) == [-1, 0, 1, 2]
+    index.remove(torch.tensor([1]))
+    index.add(FEATURES[3:5], image_ids=["new", name])
+    assert len(index) == 5
+
+
 def test_what_milvus_drops_is_an_error(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     index, upsert = make(client), client.upsert
     with monkeypatch.context() as patched:

@@ -186,6 +186,14 @@ def test_a_session_may_begin_with_a_judgement(gallery: fc.Gallery) -> None:
     assert len(session.results(12).ids) == 10
 
 
+def test_a_like_that_was_taken_back_by_a_dislike_is_no_wish(gallery: fc.Gallery) -> None:
+    session = SearchSession(MODEL, gallery)
+    session.like(IDS[2])
+    session.dislike(IDS[2])
+    for read in (session.results, lambda: session.query):
+        assert "nothing to search for yet" in own_error(read)
+
+
 WRONG: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda s: s.ask(), ValueError, "needs a reference, a text or both"),
     (
@@ -202,6 +210,7 @@ WRONG: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda s: s.ask(IDS[0], "is red", "1"), ValueError, "weight must be an int or a float"),
     (lambda s: s.ask(IDS[0], "is red", 0), ValueError, "must be positive, got 0.0"),
     (lambda s: s.ask(IDS[0], "is red", k=0), ValueError, "k must be a whole number"),
+    (lambda s: s.results(exclude_seen="no"), ValueError, "exclude_seen must be True or False"),
     (lambda s: s.ask(torch.tensor([torch.nan, 0, 0]), "is red"), ValueError, "holds NaN"),
     (lambda s: s.like("nobody"), ValueError, "'nobody' is not in the gallery"),
     (lambda s: s.dislike(3), ValueError, r"image_ids\[0\] is 3"),
@@ -278,6 +287,21 @@ def test_a_cached_encoder_knows_its_texts_and_images_outside_the_gallery() -> No
         session.ask(Path("file.png"), "is red")
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_gallery_may_keep_another_dtype_than_the_encoder_gives(dtype: torch.dtype) -> None:
+    model = cached_model(fc.Sum())
+    session = SearchSession(model, fc.Gallery.build(model, IDS, dtype=dtype))
+    session.ask(IDS[3], "is red")
+    expected = model.encode_query([IDS[3]], ["is red"])
+    atol = 0 if dtype == torch.float64 else 0.01
+    torch.testing.assert_close(session.query, expected, rtol=0, atol=atol)
+    session.like(IDS[1])
+    session.ask(IDS[2])
+    again = SearchSession.from_json(model, session.gallery, session.to_json())
+    assert torch.equal(again.query, session.query)
+    assert again.results().ids == session.results().ids
+
+
 def test_a_text_alone_must_be_as_wide_as_the_images() -> None:
     encoder = fc.CachedEncoder.from_arrays(IDS, torch.randn(12, 4), ["is red"], torch.randn(1, 3))
     model = fc.ComposedEncoder(encoder, fc.fusions.Concat(4, 3))
@@ -313,3 +337,34 @@ def test_the_weights_are_compared_once_for_all_sessions(path: Callable[[str], Pa
     other = fc.ComposedEncoder(live(seed=1), combiner())
     for _ in range(2):
         assert "mean nothing here" in own_error(SearchSession, other, gallery)
+
+
+def test_a_model_that_was_trained_since_needs_another_gallery(path: Callable[[str], Path]) -> None:
+    encoder = live()
+    model = fc.ComposedEncoder(encoder, combiner())
+    gallery = fc.Gallery.build(model, IDS, path)
+    SearchSession(model, gallery)
+    with torch.no_grad():
+        next(encoder.parameters()).add_(1)
+    for _ in range(2):
+        assert "mean nothing here" in own_error(SearchSession, model, gallery)
+
+
+def test_no_call_is_dropped_in_silence_beside_another(gallery: fc.Gallery) -> None:
+    class Slow(Rocchio):
+        def combine(self, *parts: torch.Tensor) -> torch.Tensor:
+            if beside:
+                beside.pop()()  # what another thread does meanwhile
+            return super().combine(*parts)
+
+    beside: list[Callable[[], Any]] = []
+    session = SearchSession(MODEL, gallery, Slow())
+    session.ask(IDS[0], "is red")
+    for call in (lambda: session.ask(IDS[1], "is red"), lambda: session.like(IDS[2])):
+        before = session.history
+        beside.append(lambda: session.dislike(IDS[3]))
+        with pytest.raises(RuntimeError, match="another thread changed this session meanwhile"):
+            call()
+        assert session.history[:-1] == before
+        judged = session.undo()
+        assert isinstance(judged, Judgement) and judged.image_id == IDS[3]

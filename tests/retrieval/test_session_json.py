@@ -74,7 +74,8 @@ def test_what_comes_back_is_the_same_session(acts: list[Any]) -> None:
         for value, wanted in zip(step, expected, strict=True):
             tensors = isinstance(value, torch.Tensor) and isinstance(wanted, torch.Tensor)
             assert torch.equal(value, wanted) if tensors else value == wanted  # type: ignore[arg-type]
-    if any(getattr(step, "liked", True) for step in session.history):
+    last = {getattr(step, "image_id", None): step for step in session.history}
+    if any(getattr(step, "liked", True) for step in last.values()):
         assert torch.equal(again.query, session.query)
 
 
@@ -197,3 +198,22 @@ def test_features_of_double_precision_come_back_whole() -> None:
     again = SearchSession.from_json(model, gallery, session.to_json())
     assert torch.equal(again.query, session.query)
     assert again.query.dtype == torch.float64
+
+
+def test_a_strategy_without_a_repr_is_known_by_its_settings() -> None:
+    class Mine:
+        adds_rounds = False
+
+        def __init__(self, bias: float) -> None:
+            self.bias = bias
+
+        def combine(self, queries: Any, weights: Any, liked: Any, disliked: Any) -> Any:
+            return queries[-1:] + self.bias
+
+    session = SearchSession(MODEL, GALLERY, Mine(0.5))
+    session.ask(IDS[0], "is red")
+    again = SearchSession.from_json(MODEL, GALLERY, session.to_json(), Mine(0.5))
+    assert torch.equal(again.query, session.query)
+    assert "held with the strategy" in own_error(
+        SearchSession.from_json, MODEL, GALLERY, session.to_json(), Mine(0.25)
+    )
