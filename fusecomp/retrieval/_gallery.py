@@ -265,8 +265,7 @@ class Gallery:
         """Find these images no more; their positions stay empty.
 
         Raises:
-            ValueError: if the index cannot change, an image is not in the gallery, or these are no
-                list of strings.
+            ValueError: as ``positions``, or if the index cannot change.
         """
         positions = self.positions(list(dict.fromkeys(strings("image_ids", image_ids))))
         changing(self.index).remove(positions)

@@ -263,6 +263,23 @@ def sessions(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names
     }
 
 
+def demo(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names:
+    pytest.importorskip("starlette", reason="needs the extra demo")
+    pytest.importorskip("uvicorn", reason="needs the extra demo")
+    from demo import serve
+
+    for name in ("a", "b"):
+        put(Path(f"images/{name}.png"), name)
+    Path("mine.csv").write_text("reference,text,target,split\na,is blue,b,val\n")
+    made = model()
+    made.save("runs/mine/model")
+    images = fc.Gallery.build(made, ["a.png", "b.png"], lambda name: Path("images") / name)
+    images.save("runs/mine/gallery.safetensors")
+    # It makes what is served, and serves nothing.
+    patch.setattr(serve, "serve", lambda make, browser: make(print))
+    return {"make_my_encoder": encoder}
+
+
 def watch(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names:
     for name in ("tensorboard", "tqdm"):
         pytest.importorskip(name, reason=f"needs the extra {name}")
@@ -280,6 +297,7 @@ def page(name: str) -> str:
 SETTINGS: dict[str, Callable[[pytest.FixtureRequest, pytest.MonkeyPatch], Names]] = {
     "caching": caching,
     "clip": clip,
+    "demo": demo,
     "fusions": fusions,
     "index": index,
     "integrations": integrations,
