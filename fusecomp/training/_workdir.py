@@ -143,14 +143,15 @@ class Workdir:
                 write_tensors(self.path / "best" / name, content)
 
     def save_last(self, state: Saved, best: set[str]) -> None:
-        """Write ``last.pt`` and the log; then remove all best weights but these."""
+        """Write the log and ``last.pt``; then remove all best weights but these."""
         content = {"format": _FORMAT, "identity": self._identity, **state}
         lines = [f"{json.dumps(record)}\n".encode() for record in state["history"]]
         with first_alone() as first:
             if first:
-                write_tensors(self.last, content)
+                # Before the checkpoint: a run that has its last one does not write again.
                 with open_atomic(self.path / "log.jsonl") as log:
                     log.writelines(lines)
+                write_tensors(self.last, content)
         self.needed = best
         self.remove_best_but(best)
 

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -331,3 +332,30 @@ def test_interrupted_while_writing(
         resumed = whole(tmp_path, workdir, CONFIG, fc.InfoNCE())
         assert_equal_weights(straight.model, resumed.model)
         assert straight.history == resumed.history
+
+
+def test_stopped_behind_any_file_the_log_is_whole_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole(tmp_path, tmp_path / "straight", CONFIG, fc.InfoNCE())
+    real, files = os.replace, 0
+    while True:
+        files += 1
+        workdir, left = tmp_path / f"run-{files}", [None] * files
+
+        def replacing(source: Any, target: Any, left: list[None] = left) -> None:
+            real(source, target)
+            left.pop()
+            if not left:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", replacing)
+            try:
+                whole(tmp_path, workdir, CONFIG, fc.InfoNCE())
+                break
+            except KeyboardInterrupt:
+                pass
+        whole(tmp_path, workdir, CONFIG, fc.InfoNCE())
+        assert_same_files(tmp_path / "straight", workdir)
+    assert files > 6
