@@ -21,6 +21,8 @@ from pace import Clock, TimedEncoder
 
 import fusecomp as fc
 
+pytestmark = pytest.mark.heavy  # each trains small encoders
+
 PHASES = ["pretraining", "images", "texts", "evaluation", "stage 1", "stage 2"]
 Rehearse = Callable[..., tuple[dict[str, Any], str]]
 

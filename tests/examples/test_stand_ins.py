@@ -9,6 +9,8 @@ from PIL import Image
 
 import fusecomp as fc
 
+pytestmark = pytest.mark.heavy  # each draws all images of a dataset
+
 
 @pytest.mark.parametrize("name", ["fashioniq", "cirr"])
 def test_each_name_of_each_split_has_an_image(
