@@ -129,7 +129,12 @@ def fill(state: State, prepare: "Callable[[Say], Answers]") -> None:
         print(line, flush=True)
 
     try:
-        state.answers = prepare(say)
+        answers = prepare(say)
+        import torch
+
+        # Each search has its share of the cores; more threads would wait for one another.
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // WORKERS))
+        state.answers = answers
         say("ready")
     except Exception as error:
         # Nor may a mistake in a user's own script leave the page waiting.
@@ -149,12 +154,9 @@ def prepare(args: argparse.Namespace, say: Say) -> "Answers":
         if not file.exists():
             make_quick_model(args.workdir, say)
     say("reading the model and its gallery")
-    import torch
-
     import fusecomp as fc
     from demo.answers import Answers
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // WORKERS))
     model = fc.ComposedEncoder.load(folder, make_encoder(args))
     gallery = fc.Gallery.load(file, model)
     paths = find_images(images, [name for name in gallery.image_ids if name is not None])

@@ -83,6 +83,7 @@ def encode(shared: Shared, data: fc.Dataset) -> fc.CachedEncoder:
     return fc.CachedEncoder.from_arrays(ids, images.double(), texts, torch.cat(words).double())
 
 
+@pytest.mark.filterwarnings("ignore:CIRPLANT takes text_tokens:UserWarning")
 @pytest.mark.parametrize("name", DATASETS)
 def test_ranks_are_those_of_one_query_at_a_time(shared: Shared, name: str) -> None:
     data = DATASETS[name](shared)

@@ -50,6 +50,7 @@ def run(
     return compared
 
 
+@pytest.mark.filterwarnings("ignore:CIRPLANT takes text_tokens:UserWarning")
 @pytest.mark.heavy
 def test_it_compares_every_fusion_on_a_feature_file_and_goes_on_where_it_stopped(
     run: Callable[..., dict[str, Any]],
