@@ -133,6 +133,8 @@ class Task:
         They are added to ``missing_images`` and ``missing_queries``. ValueError if no query is
         left; images of other tasks may be named too.
         """
+        if isinstance(image_ids, str):
+            raise ValueError(f"image_ids must be a list of strings, got the string {image_ids!r}")
         missing = frozenset(image_ids)
         left_out = [not missing.isdisjoint(query.image_ids) for query in self.queries]
         task = self.select([row for row, out in enumerate(left_out) if not out])

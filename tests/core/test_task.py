@@ -215,3 +215,10 @@ def test_a_row_that_no_query_has_is_named(row: Any) -> None:
         ValueError, match=r"rows\[1\] must be (a whole number of at least 0|at most 3)"
     ):
         TASK.select([0, row])
+
+
+def test_a_string_is_no_list_of_images_to_drop() -> None:
+    with pytest.raises(
+        ValueError, match="image_ids must be a list of strings, got the string 'i1'"
+    ):
+        Task("", QUERIES, IMAGES).drop_images("i1")
