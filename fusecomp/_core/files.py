@@ -78,6 +78,14 @@ def replace_folder(path: Path, names: Collection[str]) -> Iterator[Path]:
             shutil.rmtree(new, ignore_errors=True)
 
 
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _rename_over(new: Path, path: Path) -> None:
     old = new.with_suffix(".old")
     try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fusecomp._core.files import open_atomic, read_tensors, write_tensors
+from fusecomp._core.files import open_atomic, read_tensors, remove, write_tensors
 from fusecomp._core.identity import differences
 from fusecomp._core.strict_json import read_json, write_json
 from fusecomp.distributed import barrier, first_alone, gather_objects
@@ -80,7 +80,7 @@ class Workdir:
                 # What a kill has left half written.
                 for folder in (self.path, self.path / "best"):
                     for path in folder.glob(".*.partial"):
-                        path.unlink(missing_ok=True)
+                        remove(path)
         if not found[0]:
             return None
         saved = _read(self.last)

@@ -158,9 +158,9 @@ def test_scores_are_sums_of_cosines(
 
 
 @settings(max_examples=50, deadline=None)
-@given(seeds, st.floats(0, 300))
+@given(seeds, st.floats(0, 100))
 def test_implicit_similarity_to_the_reference_itself_is_one(seed: int, sharpness: float) -> None:
-    """Also where the attention is on features that are 0."""
+    """Also where the attention is on features that are 0; beyond 200 it leaves others no digits."""
     fusion, (image, text, _) = artemis(["IS"], seed, sharpness), inputs(seed)
     image[:, :3] = 0
     scores = fusion.similarity(fusion(image, text), image)

@@ -295,6 +295,8 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
     halves = [tmp_path / "run" / name for name in (".last.pt.x.partial", "best/.a.pt.y.partial")]
     for half in halves:
         half.write_bytes(b"half")
+    halves.append(tmp_path / "run" / ".model.z.partial")  # of a model that was saved there
+    (halves[-1] / "weights").mkdir(parents=True)
     own = tmp_path / "run" / "mine.partial"
     own.touch()
     whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
