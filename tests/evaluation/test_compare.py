@@ -173,7 +173,7 @@ def test_what_the_protocols_say_of_the_galleries_is_not_said_twice(tiny_fashioni
         random_evaluation(FashionIQ(tiny_fashioniq, "val", gallery=gallery))
         for gallery in ("original", "val")
     )
-    with pytest.warns(ProtocolWarning):
+    with pytest.warns(ProtocolWarning, match="gallery original / val"):
         comparison = compare(one, other)
     assert comparison.warnings == ["gallery original / val"]
 

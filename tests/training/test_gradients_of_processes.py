@@ -180,8 +180,8 @@ def with_noise(root: Path) -> tuple[list[float], list[Tensor]]:
             losses.append(loss.item())
 
     model = composed(dropout=0.5)
-    image: Any = model.encoder.image  # type: ignore[attr-defined]
-    image[1].register_forward_hook(lambda module, given, out: dropped.append(out == 0))
+    dropout = model.get_submodule("encoder.image.1")
+    dropout.register_forward_hook(lambda module, given, out: dropped.append(out == 0))
     config = replace(CONFIG, trainable="both", encoder_mode="train", batch_size=8, epochs=1)
     fc.Trainer(model, loss=noisy, config=config, callbacks=[Watch()]).fit(Toy(root, rows=16))
     return losses, dropped

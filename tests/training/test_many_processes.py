@@ -57,7 +57,7 @@ def counted(root: Path) -> dict[str, Tensor]:
     model = composed(batchnorm=True)
     config = replace(CONFIG, trainable="both", encoder_mode="train", epochs=1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the statistics are those of a share, and this is told
+        warnings.filterwarnings("ignore", "BatchNorm of the encoder learns")
         fc.Trainer(model, loss=fc.InfoNCE(0.1), config=config).fit(data)
     return {name: value.clone() for name, value in model.named_buffers()}
 

@@ -77,7 +77,7 @@ def trained(
     except Stop:
         assert stop is not None
     if sharded:
-        assert {type(p) for p in model.encoder.parameters()} == {DTensor}  # type: ignore[attr-defined]
+        assert {type(p) for p in model.get_submodule("encoder").parameters()} == {DTensor}
     return whole_weights(model), history
 
 
