@@ -258,7 +258,7 @@ def test_a_saved_model_is_loaded_with_the_tokens_that_it_was_trained_on(
     )
     fusion = fc.fusions.CIRPLANT(DIM, 1, 2, text_dim=TEXT_WIDTH).double()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+        warnings.filterwarnings("ignore", "CIRPLANT takes text_tokens")
         fc.ComposedEncoder(with_tokens if sides else without, fusion).save(path)
         told = "was 'text' and is gone" if sides else "was not there and is now 'text'"
         with pytest.raises(ValueError, match=f"other settings .* token_sides {told}"):

@@ -90,7 +90,7 @@ def test_queries_are_evaluated_without_gradients_and_modes_come_back(
         assert not result.requires_grad
     assert torch.equal(model.encode_query(images, TEXTS), model.encode_query(images, TEXTS))
     assert [module.training for module in model.modules()] == before
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"none\.png"):
         model.encode_query(["none.png"], ["is red"])
     assert [module.training for module in model.modules()] == before
 

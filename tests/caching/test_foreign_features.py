@@ -10,7 +10,7 @@ from fusecomp.caching import CachedEncoder
 
 
 def test_a_folder_is_not_called_torn(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(IsADirectoryError, match="this is a folder, expected a file"):
         CachedEncoder.load(tmp_path)
 
 

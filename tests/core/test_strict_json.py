@@ -18,11 +18,20 @@ def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
     assert "größer" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}])
-def test_what_json_cannot_hold_leaves_the_old_file(tmp_path: Path, value: object) -> None:
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (float("nan"), "not JSON compliant"),
+        (float("inf"), "not JSON compliant"),
+        ({1, 2}, "set is not JSON serializable"),
+    ],
+)
+def test_what_json_cannot_hold_leaves_the_old_file(
+    tmp_path: Path, value: object, message: str
+) -> None:
     path = tmp_path / "a.json"
     write_json(path, 1)
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises((ValueError, TypeError), match=message):
         write_json(path, [value])
     assert read_json(path) == 1
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +26,6 @@ HEADER = "reference,text,target"
 
 
 def test_several_targets_in_each_kind_of_table(images: Path, write: Write) -> None:
-    pandas = pytest.importorskip("pandas", reason="needs the extra report")
     as_csv = write(HEADER, "a,x,b|c|d/e", "b,y,c", "c,z,", "g,x, a | b ")
     targets = [["b", "c", "d/e"], "c", None, ["a", "b"]]
     as_jsonl = write(
@@ -82,7 +82,6 @@ def test_a_sign_between_is_a_part_of_a_name_in_jsonl(images: Path, write: Write)
 
 
 def test_a_frame_is_read_as_its_csv_file(images: Path, write: Write) -> None:
-    pandas = pytest.importorskip("pandas", reason="needs the extra report")
     header = "split,reference,text,target,group,query_id,price"
     path = write(
         header, "val,a,is blue,b,a b c,q0,3.5", "train,c,is red,d/e,c d/e,,", "val,g,x,b,b a,z,1"
@@ -100,7 +99,6 @@ def test_a_frame_is_read_as_its_csv_file(images: Path, write: Write) -> None:
 
 
 def test_lists_and_arrays_in_a_frame(images: Path) -> None:
-    pandas = pytest.importorskip("pandas", reason="needs the extra report")
     fields = {"reference": ["a"], "text": [["is x", "is y"]], "target": [np.array(["b", "c"])]}
     data = TripletTable(pandas.DataFrame(fields | {"group": [["a", "b", "c"]]}), images)
     expected = fc.Triplet("0", "a", ("is x", "is y"), "b", ("a", "b", "c"), ("c",))
@@ -129,7 +127,6 @@ def test_lists_and_arrays_in_a_frame(images: Path) -> None:
     ],
 )
 def test_a_frame_that_cannot_be_read(images: Path, columns: Any, message: str) -> None:
-    pandas = pytest.importorskip("pandas", reason="needs the extra report")
     fields = {"reference": ["a", "b"], "text": ["x", "y"], "target": ["b", "c"]} | columns
     frame = pandas.DataFrame({name: v for name, v in fields.items() if v is not None})
     with pytest.raises((ValueError, FileNotFoundError), match=message):
@@ -137,7 +134,6 @@ def test_a_frame_that_cannot_be_read(images: Path, columns: Any, message: str) -
 
 
 def test_frames_of_another_form(images: Path) -> None:
-    pandas = pytest.importorskip("pandas", reason="needs the extra report")
     frame = pandas.DataFrame({"reference": ["a"], "text": ["x"], "target": ["b"]})
     with pytest.raises(ValueError, match="DataFrame holds no rows"):
         TripletTable(frame.iloc[:0], images)

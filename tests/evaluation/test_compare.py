@@ -95,6 +95,17 @@ def test_a_target_that_is_left_out_counts_as_last(tiny_fashioniq: Path) -> None:
     assert "dress/2: rank left out -> " in str(comparison)
 
 
+def test_a_target_that_is_left_out_is_worse_than_the_last(tiny_fashioniq: Path) -> None:
+    a, _ = evaluations(tiny_fashioniq)
+    found = a.ranking["dress"]
+    assert found.ranks is not None
+    last, gone = (
+        compute_metrics(replace(a.ranking, tasks=[replace(found, ranks=ranks)]))
+        for ranks in (0 * found.ranks + len(found.task.gallery), 0 * found.ranks - 1)
+    )
+    assert len(compare(last, gone).worse) == len(found.task.queries)
+
+
 def test_the_order_of_the_queries_does_not_matter(tiny_cirr: Path) -> None:
     data = CIRR(tiny_cirr, "val")
     a, b = random_evaluation(data, 0), random_evaluation(data, 1)
@@ -173,7 +184,7 @@ def test_what_the_protocols_say_of_the_galleries_is_not_said_twice(tiny_fashioni
         random_evaluation(FashionIQ(tiny_fashioniq, "val", gallery=gallery))
         for gallery in ("original", "val")
     )
-    with pytest.warns(ProtocolWarning):
+    with pytest.warns(ProtocolWarning, match="gallery original / val"):
         comparison = compare(one, other)
     assert comparison.warnings == ["gallery original / val"]
 

@@ -49,8 +49,8 @@ def test_live_and_cached_tokens_train_alike(data: list[Any], tmp_path: Path) -> 
     )
     runs = [trained(tiny_encoder(), data, 16, 16), trained(cached, data, 16, 16)]
     for run in runs:
-        for name, weight in run.model.fusion.state_dict().items():  # type: ignore[attr-defined]
-            expected = live.model.fusion.state_dict()[name]  # type: ignore[attr-defined]
+        for name, weight in run.model.get_submodule("fusion").state_dict().items():
+            expected = live.model.get_submodule("fusion").state_dict()[name]
             torch.testing.assert_close(weight, expected, rtol=1e-3, atol=1e-5)
         assert dict(run.metrics) == pytest.approx(dict(live.metrics), abs=1e-3)
     assert live.history[-1]["loss"] < live.history[0]["loss"]

@@ -58,7 +58,6 @@ def test_it_compares_every_fusion_on_a_feature_file_and_goes_on_where_it_stopped
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip("matplotlib")
     numbers = run()
     assert list(numbers) == ["paper", "recommended"]
     for found in numbers.values():

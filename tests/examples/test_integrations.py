@@ -26,7 +26,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def sentence_transformers(torchvision: None) -> Any:
     return pytest.importorskip(
-        "sentence_transformers", minversion="5.4", reason="needs version 5.4"
+        "sentence_transformers", minversion="5.4", reason="needs sentence-transformers 5.4"
     )
 
 

@@ -9,14 +9,11 @@ from pathlib import Path
 
 import pytest
 import sessions
+from drawn import minicirr, minifashion, users
 from intervals import student
 
 from fusecomp.datasets import CIRR, FashionIQ
 from fusecomp.evaluation import User
-
-pytest.importorskip("PIL", reason="needs the extra images")
-
-from drawn import minicirr, minifashion, users
 
 Make = tuple[Path, Callable[..., User], list[str]]
 

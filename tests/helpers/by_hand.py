@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
+from itertools import product
 from math import exp, log, sqrt
 from typing import Any
 
@@ -66,60 +67,62 @@ def candidates_of(
     return bank.get(own[i], t[i]), others
 
 
+def further_of(keywords: dict[str, Any]) -> list[tuple[Any, Vector]]:
+    """The candidates of every row beyond the batch and a bank, with their ids."""
+    further = list(keywords.get("queue", ()))
+    if "negatives" in keywords:
+        flat = numbers(keywords["negatives"].flatten(0, 1))
+        ids = [i for few in keywords.get("negative_ids", ()) for i in few]
+        further += zip(ids_of(ids, flat), flat, strict=True)
+    if "reference" in keywords:
+        images = zip(keywords["reference_ids"], numbers(keywords["reference"]), strict=True)
+        further += [(it, vector) for it, vector in images if it not in keywords["target_ids"]]
+    return further
+
+
+def compared(
+    i: int, q: list[list[float]], t: list[list[float]], keywords: dict[str, Any]
+) -> tuple[float, list[float]]:
+    """The cosines of row i with its target and with the others, without what is excluded.
+
+    A bank maps an id to features; a queue holds ids with features.
+    """
+    own = ids_of(keywords.get("target_ids", ()), q)
+    reference = ids_of(keywords.get("reference_ids", ()), q)
+    wanted, others = candidates_of(i, t, own, keywords.get("bank", {}), further_of(keywords))
+    exclude = keywords.get("exclude", ())
+    kept = [v for it, v in others if not is_excluded(exclude, own[i], reference[i], it)]
+    return cosine(q[i], wanted), [cosine(q[i], vector) for vector in kept]
+
+
 def info_nce(
     query: Tensor,
     target: Tensor,
     temperature: float = 0.01,
     *,
     symmetric: bool = False,
-    exclude: Collection[str] = (),
     label_smoothing: float = 0.0,
     margin: float = 0.0,
-    target_ids: Sequence[int] = (),
-    reference_ids: Sequence[int] = (),
-    negatives: Tensor | None = None,
-    negative_ids: Sequence[Sequence[int]] = (),
-    bank: dict[Any, Vector] | None = None,
-    queue: Sequence[tuple[int, Vector]] = (),
-    reference: Tensor | None = None,
+    **keywords: Any,
 ) -> float:
-    """A bank maps an id to features; a queue holds ids with features."""
     q, t = numbers(query), numbers(target)
     rows = range(len(q))
-    own, shown = ids_of(target_ids, q), ids_of(reference_ids, q)
-    further: list[tuple[Any, Vector]] = list(queue)
-    if negatives is not None:
-        flat = numbers(negatives.flatten(0, 1))
-        further += zip(ids_of([i for few in negative_ids for i in few], flat), flat, strict=True)
-    if reference is not None:
-        images = zip(reference_ids, numbers(reference), strict=True)
-        further += [(it, vector) for it, vector in images if it not in target_ids]
 
-    def row(i: int) -> float:
-        wanted, candidates = candidates_of(i, t, own, bank or {}, further)
-        kept = [v for it, v in candidates if not is_excluded(exclude, own[i], shown[i], it)]
-        logits = [cosine(q[i], vector) / temperature for vector in kept]
-        return cross_entropy((cosine(q[i], wanted) - margin) / temperature, logits, label_smoothing)
+    def loss(positive: float, others: Sequence[float]) -> float:
+        logits = [s / temperature for s in others]
+        return cross_entropy((positive - margin) / temperature, logits, label_smoothing)
 
-    def column(j: int) -> float:
+    def column(j: int) -> list[float]:
+        """The cosines of target j with the other queries, without what these exclude."""
+        exclude, ids = keywords.get("exclude", ()), keywords.get("target_ids", ())
+        own, shown = ids_of(ids, q), ids_of(keywords.get("reference_ids", ()), q)
         kept = [i for i in rows if i != j and not is_excluded(exclude, own[i], shown[i], own[j])]
-        logits = [cosine(q[i], t[j]) / temperature for i in kept]
-        return cross_entropy((cosine(q[j], t[j]) - margin) / temperature, logits, label_smoothing)
+        return [cosine(q[i], t[j]) for i in kept]
 
-    forward = mean(row(i) for i in rows)
-    return (forward + mean(column(j) for j in rows)) / 2 if symmetric else forward
-
-
-def compared(
-    i: int, q: list[list[float]], t: list[list[float]], keywords: dict[str, Any]
-) -> tuple[float, list[float]]:
-    """The cosines of row i with its target and with the others, without what is excluded."""
-    own = ids_of(keywords.get("target_ids", ()), q)
-    reference = ids_of(keywords.get("reference_ids", ()), q)
-    wanted, others = candidates_of(i, t, own, keywords.get("bank", {}), keywords.get("queue", ()))
-    exclude = keywords.get("exclude", ())
-    kept = [v for it, v in others if not is_excluded(exclude, own[i], reference[i], it)]
-    return cosine(q[i], wanted), [cosine(q[i], vector) for vector in kept]
+    forward = mean(loss(*compared(i, q, t, keywords)) for i in rows)
+    if not symmetric:
+        return forward
+    return (forward + mean(loss(cosine(q[j], t[j]), column(j)) for j in rows)) / 2
 
 
 def hard_negative(
@@ -231,6 +234,16 @@ IDS: dict[str, Tensor] = {
     "target_ids": torch.tensor([10, 11, 12, 13, 10, 15, 16]),
     "reference_ids": torch.tensor([20, 12, 11, 13, 16, 10, 99]),
 }
+
+
+EXCLUDE: list[Any] = [(), "target", "reference", ("reference", "target")]
+# Each of InfoNCE's own with each.
+OPTIONS: list[dict[str, Any]] = [
+    {"symmetric": symmetric, "exclude": exclude, "label_smoothing": smoothing, "margin": margin}
+    for symmetric, exclude, smoothing, margin in product(
+        [False, True], EXCLUDE, [0.0, 0.2], [0.0, 0.3]
+    )
+]
 
 
 def features(seed: int, *shape: int) -> Tensor:

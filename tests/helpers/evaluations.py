@@ -1,11 +1,16 @@
 """Evaluations of any dataset by random features, for tests of what is made from them."""
 
+import json
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import fusecomp as fc
+from fusecomp._core.files import checksum
 from fusecomp.evaluation import TaskRanking
 from fusecomp.types import Dataset
 
@@ -57,3 +62,15 @@ def assert_equal(one: fc.Evaluation, other: fc.Evaluation) -> None:
             assert (a if isinstance(a, str | None) else list(a)) == (
                 b if isinstance(b, str | None) else list(b)
             )
+
+
+def rewrite(path: Path, change: Any) -> None:
+    """Change the names or arrays of a file, and its checksum with them."""
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    about = json.loads(content.pop("about").tobytes())
+    del content["checksum"]
+    change(about, content)
+    content["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    hashed = {name: array for name, array in sorted(content.items()) if array.dtype != object}
+    np.savez(path, checksum=np.array(checksum(hashed)), **content)

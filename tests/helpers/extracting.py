@@ -93,3 +93,13 @@ def seen(journal: Path) -> int:
 def build(root: Path, path: Path | None, journal: Path | None, seconds: float) -> CachedEncoder:
     # Blocks of eight images.
     return CachedEncoder.build(make(journal, seconds), Numbered(root), path=path, batch_size=2)
+
+
+def parts(path: Path) -> list[Path]:
+    """The finished blocks that lie beside a file of features."""
+    return sorted(path.with_name(f"{path.name}.partial").glob("*.safetensors"))
+
+
+def full_disk(*_: object) -> None:
+    """For the function that writes the file of features, once all blocks are there."""
+    raise OSError("the disk is full")

@@ -15,6 +15,8 @@ from unittest.mock import Mock
 import pytest
 import torch
 from fashioniq_files import CATEGORIES
+from matplotlib import font_manager
+from PIL import Image
 from tiny import make_open_clip, make_tokenizer, make_transformers
 from torch import Tensor, nn
 
@@ -67,13 +69,12 @@ def brief(patch: pytest.MonkeyPatch) -> None:
 
 def fashioniq(request: pytest.FixtureRequest) -> None:
     """The folder ``fashionIQ_dataset`` with images, and the one that the pages ask with."""
-    image = pytest.importorskip("PIL.Image", reason="needs the extra images")
     root: Path = request.getfixturevalue("tiny_fashioniq")
     split = root / "image_splits" / "split.dress.val.json"
     split.write_text(json.dumps([*json.loads(split.read_text()), "B005X4PL1G"]))
     names = [name for path in root.glob("image_splits/*") for name in json.loads(path.read_text())]
     for number, name in enumerate(names):
-        image.new("RGB", (40, 60), (number, 99, 255 - number)).save(root / "images" / f"{name}.png")
+        Image.new("RGB", (40, 60), (number, 99, 255 - number)).save(root / "images" / f"{name}.png")
 
 
 def datasets() -> Names:
@@ -151,7 +152,9 @@ def indexes(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names:
 
 def integrations(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names:
     library = request.getfixturevalue("transformers")
-    pytest.importorskip("sentence_transformers", minversion="5.4", reason="needs version 5.4")
+    pytest.importorskip(
+        "sentence_transformers", minversion="5.4", reason="needs sentence-transformers 5.4"
+    )
     # Their own.
     warnings.simplefilter("ignore", DeprecationWarning)
     warnings.simplefilter("ignore", UserWarning)
@@ -219,10 +222,9 @@ def published_weights(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch)
 def reports(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> Names:
     fashioniq(request)
     brief(patch)
-    manager = pytest.importorskip("matplotlib.font_manager", reason="needs the extra report")
-    known = manager.findfont("DejaVu Sans")
-    entry = manager.FontEntry(fname=known, name="Noto Sans CJK SC")
-    patch.setattr(manager.fontManager, "ttflist", [*manager.fontManager.ttflist, entry])
+    known = font_manager.findfont("DejaVu Sans")
+    entry = font_manager.FontEntry(fname=known, name="Noto Sans CJK SC")
+    patch.setattr(font_manager.fontManager, "ttflist", [*font_manager.fontManager.ttflist, entry])
     Path("fonts").mkdir()
     Path("fonts/NotoEmoji-Regular.ttf").write_bytes(Path(known).read_bytes())
     names = datasets()

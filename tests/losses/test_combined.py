@@ -35,6 +35,12 @@ def test_it_is_the_sum_of_the_weighted_losses() -> None:
     )
 
 
+def test_it_names_the_similarity_only_if_each_of_its_losses_compares_by_it() -> None:
+    both = CombinedLoss({"find": (0.3, MultiPositiveNCE(0.2)), "tell": (1.0, InfoNCE())})
+    assert both.named_keywords == {"target_ids", "reference_ids", "similarity"}
+    assert two().named_keywords == {"target_ids", "reference_ids"}
+
+
 def test_each_loss_gets_the_ids_that_it_names() -> None:
     seen: dict[str, list[str]] = {}
 

@@ -2,38 +2,35 @@
 
 import copy
 from functools import partial
-from itertools import product
 from typing import Any
 
 import by_hand
 import pytest
 import torch
-from by_hand import DIM, IDS, ROWS, assert_equals_by_hand, features, pair, set_tile
+from by_hand import (
+    DIM,
+    EXCLUDE,
+    IDS,
+    OPTIONS,
+    ROWS,
+    assert_equals_by_hand,
+    features,
+    pair,
+    set_tile,
+)
 from torch import Tensor
 
 from fusecomp.losses import Bank, InfoNCE, Queue
 
-EXCLUDE: list[Any] = [(), "target", "reference", ("reference", "target")]
-
 
 @pytest.mark.parametrize("tile", [1, 3, ROWS])
-@pytest.mark.parametrize(
-    ("symmetric", "exclude", "smoothing", "margin"),
-    list(product([False, True], EXCLUDE, [0.0, 0.2], [0.0, 0.3])),
-)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_options_equal_the_formula_in_loops(
-    symmetric: bool,
-    exclude: Any,
-    smoothing: float,
-    margin: float,
-    tile: int,
-    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any], tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_tile(monkeypatch, tile)
-    options = {"exclude": exclude, "label_smoothing": smoothing, "margin": margin}
-    loss = InfoNCE(0.3, symmetric, **options)
-    formula = partial(by_hand.info_nce, temperature=0.3, symmetric=symmetric, **options)
-    assert_equals_by_hand(loss, formula, pair(), **IDS)
+    formula = partial(by_hand.info_nce, temperature=0.3, **options)
+    assert_equals_by_hand(InfoNCE(0.3, **options), formula, pair(), **IDS)
 
 
 NEGATIVE_IDS = torch.tensor([[10, 30], [31, 32], [12, 20], [13, 33], [34, 35], [36, 16], [37, 99]])

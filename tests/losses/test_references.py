@@ -1,19 +1,16 @@
 """InfoNCE whose candidates are the batch's references too."""
 
 from functools import partial
-from itertools import product
 from typing import Any
 
 import by_hand
 import pytest
 import torch
-from by_hand import DIM, IDS, ROWS, assert_equals_by_hand, features, pair, set_tile
+from by_hand import DIM, IDS, OPTIONS, ROWS, assert_equals_by_hand, features, pair, set_tile
 from torch import Tensor
 from torch.nn import functional as F
 
 from fusecomp.losses import Bank, CombinedLoss, InfoNCE, Queue
-
-EXCLUDE: list[Any] = [(), "target", "reference", ("reference", "target")]
 
 
 def by_loops(query: Tensor, target: Tensor, reference: Tensor, **settings: Any) -> float:
@@ -27,23 +24,13 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("tile", [3, ROWS])
-@pytest.mark.parametrize(
-    ("symmetric", "exclude", "smoothing", "margin"),
-    list(product([False, True], EXCLUDE, [0.0, 0.2], [0.0, 0.3])),
-)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_it_equals_the_formula_in_loops(
-    symmetric: bool,
-    exclude: Any,
-    smoothing: float,
-    margin: float,
-    tile: int,
-    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any], tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_tile(monkeypatch, tile)
-    options = {"exclude": exclude, "label_smoothing": smoothing, "margin": margin}
-    loss = InfoNCE(0.3, symmetric, include_references=True, **options)
-    formula = partial(by_loops, symmetric=symmetric, **options)
-    assert_equals_by_hand(loss, formula, batch(), **IDS)
+    loss = InfoNCE(0.3, include_references=True, **options)
+    assert_equals_by_hand(loss, partial(by_loops, **options), batch(), **IDS)
 
 
 def test_a_reference_that_is_a_target_of_the_batch_counts_once() -> None:

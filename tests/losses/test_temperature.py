@@ -60,3 +60,7 @@ def test_bad_settings_of_the_temperature_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         LearnableTemperature(**settings)
+
+
+def test_the_lowest_temperature_may_be_the_one_to_start_from() -> None:
+    assert LearnableTemperature(0.1, lowest=0.1).value().item() == pytest.approx(0.1)

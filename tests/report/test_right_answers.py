@@ -10,7 +10,10 @@ from PIL import Image
 from toy import Toy
 
 import fusecomp as fc
+from fusecomp.evaluation import TaskRanking
 from fusecomp.report import contact_sheet, retrieval_page, retrieval_sheet
+from fusecomp.report._query_results import query_results
+from fusecomp.types import Task
 
 GREEN = (10, 143, 60)
 
@@ -74,3 +77,10 @@ def test_with_one_right_answer_nothing_is_said(
 ) -> None:
     retrieval_page(evaluation, data, tmp_path / "page.html")
     assert "right answers shown" not in (tmp_path / "page.html").read_text()
+
+
+def test_the_places_that_nothing_fills_are_not_shown() -> None:
+    task = Task("", [fc.Triplet("q", "a", ("is red",), "b")], ("a", "b", "c"), exclude=[("a",)])
+    indices, scores = torch.tensor([[1, 2, -1]]), torch.tensor([[0.5, 0.25, -torch.inf]])
+    found = query_results(TaskRanking(task, indices, scores, torch.tensor([1])), 0, 3, None)
+    assert [result.image_id for result in found.results] == ["b", "c"]

@@ -86,6 +86,8 @@ def test_half_precision_is_widened_and_large_weights_do_not_overflow() -> None:
         ((ROUNDS, None, [0.0, 0]), "the parts cancel out"),
         ((torch.ones(2, 2), None, [1.0, -1.0]), "the parts cancel out.*leave a part out"),
         ((torch.zeros(2, 2),), "the parts cancel out"),
+        # What is left of these is rounding.
+        ((torch.tensor([[1, 0], [1, 1e-7]]), None, [1.0, -1.0]), "the parts cancel out"),
     ],
 )
 def test_what_gives_no_direction_is_refused(arguments: Any, message: str) -> None:

@@ -21,6 +21,7 @@ IDS = [f"image {number}" for number in range(SIZE)]
         ({"features": torch.ones(SIZE - 1, 2)}, r"lengths must be float64 \[29\], got"),
         ({"lengths": torch.ones(SIZE)}, "lengths must be float64"),
         ({"names": IDS[1:]}, "29 image_ids but 30 rows"),
+        ({"names": [*IDS, "more"]}, "31 image_ids but 30 rows"),
         ({"names": [*IDS[1:], IDS[1]]}, "the image 'image 1' occurs twice"),
         ({"names": dict.fromkeys(IDS)}, "names must be a list of strings"),
         ({"names": [*range(SIZE)]}, "image_ids must be a list of strings"),

@@ -62,6 +62,11 @@ def test_the_rank_of_a_target_is_its_place(data: st.DataObject) -> None:
     assert target_rank(names, wanted_names).tolist() == expected
 
 
+def test_a_target_that_is_ranked_twice_has_the_better_rank() -> None:
+    assert target_rank(torch.tensor([[4, 2, 7, 2]]), torch.tensor([2])).tolist() == [2]
+    assert target_rank([["a", "b", "c", "b"]], ["b"]).tolist() == [2]
+
+
 def test_padding_is_never_the_target() -> None:
     assert target_rank(torch.tensor([[3, -1], [-1, -1]]), torch.tensor([-1, -1])).tolist() == [
         -1,

@@ -8,6 +8,7 @@ import pytest
 import tokened
 import torch
 from composing import combiner, live, load
+from PIL import Image
 from raising import own_error
 
 import fusecomp as fc
@@ -53,13 +54,11 @@ def test_a_stored_image_a_file_and_a_loaded_image_are_one_reference(
 
 
 def test_an_image_opened_by_pillow_is_a_reference(path: Callable[[str], Path]) -> None:
-    image = pytest.importorskip("PIL.Image", reason="needs the extra images")
-
     def mean(opened: Any) -> torch.Tensor:
         return torch.tensor(opened.getpixel((0, 0))) / 255
 
     encoder = fc.DualEncoder(torch.nn.Identity(), lambda texts: torch.ones(1, 3), ImageLoader(mean))
-    opened = image.new("RGB", (4, 4), (255, 51, 0))
+    opened = Image.new("RGB", (4, 4), (255, 51, 0))
     file = path("opened.png")
     opened.save(file)
     session = SearchSession(

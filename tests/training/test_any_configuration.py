@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from any_stage import any_stage
 from exact import LOSSES, Scaled, composed
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -37,23 +38,7 @@ class Case:
 @st.composite
 def cases(draw: Any) -> Case:
     size = draw(st.integers(3, 12))
-    config = fc.StageConfig(
-        epochs=1,
-        batch_size=size,
-        lr=0.05,
-        optimizer="sgd",
-        trainable=draw(
-            st.sampled_from([("both", "fusion"), "text", ("image", "fusion"), "fusion"])
-        ),
-        encoder_mode=draw(st.sampled_from(["eval", "train"])),
-        micro_batch_size=draw(st.none() | st.integers(1, size)),
-        drop_last=draw(st.booleans()),
-        unique_targets=draw(st.booleans()),
-        gradient_checkpointing=draw(st.booleans()),
-        cache=draw(st.booleans()),
-        max_grad_norm=draw(st.none() | st.just(0.5)),
-        seed=draw(st.integers(0, 99)),
-    )
+    config = fc.StageConfig(epochs=1, lr=0.05, optimizer="sgd", **draw(any_stage(size)))
     rows, count = draw(st.integers(size, 3 * size)), draw(st.integers(1, 3))
     # A smaller last batch joins the one before, on as many processes.
     assume(config.drop_last or rows % size == 0 or rows % size >= max(2, count))

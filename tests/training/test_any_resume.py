@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from any_stage import any_stage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import Processes
@@ -70,22 +71,11 @@ class Case:
 
 @st.composite
 def cases(draw: Any) -> Case:
-    size, validated, cache = draw(st.integers(4, 8)), draw(st.booleans()), draw(st.booleans())
+    validated = draw(st.booleans())
     config = fc.StageConfig(
         epochs=draw(st.integers(2, 4)),
-        batch_size=size,
         lr=0.02,
         optimizer=draw(st.sampled_from(["adam", "adamw", "sgd"])),
-        trainable=draw(
-            st.sampled_from([("both", "fusion"), "text", ("image", "fusion"), "fusion"])
-        ),
-        encoder_mode=draw(st.sampled_from(["eval", "train"])),
-        micro_batch_size=draw(st.none() | st.integers(1, size)),
-        drop_last=draw(st.booleans()),
-        unique_targets=draw(st.booleans()),
-        gradient_checkpointing=draw(st.booleans()),
-        cache=cache,
-        max_grad_norm=draw(st.none() | st.just(0.5)),
         lr_schedule=draw(st.sampled_from(["constant", "cosine", "linear"])),
         warmup_steps=draw(st.sampled_from([0, 3])),
         ema_decay=draw(st.none() | st.just(0.9)),
@@ -94,8 +84,8 @@ def cases(draw: Any) -> Case:
         patience=draw(st.none() | st.integers(1, 2)) if validated else None,
         eval_every_epochs=draw(st.integers(1, 2)),
         save_every_steps=draw(st.none() | st.integers(1, 4)),
-        seed=draw(st.integers(0, 99)),
         num_workers=0,
+        **draw(st.integers(4, 8).flatmap(any_stage)),
     )
     # A bank is refused where images learn.
     names = [name for name in LOSSES if name != "bank" or config.trainable in ("text", "fusion")]

@@ -69,9 +69,9 @@ def test_heads_learn_whenever_a_tower_learns(
     tmp_path: Path, train: str, learning: set[str]
 ) -> None:
     model = headed()
-    before = weights(model.encoder)  # type: ignore[arg-type]
+    before = weights(model.get_submodule("encoder"))
     fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, trainable=train)).fit(Toy(tmp_path))
-    after = weights(model.encoder)  # type: ignore[arg-type]
+    after = weights(model.get_submodule("encoder"))
     assert {name.split(".")[0] for name in changed(before, after)} == learning
 
 
@@ -108,20 +108,20 @@ def test_what_the_user_froze_stays_frozen(
 @pytest.mark.parametrize("train", ["image", "encoder.image.*", ("image", "encoder.image.bias")])
 def test_nothing_left_to_learn_is_an_error(tmp_path: Path, train: str | tuple[str, ...]) -> None:
     model = composed()
-    model.encoder.image.requires_grad_(False)  # type: ignore[attr-defined]
+    model.get_submodule("encoder.image").requires_grad_(False)
     message = (
         r"names 2 parameters, the first: 'encoder.image.weight', and you have frozen all of them.*"
         r"requires_grad_\(True\)"
     )
     with pytest.raises(ValueError, match=message):
         fc.Trainer(model, loss=fc.InfoNCE(), config=replace(CONFIG, trainable=train))
-    model.encoder.image.requires_grad_(True)  # type: ignore[attr-defined]
+    model.get_submodule("encoder.image").requires_grad_(True)
     assert moved_by(model, tmp_path, train) == IMAGE
 
 
 def test_a_head_on_a_frozen_tower_learns(tmp_path: Path) -> None:
     model = headed()
-    model.encoder.text.requires_grad_(False)  # type: ignore[attr-defined]
+    model.get_submodule("encoder.text").requires_grad_(False)
     assert moved_by(model, tmp_path, "text") == {
         "encoder.heads.image.weight",
         "encoder.heads.text.weight",
@@ -130,23 +130,23 @@ def test_a_head_on_a_frozen_tower_learns(tmp_path: Path) -> None:
 
 def test_what_a_trainer_froze_is_not_frozen_by_the_user(tmp_path: Path) -> None:
     model = composed()
-    model.encoder.image.bias.requires_grad_(False)  # type: ignore[attr-defined]
+    model.get_parameter("encoder.image.bias").requires_grad_(False)
     # A loop of one's own leaves the model in the state of its stage.
     for train in ("text", "fusion", "image"):
         stepped(model, tmp_path, trainable=train)
-    assert not model.encoder.text.embedding.weight.requires_grad  # type: ignore[attr-defined]
+    assert not model.get_parameter("encoder.text.embedding.weight").requires_grad
     assert moved_by(model, tmp_path, "both") == TEXT | {"encoder.image.weight"}
     # The user may freeze and unfreeze in between.
-    model.encoder.image.requires_grad_(True)  # type: ignore[attr-defined]
-    model.encoder.text.requires_grad_(True)  # type: ignore[attr-defined]
+    model.get_submodule("encoder.image").requires_grad_(True)
+    model.get_submodule("encoder.text").requires_grad_(True)
     assert moved_by(model, tmp_path, "both") == TEXT | IMAGE
-    model.encoder.text.requires_grad_(False)  # type: ignore[attr-defined]
+    model.get_submodule("encoder.text").requires_grad_(False)
     assert moved_by(model, tmp_path, "both") == IMAGE
 
 
 def test_a_trainer_made_within_a_run_sees_what_the_user_froze(tmp_path: Path) -> None:
     model = composed()
-    model.encoder.image.requires_grad_(False)  # type: ignore[attr-defined]
+    model.get_submodule("encoder.image").requires_grad_(False)
     learning: list[set[str]] = []
 
     class Another:
@@ -183,7 +183,7 @@ def test_half_precision_does_not_learn(
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_a_frozen_encoder_may_be_in_any_precision(tmp_path: Path, dtype: torch.dtype) -> None:
     model = composed()
-    model.encoder.text.to(dtype)  # type: ignore[attr-defined]
+    model.get_submodule("encoder.text").to(dtype)
     loss = Scaled().half().requires_grad_(False)
     assert {name.split(".")[0] for name in moved_by(model, tmp_path, "fusion")} == {"fusion"}
     fc.Trainer(model, loss=loss, config=CONFIG).fit(Toy(tmp_path))

@@ -26,7 +26,7 @@ import fusecomp as fc
 def test_the_encoders_mode(tmp_path: Path, mode: str, expected: bool) -> None:
     live = encoder(dropout=0.5)
     stepped(fc.ComposedEncoder(live, fc.Sum()), tmp_path, trainable="text", encoder_mode=mode)
-    assert live.text.dropout.training is expected  # type: ignore[attr-defined]
+    assert live.get_submodule("text.dropout").training is expected
 
 
 def test_a_frozen_tower_stays_in_eval_mode(tmp_path: Path) -> None:
@@ -41,13 +41,13 @@ def test_a_frozen_tower_stays_in_eval_mode(tmp_path: Path) -> None:
 def test_a_frozen_fusion_has_no_dropout(tmp_path: Path) -> None:
     model = composed()
     stepped(model, tmp_path, trainable="text")
-    assert not model.fusion.training  # type: ignore[attr-defined]
+    assert not model.get_submodule("fusion").training
 
 
 def test_modes_and_gradients_are_given_back(tmp_path: Path) -> None:
     model = composed()
     model.eval()
-    frozen = model.encoder.image.weight.requires_grad_(False)  # type: ignore[attr-defined]
+    frozen = model.get_parameter("encoder.image.weight").requires_grad_(False)
     fc.Trainer(model, loss=fc.InfoNCE(), config=CONFIG).fit(Toy(tmp_path))
     assert not any(module.training for module in model.modules())
     assert not frozen.requires_grad

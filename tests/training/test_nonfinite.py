@@ -118,7 +118,9 @@ def test_a_broken_step_leaves_everything_as_it_is(
         )
 
     before = state()
-    assert len(before["optimizer"]["state"]) == len(list(trainer.model.fusion.parameters()))  # type: ignore[attr-defined]
+    assert len(before["optimizer"]["state"]) == len(
+        list(trainer.model.get_submodule("fusion").parameters())
+    )
     if broken == "feature":
         batch.reference[2] = torch.nan
     if nonfinite == "skip":

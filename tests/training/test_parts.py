@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from exact import CONFIG, LOSSES, all_weights, composed, furthest, trained
-from torch import Tensor, nn
+from torch import Tensor
 from toy import NormedSum, Toy, first_epoch, load
 
 import fusecomp as fc
@@ -101,7 +101,7 @@ def test_recomputing_calls_the_encoder_again(tmp_path: Path) -> None:
             replace(CONFIG, trainable="both", gradient_checkpointing=checkpointing),
         )
         # Before the call: a recomputation ends as soon as it has what it needs.
-        image: nn.Module = model.encoder.image  # type: ignore[attr-defined]
+        image = model.get_submodule("encoder.image")
         image.register_forward_pre_hook(lambda *_: calls.append("image"))
         trainer = fc.Trainer(model, loss=fc.InfoNCE(), config=config)
         trainer.step(next(first_epoch(trainer, Toy(tmp_path))))

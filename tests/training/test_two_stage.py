@@ -194,11 +194,11 @@ def test_the_average_of_the_second_stage_begins_where_the_first_ended(tmp_path: 
 
     class Watch:
         def on_end(self, trainer: fc.Trainer, run: fc.Run) -> None:
-            learnt.append(weights(trainer.model.encoder))  # type: ignore[arg-type]
+            learnt.append(weights(trainer.model.get_submodule("encoder")))
 
     second = replace(CONFIG, trainable=("text", "fusion"), ema_decay=0.9999, lr=1e-12)
     trainer = two_stage(None, stage2=second, callbacks=(Watch(),))
-    before = weights(trainer.stage2.model.encoder)  # type: ignore[arg-type]
+    before = weights(trainer.stage2.model.get_submodule("encoder"))
     trainer.fit(data)
     first, last = learnt
     assert changed(before, first)
