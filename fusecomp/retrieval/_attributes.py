@@ -16,9 +16,7 @@ def plain_columns(
     attributes: Mapping[str, Sequence[Value]] | None, rows: int
 ) -> dict[str, list[Value]]:
     """Return attributes by name; ValueError unless each has a plain value for each row."""
-    given = (
-        () if attributes is None else attributes.items()
-    )  # a DataFrame is neither true nor false
+    given = () if attributes is None else attributes.items()  # no `or`: DataFrames
     columns = {str(name): _listed(values) for name, values in given}
     for name, column in columns.items():
         if len(column) != rows:

@@ -110,7 +110,7 @@ def test_weights_of_another_backbone_are_named(run: Any, shared: Shared) -> None
 
 def test_an_unknown_backbone_and_weights_that_are_none_are_named(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
-    with pytest.raises(ValueError, match="--backbone RN5: .*not found"):
+    with pytest.raises(ValueError, match=r"--backbone RN5: .*not found"):
         run("--backbone", "RN5", "--weights", path)
     for content in (b"", b"no weights", b"PK\x03\x04"):
         path.write_bytes(content)
