@@ -1,6 +1,7 @@
 """CLIP backbones, as the command lines of the examples name them."""
 
 import argparse
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,10 @@ def make_encoder(args: argparse.Namespace) -> fc.encoders.OpenClipEncoder:
     except ImportError:
         raise ValueError('--backbone needs open_clip: pip install "fusecomp[clip]"') from None
     # Without weights of its own, and never through float16, which would round them.
-    model: Any = open_clip.create_model(args.backbone, pretrained=None, precision="fp32")
+    try:
+        model: Any = open_clip.create_model(args.backbone, pretrained=None, precision="fp32")
+    except RuntimeError as error:
+        raise ValueError(f"--backbone {args.backbone}: {error}") from None
     if args.weights is not None:  # a saved model brings its own
         try:
             model.load_state_dict(read_weights(args.weights, args.backbone))
@@ -61,7 +65,10 @@ def read_weights(path: Path, backbone: str) -> dict[str, Tensor]:
             )
         weights = torch.jit.load(path, map_location="cpu").state_dict()
     else:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{path} is no file of weights that torch reads") from error
         weights = content.get("CLIP") or content.get("state_dict") or content
     no_weights = ("input_resolution", "context_length", "vocab_size")
     return {name: tensor for name, tensor in weights.items() if name not in no_weights}

@@ -104,7 +104,7 @@ def command(main: Callable[[], None]) -> None:
         with redirect_stdout(sys.stdout if distributed.get_rank() == 0 else io.StringIO()):
             main()
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from the last checkpoint")
+        sys.exit("stopped; the same command goes on from its last checkpoint, if there is one")
     except (OSError, ValueError, ImportError) as error:
         if distributed.get_rank() > 0:
             time.sleep(3)  # if the first has failed as well, torchrun ends the others meanwhile

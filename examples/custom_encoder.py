@@ -5,13 +5,16 @@
     python examples/custom_encoder.py --text-model all-MiniLM-L6-v2     # a pretrained text encoder
 
 The table has the columns reference, text, target and split (train or val). Linear heads bring both
-encoders to one width. Only --text-model is pretrained, so the plain rows are near chance.
+encoders to one width. Only --text-model is pretrained, so the plain rows are near chance. The
+workdir gets the report, an evaluation for `fusecomp compare`, and the folder `model`; the same
+command again resumes.
 """
 
 import argparse
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import command_line
 import tinyclip
@@ -20,7 +23,7 @@ from torch import nn
 
 import fusecomp as fc
 from fusecomp import distributed
-from fusecomp.report import ablation_table
+from fusecomp.report import ablation_table, write_report
 from fusecomp.training import ablation
 
 
@@ -68,10 +71,13 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="the folder of the table's images")
     parser.add_argument("--text-model", help="a model of sentence-transformers, by name or folder")
     parser.add_argument("--epochs", type=int, default=8, help="of each stage")
-    parser.add_argument("--workdir", type=Path, default=Path("runs/custom"))
+    workdir = Path("runs/custom")
+    parser.add_argument("--workdir", type=Path, default=workdir, help="the folder for results")
     args = parser.parse_args()
     if (args.table is None) != (args.images is None):
         parser.error("--table and --images belong together")
+    if args.images and args.workdir.resolve().is_relative_to(args.images.resolve()):
+        parser.error("--workdir lies in --images, all of whose images are in the gallery")
     table, images = (args.table, args.images) if args.table else draw_table(args.workdir / "data")
     train, val = (
         fc.datasets.TripletTable(table, images, split=split) for split in ("train", "val")
@@ -83,8 +89,13 @@ def main() -> None:
     stage1 = fc.StageConfig(epochs=args.epochs, batch_size=128, lr=3e-4, trainable="both")
     stage2 = fc.StageConfig(epochs=args.epochs, batch_size=128, lr=1e-3)
     combiner, loss = fc.Combiner(dim=64), fc.InfoNCE(temperature=0.05)
-    result = ablation(encoder, combiner, train, val, loss=loss, stage1=stage1, stage2=stage2)
-    print(ablation_table(result.evaluations))
+    stages: dict[str, Any] = {"stage1": stage1, "stage2": stage2, "workdir": args.workdir}
+    result = ablation(encoder, combiner, train, val, loss=loss, **stages)
+    with distributed.first_alone() as first:
+        if first:
+            write_report(result.evaluations, val, args.workdir, title=f"{table}, the ablation")
+            result.model.save(args.workdir / "model")
+    print(f"{ablation_table(result.evaluations)}\n\nreport, images and model in {args.workdir}")
 
 
 if __name__ == "__main__":

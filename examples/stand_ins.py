@@ -12,6 +12,7 @@ import argparse
 import io
 from pathlib import Path
 
+import command_line
 import numpy as np
 from drawn.common import write_once
 from PIL import Image
@@ -50,6 +51,8 @@ def render(root: Path, annotations: Path, name: str) -> Path:
     reader, splits = READERS[name]
 
     def write(folder: Path) -> None:
+        for split in splits:
+            reader(annotations, split)  # an error names this folder, not the copy
         copy_annotations(annotations, folder)
         drawn: dict[str, list[bytes]] = {}
         for split in splits:
@@ -77,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.command(main)

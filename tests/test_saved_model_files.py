@@ -288,3 +288,11 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.pt").touch()
     with pytest.raises(ValueError, match=r"model\.pt is a file; a saved model is a folder"):
         ComposedEncoder.load(tmp_path / "model.pt", live())
+
+
+@pytest.mark.parametrize("log", ["log.jsonl", "stage1/log.jsonl"])
+def test_the_workdir_of_a_training_is_told_how_to_get_a_model(log: str, tmp_path: Path) -> None:
+    (tmp_path / log).parent.mkdir(exist_ok=True)
+    (tmp_path / log).touch()
+    with pytest.raises(ValueError, match=r"is the workdir of a training.*run\.model\.save"):
+        ComposedEncoder.load(tmp_path, live())

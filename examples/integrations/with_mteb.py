@@ -99,8 +99,8 @@ def main() -> None:
     [scores] = result[0].scores["val"]
     ours = fc.evaluate(model, data)
     for k in data.ks:
-        print(f"recall@{k}: mteb {100 * scores[f'recall_at_{k}']:.2f}, ", end="")
-        print(f"fusecomp {ours[f'recall@{k}']:.2f}")
+        print(f"recall@{k}: mteb {100 * scores[f'recall_at_{k}']:.3f}, ", end="")
+        print(f"fusecomp {ours[f'recall@{k}']:.3f}")
 
 
 if __name__ == "__main__":

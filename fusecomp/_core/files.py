@@ -142,6 +142,11 @@ def open_regular(path: Path) -> BufferedReader:
     return path.open("rb")
 
 
+def is_workdir(path: Path) -> bool:
+    """Return whether a training, of one stage or two, keeps its state in this folder."""
+    return any((path / stage / "log.jsonl").is_file() for stage in ("", "stage1", "stage2"))
+
+
 def write_tensors(path: Path, content: Mapping[str, object]) -> None:
     """Write tensors and plain values with ``torch.save``, atomically; with a checksum if ours."""
     content = dict(content)

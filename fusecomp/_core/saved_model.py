@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from fusecomp._core.abilities import known_fingerprint, lookups_of, token_sides
-from fusecomp._core.files import checksum, reading, replace_folder
+from fusecomp._core.files import checksum, is_workdir, reading, replace_folder
 from fusecomp._core.identity import class_name, differences, plain_name, settings
 from fusecomp._core.keywords import taken_keywords
 from fusecomp._core.model_card import CARD, model_card, require_unedited, write_card
@@ -150,6 +150,11 @@ def read_model(path: Path) -> SavedModel:
             f"{path} is a file; a saved model is a folder. Weights in best/ of a workdir go into "
             "the model of the training's run: load_state_dict(torch.load(path, weights_only=True)"
             '["weights"]["model"], strict=False)'
+        )
+    if is_workdir(path):
+        raise ValueError(
+            f"{path} is the workdir of a training, no saved model: the same fit again gives its "
+            "run, and run.model.save(folder) writes one"
         )
     config = read_json(path / _CONFIG)
     if not isinstance(config, dict) or config.get("format") != _FORMAT:

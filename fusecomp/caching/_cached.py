@@ -202,9 +202,7 @@ class CachedEncoder(nn.Module):
             ValueError: if it is torn, changed or no feature file; or if it has no checksum, as one
                 that another program wrote, and a feature is NaN or infinite.
         """
-        path = as_path("path", path)
-        image, text, key, marks = read_features(path, check)
-        return cls(image, text, key, marks)
+        return cls(*read_features(as_path("path", path), check))
 
     def save(self, path: str | Path) -> None:
         """Write one file in the safetensors layout, atomically.
@@ -213,8 +211,7 @@ class CachedEncoder(nn.Module):
             OSError: if writing fails.
             ValueError: if a feature is NaN or infinite by now.
         """
-        path = as_path("path", path)
-        write_features(path, self.image, self.text, self.key, self._image_marks)
+        write_features(as_path("path", path), self.image, self.text, self.key, self._image_marks)
 
     @property
     def image_marks(self) -> Mapping[str, int]:

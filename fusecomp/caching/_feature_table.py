@@ -148,13 +148,16 @@ def _tensor(name: str, features: Any) -> Tensor:
     if isinstance(features, np.ma.MaskedArray):
         raise ValueError(f"{name} are a masked array, whose gaps would count: fill or drop them")
     try:
+        if optional(features, "__array__") is not None and not isinstance(features, Tensor):
+            features = np.asarray(features)
+            if features.dtype == object:  # as a DataFrame's column of vectors
+                features = features.tolist()
         if isinstance(features, list | tuple) and features:
             if all(isinstance(row, Tensor) for row in features):
                 features = torch.stack(tuple(features))
             elif all(isinstance(row, np.ndarray) for row in features):
                 features = np.stack(features)
-        if optional(features, "__array__") is not None and not isinstance(features, Tensor):
-            features = as_tensor(np.asarray(features))
+        features = as_tensor(features)
         tensor = torch.as_tensor(features)
     except (TypeError, ValueError, RuntimeError):
         kind = f" of {features.dtype}" if isinstance(features, np.ndarray) else ""

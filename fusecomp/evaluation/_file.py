@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusecomp._core.checks import strings
-from fusecomp._core.files import checksum, open_atomic, open_regular, reading
+from fusecomp._core.files import checksum, is_workdir, open_atomic, open_regular, reading
 from fusecomp._core.metrics import MEANS, Metric, metric_named
 from fusecomp._core.strict_json import parse_json
 from fusecomp.evaluation._rank import Ranking
@@ -116,7 +116,7 @@ def read_ranking(path: Path) -> Ranking:
     if not path.is_file():
         others = sorted(str(other) for other in path.parent.glob("*.npz"))
         there = f"; there are {', '.join(others)}" if others else ""
-        if any((path.parent / log).is_file() for log in ("log.jsonl", "stage2/log.jsonl")):
+        if is_workdir(path.parent):
             there += (
                 f". {path.parent} is the workdir of a training, which keeps weights: the same fit "
                 f"again gives its run, and evaluate(run.model, val_dataset).save({str(path)!r}) "

@@ -86,7 +86,7 @@ def _pixels(array: NDArray[np.generic]) -> "Image":
     if not pixels or not array.size:
         raise ValueError(
             f"an array of pixels must be uint8 [H, W, 3] or [H, W], got {array.dtype} "
-            f"{list(array.shape)}; torch.from_numpy(array) is taken as loaded already"
+            f"{list(array.shape)}; what load_image returns is given as a tensor"
         )
     require_pillow()
     from PIL import Image

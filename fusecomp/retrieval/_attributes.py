@@ -12,9 +12,12 @@ from fusecomp._core.checks import shown
 Value = str | int | float | bool | None
 
 
-def plain_columns(attributes: Mapping[str, Sequence[Value]], rows: int) -> dict[str, list[Value]]:
+def plain_columns(
+    attributes: Mapping[str, Sequence[Value]] | None, rows: int
+) -> dict[str, list[Value]]:
     """Return attributes by name; ValueError unless each has a plain value for each row."""
-    columns = {str(name): _listed(values) for name, values in attributes.items()}
+    given = () if attributes is None else attributes.items()  # no `or`: DataFrames
+    columns = {str(name): _listed(values) for name, values in given}
     for name, column in columns.items():
         if len(column) != rows:
             raise ValueError(f"the attribute {name!r} has {len(column)} values for {rows} images")

@@ -82,7 +82,7 @@ class Gallery:
         if len(self._rows) < len(names):
             raise ValueError(f"the image {repeated(names)[0]!r} occurs twice")
         self.index = ExactIndex(self.features) if index is None else check_index(index)
-        self.attributes = plain_columns(attributes or {}, len(names))
+        self.attributes = plain_columns(attributes, len(names))
         self.key = as_text("key", key)
         self._removed: list[int] = []
 
@@ -123,8 +123,8 @@ class Gallery:
         """
         names = strings("image_ids", image_ids)
         size = whole_number("batch_size", batch_size, 1)
+        about = named(index, image_ids=names, attributes=plain_columns(attributes, len(names)))
         features = encode_images(model.encoder, names, path, size, dtype)
-        about = named(index, image_ids=names, attributes=attributes or {})
         made = index(features, model.similarity, **about)
         known = known_fingerprint(model.encoder) if key is None else key
         return cls(names, features, made, attributes=attributes, key=known)
@@ -240,7 +240,7 @@ class Gallery:
         """
         index, features = changing(self.index), as_tensor(features)
         names = strings("image_ids", image_ids)
-        columns = plain_columns(attributes or {}, len(names))
+        columns = plain_columns(attributes, len(names))
         if columns.keys() != self.attributes.keys():
             raise ValueError(f"attributes are {[*columns]}, the gallery's {[*self.attributes]}")
         for name in (*repeated(names), *(name for name in names if name in self._rows)):

@@ -44,6 +44,9 @@ def ablation(
 ) -> Ablation:
     """Run the paper's experiment: {plain, tuned} encoder x {Sum, fusion}, image only, text only.
 
+    Images are encoded anew for each training and for the rows around it: those to validate on up to
+    six times. Without stage 1, a ``CachedEncoder`` of both datasets as the encoder saves that.
+
     Args:
         encoder: tuned in place by stage 1, after the plain rows.
         fusion: trained in place for the tuned encoder; the plain one gets a copy.

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,20 @@ from fusecomp.caching import CachedEncoder
 def test_a_folder_is_not_called_torn(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match="this is a folder, expected a file"):
         CachedEncoder.load(tmp_path)
+
+
+def test_a_column_of_vectors_is_their_table() -> None:
+    rows = np.random.default_rng(0).standard_normal((3, 4)).astype("f4")
+    column = np.empty(3, dtype=object)  # a DataFrame's, where each cell holds a vector
+    for number, row in enumerate(rows):
+        column[number] = row
+    column.flags.writeable = False  # as pandas gives it
+    cached = CachedEncoder.from_arrays(["a", "b", "c"], column, ["is red"], torch.eye(1))
+    assert torch.equal(cached.image.features, torch.from_numpy(rows))
+    column = column.copy()
+    column[1] = rows[1][:2]
+    with pytest.raises(TypeError, match="must be an array of numbers"):
+        CachedEncoder.from_arrays(["a", "b", "c"], column, ["is red"], torch.eye(1))
 
 
 def test_a_header_of_endless_length_is_not_read(tmp_path: Path) -> None:

@@ -108,6 +108,16 @@ def test_weights_of_another_backbone_are_named(run: Any, shared: Shared) -> None
         run("--backbone", "RN50-quickgelu", "--weights", weights)
 
 
+def test_an_unknown_backbone_and_weights_that_are_none_are_named(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    with pytest.raises(ValueError, match=r"--backbone RN5: .*not found"):
+        run("--backbone", "RN5", "--weights", path)
+    for content in (b"", b"no weights", b"PK\x03\x04"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"weights\.pt is no file of weights"):
+            run("--backbone", "RN50", "--weights", path)
+
+
 @pytest.mark.parametrize("content", [{}, {"CLIP": {}}, {"Combiner": 3}, {"Combiner": {}}, [1]])
 def test_a_file_that_holds_no_combiner_is_named(tmp_path: Path, content: object) -> None:
     path = tmp_path / "combiner.pt"

@@ -43,3 +43,10 @@ def test_a_folder_with_images_is_left_alone(tiny_fashioniq: Path) -> None:
         stand_ins.render(tiny_fashioniq, tiny_fashioniq, "fashioniq")
     assert sorted(tiny_fashioniq.rglob("*")) == before
     assert fc.datasets.FashionIQ(tiny_fashioniq, "val").image_ids
+
+
+def test_a_folder_without_annotations_is_named_as_it_was_given(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=f"no file {tmp_path / 'empty'}/image_splits"):
+        stand_ins.render(tmp_path / "set", tmp_path / "empty", "fashioniq")
+    assert not (tmp_path / "set").exists()

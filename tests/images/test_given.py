@@ -89,7 +89,7 @@ def test_batches_have_the_size_that_is_asked_for(path: Path) -> None:
     ids=["channels first", "floats", "a row", "no pixels"],
 )
 def test_an_array_of_something_else_is_refused(array: Any, shown: str) -> None:
-    with pytest.raises(ValueError, match=f"array of pixels must be uint8 .*, got {shown}"):
+    with pytest.raises(ValueError, match=f"must be uint8 .*, got {shown}; what load_image"):
         list(load_given([array], LOADERS["ImageLoader"], 8))
 
 

@@ -123,3 +123,12 @@ def test_two_dtypes_are_named_with_the_way_out() -> None:
     assert ".to(torch.float32) on the features" in message
     message = own_error(fc.InfoNCE(), QUERY, QUERY)
     assert message.endswith("torch.from_numpy(...).float() makes one of a NumPy array")
+
+
+def test_a_data_frame_has_attributes() -> None:
+    pandas = pytest.importorskip("pandas", reason="needs the extra report")
+    columns: dict[str, Any] = {"colour": ["red", None, "blue"], "year": [0, 1, 2]}
+    model, frame = fc.ComposedEncoder(cached(), fc.Sum()), pandas.DataFrame(columns, dtype=object)
+    built = fc.Gallery.build(model, ["a", "b", "c"], attributes=frame)
+    built.add(["new"], np.ones((1, 4)), frame[:1])
+    assert built.attributes == {"colour": ["red", None, "blue", "red"], "year": [0, 1, 2, 0]}
