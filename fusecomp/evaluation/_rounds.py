@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fusecomp._core.abilities import lookups_of, protocol_of, token_sides
 from fusecomp._core.checks import flag, ordered, require, require_both, strings, whole_number
+from fusecomp._core.identity import describe
 from fusecomp._core.task import repeated
 from fusecomp.caching import CachedEncoder
 from fusecomp.evaluation._rounds_evaluation import RoundsEvaluation, TaskRounds
@@ -74,8 +75,9 @@ def evaluate_rounds(
     Raises:
         TypeError: if model or dataset is something else.
         ValueError: if the dataset does not say of which kind its sessions are, a session is empty,
-            names an unknown query or differs in its targets, or a round has several texts; on a
-            wrong option; or for any reason of ``SearchSession``.
+            names an unknown query or differs in its targets, or a round has several texts; if a
+            strategy of your own tells nothing of its settings; on a wrong option; or for any reason
+            of ``SearchSession``.
         FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
@@ -84,6 +86,7 @@ def evaluate_rounds(
     if kind not in (_CHAIN, _GOAL):
         raise ValueError(f"protocol['sessions'] must be {_CHAIN!r} or {_GOAL!r}, got {kind!r}")
     exclude_seen, ks = flag("exclude_seen", exclude_seen), _checked(ks)
+    about = {"strategy": describe(strategy), "seen": "excluded" if exclude_seen else "kept"}
     tasks = scored_tasks(dataset)
     sessions = _by_task(tasks, dataset.sessions())
     if not {*SIDES} <= lookups_of(model.encoder).keys():
@@ -104,7 +107,6 @@ def evaluate_rounds(
         played = [list(play(queries, gallery)) for queries in of_task]
         targets = [str(queries[0].target_id) for queries in of_task]
         found.append(_ranked(task.name, gallery, model, played, targets, rounds))
-    about = {"strategy": str(strategy), "seen": "excluded" if exclude_seen else "kept"}
     return RoundsEvaluation(found, ks, protocol_of(dataset) | about)
 
 
@@ -134,13 +136,15 @@ def simulate_rounds(
 
     Raises:
         TypeError: if model or dataset is something else, or user returns no ``Reply``.
-        ValueError: if a target is unknown or a query has several texts; on a wrong option; or for
-            any reason of ``SearchSession``.
+        ValueError: if a target is unknown or a query has several texts; if a strategy of your own
+            tells nothing of its settings; on a wrong option; or for any reason of
+            ``SearchSession``.
         FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
     rounds, shown = whole_number("rounds", rounds, 1), whole_number("shown", shown, 1)
-    ks = _checked(ks)
+    ks, named = _checked(ks), describe(strategy)
+    about = {"sessions": f"{_GOAL}, simulated", "strategy": named, "shown": str(shown)}
     if not callable(user):
         raise TypeError(
             f"user must be a function (shown ids, target id) -> Reply, got {user!r:.80}"
@@ -162,7 +166,6 @@ def simulate_rounds(
         played = [list(play(query, gallery)) for query in task.queries]
         targets = [str(query.target_id) for query in task.queries]
         found.append(_ranked(task.name, gallery, model, played, targets, rounds))
-    about = {"sessions": f"{_GOAL}, simulated", "strategy": str(strategy), "shown": str(shown)}
     options = protocol_of(dataset) | about | {"reference": "excluded", "seen": "excluded"}
     return RoundsEvaluation(found, ks, options)
 
@@ -180,8 +183,7 @@ def _ask(session: SearchSession, query: Triplet, dataset: Dataset, k: int = 1) -
         raise ValueError(
             f"query {query.query_id!r} has {len(query.texts)} texts, a round takes one"
         )
-    known = query.reference_id in session.gallery.image_ids
-    if known or "image" in lookups_of(session.model.encoder):
+    if query.reference_id in session.gallery or "image" in lookups_of(session.model.encoder):
         return session.ask(query.reference_id, query.texts[0], k=k)
     return session.ask(Path(dataset.path(query.reference_id)), query.texts[0], k=k)
 
@@ -209,8 +211,7 @@ def _ranked(
     asked = torch.tensor([len(states) for states in played])
     every = [state for states in played for state in states]
     query = torch.cat([state.query for state in every])
-    known = {*gallery.image_ids}
-    seen = [gallery.positions([i for i in state.seen if i in known]) for state in every]
+    seen = [gallery.positions([i for i in state.seen if i in gallery]) for state in every]
     ranks = search_targets(
         query,
         gallery.features.to(query.dtype),

@@ -138,6 +138,10 @@ class Gallery:
         """Return the number of images, without those that were removed."""
         return len(self._rows)
 
+    def __contains__(self, image_id: object) -> bool:
+        """Return whether an image of this id is there."""
+        return image_id in self._rows
+
     def __repr__(self) -> str:
         kind = f"{self.features.shape[1]} x {str(self.features.dtype).removeprefix('torch.')}"
         named = f", attributes {', '.join(self.attributes)}" if self.attributes else ""

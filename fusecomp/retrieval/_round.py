@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Union
 from torch import Tensor
 
 from fusecomp._core.abilities import encode_named, image_loader, lookups_of
-from fusecomp._core.checks import as_text, has_half_character, number, shown
+from fusecomp._core.checks import as_text, has_half_character, is_blank, number, shown
 from fusecomp._core.devices import device_of, inference
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import check_features, check_finite, check_widths, widen
@@ -85,8 +85,10 @@ def make_round(
 
 def _encode_text(model: QueryModel, text: str) -> tuple[Tensor, Tokens | None]:
     """Return the features [1, T] of a text, and its tokens, where the fusion names them."""
-    if not text.strip() or has_half_character(text):
+    if is_blank(text):
         raise ValueError(f"the text {text!r} says nothing: leave it out, or write one")
+    if has_half_character(text):
+        raise ValueError(f"the text holds half of a character, such as of an emoji: {text!a:.80}")
     try:
         features, tokens = encode_named(model.encoder, "text", model.fusion_keywords, [text])
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raising import own_error
 from tasks import Toy
+from torch import Tensor
 
 import fusecomp as fc
 from fusecomp.evaluation import (
@@ -180,7 +182,38 @@ def test_a_live_encoder_equals_a_cached_one(files: Callable[[str], Path]) -> Non
     assert dict(one) == dict(other)
 
 
+class Settled:
+    """A strategy without a repr of its own."""
+
+    adds_rounds = False
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def combine(self, queries: Tensor, weights: Tensor, liked: Tensor, disliked: Tensor) -> Tensor:
+        return queries[self.place].unsqueeze(0)
+
+
+def test_a_strategy_is_named_by_its_settings_in_every_process() -> None:
+    for score in (evaluate_rounds, partial(simulate_rounds, user=nobody, shown=20)):
+        named = [score(MODEL, DATA, strategy=Settled(n)).protocol["strategy"] for n in (0, 0, -1)]
+        assert named[0] == named[1] != named[2]
+        assert "0x" not in named[0]
+
+
+def test_ids_are_looked_up_and_never_listed_for_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = dict(evaluate_rounds(MODEL, DATA, exclude_seen=True))
+    monkeypatch.delattr(fc.Gallery, "image_ids")  # a list of the whole gallery
+    assert dict(evaluate_rounds(MODEL, DATA, exclude_seen=True)) == expected
+    gallery = fc.Gallery.build(MODEL, IDS)
+    assert "0" in gallery
+    gallery.remove(["0"])
+    assert "0" not in gallery
+
+
 WRONG: list[tuple[Callable[[], Any], str]] = [
+    (lambda: evaluate_rounds(MODEL, DATA, Untold()), "does not tell its settings"),
+    (lambda: simulate_rounds(MODEL, DATA, nobody, Untold()), "does not tell its settings"),
     (lambda: evaluate_rounds(MODEL, Toy([make_task("", "12")])), "dataset must be a dataset of s"),  # type: ignore[arg-type]
     (lambda: evaluate_rounds(DATA, MODEL), "model must be a ComposedEncoder"),  # type: ignore[arg-type]
     (lambda: evaluate_rounds(MODEL, Sessions(DATA.tasks())), "must be 'chain' or 'towards a goal'"),
@@ -232,6 +265,11 @@ def test_a_query_of_two_tasks_and_one_of_two_texts_are_named() -> None:
     query = Triplet("0/0", "1", ("text 0", "text 1"), "2")
     both = Sessions([Task("", [query], IDS)], CHAINS)
     assert "query '0/0' has 2 texts" in own_error(evaluate_rounds, MODEL, both)
+
+
+class Untold:
+    adds_rounds = property(lambda self: False)
+    combine = Settled.combine
 
 
 def nobody(shown: Sequence[str], target: str) -> Reply:

@@ -204,7 +204,12 @@ WRONG: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda s: s.ask(Path("nothing.png"), "is red"), FileNotFoundError, "nothing.png"),
     (lambda s: s.ask(7, "is red"), ValueError, "load_image of this encoder does not take 7"),
     (lambda s: s.ask(IDS[0], " \n"), ValueError, r"the text ' \\n' says nothing"),
-    (lambda s: s.ask(IDS[0], "\ud83d"), ValueError, "says nothing"),
+    (
+        lambda s: s.ask(IDS[0], "\u200b\u2060"),
+        ValueError,
+        r"the text '\\u200b\\u2060' says nothing",
+    ),
+    (lambda s: s.ask(IDS[0], "\ud83d"), ValueError, r"holds half of a character.*'\\ud83d'"),
     (lambda s: s.ask(IDS[0], 3), TypeError, "text must be a string, got 3"),
     (lambda s: s.ask(IDS[0], "is red", float("nan")), ValueError, "weight must be finite"),
     (lambda s: s.ask(IDS[0], "is red", "1"), ValueError, "weight must be an int or a float"),
@@ -215,6 +220,7 @@ WRONG: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda s: s.like("nobody"), ValueError, "'nobody' is not in the gallery"),
     (lambda s: s.dislike(3), ValueError, r"image_ids\[0\] is 3"),
     (lambda s: s.results(where={"colour": "red"}), ValueError, "unknown attribute 'colour'"),
+    (lambda s: s.results(where="red"), TypeError, "where must be a mapping .*, got 'red'"),
 ]
 
 
