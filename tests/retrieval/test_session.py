@@ -169,6 +169,9 @@ def test_a_session_goes_on_from_the_history_of_another(gallery: fc.Gallery) -> N
     assert torch.equal(before.query, session.query)
     before.ask(IDS[3], "is blue")
     assert len(session.history) == 2
+    assert "history must be the history of a session" in own_error(
+        lambda given: SearchSession(MODEL, gallery, history=given), session
+    )
     for wrong in ([session], ["is red"], (*session.history[:1], None)):
         assert "history must hold rounds and judgements" in own_error(
             lambda given: SearchSession(MODEL, gallery, history=given), wrong
@@ -326,34 +329,6 @@ def test_tokens_of_texts_are_given_and_tokens_of_images_refused() -> None:
     again = SearchSession.from_json(words, gallery, session.to_json())
     assert torch.equal(again.query, session.query)
     assert "a gallery keeps none" in own_error(SearchSession, patches, gallery)
-
-
-def test_the_weights_are_compared_once_for_all_sessions(path: Callable[[str], Path]) -> None:
-    model, asked = fc.ComposedEncoder(live(), combiner()), []
-
-    class Counted(fc.Gallery):
-        def require_model(self, model: Any) -> None:
-            asked.append(model)
-            super().require_model(model)
-
-    gallery = Counted.build(model, IDS, path)
-    for _ in range(3):
-        SearchSession(model, gallery).ask(IDS[0], "is red")
-    assert asked == [model]
-    other = fc.ComposedEncoder(live(seed=1), combiner())
-    for _ in range(2):
-        assert "mean nothing here" in own_error(SearchSession, other, gallery)
-
-
-def test_a_model_that_was_trained_since_needs_another_gallery(path: Callable[[str], Path]) -> None:
-    encoder = live()
-    model = fc.ComposedEncoder(encoder, combiner())
-    gallery = fc.Gallery.build(model, IDS, path)
-    SearchSession(model, gallery)
-    with torch.no_grad():
-        next(encoder.parameters()).add_(1)
-    for _ in range(2):
-        assert "mean nothing here" in own_error(SearchSession, model, gallery)
 
 
 def test_no_call_is_dropped_in_silence_beside_another(gallery: fc.Gallery) -> None:
