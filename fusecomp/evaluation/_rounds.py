@@ -70,7 +70,7 @@ def evaluate_rounds(
         strategy: how the rounds become one query, as in ``SearchSession``.
         ks: for ``recall@k`` and ``hits@k``.
         exclude_seen: leave out the references of the session so far, as ``SearchSession`` does; a
-            target that is one of them is not found.
+            target that is one of them is not found. What the tasks exclude does not count.
 
     Raises:
         TypeError: if model or dataset is something else.
@@ -86,9 +86,10 @@ def evaluate_rounds(
     if kind not in (_CHAIN, _GOAL):
         raise ValueError(f"protocol['sessions'] must be {_CHAIN!r} or {_GOAL!r}, got {kind!r}")
     exclude_seen, ks = flag("exclude_seen", exclude_seen), _checked(ks)
-    about = {"strategy": describe(strategy), "seen": "excluded" if exclude_seen else "kept"}
+    seen = "excluded" if exclude_seen else "kept"
+    about = {"strategy": describe(strategy), "reference": seen, "seen": seen}
     tasks = scored_tasks(dataset)
-    sessions = _by_task(tasks, dataset.sessions())
+    sessions = _by_task(tasks, ordered("sessions", dataset.sessions(), "lists of query ids"))
     if not {*SIDES} <= lookups_of(model.encoder).keys():
         tokens = token_sides(model.encoder, model.fusion_keywords)
         cached = CachedEncoder.build(model.encoder, dataset, tokens=tokens)

@@ -51,7 +51,9 @@ def make_task(name: str, *sessions: Sequence[str]) -> Task:
     return Task(name, queries, IDS)
 
 
-DATA = Sessions([make_task("a", "123", "45", "6789"), make_task("b", "96", "1357")], CHAINS)
+# Its protocol says what ``evaluate`` does with references, not what becomes of them in rounds.
+OPTIONS = {**CHAINS, "reference": "kept"}
+DATA = Sessions([make_task("a", "123", "45", "6789"), make_task("b", "96", "1357")], OPTIONS)
 MODEL = random_model(DATA)
 
 
@@ -147,7 +149,8 @@ def test_ranks_are_those_of_searching_by_hand(strategy: Strategy, exclude_seen: 
     assert rows == ranks_by_hand(DATA, MODEL, strategy, exclude_seen)
     assert [task.asked.tolist() for task in found.tasks] == [[2, 1, 3], [1, 3]]
     seen = "excluded" if exclude_seen else "kept"
-    assert found.protocol == {**CHAINS, "strategy": str(strategy), "seen": seen}
+    told = {"strategy": str(strategy), "reference": seen, "seen": seen}
+    assert found.protocol == CHAINS | told
 
 
 def test_the_first_round_is_what_evaluate_measures() -> None:
@@ -244,6 +247,8 @@ def test_wrong_arguments_are_refused(call: Callable[[], Any], message: str) -> N
     [
         ([["a0/0", "nobody"]], "session 0 names 'nobody', which is no query of a task"),
         (["a0/0"], "session 0 must be a list of strings, got the string 'a0/0'"),
+        (None, "sessions must be a list of lists of query ids, got the NoneType None"),
+        ("a0/0", "sessions must be a list of lists of query ids, got the string 'a0/0'"),
         ([[["a0/0"]]], "session 0 must be a list of strings"),
         ([["a0/0"], []], "session 1 must have rounds of one task and one target, got []"),
         ([["a0/0", "a1/0"]], "one task and one target"),
