@@ -9,7 +9,7 @@ from fusecomp._core.abilities import encode_named, image_loader, lookups_of
 from fusecomp._core.checks import as_text, has_half_character, is_blank, number, shown
 from fusecomp._core.devices import device_of, inference
 from fusecomp._core.similarity import normalize
-from fusecomp._core.tensors import check_features, check_finite, check_widths, widen
+from fusecomp._core.tensors import check_finite, check_row, check_widths, widen
 from fusecomp.images import load_given
 from fusecomp.retrieval._gallery import Gallery
 from fusecomp.types import Encoder, QueryModel, Tokens
@@ -98,7 +98,7 @@ def _encode_text(model: QueryModel, text: str) -> tuple[Tensor, Tokens | None]:
             f"{type(model.encoder).__name__} looks texts up and cannot encode {text!r}: make the "
             "session of a model with an encoder that can; the gallery may stay"
         ) from error
-    return widen(check_features(features, "what encode_text returns", "[1, T]")), tokens
+    return widen(check_row(features, "what encode_text returns", "[1, T]")), tokens
 
 
 def _encode_reference(
@@ -123,9 +123,7 @@ def _encode_reference(
     else:
         inputs = _loaded(encoder, reference)
     features = encoder.encode_image(inputs.to(device))
-    found = widen(check_features(features, "what encode_image returns", "[1, D]"))
-    check_finite(found, "features of the reference:")
-    return found
+    return widen(check_row(features, "what encode_image returns", "[1, D]"))
 
 
 def _loaded(encoder: Encoder, reference: "Path | Image | Tensor") -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fusecomp._core.abilities import token_function
 from fusecomp._core.checks import flag, require, shown
 from fusecomp._core.identity import class_name, describe
-from fusecomp._core.tensors import check_features, check_finite
+from fusecomp._core.tensors import check_row
 from fusecomp.retrieval._attributes import Value
 from fusecomp.retrieval._gallery import Gallery
 from fusecomp.retrieval._hits import Hits
@@ -279,10 +279,7 @@ class SearchSession:
         dtype = queries.dtype
         query = self.strategy.combine(queries, weights, liked.to(dtype), disliked.to(dtype))
         if rounds or len(liked):
-            name = f"what combine of {class_name(self.strategy)} returns"
-            check_finite(check_features(query, name, "[1, E]"), name)
-            if len(query) > 1:
-                raise ValueError(f"{name} must be one query [1, E], got {list(query.shape)}")
+            check_row(query, f"what combine of {class_name(self.strategy)} returns", "[1, E]")
         return query
 
     def _search(

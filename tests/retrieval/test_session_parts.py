@@ -41,7 +41,7 @@ class Own:
         (lambda query: query.numpy(), "returns must be a torch tensor"),
         (lambda query: query[0], r"must be \[1, E\] and not empty, got \[4\]"),
         (lambda query: query * torch.nan, "row 0 holds NaN"),
-        (lambda query: torch.cat([query, query]), r"must be one query \[1, E\], got \[2, 4\]"),
+        (lambda query: torch.cat([query, query]), r"must be \[1, E\], one row, got \[2, 4\]"),
     ],
 )
 def test_a_strategy_of_ones_own_returns_one_query(
@@ -55,6 +55,28 @@ def test_a_strategy_of_ones_own_returns_one_query(
         with pytest.raises((TypeError, ValueError), match=f"what combine of Own .*{message}"):
             call()
         assert session.history == ()
+
+
+@pytest.mark.parametrize("side", ["image", "text"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(lambda rows: rows.repeat(2, 1), "one row, got"), (lambda rows: rows / 0, "row 0 holds NaN")],
+)
+def test_an_encoder_that_gives_no_one_row_is_named(
+    side: str, change: Callable[[torch.Tensor], torch.Tensor], message: str
+) -> None:
+    sides: dict[str, Any] = {
+        "image": torch.nn.Identity(),
+        "text": lambda texts: torch.ones(len(texts), 3),
+    }
+    right = sides[side]
+    encoder = fc.DualEncoder(**sides | {side: lambda given: change(right(given))})
+    session = SearchSession(fc.ComposedEncoder(encoder, fc.Sum()), fc.Gallery(IDS, IMAGES))
+    alone = {"image": (IMAGES[0], None), "text": (None, "is red")}
+    for asked in (alone[side], (IMAGES[0], "is red")):
+        with pytest.raises(ValueError, match=f"what encode_{side} returns .*{message}"):
+            session.ask(*asked)
+    assert session.history == ()
 
 
 def test_the_weights_are_compared_once_for_all_sessions() -> None:
