@@ -64,6 +64,9 @@ def evaluate_rounds(
 ) -> RoundsEvaluation:
     """Score the sessions of a dataset, such as ``datasets.MultiTurnFashionIQ``, round by round.
 
+    A session that needs an image which ``datasets.drop_images`` has left out is left out too, and
+    the protocol says how many are.
+
     Args:
         model: the encoder and fusion; images and texts are encoded once, or looked up.
         dataset: gives sessions, and the target of each.
@@ -89,7 +92,10 @@ def evaluate_rounds(
     seen = "excluded" if exclude_seen else "kept"
     about = {"strategy": describe(strategy), "reference": seen, "seen": seen}
     tasks = scored_tasks(dataset)
-    sessions = _by_task(tasks, ordered("sessions", dataset.sessions(), "lists of query ids"))
+    every = ordered("sessions", dataset.sessions(), "lists of query ids")
+    sessions = _by_task(tasks, every)
+    if lost := len(every) - sum(map(len, sessions)):
+        about["missing sessions"] = f"{lost:,} of {len(every):,}"
     if not {*SIDES} <= lookups_of(model.encoder).keys():
         tokens = token_sides(model.encoder, model.fusion_keywords)
         cached = CachedEncoder.build(model.encoder, dataset, tokens=tokens)
@@ -227,14 +233,17 @@ def _ranked(
 
 
 def _by_task(tasks: Sequence[Task], sessions: Sequence[Sequence[str]]) -> list[list[list[Triplet]]]:
-    """Return the queries of each session, by task."""
+    """Return the queries of each session, by task, without sessions that lack a query."""
     every = [(place, query) for place, task in enumerate(tasks) for query in task.queries]
     for query_id in repeated([query.query_id for _, query in every]):
         raise ValueError(f"two tasks have the query {query_id!r}, so sessions cannot name it")
     known = {query.query_id: (place, query) for place, query in every}
+    missing = {query_id for task in tasks for query_id in task.missing_queries}
     found: list[list[list[Triplet]]] = [[] for _ in tasks]
     for number, names in enumerate(sessions):
         ids = strings(f"session {number}", names)
+        if not missing.isdisjoint(ids):
+            continue
         for query_id in ids:
             if query_id not in known:
                 raise ValueError(

@@ -2,19 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from composing import combiner, live
-from evaluations import random_model
 from hypothesis import given
 from hypothesis import strategies as st
 from raising import own_error
+from sessions import CHAINS, DATA, IDS, MODEL, Sessions, make_task
 from tasks import Toy
-from torch import Tensor
 
 import fusecomp as fc
 from fusecomp.evaluation import (
@@ -26,35 +24,6 @@ from fusecomp.evaluation import (
 )
 from fusecomp.retrieval import LastRound, MeanOfRounds, Rocchio, SearchSession, Strategy
 from fusecomp.types import Task, Triplet
-
-IDS = [f"{number}" for number in range(20)]
-CHAINS = {"dataset": "Toy", "sessions": "chain"}
-
-
-class Sessions(Toy):
-    """Sessions of the queries whose ids begin alike: "0/1" is round 1 of session 0."""
-
-    def sessions(self) -> Sequence[Sequence[str]]:
-        found: dict[str, list[str]] = {}
-        for query in self.triplets():
-            found.setdefault(query.query_id.rpartition("/")[0], []).append(query.query_id)
-        return [*found.values()]
-
-
-def make_task(name: str, *sessions: Sequence[str]) -> Task:
-    """Each session is a row of images: the ones shown, then the target."""
-    queries = [
-        Triplet(f"{name}{number}/{place}", image, (f"text {place}",), images[-1])
-        for number, images in enumerate(sessions)
-        for place, image in enumerate(images[:-1])
-    ]
-    return Task(name, queries, IDS)
-
-
-# Its protocol says what ``evaluate`` does with references, not what becomes of them in rounds.
-OPTIONS = {**CHAINS, "reference": "kept"}
-DATA = Sessions([make_task("a", "123", "45", "6789"), make_task("b", "96", "1357")], OPTIONS)
-MODEL = random_model(DATA)
 
 
 def test_the_metrics_by_hand() -> None:
@@ -185,38 +154,7 @@ def test_a_live_encoder_equals_a_cached_one(files: Callable[[str], Path]) -> Non
     assert dict(one) == dict(other)
 
 
-class Settled:
-    """A strategy without a repr of its own."""
-
-    adds_rounds = False
-
-    def __init__(self, place: int) -> None:
-        self.place = place
-
-    def combine(self, queries: Tensor, weights: Tensor, liked: Tensor, disliked: Tensor) -> Tensor:
-        return queries[self.place].unsqueeze(0)
-
-
-def test_a_strategy_is_named_by_its_settings_in_every_process() -> None:
-    for score in (evaluate_rounds, partial(simulate_rounds, user=nobody, shown=20)):
-        named = [score(MODEL, DATA, strategy=Settled(n)).protocol["strategy"] for n in (0, 0, -1)]
-        assert named[0] == named[1] != named[2]
-        assert "0x" not in named[0]
-
-
-def test_ids_are_looked_up_and_never_listed_for_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = dict(evaluate_rounds(MODEL, DATA, exclude_seen=True))
-    monkeypatch.delattr(fc.Gallery, "image_ids")  # a list of the whole gallery
-    assert dict(evaluate_rounds(MODEL, DATA, exclude_seen=True)) == expected
-    gallery = fc.Gallery.build(MODEL, IDS)
-    assert "0" in gallery
-    gallery.remove(["0"])
-    assert "0" not in gallery
-
-
 WRONG: list[tuple[Callable[[], Any], str]] = [
-    (lambda: evaluate_rounds(MODEL, DATA, Untold()), "does not tell its settings"),
-    (lambda: simulate_rounds(MODEL, DATA, nobody, Untold()), "does not tell its settings"),
     (lambda: evaluate_rounds(MODEL, Toy([make_task("", "12")])), "dataset must be a dataset of s"),  # type: ignore[arg-type]
     (lambda: evaluate_rounds(DATA, MODEL), "model must be a ComposedEncoder"),  # type: ignore[arg-type]
     (lambda: evaluate_rounds(MODEL, Sessions(DATA.tasks())), "must be 'chain' or 'towards a goal'"),
@@ -270,11 +208,6 @@ def test_a_query_of_two_tasks_and_one_of_two_texts_are_named() -> None:
     query = Triplet("0/0", "1", ("text 0", "text 1"), "2")
     both = Sessions([Task("", [query], IDS)], CHAINS)
     assert "query '0/0' has 2 texts" in own_error(evaluate_rounds, MODEL, both)
-
-
-class Untold:
-    adds_rounds = property(lambda self: False)
-    combine = Settled.combine
 
 
 def nobody(shown: Sequence[str], target: str) -> Reply:
