@@ -9,7 +9,7 @@ from fusecomp._core.abilities import encode_named, image_loader, lookups_of
 from fusecomp._core.checks import as_text, has_half_character, is_blank, number, shown
 from fusecomp._core.devices import device_of, inference
 from fusecomp._core.similarity import normalize
-from fusecomp._core.tensors import check_finite, check_row, check_widths, widen
+from fusecomp._core.tensors import Array, check_finite, check_row, check_widths, widen
 from fusecomp.images import load_given
 from fusecomp.retrieval._gallery import Gallery
 from fusecomp.types import Encoder, QueryModel, Tokens
@@ -17,8 +17,8 @@ from fusecomp.types import Encoder, QueryModel, Tokens
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# An id, the path of a file, an image opened by Pillow, or a loaded one without the batch axis.
-Reference = Union[str, Path, Tensor, "Image"]
+# An id, the path of a file, an image opened by Pillow, an array of pixels, or a loaded image.
+Reference = Union[str, Path, Array, "Image"]
 
 
 class Features(NamedTuple):
@@ -126,7 +126,7 @@ def _encode_reference(
     return widen(check_row(features, "what encode_image returns", "[1, D]"))
 
 
-def _loaded(encoder: Encoder, reference: "Path | Image | Tensor") -> Tensor:
+def _loaded(encoder: Encoder, reference: Union[Path, Array, "Image"]) -> Tensor:
     """Return the image as ``encode_image`` takes it."""
     if isinstance(reference, Tensor):
         return reference.detach().unsqueeze(0)

@@ -136,8 +136,9 @@ class SearchSession:
 
         Args:
             reference: the id of an image in the gallery, whose features are there already; an id
-                that the encoder looks up; the ``Path`` of a file; an image opened by Pillow; or
-                a loaded image, a tensor as ``encode_image`` takes it but without the batch axis.
+                that the encoder looks up; the ``Path`` of a file; an image opened by Pillow; an
+                array of pixels, uint8 [H, W, 3] or [H, W]; or a loaded image, a tensor as
+                ``encode_image`` takes it but without the batch axis.
             text: what should differ, or what to search for.
             weight: of this round; finite. A negative one says "not this" where the strategy adds
                 rounds up, 0 leaves the round out.

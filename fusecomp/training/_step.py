@@ -269,8 +269,8 @@ def _forgetting(
     except BaseException:
         for buffer, copy in zip(changing, copies, strict=True):
             buffer.copy_(copy)
-        for module, name, buffer in held:
-            setattr(module, name, buffer)  # the loss may have put another in its place
+        for module, name, value in held:
+            setattr(module, name, value)  # the loss may have put another in its place
         raise
 
 

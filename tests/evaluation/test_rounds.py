@@ -11,8 +11,8 @@ from composing import combiner, live
 from hypothesis import given
 from hypothesis import strategies as st
 from raising import own_error
-from sessions import CHAINS, DATA, IDS, MODEL, Sessions, make_task
 from tasks import Toy
+from toy_sessions import CHAINS, DATA, IDS, MODEL, Sessions, make_task
 
 import fusecomp as fc
 from fusecomp.evaluation import (

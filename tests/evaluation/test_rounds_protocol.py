@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 from raising import own_error
-from sessions import DATA, IDS, MODEL, OPTIONS, Sessions
 from torch import Tensor
+from toy_sessions import DATA, IDS, MODEL, OPTIONS, Sessions
 
 import fusecomp as fc
 from fusecomp.datasets import drop_images
@@ -59,7 +60,8 @@ def test_a_strategy_that_tells_nothing_is_refused() -> None:
 
 
 def test_sessions_that_lack_an_image_are_left_out_and_said() -> None:
-    found = evaluate_rounds(MODEL, drop_images(DATA, ["2"]), ks=(1, 3))
+    reduced: Any = drop_images(DATA, ["2"])
+    found = evaluate_rounds(MODEL, reduced, ks=(1, 3))
     assert found.protocol["missing sessions"] == "1 of 5"
     assert found.protocol["missing"] == "1 of 10 queries, 2 of 40 gallery images"
     rest = [i for i in IDS if i != "2"]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tokened
 import torch
@@ -65,12 +66,10 @@ def test_an_image_opened_by_pillow_is_a_reference(path: Callable[[str], Path]) -
     session = SearchSession(
         fc.ComposedEncoder(encoder, fc.Sum()), fc.Gallery(["a"], torch.eye(3)[:1])
     )
-    session.ask(opened, "is red")
-    session.ask(file, "is red")
-    first, second = session.history
-    assert isinstance(first, Round)
-    assert isinstance(second, Round)
-    assert torch.equal(first.query, second.query)
+    for reference in (opened, file, np.asarray(opened)):
+        session.ask(reference, "is red")
+    first, *others = (step.query for step in session.history if isinstance(step, Round))
+    assert [torch.equal(query, first) for query in others] == [True, True]
     with pytest.raises(ValueError, match="load_image of this encoder does not take <object"):
         session.ask(object(), "is red")  # type: ignore[arg-type]
 

@@ -80,14 +80,15 @@ def test_an_encoder_that_gives_no_one_row_is_named(
 
 
 def test_the_weights_are_compared_once_for_all_sessions() -> None:
-    model, asked = fc.ComposedEncoder(live(), combiner()), []
+    encoder, asked = live(), []
+    model = fc.ComposedEncoder(encoder, combiner())
 
     class Counted(fc.Gallery):
         def require_model(self, model: Any) -> None:
             asked.append(model)
             super().require_model(model)
 
-    gallery = Counted(IDS, encode(model), key=model.encoder.fingerprint())
+    gallery = Counted(IDS, encode(model), key=encoder.fingerprint())
     for _ in range(3):
         SearchSession(model, gallery).ask("a", "is red")
     assert asked == [model]
