@@ -11,6 +11,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeGuard
+from unicodedata import category
 
 import numpy as np
 from torch import Tensor
@@ -104,6 +105,11 @@ def has_half_character(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a reader sees nothing of a text: blanks, or characters without width."""
+    return all(c.isspace() or category(c) == "Cf" for c in text)
 
 
 def strings(name: str, values: object) -> list[str]:

@@ -170,7 +170,9 @@ def _checked_rows(name: str, rows: object) -> tuple[tuple[str, ...], ...]:
     for row in listed:
         if isinstance(row, str) or not isinstance(row, Collection):
             raise ValueError(f"{name} must be a list of lists of image ids, got {row!r} in it")
-    return tuple(map(tuple, listed))
+    # The order of a set is another one in each process.
+    kinds = set, frozenset
+    return tuple(tuple(sorted(row, key=str) if isinstance(row, kinds) else row) for row in listed)
 
 
 def _metric_problems(task: Task) -> Iterator[str]:

@@ -133,6 +133,15 @@ def check_finite(features: Tensor, name: str) -> None:
         raise ValueError(f"{name} row {row} holds NaN or infinity")
 
 
+def check_row(value: object, name: str, shape: str) -> Tensor:
+    """Return features of one row, all finite; ValueError on others."""
+    features = check_features(value, name, shape)
+    if len(features) > 1:
+        raise ValueError(f"{name} must be {shape}, one row, got {list(features.shape)}")
+    check_finite(features, name)
+    return features
+
+
 def check_alike(a: Tensor, b: Tensor, names: tuple[str, str]) -> None:
     """Raise ValueError unless both are of one dtype and on one device."""
     for kind, one, other in (("dtype", a.dtype, b.dtype), ("device", a.device, b.device)):

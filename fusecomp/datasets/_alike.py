@@ -32,11 +32,6 @@ def folded(name: str) -> str:
     return "".join(c for c in letters if not c.isspace() and category(c) != "Cf")
 
 
-def is_blank(text: str) -> bool:
-    """Return whether a reader sees nothing of a text: blanks, or characters without width."""
-    return not (text.strip() if text.isascii() else folded(text))
-
-
 def is_missing_word(text: str) -> bool:
     """Return whether a text is a word that programs print where a value is missing."""
     return text.strip() in MISSING_WORDS

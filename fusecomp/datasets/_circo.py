@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from fusecomp._core.checks import as_path, as_text, flag, require_choice
+from fusecomp._core.checks import as_path, as_text, flag, is_blank, require_choice
 from fusecomp._core.strict_json import read_json
-from fusecomp.datasets._alike import is_blank, require_text, warn_of_missing_words
+from fusecomp.datasets._alike import require_text, warn_of_missing_words
 from fusecomp.datasets._entries import Entry, field, raise_first, read_objects, unlisted
 from fusecomp.datasets._folder import require_below
 from fusecomp.datasets._triplets import Triplets

@@ -6,8 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from fusecomp._core.checks import as_path, as_text, flag, ordered, require_choice, whole_number
-from fusecomp.datasets._alike import is_blank, warn_of_missing_words
+from fusecomp._core.checks import (
+    as_path,
+    as_text,
+    flag,
+    is_blank,
+    ordered,
+    require_choice,
+    whole_number,
+)
+from fusecomp.datasets._alike import warn_of_missing_words
 from fusecomp.datasets._entries import Entry, raise_first, unlisted, warn_of
 from fusecomp.datasets._fashioniq_files import (
     CATEGORIES,

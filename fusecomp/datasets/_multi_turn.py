@@ -5,7 +5,7 @@ from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 
-from fusecomp._core.checks import as_path, flag
+from fusecomp._core.checks import as_path, flag, is_blank
 from fusecomp.datasets._alike import require_text, warn_of_missing_words
 from fusecomp.datasets._entries import Entry, field, raise_first, read_objects, unlisted
 from fusecomp.datasets._fashioniq import checked_categories
@@ -238,7 +238,7 @@ def _by_session(steps: Sequence[Entry]) -> list[list[Entry]]:
 
 def _blank(steps: Sequence[Entry]) -> Iterator[tuple[Entry, str]]:
     for step in steps:
-        if not any(map(clean, step.texts)):
+        if all(is_blank(clean(caption)) for caption in step.texts):
             yield step, "its captions say nothing; remove the session"
 
 

@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from fusecomp.datasets._alike import folded, is_blank
+from fusecomp._core.checks import is_blank
+from fusecomp.datasets._alike import folded
 from fusecomp.datasets._entries import Entry
 from fusecomp.datasets._folder import ImageFolder, told_apart
 from fusecomp.datasets._table_file import Table

@@ -205,7 +205,7 @@ def _checked(part: str, task: str, tensor: Tensor, rows: int, size: int) -> Tens
     name = f"{part} of task {task!r}"
     values, ranks = part.startswith("metric"), part.endswith("ranks")
     one_each = values or (ranks and part not in _RELEVANT_RANKING)
-    if len(tensor) != rows or tensor.ndim != (1 if one_each else 2):
+    if len(tensor) != rows or tensor.ndim != (1 if one_each else 2) or not tensor.numel():
         raise ValueError(f"{name} are {list(tensor.shape)} for {rows} queries")
     floating = values or part == "scores"
     if tensor.is_complex() or tensor.dtype == torch.bool or tensor.is_floating_point() != floating:

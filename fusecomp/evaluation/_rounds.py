@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from fusecomp._core.abilities import lookups_of, protocol_of, token_sides
 from fusecomp._core.checks import flag, ordered, require, require_both, strings, whole_number
+from fusecomp._core.identity import describe
 from fusecomp._core.task import repeated
 from fusecomp.caching import CachedEncoder
 from fusecomp.evaluation._rounds_evaluation import RoundsEvaluation, TaskRounds
@@ -63,19 +64,23 @@ def evaluate_rounds(
 ) -> RoundsEvaluation:
     """Score the sessions of a dataset, such as ``datasets.MultiTurnFashionIQ``, round by round.
 
+    A session that needs an image which ``datasets.drop_images`` has left out is left out too, and
+    the protocol says how many are.
+
     Args:
         model: the encoder and fusion; images and texts are encoded once, or looked up.
         dataset: gives sessions, and the target of each.
         strategy: how the rounds become one query, as in ``SearchSession``.
         ks: for ``recall@k`` and ``hits@k``.
         exclude_seen: leave out the references of the session so far, as ``SearchSession`` does; a
-            target that is one of them is not found.
+            target that is one of them is not found. What the tasks exclude does not count.
 
     Raises:
         TypeError: if model or dataset is something else.
         ValueError: if the dataset does not say of which kind its sessions are, a session is empty,
-            names an unknown query or differs in its targets, or a round has several texts; on a
-            wrong option; or for any reason of ``SearchSession``.
+            names an unknown query or differs in its targets, or a round has several texts; if a
+            strategy of your own tells nothing of its settings; on a wrong option; or for any reason
+            of ``SearchSession``.
         FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
@@ -84,8 +89,13 @@ def evaluate_rounds(
     if kind not in (_CHAIN, _GOAL):
         raise ValueError(f"protocol['sessions'] must be {_CHAIN!r} or {_GOAL!r}, got {kind!r}")
     exclude_seen, ks = flag("exclude_seen", exclude_seen), _checked(ks)
+    seen = "excluded" if exclude_seen else "kept"
+    about = {"strategy": describe(strategy), "reference": seen, "seen": seen}
     tasks = scored_tasks(dataset)
-    sessions = _by_task(tasks, dataset.sessions())
+    every = ordered("sessions", dataset.sessions(), "lists of query ids")
+    sessions = _by_task(tasks, every)
+    if lost := len(every) - sum(map(len, sessions)):
+        about["missing sessions"] = f"{lost:,} of {len(every):,}"
     if not {*SIDES} <= lookups_of(model.encoder).keys():
         tokens = token_sides(model.encoder, model.fusion_keywords)
         cached = CachedEncoder.build(model.encoder, dataset, tokens=tokens)
@@ -104,7 +114,6 @@ def evaluate_rounds(
         played = [list(play(queries, gallery)) for queries in of_task]
         targets = [str(queries[0].target_id) for queries in of_task]
         found.append(_ranked(task.name, gallery, model, played, targets, rounds))
-    about = {"strategy": str(strategy), "seen": "excluded" if exclude_seen else "kept"}
     return RoundsEvaluation(found, ks, protocol_of(dataset) | about)
 
 
@@ -134,13 +143,15 @@ def simulate_rounds(
 
     Raises:
         TypeError: if model or dataset is something else, or user returns no ``Reply``.
-        ValueError: if a target is unknown or a query has several texts; on a wrong option; or for
-            any reason of ``SearchSession``.
+        ValueError: if a target is unknown or a query has several texts; if a strategy of your own
+            tells nothing of its settings; on a wrong option; or for any reason of
+            ``SearchSession``.
         FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
     rounds, shown = whole_number("rounds", rounds, 1), whole_number("shown", shown, 1)
-    ks = _checked(ks)
+    ks, named = _checked(ks), describe(strategy)
+    about = {"sessions": f"{_GOAL}, simulated", "strategy": named, "shown": str(shown)}
     if not callable(user):
         raise TypeError(
             f"user must be a function (shown ids, target id) -> Reply, got {user!r:.80}"
@@ -162,7 +173,6 @@ def simulate_rounds(
         played = [list(play(query, gallery)) for query in task.queries]
         targets = [str(query.target_id) for query in task.queries]
         found.append(_ranked(task.name, gallery, model, played, targets, rounds))
-    about = {"sessions": f"{_GOAL}, simulated", "strategy": str(strategy), "shown": str(shown)}
     options = protocol_of(dataset) | about | {"reference": "excluded", "seen": "excluded"}
     return RoundsEvaluation(found, ks, options)
 
@@ -180,8 +190,7 @@ def _ask(session: SearchSession, query: Triplet, dataset: Dataset, k: int = 1) -
         raise ValueError(
             f"query {query.query_id!r} has {len(query.texts)} texts, a round takes one"
         )
-    known = query.reference_id in session.gallery.image_ids
-    if known or "image" in lookups_of(session.model.encoder):
+    if query.reference_id in session.gallery or "image" in lookups_of(session.model.encoder):
         return session.ask(query.reference_id, query.texts[0], k=k)
     return session.ask(Path(dataset.path(query.reference_id)), query.texts[0], k=k)
 
@@ -209,8 +218,7 @@ def _ranked(
     asked = torch.tensor([len(states) for states in played])
     every = [state for states in played for state in states]
     query = torch.cat([state.query for state in every])
-    known = {*gallery.image_ids}
-    seen = [gallery.positions([i for i in state.seen if i in known]) for state in every]
+    seen = [gallery.positions([i for i in state.seen if i in gallery]) for state in every]
     ranks = search_targets(
         query,
         gallery.features.to(query.dtype),
@@ -225,14 +233,17 @@ def _ranked(
 
 
 def _by_task(tasks: Sequence[Task], sessions: Sequence[Sequence[str]]) -> list[list[list[Triplet]]]:
-    """Return the queries of each session, by task."""
+    """Return the queries of each session, by task, without sessions that lack a query."""
     every = [(place, query) for place, task in enumerate(tasks) for query in task.queries]
     for query_id in repeated([query.query_id for _, query in every]):
         raise ValueError(f"two tasks have the query {query_id!r}, so sessions cannot name it")
     known = {query.query_id: (place, query) for place, query in every}
+    missing = {query_id for task in tasks for query_id in task.missing_queries}
     found: list[list[list[Triplet]]] = [[] for _ in tasks]
     for number, names in enumerate(sessions):
         ids = strings(f"session {number}", names)
+        if not missing.isdisjoint(ids):
+            continue
         for query_id in ids:
             if query_id not in known:
                 raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fusecomp._core.checks import shown
+from fusecomp._core.checks import require, require_kind, shown
 
 # What JSON keeps as it is.
 Value = str | int | float | bool | None
@@ -16,8 +16,10 @@ def plain_columns(
     attributes: Mapping[str, Sequence[Value]] | None, rows: int
 ) -> dict[str, list[Value]]:
     """Return attributes by name; ValueError unless each has a plain value for each row."""
-    given = () if attributes is None else attributes.items()  # no `or`: DataFrames
-    columns = {str(name): _listed(values) for name, values in given}
+    if attributes is None:  # not `or`: a DataFrame is neither true nor false
+        return {}
+    require("attributes", attributes, "items", "a mapping from names to values")
+    columns = {str(name): _listed(values) for name, values in attributes.items()}
     for name, column in columns.items():
         if len(column) != rows:
             raise ValueError(f"the attribute {name!r} has {len(column)} values for {rows} images")
@@ -30,6 +32,7 @@ def check_where(
     attributes: Mapping[str, Sequence[Value]], where: Mapping[str, Value | Collection[Value]]
 ) -> dict[str, list[Value]]:
     """Return the values that are wanted; ValueError if there is no such attribute or kind."""
+    require_kind("where", where, Mapping, "a mapping from attributes to values")
     wanted = {name: _listed(values) for name, values in where.items()}
     for name, values in wanted.items():
         if name not in attributes:

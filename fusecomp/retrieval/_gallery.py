@@ -105,11 +105,10 @@ class Gallery:
             model: its encoder makes the features; looked up where it is a ``CachedEncoder``, which
                 is the way for large galleries, as building a cache resumes after a kill.
             image_ids: the images, each once.
-            path: image id -> path, such as ``dataset.path``; not needed where features are looked
-                up.
-            index: (features, similarity or None) -> an index; ``ExactIndex``, a
-                ``FaissIndex`` (``functools.partial(FaissIndex, factory=...)``), a ``MilvusIndex``
-                or your own, which gets ``image_ids`` and ``attributes`` if it names them.
+            path: image id -> path, such as ``dataset.path``; None where features are looked up.
+            index: (features, similarity or None) -> an index: ``ExactIndex``, ``FaissIndex`` (such
+                as ``functools.partial(FaissIndex, factory=...)``), ``MilvusIndex`` or your own,
+                which gets ``image_ids`` and ``attributes`` if it names them.
             attributes: by name, a value for each image.
             dtype: what features are kept as, such as ``torch.float16``; None keeps float32.
             batch_size: images encoded at once.
@@ -138,6 +137,10 @@ class Gallery:
         """Return the number of images, without those that were removed."""
         return len(self._rows)
 
+    def __contains__(self, image_id: object) -> bool:
+        """Return whether an image of this id is there."""
+        return image_id in self._rows
+
     def __repr__(self) -> str:
         kind = f"{self.features.shape[1]} x {str(self.features.dtype).removeprefix('torch.')}"
         named = f", attributes {', '.join(self.attributes)}" if self.attributes else ""
@@ -156,15 +159,14 @@ class Gallery:
         Args:
             query: [Q, D] or [Q, E], from ``model.encode_query``.
             k: the number of images.
-            exclude: for each query, a list of the ids that it must not find; those that are not in
-                the gallery, such as an uploaded reference, are not found anyway.
+            exclude: for each query, the ids that it must not find; unknown ones are ignored.
             where: by attribute, the value that an image must have, or a collection of values of
                 which it must have one. Numbers equal numbers; True is not 1.
 
         Raises:
-            ValueError: if an attribute is unknown or no image has a value of the type of one that
-                is wanted, exclude has another number of lists than there are queries, or for any
-                reason of the index.
+            TypeError: if where is no mapping.
+            ValueError: if an attribute is unknown or no image has a value of a type that is wanted,
+                if exclude has another number of lists than queries, or for any reason of the index.
         """
         query, banned = as_tensor(query), None
         if exclude is not None:
@@ -317,10 +319,8 @@ class Gallery:
 
         Args:
             path: the file.
-            model: whose queries will be searched; refused where its encoder is another one. None
-                compares by cosine, and leaves the check to you.
-            index: as for ``build``; None makes the ``FaissIndex`` that
-                was saved, or else an ``ExactIndex``.
+            model: whose queries will be searched; None compares by cosine, and checks no encoder.
+            index: as for ``build``; None makes the saved ``FaissIndex``, or an ``ExactIndex``.
             check: verify the checksum of the features too.
 
         Raises:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple, Union
 from torch import Tensor
 
 from fusecomp._core.abilities import encode_named, image_loader, lookups_of
-from fusecomp._core.checks import as_text, has_half_character, number, shown
+from fusecomp._core.checks import as_text, has_half_character, is_blank, number, shown
 from fusecomp._core.devices import device_of, inference
 from fusecomp._core.similarity import normalize
-from fusecomp._core.tensors import check_features, check_finite, check_widths, widen
+from fusecomp._core.tensors import Array, check_finite, check_row, check_widths, widen
 from fusecomp.images import load_given
 from fusecomp.retrieval._gallery import Gallery
 from fusecomp.types import Encoder, QueryModel, Tokens
@@ -17,8 +17,8 @@ from fusecomp.types import Encoder, QueryModel, Tokens
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# An id, the path of a file, an image opened by Pillow, or a loaded one without the batch axis.
-Reference = Union[str, Path, Tensor, "Image"]
+# An id, the path of a file, an image opened by Pillow, an array of pixels, or a loaded image.
+Reference = Union[str, Path, Array, "Image"]
 
 
 class Features(NamedTuple):
@@ -85,8 +85,10 @@ def make_round(
 
 def _encode_text(model: QueryModel, text: str) -> tuple[Tensor, Tokens | None]:
     """Return the features [1, T] of a text, and its tokens, where the fusion names them."""
-    if not text.strip() or has_half_character(text):
+    if is_blank(text):
         raise ValueError(f"the text {text!r} says nothing: leave it out, or write one")
+    if has_half_character(text):
+        raise ValueError(f"the text holds half of a character, such as of an emoji: {text!a:.80}")
     try:
         features, tokens = encode_named(model.encoder, "text", model.fusion_keywords, [text])
     except ValueError as error:
@@ -96,7 +98,7 @@ def _encode_text(model: QueryModel, text: str) -> tuple[Tensor, Tokens | None]:
             f"{type(model.encoder).__name__} looks texts up and cannot encode {text!r}: make the "
             "session of a model with an encoder that can; the gallery may stay"
         ) from error
-    return widen(check_features(features, "what encode_text returns", "[1, T]")), tokens
+    return widen(check_row(features, "what encode_text returns", "[1, T]")), tokens
 
 
 def _encode_reference(
@@ -121,12 +123,10 @@ def _encode_reference(
     else:
         inputs = _loaded(encoder, reference)
     features = encoder.encode_image(inputs.to(device))
-    found = widen(check_features(features, "what encode_image returns", "[1, D]"))
-    check_finite(found, "features of the reference:")
-    return found
+    return widen(check_row(features, "what encode_image returns", "[1, D]"))
 
 
-def _loaded(encoder: Encoder, reference: "Path | Image | Tensor") -> Tensor:
+def _loaded(encoder: Encoder, reference: Union[Path, Array, "Image"]) -> Tensor:
     """Return the image as ``encode_image`` takes it."""
     if isinstance(reference, Tensor):
         return reference.detach().unsqueeze(0)

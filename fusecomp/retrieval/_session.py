@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from fusecomp._core.abilities import token_function
 from fusecomp._core.checks import flag, require, shown
-from fusecomp._core.identity import describe
+from fusecomp._core.identity import class_name, describe
+from fusecomp._core.tensors import check_row
 from fusecomp.retrieval._attributes import Value
 from fusecomp.retrieval._gallery import Gallery
 from fusecomp.retrieval._hits import Hits
@@ -18,8 +19,10 @@ from fusecomp.retrieval._strategies import Rocchio, Strategy
 from fusecomp.types import Encoder, QueryModel
 
 _ROCCHIO = Rocchio()
-# The encoder that each gallery was compared with last, which reads all weights, and their versions.
-_CHECKED: WeakKeyDictionary[Gallery, tuple[Encoder, list[int]]] = WeakKeyDictionary()
+# What tells that weights are as they were: where they are, and how often they were written.
+_States = list[tuple[int, int]]
+# The encoder that each gallery was compared with last, which reads all weights, and their states.
+_CHECKED: WeakKeyDictionary[Gallery, tuple[Encoder, _States]] = WeakKeyDictionary()
 
 
 class SearchSession:
@@ -81,6 +84,7 @@ class SearchSession:
         if "image_tokens" in model.fusion_keywords and token_function(model.encoder, "image"):
             kind = type(model.fusion).__name__
             raise ValueError(f"{kind} takes tokens of images, but a gallery keeps none of them")
+        require("history", history, "__len__", "the history of a session")
         self.model, self.gallery, self.strategy = model, gallery, strategy
         self._steps: tuple[Step, ...] = tuple(history)
         for step in self._steps:
@@ -132,8 +136,9 @@ class SearchSession:
 
         Args:
             reference: the id of an image in the gallery, whose features are there already; an id
-                that the encoder looks up; the ``Path`` of a file; an image opened by Pillow; or
-                a loaded image, a tensor as ``encode_image`` takes it but without the batch axis.
+                that the encoder looks up; the ``Path`` of a file; an image opened by Pillow; an
+                array of pixels, uint8 [H, W, 3] or [H, W]; or a loaded image, a tensor as
+                ``encode_image`` takes it but without the batch axis.
             text: what should differ, or what to search for.
             weight: of this round; finite. A negative one says "not this" where the strategy adds
                 rounds up, 0 leaves the round out.
@@ -273,7 +278,10 @@ class SearchSession:
             for wanted in (True, False)
         )
         dtype = queries.dtype
-        return self.strategy.combine(queries, weights, liked.to(dtype), disliked.to(dtype))
+        query = self.strategy.combine(queries, weights, liked.to(dtype), disliked.to(dtype))
+        if rounds or len(liked):
+            check_row(query, f"what combine of {class_name(self.strategy)} returns", "[1, E]")
+        return query
 
     def _search(
         self,
@@ -290,15 +298,15 @@ class SearchSession:
 
 def _require_model(gallery: Gallery, model: QueryModel) -> None:
     """Raise ValueError where the gallery is of another encoder; compare each state once."""
-    encoder, versions = model.encoder, list[int]()
+    encoder, states = model.encoder, _States()
     if isinstance(encoder, nn.Module):
         tensors = chain(encoder.parameters(), encoder.buffers())
         # Torch counts the writes into a tensor, but for those made in inference mode.
-        versions = [tensor._version for tensor in tensors if not tensor.is_inference()]
+        states = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
     known, of_known = _CHECKED.get(gallery, (None, []))
-    if known is not encoder or of_known != versions:
+    if known is not encoder or of_known != states:
         gallery.require_model(model)
-        _CHECKED[gallery] = encoder, versions
+        _CHECKED[gallery] = encoder, states
 
 
 def _seen(steps: Sequence[Step]) -> list[str]:

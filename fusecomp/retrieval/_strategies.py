@@ -22,8 +22,8 @@ class Strategy(Protocol):
         """Return the query [1, E].
 
         ``queries`` [R, E] and ``weights`` [R] are those of the rounds, in order; ``liked`` [L, D]
-        and ``disliked`` [M, D] are image features. Each may have no rows, but not both queries and
-        liked.
+        and ``disliked`` [M, D] are image features. Each may have no rows. Where there are neither
+        queries nor likes, the dislikes may be refused, and what is returned is not searched for.
         """
         ...
 
@@ -134,7 +134,8 @@ class Rocchio:
         """Return the query that was moved.
 
         Raises:
-            ValueError: if all that is added cancels out, or as the strategy of the rounds.
+            ValueError: if nothing has a weight, such as a like alone with ``beta=0``; if all that
+                is added cancels out; or as the strategy of the rounds.
         """
         parts, factors = [], []
         if len(queries):
@@ -146,4 +147,9 @@ class Rocchio:
             if len(images):
                 parts.append(images)
                 factors += [factor / len(images)] * len(images)
+        if not any(factors):
+            raise ValueError(
+                f"{self} leaves nothing to search by, as all that was asked and judged has the "
+                "weight 0: ask first, or choose other weights"
+            )
         return compose_parts(torch.cat(parts), weights=factors)

@@ -54,8 +54,7 @@ class Step:
         self._remembering = [
             module
             for module in self.loss_module.modules()
-            if any(True for _ in module.buffers(recurse=False))
-            and not isinstance(module, Fingerprinted)
+            if module._buffers and not isinstance(module, Fingerprinted)
         ]
         self._copies: list[Tensor] = []
         if config.compile:
@@ -259,8 +258,8 @@ def _forgetting(
     ``copies`` are those of the step before, whose memory is used again: new memory costs several
     times the copying, and a queue may be large.
     """
-    held = [(m, name, b) for m in modules for name, b in m.named_buffers(recurse=False)]
-    changing = [*buffers, *(buffer for _, _, buffer in held)]
+    held = [(m, name, b) for m in modules for name, b in m._buffers.items()]  # some are None
+    changing = [*buffers, *(buffer for _, _, buffer in held if buffer is not None)]
     if [*map(_kind, copies)] != [*map(_kind, changing)]:
         copies[:] = map(torch.empty_like, changing)
     for copy, buffer in zip(copies, changing, strict=True):
@@ -270,8 +269,8 @@ def _forgetting(
     except BaseException:
         for buffer, copy in zip(changing, copies, strict=True):
             buffer.copy_(copy)
-        for module, name, buffer in held:
-            setattr(module, name, buffer)  # the loss may have put another in its place
+        for module, name, value in held:
+            setattr(module, name, value)  # the loss may have put another in its place
         raise
 
 

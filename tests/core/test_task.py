@@ -41,6 +41,14 @@ def test_what_a_task_has_for_each_query_is_a_list(name: str, value: Any) -> None
         Task("", [QUERY, QUERY], ["a", "b"], **{name: value})
 
 
+def test_rows_without_an_order_are_sorted() -> None:
+    gallery = [f"i{number:03}" for number in range(100)]
+    query = Triplet("q", gallery[1], ("is blue",), gallery[0])
+    for name, ids in (("exclude", gallery[1:]), ("subsets", gallery), ("relevant", gallery)):
+        listed, unordered = (Task("", [query], gallery, **{name: [r]}) for r in (ids, {*ids}))  # type: ignore[arg-type]
+        assert unordered == listed, name
+
+
 class OwnMean(Mean):
     """A file of an evaluation could not name it."""
 

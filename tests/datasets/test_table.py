@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from tables import NAMES, put, row
 
 import fusecomp as fc
+from fusecomp._core.checks import is_blank
 from fusecomp.datasets import TripletTable
-from fusecomp.datasets._alike import is_blank, is_missing_word
+from fusecomp.datasets._alike import is_missing_word
 from fusecomp.datasets._folder import ImageFolder
 from fusecomp.evaluation import Recall
 from fusecomp.types import Dataset

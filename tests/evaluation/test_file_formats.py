@@ -29,6 +29,22 @@ def test_a_compressed_file_with_wider_numbers_is_read_too(tiny_cirr: Path, tmp_p
     assert_equal(evaluation, fc.Evaluation.load(path))
 
 
+@pytest.mark.parametrize("name", ["indices", "scores", "subset_indices", "exclude"])
+def test_arrays_without_columns_are_named(tiny_cirr: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "evaluation.npz"
+    random_evaluation(CIRR(tiny_cirr, "val")).save(path)
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    content[f"0/{name}"] = content[f"0/{name}"][:, :0]
+    del content["checksum"]
+    np.savez(path, checksum=np.array(checksum(dict(sorted(content.items())))), **content)
+    rows = len(content["0/ranks"])
+    with pytest.raises(
+        ValueError, match=rf"{name} of task '' are \[{rows}, 0\] for {rows} queries"
+    ):
+        fc.Evaluation.load(path)
+
+
 @pytest.mark.parametrize("size", [2**15, 2**15 + 1])
 def test_positions_in_a_large_gallery_come_back(tmp_path: Path, size: int) -> None:
     gallery = [str(number) for number in range(size)]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from composing import combiner, live
-from evaluations import random_model
 from hypothesis import given
 from hypothesis import strategies as st
 from raising import own_error
 from tasks import Toy
+from toy_sessions import CHAINS, DATA, IDS, MODEL, Sessions, make_task
 
 import fusecomp as fc
 from fusecomp.evaluation import (
@@ -24,33 +24,6 @@ from fusecomp.evaluation import (
 )
 from fusecomp.retrieval import LastRound, MeanOfRounds, Rocchio, SearchSession, Strategy
 from fusecomp.types import Task, Triplet
-
-IDS = [f"{number}" for number in range(20)]
-CHAINS = {"dataset": "Toy", "sessions": "chain"}
-
-
-class Sessions(Toy):
-    """Sessions of the queries whose ids begin alike: "0/1" is round 1 of session 0."""
-
-    def sessions(self) -> Sequence[Sequence[str]]:
-        found: dict[str, list[str]] = {}
-        for query in self.triplets():
-            found.setdefault(query.query_id.rpartition("/")[0], []).append(query.query_id)
-        return [*found.values()]
-
-
-def make_task(name: str, *sessions: Sequence[str]) -> Task:
-    """Each session is a row of images: the ones shown, then the target."""
-    queries = [
-        Triplet(f"{name}{number}/{place}", image, (f"text {place}",), images[-1])
-        for number, images in enumerate(sessions)
-        for place, image in enumerate(images[:-1])
-    ]
-    return Task(name, queries, IDS)
-
-
-DATA = Sessions([make_task("a", "123", "45", "6789"), make_task("b", "96", "1357")], CHAINS)
-MODEL = random_model(DATA)
 
 
 def test_the_metrics_by_hand() -> None:
@@ -145,7 +118,8 @@ def test_ranks_are_those_of_searching_by_hand(strategy: Strategy, exclude_seen: 
     assert rows == ranks_by_hand(DATA, MODEL, strategy, exclude_seen)
     assert [task.asked.tolist() for task in found.tasks] == [[2, 1, 3], [1, 3]]
     seen = "excluded" if exclude_seen else "kept"
-    assert found.protocol == {**CHAINS, "strategy": str(strategy), "seen": seen}
+    told = {"strategy": str(strategy), "reference": seen, "seen": seen}
+    assert found.protocol == CHAINS | told
 
 
 def test_the_first_round_is_what_evaluate_measures() -> None:
@@ -211,6 +185,8 @@ def test_wrong_arguments_are_refused(call: Callable[[], Any], message: str) -> N
     [
         ([["a0/0", "nobody"]], "session 0 names 'nobody', which is no query of a task"),
         (["a0/0"], "session 0 must be a list of strings, got the string 'a0/0'"),
+        (None, "sessions must be a list of lists of query ids, got the NoneType None"),
+        ("a0/0", "sessions must be a list of lists of query ids, got the string 'a0/0'"),
         ([[["a0/0"]]], "session 0 must be a list of strings"),
         ([["a0/0"], []], "session 1 must have rounds of one task and one target, got []"),
         ([["a0/0", "a1/0"]], "one task and one target"),

@@ -180,7 +180,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "unknown id": ({"steps": [asked("../../etc/passwd", "x")]}, "is not in the gallery"),
     "blank text": ({"steps": [asked(None, "  ")]}, "says nothing"),
     "text of another kind": ({"steps": [asked(None, 7)]}, "text must be"),  # type: ignore[arg-type]
-    "half a character": ({"steps": [asked(None, "\ud800")]}, "says nothing"),
+    "half a character": ({"steps": [asked(None, "\ud800")]}, "half of a character"),
     "long text": ({"steps": [asked(None, "x" * 301)]}, "301 characters; 300 are the most"),
     "many steps": ({"steps": [asked(None, "x")] * 51}, "51 steps; 50 are the most"),
     "NaN": ({"steps": [asked(None, "x", float("nan"))]}, "must be a number up to 100"),

@@ -119,6 +119,20 @@ def test_the_strategies_by_hand() -> None:
     close(Rocchio().combine(NONE, NONE[:, 0], LIKED, NONE), [0, 1])
 
 
+@pytest.mark.parametrize(
+    ("strategy", "judged"),
+    [
+        (Rocchio(gamma=0), (NONE, NONE, DISLIKED)),
+        (Rocchio(beta=0), (NONE, LIKED, NONE)),
+        (Rocchio(0, 0, 0), (ROUNDS, LIKED, DISLIKED)),
+    ],
+)
+def test_judgements_without_a_weight_alone_are_no_query(strategy: Rocchio, judged: Any) -> None:
+    queries, liked, disliked = judged
+    message = own_error(strategy.combine, queries, ONES[: len(queries)], liked, disliked)
+    assert message.startswith(f"{strategy} leaves nothing to search by")
+
+
 @pytest.mark.parametrize("rounds", [LastRound(), MeanOfRounds()], ids=repr)
 def test_without_judgements_rocchio_is_the_strategy_of_its_rounds(rounds: Strategy) -> None:
     strategy = Rocchio(alpha=0.5, rounds=rounds)

@@ -54,7 +54,7 @@ steps = st.one_of(
 )
 
 
-# Half characters; rounds that cancel out; only negative ones.
+# Characters without width; rounds that cancel out; only negative ones.
 REFUSED = ("says nothing", "cancel out", "nothing to undo", "no round has a positive weight")
 
 
@@ -113,7 +113,7 @@ NO_STEPS: list[tuple[Any, str]] = [
     ({**ASKED, "reference": None, "text": None}, "needs a reference, a text or both"),
     ({**ASKED, "text": 3}, r"steps\[1\]: text must be"),
     ({**ASKED, "text": " "}, "says nothing"),
-    ({**ASKED, "text": "\ud800"}, "says nothing"),
+    ({**ASKED, "text": "\ud800"}, "half of a character"),
     ({**ASKED, "weight": "1"}, r"steps\[1\]: weight must be"),
     ({**ASKED, "weight": True}, r"steps\[1\]: weight must be"),
     ({**ASKED, "weight": None}, r"steps\[1\]: weight must be"),

@@ -166,8 +166,19 @@ class Endless(torch.autograd.Function):
         return gradient * (torch.nan if ctx.broken else 1.0), None
 
 
+class Late(nn.Module):
+    """Holds nothing before the first step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("value", None)
+
+
 class Remembering(nn.Module):
-    """A queue, and a mean that is a new tensor in each step; a step may have broken gradients."""
+    """A queue, a mean that is a new tensor in each step, and a buffer that begins as None.
+
+    A step may have broken gradients.
+    """
 
     mean: Tensor
 
@@ -175,12 +186,14 @@ class Remembering(nn.Module):
         super().__init__()
         self.loss = fc.InfoNCE(0.1, memory=Queue(size, DIM))
         self.register_buffer("mean", torch.zeros(DIM))
+        self.last = Late()
         self.broken = broken
         self.calls = 0
 
     def forward(self, query: Tensor, target: Tensor) -> Tensor:
         self.calls += 1
         self.mean = 0.9 * self.mean + 0.1 * target.detach().mean(0)
+        self.last.value = target.detach().sum(0)
         value: Tensor = self.loss(query, target)
         passed: Tensor = Endless.apply(value, self.calls == self.broken)  # type: ignore[no-untyped-call]
         return passed
@@ -197,6 +210,7 @@ def test_a_loss_forgets_a_step_that_fails(tmp_path: Path) -> None:
     before = copy.deepcopy(loss.state_dict())
     with pytest.raises(ValueError, match="the loss has no gradient"):
         trainer.step(batch)
+    assert loss.last.value is None
     assert_same(before, dict(loss.state_dict()))
 
 
