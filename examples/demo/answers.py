@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import lru_cache
@@ -9,8 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import fusecomp as fc
 from fusecomp.retrieval import Judgement, MeanOfRounds, Rocchio, Round, Strategy
@@ -20,6 +20,7 @@ STRATEGIES: dict[str, Strategy] = {
     "the mean of all rounds": Rocchio(rounds=MeanOfRounds()),
 }
 MOST_STEPS, MOST_RESULTS, LONGEST_TEXT, LARGEST_WEIGHT = 50, 60, 300, 100
+FIRST_RANKS = 1000  # that are looked at for a target, before all are
 MOST_REMEMBERED = 2048  # steps of any session, some 10 kB each at a width of 640
 # Pillow opens more, among them PostScript, which it gives to another program.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
@@ -61,6 +62,9 @@ class Answers:
         self.strategies = {repr(s): s for s in STRATEGIES.values() if not (late and s.adds_rounds)}
         self.thumbnail = lru_cache(MOST_THUMBNAILS)(self._thumbnail)
         self._step = lru_cache(MOST_REMEMBERED)(self._read_step)
+        self._last = threading.local()  # the gate of this thread's last query
+        if isinstance(model.fusion, fc.Combiner):
+            model.fusion.dynamic_scalar.register_forward_hook(self._keep_gate)
 
     def about(self) -> dict[str, Any]:
         """Return what the page must know before the first question."""
@@ -104,10 +108,10 @@ class Answers:
         history, gates = self._history(given)
         strategy = self.strategies[given["strategy"]]
         session = fc.SearchSession(self.model, self.gallery, strategy, history=history)
-        hits = session.results(count)
-        found = zip(hits.ids, hits.positions.tolist(), hits.scores.tolist(), strict=True)
-        names = [s.reference if isinstance(s, Round) else s.image_id for s in history]
         target = None if task is None else self._task(task).target_id
+        hits = session.results(count if target is None else FIRST_RANKS)
+        found = [*zip(hits.ids, hits.positions.tolist(), hits.scores.tolist(), strict=True)][:count]
+        names = [s.reference if isinstance(s, Round) else s.image_id for s in history]
         return {
             "results": [{"id": name, "row": row, "score": score} for name, row, score in found],
             "steps": [
@@ -115,7 +119,7 @@ class Answers:
                 for name, gate in zip(names, gates, strict=True)
             ],
             "target": target,
-            "rank": None if target is None else self._rank(session.query, names, target),
+            "rank": None if target is None else self._rank(session, hits.ids, target),
         }
 
     def upload(self, content: bytes) -> dict[str, str]:
@@ -184,29 +188,25 @@ class Answers:
 
     def _read_step(self, text: str) -> tuple[Round | Judgement, float | None]:
         """Return the only step of a session's JSON, and the Combiner's weight of its text."""
+        self._last.gate = None
         (step,) = fc.SearchSession.from_json(self.model, self.gallery, text).history
-        fusion = self.model.fusion
-        if isinstance(step, Judgement) or not isinstance(fusion, fc.Combiner):
-            return step, None
-        if step.features is None or step.text is None:
-            return step, None
-        with torch.no_grad():
-            text_features = self.model.encoder.encode_text([step.text])
-            return step, float(fusion.gate(step.features.to(text_features), text_features))
+        gate = self._last.gate
+        return step, None if gate is None else float(gate)
+
+    def _keep_gate(self, layer: nn.Module, joint: tuple[Tensor], gate: Tensor) -> None:
+        self._last.gate = gate.detach()
 
     def _task(self, number: int) -> fc.Triplet:
         if type(number) is not int or not 0 <= number < len(self.tasks):
             raise ValueError(f"there is no task {number!r:.80}; there are {len(self.tasks)}")
         return self.tasks[number]
 
-    def _rank(self, query: Tensor, seen: Sequence[str | None], target: str) -> int | None:
+    def _rank(self, session: fc.SearchSession, best: list[str], target: str) -> int | None:
         """Return the target's rank among what the session has not shown or judged yet."""
-        exclude = [[name for name in seen if name is not None and name != target]]
-        for count in (1000, len(self.gallery)):  # most are among the first, which takes less time
-            ids = self.gallery.search(query, count, exclude=exclude)[0].ids
-            if target in ids:
-                return ids.index(target) + 1
-        return None
+        if target not in best:  # most are, and all take longer
+            seen = [name for name in session.seen if name != target]
+            best = self.gallery.search(session.query, len(self.gallery), exclude=[seen])[0].ids
+        return best.index(target) + 1 if target in best else None
 
     def _thumbnail(self, row: int) -> bytes | None:
         """Return a small JPEG of the image at a position; None where there is none."""
