@@ -24,7 +24,7 @@ FIRST_RANKS = 1000  # that are looked at for a target, before all are
 MOST_REMEMBERED = 2048  # steps of any session, some 10 kB each at a width of 640
 # Pillow opens more, among them PostScript, which it gives to another program.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
-THUMBNAIL_SIDE, MOST_THUMBNAILS = 224, 4096
+THUMBNAIL_SIDE, MOST_THUMBNAILS = 200, 4096
 
 
 class Answers:
@@ -159,13 +159,15 @@ class Answers:
             raise ValueError(f"the session has {len(steps)} steps; {MOST_STEPS} are the most")
         for text in texts:
             if len(str(text)) > LONGEST_TEXT:
-                raise ValueError(f"a text has {len(text)} characters; {LONGEST_TEXT} are the most")
+                raise ValueError(
+                    f"a text has {len(str(text))} characters; {LONGEST_TEXT} are the most"
+                )
         if type(count) is not int or not 0 < count <= MOST_RESULTS:
             raise ValueError(f"count must be a whole number up to {MOST_RESULTS}, got {count!r}")
         if str(name) not in self.strategies:
             raise ValueError(f"there is no strategy {name!r:.80}, only {[*self.strategies]}")
         if key != self.key:
-            raise ValueError("this session was held with another model: start over")
+            raise ValueError("this session was held with another model: load the page anew")
         return given, task, count
 
     def _history(self, given: dict[str, Any]) -> tuple[list[Round | Judgement], list[float | None]]:
@@ -217,7 +219,7 @@ class Answers:
         out = BytesIO()
         with self.path(name).open("rb") as file:
             image = fc.images.open_image(file)
-            image.draft("RGB", (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))  # JPEGs: decoded smaller
+            image.draft("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE))  # JPEGs: decoded smaller
             small = fc.images.rgb(image)
             small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
             small.save(out, "JPEG", quality=88)
