@@ -80,7 +80,7 @@ def test_an_answer_waits_for_no_acknowledgement(monkeypatch: pytest.MonkeyPatch)
     def run(self: Any, sockets: list[socket.socket]) -> None:
         given.extend(sockets)
 
-    monkeypatch.setattr(serve.uvicorn.Server, "run", run)
+    monkeypatch.setattr("uvicorn.Server.run", run)
     serve.serve(lambda say: None, port=0)  # type: ignore[arg-type, return-value]
     with given[0] as listening, socket.create_connection(listening.getsockname()[:2]):
         connection, _ = listening.accept()
