@@ -136,6 +136,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--images", type=int, default=10_000)
     args = parser.parse_args()
+    import demo  # noqa: F401 - limits the threads of NumPy in the server, which inherits it
+
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:

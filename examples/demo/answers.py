@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import lru_cache
@@ -9,8 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import fusecomp as fc
 from fusecomp.retrieval import Judgement, MeanOfRounds, Rocchio, Round, Strategy
@@ -20,10 +20,11 @@ STRATEGIES: dict[str, Strategy] = {
     "the mean of all rounds": Rocchio(rounds=MeanOfRounds()),
 }
 MOST_STEPS, MOST_RESULTS, LONGEST_TEXT, LARGEST_WEIGHT = 50, 60, 300, 100
+FIRST_RANKS = 1000  # that are looked at for a target, before all are
 MOST_REMEMBERED = 2048  # steps of any session, some 10 kB each at a width of 640
 # Pillow opens more, among them PostScript, which it gives to another program.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
-THUMBNAIL_SIDE, MOST_THUMBNAILS = 224, 4096
+THUMBNAIL_SIDE, MOST_THUMBNAILS = 200, 4096
 
 
 class Answers:
@@ -61,6 +62,9 @@ class Answers:
         self.strategies = {repr(s): s for s in STRATEGIES.values() if not (late and s.adds_rounds)}
         self.thumbnail = lru_cache(MOST_THUMBNAILS)(self._thumbnail)
         self._step = lru_cache(MOST_REMEMBERED)(self._read_step)
+        self._last = threading.local()  # the gate of this thread's last query
+        if isinstance(model.fusion, fc.Combiner):
+            model.fusion.dynamic_scalar.register_forward_hook(self._keep_gate)
 
     def about(self) -> dict[str, Any]:
         """Return what the page must know before the first question."""
@@ -104,10 +108,10 @@ class Answers:
         history, gates = self._history(given)
         strategy = self.strategies[given["strategy"]]
         session = fc.SearchSession(self.model, self.gallery, strategy, history=history)
-        hits = session.results(count)
-        found = zip(hits.ids, hits.positions.tolist(), hits.scores.tolist(), strict=True)
-        names = [s.reference if isinstance(s, Round) else s.image_id for s in history]
         target = None if task is None else self._task(task).target_id
+        hits = session.results(count if target is None else FIRST_RANKS)
+        found = [*zip(hits.ids, hits.positions.tolist(), hits.scores.tolist(), strict=True)][:count]
+        names = [s.reference if isinstance(s, Round) else s.image_id for s in history]
         return {
             "results": [{"id": name, "row": row, "score": score} for name, row, score in found],
             "steps": [
@@ -115,7 +119,7 @@ class Answers:
                 for name, gate in zip(names, gates, strict=True)
             ],
             "target": target,
-            "rank": None if target is None else self._rank(session.query, names, target),
+            "rank": None if target is None else self._rank(session, hits.ids, target),
         }
 
     def upload(self, content: bytes) -> dict[str, str]:
@@ -155,13 +159,15 @@ class Answers:
             raise ValueError(f"the session has {len(steps)} steps; {MOST_STEPS} are the most")
         for text in texts:
             if len(str(text)) > LONGEST_TEXT:
-                raise ValueError(f"a text has {len(text)} characters; {LONGEST_TEXT} are the most")
+                raise ValueError(
+                    f"a text has {len(str(text))} characters; {LONGEST_TEXT} are the most"
+                )
         if type(count) is not int or not 0 < count <= MOST_RESULTS:
             raise ValueError(f"count must be a whole number up to {MOST_RESULTS}, got {count!r}")
         if str(name) not in self.strategies:
             raise ValueError(f"there is no strategy {name!r:.80}, only {[*self.strategies]}")
         if key != self.key:
-            raise ValueError("this session was held with another model: start over")
+            raise ValueError("this session was held with another model: load the page anew")
         return given, task, count
 
     def _history(self, given: dict[str, Any]) -> tuple[list[Round | Judgement], list[float | None]]:
@@ -184,29 +190,25 @@ class Answers:
 
     def _read_step(self, text: str) -> tuple[Round | Judgement, float | None]:
         """Return the only step of a session's JSON, and the Combiner's weight of its text."""
+        self._last.gate = None
         (step,) = fc.SearchSession.from_json(self.model, self.gallery, text).history
-        fusion = self.model.fusion
-        if isinstance(step, Judgement) or not isinstance(fusion, fc.Combiner):
-            return step, None
-        if step.features is None or step.text is None:
-            return step, None
-        with torch.no_grad():
-            text_features = self.model.encoder.encode_text([step.text])
-            return step, float(fusion.gate(step.features.to(text_features), text_features))
+        gate = self._last.gate
+        return step, None if gate is None else float(gate)
+
+    def _keep_gate(self, layer: nn.Module, joint: tuple[Tensor], gate: Tensor) -> None:
+        self._last.gate = gate.detach()
 
     def _task(self, number: int) -> fc.Triplet:
         if type(number) is not int or not 0 <= number < len(self.tasks):
             raise ValueError(f"there is no task {number!r:.80}; there are {len(self.tasks)}")
         return self.tasks[number]
 
-    def _rank(self, query: Tensor, seen: Sequence[str | None], target: str) -> int | None:
+    def _rank(self, session: fc.SearchSession, best: list[str], target: str) -> int | None:
         """Return the target's rank among what the session has not shown or judged yet."""
-        exclude = [[name for name in seen if name is not None and name != target]]
-        for count in (1000, len(self.gallery)):  # most are among the first, which takes less time
-            ids = self.gallery.search(query, count, exclude=exclude)[0].ids
-            if target in ids:
-                return ids.index(target) + 1
-        return None
+        if target not in best:  # most are, and all take longer
+            seen = [name for name in session.seen if name != target]
+            best = self.gallery.search(session.query, len(self.gallery), exclude=[seen])[0].ids
+        return best.index(target) + 1 if target in best else None
 
     def _thumbnail(self, row: int) -> bytes | None:
         """Return a small JPEG of the image at a position; None where there is none."""
@@ -217,7 +219,7 @@ class Answers:
         out = BytesIO()
         with self.path(name).open("rb") as file:
             image = fc.images.open_image(file)
-            image.draft("RGB", (2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))  # JPEGs: decoded smaller
+            image.draft("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE))  # JPEGs: decoded smaller
             small = fc.images.rgb(image)
             small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
             small.save(out, "JPEG", quality=88)

@@ -130,6 +130,7 @@ class Site:
     def __init__(self, given: State) -> None:
         self.given = given
         self.start = secrets.token_hex(8)  # another start may serve other images
+        self.thumbnails = {"thumbnails": f"/thumbnails/{self.start}/"}
         self.searching, self.drawing = ThreadPoolExecutor(WORKERS), ThreadPoolExecutor(WORKERS)
         self.inside = dict.fromkeys(MOST, 0)
 
@@ -142,12 +143,11 @@ class Site:
         given = self.given
         if given.answers is None:
             return answer({"progress": given.progress[-8:], "error": given.error})
-        known = {"thumbnails": f"/thumbnails/{self.start}/", "largest": LARGEST}
-        return answer(given.answers.about() | known)
+        return answer(given.answers.about() | self.thumbnails | {"largest": LARGEST})
 
     async def sample(self, request: Request) -> Response:
         """Return random images."""
-        return answer(self.answers.sample())
+        return answer(self.answers.sample() | self.thumbnails)
 
     async def task(self, request: Request) -> Response:
         """Return a task of the dataset."""
@@ -159,7 +159,8 @@ class Site:
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":
             raise HTTPException(415, "a search must be application/json")
         with self.place("search"):
-            return await self.ask(self.answers.search, await read(request, LARGEST["search"]))
+            work, content = self.answers.search, await read(request, LARGEST["search"])
+            return answer(await self.within(self.searching, work, content) | self.thumbnails)
 
     async def upload(self, request: Request) -> Response:
         """Return the features of the image in the body."""

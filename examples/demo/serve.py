@@ -104,6 +104,8 @@ def serve(
         listening = socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
         sys.exit(f"error: cannot listen on {host}, port {port} ({error}); choose another --port")
+    # An answer goes out at once: by default its body waits for the other side, some 40 ms.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     name, port = (f"[{host}]" if ":" in host else host), listening.getsockname()[1]
     url = f"http://{name}:{port}/"
     print(f"{url}  (Ctrl-C ends the server)", flush=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from demo_site import HOSTILE, Site
+from demo_site import HOSTILE, Site, running
 from PIL import Image
 
 api = pytest.importorskip("playwright.sync_api", reason="needs the extra demo-test")
@@ -203,6 +203,9 @@ def test_what_goes_wrong_is_said_and_the_session_stays(
     page.get_by_label("weight").fill("-1")
     page.keyboard.press("Tab")
     api.expect(error).to_contain_text("no round has a positive weight")
+    box = error.bounding_box()  # beside what was done, wherever the page is scrolled to
+    assert 0 <= box["y"] <= 900 - box["height"]
+    assert page.evaluate("scrollY") == 0
     assert page.get_by_label("weight").input_value() == "1"
     assert page.title() == "Composed image search"
     assert len(ids_of(page)) == len(found)
@@ -238,3 +241,132 @@ def test_a_broken_link_says_so_and_starts_anew(context: Any, site: Site, fragmen
     page.goto(f"{site.url}#{fragment}")
     api.expect(page.locator("#error")).to_have_text("This link holds no search of this page.")
     api.expect(page.locator("#results li")).to_have_count(24)
+
+
+def hold_first(page: Any, pattern: str) -> list[Any]:
+    """Keep the first request of a kind waiting; the others pass."""
+    held: list[Any] = []
+
+    def watch(route: Any) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route(pattern, watch)
+    return held
+
+
+def release(page: Any, held: list[Any], **answer: Any) -> None:
+    """Let the request that waits go on, or answer it, and wait until the page has seen that."""
+    (route,) = held
+    with page.expect_event("requestfinished", lambda request: request == route.request):
+        route.fulfill(**answer) if answer else route.continue_()
+    page.wait_for_timeout(200)
+
+
+@pytest.mark.parametrize("answer", [{}, {"status": 422, "json": {"error": "late"}}])
+def test_a_late_answer_to_an_earlier_search_changes_nothing(page: Any, answer: Any) -> None:
+    held = hold_first(page, "**/search")
+    page.fill("#text", "is red")
+    page.click("button.main")
+    page.fill("#text", "is blue")
+    page.click("button.main")
+    page.locator("#history li").wait_for()
+    found = ids_of(page)
+    page.fill("#text", "half a word")
+    release(page, held, **answer)
+    assert page.locator("#history p").all_inner_texts() == ["“is blue”"]
+    assert ids_of(page) == found
+    assert page.locator("#error").is_hidden()
+    assert page.input_value("#text") == "half a word"
+
+
+def test_what_is_typed_during_a_search_stays(page: Any) -> None:
+    held = hold_first(page, "**/search")
+    page.fill("#text", "is red")
+    page.click("button.main")
+    page.fill("#text", "and longer")
+    release(page, held)
+    assert page.locator("#history p").all_inner_texts() == ["“is red”"]
+    assert page.input_value("#text") == "and longer"
+
+
+def test_the_last_of_two_tasks_and_uploads_stays(page: Any, site: Site, tmp_path: Path) -> None:
+    held = hold_first(page, "**/tasks/*")
+    for _ in range(2):
+        page.click("#draw-task")
+    page.locator("#task-number:not(:empty)").wait_for()
+    release(page, held)
+    number = int(page.locator("#task-number").inner_text().split()[0]) - 1
+    task = site.state.answers.tasks[number]
+    assert page.locator("#reference-name").inner_text() == task.reference_id
+    assert page.input_value("#text") == " and ".join(task.texts)
+    held = hold_first(page, "**/upload")
+    Image.new("RGB", (30, 20), (200, 80, 60)).save(tmp_path / "mine.png")
+    page.set_input_files("#file", tmp_path / "mine.png")
+    chosen = ids_of(page)[3]
+    page.locator(".pick").nth(3).click()
+    release(page, held)
+    assert page.locator("#reference-name").inner_text() == chosen
+
+
+def test_pressing_twice_does_one_thing(page: Any) -> None:
+    page.locator(".pick").first.click()
+    page.fill("#text", "is blue")
+    page.keyboard.press("Enter")
+    api.expect(page.locator("#text")).to_have_value("")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(300)
+    api.expect(page.locator("#history li")).to_have_count(1)
+    like = page.locator("#results li").nth(2).get_by_text("Like", exact=True)
+    like.click()
+    page.locator("#history li").nth(1).wait_for()
+    like.click(click_count=2)  # the second press has come late, to the next image
+    page.wait_for_timeout(300)
+    api.expect(page.locator("#history li")).to_have_count(3)
+
+
+def test_a_server_that_comes_back_is_asked_again(context: Any, site: Site) -> None:
+    with running(site.state) as first:
+        page = context.new_page()
+        page.goto(first.url)
+        page.locator("#results li").nth(23).wait_for()
+        ask(page, "is blue", 1)
+    page.fill("#text", "is longer")
+    page.click("button.main")
+    api.expect(page.locator("#error")).to_contain_text("The server does not answer")
+    assert page.input_value("#text") == "is longer"
+    with running(site.state, first.port) as second:
+        ask(page, "is longer", 2)
+        sources = [image.get_attribute("src") for image in page.locator(".pick img").all()]
+        start = second.ask("/state").json["thumbnails"]
+        assert sources
+        assert all(source.startswith(start) for source in sources)
+        page.close()
+
+
+def test_a_page_that_met_a_dying_server_goes_on_by_itself(context: Any, site: Site) -> None:
+    page = context.new_page()
+    failing = iter([True, True])
+
+    def fail_once(route: Any) -> None:
+        route.abort() if next(failing, False) else route.continue_()
+
+    page.route("**/sample", fail_once)
+    said: list[str] = []
+
+    def note(text: str) -> None:
+        said.append(text)
+
+    page.expose_function("note", note)
+    page.add_init_script(
+        "addEventListener('DOMContentLoaded', () => new MutationObserver(() => "
+        "note(document.getElementById('error').textContent))"
+        ".observe(document.getElementById('error'), {childList: true}))"
+    )
+    page.goto(site.url)
+    page.locator("#results li").nth(23).wait_for()
+    assert "The server does not answer. Is it still running?" in said
+    assert not any("undefined" in text for text in said)
+    assert page.locator("#error").is_hidden()

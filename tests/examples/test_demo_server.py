@@ -4,6 +4,7 @@ import json
 import struct
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
@@ -49,9 +50,48 @@ def test_a_search_is_that_of_the_session(site: Site) -> None:
         texts = session.model.encoder.encode_text(["is blue"])
         gate = float(fusion.gate(session.history[0].features, texts))
     assert [step["row"] for step in found["steps"]] == [rows[one], None, rows[two]]
-    assert found["steps"][0]["gate"] == pytest.approx(gate, abs=1e-6)
+    assert found["steps"][0]["gate"] == gate
     assert found["steps"][1]["gate"] is None
     assert (found["target"], found["rank"]) == (None, None)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_round_is_computed_once(site: Site, monkeypatch: pytest.MonkeyPatch, deep: bool) -> None:
+    answers, calls = site.state.answers, Counter[str]()
+    monkeypatch.setattr("demo.answers.FIRST_RANKS", 12 if deep else 1000)
+
+    def counted(name: str, call: Any) -> Any:
+        def count(*given: Any, **named: Any) -> Any:
+            calls[name] += 1
+            return call(*given, **named)
+
+        return count
+
+    fusion, text = answers.model.fusion, "is computed once" + " or twice" * deep
+    ids = session_of(site, Rocchio()).ask(answers.names[3], text, k=99).ids
+    known = [task.target_id for task in answers.tasks]
+    number = next(n for n, name in enumerate(known) if name in ids[12:] or not deep)
+    counts = {"text": (answers.model.encoder, "encode_text"), "search": (answers.gallery, "search")}
+    counts |= {
+        "mixture": (fusion.combiner_layer, "forward"),
+        "gate": (fusion.dynamic_scalar, "forward"),
+    }
+    for name, (owner, method) in counts.items():
+        monkeypatch.setattr(owner, method, counted(name, getattr(owner, method)))
+    found = site.search(asked(answers.names[3], text), task=number).json
+    assert calls == {"text": 1, "mixture": 1, "gate": 1, "search": 1 + deep}
+    assert found["rank"] == ids.index(answers.tasks[number].target_id) + 1
+
+
+def test_a_task_changes_no_bit_of_the_results(site: Site) -> None:
+    answers = site.state.answers
+    for task, target in enumerate(answers.tasks):
+        steps = [asked(answers.names[task], "is blue"), asked(None, "is longer")]
+        for more in ([], [{"image": target.target_id, "liked": True}]):
+            with_task = site.search(*steps, *more, task=task, strategy=repr(MEAN)).json
+            without = site.search(*steps, *more, strategy=repr(MEAN)).json
+            assert with_task["results"] == without["results"]
+            assert with_task["steps"] == without["steps"]
 
 
 def test_an_upload_is_the_file_of_the_gallery(site: Site) -> None:
@@ -90,7 +130,7 @@ def test_a_thumbnail_is_small_and_made_once(site: Site) -> None:
     asked = site.state.answers.thumbnail.cache_info()
     assert first.body == second.body
     assert (asked.hits, asked.misses) == (1, 1)
-    assert max(Image.open(BytesIO(first.body)).size) <= 224
+    assert max(Image.open(BytesIO(first.body)).size) <= 200
     assert (first.headers["content-type"], first.headers["x-content-type-options"]) == (
         "image/jpeg",
         "nosniff",
@@ -182,6 +222,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "text of another kind": ({"steps": [asked(None, 7)]}, "text must be"),  # type: ignore[arg-type]
     "half a character": ({"steps": [asked(None, "\ud800")]}, "half of a character"),
     "long text": ({"steps": [asked(None, "x" * 301)]}, "301 characters; 300 are the most"),
+    "a long number for a text": ({"steps": [asked(None, 10**400)]}, "401 characters; 300 are"),  # type: ignore[arg-type]
     "many steps": ({"steps": [asked(None, "x")] * 51}, "51 steps; 50 are the most"),
     "NaN": ({"steps": [asked(None, "x", float("nan"))]}, "must be a number up to 100"),
     "too large a number": ({"steps": [asked(None, "x", 10**400)]}, "must be a number up to 100"),

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -41,6 +43,25 @@ def test_the_first_page_waits_for_no_torch() -> None:
     assert {"torch", "numpy", "PIL", "fusecomp"}.isdisjoint(loaded.stdout.split())
 
 
+@pytest.mark.parametrize(("given", "threads"), [({}, "1"), ({"OMP_NUM_THREADS": "3"}, "3")])
+def test_numpy_computes_on_one_thread_unless_told_otherwise(
+    given: dict[str, str], threads: str
+) -> None:
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    code = f"import sys; sys.path.insert(0, {str(EXAMPLES)!r}); import demo.serve, os; " + (
+        "print(os.environ['OPENBLAS_NUM_THREADS'], 'numpy' in sys.modules)"
+    )
+    for more in ({}, {"OPENBLAS_NUM_THREADS": "5"}):
+        found = subprocess.run(
+            [sys.executable, "-c", code],
+            env={k: v for k, v in os.environ.items() if k not in names} | given | more,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert found.stdout.split() == ["5" if more else threads, "False"]
+
+
 def start(workdir: Path) -> tuple["subprocess.Popen[str]", str]:
     command = [sys.executable, "-u", EXAMPLES / "demo" / "serve.py", "--no-browser", "--port", "0"]
     process = subprocess.Popen(
@@ -51,6 +72,20 @@ def start(workdir: Path) -> tuple["subprocess.Popen[str]", str]:
     )
     assert process.stdout
     return process, process.stdout.readline().split()[0]
+
+
+def test_an_answer_waits_for_no_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[socket.socket] = []
+
+    def run(self: Any, sockets: list[socket.socket]) -> None:
+        given.extend(sockets)
+
+    monkeypatch.setattr("uvicorn.Server.run", run)
+    serve.serve(lambda say: None, port=0)  # type: ignore[arg-type, return-value]
+    with given[0] as listening, socket.create_connection(listening.getsockname()[:2]):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_without_a_model_the_page_is_there_and_a_model_is_made(tmp_path: Path) -> None:

@@ -71,13 +71,13 @@ class Site:
 
 
 @contextmanager
-def running(state: Any) -> Iterator[Site]:
-    """A server on a free port."""
+def running(state: Any, port: int = 0) -> Iterator[Site]:
+    """A server; 0 takes a free port."""
     import uvicorn
     from demo.app import make_app
 
     app = make_app(state, ["127.0.0.1", "localhost"])
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
