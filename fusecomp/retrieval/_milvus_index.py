@@ -41,7 +41,8 @@ class MilvusIndex:
     The engine keeps rows of unit length, so that its inner products are cosines, with the ids of
     the images as its own and with their attributes. Making the index fills its collection: what is
     there is compared with the gallery and stays, all else is written. So to go on after a kill is
-    to make it again. The features themselves are not kept.
+    to make it again. The features themselves are not kept. Which of several images with the same
+    score take the last places of k is up to Milvus.
 
     Wang et al., Milvus: A Purpose-Built Vector Data Management System, SIGMOD 2021,
     https://doi.org/10.1145/3448016.3457550.
@@ -60,9 +61,10 @@ class MilvusIndex:
 
     Raises:
         ImportError: if pymilvus is missing.
-        TypeError: if features are no torch tensor, or the client is none.
+        TypeError: if features are no torch tensor, the client is none, or a name is no string.
         ValueError: if a similarity is given; ids, features and attributes do not fit each other;
-            or the collection has another index or holds other images.
+            the collection has another index or holds other images; or an embedded Milvus does
+            not know the index type.
         RuntimeError: if Milvus refuses or loses something.
 
     Example:
@@ -90,7 +92,8 @@ class MilvusIndex:
         self._size, self._width = 0, check_features(features, "features", "[N, D]").shape[1]
         self._attributes = sorted(attributes or {})
         images = self._images(features, image_ids, attributes or {})
-        index = {"index_type": index_type, "params": dict(params or {})}
+        made_as = as_text("index_type", index_type)
+        index = {"index_type": made_as, "params": dict(params or {})}
         self.collection.open(self._width, self._attributes, index)
         self.collection.fill(images)
         self._size = len(features)
