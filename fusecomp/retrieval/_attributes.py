@@ -1,24 +1,37 @@
 """Attributes of images: plain values, and which images have those that are wanted."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from fusecomp._core.checks import shown
+from fusecomp._core.checks import require_kind, shown, strings
+from fusecomp._core.task import repeated
 
 # What JSON keeps as it is.
 Value = str | int | float | bool | None
 
 
+def check_images(
+    image_ids: Sequence[str], attributes: Mapping[str, Sequence[Value]]
+) -> tuple[list[str], dict[str, list[Value]]]:
+    """Return ids and attributes of images; ValueError if they do not fit, or an id repeats."""
+    names = strings("image_ids", image_ids)
+    for name in repeated(names):
+        raise ValueError(f"the image {name!r} occurs twice")
+    return names, plain_columns(attributes, len(names))
+
+
 def plain_columns(attributes: Mapping[str, Sequence[Value]], rows: int) -> dict[str, list[Value]]:
     """Return attributes by name; ValueError unless each has a plain value for each row."""
-    columns = {str(name): _listed(values) for name, values in attributes.items()}
+    require_kind("attributes", attributes, Mapping, "a mapping from names to values")
+    columns = {str(name): listed(values) for name, values in attributes.items()}
     for name, column in columns.items():
         if len(column) != rows:
             raise ValueError(f"the attribute {name!r} has {len(column)} values for {rows} images")
-        for value in (value for value in column if not isinstance(value, Value)):
+        for value in (value for value in column if not _is_plain(value)):
             raise ValueError(f"the attribute {name!r} must hold plain values, got {shown(value)}")
     return columns
 
@@ -27,7 +40,8 @@ def check_where(
     attributes: Mapping[str, Sequence[Value]], where: Mapping[str, Value | Collection[Value]]
 ) -> dict[str, list[Value]]:
     """Return the values that are wanted; ValueError if there is no such attribute or kind."""
-    wanted = {name: _listed(values) for name, values in where.items()}
+    require_kind("where", where, Mapping, "a mapping from attributes to values")
+    wanted = {name: listed(values) for name, values in where.items()}
     for name, values in wanted.items():
         if name not in attributes:
             valid = ", ".join(map(repr, attributes)) or "none"
@@ -49,11 +63,16 @@ def positions_where(
     return found
 
 
-def _listed(values: Any) -> list[Value]:
+def _is_plain(value: object) -> bool:
+    """Return whether JSON keeps a value as it is; it has no NaN, which equals nothing either."""
+    return isinstance(value, Value) and (not isinstance(value, float) or isfinite(value))
+
+
+def listed(values: Any) -> list[Value]:
     """Return the values of a collection, or the one value, as Python's own."""
     if isinstance(values, np.ndarray | np.generic | Tensor):
         values = values.tolist()
-    if not isinstance(values, Collection) or isinstance(values, str | bytes):
+    if not isinstance(values, Collection) or isinstance(values, str | bytes | Mapping):
         values = [values]
     return [value.tolist() if isinstance(value, np.generic) else value for value in values]
 

@@ -174,12 +174,23 @@ def test_a_client_is_asked_for(client: Any) -> None:
         make("images.db")
     with pytest.raises(TypeError, match="index_type must be a string, got 5"):
         make(client, index_type=5)
+    for name in ("params", "search_params"):
+        with pytest.raises(TypeError, match=f"{name} must be a mapping such as .* got 'ef=256'"):
+            make(client, **{name: "ef=256"})
+
+
+def test_one_value_is_wanted_as_a_list_of_it_is(client: Any) -> None:
+    index = make(client, attributes={"kind": ["dress", "shirt"] * (SIZE // 2)})
+    expected = index.search(QUERY, 5, where={"kind": ["shirt"]})[1]
+    assert torch.equal(index.search(QUERY, 5, where={"kind": "shirt"})[1], expected)
+    assert (expected % 2 == 1).all()
 
 
 @pytest.mark.parametrize(
     ("act", "error", "message"),
     [
         (lambda c: make(c, FEATURES / 0), ValueError, "features row 0 holds NaN"),
+        (lambda c: make(c, image_ids=None), ValueError, "image_ids must be a list of strings"),
         (lambda c: make(c, image_ids=IDS[1:]), ValueError, "399 image_ids but 400 rows"),
         (lambda c: make(c, image_ids=[*IDS[1:], IDS[1]]), ValueError, "'image 1' occurs twice"),
         (lambda c: make(c, image_ids=["\ud800", *IDS[1:]]), ValueError, "not in UTF-8"),
