@@ -1,7 +1,7 @@
 """Galleries: what is wrong is said early and by name, and an interruption changes nothing."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def test_what_is_wrong_is_said_before_images_are_encoded(
     options: dict[str, Any], message: str
 ) -> None:
     class NeverAsked(fc.CachedEncoder):
-        def encode_image(self, images: Tensor) -> Tensor:
+        def encode_image(self, images: Tensor | Sequence[str]) -> Tensor:
             raise AssertionError("images were encoded")
 
     encoder = NeverAsked.from_arrays(IDS, FEATURES, ["t"], torch.ones(1, DIM), "k")
