@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fusecomp._core.checks import shown
+
 # Features as users have them, where they enter.
 Array = Tensor | NDArray[np.generic]
 
@@ -105,6 +107,13 @@ def check_values(tensor: Tensor, name: str) -> None:
     """Raise ValueError on a tensor that has no values to look at."""
     if tensor.is_meta:
         raise ValueError(f"{name} is on the device meta and holds no values: make it on another")
+
+
+def check_dtype(dtype: object) -> None:
+    """Raise ValueError unless a dtype, or none, is given that can be computed in."""
+    if dtype is not None and dtype not in FLOATING:
+        valid = ", ".join(map(str, FLOATING))
+        raise ValueError(f"dtype must be floating, one of {valid}; got {shown(dtype)}")
 
 
 def check_floating(value: object, name: str) -> Tensor:

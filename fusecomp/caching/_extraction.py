@@ -17,11 +17,11 @@ from fusecomp._core.abilities import (
     reference_texts_of,
     tower_function,
 )
-from fusecomp._core.checks import require_choice, shown, strings, whole_number
+from fusecomp._core.checks import require_choice, strings, whole_number
 from fusecomp._core.devices import PRECISIONS, autocast, device_of, inference
 from fusecomp._core.progress import progress, say
 from fusecomp._core.randomness import repeatable
-from fusecomp._core.tensors import FLOATING, check_features, non_finite_rows, widen
+from fusecomp._core.tensors import check_dtype, check_features, non_finite_rows, widen
 from fusecomp.caching._blocks import Block, Blocks
 from fusecomp.caching._feature_table import FeatureTable
 from fusecomp.caching._token_table import TokenTable
@@ -55,9 +55,7 @@ class Extraction:
         self.on_error = require_choice("on_error", self.on_error, ON_ERROR)
         sides = strings("tokens", self.tokens)
         self.tokens = [require_choice("side of tokens", side, SIDES) for side in sides]
-        if self.dtype is not None and self.dtype not in FLOATING:
-            valid = ", ".join(map(str, FLOATING))
-            raise ValueError(f"dtype must be floating, one of {valid}; got {shown(self.dtype)}")
+        check_dtype(self.dtype)
 
 
 class _Inputs(NamedTuple):

@@ -1,15 +1,27 @@
 """Attributes of images: plain values, and which images have those that are wanted."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from fusecomp._core.checks import require, require_kind, shown
+from fusecomp._core.checks import require, require_kind, shown, strings
+from fusecomp._core.task import repeated
 
 # What JSON keeps as it is.
 Value = str | int | float | bool | None
+
+
+def check_images(
+    image_ids: Sequence[str], attributes: Mapping[str, Sequence[Value]] | None
+) -> tuple[list[str], dict[str, list[Value]]]:
+    """Return ids and attributes of images; ValueError if they do not fit, or an id repeats."""
+    names = strings("image_ids", image_ids)
+    for name in repeated(names):
+        raise ValueError(f"the image {name!r} occurs twice")
+    return names, plain_columns(attributes, len(names))
 
 
 def plain_columns(
@@ -19,11 +31,11 @@ def plain_columns(
     if attributes is None:  # not `or`: a DataFrame is neither true nor false
         return {}
     require("attributes", attributes, "items", "a mapping from names to values")
-    columns = {str(name): _listed(values) for name, values in attributes.items()}
+    columns = {str(name): listed(values) for name, values in attributes.items()}
     for name, column in columns.items():
         if len(column) != rows:
             raise ValueError(f"the attribute {name!r} has {len(column)} values for {rows} images")
-        for value in (value for value in column if not isinstance(value, Value)):
+        for value in (value for value in column if not _is_plain(value)):
             raise ValueError(f"the attribute {name!r} must hold plain values, got {shown(value)}")
     return columns
 
@@ -33,7 +45,7 @@ def check_where(
 ) -> dict[str, list[Value]]:
     """Return the values that are wanted; ValueError if there is no such attribute or kind."""
     require_kind("where", where, Mapping, "a mapping from attributes to values")
-    wanted = {name: _listed(values) for name, values in where.items()}
+    wanted = {name: listed(values) for name, values in where.items()}
     for name, values in wanted.items():
         if name not in attributes:
             valid = ", ".join(map(repr, attributes)) or "none"
@@ -55,11 +67,16 @@ def positions_where(
     return found
 
 
-def _listed(values: Any) -> list[Value]:
+def _is_plain(value: object) -> bool:
+    """Return whether JSON keeps a value as it is; it has no NaN, which equals nothing either."""
+    return isinstance(value, Value) and (not isinstance(value, float) or isfinite(value))
+
+
+def listed(values: Any) -> list[Value]:
     """Return the values of a collection, or the one value, as Python's own."""
     if isinstance(values, np.ndarray | np.generic | Tensor):
         values = values.tolist()
-    if not isinstance(values, Collection) or isinstance(values, str | bytes):
+    if not isinstance(values, Collection) or isinstance(values, str | bytes | Mapping):
         values = [values]
     return [value.tolist() if isinstance(value, np.generic) else value for value in values]
 

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 
 from fusecomp._core.abilities import image_loader, lookups_of
+from fusecomp._core.checks import whole_number
 from fusecomp._core.devices import device_of, inference
 from fusecomp._core.progress import progress
-from fusecomp._core.tensors import check_features, widen
+from fusecomp._core.tensors import check_dtype, check_features, widen
 from fusecomp.images import load_available, require_files
 from fusecomp.types import Encoder
 
@@ -16,10 +17,14 @@ def encode_images(
     encoder: Encoder,
     names: list[str],
     path: Callable[[str], Path] | None,
-    size: int,
+    batch_size: int,
     dtype: torch.dtype | None,
 ) -> Tensor:
-    """Return the features of images, looked up or loaded, ``size`` at once."""
+    """Return the features of images, looked up or loaded, ``batch_size`` at once."""
+    size = whole_number("batch_size", batch_size, 1)
+    check_dtype(dtype)
+    if not names:
+        raise ValueError("image_ids must name an image at least")
     with inference(encoder):
         blocks = [
             widen(check_features(encoder.encode_image(images), "what encode_image returns"))

@@ -108,12 +108,13 @@ class ExactIndex:
         more = check_features(as_tensor(features), "features", "[M, D]").detach()
         check_alike(more, self.features, ("features", "the index"))
         check_widths(more, self.features, ("features", "the index"))
-        lengths = measure_lengths(more)
-        self.features = torch.cat([self.features, more])
-        self.lengths = torch.cat([self.lengths, lengths])
-        self._factors = _factors(self.lengths, self._dtype)
-        if self.removed is not None:
-            self.removed = pad(self.removed, (0, len(more)))
+        lengths = torch.cat([self.lengths, measure_lengths(more)])
+        factors, removed = _factors(lengths, self._dtype), self.removed
+        if removed is not None:
+            removed = pad(removed, (0, len(more)))
+        # Set at once, so that an interruption changes nothing.
+        self.features, self.lengths = torch.cat([self.features, more]), lengths
+        self._factors, self.removed = factors, removed
 
     def remove(self, positions: Array) -> None:
         """Find these rows no more; no other row gets their positions.
@@ -301,12 +302,16 @@ def _multiply(query: Tensor, features: Tensor, out: Tensor) -> None:
                 torch.mv(features, one, out=found)
 
 
-def measure_lengths(features: Tensor) -> Tensor:
-    """Return the lengths of all rows; ValueError names the first that is not finite."""
+def measure_lengths(features: Tensor, numbers: Tensor | None = None) -> Tensor:
+    """Return the lengths of all rows; ValueError names the first that is not finite.
+
+    ``numbers`` are those of the rows where they are chosen from others.
+    """
     found = torch.empty(len(features), dtype=torch.float64, device=features.device)
     for some in _slices(len(features), _MEASURED // features.shape[1] + 1):
         torch.linalg.vector_norm(features[some], dim=1, dtype=torch.float64, out=found[some])
-    for row in (~found.isfinite()).nonzero().flatten()[:1].tolist():
+    wrong = (~found.isfinite()).nonzero().flatten()[:1]
+    for row in (wrong if numbers is None else numbers[wrong]).tolist():
         raise ValueError(f"features row {row} holds NaN or infinity, or is too long to be measured")
     return found
 

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -89,7 +90,7 @@ class FaissIndex:
             self.set_parameters(parameters)
             if not self.index.is_trained:
                 self.index.train(unit_array(self.features[:: -(-rows // _LEARNED)]))
-            self._append(self.features[self.index.ntotal :])
+            _append(self.index, self.features)
 
     @property
     def features(self) -> Tensor:
@@ -117,12 +118,18 @@ class FaissIndex:
     def add(self, features: Array) -> None:
         """Append rows, which get the next positions; what was learned of the first ones stays.
 
+        Copies the features and the index, so that an interruption changes nothing.
+
         Raises:
             TypeError: if features are neither tensor nor array.
             ValueError: for any reason of ``ExactIndex.add``.
         """
-        self.exact.add(features)
-        self._append(self.features[self.index.ntotal :])
+        exact = copy(self.exact)
+        exact.add(features)
+        with refused("to copy the index, to which rows are added"):
+            index = import_faiss().clone_index(self.index)
+        _append(index, exact.features)
+        self.exact, self.index = exact, index
 
     def remove(self, positions: Array) -> None:
         """Find these rows no more; faiss keeps them, so build a new index after many.
@@ -132,10 +139,6 @@ class FaissIndex:
             ValueError: if they are not int64 [M] in [0, N).
         """
         self.exact.remove(positions)
-
-    def _append(self, features: Tensor) -> None:
-        for block in features.split(_VALUES // features.shape[1] + 1) if len(features) else ():
-            self.index.add(unit_array(block))
 
     def search(
         self,
@@ -261,3 +264,10 @@ class FaissIndex:
         if len(tensors["removed"]):
             made.remove(tensors["removed"])
         return made
+
+
+def _append(index: Any, features: Tensor) -> None:
+    """Add the rows that an index of faiss has not yet."""
+    rows = features[index.ntotal :]
+    for block in rows.split(_VALUES // rows.shape[1] + 1) if len(rows) else ():
+        index.add(unit_array(block))

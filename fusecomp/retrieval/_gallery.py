@@ -1,4 +1,4 @@
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Self
 
@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from fusecomp._core.abilities import known_fingerprint
-from fusecomp._core.checks import as_path, as_text, ordered, strings, whole_number
+from fusecomp._core.checks import as_path, as_text, ordered, strings
 from fusecomp._core.files import reading
 from fusecomp._core.index import check_index
-from fusecomp._core.task import repeated
+from fusecomp._core.indices import check_indices
 from fusecomp._core.tensors import (
     Array,
     as_tensor,
@@ -20,7 +20,7 @@ from fusecomp._core.tensors import (
     check_widths,
     widen,
 )
-from fusecomp.retrieval._attributes import Value, plain_columns
+from fusecomp.retrieval._attributes import Value, check_images
 from fusecomp.retrieval._encode_images import encode_images, of_one_encoder
 from fusecomp.retrieval._exact_index import ExactIndex, measure_lengths
 from fusecomp.retrieval._faiss_index import FaissIndex
@@ -73,16 +73,15 @@ class Gallery:
         attributes: Mapping[str, Sequence[Value]] | None = None,
         key: str = "",
     ) -> None:
-        names = strings("image_ids", image_ids)
+        names, self.attributes = check_images(image_ids, attributes)
         self.features = check_features(as_tensor(features), "features", "[N, D]").detach()
-        self._names: list[str | None] = list(names)
+        self._names: list[str | None] = [*names]
         self._rows = {name: row for row, name in enumerate(names)}
         if len(names) != len(features):
             raise ValueError(f"{len(names)} image_ids but {len(features)} rows of features")
-        if len(self._rows) < len(names):
-            raise ValueError(f"the image {repeated(names)[0]!r} occurs twice")
         self.index = ExactIndex(self.features) if index is None else check_index(index)
-        self.attributes = plain_columns(attributes, len(names))
+        if isinstance(self.index, Sized) and len(self.index) != len(names):
+            raise ValueError(f"the index has {len(self.index)} rows for {len(names)} images")
         self.key = as_text("key", key)
         self._removed: list[int] = []
 
@@ -120,13 +119,12 @@ class Gallery:
             ValueError: if images can be neither looked up nor loaded, or the index cannot compare
                 as the model does; or as ``Gallery``.
         """
-        names = strings("image_ids", image_ids)
-        size = whole_number("batch_size", batch_size, 1)
-        about = named(index, image_ids=names, attributes=plain_columns(attributes, len(names)))
-        features = encode_images(model.encoder, names, path, size, dtype)
+        names, columns = check_images(image_ids, attributes)
+        about = named(index, image_ids=names, attributes=columns)
+        known = known_fingerprint(model.encoder) if key is None else as_text("key", key)
+        features = encode_images(model.encoder, names, path, batch_size, dtype)
         made = index(features, model.similarity, **about)
-        known = known_fingerprint(model.encoder) if key is None else key
-        return cls(names, features, made, attributes=attributes, key=known)
+        return cls(names, features, made, attributes=columns, key=known)
 
     @property
     def image_ids(self) -> Sequence[str | None]:
@@ -168,7 +166,7 @@ class Gallery:
             ValueError: if an attribute is unknown or no image has a value of a type that is wanted,
                 if exclude has another number of lists than queries, or for any reason of the index.
         """
-        query, banned = as_tensor(query), None
+        query, banned = check_features(as_tensor(query), "query", "[Q, D]"), None
         if exclude is not None:
             given = [strings(f"exclude[{row}]", ids) for row, ids in enumerate(exclude)]
             listed = [self.positions([n for n in ids if n in self._rows]) for ids in given]
@@ -177,7 +175,9 @@ class Gallery:
         if where is not None:
             rows = self._rows.values()
             chosen = narrow(self.index, self.attributes, where, rows, len(query))
-        return named_hits(self._names, *self.index.search(query, k, exclude=banned, **chosen))
+        scores, found = self.index.search(query, k, exclude=banned, **chosen)
+        found = check_indices("the positions that the index found", found, query, self.features)
+        return named_hits(self._names, scores, found)
 
     def rerank(
         self, query: Array, positions: Iterable[Array], similarity: Similarity | None, k: int
@@ -205,8 +205,7 @@ class Gallery:
         """Return the positions of images, int64 [M].
 
         Raises:
-            ValueError: naming the first that is not in the gallery, or if these are no list of
-                strings.
+            ValueError: naming the first that is not in the gallery, or if they are no list of ids.
         """
         names = strings("image_ids", image_ids)
         for name in names:
@@ -241,24 +240,24 @@ class Gallery:
                 the gallery.
         """
         index, features = changing(self.index), as_tensor(features)
-        names = strings("image_ids", image_ids)
-        columns = plain_columns(attributes, len(names))
+        names, columns = check_images(image_ids, attributes)
         if columns.keys() != self.attributes.keys():
             raise ValueError(f"attributes are {[*columns]}, the gallery's {[*self.attributes]}")
-        for name in (*repeated(names), *(name for name in names if name in self._rows)):
+        for name in (name for name in names if name in self._rows):
             raise ValueError(f"the image {name!r} would be twice in the gallery")
         if len(names) != len(check_features(features, "features", "[M, D]")):
             raise ValueError(f"{len(names)} image_ids but {len(features)} rows of features")
         check_finite(features, "features")
         check_widths(features, self.features, ("features", "the gallery"))
         features = features.detach().to(self.features)
+        rows = {name: len(self._names) + row for row, name in enumerate(names)}
+        keeps = isinstance(index, ExactIndex | FaissIndex)
+        grown = self.features if keeps else torch.cat([self.features, features])
+        # An index that is interrupted changes nothing, and after it there is little left to do.
         add: Callable[..., None] = index.add
         add(features, **named(add, image_ids=names, attributes=columns))
-        if isinstance(index, ExactIndex | FaissIndex):
-            self.features = index.features
-        else:
-            self.features = torch.cat([self.features, features])
-        self._rows |= {name: len(self._names) + row for row, name in enumerate(names)}
+        self.features = index.features if isinstance(index, ExactIndex | FaissIndex) else grown
+        self._rows |= rows
         self._names += names
         for name, column in columns.items():
             self.attributes[name] += column
@@ -320,7 +319,7 @@ class Gallery:
         Args:
             path: the file.
             model: whose queries will be searched; None compares by cosine, and checks no encoder.
-            index: as for ``build``; None makes the saved ``FaissIndex``, or an ``ExactIndex``.
+            index: as for ``build``; None makes the one that was saved, if of faiss, or else exact.
             check: verify the checksum of the features too.
 
         Raises:
@@ -333,8 +332,9 @@ class Gallery:
             found = read_gallery(path, check)
             names = ordered("names", found.names, "strings")
             gone = [row for row, name in enumerate(names) if name is None]
+            longest = max((len(str(name)) for name in names), default=0) if gone else 0
             for row in gone:
-                names[row] = f"\0{row}"
+                names[row] = f"{row:0{longest + 1}}"  # which no image is named
             exact = ExactIndex(found.features, similarity, lengths=found.lengths)
             gallery = cls(names, found.features, exact, attributes=found.attributes, key=found.key)
         if index is not None:

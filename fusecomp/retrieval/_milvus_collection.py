@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from fusecomp._core.checks import require_choice
 from fusecomp._core.files import bytes_of
 from fusecomp._core.progress import progress
 from fusecomp.retrieval._inner_products import Floats, unit_array
@@ -15,6 +16,8 @@ from fusecomp.retrieval._inner_products import Floats, unit_array
 # Values that are written at once, and rows that are read at once: a server gives 16,384 at most.
 _VALUES, _READ = 2**20, 10_000
 _LONGEST_TEXT = 65_535
+# What Milvus Lite makes of float vectors; it searches exactly where it is given another type.
+_EMBEDDED = "AUTOINDEX", "BRUTE_FORCE", "FLAT", "HNSW", "HNSW_SQ", "IVF_FLAT", "IVF_SQ8"
 # How a string is written in an expression, where Milvus Lite does not know JSON's \\u.
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
 
@@ -81,6 +84,8 @@ class MilvusCollection:
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=width)
         wanted = {"metric_type": "IP", **index}
         with answered(f"the collection {self.name!r}"):
+            if self.client.get_server_version().startswith("milvus_lite"):
+                require_choice("index_type of Milvus Lite", index["index_type"], _EMBEDDED)
             if not self.client.has_collection(self.name):
                 self.client.create_collection(self.name, schema=schema, consistency_level="Strong")
             found, made = (

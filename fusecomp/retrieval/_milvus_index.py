@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import as_text, has_half_character, strings
+from fusecomp._core.checks import as_text, has_half_character, ordered, require_kind, strings
 from fusecomp._core.indices import check_positions, check_query
 from fusecomp._core.tensors import (
     Array,
@@ -17,7 +17,7 @@ from fusecomp._core.tensors import (
     check_tensor,
     check_widths,
 )
-from fusecomp.retrieval._attributes import Value, plain_columns
+from fusecomp.retrieval._attributes import Value, listed, plain_columns
 from fusecomp.retrieval._inner_products import (
     Floats,
     check_chosen,
@@ -41,7 +41,8 @@ class MilvusIndex:
     The engine keeps rows of unit length, so that its inner products are cosines, with the ids of
     the images as its own and with their attributes. Making the index fills its collection: what is
     there is compared with the gallery and stays, all else is written. So to go on after a kill is
-    to make it again. The features themselves are not kept.
+    to make it again. The features themselves are not kept. Which of several images with the same
+    score take the last places of k is up to Milvus.
 
     Wang et al., Milvus: A Purpose-Built Vector Data Management System, SIGMOD 2021,
     https://doi.org/10.1145/3448016.3457550.
@@ -60,9 +61,10 @@ class MilvusIndex:
 
     Raises:
         ImportError: if pymilvus is missing.
-        TypeError: if features are no torch tensor, or the client is none.
+        TypeError: if features are no torch tensor, the client is none, or a name is no string.
         ValueError: if a similarity is given; ids, features and attributes do not fit each other;
-            or the collection has another index or holds other images.
+            the collection has another index or holds other images; or an embedded Milvus does
+            not know the index type.
         RuntimeError: if Milvus refuses or loses something.
 
     Example:
@@ -85,12 +87,15 @@ class MilvusIndex:
         search_params: Mapping[str, object] | None = None,
     ) -> None:
         refuse_similarity("MilvusIndex", similarity)
+        for name, given in (("params", params), ("search_params", search_params)):
+            require_kind(name, given or {}, Mapping, "a mapping such as {'ef': 256}")
         self.collection = MilvusCollection(client, as_text("collection", collection))
         self.search_params = dict(search_params or {})
         self._size, self._width = 0, check_features(features, "features", "[N, D]").shape[1]
         self._attributes = sorted(attributes or {})
         images = self._images(features, image_ids, attributes or {})
-        index = {"index_type": index_type, "params": dict(params or {})}
+        made_as = as_text("index_type", index_type)
+        index = {"index_type": made_as, "params": dict(params or {})}
         self.collection.open(self._width, self._attributes, index)
         self.collection.fill(images)
         self._size = len(features)
@@ -106,7 +111,8 @@ class MilvusIndex:
     ) -> Images:
         """Return images for the next positions, checked."""
         check_finite(features, "features")
-        names = strings("image_ids", [name for name in image_ids if name is not None])
+        known = (name for name in ordered("image_ids", image_ids, "strings") if name is not None)
+        names = strings("image_ids", [*known])
         if len(image_ids) != len(features):
             raise ValueError(f"{len(image_ids)} image_ids but {len(features)} rows of features")
         for name, times in Counter(names).items():
@@ -187,7 +193,8 @@ class MilvusIndex:
         if unknown := where.keys() - {*self._attributes}:
             raise ValueError(f"unknown attributes {sorted(unknown)}; valid: {self._attributes}")
         # An encoded value is ASCII, so that JSON escapes it as Milvus reads it; none is empty.
-        wanted = {name: json.dumps([*map(_encoded, some)] or [""]) for name, some in where.items()}
+        listings = {name: [*map(_encoded, listed(some))] for name, some in where.items()}
+        wanted = {name: json.dumps(some or [""]) for name, some in listings.items()}
         return [f"{field(self._attributes.index(name))} in {some}" for name, some in wanted.items()]
 
     def _fetch(

@@ -3,7 +3,7 @@ from torch import Tensor
 
 from fusecomp._core.indices import as_columns, check_indices, check_query
 from fusecomp._core.tensors import Array, as_tensor, check_features
-from fusecomp.retrieval._exact_index import ExactIndex
+from fusecomp.retrieval._exact_index import ExactIndex, measure_lengths
 from fusecomp.types import Similarity
 
 # Queries whose shortlists are scored together, and the values of these at most.
@@ -52,7 +52,9 @@ def rerank(
         padding = int((chosen[:1] < 0).sum())
         chosen = chosen[padding:]
         if count := min(k, len(chosen)):
-            index = ExactIndex(features[chosen], similarity)
+            shortlist = features[chosen]
+            lengths = measure_lengths(shortlist, chosen)
+            index = ExactIndex(shortlist, similarity, lengths=lengths)
             best, rows = index.search(query[some], count, within=places - padding)
             scores[some, :count] = best
             found[some, :count] = chosen[rows].masked_fill(rows < 0, -1)

@@ -27,7 +27,7 @@ IDS = [f"image {number}" for number in range(SIZE)]
         ({"names": [*range(SIZE)]}, "image_ids must be a list of strings"),
         ({"names": "image"}, "names must be a list of strings"),
         ({"attributes": {"year": [1]}}, "the attribute 'year' has 1 values for 30 images"),
-        ({"attributes": ["year"]}, "'list' object has no attribute"),
+        ({"attributes": ["year"]}, "attributes must be a mapping from names"),
     ],
 )
 def test_parts_that_do_not_fit_are_named_with_the_file(

@@ -1,62 +1,27 @@
-"""Milvus, embedded: it finds what the exact index finds, and loses nothing in silence."""
+"""Milvus, embedded and as a server: it finds what the exact index finds, and drops nothing."""
 
-import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from processes import CONTEXT
+from in_milvus import FEATURES, IDS, QUERY, SIZE, WIDTH, draw, make, names
 from torch import Tensor
 
 import fusecomp as fc
 from fusecomp.fusions import ARTEMIS
-from fusecomp.retrieval import ExactIndex, Gallery, MilvusIndex, _milvus_collection, _milvus_index
+from fusecomp.retrieval import ExactIndex, Gallery, MilvusIndex, _milvus_index
 
-WIDTH, SIZE = 16, 400
-names = (f"images_{number}" for number in count())
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    pymilvus = pytest.importorskip("pymilvus", reason="needs the extra milvus")
-    pytest.importorskip("milvus_lite", reason="needs the extra milvus")
-    path = str(tmp_path_factory.mktemp("milvus") / "images.db")
-    yield pymilvus.MilvusClient(path)
-    release(path)
-
-
-def release(path: str) -> None:
-    from milvus_lite.server_manager import server_manager_instance
-
-    server_manager_instance.release_server(path)
-
-
-def draw(rows: int, seed: int, width: int = WIDTH) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    lengths = 3 * torch.rand(rows, 1, generator=generator) + 0.1
-    return torch.randn(rows, width, generator=generator) * lengths
-
-
-QUERY, FEATURES = draw(6, 1), draw(SIZE, 0)
-IDS, TEXTS = [f"image {number}" for number in range(SIZE)], ["is blue"]
-
-
-def make(client: Any, features: Tensor = FEATURES, **options: Any) -> MilvusIndex:
-    options = {"collection": next(names), "image_ids": IDS[: len(features)]} | options
-    return MilvusIndex(features, client=client, **options)
+TEXTS = ["is blue"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
 def test_a_flat_index_finds_what_the_exact_one_finds(client: Any, dtype: torch.dtype) -> None:
-    features = FEATURES.to(dtype)
+    features = FEATURES.to(dtype, copy=True)
     features[7] = 0
     index, exact = make(client, features), ExactIndex(features)
     removed = torch.arange(0, SIZE, 3)
@@ -157,158 +122,6 @@ def test_a_gallery_is_built_searched_changed_and_loaded_with_it(
         Gallery.build(make_model(ARTEMIS(WIDTH)), IDS, index=milvus)
 
 
-def test_a_collection_that_was_only_begun_is_made_whole(
-    client: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    collection = next(names)
-
-    def interrupted(name: str, indexes: Any) -> None:
-        raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(client, "create_index", interrupted)
-        with pytest.raises(Killed):
-            make(client, collection=collection)
-    index = make(client, collection=collection)
-    assert torch.equal(index.search(QUERY, 9)[1], ExactIndex(FEATURES).search(QUERY, 9)[1])
-
-
-class Killed(BaseException):
-    """Stands for Ctrl-C at a moment that the test chooses."""
-
-
-def test_a_fill_goes_on_where_it_was_interrupted(
-    client: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_milvus_collection, "_VALUES", 40 * WIDTH - 1)
-    monkeypatch.setattr(_milvus_collection, "_READ", 70)
-    collection, upsert = next(names), client.upsert
-    written: list[int] = []
-
-    def interrupted(name: str, rows: Any) -> Any:
-        if len(written) in (2, 6):
-            written.append(0)
-            raise Killed
-        written.append(len(rows))
-        return upsert(name, rows)
-
-    monkeypatch.setattr(client, "upsert", interrupted)
-    for _ in range(2):
-        with pytest.raises(Killed):
-            make(client, collection=collection)
-    index = make(client, collection=collection)
-    assert written == [40, 40, 0, 40, 40, 40, 0, 40, 40, 40, 40, 40]
-    assert torch.equal(index.search(QUERY, 9)[1], ExactIndex(FEATURES).search(QUERY, 9)[1])
-    make(client, collection=collection)
-    assert len(written) == 12
-
-
-def test_an_interrupted_add_is_noticed_and_goes_on(
-    client: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_milvus_collection, "_VALUES", 10 * WIDTH - 1)
-    index, upsert, more = make(client, FEATURES[:100]), client.upsert, IDS[100:130]
-
-    def once(name: str, rows: Any) -> Any:
-        if len(rows) and rows[0]["position"] == 110:
-            raise Killed
-        return upsert(name, rows)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(client, "upsert", once)
-        with pytest.raises(Killed):
-            index.add(FEATURES[100:130], image_ids=more)
-    with pytest.raises(RuntimeError, match="holds images that this index does not know"):
-        index.search(FEATURES[103:104], 1)
-    with pytest.raises(ValueError, match="holds 10 images that differ"):
-        index.add(FEATURES[110:140], image_ids=IDS[110:140])
-    index.add(FEATURES[100:130], image_ids=more)
-    found = index.search(QUERY, 20)[1]
-    assert torch.equal(found, ExactIndex(FEATURES[:130]).search(QUERY, 20)[1])
-
-
-MANY = draw(3000, 8)
-
-
-def fill(path: str, interrupted: int, how: int) -> None:
-    """Fill in a process of its own, which gets a signal while the engine writes."""
-    from pymilvus import MilvusClient
-
-    _milvus_collection._VALUES = 250 * WIDTH - 1
-    client, started = MilvusClient(path), []
-    upsert = client.upsert
-
-    def signalled(name: str, rows: Any) -> Any:
-        started.append(name)
-        if len(started) == interrupted:
-            threading.Timer(0.002, os.kill, (os.getpid(), how)).start()
-        return upsert(name, rows)
-
-    client.upsert = signalled
-    make(client, MANY, collection="images", image_ids=[*map(str, range(3000))])
-
-
-def test_a_fill_after_two_kills_equals_one_fill(client: Any, tmp_path: Path) -> None:
-    path, ids = str(tmp_path / "images.db"), [*map(str, range(3000))]
-    for interrupted, how in ((4, signal.SIGKILL), (3, signal.SIGINT)):
-        process = CONTEXT.Process(target=fill, args=(path, interrupted, how))
-        process.start()
-        process.join(120)
-        assert process.exitcode in (-how, 1)
-    again = type(client)(path)  # and so no process has kept the file
-    again.load_collection("images")
-    fields = ["id", "position", "digest", "vector"]
-    there = again.query("images", filter="position >= 0", output_fields=fields)
-    assert 1000 <= len(there) <= 2000
-    index = make(again, MANY, collection="images", image_ids=ids)
-    whole = make(client, MANY, image_ids=ids)
-    contents = [
-        sorted((row["position"], row["id"], row["digest"], *row["vector"]) for row in rows)
-        for rows in (
-            of.collection.client.query(
-                of.collection.name, filter="position >= 0", output_fields=fields
-            )
-            for of in (index, whole)
-        )
-    ]
-    assert contents[0] == contents[1]
-    assert torch.equal(index.search(QUERY, 50)[1], ExactIndex(MANY).search(QUERY, 50)[1])
-    release(path)
-
-
-def test_another_gallery_is_never_written_over(client: Any) -> None:
-    collection = next(names)
-    make(client, collection=collection, attributes={"a": [1] * SIZE})
-    others: list[dict[str, Any]] = [
-        {"features": FEATURES + 1e-4},
-        {"features": FEATURES.half()},
-        {"image_ids": [*IDS[1:], IDS[0]]},
-        {"attributes": {"a": [1, *[2] * (SIZE - 1)]}},
-        {"features": FEATURES[1:], "attributes": {"a": [1] * (SIZE - 1)}},
-        {"image_ids": [None, *IDS[1:]]},
-    ]
-    known: dict[str, Any] = {"collection": collection, "attributes": {"a": [1] * SIZE}}
-    for other in others:
-        with pytest.raises(ValueError, match=f"'{collection}' holds .* images that differ from"):
-            make(client, **{**known, **other})
-    wrongs = {"index_type": "HNSW"}, {"attributes": None}, {"features": draw(SIZE, 3, 8)}
-    for wrong in wrongs:
-        with pytest.raises(ValueError, match="has other fields or another index than"):
-            make(client, **{**known, **wrong})
-    make(client, **known)
-
-
-@pytest.mark.parametrize("name", ["\u00e9 \U0001f600", "\"q\" 'b' \\n\\", "line\r\nline\x01\t"])
-def test_an_id_that_is_there_is_not_written_over(client: Any, name: str) -> None:
-    index = make(client, FEATURES[:3], image_ids=["first", name, "third"])
-    with pytest.raises(ValueError, match="already: remove it"):
-        index.add(FEATURES[3:5], image_ids=["new", name])
-    assert sorted(index.search(QUERY[:1], 4)[1].tolist()[0]) == [-1, 0, 1, 2]
-    index.remove(torch.tensor([1]))
-    index.add(FEATURES[3:5], image_ids=["new", name])
-    assert len(index) == 5
-
-
 def test_what_milvus_drops_is_an_error(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     index, upsert = make(client), client.upsert
     with monkeypatch.context() as patched:
@@ -334,6 +147,19 @@ def test_an_approximate_index_is_made_with_its_parameters(client: Any) -> None:
     assert torch.equal(index.search(QUERY, 10)[1], ExactIndex(FEATURES).search(QUERY, 10)[1])
 
 
+@pytest.mark.parametrize("wrong", ["HSNW", "flat"])
+def test_an_unknown_index_type_is_refused_and_leaves_nothing_in_the_way(
+    client: Any, server: str | None, wrong: str
+) -> None:
+    collection = next(names)
+    message = f"unknown index_type of Milvus Lite '{wrong}'; valid: 'AUTOINDEX', "
+    if server:
+        message = f"Milvus refuses .*invalid index type: {wrong}"
+    with pytest.raises(RuntimeError if server else ValueError, match=message):
+        make(client, collection=collection, index_type=wrong)
+    make(client, collection=collection)
+
+
 def test_without_pymilvus_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     with pytest.raises(ImportError, match=r'pip install "fusecomp\[milvus\]"'):
@@ -343,12 +169,26 @@ def test_without_pymilvus_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_client_is_asked_for(client: Any) -> None:
     with pytest.raises(TypeError, match=r"client must be a pymilvus.MilvusClient, got str"):
         make("images.db")
+    with pytest.raises(TypeError, match="index_type must be a string, got 5"):
+        make(client, index_type=5)
+    with pytest.raises(TypeError, match=r"^params must be a mapping such as .* got 'M=8'"):
+        make(client, params="M=8")
+    with pytest.raises(TypeError, match=r"^search_params must be a mapping .* got 'ef=256'"):
+        make(client, search_params="ef=256")
+
+
+def test_one_value_is_wanted_as_a_list_of_it_is(client: Any) -> None:
+    index = make(client, attributes={"kind": ["dress", "shirt"] * (SIZE // 2)})
+    expected = index.search(QUERY, 5, where={"kind": ["shirt"]})[1]
+    assert torch.equal(index.search(QUERY, 5, where={"kind": "shirt"})[1], expected)
+    assert (expected % 2 == 1).all()
 
 
 @pytest.mark.parametrize(
     ("act", "error", "message"),
     [
         (lambda c: make(c, FEATURES / 0), ValueError, "features row 0 holds NaN"),
+        (lambda c: make(c, image_ids=None), ValueError, "image_ids must be a list of strings"),
         (lambda c: make(c, image_ids=IDS[1:]), ValueError, "399 image_ids but 400 rows"),
         (lambda c: make(c, image_ids=[*IDS[1:], IDS[1]]), ValueError, "'image 1' occurs twice"),
         (lambda c: make(c, image_ids=["\ud800", *IDS[1:]]), ValueError, "not in UTF-8"),
