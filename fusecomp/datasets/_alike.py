@@ -34,7 +34,9 @@ def folded(name: str) -> str:
 
 def is_blank(text: str) -> bool:
     """Return whether a reader sees nothing of a text: blanks, or characters without width."""
-    return not (text.strip() if text.isascii() else folded(text))
+    if text.isascii():
+        return not text.strip()
+    return all(c.isspace() or category(c) == "Cf" for c in text)
 
 
 def is_missing_word(text: str) -> bool:
