@@ -217,3 +217,9 @@ def test_the_order_of_further_targets_tells_no_rows_apart(images: Path, write: W
         TripletTable(table, images)
     kept = TripletTable(table, images, on_repeated="drop").triplets()
     assert [row.target_id for row in kept] == ["b", "c"]
+
+
+def test_the_first_problem_is_that_of_the_first_row(images: Path, write: Write) -> None:
+    table = write(HEADER, "a,x,b", "a,x,a", "b, ,c", "c,y,c|b")
+    with pytest.raises(ValueError, match="line 3: the target is the reference, 'a'"):
+        TripletTable(table, images)
