@@ -109,6 +109,8 @@ def has_half_character(text: str) -> bool:
 
 def is_blank(text: str) -> bool:
     """Return whether a reader sees nothing of a text: blanks, or characters without width."""
+    if text.isascii():
+        return not text.strip()
     return all(c.isspace() or category(c) == "Cf" for c in text)
 
 

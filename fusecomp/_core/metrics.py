@@ -46,7 +46,15 @@ class Metric(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Recall:
+class _AtK:
+    k: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "k", whole_number("k", self.k, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Recall(_AtK):
     """Recall@k: whether the target is among the k best images of the gallery.
 
     Args:
@@ -59,11 +67,6 @@ class Recall:
         >>> Recall(10).name
         'recall@10'
     """
-
-    k: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "k", whole_number("k", self.k, 1))
 
     @property
     def name(self) -> str:
@@ -100,7 +103,7 @@ class SubsetRecall(Recall):
 
 
 @dataclass(frozen=True, slots=True)
-class MeanAveragePrecision:
+class MeanAveragePrecision(_AtK):
     """mAP@k over all right answers of each query, by CIRCO's rule.
 
     With R right answers, of which the j-th that is found has rank r_j,
@@ -123,11 +126,6 @@ class MeanAveragePrecision:
         >>> MeanAveragePrecision(10).name
         'map@10'
     """
-
-    k: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "k", whole_number("k", self.k, 1))
 
     @property
     def name(self) -> str:

@@ -194,8 +194,7 @@ def _read_queries(path: Path, split: str) -> tuple[list[Entry], dict[str, str], 
 def _query(row: dict[str, object], where: str, known: bool) -> Entry:
     caption = field(row, "relative_caption", str, where)
     require_text(where, "relative_caption", caption, "write the caption itself")
-    target: str | None = None
-    others: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
     if known:
         target = str(field(row, "target_img_id", int, where))
         answers = field(row, "gt_img_ids", list, where)
@@ -204,21 +203,19 @@ def _query(row: dict[str, object], where: str, known: bool) -> Entry:
                 f"{where}: 'gt_img_ids' must be a list of image ids, at least one, got "
                 f"{answers!r:.80}; fetch the file again"
             )
-        first, *rest = map(str, answers)
-        if first != target:
+        targets = tuple(map(str, answers))
+        if targets[0] != target:
             raise ValueError(
-                f"{where}: the target {target} is not the first of 'gt_img_ids', {first}; "
+                f"{where}: the target {target} is not the first of 'gt_img_ids', {targets[0]}; "
                 "fetch the file again"
             )
-        others = tuple(rest)
     query_id = str(field(row, "id", int, where))
     return Entry(
         where=f"query {query_id}",
         query_id=query_id,
         reference=str(field(row, "reference_img_id", int, where)),
         texts=(caption,),
-        target=target,
-        other_targets=others,
+        targets=targets,
     )
 
 

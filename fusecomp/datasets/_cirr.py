@@ -158,7 +158,7 @@ def _pair(row: dict[str, object], where: str, has_target: bool) -> Entry:
         query_id=pair_id,
         reference=field(row, "reference", str, where),
         texts=(caption,),
-        target=field(row, "target_hard", str, where) if known else None,
+        targets=(field(row, "target_hard", str, where),) if known else (),
         group=tuple(members),
     )
 

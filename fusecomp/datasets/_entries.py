@@ -21,20 +21,14 @@ class Entry(NamedTuple):
     query_id: str
     reference: str
     texts: tuple[str, ...]
-    target: str | None = None
+    targets: tuple[str, ...] = ()
     group: tuple[str, ...] | None = None
     split: str | None = None
-    other_targets: tuple[str, ...] = ()
 
     @property
-    def targets(self) -> tuple[str, ...]:
-        """All right answers, the target first."""
-        return () if self.target is None else (self.target, *self.other_targets)
-
-    @property
-    def question(self) -> object:
-        """The reference, texts and right answers, which tell a query from others."""
-        return self.reference, self.texts, self.targets
+    def target(self) -> str | None:
+        """The first of the right answers, which training uses; None where none is known."""
+        return self.targets[0] if self.targets else None
 
     @property
     def image_ids(self) -> tuple[str, ...]:
@@ -43,8 +37,9 @@ class Entry(NamedTuple):
 
     def triplet(self) -> Triplet:
         """Return the query; ValueError if its group or its targets name an image twice."""
-        parts = self.query_id, self.reference, self.texts, self.target, self.group
-        return Triplet(*parts, self.other_targets)
+        _, query_id, reference, texts, targets, group, _ = self
+        target = targets[0] if targets else None
+        return Triplet(query_id, reference, texts, target, group, targets[1:])
 
 
 def read_objects(path: Path) -> Iterator[tuple[str, dict[str, object]]]:

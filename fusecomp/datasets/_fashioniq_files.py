@@ -126,7 +126,7 @@ def read_pairs(path: Path, category: str, split: str) -> list[Entry]:
             query_id=f"{category}/{number}",
             reference=field(row, "candidate", str, where),
             texts=tuple(captions),
-            target=field(row, "target", str, where) if known else None,
+            targets=(field(row, "target", str, where),) if known else (),
         )
         pairs.append(pair)
     return pairs

@@ -213,7 +213,7 @@ def read_steps(path: Path, category: str) -> list[Entry]:
                     query_id=f"{category}/{number}/{place}",
                     reference=images[place],
                     texts=tuple(captions),
-                    target=images[place + 1],
+                    targets=(images[place + 1],),
                 )
             )
     return steps

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from fusecomp._core.checks import as_path, as_text, flag, require_choice
 from fusecomp.datasets._alike import warn_of_missing_words
-from fusecomp.datasets._entries import Entry, raise_first, warn_of
+from fusecomp.datasets._entries import raise_first, warn_of
 from fusecomp.datasets._folder import ImageFolder
 from fusecomp.datasets._table_file import table_of
 from fusecomp.datasets._table_problems import (
     inspect,
+    questions,
     repetition,
     repetitions,
     row_problems,
@@ -19,7 +20,7 @@ from fusecomp.datasets._table_problems import (
     split_problems,
     without_split,
 )
-from fusecomp.datasets._table_rows import image_ids_of, missing_words, read_table
+from fusecomp.datasets._table_rows import Rows, missing_words, read_table
 from fusecomp.datasets._triplets import Triplets
 from fusecomp.datasets._verify import make_report
 from fusecomp.datasets._verify_report import VerifyReport
@@ -61,7 +62,8 @@ class TripletTable(Triplets):
         exclude_reference: leave each query's reference out of its ranking.
         groups: the image ids of each group by its name, where rows name their group.
         on_repeated: ``"raise"`` refuses rows that repeat another one's reference, text and target;
-            ``"drop"`` leaves them out, and the protocol says how many.
+            ``"drop"`` leaves them out, and the protocol says how many. Rows with another first
+            target differ, as training uses it; the order of further ones tells no rows apart.
 
     Raises:
         TypeError: if path is no path or DataFrame, images no path, or split no string.
@@ -106,53 +108,51 @@ class TripletTable(Triplets):
         with _no_collection():
             rows = read_table(table, groups)
             kept = self._checked(rows, on_repeated)
-        warn_of_missing_words(
-            (f"{self.table}, {where}: {name}", value) for where, name, value in missing_words(rows)
-        )
-        folder = ImageFolder(image_folder)
-        files = self._files(kept, rows, folder)
-        with _no_collection():
+            words = missing_words(rows)
+            warn_of_missing_words((f"{self.table}, {at}: {name}", word) for at, name, word in words)
+            folder = ImageFolder(image_folder)
+            files = self._files(kept, rows, folder)
             super().__init__(
-                [row.triplet() for row in kept],
-                {image_id: folder.root / name for image_id, name in files.items()},
+                kept.triplets(),
+                {image_id: f"{folder.root}/{name}" for image_id, name in files.items()},
                 ks=ks,
                 gallery=list(files),
                 exclude_reference=exclude_reference,
                 name=Path(self.table).name,
             )
 
-    def _checked(self, rows: list[Entry], on_repeated: str) -> list[Entry]:
+    def _checked(self, rows: Rows, on_repeated: str) -> Rows:
         """Return the rows of the split, without repeated ones; ValueError on the first problem."""
         kept = rows_of_split(self.table, rows, self.split)
-        repeated = repetitions(row.question for row in kept)
+        repeated = repetitions(questions(kept))
         if repeated and on_repeated == "raise":
             raise ValueError(repetition(self.table, kept, repeated))
         self.repeated = len(repeated)
         if repeated:
-            kept = [row for number, row in enumerate(kept) if number not in repeated]
+            kept = kept.take([n for n in range(len(kept.where)) if n not in repeated])
         if self.split is not None:
             raise_first(self.table, split_problems(rows))
             warn_of(
-                [f"{self.table}, {row.where}" for row in without_split(rows)],
+                [f"{self.table}, {where}" for where in without_split(rows)],
                 ": the row names no split, though others do; {} of the "
-                f"{len(rows):,} rows are in no split for that: name one in each",
+                f"{len(rows.where):,} rows are in no split for that: name one in each",
                 stacklevel=4,
             )
         raise_first(self.table, row_problems(kept))
         return kept
 
-    def _files(self, kept: list[Entry], rows: list[Entry], folder: ImageFolder) -> dict[str, str]:
+    def _files(self, kept: Rows, rows: Rows, folder: ImageFolder) -> dict[str, str]:
         def where(image_id: str) -> str:
-            place = next(row.where for row in kept if image_id in row.image_ids)
+            place = next(row.where for row in kept.entries() if image_id in row.image_ids)
             return f"{self.table}, {place}"
 
-        files = folder.files(image_ids_of(kept), where)
+        files = folder.files(kept.image_ids, where)
         if self.gallery == "split":
             return files
         spelled = {name: image_id for image_id, name in files.items()}
         # The id of an image must not depend on the split; problems in the rows of other splits
         # do not matter here.
-        for image_id in () if rows is kept else image_ids_of(rows):
+        for image_id in () if rows is kept else rows.image_ids:
             names = folder.named(image_id)
             if len(names) == 1:
                 spelled.setdefault(names[0], image_id)

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
-from typing import TypeVar, cast
+from itertools import chain, count
+from typing import NamedTuple, TypeVar
 
 from fusecomp._core.checks import shown, strings
 from fusecomp.datasets._alike import (
@@ -16,6 +16,7 @@ from fusecomp.datasets._alike import (
 from fusecomp.datasets._entries import Entry
 from fusecomp.datasets._folder import require_below
 from fusecomp.datasets._table_file import COLUMNS, Table
+from fusecomp.types import Triplet
 
 # The images of each group, by its name.
 Groups = Mapping[str, Sequence[str]]
@@ -29,16 +30,53 @@ _Strings = tuple[str, ...]
 _Read = TypeVar("_Read")
 
 
-def image_ids_of(rows: Iterable[Entry]) -> dict[str, None]:
-    """Return the images that rows name, once, in the order of the rows."""
-    return dict.fromkeys(chain.from_iterable(row.image_ids for row in rows))
+class Rows(NamedTuple):
+    """Rows by column, those of ``Entry``: most checks read few, and few rows are looked at."""
+
+    where: Sequence[str]
+    query_ids: Sequence[str]
+    references: Sequence[str]
+    texts: Sequence[_Strings]
+    targets: Sequence[_Strings]
+    groups: Sequence[_Strings | None]
+    splits: Sequence[str | None]
+
+    def entry(self, number: int) -> Entry:
+        """Return one row."""
+        return Entry._make(column[number] for column in self)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield each row."""
+        return map(Entry._make, zip(*self, strict=True))
+
+    def take(self, numbers: Sequence[int]) -> "Rows":
+        """Return the rows of these numbers."""
+        return Rows._make(list(map(column.__getitem__, numbers)) for column in self)
+
+    @property
+    def image_ids(self) -> dict[str, None]:
+        """The images that the rows name, once, in their order."""
+        named: dict[str, None] = {}
+        for row in zip(self.references, self.targets, self.groups, strict=True):
+            reference, targets, group = row
+            named[reference] = None
+            for image_id in targets if group is None else targets + group:
+                named[image_id] = None
+        return named
+
+    def triplets(self) -> list[Triplet]:
+        """Return the query of each row."""
+        first = [targets[0] if targets else None for targets in self.targets]
+        others = [targets[1:] for targets in self.targets]
+        columns = self.query_ids, self.references, self.texts, first, self.groups, others
+        return list(map(Triplet, *columns))
 
 
-def missing_words(rows: Sequence[Entry]) -> Iterator[tuple[str, str, str]]:
+def missing_words(rows: Rows) -> Iterator[tuple[str, str, str]]:
     """Yield words that are printed for a missing value, after the place and the column."""
     if not _has_missing_word(rows):  # quickly, as nearly always
         return
-    for row in rows:
+    for row in rows.entries():
         columns: Mapping[str, Iterable[str | None]] = {
             "reference": [row.reference],
             "text": row.texts,
@@ -53,13 +91,14 @@ def missing_words(rows: Sequence[Entry]) -> Iterator[tuple[str, str, str]]:
                     yield row.where, name, value
 
 
-def _has_missing_word(rows: Sequence[Entry]) -> bool:
-    names = chain(image_ids_of(rows), (row.query_id for row in rows), {row.split for row in rows})
-    texts = chain.from_iterable(row.texts for row in rows)
-    return not MISSING_WORDS.isdisjoint(map(str.strip, chain(filter(None, names), texts)))
+def _has_missing_word(rows: Rows) -> bool:
+    names = filter(None, chain(rows.query_ids, {*rows.references}, {*rows.splits}))
+    lists = filter(None, chain(rows.texts, {*rows.targets}, {*rows.groups}))
+    values = chain(names, chain.from_iterable(lists))
+    return not MISSING_WORDS.isdisjoint(map(str.strip, values))
 
 
-def read_table(table: Table, groups: Groups | None = None) -> list[Entry]:
+def read_table(table: Table, groups: Groups | None = None) -> Rows:
     """Return the rows of a table, which name their group or list its members."""
     if groups is not None:
         if not isinstance(groups, Mapping):
@@ -71,15 +110,15 @@ def read_table(table: Table, groups: Groups | None = None) -> list[Entry]:
     where = [f"{table.place} {place}" for place in places]
     check = _Check(table, where)
     names = enumerate(check.names("query_id", query_ids))
-    columns = (
+    return Rows(
+        where,
         [str(number) if name is None else name for number, name in names],
         _each(references, partial(check.image_id, "reference")),
         check.texts(texts),
+        _each(targets, check.targets),
+        _each(of_groups, partial(check.members, groups=groups)),
+        check.names("split", splits),
     )
-    answers = _each(targets, check.targets)
-    first, others = [ids[0] if ids else None for ids in answers], [ids[1:] for ids in answers]
-    members = _each(of_groups, partial(check.members, groups=groups))
-    return list(map(Entry, where, *columns, first, members, check.names("split", splits), others))
 
 
 class _Check:
@@ -88,26 +127,26 @@ class _Check:
     def __init__(self, table: Table, places: Sequence[str]) -> None:
         self._table = table
         self._places = places
+        self._image_ids: set[str] = set()
 
     def names(self, column: str, values: Sequence[object]) -> Sequence[str | None]:
         """Return strings, some of which may be absent."""
-        for row, value in _different(values):
-            if value is not None:
-                self._name(column, value, row)
-        return cast("Sequence[str | None]", values)
+
+        def read(value: object, row: int) -> str | None:
+            return None if value is None else self._name(column, value, row)
+
+        return _each(values, read)
 
     def texts(self, values: Sequence[object]) -> Sequence[_Strings]:
         """Return the texts of each row."""
-        column: Sequence[_Strings] = list(zip(cast("Sequence[str]", values), strict=True))
-        if {*map(type, values)} != {str}:
-            column = [
-                (value,) if isinstance(value, str) else self._strings("text", value, row)
-                for row, value in enumerate(values)
-            ]
-        for row, texts in enumerate(column):
-            for text in texts:
-                if may_be_odd(text):
-                    require_text(self._where(row), "text", text, _LISTS)
+        column = [
+            (value,) if isinstance(value, str) else self._strings("text", value, row)
+            for row, value in enumerate(values)
+        ]
+        odd = set(filter(may_be_odd, chain.from_iterable(column)))
+        for row, texts in enumerate(column if odd else ()):
+            for text in odd.intersection(texts):
+                require_text(self._where(row), "text", text, _LISTS)
         return column
 
     def targets(self, value: object, row: int) -> _Strings:
@@ -140,8 +179,11 @@ class _Check:
 
     def image_id(self, column: str, value: object, row: int) -> str:
         """Return an image id."""
+        if isinstance(value, str) and value in self._image_ids:
+            return value
         name = self._name(column, value, row)
         require_below(self._where(row), column, name)
+        self._image_ids.add(name)
         return name
 
     def _name(self, column: str, value: object, row: int) -> str:
@@ -164,20 +206,16 @@ class _Check:
         return f"{self._table.name}, {self._places[row]}"
 
 
-def _different(values: Sequence[object]) -> list[tuple[int, object]]:
-    """Return each value after its first row; all values, where some are lists."""
-    try:
-        # The first row comes last, and is kept.
-        first = dict(zip(reversed(values), range(len(values) - 1, -1, -1), strict=True))
-    except TypeError:
-        return list(enumerate(values))
-    return sorted((row, value) for value, row in first.items())
-
-
 def _each(values: Sequence[object], read: Callable[[object, int], _Read]) -> list[_Read]:
-    """Return what each value is read as, from the value and its first row."""
-    rows = _different(values)
-    if len(rows) == len(values):
-        return [read(value, row) for row, value in rows]
-    known = {value: read(value, row) for row, value in rows}
+    """Return what each value is read as, from the value and its row, the first where it repeats."""
+    try:
+        distinct = dict.fromkeys(values)
+    except TypeError:  # some are lists
+        return list(map(read, values, count()))
+    try:
+        known = {value: read(value, 0) for value in distinct}
+    except ValueError:
+        for row, value in enumerate(values):
+            read(value, row)  # raises it with its row
+        raise
     return list(map(known.__getitem__, values))

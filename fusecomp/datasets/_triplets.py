@@ -1,4 +1,4 @@
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -134,14 +134,16 @@ def _as_ks(ks: Sequence[int]) -> tuple[int, ...]:
     return tuple(int(k) for k in given)
 
 
-def _named(triplets: Iterable[Triplet]) -> Iterator[str]:
-    """Yield the images that triplets name, again where they are named again."""
+def _named(triplets: Iterable[Triplet]) -> dict[str, None]:
+    """Return the images that triplets name, once."""
+    named: dict[str, None] = {}
     for query in triplets:
-        yield query.reference_id
+        named[query.reference_id] = None
         if query.target_id is not None:
-            yield query.target_id
+            named[query.target_id] = None
         if query.other_target_ids or query.group is not None:
-            yield from (*query.other_target_ids, *(query.group or ()))
+            named |= dict.fromkeys((*query.other_target_ids, *(query.group or ())))
+    return named
 
 
 def _checked(triplets: Sequence[Triplet]) -> list[Triplet]:

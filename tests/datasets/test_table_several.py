@@ -205,3 +205,17 @@ def test_lines_are_counted_over_breaks_inside_of_cells(images: Path, tmp_path: P
     with pytest.raises(FileNotFoundError, match="line 6: no image 'no'"):
         TripletTable(path, images)
     assert json.dumps(TripletTable.verify(path, images).to_dict())
+
+
+def test_the_order_of_further_targets_tells_no_rows_apart(images: Path, write: Write) -> None:
+    table = write(HEADER, "a,x,b|c|d/e", "a,x,b|d/e|c", "a,x,c|b|d/e")
+    with pytest.raises(ValueError, match=r"1 of 3 rows have .*: line 3 \(line 2\); remove"):
+        TripletTable(table, images)
+    kept = TripletTable(table, images, on_repeated="drop").triplets()
+    assert [row.target_id for row in kept] == ["b", "c"]
+
+
+def test_the_first_problem_is_that_of_the_first_row(images: Path, write: Write) -> None:
+    table = write(HEADER, "a,x,b", "a,x,a", "b, ,c", "c,y,c|b")
+    with pytest.raises(ValueError, match="line 3: the target is the reference, 'a'"):
+        TripletTable(table, images)
