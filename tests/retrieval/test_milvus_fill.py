@@ -99,7 +99,10 @@ def fill(path: str, collection: str, interrupted: int, how: int) -> None:
         started.append(name)
         if len(started) == interrupted:
             threading.Timer(0.002, os.kill, (os.getpid(), how)).start()
-        return upsert(name, rows)
+        done = upsert(name, rows)
+        if len(started) == interrupted:  # it was too late, or the engine's thread dropped it
+            signal.raise_signal(how)
+        return done
 
     client.upsert = signalled
     make(client, MANY, collection=collection, image_ids=[*map(str, range(3000))])
