@@ -1,6 +1,7 @@
 """Rows of a table of triplets: values checked column by column, problems told row by row."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain, count
 from typing import NamedTuple, TypeVar
@@ -145,7 +146,7 @@ class _Check:
         ]
         odd = set(filter(may_be_odd, chain.from_iterable(column)))
         for row, texts in enumerate(column if odd else ()):
-            for text in odd.intersection(texts):
+            for text in filter(odd.__contains__, texts):
                 require_text(self._where(row), "text", text, _LISTS)
         return column
 
@@ -208,14 +209,8 @@ class _Check:
 
 def _each(values: Sequence[object], read: Callable[[object, int], _Read]) -> list[_Read]:
     """Return what each value is read as, from the value and its row, the first where it repeats."""
-    try:
-        distinct = dict.fromkeys(values)
-    except TypeError:  # some are lists
-        return list(map(read, values, count()))
-    try:
-        known = {value: read(value, 0) for value in distinct}
-    except ValueError:
-        for row, value in enumerate(values):
-            read(value, row)  # raises it with its row
-        raise
-    return list(map(known.__getitem__, values))
+    # Without one error during another: the row that replays it is the right one.
+    with suppress(TypeError, ValueError):
+        known = {value: read(value, 0) for value in dict.fromkeys(values)}
+        return list(map(known.__getitem__, values))
+    return list(map(read, values, count()))

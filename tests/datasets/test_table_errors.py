@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,23 @@ def test_rows_that_make_no_sense(
     table = write(first, row(**{"group": ["a", "b"], "query_id": "r"} | second))
     with pytest.raises(ValueError, match=f"mine.jsonl, line 2: {error}"):
         TripletTable(table, images)
+
+
+def test_the_first_of_several_wrong_texts_is_named(images: Path, write: Write) -> None:
+    texts = ["['a']", "['b']", "is red", "['c']", "['d']"]
+    for first in range(5):
+        turned = texts[first:] + texts[:first]
+        wrong = next(text for text in turned if text != "is red")
+        error = f'line 2: text is a list that was printed, "{wrong}"; write'
+        with pytest.raises(ValueError, match=re.escape(error)):
+            TripletTable(write(row(), row(text=turned)), images)
+
+
+def test_a_wrong_value_is_told_once_with_its_row(images: Path, write: Write) -> None:
+    path = write("reference,text,target", "a,is blue,b", "../a,is red,b")
+    with pytest.raises(ValueError, match=r"line 3: reference must be a path below") as raised:
+        TripletTable(path, images)
+    assert raised.value.__context__ is None  # such as the same of another line
 
 
 def test_a_default_query_id_may_not_be_another_s(images: Path, write: Write) -> None:
