@@ -6,7 +6,7 @@ from pathlib import Path
 from fusecomp._core.checks import as_path, as_text, flag, is_blank, require_choice
 from fusecomp._core.strict_json import read_json
 from fusecomp.datasets._alike import require_text, warn_of_missing_words
-from fusecomp.datasets._entries import Entry, field, raise_first, read_objects, unlisted
+from fusecomp.datasets._entries import Entry, field, raise_first, read_objects, require_listed
 from fusecomp.datasets._folder import require_below
 from fusecomp.datasets._triplets import Triplets
 from fusecomp.datasets._verify import Annotations, make_report
@@ -85,8 +85,7 @@ class CIRCO(Triplets):
             raise ValueError(f"{path} holds no queries; fetch it again from {_SOURCE}")
         raise_first(path, _query_problems(queries))
         why = f"is none of the {len(files):,} images of {_images_folder(self.root)}"
-        missing = unlisted(queries, files)
-        raise_first(path, ((query, f"image {image_id!r} {why}") for query, image_id in missing))
+        require_listed(path, queries, files, why)
         super().__init__(
             [query.triplet() for query in queries],
             files,
@@ -219,19 +218,19 @@ def _query(row: dict[str, object], where: str, known: bool) -> Entry:
     )
 
 
-def _query_problems(queries: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
+def _query_problems(queries: Iterable[Entry]) -> Iterator[tuple[str, str]]:
     """Yield well-formed entries that make no query, each with a sentence that says why."""
     seen: set[str] = set()
     for query in queries:
         if query.query_id in seen:
-            yield query, "the id is in the file already"
+            yield query.where, "the id is in the file already"
         seen.add(query.query_id)
         if any(map(is_blank, query.texts)):
-            yield query, "the relative caption is blank"
+            yield query.where, "the relative caption is blank"
         if len({*query.targets}) < len(query.targets):
-            yield query, f"gt_img_ids names an image twice: {' '.join(query.targets)}"
+            yield query.where, f"gt_img_ids names an image twice: {' '.join(query.targets)}"
         if query.reference in query.targets:
-            yield query, f"the reference {query.reference} is among the right answers"
+            yield query.where, f"the reference {query.reference} is among the right answers"
 
 
 def _inspect(root: Path) -> Annotations:
@@ -253,8 +252,7 @@ def _inspect(root: Path) -> Annotations:
         queries, *_ = _read_queries(path, split)
         found.counts.append(Count(f"{split} queries", len(queries), published))
         sentence = f"{path.name} has {{}} faults in its queries; CIRCO refuses the file"
-        problems = ((query.where, problem) for query, problem in _query_problems(queries))
-        found.add("query", sentence, problems)
+        found.add("query", sentence, _query_problems(queries))
         ids = dict.fromkeys(i for query in queries for i in query.image_ids)
         named |= {i: _images_folder(root) / f"{int(i):012}.jpg" for i in ids}
         if files:

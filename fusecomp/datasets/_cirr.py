@@ -7,7 +7,7 @@ from pathlib import Path
 from fusecomp._core.checks import as_path, as_text, require_choice
 from fusecomp._core.strict_json import read_json
 from fusecomp.datasets._alike import require_text, warn_of_missing_words
-from fusecomp.datasets._entries import Entry, field, raise_first, read_objects, unlisted
+from fusecomp.datasets._entries import Entry, field, raise_first, read_objects, require_listed
 from fusecomp.datasets._folder import require_below
 from fusecomp.datasets._triplets import Triplets
 from fusecomp.datasets._verify import Annotations, make_report
@@ -69,9 +69,7 @@ class CIRR(Triplets):
         pairs = _read_pairs(captions, split)
         if not pairs:
             raise ValueError(f"{captions} holds no pairs; fetch it again")
-        missing = unlisted(pairs, files)
-        why = f"is not in {split_path}; fetch both files again"
-        raise_first(captions, ((pair, f"image {image_id!r} {why}") for pair, image_id in missing))
+        require_listed(captions, pairs, files, f"is not in {split_path}; fetch both files again")
         raise_first(captions, _pair_problems(pairs))
         super().__init__(
             [pair.triplet() for pair in pairs],
@@ -163,23 +161,23 @@ def _pair(row: dict[str, object], where: str, has_target: bool) -> Entry:
     )
 
 
-def _pair_problems(pairs: Iterable[Entry]) -> Iterator[tuple[Entry, str]]:
+def _pair_problems(pairs: Iterable[Entry]) -> Iterator[tuple[str, str]]:
     """Yield well-formed pairs that make no query, each with a sentence that says why."""
     seen: set[str] = set()
     for pair in pairs:
         if pair.query_id in seen:
-            yield pair, "the pairid is in the file already"
+            yield pair.where, "the pairid is in the file already"
         seen.add(pair.query_id)
         members = pair.group or ()
         group = " ".join(members)
         if len(members) != _GROUP or len(set(members)) != _GROUP:
-            yield pair, f"the group must be {_GROUP} distinct images, got {group}"
+            yield pair.where, f"the group must be {_GROUP} distinct images, got {group}"
         if pair.reference not in members:
-            yield pair, f"the reference {pair.reference!r} is not in its group: {group}"
+            yield pair.where, f"the reference {pair.reference!r} is not in its group: {group}"
         if pair.target == pair.reference:
-            yield pair, f"the target is the reference, {pair.target!r}"
+            yield pair.where, f"the target is the reference, {pair.target!r}"
         elif pair.target is not None and pair.target not in members:
-            yield pair, f"the target {pair.target!r} is not in its group: {group}"
+            yield pair.where, f"the target {pair.target!r} is not in its group: {group}"
 
 
 def _inspect(root: Path) -> Annotations:
@@ -192,7 +190,6 @@ def _inspect(root: Path) -> Annotations:
         files, pairs = found.read_split(split, paths, published, _read_files, read)
         found.images |= {name: image_folder / path for name, path in (files or {}).items()}
         sentence = f"{paths[1].name} has {{}} faults in its pairs; CIRR refuses the file"
-        problems = ((pair.where, problem) for pair, problem in _pair_problems(pairs))
-        found.add("pair", sentence, problems)
+        found.add("pair", sentence, _pair_problems(pairs))
     found.compare(_SOURCE)
     return found

@@ -64,16 +64,19 @@ def field(row: dict[str, object], name: str, kind: type[_Value], where: str) -> 
     return value
 
 
-def raise_first(path: Path | str, problems: Iterable[tuple[Entry, str]]) -> None:
-    """Raise ValueError on the first problem, naming the file and the place in it."""
-    for entry, problem in problems:
-        raise ValueError(f"{path}, {entry.where}: {problem}")
+def raise_first(path: Path | str, problems: Iterable[tuple[str, str]]) -> None:
+    """Raise ValueError on the first problem, a place in the file and a sentence."""
+    for where, problem in problems:
+        raise ValueError(f"{path}, {where}: {problem}")
 
 
-def unlisted(entries: Iterable[Entry], known: Collection[str]) -> Iterator[tuple[Entry, str]]:
-    """Yield each image that the split file lacks, after the entry that names it."""
-    known = frozenset(known)
-    return ((entry, i) for entry in entries for i in entry.image_ids if i not in known)
+def require_listed(
+    path: Path, entries: Iterable[Entry], image_ids: Collection[str], why: str
+) -> None:
+    """Raise ValueError on the first image of entries that is none of those, and say why."""
+    known = frozenset(image_ids)
+    missing = ((entry.where, i) for entry in entries for i in entry.image_ids if i not in known)
+    raise_first(path, ((where, f"image {image_id!r} {why}") for where, image_id in missing))
 
 
 def warn_of(entries: Sequence[str], sentence: str, stacklevel: int = 3) -> None:

@@ -16,7 +16,7 @@ from fusecomp._core.checks import (
     whole_number,
 )
 from fusecomp.datasets._alike import warn_of_missing_words
-from fusecomp.datasets._entries import Entry, raise_first, unlisted, warn_of
+from fusecomp.datasets._entries import Entry, raise_first, require_listed, warn_of
 from fusecomp.datasets._fashioniq_files import (
     CATEGORIES,
     SPLITS,
@@ -149,15 +149,14 @@ class FashionIQ:
         split_path, path = annotation_files(self.root, category, self.split)
         image_ids = read_split(split_path)
         pairs = read_pairs(path, category, self.split)
-        missing = unlisted(pairs, image_ids)
-        raise_first(path, ((pair, f"image {i!r} is not in {split_path}") for pair, i in missing))
+        require_listed(path, pairs, image_ids, f"is not in {split_path}")
         if self.exclude_reference:
             problem = (
                 "the target is the candidate, {!r}, which exclude_reference leaves out of its "
                 "ranking; remove the entry, or keep the references"
             )
             same = (pair for pair in pairs if pair.target == pair.reference)
-            raise_first(path, ((pair, problem.format(pair.target)) for pair in same))
+            raise_first(path, ((pair.where, problem.format(pair.target)) for pair in same))
         self._rows[category] = [tuple(self._queries(pair)) for pair in pairs]
         if self.gallery == "val":
             image_ids = [image_id for pair in pairs for image_id in pair.image_ids]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fusecomp._core.checks import as_path, flag, is_blank
 from fusecomp.datasets._alike import require_text, warn_of_missing_words
-from fusecomp.datasets._entries import Entry, field, raise_first, read_objects, unlisted
+from fusecomp.datasets._entries import Entry, field, raise_first, read_objects, require_listed
 from fusecomp.datasets._fashioniq import checked_categories
 from fusecomp.datasets._fashioniq_files import (
     CATEGORIES,
@@ -82,8 +82,7 @@ class MultiTurnFashionIQ:
         split_path, path = _files(self.root, category)
         image_ids = list(dict.fromkeys(read_split(split_path)))
         steps = read_steps(path, category)
-        missing = unlisted(steps, image_ids)
-        raise_first(path, ((step, f"image {i!r} is not in {split_path}") for step, i in missing))
+        require_listed(path, steps, image_ids, f"is not in {split_path}")
         raise_first(path, _blank(steps))
         sessions = _by_session(steps)
         if not sessions:
@@ -236,10 +235,10 @@ def _by_session(steps: Sequence[Entry]) -> list[list[Entry]]:
     return [*sessions.values()]
 
 
-def _blank(steps: Sequence[Entry]) -> Iterator[tuple[Entry, str]]:
+def _blank(steps: Sequence[Entry]) -> Iterator[tuple[str, str]]:
     for step in steps:
         if all(is_blank(clean(caption)) for caption in step.texts):
-            yield step, "its captions say nothing; remove the session"
+            yield step.where, "its captions say nothing; remove the session"
 
 
 def _holds(steps: Sequence[Entry], pairs: set[tuple[str, str | None]]) -> bool:
@@ -269,8 +268,7 @@ def _inspect(root: Path, fashioniq_root: Path) -> Annotations:
         read = partial(read_steps, category=category)
         files = _files(root, category)
         ids, steps = found.read_split(f"{category}.val", files, published, read_split, read)
-        problems = ((step.where, problem) for step, problem in _blank(steps))
-        found.add("blank", f"{{}} rounds of {files[1].name} are refused", problems)
+        found.add("blank", f"{{}} rounds of {files[1].name} are refused", _blank(steps))
         for image_id in ids or []:
             try:
                 found.images[image_id] = images.path(image_id)

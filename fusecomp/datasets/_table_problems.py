@@ -8,7 +8,6 @@ from pathlib import Path
 
 from fusecomp._core.checks import is_blank
 from fusecomp.datasets._alike import folded
-from fusecomp.datasets._entries import Entry
 from fusecomp.datasets._folder import ImageFolder, told_apart
 from fusecomp.datasets._table_file import Table
 from fusecomp.datasets._table_rows import Groups, Rows, missing_words, read_table
@@ -57,17 +56,15 @@ def rows_of_split(table: str, rows: Rows, split: str | None) -> Rows:
     raise ValueError(f"unknown split {split!r}; {table} has {', '.join(map(repr, splits))}")
 
 
-def split_problems(rows: Rows) -> Iterator[tuple[Entry, str]]:
-    """Yield the first row of each split whose name looks like another one, with a sentence."""
-    numbers: dict[str | None, int] = {}
-    for number, name in enumerate(rows.splits):
-        numbers.setdefault(name, number)
+def split_problems(rows: Rows) -> Iterator[tuple[str, str]]:
+    """Yield where a split is first named that looks like another one, with a sentence."""
     first: dict[str, str] = {}
-    for name, number in numbers.items():
-        if name is not None and (alike := first.setdefault(folded(name), name)) != name:
+    for name in dict.fromkeys(filter(None, rows.splits)):
+        alike = first.setdefault(folded(name), name)
+        if alike != name:
             one, other = told_apart([name, alike])
-            looks = f"looks like '{other}' of {rows.where[numbers[alike]]}; write it in one way"
-            yield rows.entry(number), f"split '{one}' {looks}"
+            where, earlier = (rows.where[rows.splits.index(split)] for split in (name, alike))
+            yield where, f"split '{one}' looks like '{other}' of {earlier}; write it in one way"
 
 
 def without_split(rows: Rows) -> list[str]:
@@ -76,32 +73,30 @@ def without_split(rows: Rows) -> list[str]:
     return found if len(found) < len(rows.where) else []
 
 
-def row_problems(rows: Rows) -> Iterator[tuple[Entry, str]]:
-    """Yield the rows of one split that make no query, each with a sentence that says why."""
+def row_problems(rows: Rows) -> Iterator[tuple[str, str]]:
+    """Yield where a row of one split makes no query, each with a sentence that says why."""
     rules = _text_problems, _target_problems, _query_id_problems, _group_problems
     found = [problem for rule in rules for problem in rule(rows)]
     found.sort(key=itemgetter(0))
-    return ((rows.entry(number), sentence) for number, sentence in found)
+    return ((rows.where[number], sentence) for number, sentence in found)
 
 
 # Each rule yields the numbers of rows, with sentences.
-_Problems = Iterator[tuple[int, str]]
+_Found = Iterator[tuple[int, str]]
 
 
-def _text_problems(rows: Rows) -> _Problems:
+def _text_problems(rows: Rows) -> _Found:
     blank = set(filter(is_blank, chain.from_iterable(rows.texts)))
     for number, texts in enumerate(rows.texts if blank else ()):
         if not blank.isdisjoint(texts):
             yield number, "the text is blank; say what is different, or remove the row"
 
 
-def _target_problems(rows: Rows) -> _Problems:
+def _target_problems(rows: Rows) -> _Found:
     for number, (reference, targets) in enumerate(zip(rows.references, rows.targets, strict=True)):
         if reference in targets and reference == targets[0]:
-            yield (
-                number,
-                f"the target is the reference, {reference!r}; a query asks for another one",
-            )
+            why = "a query asks for another one"
+            yield number, f"the target is the reference, {reference!r}; {why}"
         if len(targets) > 1:
             if len({*targets}) < len(targets):
                 yield number, f"the target names an image twice: {' '.join(targets)}"
@@ -110,13 +105,13 @@ def _target_problems(rows: Rows) -> _Problems:
                 yield number, f"the reference {reference!r} {why}"
 
 
-def _query_id_problems(rows: Rows) -> _Problems:
+def _query_id_problems(rows: Rows) -> _Found:
     for number, first in repetitions(rows.query_ids).items():
         query_id = rows.query_ids[number]
         yield number, f"the query_id {query_id!r} is on {rows.where[first]} already"
 
 
-def _group_problems(rows: Rows) -> _Problems:
+def _group_problems(rows: Rows) -> _Found:
     if {*rows.groups} == {None}:
         return
     columns = zip(rows.references, rows.targets, rows.groups, strict=True)
@@ -179,12 +174,12 @@ def _add_rows(rows: Rows, every_row: Rows, found: Annotations) -> None:
         splits[split].append(number)
     order = {where: number for number, where in enumerate(rows.where)}
     problems = [found for numbers in splits.values() for found in row_problems(rows.take(numbers))]
-    problems.sort(key=lambda problem: (order[problem[0].where], problem[1]))
+    problems.sort(key=lambda problem: (order[problem[0]], problem[1]))
     refused = "{} rows make no query; TripletTable refuses the table"
     confused = "{} names of splits look like another one; TripletTable reads no split"
     unused = "{} rows name no split, though others do; no split has them"
-    found.add("row", refused, ((row.where, why) for row, why in problems))
-    found.add("split", confused, ((row.where, why) for row, why in split_problems(every_row)))
+    found.add("row", refused, problems)
+    found.add("split", confused, split_problems(every_row))
     found.add("split", unused, ((where, "") for where in without_split(every_row)), fault=False)
 
 

@@ -1,6 +1,6 @@
 """Rows of a table of triplets: values checked column by column, problems told row by row."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain, count
@@ -42,10 +42,6 @@ class Rows(NamedTuple):
     groups: Sequence[_Strings | None]
     splits: Sequence[str | None]
 
-    def entry(self, number: int) -> Entry:
-        """Return one row."""
-        return Entry._make(column[number] for column in self)
-
     def entries(self) -> Iterator[Entry]:
         """Yield each row."""
         return map(Entry._make, zip(*self, strict=True))
@@ -78,18 +74,10 @@ def missing_words(rows: Rows) -> Iterator[tuple[str, str, str]]:
     if not _has_missing_word(rows):  # quickly, as nearly always
         return
     for row in rows.entries():
-        columns: Mapping[str, Iterable[str | None]] = {
-            "reference": [row.reference],
-            "text": row.texts,
-            "target": row.targets,
-            "group": row.group or (),
-            "split": [row.split],
-            "query_id": [row.query_id],
-        }
-        for name, values in columns.items():
-            for value in values:
-                if value is not None and is_missing_word(value):
-                    yield row.where, name, value
+        others = row.group or (), (row.split or "",), (row.query_id,)
+        columns = (row.reference,), row.texts, row.targets, *others
+        for name, values in zip(COLUMNS, columns, strict=True):
+            yield from ((row.where, name, value) for value in filter(is_missing_word, values))
 
 
 def _has_missing_word(rows: Rows) -> bool:

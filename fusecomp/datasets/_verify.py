@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 from fusecomp._core.checks import flag, whole_number
 from fusecomp._core.files import open_regular
 from fusecomp._core.progress import progress
-from fusecomp.datasets._entries import Entry, unlisted
+from fusecomp.datasets._entries import Entry
 from fusecomp.datasets._verify_report import IMAGE_FAULTS, Count, Finding, VerifyReport
 from fusecomp.images import open_image, require_pillow, why_unreadable
 
@@ -75,9 +75,11 @@ class Annotations:
             pairs = read_pairs(captions)
             self.counts.append(Count(f"{name} queries", len(pairs), published[1]))
             if image_ids is not None:
-                names = dict.fromkeys(i for _, i in unlisted(pairs, image_ids))
-                sentence = f"{captions.name} names {{}} images that its split file does not"
-                self.add("unlisted", f"{sentence}; fetch both", ((name, "") for name in names))
+                known = frozenset(image_ids)
+                named = dict.fromkeys(i for pair in pairs for i in pair.image_ids)
+                sentence = f"{captions.name} names {{}} images that its split file does not; "
+                unlisted = ((i, "") for i in named if i not in known)
+                self.add("unlisted", f"{sentence}fetch both", unlisted)
         return image_ids, pairs
 
     def compare(self, source: str) -> None:
