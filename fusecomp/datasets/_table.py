@@ -114,7 +114,7 @@ class TripletTable(Triplets):
             files = self._files(kept, rows, folder)
             super().__init__(
                 kept.triplets(),
-                {image_id: f"{folder.root}/{name}" for image_id, name in files.items()},
+                {image_id: folder.root / name for image_id, name in files.items()},
                 ks=ks,
                 gallery=list(files),
                 exclude_reference=exclude_reference,

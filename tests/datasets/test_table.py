@@ -79,6 +79,13 @@ def test_images_are_found_with_and_without_suffix(images: Path, write: Write) ->
             data.path(unknown)
 
 
+def test_the_folder_of_the_images_may_be_a_root(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusecomp.datasets._folder._files", lambda root, hidden=False: NAMES)
+    assert TripletTable(write(row()), images="/").path("a") == Path("/a.jpg")
+
+
 def test_two_files_of_one_stem_are_told_apart_by_the_suffix(images: Path, write: Write) -> None:
     put(images, "a.png")
     with pytest.raises(ValueError, match=r"line 2: 'a': may be a.jpg or a.png; write the suff"):
