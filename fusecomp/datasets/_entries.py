@@ -70,11 +70,9 @@ def raise_first(path: Path | str, problems: Iterable[tuple[str, str]]) -> None:
         raise ValueError(f"{path}, {where}: {problem}")
 
 
-def require_listed(
-    path: Path, entries: Iterable[Entry], image_ids: Collection[str], why: str
-) -> None:
-    """Raise ValueError on the first image of entries that is none of those, and say why."""
-    known = frozenset(image_ids)
+def require_listed(path: Path, entries: Iterable[Entry], ids: Collection[str], why: str) -> None:
+    """Raise ValueError on the first image of the entries that is none of the ids."""
+    known = frozenset(ids)
     missing = ((entry.where, i) for entry in entries for i in entry.image_ids if i not in known)
     raise_first(path, ((where, f"image {image_id!r} {why}") for where, image_id in missing))
 

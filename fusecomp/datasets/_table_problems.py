@@ -50,7 +50,7 @@ def rows_of_split(table: str, rows: Rows, split: str | None) -> Rows:
         return rows
     if kept := [number for number, name in enumerate(rows.splits) if name == split]:
         return rows.take(kept)
-    splits = [name for name in dict.fromkeys(rows.splits) if name is not None]
+    splits = dict.fromkeys(filter(None, rows.splits))
     if not splits:
         raise ValueError(f"{table} has no column 'split', so there is no split {split!r} in it")
     raise ValueError(f"unknown split {split!r}; {table} has {', '.join(map(repr, splits))}")
