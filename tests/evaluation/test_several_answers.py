@@ -26,7 +26,7 @@ from fusecomp.evaluation import (
     compute_metrics,
     cosines,
 )
-from fusecomp.types import Task
+from fusecomp.types import Metric, Task
 
 IDS = [f"i{number}" for number in range(12)]
 # Right answers by query, the target first.
@@ -382,9 +382,7 @@ def test_a_reference_among_the_answers_is_refused_where_it_is_left_out() -> None
 def test_subsets_and_several_answers_go_together() -> None:
     rows = [replace(query, group=("i10", *query.relevant_ids)) for query in triplets()]
     (task,) = Triplets(rows, gallery=IDS, ks=(1,)).tasks()
-    assert task.metrics == (
-        *(MeanAveragePrecision(1), Recall(1)),
-        *(SubsetRecall(k) for k in (1, 2, 3)),
-    )
+    expected: list[Metric] = [MeanAveragePrecision(1), Recall(1), *map(SubsetRecall, (1, 2, 3))]
+    assert [*task.metrics] == expected
     data = Triplets(rows, gallery=IDS, ks=(1,))
     assert random_evaluation(data)["recall_subset@3"] <= 100
