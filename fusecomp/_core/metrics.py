@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Never, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Never, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -48,9 +48,15 @@ class Metric(Protocol):
 @dataclass(frozen=True, slots=True)
 class _AtK:
     k: int
+    _kind: ClassVar[str]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", whole_number("k", self.k, 1))
+
+    @property
+    def name(self) -> str:
+        """The name in tables, such as ``recall@10``."""
+        return f"{self._kind}@{self.k}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +74,7 @@ class Recall(_AtK):
         'recall@10'
     """
 
-    @property
-    def name(self) -> str:
-        """``recall@k``."""
-        return f"recall@{self.k}"
+    _kind = "recall"
 
     def __call__(self, ranking: "TaskRanking", /) -> Tensor:
         """Return which queries found their target: bool [Q]."""
@@ -92,10 +95,7 @@ class SubsetRecall(Recall):
         'recall_subset@1'
     """
 
-    @property
-    def name(self) -> str:
-        """``recall_subset@k``."""
-        return f"recall_subset@{self.k}"
+    _kind = "recall_subset"
 
     def __call__(self, ranking: "TaskRanking", /) -> Tensor:
         """Return which queries found their target within their subset: bool [Q]."""
@@ -127,10 +127,7 @@ class MeanAveragePrecision(_AtK):
         'map@10'
     """
 
-    @property
-    def name(self) -> str:
-        """``map@k``."""
-        return f"map@{self.k}"
+    _kind = "map"
 
     def of_ranks(self, ranks: Sequence[int], answers: int) -> float:
         """Return the average precision of one query, in [0, 1].
@@ -223,9 +220,7 @@ class GeometricMean(Mean):
 
 # The metrics there are, by their names without "@k".
 _KINDS: Mapping[str, Callable[[int], Metric]] = {
-    "recall": Recall,
-    "recall_subset": SubsetRecall,
-    "map": MeanAveragePrecision,
+    metric._kind: metric for metric in (Recall, SubsetRecall, MeanAveragePrecision)
 }
 # The means there are, by which a file can name them.
 MEANS = {kind.__name__: kind for kind in (Mean, HarmonicMean, GeometricMean)}
