@@ -15,7 +15,7 @@ from fusecomp._core.indices import (
 from fusecomp._core.similarity import SMALLEST_NORM, normalize
 from fusecomp._core.tensors import Array, as_tensor, check_alike, check_features, check_widths
 from fusecomp._core.tiles import compare_in_tiles
-from fusecomp.retrieval._top import best_columns, sort_best
+from fusecomp.retrieval._top import best_columns, fill_up, sort_best
 from fusecomp.types import Similarity
 
 # Queries that are searched together, and their scores at once; features that are widened at once.
@@ -164,13 +164,10 @@ class ExactIndex:
                 )
                 for rows in _slices(len(query), step)
             ]
-        values, positions = (part.contiguous() for part in _joined(found, 0))
+        values, positions = (torch.cat(parts) for parts in zip(*found, strict=True))
         if k <= size and exclude is None and within is None and self.removed is None:
             return values, positions  # all found
-        if k > size:
-            values = pad(values, (0, k - size), value=-torch.inf)
-            positions = pad(positions, (0, k - size))
-        return values, positions.masked_fill(values == -torch.inf, -1)
+        return fill_up(values, positions, k)
 
     def _prepared(self, query: Tensor) -> Tensor:
         """Return the query as it is compared; at unit length, in float64, where the cosine does."""
@@ -218,8 +215,7 @@ class ExactIndex:
             self.features[columns].double().mul_(query[some]).sum(1)
             for some, columns in zip(rows.split(_PAIRS), positions.split(_PAIRS), strict=True)
         ]
-        found = products[0] if len(products) == 1 else torch.cat(products)
-        return found * _reciprocal(self.lengths[positions], SMALLEST_NORM)
+        return torch.cat(products) * _reciprocal(self.lengths[positions], SMALLEST_NORM)
 
     def _fetch(
         self, query: Tensor, count: int, exclude: Tensor | None, within: Tensor | None
@@ -249,9 +245,9 @@ class ExactIndex:
                 scores[row[inside], position[inside] - columns.start] = -torch.inf
             values, found = best_columns(scores, count)
             best.append((values, found + columns.start if columns.start else found))
-        values, positions = _joined(best, 1)
         if len(best) == 1:
-            return values, positions
+            return best[0]
+        values, positions = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
         values, found = best_columns(values, count)
         return values, positions.gather(1, found)
 
@@ -269,13 +265,6 @@ class ExactIndex:
 
 def _slices(size: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
-
-
-def _joined(parts: list[tuple[Tensor, Tensor]], dim: int) -> tuple[Tensor, Tensor]:
-    if len(parts) == 1:
-        return parts[0]
-    values, positions = (torch.cat(part, dim) for part in zip(*parts, strict=True))
-    return values, positions
 
 
 def _of(positions: Tensor | None, rows: slice | Tensor) -> Tensor | None:

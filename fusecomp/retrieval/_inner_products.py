@@ -6,12 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
 from fusecomp._core.indices import as_columns, check_indices
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import Array, widen
-from fusecomp.retrieval._top import sort_best
+from fusecomp.retrieval._top import fill_up, sort_best
 from fusecomp.types import Similarity
 
 Floats = NDArray[np.float32]
@@ -64,8 +63,4 @@ def keep_best(
         first = torch.arange(len(found)).unsqueeze(1) * size
         gone = torch.isin(found + first, (banned + first)[banned >= 0])
         found = found.masked_fill(gone, -1)
-    scores, found = sort_best(scores.masked_fill(found < 0, -torch.inf), found)
-    missing = max(0, k - found.shape[1])
-    return pad(scores[:, :k], (0, missing), value=-torch.inf), pad(
-        found[:, :k], (0, missing), value=-1
-    )
+    return fill_up(*sort_best(scores.masked_fill(found < 0, -torch.inf), found), k)
