@@ -1,6 +1,5 @@
 from collections.abc import Sequence
 from copy import copy
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -17,8 +16,7 @@ from fusecomp.retrieval._faiss_calls import choosing, import_faiss, make_index, 
 from fusecomp.retrieval._inner_products import (
     Floats,
     check_chosen,
-    fetch_alike,
-    keep_best,
+    find_best,
     refuse_similarity,
     unit_array,
 )
@@ -156,12 +154,7 @@ class FaissIndex:
         query = as_tensor(query)
         k = check_query(query, self.features, k, one_width=True)
         chosen = check_chosen(query, self.features, exclude=exclude, within=within)
-        banned = chosen.get("exclude")
-        count = min(k + (0 if banned is None else banned.shape[1]), len(self))
-        fetch = partial(self._fetch, count)
-        fetched = fetch_alike(fetch, unit_array(query), chosen.get("within"))
-        best = keep_best(*fetched, k, len(self), banned)
-        scores, found = (part.to(query.device) for part in best)
+        scores, found = find_best(self._fetch, query, k, len(self), chosen)
         rows = (found[:, -1] < 0).nonzero().flatten()
         if len(rows):
             some = {name: positions[rows.cpu()] for name, positions in chosen.items()}

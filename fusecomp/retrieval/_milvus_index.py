@@ -21,10 +21,8 @@ from fusecomp.retrieval._attributes import Value, listed, plain_columns
 from fusecomp.retrieval._inner_products import (
     Floats,
     check_chosen,
-    fetch_alike,
-    keep_best,
+    find_best,
     refuse_similarity,
-    unit_array,
 )
 from fusecomp.retrieval._milvus_collection import Images, MilvusCollection, field
 from fusecomp.types import Similarity
@@ -176,14 +174,8 @@ class MilvusIndex:
         like = self._like(check_tensor(query, "query"))
         k = check_query(query, like, k, one_width=True)
         chosen = check_chosen(query, like, exclude=exclude, within=within)
-        banned = chosen.get("exclude")
-        count = min(k + (0 if banned is None else banned.shape[1]), len(self))
-        if count > _MOST:
-            raise ValueError(f"Milvus finds {_MOST} images at most, got {count} with the excluded")
-        fetch = partial(self._fetch, count, self._clauses(where or {}))
-        fetched = fetch_alike(fetch, unit_array(query), chosen.get("within"))
-        scores, found = keep_best(*fetched, k, len(self), banned)
-        return scores.to(query.device), found.to(query.device)
+        fetch = partial(self._fetch, self._clauses(where or {}))
+        return find_best(fetch, query, k, len(self), chosen)
 
     def _like(self, features: Tensor) -> Tensor:
         """Return what stands for the features [N, D] in checks of shapes."""
@@ -198,9 +190,11 @@ class MilvusIndex:
         return [f"{field(self._attributes.index(name))} in {some}" for name, some in wanted.items()]
 
     def _fetch(
-        self, count: int, clauses: Sequence[str], unit: Floats, within: Tensor | None
+        self, clauses: Sequence[str], count: int, unit: Floats, within: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return what Milvus finds; position -1 where that is nothing."""
+        if count > _MOST:
+            raise ValueError(f"Milvus finds {_MOST} images at most, got {count} with the excluded")
         if within is not None:
             clauses = [*clauses, f"position in {within[within >= 0].tolist() or [-1]}"]
         expression, step = " and ".join(clauses), max(1, _HITS // count)
