@@ -145,35 +145,25 @@ class ExactIndex:
             ValueError: if the query is not finite, does not fit the features or is on another
                 device; k is no whole number of at least 1; or positions are not int64 in [-1, N).
         """
-        query = as_tensor(query)
-        k = check_query(query, self.features, k, one_width=self.similarity is None)
-        size, step = len(self), _QUERIES if self.similarity is None else _COMPARED
+        query, cosine = as_tensor(query), self.similarity is None
+        k = check_query(query, self.features, k, one_width=cosine)
+        size, step = len(self), _QUERIES if cosine else _COMPARED
         if exclude is not None:
             exclude = check_indices("exclude", exclude, query, self.features)
         if within is not None:
             within = one_row(check_indices("within", within, query, self.features))
             step = min(step, max(1, _ALLOWED // size)) if len(within) > 1 else step
         with torch.no_grad():
-            found = [
-                self._find(
-                    self._prepared(query[rows].detach()),
-                    k,
-                    _of(exclude, rows),
-                    _of(within, rows),
-                    k + _MORE,
-                )
-                for rows in _slices(len(query), step)
-            ]
+            found = []
+            for rows in _slices(len(query), step):
+                some = query[rows].detach()
+                # The cosine compares at unit length, and needs it in float64.
+                some = normalize(some.double()) if cosine else some.to(self._dtype)
+                found.append(self._find(some, k, _of(exclude, rows), _of(within, rows), k + _MORE))
         values, positions = (torch.cat(parts) for parts in zip(*found, strict=True))
         if k <= size and exclude is None and within is None and self.removed is None:
             return values, positions  # all found
         return fill_up(values, positions, k)
-
-    def _prepared(self, query: Tensor) -> Tensor:
-        """Return the query as it is compared; at unit length, in float64, where the cosine does."""
-        if self.similarity is not None:
-            return query.to(self._dtype)
-        return normalize(query.double())
 
     def _find(
         self, query: Tensor, k: int, exclude: Tensor | None, within: Tensor | None, count: int
