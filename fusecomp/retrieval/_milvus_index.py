@@ -1,5 +1,4 @@
 import json
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -7,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import as_text, has_half_character, ordered, require_kind, strings
+from fusecomp._core.checks import as_text, has_half_character, ordered, require_kind
 from fusecomp._core.indices import check_positions, check_query
 from fusecomp._core.tensors import (
     Array,
@@ -17,7 +16,7 @@ from fusecomp._core.tensors import (
     check_tensor,
     check_widths,
 )
-from fusecomp.retrieval._attributes import Value, listed, plain_columns
+from fusecomp.retrieval._attributes import Value, check_images, listed, plain_columns
 from fusecomp.retrieval._inner_products import (
     Floats,
     check_chosen,
@@ -110,13 +109,11 @@ class MilvusIndex:
         """Return images for the next positions, checked."""
         check_finite(features, "features")
         known = (name for name in ordered("image_ids", image_ids, "strings") if name is not None)
-        names = strings("image_ids", [*known])
+        names, _ = check_images([*known], None)
         if len(image_ids) != len(features):
             raise ValueError(f"{len(image_ids)} image_ids but {len(features)} rows of features")
-        for name, times in Counter(names).items():
-            if times > 1 or has_half_character(name):
-                problem = "occurs twice" if times > 1 else "is not in UTF-8, which Milvus needs"
-                raise ValueError(f"the image {name!r} {problem}")
+        for name in filter(has_half_character, names):
+            raise ValueError(f"the image {name!r} is not in UTF-8, which Milvus needs")
         columns = plain_columns(attributes, len(features))
         if sorted(columns) != self._attributes:
             raise ValueError(f"attributes are {[*columns]}, the collection's {self._attributes}")
