@@ -48,15 +48,12 @@ class Triplet:
         if self.group is not None:
             self._set_tuple("group", self.group)
             self._require_once("group names", self.group)
-        if self.other_target_ids != ():
-            self._set_other_targets()
-
-    def _set_other_targets(self) -> None:
-        if can_be_listed(self.other_target_ids) and not self.other_target_ids:
+        others = self.other_target_ids
+        if can_be_listed(others) and not others:
             object.__setattr__(self, "other_target_ids", ())
             return
-        self._set_tuple("other_target_ids", self.other_target_ids)
-        if self.target_id is None:
+        self._set_tuple("other_target_ids", others)
+        if target is None:
             raise ValueError(
                 f"query {self.query_id!r} has other_target_ids but no target_id; make one of them "
                 "the target, which training uses"
