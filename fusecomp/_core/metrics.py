@@ -1,9 +1,8 @@
 """Metrics of a ranked task, and the means that sum them up."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, ClassVar, Never, Protocol, runtime_checkable
 
 import torch
@@ -224,12 +223,6 @@ _KINDS: Mapping[str, Callable[[int], Metric]] = {
 }
 # The means there are, by which a file can name them.
 MEANS = {kind.__name__: kind for kind in (Mean, HarmonicMean, GeometricMean)}
-
-
-def are_ks(ks: Collection[object]) -> bool:
-    """Return whether these can be the k of recall@k: distinct whole numbers above 0."""
-    whole = all(isinstance(k, Integral) and not isinstance(k, bool) and int(k) > 0 for k in ks)
-    return whole and 0 < len(ks) == len({*ks})
 
 
 def recalls(ks: Iterable[int], subsets: bool) -> tuple[Recall, ...]:
