@@ -17,12 +17,7 @@ from fusecomp._core.tensors import (
     check_widths,
 )
 from fusecomp.retrieval._attributes import Value, check_images, listed, plain_columns
-from fusecomp.retrieval._inner_products import (
-    Floats,
-    check_chosen,
-    find_best,
-    refuse_similarity,
-)
+from fusecomp.retrieval._inner_products import Floats, check_chosen, find_best, refuse_similarity
 from fusecomp.retrieval._milvus_collection import Images, MilvusCollection, field
 from fusecomp.types import Similarity
 
