@@ -114,7 +114,7 @@ def is_blank(text: str) -> bool:
     return all(c.isspace() or category(c) == "Cf" for c in text)
 
 
-def are_strings(values: Iterable[Any]) -> bool:
+def are_strings(values: Iterable[str]) -> bool:
     """Return whether all values are strings; quicker than a look at each."""
     try:
         "".join(values)
