@@ -34,6 +34,8 @@ class Metric(Protocol):
     The value of a query must not depend on the other queries.
     """
 
+    __slots__ = ()
+
     @property
     def name(self) -> str:
         """The name in tables, such as ``recall@10``; holds no slash."""
@@ -45,7 +47,7 @@ class Metric(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _AtK:
+class _AtK(Metric):
     k: int
     _kind: ClassVar[str]
 
