@@ -19,8 +19,7 @@ from fusecomp._core.devices import device_of, inference, require_one_device
 from fusecomp._core.fusion_inputs import fusion_inputs, require_tokens
 from fusecomp._core.keywords import needed_keywords, require_known, taken_keywords
 from fusecomp._core.query_inputs import as_ids, as_images, one_each, shown_row
-from fusecomp._core.rebuilt_fusion import arguments_of, rebuilt
-from fusecomp._core.saved_model import describe_parts, read_model, write_model
+from fusecomp._core.saved_model import arguments_of, describe_parts, read_model, write_model
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import (
     Array,
@@ -330,9 +329,9 @@ class ComposedEncoder(nn.Module):
                 of ``fusecomp.fusions`` and none is given.
         """
         saved = read_model(as_path("folder", folder))
-        model = cls(
-            encoder, rebuilt(saved, _FUSIONS, device_of(encoder)) if fusion is None else fusion
-        )
+        if fusion is None:
+            fusion = saved.rebuild_fusion(_FUSIONS, device_of(encoder))
+        model = cls(encoder, fusion)
         saved.copy_into(model, describe_parts(model.encoder, model.fusion))
         saved.warn_of_other_features(model.encoder)
         return model.eval()

@@ -149,7 +149,7 @@ def _text(value: object, above: _Above) -> str | None:
     if isinstance(value, FunctionType):
         value = optional(value, "_torchdynamo_orig_callable", value)
         used = [label + _named(part, above) for label, part in used_values(value)]
-        return f"{value.__qualname__} {_hashed(' '.join([code_text(value.__code__), *used]))}"
+        return f"{value.__qualname__} {hash_text(' '.join([code_text(value.__code__), *used]))}"
     return _object_text(value, above)
 
 
@@ -234,15 +234,15 @@ def _tokenizer_text(tokenizer: Any) -> str:
     if callable(optional(backend, "to_str")):
         rules = json.loads(backend.to_str())
         rules.pop("truncation", None), rules.pop("padding", None)
-        return f"{limits} {_hashed(json.dumps(rules, sort_keys=True))}"
+        return f"{limits} {hash_text(json.dumps(rules, sort_keys=True))}"
     words: Any = tokenizer.get_vocab()
     pairs = words.items() if isinstance(words, Mapping) else enumerate(words)
-    return f"{limits} {_hashed(repr(sorted(map(str, pairs))))}"
+    return f"{limits} {hash_text(repr(sorted(map(str, pairs))))}"
 
 
 def fingerprint(module: nn.Module, above: _Above = ()) -> str:
     """Name a module's state by a hash of its weights and one of its settings, on any device."""
-    found = _hashed(repr(sorted(_module_settings(module, "", above).items())))
+    found = hash_text(repr(sorted(_module_settings(module, "", above).items())))
     text = hash_tensors({**dict(module.named_parameters()), **dict(module.named_buffers())}.items())
     packed = {n: v for n, v in module.state_dict().items() if not isinstance(v, Tensor)}
     if packed:  # the weights of quantised modules are no tensors
@@ -299,9 +299,10 @@ def _without_fsdp(method: MethodType) -> MethodType | None:
     return None if function is original else inner
 
 
-def _hashed(text: str) -> str:
+def hash_text(text: str) -> str:
+    """Return the SHA-256 of a text in hex; what UTF-8 has no bytes for is spelled out."""
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _SHORT else f"{text[:_SHORT]}... {_hashed(text)}"
+    return text if len(text) <= _SHORT else f"{text[:_SHORT]}... {hash_text(text)}"

@@ -1,10 +1,9 @@
 """Metrics of a ranked task, and the means that sum them up."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
-from typing import TYPE_CHECKING, Never, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Never, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -35,6 +34,8 @@ class Metric(Protocol):
     The value of a query must not depend on the other queries.
     """
 
+    __slots__ = ()
+
     @property
     def name(self) -> str:
         """The name in tables, such as ``recall@10``; holds no slash."""
@@ -46,11 +47,17 @@ class Metric(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _AtK:
+class _AtK(Metric):
     k: int
+    _kind: ClassVar[str]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "k", whole_number("k", self.k, 1))
+
+    @property
+    def name(self) -> str:
+        """The name in tables, such as ``recall@10``."""
+        return f"{self._kind}@{self.k}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +75,7 @@ class Recall(_AtK):
         'recall@10'
     """
 
-    @property
-    def name(self) -> str:
-        """``recall@k``."""
-        return f"recall@{self.k}"
+    _kind = "recall"
 
     def __call__(self, ranking: "TaskRanking", /) -> Tensor:
         """Return which queries found their target: bool [Q]."""
@@ -92,10 +96,7 @@ class SubsetRecall(Recall):
         'recall_subset@1'
     """
 
-    @property
-    def name(self) -> str:
-        """``recall_subset@k``."""
-        return f"recall_subset@{self.k}"
+    _kind = "recall_subset"
 
     def __call__(self, ranking: "TaskRanking", /) -> Tensor:
         """Return which queries found their target within their subset: bool [Q]."""
@@ -127,10 +128,7 @@ class MeanAveragePrecision(_AtK):
         'map@10'
     """
 
-    @property
-    def name(self) -> str:
-        """``map@k``."""
-        return f"map@{self.k}"
+    _kind = "map"
 
     def of_ranks(self, ranks: Sequence[int], answers: int) -> float:
         """Return the average precision of one query, in [0, 1].
@@ -223,18 +221,10 @@ class GeometricMean(Mean):
 
 # The metrics there are, by their names without "@k".
 _KINDS: Mapping[str, Callable[[int], Metric]] = {
-    "recall": Recall,
-    "recall_subset": SubsetRecall,
-    "map": MeanAveragePrecision,
+    metric._kind: metric for metric in (Recall, SubsetRecall, MeanAveragePrecision)
 }
 # The means there are, by which a file can name them.
 MEANS = {kind.__name__: kind for kind in (Mean, HarmonicMean, GeometricMean)}
-
-
-def are_ks(ks: Collection[object]) -> bool:
-    """Return whether these can be the k of recall@k: distinct whole numbers above 0."""
-    whole = all(isinstance(k, Integral) and not isinstance(k, bool) and int(k) > 0 for k in ks)
-    return whole and 0 < len(ks) == len({*ks})
 
 
 def recalls(ks: Iterable[int], subsets: bool) -> tuple[Recall, ...]:

@@ -1,6 +1,5 @@
 """The model card: the ``README.md`` of a saved model, in the form that model hubs read."""
 
-import hashlib
 import inspect
 import json
 import re
@@ -8,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fusecomp._core.files import open_atomic
+from fusecomp._core.identity import hash_text
 
 CARD = "README.md"
 _HOME = "https://github.com/fusecomp/fusecomp"
@@ -72,7 +72,7 @@ def model_card(
         )
     )
     text += "\n\n"
-    return f"{text}{_MARK}{_digest(text)} -->\n"
+    return f"{text}{_MARK}{hash_text(text)} -->\n"
 
 
 def _yaml(value: object) -> str:
@@ -122,12 +122,8 @@ def require_unedited(folder: Path) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     content, _, digest = text.rpartition(_MARK)
-    if digest.strip() != f"{_digest(content)} -->":
+    if digest.strip() != f"{hash_text(content)} -->":
         raise ValueError(
             f"{folder / CARD} was edited or is of somebody else, and would be replaced: move it "
             "away, and put your changes into the new one"
         )
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()

@@ -4,6 +4,7 @@ Weights are loaded only into parts of the same classes and settings; where the f
 encoder were trained on, any encoder may take their place.
 """
 
+import inspect
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -11,23 +12,28 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from fusecomp._core.abilities import known_fingerprint, lookups_of, token_sides
 from fusecomp._core.files import checksum, is_workdir, reading, replace_folder
-from fusecomp._core.identity import class_name, differences, plain_name, settings
+from fusecomp._core.identity import class_name, differences, plain_name, settings, without_compile
 from fusecomp._core.keywords import taken_keywords
 from fusecomp._core.model_card import CARD, model_card, require_unedited, write_card
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
 from fusecomp._core.strict_json import read_json, write_json
 from fusecomp._core.weights import check_weights, kind_of
-from fusecomp.distributed import first_alone, is_sharded, shard_like, whole
+from fusecomp.distributed import first_alone, is_sharded, plain_class, shard_like, whole
 from fusecomp.types import FUSION_KEYWORDS, SIDES, Fusion
 
 _FORMAT = "fusecomp.model/3"
 _CONFIG, _WEIGHTS = "config.json", "weights.safetensors"
 # The settings of an extraction, which follow the encoder's name in the key of features.
 _EXTRACTION = re.compile(r"(; images by content)?(, computed in \w+)?(, stored as [\w.]+)?$")
+
+
+# The classes of fusions that are rebuilt, by name.
+_Classes = Mapping[str, type[nn.Module]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,16 @@ def describe_parts(
     return Parts(class_name(encoder), class_name(fusion), arguments, features, described)
 
 
+def arguments_of(fusion: Fusion, classes: _Classes) -> dict[str, object] | None:
+    """Return the arguments that rebuild a fusion; None of a class that is not rebuilt."""
+    module = without_compile(fusion)
+    if plain_class(module) is not classes.get(class_name(module)):
+        return None
+    # Each fusion keeps its arguments under their own names.
+    names = inspect.signature(classes[class_name(module)]).parameters
+    return {name: value for name, value in vars(module).items() if name in names}
+
+
 @dataclass(frozen=True, slots=True)
 class SavedModel:
     """Content of a saved model's folder."""
@@ -64,6 +80,24 @@ class SavedModel:
     path: Path
     parts: Parts
     weights: Mapping[str, Tensor]
+
+    def rebuild_fusion(self, classes: _Classes, device: torch.device) -> Fusion:
+        """Return the fusion with its dtype, on a device; its weights are not yet loaded."""
+        name, arguments = self.parts.fusion, self.parts.arguments
+        if arguments is None or name not in classes:
+            raise ValueError(
+                f"{self.path} holds the fusion {name}, which is not rebuilt: pass fusion="
+            )
+        where, start = f"{self.path} holds no complete {name}", "fusion."
+        weights = {n.removeprefix(start): t for n, t in self.weights.items() if n.startswith(start)}
+        try:
+            with torch.device("meta"):  # sizes may be a hostile file's
+                expected = classes[name](**arguments).state_dict()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{where}: {error}") from error
+        check_weights(where, weights, expected)
+        dtype = next((t.dtype for t in weights.values() if t.is_floating_point()), None)
+        return classes[name](**arguments).to(device, dtype)
 
     def copy_into(self, model: nn.Module, parts: Parts) -> None:
         """Load the weights, after every check; what is refused leaves the model as it was."""

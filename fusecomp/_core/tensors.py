@@ -1,7 +1,6 @@
 """Arguments that are tensors: a check for each kind, which names the argument and its value."""
 
 import math
-from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -81,15 +80,11 @@ def as_tensor(value: object) -> Tensor:
 
     Memory is shared where it is writable and in an order that torch has.
     """
-    if _is_array(value) and value.dtype.kind in "fiu":
+    gaps = isinstance(value, np.ma.MaskedArray)  # which would count as numbers
+    if isinstance(value, np.ndarray) and not gaps and value.dtype.kind in "fiu":
         value = torch.from_numpy(_native(value))
     tensor: Tensor = value  # type: ignore[assignment]
     return tensor
-
-
-def _is_array(value: object) -> TypeGuard[NDArray[np.generic]]:
-    """Return whether this is an array without gaps, which would count as numbers."""
-    return isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray)
 
 
 def _native(array: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -1,6 +1,6 @@
 from dataclasses import dataclass
 
-from fusecomp._core.checks import can_be_listed, ordered, shown
+from fusecomp._core.checks import are_strings, can_be_listed, ordered, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class Triplet:
         texts, target = self.texts, self.target_id
         names = self.query_id, self.reference_id, "" if target is None else target
         is_plain = self.group is None and self.other_target_ids == ()
-        if is_plain and type(texts) is tuple and texts and _are_strings(names + texts):
+        if is_plain and type(texts) is tuple and texts and are_strings(names + texts):
             return  # quickly, as nearly always: there may be hundreds of thousands of triplets
         self._set_tuple("texts", texts)
-        if not _are_strings(names):
+        if not are_strings(names):
             raise TypeError(
                 f"the ids of a triplet must be strings, got {self!r:.300}; right answers "
                 "beyond the target are other_target_ids"
@@ -48,15 +48,12 @@ class Triplet:
         if self.group is not None:
             self._set_tuple("group", self.group)
             self._require_once("group names", self.group)
-        if self.other_target_ids != ():
-            self._set_other_targets()
-
-    def _set_other_targets(self) -> None:
-        if can_be_listed(self.other_target_ids) and not self.other_target_ids:
+        others = self.other_target_ids
+        if can_be_listed(others) and not others:
             object.__setattr__(self, "other_target_ids", ())
             return
-        self._set_tuple("other_target_ids", self.other_target_ids)
-        if self.target_id is None:
+        self._set_tuple("other_target_ids", others)
+        if target is None:
             raise ValueError(
                 f"query {self.query_id!r} has other_target_ids but no target_id; make one of them "
                 "the target, which training uses"
@@ -73,7 +70,7 @@ class Triplet:
         if type(values) is not tuple and can_be_listed(values):
             values = tuple(ordered(name, values, "strings"))
             object.__setattr__(self, name, values)
-        if type(values) is not tuple or not values or not _are_strings(values):
+        if type(values) is not tuple or not values or not are_strings(values):
             raise ValueError(
                 f"query {self.query_id!r}: {name} must be a non-empty tuple of strings, "
                 f"got {shown(values)}"
@@ -90,11 +87,3 @@ class Triplet:
     def relevant_ids(self) -> tuple[str, ...]:
         """All right answers, the target first; empty where it is not known."""
         return () if self.target_id is None else (self.target_id, *self.other_target_ids)
-
-
-def _are_strings(values: tuple[str, ...]) -> bool:
-    try:
-        "".join(values)  # quicker than a look at each
-    except TypeError:
-        return False
-    return True

@@ -1,10 +1,11 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
+from numbers import Integral
 from pathlib import Path
 
 from fusecomp._core.checks import as_path, as_text, flag, list_of, ordered, shown, strings
-from fusecomp._core.metrics import are_ks, metrics_at
+from fusecomp._core.metrics import metrics_at
 from fusecomp._core.task import repeated
 from fusecomp.datasets._folder import ImageFolder
 from fusecomp.types import Task, Triplet
@@ -126,7 +127,8 @@ class Triplets:
 
 def _as_ks(ks: Sequence[int]) -> tuple[int, ...]:
     given = ordered("ks", ks, "whole numbers")
-    if not are_ks(given):
+    whole = all(isinstance(k, Integral) and not isinstance(k, bool) and int(k) > 0 for k in given)
+    if not whole or not given or len({*given}) < len(given):
         raise ValueError(
             f"ks must be whole numbers above 0, at least one; got {shown(tuple(given))}, "
             "expected such as (1, 5, 10)"

@@ -1,6 +1,6 @@
 """Attributes of images: plain values, and which images have those that are wanted."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -52,19 +52,6 @@ def check_where(
             raise ValueError(f"unknown attribute {name!r}; this gallery has {valid}")
         _require_kinds(name, attributes[name], values)
     return wanted
-
-
-def positions_where(
-    attributes: Mapping[str, Sequence[Value]],
-    wanted: Mapping[str, Sequence[Value]],
-    positions: Iterable[int],
-) -> list[int]:
-    """Return those of the positions whose images have one of the values, True told from 1."""
-    found = list(positions)
-    for name, values in wanted.items():
-        column, those = attributes[name], {(isinstance(value, bool), value) for value in values}
-        found = [p for p in found if (isinstance(column[p], bool), column[p]) in those]
-    return found
 
 
 def _is_plain(value: object) -> bool:

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -53,7 +53,7 @@ def compose_parts(
         >>> compose_parts(images, torch.tensor([[0.0, 2.0]]), weights=[3.0, -1.0, 5.0])
         tensor([[0.6000, 0.8000]])
     """
-    rows = _joined(*(None if part is None else as_tensor(part) for part in (images, texts)))
+    rows = _joined({"images": images, "texts": texts})
     if weights is None:
         weights = [1.0] * len(rows)
     listed = weights.tolist() if isinstance(weights, Tensor) else weights
@@ -74,17 +74,15 @@ def compose_parts(
     return normalize(total)
 
 
-def _joined(images: Tensor | None, texts: Tensor | None) -> Tensor:
+def _joined(given: Mapping[str, Array | None]) -> Tensor:
     """Return all rows, checked, in float32 at least."""
-    given = {"images": images, "texts": texts}
-    parts = {
-        n: check_features(rows, n, "[rows, D]") for n, rows in given.items() if rows is not None
-    }
+    parts = []
+    for name, rows in given.items():
+        if rows is not None:
+            parts.append(check_features(as_tensor(rows), name, "[rows, D]"))
+            check_finite(parts[-1], name)
     if not parts:
         raise ValueError("a query needs a part: pass images or texts")
-    for name, rows in parts.items():
-        check_finite(rows, name)
-    if images is not None and texts is not None:
-        check_alike(images, texts, ("images", "texts"))
-        check_widths(images, texts, ("images", "texts"))
-    return widen(torch.cat([*parts.values()]).detach())
+    check_alike(parts[0], parts[-1], ("images", "texts"))
+    check_widths(parts[0], parts[-1], ("images", "texts"))
+    return widen(torch.cat(parts).detach())

@@ -15,7 +15,7 @@ from fusecomp._core.indices import (
 from fusecomp._core.similarity import SMALLEST_NORM, normalize
 from fusecomp._core.tensors import Array, as_tensor, check_alike, check_features, check_widths
 from fusecomp._core.tiles import compare_in_tiles
-from fusecomp.retrieval._top import best_columns, sort_best
+from fusecomp.retrieval._top import best_columns, fill_up, sort_best
 from fusecomp.types import Similarity
 
 # Queries that are searched together, and their scores at once; features that are widened at once.
@@ -145,38 +145,25 @@ class ExactIndex:
             ValueError: if the query is not finite, does not fit the features or is on another
                 device; k is no whole number of at least 1; or positions are not int64 in [-1, N).
         """
-        query = as_tensor(query)
-        k = check_query(query, self.features, k, one_width=self.similarity is None)
-        size, step = len(self), _QUERIES if self.similarity is None else _COMPARED
+        query, cosine = as_tensor(query), self.similarity is None
+        k = check_query(query, self.features, k, one_width=cosine)
+        size, step = len(self), _QUERIES if cosine else _COMPARED
         if exclude is not None:
             exclude = check_indices("exclude", exclude, query, self.features)
         if within is not None:
             within = one_row(check_indices("within", within, query, self.features))
             step = min(step, max(1, _ALLOWED // size)) if len(within) > 1 else step
         with torch.no_grad():
-            found = [
-                self._find(
-                    self._prepared(query[rows].detach()),
-                    k,
-                    _of(exclude, rows),
-                    _of(within, rows),
-                    k + _MORE,
-                )
-                for rows in _slices(len(query), step)
-            ]
-        values, positions = (part.contiguous() for part in _joined(found, 0))
+            found = []
+            for rows in _slices(len(query), step):
+                some = query[rows].detach()
+                # The cosine compares at unit length, and needs it in float64.
+                some = normalize(some.double()) if cosine else some.to(self._dtype)
+                found.append(self._find(some, k, _of(exclude, rows), _of(within, rows), k + _MORE))
+        values, positions = (torch.cat(parts) for parts in zip(*found, strict=True))
         if k <= size and exclude is None and within is None and self.removed is None:
             return values, positions  # all found
-        if k > size:
-            values = pad(values, (0, k - size), value=-torch.inf)
-            positions = pad(positions, (0, k - size))
-        return values, positions.masked_fill(values == -torch.inf, -1)
-
-    def _prepared(self, query: Tensor) -> Tensor:
-        """Return the query as it is compared; at unit length, in float64, where the cosine does."""
-        if self.similarity is not None:
-            return query.to(self._dtype)
-        return normalize(query.double())
+        return fill_up(values, positions, k)
 
     def _find(
         self, query: Tensor, k: int, exclude: Tensor | None, within: Tensor | None, count: int
@@ -218,8 +205,7 @@ class ExactIndex:
             self.features[columns].double().mul_(query[some]).sum(1)
             for some, columns in zip(rows.split(_PAIRS), positions.split(_PAIRS), strict=True)
         ]
-        found = products[0] if len(products) == 1 else torch.cat(products)
-        return found * _reciprocal(self.lengths[positions], SMALLEST_NORM)
+        return torch.cat(products) * _reciprocal(self.lengths[positions], SMALLEST_NORM)
 
     def _fetch(
         self, query: Tensor, count: int, exclude: Tensor | None, within: Tensor | None
@@ -249,9 +235,9 @@ class ExactIndex:
                 scores[row[inside], position[inside] - columns.start] = -torch.inf
             values, found = best_columns(scores, count)
             best.append((values, found + columns.start if columns.start else found))
-        values, positions = _joined(best, 1)
         if len(best) == 1:
-            return values, positions
+            return best[0]
+        values, positions = (torch.cat(parts, 1) for parts in zip(*best, strict=True))
         values, found = best_columns(values, count)
         return values, positions.gather(1, found)
 
@@ -269,13 +255,6 @@ class ExactIndex:
 
 def _slices(size: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, size)) for start in range(0, size, step))
-
-
-def _joined(parts: list[tuple[Tensor, Tensor]], dim: int) -> tuple[Tensor, Tensor]:
-    if len(parts) == 1:
-        return parts[0]
-    values, positions = (torch.cat(part, dim) for part in zip(*parts, strict=True))
-    return values, positions
 
 
 def _of(positions: Tensor | None, rows: slice | Tensor) -> Tensor | None:

@@ -1,24 +1,25 @@
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from fusecomp._core.checks import as_path, as_text
+from fusecomp._core.checks import as_path, as_text, require
 from fusecomp._core.files import reading
 from fusecomp._core.indices import check_query
 from fusecomp._core.safetensors import read_safetensors, write_safetensors
 from fusecomp._core.tensors import Array, as_tensor
 from fusecomp.retrieval._exact_index import ExactIndex
-from fusecomp.retrieval._faiss_calls import choosing, import_faiss, make_index, refused
 from fusecomp.retrieval._inner_products import (
     Floats,
     check_chosen,
-    fetch_alike,
-    keep_best,
+    find_best,
     refuse_similarity,
     unit_array,
 )
@@ -83,8 +84,8 @@ class FaissIndex:
         refuse_similarity("FaissIndex", similarity)
         self.exact = ExactIndex(features, lengths=lengths)
         rows, width = self.features.shape
-        with refused(f"factory={factory!r} for features [{rows}, {width}]"):
-            self.index = make_index(factory, width)
+        with _refused(f"factory={factory!r} for features [{rows}, {width}]"):
+            self.index = _make_index(factory, width)
             if self.index.ntotal > rows:
                 raise ValueError(f"{self.index.ntotal} rows are indexed, but features have {rows}")
             self.set_parameters(parameters)
@@ -111,9 +112,9 @@ class FaissIndex:
         Raises:
             ValueError: if this index has no such parameter.
         """
-        with refused(f"parameters={parameters!r}"):
+        with _refused(f"parameters={parameters!r}"):
             text = as_text("parameters", parameters)
-            import_faiss().ParameterSpace().set_index_parameters(self.index, text)
+            _import_faiss().ParameterSpace().set_index_parameters(self.index, text)
 
     def add(self, features: Array) -> None:
         """Append rows, which get the next positions; what was learned of the first ones stays.
@@ -126,8 +127,8 @@ class FaissIndex:
         """
         exact = copy(self.exact)
         exact.add(features)
-        with refused("to copy the index, to which rows are added"):
-            index = import_faiss().clone_index(self.index)
+        with _refused("to copy the index, to which rows are added"):
+            index = _import_faiss().clone_index(self.index)
         _append(index, exact.features)
         self.exact, self.index = exact, index
 
@@ -156,12 +157,7 @@ class FaissIndex:
         query = as_tensor(query)
         k = check_query(query, self.features, k, one_width=True)
         chosen = check_chosen(query, self.features, exclude=exclude, within=within)
-        banned = chosen.get("exclude")
-        count = min(k + (0 if banned is None else banned.shape[1]), len(self))
-        fetch = partial(self._fetch, count)
-        fetched = fetch_alike(fetch, unit_array(query), chosen.get("within"))
-        best = keep_best(*fetched, k, len(self), banned)
-        scores, found = (part.to(query.device) for part in best)
+        scores, found = find_best(self._fetch, query, k, len(self), chosen)
         rows = (found[:, -1] < 0).nonzero().flatten()
         if len(rows):
             some = {name: positions[rows.cpu()] for name, positions in chosen.items()}
@@ -176,7 +172,7 @@ class FaissIndex:
             scores, found = map(torch.from_numpy, self.index.search(unit, count))
             return scores, found
         try:
-            parameters = choosing(self.index, allowed.numpy())
+            parameters = _choosing(self.index, allowed.numpy())
             arrays = self.index.search(unit, count, params=parameters)
         except RuntimeError:  # of an index that cannot choose rows
             arrays = self.index.search(unit, count)
@@ -217,7 +213,7 @@ class FaissIndex:
 
     def serialize(self) -> Tensor:
         """Return the index of faiss, with its parameters, as bytes: uint8 [B]."""
-        return torch.from_numpy(import_faiss().serialize_index(self.index))
+        return torch.from_numpy(_import_faiss().serialize_index(self.index))
 
     @classmethod
     def deserialize(
@@ -228,8 +224,8 @@ class FaissIndex:
         Raises:
             ValueError: if these bytes are no index, or its width or number of rows does not fit.
         """
-        with refused("the bytes of an index"):
-            made = import_faiss().deserialize_index(index.numpy())
+        with _refused("the bytes of an index"):
+            made = _import_faiss().deserialize_index(index.numpy())
         return cls(features, similarity, factory=made, lengths=lengths)
 
     def save(self, path: str | Path) -> None:
@@ -271,3 +267,53 @@ def _append(index: Any, features: Tensor) -> None:
     rows = features[index.ntotal :]
     for block in rows.split(_VALUES // rows.shape[1] + 1) if len(rows) else ():
         index.add(unit_array(block))
+
+
+def _import_faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError('FaissIndex needs faiss: pip install "fusecomp[faiss]"') from error
+    return faiss
+
+
+@contextmanager
+def _refused(given: str) -> Iterator[None]:
+    """Turn an error of faiss into a ValueError that names the argument."""
+    try:
+        yield
+    except RuntimeError as error:
+        # Without the C++ function and file that it begins with.
+        reason = re.sub(r"^.* at \S+:\d+: ", "", str(error).strip(), flags=re.DOTALL)
+        raise ValueError(f"faiss refuses {given}: {reason}") from error
+
+
+def _make_index(factory: str | Any, width: int) -> Any:
+    """Return an index of inner products; ValueError if this gives another."""
+    faiss = _import_faiss()
+    metric = faiss.METRIC_INNER_PRODUCT
+    if isinstance(factory, str):
+        index = faiss.index_factory(width, factory, metric)
+    else:
+        require("factory", factory, "metric_type", "a string or an index of faiss")
+        index = factory
+    if (index.d, index.metric_type) != (width, metric):
+        raise ValueError(f"{factory!r} is no index of inner products of width {width}")
+    return index
+
+
+def _choosing(index: Any, allowed: NDArray[np.bool_]) -> Any:
+    """Return parameters that let an index find these rows alone, and are otherwise its own."""
+    faiss = _import_faiss()
+    found = faiss.downcast_index(index)
+    if isinstance(found, faiss.IndexPreTransform):
+        return faiss.SearchParametersPreTransform(index_params=_choosing(found.index, allowed))
+    if isinstance(found, faiss.IndexRefine):
+        base = _choosing(found.base_index, allowed)
+        return faiss.IndexRefineSearchParameters(k_factor=found.k_factor, base_index_params=base)
+    rows = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+    if isinstance(found, faiss.IndexHNSW):
+        return faiss.SearchParametersHNSW(sel=rows, efSearch=found.hnsw.efSearch)
+    if isinstance(found, faiss.IndexIVF):
+        return faiss.SearchParametersIVF(sel=rows, nprobe=found.nprobe, max_codes=found.max_codes)
+    return faiss.SearchParameters(sel=rows)

@@ -171,10 +171,8 @@ class Gallery:
             given = [strings(f"exclude[{row}]", ids) for row, ids in enumerate(exclude)]
             listed = [self.positions([n for n in ids if n in self._rows]) for ids in given]
             banned = pad_sequence([torch.tensor([-1]), *listed], True, -1)[1:]
-        chosen = {}
-        if where is not None:
-            rows = self._rows.values()
-            chosen = narrow(self.index, self.attributes, where, rows, len(query))
+        rows = self._rows.values()
+        chosen = narrow(self.index, self.attributes, where, rows, len(query))
         scores, found = self.index.search(query, k, exclude=banned, **chosen)
         found = check_indices("the positions that the index found", found, query, self.features)
         return named_hits(self._names, scores, found)

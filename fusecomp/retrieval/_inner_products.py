@@ -1,17 +1,16 @@
 """Parts that indexes of inner products share: unit rows, and the rows that a query may find."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
 from fusecomp._core.indices import as_columns, check_indices
 from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import Array, widen
-from fusecomp.retrieval._top import sort_best
+from fusecomp.retrieval._top import fill_up, sort_best
 from fusecomp.types import Similarity
 
 Floats = NDArray[np.float32]
@@ -42,30 +41,28 @@ def check_chosen(query: Tensor, features: Tensor, **given: Array | None) -> dict
     }
 
 
-def fetch_alike(
-    fetch: Callable[[Floats, Tensor | None], tuple[Tensor, Tensor]],
-    unit: Floats,
-    within: Tensor | None,
+def find_best(
+    fetch: Callable[[int, Floats, Tensor | None], tuple[Tensor, Tensor]],
+    query: Tensor,
+    k: int,
+    size: int,
+    chosen: Mapping[str, Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Fetch for all queries at once where they may find the same rows, or else one by one."""
+    """Return the k best of N rows, -1 for nothing.
+
+    ``fetch`` gets how many to find, rows of unit length and all that these may find. It is called
+    for all queries at once where they may find the same rows, or else one by one.
+    """
+    banned, within, unit = chosen.get("exclude"), chosen.get("within"), unit_array(query)
+    count = min(k + (0 if banned is None else banned.shape[1]), size)
     if within is None or within.stride(0) == 0 or (within == within[:1]).all():
-        return fetch(unit, None if within is None else within[0])
-    rows = range(len(unit))
-    alone = [fetch(unit[row : row + 1], within[row]) for row in rows]
-    scores, found = map(torch.cat, zip(*alone, strict=True))
-    return scores, found
-
-
-def keep_best(
-    scores: Tensor, found: Tensor, k: int, size: int, banned: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Return the k best of what was found, -1 for nothing, without what is banned."""
+        scores, found = fetch(count, unit, None if within is None else within[0])
+    else:
+        alone = [fetch(count, unit[row : row + 1], some) for row, some in enumerate(within)]
+        scores, found = map(torch.cat, zip(*alone, strict=True))
     if banned is not None:
         first = torch.arange(len(found)).unsqueeze(1) * size
         gone = torch.isin(found + first, (banned + first)[banned >= 0])
         found = found.masked_fill(gone, -1)
-    scores, found = sort_best(scores.masked_fill(found < 0, -torch.inf), found)
-    missing = max(0, k - found.shape[1])
-    return pad(scores[:, :k], (0, missing), value=-torch.inf), pad(
-        found[:, :k], (0, missing), value=-1
-    )
+    scores, found = fill_up(*sort_best(scores.masked_fill(found < 0, -torch.inf), found), k)
+    return scores.to(query.device), found.to(query.device)

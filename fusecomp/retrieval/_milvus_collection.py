@@ -88,12 +88,10 @@ class MilvusCollection:
                 require_choice("index_type of Milvus Lite", index["index_type"], _EMBEDDED)
             if not self.client.has_collection(self.name):
                 self.client.create_collection(self.name, schema=schema, consistency_level="Strong")
+            described = self.client.describe_collection(self.name), schema.to_dict()
             found, made = (
-                {part["name"]: (part["type"], part.get("params", {}).get("dim")) for part in fields}
-                for fields in (
-                    self.client.describe_collection(self.name)["fields"],
-                    schema.to_dict()["fields"],
-                )
+                {f["name"]: (f["type"], f.get("params", {}).get("dim")) for f in about["fields"]}
+                for about in described
             )
             if found == made and not self.client.list_indexes(self.name, "vector"):
                 indexes = self.client.prepare_index_params()
@@ -116,9 +114,8 @@ class MilvusCollection:
         if images.first:
             self._require_new(images, blocks)
         there, total = len(named) - len(missing), len(named)
-        for block in progress(
-            blocks, total, "filling Milvus", "images", per_item=step, start=there
-        ):
+        bar = progress(blocks, total, "filling Milvus", "images", per_item=step, start=there)
+        for block in bar:
             vectors = unit_array(images.features[[row - images.first for row in block]])
             records = [
                 images.record(position) | {"vector": vector}

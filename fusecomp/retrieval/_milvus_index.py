@@ -1,5 +1,4 @@
 import json
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -7,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusecomp._core.checks import as_text, has_half_character, ordered, require_kind, strings
+from fusecomp._core.checks import as_text, has_half_character, ordered, require_kind
 from fusecomp._core.indices import check_positions, check_query
 from fusecomp._core.tensors import (
     Array,
@@ -17,15 +16,8 @@ from fusecomp._core.tensors import (
     check_tensor,
     check_widths,
 )
-from fusecomp.retrieval._attributes import Value, listed, plain_columns
-from fusecomp.retrieval._inner_products import (
-    Floats,
-    check_chosen,
-    fetch_alike,
-    keep_best,
-    refuse_similarity,
-    unit_array,
-)
+from fusecomp.retrieval._attributes import Value, check_images, listed, plain_columns
+from fusecomp.retrieval._inner_products import Floats, check_chosen, find_best, refuse_similarity
 from fusecomp.retrieval._milvus_collection import Images, MilvusCollection, field
 from fusecomp.types import Similarity
 
@@ -112,13 +104,11 @@ class MilvusIndex:
         """Return images for the next positions, checked."""
         check_finite(features, "features")
         known = (name for name in ordered("image_ids", image_ids, "strings") if name is not None)
-        names = strings("image_ids", [*known])
+        names, _ = check_images([*known], None)
         if len(image_ids) != len(features):
             raise ValueError(f"{len(image_ids)} image_ids but {len(features)} rows of features")
-        for name, times in Counter(names).items():
-            if times > 1 or has_half_character(name):
-                problem = "occurs twice" if times > 1 else "is not in UTF-8, which Milvus needs"
-                raise ValueError(f"the image {name!r} {problem}")
+        for name in filter(has_half_character, names):
+            raise ValueError(f"the image {name!r} is not in UTF-8, which Milvus needs")
         columns = plain_columns(attributes, len(features))
         if sorted(columns) != self._attributes:
             raise ValueError(f"attributes are {[*columns]}, the collection's {self._attributes}")
@@ -176,14 +166,8 @@ class MilvusIndex:
         like = self._like(check_tensor(query, "query"))
         k = check_query(query, like, k, one_width=True)
         chosen = check_chosen(query, like, exclude=exclude, within=within)
-        banned = chosen.get("exclude")
-        count = min(k + (0 if banned is None else banned.shape[1]), len(self))
-        if count > _MOST:
-            raise ValueError(f"Milvus finds {_MOST} images at most, got {count} with the excluded")
-        fetch = partial(self._fetch, count, self._clauses(where or {}))
-        fetched = fetch_alike(fetch, unit_array(query), chosen.get("within"))
-        scores, found = keep_best(*fetched, k, len(self), banned)
-        return scores.to(query.device), found.to(query.device)
+        fetch = partial(self._fetch, self._clauses(where or {}))
+        return find_best(fetch, query, k, len(self), chosen)
 
     def _like(self, features: Tensor) -> Tensor:
         """Return what stands for the features [N, D] in checks of shapes."""
@@ -198,9 +182,11 @@ class MilvusIndex:
         return [f"{field(self._attributes.index(name))} in {some}" for name, some in wanted.items()]
 
     def _fetch(
-        self, count: int, clauses: Sequence[str], unit: Floats, within: Tensor | None
+        self, clauses: Sequence[str], count: int, unit: Floats, within: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return what Milvus finds; position -1 where that is nothing."""
+        if count > _MOST:
+            raise ValueError(f"Milvus finds {_MOST} images at most, got {count} with the excluded")
         if within is not None:
             clauses = [*clauses, f"position in {within[within >= 0].tolist() or [-1]}"]
         expression, step = " and ".join(clauses), max(1, _HITS // count)

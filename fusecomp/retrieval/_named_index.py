@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from fusecomp._core.keywords import taken_keywords
-from fusecomp.retrieval._attributes import Value, check_where, positions_where
+from fusecomp.retrieval._attributes import Value, check_where
 from fusecomp.types import ChangingIndex, Index
 
 # features [N, D], similarity or None, and what it names -> index
@@ -21,15 +21,21 @@ def named(part: Callable[..., object], **offered: object) -> dict[str, Any]:
 def narrow(
     index: Index,
     attributes: Mapping[str, Sequence[Value]],
-    where: Mapping[str, Value | Collection[Value]],
+    where: Mapping[str, Value | Collection[Value]] | None,
     positions: Iterable[int],
     queries: int,
 ) -> dict[str, Any]:
     """Return ``where`` if ``search`` names it, else the positions that all queries search."""
+    if where is None:
+        return {}
     wanted = check_where(attributes, where)
     if passed := named(index.search, where=wanted):
         return passed
-    found = positions_where(attributes, wanted, positions)
+    found = list(positions)
+    for name, values in wanted.items():
+        # True is told from 1.
+        column, those = attributes[name], {(isinstance(value, bool), value) for value in values}
+        found = [p for p in found if (isinstance(column[p], bool), column[p]) in those]
     return {"within": torch.tensor(found or [-1]).expand(queries, -1)}
 
 

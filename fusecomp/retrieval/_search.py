@@ -17,7 +17,7 @@ from fusecomp._core.similarity import normalize
 from fusecomp._core.tensors import Array, as_tensor, widen
 from fusecomp._core.tiles import compare_in_tiles, pad_rows
 from fusecomp.retrieval._metrics import target_rank
-from fusecomp.retrieval._top import best_columns, sort_best
+from fusecomp.retrieval._top import best_columns, fill_up, sort_best
 from fusecomp.types import Similarity
 
 # The largest count that float32 holds exactly with every smaller one.
@@ -192,22 +192,17 @@ def _scores(query: Tensor, gallery: Tensor, similarity: Similarity | None) -> Te
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the k best of each row, equal scores by index, padded to k."""
-    size = scores.shape[1]
     # One more than asked shows whether a tie crosses the border.
     values, indices = best_columns(scores, k + 1)
     if (values[:, 1:] == values[:, :-1]).any():
         values, indices = sort_best(values, indices)
-    if size > k:
+    if scores.shape[1] > k:
         crossed = (values[:, k - 1] == values[:, k]) & values[:, k].isfinite()
         values, indices = values[:, :k].contiguous(), indices[:, :k].contiguous()
         if crossed.any():
             ordered = scores[crossed].sort(dim=1, descending=True, stable=True)
             values[crossed], indices[crossed] = ordered.values[:, :k], ordered.indices[:, :k]
-    else:
-        padding = (0, k - size)
-        values = torch.nn.functional.pad(values, padding, value=-torch.inf)
-        indices = torch.nn.functional.pad(indices, padding, value=-1)
-    return values, indices.masked_fill(values == -torch.inf, -1)
+    return fill_up(values, indices, k)
 
 
 def _ordered(scores: Tensor, members: Tensor) -> Tensor:

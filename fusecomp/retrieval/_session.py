@@ -274,11 +274,10 @@ class SearchSession:
         queries = torch.cat([step.query for step in rounds]) if rounds else none
         weights = torch.tensor([step.weight for step in rounds], dtype=torch.float64)
         liked, disliked = (
-            torch.cat([none, *(j.features for j in judged if j.liked == wanted)])
+            torch.cat([none, *(j.features for j in judged if j.liked == wanted)]).to(queries.dtype)
             for wanted in (True, False)
         )
-        dtype = queries.dtype
-        query = self.strategy.combine(queries, weights, liked.to(dtype), disliked.to(dtype))
+        query = self.strategy.combine(queries, weights, liked, disliked)
         if rounds or len(liked):
             check_row(query, f"what combine of {class_name(self.strategy)} returns", "[1, E]")
         return query

@@ -1,7 +1,7 @@
 """How the rounds of a session become one query."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -36,10 +36,7 @@ class LastRound:
     Its weight must be positive, and then changes nothing.
     """
 
-    @property
-    def adds_rounds(self) -> bool:
-        """False: a query is used as it is."""
-        return False
+    adds_rounds: ClassVar[bool] = False
 
     def combine(self, queries: Tensor, weights: Tensor, liked: Tensor, disliked: Tensor) -> Tensor:
         """Return the last query.
@@ -68,10 +65,7 @@ class MeanOfRounds:
     image that is looked for, so that every round's query estimates the same image.
     """
 
-    @property
-    def adds_rounds(self) -> bool:
-        """True."""
-        return True
+    adds_rounds: ClassVar[bool] = True
 
     def combine(self, queries: Tensor, weights: Tensor, liked: Tensor, disliked: Tensor) -> Tensor:
         """Return the mean at unit length.

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 # Rows of fewer columns than this multiple of what is asked are searched at once; in others, one of
 # so many columns is looked for.
@@ -43,3 +44,10 @@ def sort_best(values: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     columns, by_column = columns.sort(dim=1)
     values, by_value = values.gather(1, by_column).sort(dim=1, descending=True, stable=True)
     return values, columns.gather(1, by_value)
+
+
+def fill_up(values: Tensor, columns: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the first k of each row, -inf beyond; the column of what is -inf is -1."""
+    missing = 0, max(0, k - values.shape[1])
+    values = pad(values[:, :k], missing, value=-torch.inf)
+    return values, pad(columns[:, :k], missing).masked_fill(values == -torch.inf, -1)
