@@ -35,7 +35,8 @@ def test_a_value_that_no_file_keeps_is_refused_at_once(value: Any, shown: str) -
 
 def test_no_column_of_a_dataframe_is_lost_and_missing_values_are_none() -> None:
     frame = pandas.DataFrame([[1, 2], [3, 4]], columns=["kind", "kind"])
-    for attributes in (frame, {1: [1, 2], "1": [3, 4]}):
+    given: list[Any] = [frame, {1: [1, 2], "1": [3, 4]}]
+    for attributes in given:
         with pytest.raises(ValueError, match=r"the attribute '(kind|1)' occurs twice"):
             Gallery(IDS[:2], FEATURES[:2], attributes=attributes)
     frame = pandas.DataFrame({"kind": ["dress", None], "size": [1.0, None]})

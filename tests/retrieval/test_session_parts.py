@@ -120,8 +120,8 @@ def test_a_model_that_was_trained_since_needs_another_gallery() -> None:
 
 
 def test_an_encoder_may_hold_a_sparse_matrix() -> None:
-    model = fc.ComposedEncoder(live(), combiner())
-    model.encoder.register_buffer("adjacency", torch.eye(3).to_sparse())
-    session = SearchSession(model, GALLERY)
+    encoder = live()
+    encoder.register_buffer("adjacency", torch.eye(3).to_sparse())
+    session = SearchSession(fc.ComposedEncoder(encoder, combiner()), GALLERY)
     expected = SearchSession(MODEL, GALLERY).ask("a", "is red")
     assert session.ask("a", "is red").ids == expected.ids
