@@ -14,6 +14,7 @@ import fusecomp
 
 ROOT = Path(fusecomp.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
+CI = (ROOT.parent / ".ci/run").read_text()
 
 # A file imports from lower floors, or from its own folder. Distributed is at the bottom too: the
 # files of the core that know DDP and FSDP2 use it.
@@ -154,6 +155,18 @@ def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
     paths = [*FILES, *(ROOT.parent / "examples").rglob("*.py")]
     lines = ((path, line) for path in paths for line in path.read_text().splitlines())
     assert [f"{path}: {line.strip()}" for path, line in lines if bare.match(line)] == []
+
+
+def test_every_test_that_needs_an_extra_runs_where_it_is_installed() -> None:
+    run = [ROOT.parent / name for name in re.findall(r"tests/[\w/.]+", CI)]
+    needs = re.compile(r'reason="needs the extra (?!report)\w')  # report comes with test
+    left_out = [
+        str(path.relative_to(ROOT.parent))
+        for path in (ROOT.parent / "tests").rglob("test_*.py")
+        if needs.search(text := path.read_text()) and "mark.heavy" not in text
+        if not any(path.is_relative_to(place) for place in run)
+    ]
+    assert left_out == []
 
 
 def test_no_assert_stands_in_the_library() -> None:

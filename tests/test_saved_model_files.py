@@ -296,3 +296,13 @@ def test_the_workdir_of_a_training_is_told_how_to_get_a_model(log: str, tmp_path
     (tmp_path / log).touch()
     with pytest.raises(ValueError, match=r"is the workdir of a training.*run\.model\.save"):
         ComposedEncoder.load(tmp_path, live())
+
+
+def test_a_model_that_was_saved_where_a_training_came_later_is_read(tmp_path: Path) -> None:
+    model = ComposedEncoder(live(), combiner())
+    model.save(tmp_path / "run")
+    (tmp_path / "run/stage1").mkdir()
+    (tmp_path / "run/stage1/log.jsonl").touch()
+    loaded = ComposedEncoder.load(tmp_path / "run", live())
+    for name, weight in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight)

@@ -25,6 +25,7 @@ MOST_REMEMBERED = 2048  # steps of any session, some 10 kB each at a width of 64
 # Pillow opens more, among them PostScript, which it gives to another program.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
 THUMBNAIL_SIDE, MOST_THUMBNAILS = 200, 4096
+_LAST = threading.local()  # the gate of this thread's last query
 
 
 class Answers:
@@ -62,9 +63,8 @@ class Answers:
         self.strategies = {repr(s): s for s in STRATEGIES.values() if not (late and s.adds_rounds)}
         self.thumbnail = lru_cache(MOST_THUMBNAILS)(self._thumbnail)
         self._step = lru_cache(MOST_REMEMBERED)(self._read_step)
-        self._last = threading.local()  # the gate of this thread's last query
         if isinstance(model.fusion, fc.Combiner):
-            model.fusion.dynamic_scalar.register_forward_hook(self._keep_gate)
+            model.fusion.dynamic_scalar.register_forward_hook(_keep_gate)
 
     def about(self) -> dict[str, Any]:
         """Return what the page must know before the first question."""
@@ -190,13 +190,10 @@ class Answers:
 
     def _read_step(self, text: str) -> tuple[Round | Judgement, float | None]:
         """Return the only step of a session's JSON, and the Combiner's weight of its text."""
-        self._last.gate = None
+        _LAST.gate = None
         (step,) = fc.SearchSession.from_json(self.model, self.gallery, text).history
-        gate = self._last.gate
+        gate = _LAST.gate
         return step, None if gate is None else float(gate)
-
-    def _keep_gate(self, layer: nn.Module, joint: tuple[Tensor], gate: Tensor) -> None:
-        self._last.gate = gate.detach()
 
     def _task(self, number: int) -> fc.Triplet:
         if type(number) is not int or not 0 <= number < len(self.tasks):
@@ -224,3 +221,8 @@ class Answers:
             small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
             small.save(out, "JPEG", quality=88)
         return out.getvalue()
+
+
+# A function of the module, as the user's fusion is copied and pickled together with its hooks.
+def _keep_gate(layer: nn.Module, joint: tuple[Tensor], gate: Tensor) -> None:
+    _LAST.gate = gate.detach()

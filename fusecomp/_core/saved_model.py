@@ -185,7 +185,7 @@ def read_model(path: Path) -> SavedModel:
             "the model of the training's run: load_state_dict(torch.load(path, weights_only=True)"
             '["weights"]["model"], strict=False)'
         )
-    if is_workdir(path):
+    if is_workdir(path) and not (path / _WEIGHTS).exists():
         raise ValueError(
             f"{path} is the workdir of a training, no saved model: the same fit again gives its "
             "run, and run.model.save(folder) writes one"

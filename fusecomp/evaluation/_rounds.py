@@ -78,9 +78,9 @@ def evaluate_rounds(
     Raises:
         TypeError: if model or dataset is something else.
         ValueError: if the dataset does not say of which kind its sessions are, a session is empty,
-            names an unknown query or differs in its targets, or a round has several texts; if a
-            strategy of your own tells nothing of its settings; on a wrong option; or for any reason
-            of ``SearchSession``.
+            names an unknown query or differs in its targets, a task keeps no session, or a round
+            has several texts; if a strategy of your own tells nothing of its settings; on a wrong
+            option; or for any reason of ``SearchSession``.
         FileNotFoundError: if images are missing.
     """
     require_both(model, dataset)
@@ -257,7 +257,8 @@ def _by_task(tasks: Sequence[Task], sessions: Sequence[Sequence[str]]) -> list[l
         found[places[0]].append(list(queries))
     for task, of_task in zip(tasks, found, strict=True):
         if not of_task:
-            raise ValueError(f"no session is of task {task.name!r}")
+            lacking = ": each lacks an image that was dropped" if task.missing_queries else ""
+            raise ValueError(f"no session is of task {task.name!r}{lacking}")
     return found
 
 

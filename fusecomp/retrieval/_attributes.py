@@ -31,12 +31,18 @@ def plain_columns(
     if attributes is None:  # not `or`: a DataFrame is neither true nor false
         return {}
     require("attributes", attributes, "items", "a mapping from names to values")
-    columns = {str(name): listed(values) for name, values in attributes.items()}
+    named = [(str(name), listed(values)) for name, values in attributes.items()]
+    for name in repeated([name for name, _ in named]):
+        raise ValueError(f"the attribute {name!r} occurs twice")
+    columns = dict(named)
     for name, column in columns.items():
         if len(column) != rows:
             raise ValueError(f"the attribute {name!r} has {len(column)} values for {rows} images")
         for value in (value for value in column if not _is_plain(value)):
-            raise ValueError(f"the attribute {name!r} must hold plain values, got {shown(value)}")
+            raise ValueError(
+                f"the attribute {name!r} must hold plain values, got {shown(value)}; a missing "
+                "value is None, in a DataFrame by frame.astype(object).where(frame.notna(), None)"
+            )
     return columns
 
 

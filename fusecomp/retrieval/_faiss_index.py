@@ -123,13 +123,14 @@ class FaissIndex:
 
         Raises:
             TypeError: if features are neither tensor nor array.
-            ValueError: for any reason of ``ExactIndex.add``.
+            ValueError: if faiss can add no rows to such an index, as to NSG; or for any reason of
+                ``ExactIndex.add``.
         """
         exact = copy(self.exact)
         exact.add(features)
-        with _refused("to copy the index, to which rows are added"):
+        with _refused("to add rows"):
             index = _import_faiss().clone_index(self.index)
-        _append(index, exact.features)
+            _append(index, exact.features)
         self.exact, self.index = exact, index
 
     def remove(self, positions: Array) -> None:

@@ -300,8 +300,15 @@ def _require_model(gallery: Gallery, model: QueryModel) -> None:
     encoder, states = model.encoder, _States()
     if isinstance(encoder, nn.Module):
         tensors = chain(encoder.parameters(), encoder.buffers())
-        # Torch counts the writes into a tensor, but for those made in inference mode.
-        states = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
+        # Torch counts the writes into a tensor, but for those made in inference mode; a sparse
+        # tensor has no one place.
+        states = [
+            (
+                t.data_ptr() if t.layout == torch.strided else 0,
+                0 if t.is_inference() else t._version,
+            )
+            for t in tensors
+        ]
     known, of_known = _CHECKED.get(gallery, (None, []))
     if known is not encoder or of_known != states:
         gallery.require_model(model)

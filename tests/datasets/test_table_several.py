@@ -219,3 +219,10 @@ def test_the_first_problem_is_that_of_the_first_row(images: Path, write: Write) 
     table = write(HEADER, "a,x,b", "a,x,a", "b, ,c", "c,y,c|b")
     with pytest.raises(ValueError, match="line 3: the target is the reference, 'a'"):
         TripletTable(table, images)
+
+
+def test_the_first_wrong_text_of_a_row_is_named(images: Path, write: Write) -> None:
+    wrong = [f"['is {number}', 'is long']" for number in range(9)]
+    path = write(row(reference="a", text=["is fine", *wrong], target="b"))
+    with pytest.raises(ValueError, match="is 0"):
+        TripletTable(path, images)

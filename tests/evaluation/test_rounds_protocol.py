@@ -71,3 +71,8 @@ def test_sessions_that_lack_an_image_are_left_out_and_said() -> None:
     expected = evaluate_rounds(MODEL, left, ks=(1, 3))
     assert dict(found) == dict(expected)
     assert "missing sessions" not in expected.protocol
+
+
+def test_a_task_whose_sessions_all_lack_an_image_is_named() -> None:
+    message = "no session is of task 'b': each lacks an image that was dropped"
+    assert message in own_error(evaluate_rounds, MODEL, drop_images(DATA, ["9", "3"]))

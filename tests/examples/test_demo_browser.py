@@ -309,6 +309,7 @@ def test_the_last_of_two_tasks_and_uploads_stays(page: Any, site: Site, tmp_path
     page.locator(".pick").nth(3).click()
     release(page, held)
     assert page.locator("#reference-name").inner_text() == chosen
+    api.expect(page.locator("#right")).not_to_have_class("busy")
 
 
 def test_pressing_twice_does_one_thing(page: Any) -> None:

@@ -1,6 +1,8 @@
 """The page's server: what it answers, and whom and what it refuses."""
 
+import copy
 import json
+import pickle
 import struct
 import threading
 import zlib
@@ -53,6 +55,14 @@ def test_a_search_is_that_of_the_session(site: Site) -> None:
     assert found["steps"][0]["gate"] == gate
     assert found["steps"][1]["gate"] is None
     assert (found["target"], found["rank"]) == (None, None)
+
+
+def test_a_model_on_the_page_is_copied_and_pickled_as_any_other(site: Site) -> None:
+    model = site.state.answers.model
+    found = pickle.loads(pickle.dumps(model.fusion))
+    for fusion in (copy.deepcopy(model).fusion, found):
+        for name, weight in model.fusion.state_dict().items():
+            assert torch.equal(fusion.state_dict()[name], weight)
 
 
 @pytest.mark.parametrize("deep", [False, True])

@@ -131,6 +131,15 @@ def test_rows_that_are_added_get_the_next_positions() -> None:
     assert len(index) == SIZE
 
 
+def test_an_index_that_cannot_grow_says_so_and_stays() -> None:
+    index = FaissIndex(FEATURES[:300], factory="NSG16")
+    expected = index.search(QUERY, 9)[1]
+    with pytest.raises(ValueError, match=r"faiss refuses to add rows: .*incremental addition"):
+        index.add(FEATURES[300:])
+    assert len(index) == 300
+    assert torch.equal(index.search(QUERY, 9)[1], expected)
+
+
 def test_an_index_made_with_faiss_itself_is_filled(faiss: Any) -> None:
     made = FaissIndex(FEATURES, factory=faiss.IndexFlatIP(WIDTH))
     assert torch.equal(made.search(QUERY, 9)[1], ExactIndex(FEATURES).search(QUERY, 9)[1])

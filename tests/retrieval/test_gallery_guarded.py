@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import torch
 from torch import Tensor
@@ -30,6 +31,20 @@ def gallery_of(index: Any = None, **options: Any) -> Gallery:
 def test_a_value_that_no_file_keeps_is_refused_at_once(value: Any, shown: str) -> None:
     with pytest.raises(ValueError, match=f"'size' must hold plain values, got {shown}"):
         Gallery(IDS[:1], FEATURES[:1], attributes={"size": [value]})
+
+
+def test_no_column_of_a_dataframe_is_lost_and_missing_values_are_none() -> None:
+    frame = pandas.DataFrame([[1, 2], [3, 4]], columns=["kind", "kind"])
+    given: list[Any] = [frame, {1: [1, 2], "1": [3, 4]}]
+    for attributes in given:
+        with pytest.raises(ValueError, match=r"the attribute '(kind|1)' occurs twice"):
+            Gallery(IDS[:2], FEATURES[:2], attributes=attributes)
+    frame = pandas.DataFrame({"kind": ["dress", None], "size": [1.0, None]})
+    with pytest.raises(ValueError, match="got nan; a missing value is None") as refused:
+        Gallery(IDS[:2], FEATURES[:2], attributes=frame)
+    way_out = str(refused.value).partition("by ")[2]
+    made = Gallery(IDS[:2], FEATURES[:2], attributes=eval(way_out, {"frame": frame}))
+    assert made.attributes == {"kind": ["dress", None], "size": [1.0, None]}
 
 
 def test_the_keys_of_a_dict_are_no_values() -> None:

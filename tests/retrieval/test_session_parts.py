@@ -117,3 +117,11 @@ def test_a_model_that_was_trained_since_needs_another_gallery() -> None:
     with torch.no_grad():
         next(encoder.parameters()).add_(1)
     assert "mean nothing here" in own_error(SearchSession, model, gallery)
+
+
+def test_an_encoder_may_hold_a_sparse_matrix() -> None:
+    encoder = live()
+    encoder.register_buffer("adjacency", torch.eye(3).to_sparse())
+    session = SearchSession(fc.ComposedEncoder(encoder, combiner()), GALLERY)
+    expected = SearchSession(MODEL, GALLERY).ask("a", "is red")
+    assert session.ask("a", "is red").ids == expected.ids
