@@ -248,17 +248,15 @@ class Gallery:
         check_finite(features, "features")
         check_widths(features, self.features, ("features", "the gallery"))
         features = features.detach().to(self.features)
-        rows = {name: len(self._names) + row for row, name in enumerate(names)}
+        rows = self._rows | {name: len(self._names) + row for row, name in enumerate(names)}
+        values = {name: column + columns[name] for name, column in self.attributes.items()}
         keeps = isinstance(index, ExactIndex | FaissIndex)
         grown = self.features if keeps else torch.cat([self.features, features])
-        # An index that is interrupted changes nothing, and after it there is little left to do.
+        # An index that is interrupted changes nothing, and after it all that is left is at hand.
         add: Callable[..., None] = index.add
         add(features, **named(add, image_ids=names, attributes=columns))
         self.features = index.features if isinstance(index, ExactIndex | FaissIndex) else grown
-        self._rows |= rows
-        self._names += names
-        for name, column in columns.items():
-            self.attributes[name] += column
+        self._rows, self._names, self.attributes = rows, [*self._names, *names], values
 
     def remove(self, image_ids: Sequence[str]) -> None:
         """Find these images no more; their positions stay empty.

@@ -80,7 +80,8 @@ class Workdir:
                 # What a kill has left half written.
                 for folder in (self.path, self.path / "best"):
                     for path in folder.glob(".*.partial"):
-                        remove(path)
+                        if not path.with_suffix(".old").exists():  # a folder that it replaces
+                            remove(path)
         if not found[0]:
             return None
         saved = _read(self.last)
