@@ -90,6 +90,13 @@ def test_equal_triplets_are_one_key_and_travel_between_processes() -> None:
     assert len({triplet, Triplet("q", "a", ("is red",), "b", ("a", "b"))}) == 1
 
 
+def test_arrays_of_ids_are_taken_as_lists_are() -> None:
+    made = Triplet("q", "a", np.array(["is red"]), "b", None, np.array(["c", "d"]))  # type: ignore[arg-type]
+    assert made == Triplet("q", "a", ("is red",), "b", other_target_ids=("c", "d"))
+    none: Any = np.array([], str)
+    assert Triplet("q", "a", ("is red",), "b", other_target_ids=none).other_target_ids == ()
+
+
 def test_records_do_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
         Triplet("q", "a", ("is red",)).target_id = "b"  # type: ignore[misc]

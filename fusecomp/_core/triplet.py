@@ -36,7 +36,8 @@ class Triplet:
     def __post_init__(self) -> None:
         texts, target = self.texts, self.target_id
         names = self.query_id, self.reference_id, "" if target is None else target
-        is_plain = self.group is None and self.other_target_ids == ()
+        others = self.other_target_ids
+        is_plain = self.group is None and type(others) is tuple and not others
         if is_plain and type(texts) is tuple and texts and are_strings(names + texts):
             return  # quickly, as nearly always: there may be hundreds of thousands of triplets
         self._set_tuple("texts", texts)
@@ -48,8 +49,7 @@ class Triplet:
         if self.group is not None:
             self._set_tuple("group", self.group)
             self._require_once("group names", self.group)
-        others = self.other_target_ids
-        if can_be_listed(others) and not others:
+        if can_be_listed(others) and len(others) == 0:
             object.__setattr__(self, "other_target_ids", ())
             return
         self._set_tuple("other_target_ids", others)

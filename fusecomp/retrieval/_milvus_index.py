@@ -84,8 +84,8 @@ class MilvusIndex:
         self.collection = MilvusCollection(client, as_text("collection", collection))
         self.search_params = dict(search_params or {})
         self._size, self._width = 0, check_features(features, "features", "[N, D]").shape[1]
-        self._attributes = sorted(attributes or {})
-        images = self._images(features, image_ids, attributes or {})
+        self._attributes = sorted(() if attributes is None else attributes)
+        images = self._images(features, image_ids, attributes)
         made_as = as_text("index_type", index_type)
         index = {"index_type": made_as, "params": dict(params or {})}
         self.collection.open(self._width, self._attributes, index)
@@ -99,7 +99,7 @@ class MilvusIndex:
         self,
         features: Tensor,
         image_ids: Sequence[str | None],
-        attributes: Mapping[str, Sequence[Value]],
+        attributes: Mapping[str, Sequence[Value]] | None,
     ) -> Images:
         """Return images for the next positions, checked."""
         check_finite(features, "features")
@@ -130,7 +130,7 @@ class MilvusIndex:
         """
         check_features(features, "features", "[M, D]")
         check_widths(features, self._like(features), ("features", "the index"))
-        images = self._images(features, image_ids, attributes or {})
+        images = self._images(features, image_ids, attributes)
         self.collection.fill(images)
         self._size += len(features)
 

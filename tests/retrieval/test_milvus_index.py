@@ -75,6 +75,14 @@ def make_model(fusion: fc.Fusion, features: Tensor = FEATURES) -> fc.ComposedEnc
     )
 
 
+def test_a_dataframe_holds_attributes_too(client: Any) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"kind": [("dress", "shirt")[n % 2] for n in range(SIZE)]})
+    index = make(client, collection=next(names), attributes=frame)
+    found = index.search(QUERY[:1], 5, where={"kind": "shirt"})[1]
+    assert (found % 2 == 1).all()
+
+
 def test_a_gallery_is_built_searched_changed_and_loaded_with_it(
     client: Any, tmp_path: Path
 ) -> None:
