@@ -251,6 +251,8 @@ def test_directions_have_none() -> None:
 @pytest.mark.parametrize("name", ["InfoNCE", "SigmoidLoss", "hardest"])
 def test_compiled_it_is_the_same(name: str) -> None:
     """With graph breaks: torch does not trace the gradient of a tile's similarity."""
+    if name == "SigmoidLoss" and torch.__version__.startswith("2.9."):
+        pytest.skip("torch 2.9 fails an assertion of its own at this graph break")
     torch._dynamo.reset()
     loss = InfoNCE(0.5) if name == "InfoNCE" else OTHERS[name][0]().double()
     query, target = (x.requires_grad_() for x in torch.randn(2, ROWS, DIM, dtype=torch.float64))
