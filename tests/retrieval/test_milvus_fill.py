@@ -91,6 +91,7 @@ def fill(path: str, collection: str, interrupted: int, how: int) -> None:
     """Fill in a process of its own, which gets a signal while the engine writes."""
     from pymilvus import MilvusClient
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
     _milvus_collection._VALUES = 250 * WIDTH - 1
     client, started = MilvusClient(path), []
     upsert = client.upsert
