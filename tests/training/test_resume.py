@@ -297,11 +297,13 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
         half.write_bytes(b"half")
     halves.append(tmp_path / "run" / ".model.z.partial")  # of a model that was saved there
     (halves[-1] / "weights").mkdir(parents=True)
-    own = tmp_path / "run" / "mine.partial"
-    own.touch()
+    own = [tmp_path / "run" / name for name in ("mine.partial", ".between.x.partial")]
+    for path in own:
+        path.touch()
+    (tmp_path / "run" / ".between.x.old").mkdir()  # killed between two renames: all that is there
     whole(tmp_path, tmp_path / "run", CONFIG, fc.InfoNCE())
     assert not any(half.exists() for half in halves)
-    assert own.exists()
+    assert all(path.exists() for path in own)
 
 
 @pytest.mark.parametrize("kind", ["full disk", "ctrl-c"])
