@@ -104,10 +104,8 @@ def plan(whole: WholeRun) -> list[Work]:
         works.append(Work("pretraining", f"{epochs} epochs", epochs, "pretraining"))
     if whole.args.features is None:
         for side, counts in encodings(whole).items():
-            count = sum(counts)
-            works.append(
-                Work("extraction", f"{count:,} {side} in {len(counts)} passes", count, side)
-            )
+            passes = f" in {len(counts)} passes" if len(counts) > 1 else ""
+            works.append(Work("extraction", f"{sum(counts):,} {side}{passes}", sum(counts), side))
     # The plain encoder has a stage 2 of its own.
     times = {1: 1, 2: len(whole.stages)}
     for number, config in whole.stages.items():
@@ -129,13 +127,9 @@ def encodings(whole: WholeRun) -> dict[str, list[int]]:
     """Return how many images and texts each pass of the run encodes, in the order of the run."""
     of_val = {"images": len(whole.val.image_ids), "texts": len(set(whole.val.texts()))}
     of_all = {side: len(names) for side, names in whole.names.items()}
-    passes = [of_val]  # for the first rows of the table
-    if 2 in whole.stages:
-        passes += [of_all, of_val]  # for stage 2, and for its row
-    if 1 in whole.stages:
-        if not whole.live_images:
-            passes.append({"images": of_all["images"]})
-        passes += [of_all, of_val]  # the tuned encoder's, for stage 2 and for its rows
+    passes = [of_all if 2 in whole.stages else of_val]
+    if 1 in whole.stages:  # what it tunes is encoded anew behind it
+        passes.append(of_all if whole.live_images else {"texts": of_all["texts"]})
     passes += [
         {"images": len(data.image_ids), "texts": len(set(data.texts()))} for data in whole.ranked
     ]

@@ -74,16 +74,22 @@ def compute_table(
     *,
     finished: Blocks | None = None,
     below_head: bool = False,
+    known: FeatureTable | None = None,
 ) -> FeatureTable:
     """Encode every image or every text of the datasets, once.
 
-    Many processes share the work by whole blocks; each gets the whole table.
+    Many processes share the work by whole blocks; each gets the whole table, which begins with the
+    rows of ``known`` if that has what is asked for.
     """
-    names = names_of(datasets, side)
-    if not names:
+    if known is not None and known.tokens is None and side in extraction.tokens:
+        known = None
+    blocks = _cut(datasets, side, extraction.batch_size * _BLOCK_BATCHES, known)
+    if not blocks:
+        if known is not None:
+            if side == "image":
+                image_paths(datasets)  # raises where one id means two files
+            return known
         raise ValueError(f"the datasets name no {side} to encode")
-    size = extraction.batch_size * _BLOCK_BATCHES
-    blocks = [names[start : start + size] for start in range(0, len(names), size)]
     finished = Blocks(None, "") if finished is None else finished
     share = blocks[get_rank() :: get_world_size()]
     remaining = [block for block in share if not _is_done(finished.find(block), extraction)]
@@ -102,7 +108,8 @@ def compute_table(
         if remaining:
             next(inputs, None)  # the bar and the workers come to their end
     finished.share()
-    return _assemble(side, [finished[block] for block in blocks]).to(device)
+    old = [] if known is None else [_as_block(known, side in extraction.tokens)]
+    return _assemble(side, [*old, *(finished[block] for block in blocks)]).to(device)
 
 
 def names_of(datasets: Iterable[Dataset], side: str) -> list[str]:
@@ -116,6 +123,30 @@ def names_of(datasets: Iterable[Dataset], side: str) -> list[str]:
             prompts = list(reference_texts_of(data).values())
             names |= dict.fromkeys(strings("reference_texts of a dataset", prompts))
     return list(names)
+
+
+def _cut(
+    datasets: Iterable[Dataset], side: str, size: int, table: FeatureTable | None
+) -> list[list[str]]:
+    """Cut the names that no table has into blocks.
+
+    Each dataset begins one: what lies behind it must not change its features in the last bit.
+    """
+    blocks: list[list[str]] = []
+    known = set() if table is None else set(table.rows)
+    for data in datasets:
+        new = [name for name in names_of([data], side) if name not in known]
+        known.update(new)
+        blocks += (new[start : start + size] for start in range(0, len(new), size))
+    return blocks
+
+
+def _as_block(table: FeatureTable, with_tokens: bool) -> Block:
+    tokens = None
+    if with_tokens and table.tokens is not None:
+        values, offsets = table.tokens.values.cpu(), table.tokens.offsets.cpu()
+        tokens = values[:-1], offsets.diff()
+    return Block(list(table.rows), table.features.cpu(), {}, tokens)
 
 
 def _is_done(block: Block | None, extraction: Extraction) -> bool:

@@ -1,4 +1,5 @@
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -53,11 +54,13 @@ class PartlyCachedEncoder(nn.Module):
         batch_size: int = 128,
         num_workers: int | None = None,
         tokens: Sequence[str] = (),
+        known: Mapping[str, FeatureTable] = MappingProxyType({}),
     ) -> Self:
         """Compute the features of some sides (``"image"``, ``"text"``) of the datasets, once.
 
         Where a side has a head that learns, the features below it are computed. ``tokens`` are
-        the sides whose tokens are kept too, in the encoder's dtype.
+        the sides whose tokens are kept too, in the encoder's dtype. ``known`` are tables of the
+        same weights, by side: what they have is not computed again.
 
         Raises:
             ValueError: on an unknown side, if a feature is NaN or infinite, or if a head is
@@ -83,7 +86,14 @@ class PartlyCachedEncoder(nn.Module):
         join()
         with inference(encoder):  # all sides of the same weights, during a training too
             tables = {
-                side: compute_table(encoder, datasets, side, extraction, below_head=side in heads)
+                side: compute_table(
+                    encoder,
+                    datasets,
+                    side,
+                    extraction,
+                    below_head=side in heads,
+                    known=None if side in heads else known.get(side),
+                )
                 for side in sides
             }
         return cls(encoder, tables, heads)

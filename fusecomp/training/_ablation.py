@@ -4,17 +4,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fusecomp._core.abilities import token_sides
 from fusecomp._core.checks import as_path
-from fusecomp._core.keywords import taken_keywords
 from fusecomp._core.progress import say
-from fusecomp.caching import CachedEncoder
 from fusecomp.evaluation import Evaluation, evaluate
 from fusecomp.fusions import Sum
 from fusecomp.model import ComposedEncoder
 from fusecomp.training._stage_config import StageConfig
 from fusecomp.training._two_stage import TwoStageTrainer
-from fusecomp.types import FUSION_KEYWORDS, Dataset, Encoder, Fusion, Loss
+from fusecomp.types import SIDES, Dataset, Encoder, Fusion, Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +41,7 @@ def ablation(
 ) -> Ablation:
     """Run the paper's experiment: {plain, tuned} encoder x {Sum, fusion}, image only, text only.
 
-    Images are encoded anew for each training and for the rows around it: those to validate on up to
-    six times. Without stage 1, a ``CachedEncoder`` of both datasets as the encoder saves that.
+    Images and texts are encoded once, those of a side that stage 1 tunes once more behind it.
 
     Args:
         encoder: tuned in place by stage 1, after the plain rows.
@@ -69,25 +65,23 @@ def ablation(
         trainer = stages(fusion, stage1=None, workdir=paths[0], stage1_fusion=stage1_fusion)
     else:
         trainer = stages(copy.deepcopy(fusion), stage1=None, workdir=paths[0])
+    features = trainer.stage2.frozen_features
 
-    def evaluated(encoder: Encoder, fusion: Fusion) -> Evaluation:
-        return evaluate(ComposedEncoder(encoder, fusion), val_dataset)
+    def evaluated(fusions: Mapping[str, Fusion]) -> dict[str, Evaluation]:
+        model = ComposedEncoder(encoder, fusion)
+        cached = features.look_up(model, [val_dataset], SIDES, stage2)
+        models = {row: ComposedEncoder(cached, fusion) for row, fusion in fusions.items()}
+        return {row: evaluate(model, val_dataset) for row, model in models.items()}
 
-    plain = CachedEncoder.build(encoder, val_dataset)
-    rows = {
-        "image only": evaluated(plain, lambda image, _: image),
-        "text only": evaluated(plain, lambda _, text: text),
-        "plain, Sum": evaluated(plain, Sum()),
-    }
+    one_side = {"image only": lambda image, _: image, "text only": lambda _, text: text}
+    rows = evaluated({**one_side, "plain, Sum": Sum()})
     model = _trained(f"plain, {name}", trainer, train_dataset, val_dataset)
-    rows[f"plain, {name}"] = evaluate(model, val_dataset)
+    rows |= evaluated({f"plain, {name}": model.fusion})
     if stage1 is not None:
         trainer = stages(fusion, stage1=stage1, workdir=paths[1], stage1_fusion=stage1_fusion)
+        trainer.stage2.frozen_features = features
         model = _trained(f"tuned, {name}", trainer, train_dataset, val_dataset)
-        tokens = token_sides(encoder, taken_keywords(fusion, FUSION_KEYWORDS))
-        tuned = CachedEncoder.build(encoder, val_dataset, tokens=tokens)
-        rows["tuned, Sum"] = evaluated(tuned, Sum())
-        rows[f"tuned, {name}"] = evaluated(tuned, fusion)
+        rows |= evaluated({"tuned, Sum": Sum(), f"tuned, {name}": fusion})
     return Ablation(rows, model)
 
 

@@ -19,11 +19,12 @@ from fusecomp.training._callbacks import Callbacks
 from fusecomp.training._checkpoint import StageState
 from fusecomp.training._deterministic import deterministic
 from fusecomp.training._early_checks import check_loss, check_parts
+from fusecomp.training._frozen_features import FrozenFeatures
 from fusecomp.training._learning_parameters import Stage, frozen_sides, learning_parameters
 from fusecomp.training._progress import NonFiniteError, Progress, Record, Sums
 from fusecomp.training._run_identity import describe_run
 from fusecomp.training._stage_config import StageConfig
-from fusecomp.training._stage_data import StageData, check_data, look_up_frozen_sides
+from fusecomp.training._stage_data import StageData, check_data
 from fusecomp.training._stage_modes import StageModes
 from fusecomp.training._step import Step
 from fusecomp.training._weight_average import WeightAverage
@@ -121,6 +122,8 @@ class Trainer:
         self._progress = Progress()
         self._data: StageData | None = None
         self._encoder: Encoder | None = None
+        # Stages that train one encoder after another share it.
+        self.frozen_features = FrozenFeatures()
         self._average: WeightAverage | None = None
 
     @property
@@ -170,6 +173,7 @@ class Trainer:
             )
         data = self._data = check_data(train_dataset, val_dataset, self.config)
         check_parts(self.model, self.loss, data)
+        self.frozen_features.forget(self._stage)
         if self.config.ema_decay is not None:
             # Not before: a stage before this one changes the weights, or the user.
             self._average = WeightAverage(self._stage.learning, self.config.ema_decay)
@@ -178,7 +182,7 @@ class Trainer:
     def _look_up(self, data: StageData) -> Encoder:
         with self._modes.applied():  # requires_grad shows which heads learn
             frozen = frozen_sides(self._stage)
-        self._encoder = look_up_frozen_sides(self._stage, data, frozen)
+        self._encoder = self.frozen_features.of_stage(self._stage, data, frozen)
         return self._encoder
 
     def step(self, batch: Batch) -> Tensor:

@@ -115,6 +115,7 @@ class TwoStageTrainer:
         check_parts(second.model, second.loss, data)
         if self.stage1 is not None:
             try_parts(second.model, second.loss, train_dataset, second.config)
+            self.stage1.frozen_features = second.frozen_features
         first = None if self.stage1 is None else self.stage1.fit(train_dataset, val_dataset)
         return replace(second.fit(train_dataset, val_dataset), stage1=first)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fusecomp.caching import CachedEncoder, PartlyCachedEncoder
+from fusecomp.caching import CachedEncoder, FeatureTable, PartlyCachedEncoder
 from fusecomp.datasets import FashionIQ
 from fusecomp.encoders import DualEncoder
 from fusecomp.types import Encoder
@@ -128,3 +128,63 @@ def test_a_table_lies_below_a_learning_head_and_above_a_frozen_one(
     features = partly.encode_image(data.image_ids)
     torch.testing.assert_close(features, live.encode_image(images), rtol=1e-6, atol=1e-6)
     assert features.requires_grad == learns
+
+
+class Centred(nn.Module):
+    """Features that depend on the batch around them; it counts the rows that it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.rows += len(images)
+        return images - images.mean(0)
+
+
+def image_table(partly: PartlyCachedEncoder) -> FeatureTable:
+    table = partly.tables["image"]
+    assert isinstance(table, FeatureTable)
+    return table
+
+
+def test_what_is_known_is_not_computed_again(live: DualEncoder, tiny_fashioniq: Path) -> None:
+    val, train = (FashionIQ(tiny_fashioniq, split) for split in ("val", "train"))
+    centred = Centred()
+    live.image = centred
+    first = PartlyCachedEncoder.build(live, val, sides=["image"])
+    known = {"image": image_table(first)}
+    assert centred.rows == len(val.image_ids)
+    again = PartlyCachedEncoder.build(live, val, sides=["image"], known=known)
+    assert centred.rows == len(val.image_ids)
+    both = PartlyCachedEncoder.build(live, val, train, sides=["image"], known=known)
+    names = list(dict.fromkeys((*val.image_ids, *train.image_ids)))
+    assert centred.rows == len(names)
+    assert list(image_table(both).rows) == names
+    whole = PartlyCachedEncoder.build(live, val, train, sides=["image"])
+    for partly in (first, again, both):
+        ids = list(image_table(partly).rows)
+        assert torch.equal(partly.encode_image(ids), whole.encode_image(ids))
+
+
+def test_the_datasets_behind_one_do_not_change_its_features(
+    live: DualEncoder, tiny_fashioniq: Path
+) -> None:
+    val, train = (FashionIQ(tiny_fashioniq, split) for split in ("val", "train"))
+    live.image = Centred()
+    alone, first, second = (
+        PartlyCachedEncoder.build(live, *datasets, sides=["image"]).encode_image(val.image_ids)
+        for datasets in ([val], [val, train], [train, val])
+    )
+    assert torch.equal(alone, first)
+    assert set(val.image_ids).isdisjoint(train.image_ids)
+    assert torch.equal(alone, second)
+
+
+def test_a_known_table_below_no_head_does_not_serve_a_head_that_learns(data: FashionIQ) -> None:
+    live = DualEncoder(nn.Linear(10, 6), Words(), load, image_dim=6, text_dim=4, dim=4)
+    live.heads.requires_grad_(False)
+    known = {"image": image_table(PartlyCachedEncoder.build(live, data, sides=["image"]))}
+    live.heads.requires_grad_(True)
+    partly = PartlyCachedEncoder.build(live, data, sides=["image"], known=known)
+    assert partly.tables["image"]([data.image_ids[0]]).shape == (1, 6)
