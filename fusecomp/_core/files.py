@@ -202,7 +202,9 @@ def checksum(content: object, max_bytes: float = math.inf) -> str:
         if len(name) > _MAX_NAME:
             raise ValueError("it is nested without end")
         body = _NOTHING
-        if isinstance(value, Mapping):
+        if type(value) in _PLAIN:  # most are
+            head = ascii(value)
+        elif isinstance(value, Mapping):
             head = f"dict {len(value)}"
             for key, entry in value.items():
                 waiting += ((f"{name}/{key}", key), (f"{name}/{key}", entry))
@@ -214,12 +216,11 @@ def checksum(content: object, max_bytes: float = math.inf) -> str:
         elif isinstance(value, np.ndarray):
             head = f"{value.dtype.str} {list(value.shape)}"
             body = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
-        elif type(value) in _PLAIN:
-            head = ascii(value)
         else:
             raise TypeError(f"{name[1:]!r} is a {type(value).__name__}, no tensor or plain value")
         digest.update(f"{head}\n".encode())
-        digest.update(body.data)
+        if body is not _NOTHING:
+            digest.update(body.data)
         size += len(head) + body.nbytes
         if size > max_bytes:
             raise ValueError("it holds more than it has bytes: one value many times")

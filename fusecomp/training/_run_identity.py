@@ -2,6 +2,7 @@ import hashlib
 from collections.abc import Iterable
 from itertools import chain
 
+import torch
 from torch import Tensor
 
 from fusecomp._core.abilities import protocol_of, reference_texts_of, told_fingerprint
@@ -49,7 +50,7 @@ def _describe_dataset(name: str, dataset: Dataset | None, seed: int) -> dict[str
         "images": len(dataset.image_ids),
         "hash": _hash(dataset.triplets(0, seed)),
         # In bytes, -1 where there is no file, by ``image_ids``.
-        "files": file_marks(list(image_paths([dataset]).values()), "size").tolist(),
+        "files": torch.from_numpy(file_marks(list(image_paths([dataset]).values()), "size")),
         **({"reference_texts": _hash(sorted(told.items()))} if told else {}),
         **protocol_of(dataset),
     }

@@ -10,11 +10,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fusecomp._core.files import open_atomic, read_tensors, remove, write_tensors
 from fusecomp._core.identity import differences
 from fusecomp._core.strict_json import read_json, write_json
+from fusecomp._core.weights import kind_of
 from fusecomp.distributed import barrier, first_alone, gather_objects
 from fusecomp.images import ABSENT
 from fusecomp.training._checkpoint_checks import check_like, checked
@@ -24,7 +26,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-_FORMAT = "fusecomp.training/3"
+_FORMAT = "fusecomp.training/4"
 # The way out where it is no setting that differs.
 _WAY_BACK = {
     "config.epochs": "Only a constant schedule can go on for more epochs; keep the number",
@@ -169,18 +171,22 @@ class Workdir:
 
 def _changed_size(name: str, old: object, new: object) -> tuple[object, object]:
     """Return the first size of an image file that differs; missing files count as unchanged."""
-    if not isinstance(old, list) or not isinstance(new, list) or len(old) != len(new):
-        return old, new
-    changed = [(row, a, b) for row, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
-    if any(ABSENT in (a, b) for _, a, b in changed):
+    if not isinstance(old, Tensor) or not isinstance(new, Tensor) or _form(old) != _form(new):
+        return _form(old), _form(new)
+    absent = (old == ABSENT) | (new == ABSENT)
+    if (absent & (old != new)).any():
         warnings.warn(
             f"{name}: some images are not there now, or were not before; they count as unchanged",
             stacklevel=2,
         )
-    for row, a, b in changed:
-        if ABSENT not in (a, b):
-            return f"{a} bytes for image number {row}", f"{b} bytes"
+    for row in torch.nonzero((old != new) & ~absent)[:1].flatten().tolist():
+        return f"{int(old[row])} bytes for image number {row}", f"{int(new[row])} bytes"
     return None, None
+
+
+def _form(sizes: Any) -> str:
+    kind = kind_of(sizes)
+    return f"{sizes.dtype} {list(sizes.shape)}" if kind == "dense" else kind
 
 
 def _read(path: Path) -> Saved:
