@@ -75,4 +75,5 @@ def save_figure(
             stacklevel=3,
         )
     with open_atomic(path) as file:
-        figure.savefig(file, format="png", dpi=_DPI)
+        # Half of the time for a sixth more bytes.
+        figure.savefig(file, format="png", dpi=_DPI, pil_kwargs={"compress_level": 3})
