@@ -8,6 +8,9 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import two_threads  # noqa: F401, before torch
+
+# isort: split
 import backbones
 import torch
 

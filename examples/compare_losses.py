@@ -16,6 +16,7 @@ import command_line
 import experiment
 import fashioniq_repro
 import torch
+import two_threads
 from torch import Tensor
 
 import fusecomp as fc
@@ -116,6 +117,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workdir", type=Path, default=Path("runs/losses"))
     args = parser.parse_args()
+    two_threads.limit_threads()
     args.workdir.mkdir(parents=True, exist_ok=True)
     runs = [recalls(argparse.Namespace(**vars(args), seed=seed)) for seed in args.seeds]
     print(f"\n{'':<30} {'R@10':>6} {'R@50':>6} {'mean':>6}")

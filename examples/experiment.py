@@ -6,7 +6,6 @@ and settings for that dataset; command_line.py has the flags.
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import agreement
 import backbones
 import incomplete
 import torch
+import two_threads
 from torch import nn
 
 import fusecomp as fc
@@ -141,6 +141,7 @@ def make_encoder(
 ) -> tuple[Encoder, int]:
     """Make the encoder of the command line; return it and the width of its features."""
     if args.data_root is None:
+        two_threads.limit_threads()
         return pretrained_encoder(args, root, small), small.dim
     if args.features is not None:
         report_missing(val)
@@ -150,21 +151,10 @@ def make_encoder(
     return clip, clip.output_dim
 
 
-def limit_threads() -> None:
-    """Compute on one thread, unless OMP_NUM_THREADS asks for another number.
-
-    A step of the small encoders takes 20 to 120 ms, in hundreds of operations, after each of which
-    threads wait for one another. While another process has the core of one, the others spin.
-    """
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
-
-
 def pretrained_encoder(args: argparse.Namespace, root: Path, small: Small) -> fc.DualEncoder:
-    """Return two small encoders, pretrained on images and their descriptions, on one thread."""
+    """Return two small encoders, pretrained on images and their descriptions."""
     import tinyclip  # needed on this path only, as it needs Pillow
 
-    limit_threads()
     torch.manual_seed(args.seed)
     image, text = tinyclip.TinyImageEncoder(small.dim), tinyclip.TinyTextEncoder(small.dim)
     encoder = fc.DualEncoder(image, text, load_image=tinyclip.load_image).to(args.device)

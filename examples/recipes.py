@@ -25,6 +25,7 @@ import command_line
 import experiment
 import fashioniq_repro
 import torch
+import two_threads
 from intervals import student
 
 import fusecomp as fc
@@ -210,6 +211,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two epochs on smaller datasets")
     parser.add_argument("--workdir", type=Path, default=Path("runs/recipes"))
     args = parser.parse_args()
+    two_threads.limit_threads()
     content = {}
     for name in args.datasets:
         (folder := args.workdir / name).mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,10 @@ contrastive loss, small enough to pretrain on a laptop's processor in seconds.
 import json
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,13 @@ def to_tensor(image: Image.Image) -> Tensor:
 load_image = ImageLoader(to_tensor)
 
 
+@lru_cache(maxsize=100_000)
+def bucket_numbers(text: str) -> tuple[int, ...]:
+    """Return the bucket of each word of a text: a number from 1 to 4095."""
+    words = WORD.findall(text.lower())
+    return tuple(1 + zlib.crc32(word.encode()) % (BUCKETS - 1) for word in words)
+
+
 class TinyImageEncoder(nn.Module):
     """A convolutional network: images [B, 3, 64, 64] -> features [B, dim]."""
 
@@ -43,7 +53,7 @@ class TinyImageEncoder(nn.Module):
             layers += [
                 nn.Conv2d(width_in, width_out, 3, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(width_out),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
             ]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.LayerNorm(96 * 4 * 4))
         self.project = nn.Sequential(nn.Linear(96 * 4 * 4, dim), nn.LayerNorm(dim))
@@ -69,12 +79,9 @@ class TinyTextEncoder(nn.Module):
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """Return sentences as bucket numbers [B, L], with 0 behind the last word."""
-        rows = [
-            [1 + zlib.crc32(word.encode()) % (BUCKETS - 1) for word in WORD.findall(text.lower())]
-            for text in texts
-        ]
+        rows = [bucket_numbers(text) for text in texts]
         length = max((len(row) for row in rows), default=0)
-        padded = [row + [0] * (max(length, 1) - len(row)) for row in rows]
+        padded = [row + (0,) * (max(length, 1) - len(row)) for row in rows]
         return torch.tensor(padded, device=self.words.weight.device)
 
     def forward(self, texts: Sequence[str]) -> Tensor:
@@ -112,6 +119,42 @@ def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
     return shifted.flip(3) if torch.rand((), generator=generator) < 0.5 else shifted
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Compute each operation on so many threads inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def contrast(
+    image: nn.Module,
+    text: nn.Module,
+    images: Tensor,
+    sentences: Sequence[str],
+    other: ThreadPoolExecutor,
+) -> float:
+    """Return the loss of a batch, and add its gradients to both encoders.
+
+    The encoders need each other at the loss only, so the text encoder has a thread of its own.
+    """
+    coming = other.submit(lambda: F.normalize(text(sentences), dim=-1))
+    left = F.normalize(image(images), dim=-1)
+    right = coming.result()
+    ends = [features.detach().requires_grad_() for features in (left, right)]
+    logits = ends[0] @ ends[1].T / 0.07
+    target = torch.arange(len(images), device=images.device)
+    loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    loss.backward()
+    done = other.submit(right.backward, ends[1].grad)
+    left.backward(ends[0].grad)
+    done.result()
+    return loss.item()
+
+
 def pretrain(
     image: nn.Module,
     text: nn.Module,
@@ -140,7 +183,7 @@ def pretrain(
     device = next(image.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     parameters = [*image.parameters(), *text.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.05, fused=True)
     steps = len(texts) // batch_size
     if steps < 1:
         raise ValueError(
@@ -150,22 +193,17 @@ def pretrain(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * steps)
     image.train()
     text.train()
-    for epoch in range(epochs):
-        order = torch.randperm(len(texts), generator=generator)[: steps * batch_size]
-        total = 0.0
-        for rows in order.split(batch_size):
-            batch = jitter(images[rows], generator).to(device)
-            left = F.normalize(image(batch), dim=-1)
-            right = F.normalize(text([texts[row] for row in rows.tolist()]), dim=-1)
-            logits = left @ right.T / 0.07
-            target = torch.arange(len(rows), device=device)
-            loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.item()
-        if progress is not None:
-            progress(epoch, total / steps)
+    with ThreadPoolExecutor(1) as other, torch_threads(1):  # two in all
+        for epoch in range(epochs):
+            order = torch.randperm(len(texts), generator=generator)[: steps * batch_size]
+            total = 0.0
+            for rows in order.split(batch_size):
+                batch = jitter(images[rows], generator).to(device)
+                optimizer.zero_grad()
+                total += contrast(image, text, batch, [texts[row] for row in rows.tolist()], other)
+                optimizer.step()
+                schedule.step()
+            if progress is not None:
+                progress(epoch, total / steps)
     image.eval()
     text.eval()

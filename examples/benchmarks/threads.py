@@ -1,8 +1,9 @@
-"""Steps a second of pretraining small encoders, by threads and by how waiting threads wait.
+"""Steps a second of small models, by threads and by how waiting threads wait.
 
     python examples/benchmarks/threads.py [--seconds 20] [--busy 2]
 
-Each way runs in a process of its own, alone and beside as many busy processes.
+One step is of both small encoders on 128 images and sentences, the other of a full Combiner on 256
+pairs of features. Each way runs in a process of its own, alone and beside as many busy processes.
 """
 
 import argparse
@@ -11,7 +12,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from measure import print_table
 
@@ -19,27 +22,45 @@ EXAMPLES = Path(__file__).parents[1]
 WAYS = {
     "1 thread": {"OMP_NUM_THREADS": "1"},
     "2 threads, passive": {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"},
+    # As two_threads.py sets it.
+    "2 threads, brief waits": {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "3000"},
     "2 threads": {"OMP_NUM_THREADS": "2"},
 }
 
 
-def count_steps(seconds: float) -> None:
-    """Print the steps a second of a batch of 128 images and sentences."""
+def encoders() -> Callable[[], Any]:
+    """Return a step of both encoders."""
     sys.path.insert(0, str(EXAMPLES))
     import tinyclip
     import torch
 
-    encoders = tinyclip.TinyImageEncoder(), tinyclip.TinyTextEncoder()
+    image, text = tinyclip.TinyImageEncoder(), tinyclip.TinyTextEncoder()
     images, texts = torch.randn(128, 3, 64, 64), ["a long red dress without sleeves"] * 128
-    start = time.monotonic()
-    steps = -1  # the first is the warm-up
+    return lambda: (image(images) * text(texts)).sum().backward()
+
+
+def combiner() -> Callable[[], Any]:
+    """Return a step of a full Combiner and its loss."""
+    import torch
+
+    import fusecomp as fc
+
+    fusion, loss = fc.Combiner(64), fc.InfoNCE()
+    image, text, target = torch.randn(3, 256, 64)
+    return lambda: loss(fusion(image, text), target).backward()
+
+
+STEPS = {"encoders": encoders, "Combiner": combiner}
+
+
+def count_steps(step: Callable[[], Any], seconds: float) -> float:
+    """Return the steps a second; the first is the warm-up."""
+    step()
+    start, steps = time.monotonic(), 0
     while time.monotonic() - start < seconds:
-        loss = (encoders[0](images) * encoders[1](texts)).sum()
-        loss.backward()
+        step()
         steps += 1
-        if steps == 0:
-            start = time.monotonic()
-    print(max(0, steps) / (time.monotonic() - start))
+    return steps / (time.monotonic() - start)
 
 
 def spin() -> None:
@@ -48,12 +69,12 @@ def spin() -> None:
         pass
 
 
-def steps_a_second(way: dict[str, str], seconds: float, busy: int) -> float:
+def steps_a_second(name: str, way: dict[str, str], seconds: float, busy: int) -> float:
     """Count beside some busy processes."""
     others = [multiprocessing.Process(target=spin, daemon=True) for _ in range(busy)]
     for other in others:
         other.start()
-    command = [sys.executable, __file__, "--seconds", f"{seconds}", "--count"]
+    command = [sys.executable, __file__, "--seconds", f"{seconds}", "--count", name]
     try:
         done = subprocess.run(command, env=os.environ | way, capture_output=True, check=True)
     finally:
@@ -67,17 +88,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--busy", type=int, default=2)
-    parser.add_argument("--count", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--count", choices=STEPS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.count:
-        count_steps(args.seconds)
+        print(count_steps(STEPS[args.count](), args.seconds))
         return
     rows = []
-    for name, way in WAYS.items():
-        alone, beside = (steps_a_second(way, args.seconds, busy) for busy in (0, args.busy))
-        slower = f"{alone / beside:.1f}" if beside else "no step was done"
-        rows.append([name, f"{alone:.2f}", f"{beside:.2f}", slower])
-    print_table(["steps a second", "alone", f"beside {args.busy} busy", "x slower"], rows)
+    for name in STEPS:
+        for way, settings in WAYS.items():
+            alone, beside = (
+                steps_a_second(name, settings, args.seconds, busy) for busy in (0, args.busy)
+            )
+            slower = f"{alone / beside:.1f}" if beside else "no step was done"
+            rows.append([name, way, f"{alone:.2f}", f"{beside:.2f}", slower])
+    print_table(["step of", "", "alone, a second", f"beside {args.busy} busy", "x slower"], rows)
 
 
 if __name__ == "__main__":

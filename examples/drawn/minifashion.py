@@ -16,10 +16,13 @@ FashionIQ does not have, replace the web captions that CLIP was trained on.
 """
 
 import string
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
+from PIL import Image
 
 from drawn.common import command_line, write_json, write_once
 from drawn.minifashion_captions import describe, write_caption
@@ -66,8 +69,10 @@ def render_split(
     ]
     write_json(root / "captions" / f"cap.{category}.{split}.json", triplets)
     write_json(root / "image_splits" / f"split.{category}.{split}.json", ids)
-    for image_id, garment in zip(ids, stock, strict=True):
-        draw_garment(rng, garment).save(root / "images" / f"{image_id}.png", compress_level=1)
+    drawings = (draw_garment(rng, garment) for garment in stock)
+    files = (root / "images" / f"{image_id}.png" for image_id in ids)
+    with ThreadPoolExecutor(1) as other:  # it saves while the next ones are drawn
+        list(other.map(partial(Image.Image.save, compress_level=1), drawings, files))
     return dict(zip(ids, (describe(rng, garment, 0.65) for garment in stock), strict=True))
 
 
