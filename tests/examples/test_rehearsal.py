@@ -98,7 +98,7 @@ def test_a_finished_rehearsal_only_prints(rehearse: Rehearse, workdir: Path) -> 
         assert f"{phase}: rehearsed before" in printed
     for line in (
         "| pretraining | 2 epochs ",
-        "| extraction  | 3,492 images in 6 passes ",
+        "| extraction  | 804 images ",
         "| stage 1     | 8 steps of 128 ",
         "| stage 1     | 2 validations x 180 texts ",
         "| stage 2     | 8 steps of 256 ",
@@ -218,13 +218,13 @@ def test_missing_images_are_named_and_left_out(
     assert what.endswith(f"{gone}.png")
     assert "--skip-missing leaves out" in way_out
     images = next(row["does"] for row in content["work"] if row["pace"] == "images")
-    assert images == "3,492 images in 6 passes"
+    assert images == "804 images"
     # Left out, it is neither counted nor in the way.
     run.args.skip_missing = True
     content = rehearsal.run(fresh, root)
     assert content["problems"] == []
     images = next(row["does"] for row in content["work"] if row["pace"] == "images")
-    assert images == "3,486 images in 6 passes"
+    assert images == "803 images"
 
 
 def test_without_any_image_the_way_out_is_told(whole: tuple[WholeRun, Path]) -> None:
@@ -245,8 +245,8 @@ def test_stage_1_opens_images_where_their_encoder_learns(
     content = rehearsal.run(replace(run, small=small), root)
     printed = capsys.readouterr().out
     assert "stage 1: a few steps" in printed
-    # The images have a pass less, and are encoded in each validation.
-    assert " images in 5 passes " in printed
+    # The images are encoded anew behind stage 1, and in each of its validations.
+    assert "| extraction  | 1,608 images in 2 passes " in printed
     assert "| stage 1     | 2 validations x 360 images " in printed
     assert content["problems"] == []
 
@@ -334,6 +334,6 @@ def test_cirr_counts_the_images_of_its_server_files(rehearse: Rehearse) -> None:
     content, printed = rehearse("--submit", "--seed", "1", example=cirr_repro)
     assert content["problems"] == []
     images = [row["does"] for row in content["work"] if row["pace"] == "images"]
-    # 240 of train, 120 of val, 60 of test1: 2 x 360 + 360 + 3 x 120 + 60.
-    assert images == ["1,500 images in 7 passes"]
+    # 240 of train and 120 of val, then 60 of test1.
+    assert images == ["420 images in 2 passes"]
     assert "| stage 2     | 4 checkpoints " in printed
