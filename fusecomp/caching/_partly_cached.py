@@ -12,7 +12,7 @@ from fusecomp._core.abilities import (
     token_function,
     token_sides,
 )
-from fusecomp._core.checks import strings
+from fusecomp._core.checks import shown, strings
 from fusecomp._core.devices import inference
 from fusecomp.caching._extraction import Extraction, compute_table
 from fusecomp.caching._feature_table import FeatureTable
@@ -63,6 +63,7 @@ class PartlyCachedEncoder(nn.Module):
         same weights, by side: what they have is not computed again.
 
         Raises:
+            TypeError: if ``known`` is something else.
             ValueError: on an unknown side, if a feature is NaN or infinite, or if a head is
                 sharded.
             FileNotFoundError: if images are missing.
@@ -71,6 +72,7 @@ class PartlyCachedEncoder(nn.Module):
         sides = strings("sides", sides)
         if unknown := set(sides) - set(SIDES):
             raise ValueError(f"unknown sides {sorted(unknown)}; valid: {', '.join(SIDES)}")
+        _require_tables(known)
         heads = {
             side: head
             for side, head in heads_of(encoder).items()
@@ -147,3 +149,11 @@ class PartlyCachedEncoder(nn.Module):
 
     def _headed(self, side: str, features: Tensor) -> Tensor:
         return self.heads[side](features) if side in self.heads else features
+
+
+def _require_tables(known: Mapping[str, object]) -> None:
+    for side, table in known.items():
+        if not isinstance(table, FeatureTable) or table.side != side:
+            raise TypeError(
+                f"known must be FeatureTables by their side, got {shown(table)} for {side!r}"
+            )

@@ -10,7 +10,7 @@ from extracting import Images, Numbered, draw, load
 from raising import own_error
 from torch import Tensor, nn
 
-from fusecomp.caching import CachedEncoder
+from fusecomp.caching import CachedEncoder, PartlyCachedEncoder
 from fusecomp.caching._token_table import TokenTable
 from fusecomp.encoders import DualEncoder
 from fusecomp.types import Tokens
@@ -243,3 +243,37 @@ def test_a_gpu_gathers_the_same_tokens(cuda: torch.device) -> None:
     expected, found = table(rows), table.to(cuda)(rows.to(cuda))
     assert torch.equal(found.values.cpu(), expected.values)
     assert torch.equal(found.mask.cpu(), expected.mask)
+
+
+class FirstTexts:
+    """A dataset with its first texts alone."""
+
+    def __init__(self, data: Any, count: int) -> None:
+        self._data, self._count = data, count
+
+    def texts(self) -> list[str]:
+        found: list[str] = self._data.texts()[: self._count]
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
+
+
+@pytest.mark.parametrize("known_tokens", [["text"], []])
+@pytest.mark.parametrize("tokens", [["text"], []])
+def test_known_tables_go_on_with_the_tokens_that_are_asked_for(
+    tmp_path: Path, known_tokens: list[str], tokens: list[str]
+) -> None:
+    data, encoder = draw(tmp_path / "images"), make()
+    few: Any = FirstTexts(data, 3)
+    first = PartlyCachedEncoder.build(encoder, few, sides=["text"], tokens=known_tokens)
+    known: Any = dict(first.tables.items())
+    partly = PartlyCachedEncoder.build(encoder, data, sides=["text"], tokens=tokens, known=known)
+    texts = data.texts()
+    assert torch.equal(partly.encode_text(texts), encoder.encode_text(texts))
+    assert partly.token_sides == tokens
+    if tokens:
+        (features, found), (_, live) = (one.encode_text_tokens(texts) for one in (partly, encoder))
+        assert torch.equal(features, partly.encode_text(texts))
+        assert torch.equal(found.mask, live.mask)
+        assert torch.equal(found.values[found.mask], live.values[live.mask])

@@ -1,6 +1,7 @@
 """One side looked up, the other live."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -188,3 +189,13 @@ def test_a_known_table_below_no_head_does_not_serve_a_head_that_learns(data: Fas
     live.heads.requires_grad_(True)
     partly = PartlyCachedEncoder.build(live, data, sides=["image"], known=known)
     assert partly.tables["image"]([data.image_ids[0]]).shape == (1, 6)
+
+
+def test_known_tables_of_another_kind_or_side_are_refused(
+    live: DualEncoder, data: FashionIQ
+) -> None:
+    text = PartlyCachedEncoder.build(live, data, sides=["text"]).tables["text"]
+    wrong: tuple[Any, ...] = (torch.eye(3), text)
+    for table in wrong:
+        with pytest.raises(TypeError, match=r"(?s)known must be FeatureTables.* for 'image'"):
+            PartlyCachedEncoder.build(live, data, sides=["image"], known={"image": table})

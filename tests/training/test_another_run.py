@@ -264,3 +264,13 @@ def test_a_part_that_tells_nothing_is_refused_with_the_way_out(tmp_path: Path) -
 
     with pytest.raises(ValueError, match="give it a __repr__"):
         fit(tmp_path, loss=Opaque())
+
+
+def test_another_number_of_images_is_named(tmp_path: Path) -> None:
+    data = Toy(tmp_path)
+    parts: dict[str, Any] = {"loss": fc.InfoNCE(), "workdir": tmp_path / "run"}
+    config = fc.StageConfig(epochs=1, batch_size=4, lr=0.01)
+    fc.Trainer(composed(), config=config, **parts).fit(data)
+    data.image_ids = data.image_ids[:-1]
+    with pytest.raises(ValueError, match=rf"{BELONGS}train.images was {IMAGES} and is now"):
+        fc.Trainer(composed(), config=config, **parts).fit(data)
